@@ -1,0 +1,111 @@
+"""The generators we know, as data: a record per backend and a registry that imports them on demand.
+
+A backend is one frozen `Backend` value with two pure functions: ``query`` (what it needs to know about the
+machine) and ``plan``. Listing the names imports nothing heavy. Other packages add a backend through the entry
+point group ``reelwright.backends``; a broken one is reported by ``reel doctor`` and never breaks the others.
+
+    >>> sorted(names())
+    ['draft', 'hunyuan', 'wan2.1']
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..host import Host, HostQuery
+from ..plan import Job, Plan
+from ..request import Size, VideoRequest
+from ..settings import Settings
+
+ENTRY_POINT_GROUP = "reelwright.backends"
+_MODULES: Mapping[str, str] = {
+    "wan2.1": "reelwright.backends.wan21",
+    "draft": "reelwright.backends.draft",
+}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One generator.
+
+    Attributes:
+        name: The name users write.
+        title: One line for ``reel generators``.
+        generative: Whether a model invents the picture.
+        requires_gpu: Whether it needs a CUDA device.
+        query: What it needs to know about the machine for a request.
+        plan: The pure decision; see `plan.Plan`. It never raises for what a user can cause: it returns findings.
+        frame: The size to which pictures are brought before planning; ``None`` leaves them as they are. A last
+            picture is always brought to the size of the first one.
+        configured: Whether the settings name it (its keys are set), for ``generator: auto``.
+        capabilities: The documented mapping (``get_capabilities``), true for what was found on this machine.
+        configuration_hint: What to set to make it available.
+    """
+
+    name: str
+    title: str
+    generative: bool
+    requires_gpu: bool
+    query: Callable[[VideoRequest, Settings], HostQuery]
+    plan: Callable[[Job], Plan]
+    capabilities: Callable[[Settings, Host], Mapping[str, Any]]
+    frame: Callable[[VideoRequest, Settings], Size | None] = lambda request, settings: None
+    configured: Callable[[Settings], bool] = lambda settings: False
+    configuration_hint: str = ""
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def names() -> tuple[str, ...]:
+    """Names of all backends, ours first; nothing is imported."""
+    return (*_MODULES, *(name for name in _entry_points() if name not in _MODULES))
+
+
+def load_backend(name: str) -> Backend:
+    """The backend of that name.
+
+    Raises:
+        ConfigurationError: unknown name, a name that two packages claim, or a package that cannot be imported.
+    """
+    if name in _MODULES:
+        backend: Backend = importlib.import_module(_MODULES[name]).BACKEND
+        return backend
+    point = _entry_points().get(name)
+    if point is None:
+        known = ", ".join(names())
+        raise ConfigurationError(f"there is no generator named {name!r}", advice=f"Known generators: {known}.")
+    try:
+        loaded = point.load()
+    except Exception as error:  # a stranger's package may raise anything; it must not break the others
+        raise ConfigurationError(
+            f"the generator {name!r} of {point.value} cannot be loaded: {error}",
+            advice="Reinstall or remove the package that provides it.",
+        ) from error
+    if not isinstance(loaded, Backend) or loaded.name != name:
+        raise ConfigurationError(f"the entry point {name!r} ({point.value}) is not a Backend of that name")
+    return loaded
+
+
+def candidates(generator: str, settings: Settings) -> tuple[Backend, ...]:
+    """The backends to consider for ``generator``, best first; never empty.
+
+    ``auto`` gives those whose keys are configured, in the order of the configuration, and the draft only when
+    nothing is configured at all: a configured GPU generator is never silently replaced by it.
+
+    Raises:
+        ConfigurationError: no backend has that name.
+    """
+    if generator != "auto":
+        return (load_backend(generator),)
+    configured = tuple(backend for name in names() if (backend := load_backend(name)).configured(settings))
+    if not configured:
+        return (load_backend("draft"),)
+    order = {name: place for place, name in enumerate(settings.configured_order)}
+    return tuple(sorted(configured, key=lambda backend: order.get(backend.name, len(order))))

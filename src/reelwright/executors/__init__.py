@@ -1,0 +1,90 @@
+"""Carrying out a plan once: one contract, one event stream, whatever runs (a framework's process or our engine).
+
+``run`` blocks until nothing of the attempt is left (no process, no open file), whether it ended by itself, was
+cancelled or was killed for a limit. It raises only for what is our own fault; everything the generator did is in
+the returned `policy.Evidence`. Calling ``run`` twice with the same folder is an error of the caller.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import Cancelled
+from ..plan import Plan
+from ..policy import Evidence
+from ..protocol import Event
+
+Emit = Callable[[Event], None]
+
+
+class Cancellation:
+    """A request to stop that a signal handler, another thread or a callback may make at any time.
+
+    The first request asks for a clean stop; a second one, or ``now=True``, for an immediate one. ``fileno`` becomes
+    readable at the first request, so that a waiting ``select`` wakes up. Safe to call from a signal handler.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._event = threading.Event()
+        self.signal_number = 0
+        self.now = False
+
+    def request(self, signal_number: int = 2, *, now: bool = False) -> None:
+        """Ask to stop; the first signal's number is kept for the exit status."""
+        if self._event.is_set():
+            self.now = True
+        self.signal_number = self.signal_number or signal_number
+        self.now = self.now or now
+        self._event.set()
+        try:
+            os.write(self._write, b"!")
+        except OSError:  # full or closed: the reader is awake already, or gone
+            return
+
+    @property
+    def requested(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._event.is_set()
+
+    def fileno(self) -> int:
+        """Readable once somebody asked to stop."""
+        return self._read
+
+    def check(self) -> None:
+        """Raise `Cancelled` if somebody asked to stop."""
+        if self.requested:
+            raise Cancelled(signal_number=self.signal_number)
+
+    def close(self) -> None:
+        """Give the pipe back."""
+        for fd in (self._read, self._write):
+            os.close(fd)
+
+
+@dataclass(frozen=True)
+class AttemptFiles:
+    """Where one attempt may write, all inside the run's private folder.
+
+    ``video`` does not exist yet; ``folder`` does. ``log`` is bounded to ``log_limit_bytes``.
+    """
+
+    folder: Path
+    video: Path
+    log: Path
+    log_limit_bytes: int = 64 * 1024 * 1024
+    run_id: str = ""
+    lease_fds: tuple[int, ...] = ()
+
+
+class Executor(Protocol):
+    """Runs a plan once."""
+
+    def run(self, plan: Plan, files: AttemptFiles, emit: Emit, cancellation: Cancellation) -> Evidence:
+        """Carry out ``plan``; see the module for what is guaranteed at the return."""
+        ...

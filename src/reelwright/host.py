@@ -1,0 +1,197 @@
+"""What the machine has, as values: GPUs, memory, disks, interpreters, checkouts and checkpoint folders.
+
+A backend says what it needs to know (`HostQuery`), `machine.probes.take_host` looks and returns a `Host`, and the
+backend's pure ``plan`` decides from it. ``None`` always means "could not ask", never zero. Nothing here looks at
+the machine.
+
+    >>> host = Host(gpus=simulated_gpus("2x80GiB"), simulated=True)
+    >>> host.gpus[1].free_bytes
+    85899345920
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import ConfigurationError
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A process that holds memory of a GPU."""
+
+    pid: int
+    used_bytes: int | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One CUDA device as the driver numbers it (``index`` is NVML's, in PCI bus order)."""
+
+    index: int
+    uuid: str
+    name: str
+    total_bytes: int | None
+    free_bytes: int | None
+    capability: tuple[int, int] | None = None
+    processes: tuple[GpuProcess, ...] = ()
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The file system under a folder. ``folder`` is the nearest one that exists."""
+
+    folder: Path
+    free_bytes: int | None
+    writable: bool | None
+
+
+@dataclass(frozen=True)
+class InterpreterQuery:
+    """Ask an interpreter for its version and the versions of some modules (by importing them)."""
+
+    path: Path
+    modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What a framework's own Python said.
+
+    ``modules`` maps a module to its version; a module that cannot be imported is in ``broken`` instead, with the
+    error's text. ``problem`` is set when the interpreter itself could not be asked.
+    """
+
+    path: Path
+    problem: str | None = None
+    python_version: str | None = None
+    modules: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+    cuda_version: str | None = None
+    cuda_devices: int | None = None
+
+
+@dataclass(frozen=True)
+class CheckoutQuery:
+    """Look at a source checkout: which of ``files`` exist, and what ``patterns`` (name -> file, regex) find.
+
+    A pattern's value is its first group (or the whole match) of every occurrence, in order.
+    """
+
+    directory: Path
+    files: tuple[str, ...] = ()
+    patterns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """What was found in a source checkout; ``commit`` and ``committed_at`` (ISO date) if git knows them."""
+
+    directory: Path
+    problem: str | None = None
+    files: frozenset[str] = frozenset()
+    matches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    commit: str | None = None
+    committed_at: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointQuery:
+    """Look at a folder of weights.
+
+    Attributes:
+        directory: The folder.
+        required: Files and folders that must be there (a folder ends with ``/``), relative.
+        weights: Globs of the tensor files to open (headers only), relative.
+        config: JSON file whose content the backend wants, relative.
+        foreign: Names whose presence tells another layout, such as ``model_index.json``.
+        verify: Hash every file against the checksums stored beside it.
+    """
+
+    directory: Path
+    required: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    config: str | None = None
+    foreign: tuple[str, ...] = ()
+    verify: bool = False
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was found in a folder of weights.
+
+    Attributes:
+        directory: The folder.
+        problems: What is missing, partial or corrupt: one sentence each, naming the file.
+        files: Size in bytes of every file looked at, by relative name.
+        config: The content of the asked JSON file.
+        foreign: Which of the foreign names are there.
+    """
+
+    directory: Path
+    problems: tuple[str, ...] = ()
+    files: Mapping[str, int] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
+    foreign: frozenset[str] = frozenset()
+
+    @property
+    def total_bytes(self) -> int:
+        """Sum of the sizes of the files looked at."""
+        return sum(self.files.values())
+
+
+@dataclass(frozen=True)
+class HostQuery:
+    """Everything a backend wants to know before it can plan."""
+
+    gpus: bool = False
+    disks: tuple[Path, ...] = ()
+    interpreters: tuple[InterpreterQuery, ...] = ()
+    checkouts: tuple[CheckoutQuery, ...] = ()
+    checkpoints: tuple[CheckpointQuery, ...] = ()
+
+
+@dataclass(frozen=True)
+class Host:
+    """The answers to a `HostQuery`.
+
+    ``gpus`` are the ones this process may use (``CUDA_VISIBLE_DEVICES`` applied); ``None`` means that the driver
+    could not be asked, and ``gpu_problem`` says why.
+    """
+
+    gpus: tuple[Gpu, ...] | None = None
+    gpu_problem: str | None = None
+    simulated: bool = False
+    cpu_count: int = 1
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    disks: tuple[Disk, ...] = ()
+    interpreters: Mapping[Path, Interpreter] = field(default_factory=dict)
+    checkouts: Mapping[Path, Checkout] = field(default_factory=dict)
+    checkpoints: Mapping[Path, Checkpoint] = field(default_factory=dict)
+
+
+def simulated_gpus(text: str) -> tuple[Gpu, ...]:
+    """GPUs that are not there, from ``8x80GiB`` or ``2x80GiB,1x24GiB``: for plans and tests.
+
+    Raises:
+        ConfigurationError: the text is not of that form.
+    """
+    gpus: list[Gpu] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,3})\s*[xX]\s*(\d{1,5}(?:\.\d+)?)\s*(?:GiB|GB|G)?\s*", part)
+        if not match:
+            raise ConfigurationError(
+                f"{text!r} does not describe GPUs", advice="Write count x memory, for example 8x80GiB or 0x0."
+            )
+        size = int(float(match[2]) * GIB)
+        for _ in range(int(match[1])):
+            index = len(gpus)
+            gpus.append(Gpu(index, f"GPU-simulated-{index}", f"simulated {match[2]} GiB", size, size, (9, 0)))
+    return tuple(gpus)

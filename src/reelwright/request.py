@@ -1,0 +1,217 @@
+"""What is asked: one clip, described in the field's own words.
+
+A `VideoRequest` is a frozen value. It says what the caller wants, never how a generator does it, and it does not
+hold the output path (the same request may be rendered twice). It checks only what is wrong for every generator;
+what a certain generator can do is checked by its backend's ``plan``.
+
+    >>> request = VideoRequest(prompt="slow push in", image=Path("cat.jpg"), seconds=5.0)
+    >>> request.task
+    'i2v'
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from .errors import InvalidInputError
+
+Task = Literal["t2v", "i2v", "flf2v"]
+Fit = Literal["cover", "contain", "stretch"]
+
+SCHEMA = 1
+# One argv string may hold 131,071 bytes on Linux (MAX_ARG_STRLEN); text encoders read 512 tokens at most, so a
+# prompt anywhere near the limit is a mistake (a file given in place of its text, say).
+MAX_PROMPT_BYTES = 100_000
+MAX_SEED = 2**63 - 1
+_SIZE = re.compile(r"\s*(\d{1,6})\s*[xX*×]\s*(\d{1,6})\s*")
+
+
+class Size(NamedTuple):
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    @property
+    def area(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+
+def parse_size(text: str) -> Size:
+    """``1280x720``, ``1280*720`` or ``1280×720`` as a `Size`.
+
+    Raises:
+        InvalidInputError: the text is not of that form, or a side is 0.
+    """
+    match = _SIZE.fullmatch(text)
+    if not match or 0 in (int(match[1]), int(match[2])):
+        raise InvalidInputError(
+            f"{text!r} is not a size", advice="Write width x height in pixels, for example 1280x720."
+        )
+    return Size(int(match[1]), int(match[2]))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that has passed the intake: a private, upright, 8-bit sRGB PNG.
+
+    Attributes:
+        path: The private PNG.
+        source: Where the user's picture lies.
+        size: Pixels of the private PNG.
+        source_size: Pixels of the user's picture as it is seen (after EXIF rotation).
+        sha256: Of the user's file, as bytes.
+        notes: What was normalised or cropped, for people.
+    """
+
+    path: Path
+    source: Path
+    size: Size
+    source_size: Size
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRequest:
+    """One clip to make. ``None`` means "the generator's default".
+
+    Attributes:
+        prompt: What should be seen, as text (UTF-8, no NUL, at most 100,000 bytes).
+        image: First picture; ``None`` asks for text-to-video.
+        last_image: Last picture, for first-last-frame-to-video.
+        depth_image: Depth picture (bright is near) for the draft generator's parallax.
+        generator: A generator's name, or ``auto``.
+        size: Wanted size in pixels; generators may derive the real one from area and aspect (see the plan).
+        num_frames: Number of frames; excludes ``seconds``.
+        seconds: Length in seconds; the plan turns it into frames the generator can make.
+        fps: Frames per second, where the generator has a choice.
+        steps: Number of sampling steps.
+        guidance_scale: Classifier-free guidance scale.
+        flow_shift: Shift of the flow-matching schedule.
+        seed: Random seed; ``None`` lets the plan draw one, which is then recorded.
+        negative_prompt: What should not be seen, where the generator has it.
+        camera: Camera move for the draft generator, such as ``push_in`` or ``pan_left slow``.
+        fit: How a picture of another aspect is brought to the size: crop (``cover``), pad (``contain``) or distort
+            (``stretch``); ``None`` is the generator's own rule (Wan2.1 keeps the picture's aspect, the draft crops).
+        anchor: Which part survives a crop: ``center``, ``top``, ``bottom``, ``left``, ``right`` or ``x,y`` in 0..1.
+        strict_input: Refuse a picture that would need normalising instead of warning.
+        codec: ``h264`` or ``av1``, where we encode ourselves.
+        label: Whether the draft generator writes its corner label.
+    """
+
+    prompt: str
+    image: Path | None = None
+    last_image: Path | None = None
+    depth_image: Path | None = None
+    generator: str = "auto"
+    size: Size | None = None
+    num_frames: int | None = None
+    seconds: float | None = None
+    fps: float | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    flow_shift: float | None = None
+    seed: int | None = None
+    negative_prompt: str | None = None
+    camera: str | None = None
+    fit: Fit | None = None
+    anchor: str = "center"
+    strict_input: bool = False
+    codec: Literal["h264", "av1"] = "h264"
+    label: bool = True
+
+    def __post_init__(self) -> None:
+        check_prompt(self.prompt)
+        if self.negative_prompt is not None:
+            check_prompt(self.negative_prompt, name="negative prompt", may_be_empty=True)
+        if self.num_frames is not None and self.seconds is not None:
+            raise InvalidInputError("both frames and seconds were given", advice="Give only one of the two.")
+        if self.last_image is not None and self.image is None:
+            raise InvalidInputError(
+                "a last picture needs a first picture", advice="Give the first picture too, or leave out --last-image."
+            )
+        for name in ("num_frames", "seconds", "fps", "steps"):
+            _check_positive(name, getattr(self, name))
+        for name in ("guidance_scale", "flow_shift"):
+            _check_number(name, getattr(self, name))
+        if self.seed is not None:
+            _check_number("seed", self.seed)
+            if not 0 <= self.seed <= MAX_SEED:
+                raise InvalidInputError(f"seed {self.seed} is out of range", advice=f"Use 0 to {MAX_SEED}.")
+
+    @property
+    def task(self) -> Task:
+        """``t2v`` without a picture, ``flf2v`` with a first and a last one, else ``i2v``."""
+        if self.image is None:
+            return "t2v"
+        return "i2v" if self.last_image is None else "flf2v"
+
+    def evolve(self, **changes: Any) -> VideoRequest:
+        """A copy with some fields changed, checked again."""
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values, with the schema number."""
+        data = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        data["size"] = str(self.size) if self.size else None
+        return {"schema": SCHEMA, **data}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> VideoRequest:
+        """The request that `to_json` wrote; fields of a newer minor version are ignored."""
+        known = {field.name for field in fields(cls)}
+        values = {key: value for key, value in data.items() if key in known}
+        for key in ("image", "last_image", "depth_image"):
+            values[key] = Path(values[key]) if values.get(key) else None
+        values["size"] = parse_size(values["size"]) if values.get("size") else None
+        return cls(**values)
+
+
+def check_prompt(prompt: object, *, name: str = "prompt", may_be_empty: bool = False) -> None:
+    """Refuse text that could not reach a generator's process byte for byte.
+
+    Raises:
+        InvalidInputError: empty, not a string, holds NUL or a lone surrogate, or is over `MAX_PROMPT_BYTES`.
+    """
+    if not isinstance(prompt, str):
+        raise InvalidInputError(f"the {name} must be text, not {type(prompt).__name__}")
+    if not prompt.strip() and not may_be_empty:
+        raise InvalidInputError(f"the {name} is empty", advice="Say what should be seen.")
+    if "\0" in prompt:
+        raise InvalidInputError(f"the {name} holds a NUL character", advice="Remove it: no process can receive it.")
+    try:
+        size = len(prompt.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"the {name} holds a lone surrogate at character {error.start}", advice="Give valid UTF-8 text."
+        ) from None
+    if size > MAX_PROMPT_BYTES:
+        raise InvalidInputError(
+            f"the {name} is {size:,} bytes long; the limit is {MAX_PROMPT_BYTES:,}",
+            advice="Shorten it: text encoders read about 512 tokens and drop the rest.",
+        )
+
+
+def _check_number(name: str, value: float | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InvalidInputError(f"{name} must be a finite number, not {value!r}")
+
+
+def _check_positive(name: str, value: float | None) -> None:
+    _check_number(name, value)
+    if value is not None and value <= 0:
+        raise InvalidInputError(f"{name} must be above 0, not {value!r}")
+    if name in ("num_frames", "steps") and value is not None and not isinstance(value, int):
+        raise InvalidInputError(f"{name} must be a whole number, not {value!r}")
