@@ -22,6 +22,7 @@ PHASES = (
     "loading CLIP",
     "loading transformer",
     "encoding",
+    "rendering",
     "denoising",
     "decoding",
     "super resolution",

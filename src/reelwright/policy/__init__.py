@@ -53,6 +53,8 @@ class Evidence:
         wall_s: Duration in seconds.
         phase_seconds: Duration of each phase in seconds.
         log_path: Where the whole (bounded) log lies.
+        metrics: What the monitor measured (`machine.monitor.Metrics` as JSON).
+        facts: What an inline engine reports of its work.
     """
 
     exit_status: int | None = None
@@ -75,6 +77,8 @@ class Evidence:
     wall_s: float = 0.0
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
     log_path: str | None = None
+    metrics: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ran_to_end(self) -> bool:

@@ -1,0 +1,40 @@
+"""The main job on any computer: two drafts from photographs, their contact sheets, and the proof that they are whole.
+
+Run by `make demo`; it only calls the command line, as a user would.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+OUT = HERE.parent / "demo"
+
+
+def reel(*arguments: str) -> None:
+    """Show a command and run it; stop at the first failure."""
+    print(f"\n$ reel {' '.join(repr(word) if ' ' in word else word for word in arguments)}", flush=True)
+    subprocess.run([sys.executable, "-m", "reelwright", *arguments], check=True)
+
+
+def main() -> None:
+    """Make, check and name the films."""
+    OUT.mkdir(exist_ok=True)
+    clip, pair = OUT / "clip.draft.mp4", OUT / "first-to-last.draft.mp4"
+    photo, first, last = (str(HERE / name) for name in ("rocket.jpg", "coffee_first.jpg", "coffee_last.jpg"))
+    common = ("--generator", "draft", "--overwrite")
+    reel("generate", photo, "slow push in, slight tilt up", "-o", str(clip), *common)
+    reel("generate", first, "the camera moves closer", "--last-image", last, "-o", str(pair), *common)
+    sheets = [film.with_suffix(".sheet.png") for film in (clip, pair)]
+    for film, sheet in zip((clip, pair), sheets, strict=True):
+        reel("contact-sheet", str(film), "-o", str(sheet), "--overwrite")
+        reel("probe", str(film))
+    print("\nMade on this computer, without a GPU:")
+    for path in (clip, pair, *sheets):
+        print(f"  {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Reelwright makes video on your own GPUs, and every film is really there, really valid and reproducible.
+
+    import reelwright
+    result = reelwright.generate("slow push in", "cat.jpg", "clip.mp4")
+
+Everything in ``__all__`` is public; anything else may change. Importing this package imports no heavy dependency.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .errors import (
+        AttemptError,
+        BackendUnavailableError,
+        BusyError,
+        Cancelled,
+        ConfigurationError,
+        GenerationTimeoutError,
+        InvalidInputError,
+        ModelNotFoundError,
+        OutOfMemoryError,
+        OutputError,
+        StateError,
+        VideoGenerationError,
+    )
+    from .generators import (
+        DraftGenerator,
+        HunyuanVideoGenerator,
+        ImageValidator,
+        VideoGenerator,
+        Wan21Generator,
+        create_video_generator,
+        generate,
+    )
+    from .plan import Plan
+    from .request import Size, VideoRequest
+    from .result import Manifest, Result
+    from .settings import Settings, load_settings
+
+_HOMES = {
+    "errors": (
+        "AttemptError",
+        "BackendUnavailableError",
+        "BusyError",
+        "Cancelled",
+        "ConfigurationError",
+        "GenerationTimeoutError",
+        "InvalidInputError",
+        "ModelNotFoundError",
+        "OutOfMemoryError",
+        "OutputError",
+        "StateError",
+        "VideoGenerationError",
+    ),
+    "generators": (
+        "DraftGenerator",
+        "HunyuanVideoGenerator",
+        "ImageValidator",
+        "VideoGenerator",
+        "Wan21Generator",
+        "create_video_generator",
+        "generate",
+    ),
+    "plan": ("Plan",),
+    "request": ("Size", "VideoRequest"),
+    "result": ("Manifest", "Result"),
+    "settings": ("Settings", "load_settings"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AttemptError",
+    "BackendUnavailableError",
+    "BusyError",
+    "Cancelled",
+    "ConfigurationError",
+    "DraftGenerator",
+    "GenerationTimeoutError",
+    "HunyuanVideoGenerator",
+    "ImageValidator",
+    "InvalidInputError",
+    "Manifest",
+    "ModelNotFoundError",
+    "OutOfMemoryError",
+    "OutputError",
+    "Plan",
+    "Result",
+    "Settings",
+    "Size",
+    "StateError",
+    "VideoGenerationError",
+    "VideoGenerator",
+    "VideoRequest",
+    "Wan21Generator",
+    "__version__",
+    "create_video_generator",
+    "generate",
+    "load_settings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's module when the name is first used (PEP 562)."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'reelwright' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)

@@ -1,0 +1,184 @@
+"""Wan2.1's own numbers: tasks, sizes, files, log lines and memory, each with its source.
+
+Read in the official checkout at 9737cba (2026-03-05): generate.py, wan/configs, wan/image2video.py,
+wan/first_last_frame2video.py. Memory is fitted to the published table (assets/comp_effic.png).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ...errors import Failure
+from ...host import GIB
+from ...plan import Dialect
+from ...request import Size
+
+FPS = 16.0  # shared_config.py: sample_fps; there is no flag
+CLIP_FRAMES = 81  # the trained length, 5.06 s
+VAE_STRIDE, PATCH = 8, 2
+
+#: Sizes that generate.py's own tables know (720p and 480p), and those that our launcher adds to them.
+OWN_SIZES = (Size(1280, 720), Size(720, 1280), Size(832, 480), Size(480, 832))
+SMALL_SIZES = OWN_SIZES[2:]
+ADDED_SIZES = (Size(1024, 576), Size(576, 1024), Size(720, 480), Size(480, 720))
+_AREA_480P = 832 * 480
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One task of generate.py with one model.
+
+    Attributes:
+        task: The ``--task`` value.
+        key: The setting that names its weights.
+        model_type: ``model_type`` in the weights' config.json.
+        heads: Attention heads, which the ulysses degree must divide.
+        dim: Width of the transformer.
+        weight_bytes: fp32 weights of the transformer, as they are on disk and on the GPU.
+        sizes: Sizes of the parser's table for the task.
+        framework_steps: Default of ``--sample_steps``; flf2v does not contain "i2v" and so has 50.
+        clip: Whether the image encoder is loaded.
+    """
+
+    task: str
+    key: str
+    model_type: str
+    heads: int = 40
+    dim: int = 5120
+    weight_bytes: int = 57_200_000_000
+    sizes: tuple[Size, ...] = OWN_SIZES
+    framework_steps: int = 50
+    clip: bool = False
+
+
+T2V_14B = Variant("t2v-14B", "t2v_model_dir", "t2v")
+T2V_1_3B = Variant(
+    "t2v-1.3B", "t2v_1_3b_model_dir", "t2v", heads=12, dim=1536, weight_bytes=5_680_000_000, sizes=SMALL_SIZES
+)
+I2V_14B = Variant(
+    "i2v-14B", "i2v_model_dir", "i2v", weight_bytes=65_600_000_000, framework_steps=40, clip=True
+)
+FLF2V_14B = replace(I2V_14B, task="flf2v-14B", key="flf2v_model_dir", model_type="flf2v", framework_steps=50)
+
+T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
+CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
+VAE_FILE = "Wan2.1_VAE.pth"
+T5_BYTES = 11_361_920_418
+_CLIP_BYTES = 2.05 * GIB
+
+
+def required_files(variant: Variant) -> tuple[str, ...]:
+    """What a checkpoint folder must hold, relative; folders end with a slash (wan/configs/*.py)."""
+    common = (T5_FILE, VAE_FILE, "google/umt5-xxl/", "config.json")
+    return (*common, CLIP_FILE, "xlm-roberta-large/") if variant.clip else common
+
+
+def default_shift(variant: Variant, size: Size) -> float:
+    """generate.py's own shift: 16 for flf2v, 3 for image-to-video at 480p, else 5."""
+    if variant is FLF2V_14B:
+        return 16.0
+    return 3.0 if variant is I2V_14B and size.area <= _AREA_480P else 5.0
+
+
+def output_size(area: int, picture: Size) -> Size:
+    """The size that the image-to-video code derives from the area of ``--size`` and the picture's aspect.
+
+    The framework's own float expression, not exact integers: an 832x480 picture at 832*480 gives 832x464, because
+    the square root is 479.99999 (tried on the real code).
+    """
+    aspect = picture.height / picture.width
+    height = round(math.sqrt(area * aspect) // VAE_STRIDE // PATCH * PATCH) * VAE_STRIDE
+    width = round(math.sqrt(area / aspect) // VAE_STRIDE // PATCH * PATCH) * VAE_STRIDE
+    return Size(width, height)
+
+
+def tokens(size: Size, frames: int) -> int:
+    """Length of the transformer's sequence: latent frames x latent rows / 2 x latent columns / 2."""
+    side = VAE_STRIDE * PATCH
+    return ((frames - 1) // 4 + 1) * (size.height // side) * (size.width // side)
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What decides the peak."""
+
+    variant: Variant
+    size: Size
+    frames: int
+    ranks: int
+    fsdp: bool
+    offload: bool
+    t5_cpu: bool
+
+
+def peak_gpu_bytes(use: MemoryUse) -> int:
+    """Predicted peak memory per GPU.
+
+    Fitted to the published peaks (i2v-14B 720p 76.7, 59.8, 41.9, 32.9 GiB on 1, 2, 4, 8 GPUs; t2v-14B 69.1, 53.9,
+    37.9, 29.9; t2v-1.3B 480p 8.19, 18.1, 14.1, 12.2): weights are fp32, sharded by FSDP; activations follow the
+    width and the tokens; decoding, on rank 0 beside everything that was not offloaded, follows the area.
+    """
+    variant = use.variant
+    sequence = tokens(use.size, use.frames)
+    active = variant.dim / 5120 * (5.5 + 1.33e-4 * sequence / use.ranks) * GIB
+    decoding = (1.13 + 2.2595e-5 * use.size.area) * GIB
+    text = 0 if use.t5_cpu else T5_BYTES
+    clip = _CLIP_BYTES if variant.clip else 0.0
+    share = use.ranks if use.fsdp and use.ranks > 1 else 1
+    weights = variant.weight_bytes / share
+    if use.offload:
+        return round(max(weights + active, text / share + clip, decoding + clip))
+    return round(weights + text / share + clip + max(active, decoding))
+
+
+def host_bytes(use: MemoryUse) -> int:
+    """Predicted peak of the host's memory: every rank builds the whole fp32 model and the text encoder there."""
+    return use.ranks * (use.variant.weight_bytes + T5_BYTES)
+
+
+QUIET_LIMITS_S: Mapping[str, float] = {
+    "": 900.0,
+    "starting": 900.0,
+    "loading text encoder": 1200.0,
+    "loading CLIP": 900.0,
+    "loading transformer": 2700.0,  # twenty minutes were seen on a slow disk (Wan2.1#342)
+    "encoding": 900.0,
+    "denoising": 1800.0,
+    "decoding": 2700.0,
+    "saving": 900.0,
+}
+
+_RECORD = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\] [A-Z]+: "
+
+
+def dialect(steps: int) -> Dialect:
+    """How generate.py's log is read: rank 0 on stdout, one unnamed bar per rank on stderr."""
+    return Dialect(
+        phases=(
+            (_RECORD + r"Creating Wan(?:I2V|T2V|FLF2V) pipeline", "loading text encoder"),
+            (_RECORD + r"loading \S.*models_t5_", "loading text encoder"),
+            (_RECORD + r"loading \S.*VAE\.pth", "loading VAE"),
+            (_RECORD + r"loading \S.*models_clip_", "loading CLIP"),
+            (_RECORD + r"Creating WanModel from ", "loading transformer"),
+            (_RECORD + r"Generating video", "encoding"),
+            (_RECORD + r"Saving generated video to ", "saving"),
+        ),
+        bars=("denoising",),
+        totals=(steps,),
+        output=_RECORD + r"Saving generated video to (.+)$",
+        user_text=(
+            _RECORD + r"(?:Input|Extended) prompt: ",
+            _RECORD + r"Generation job args: ",
+            _RECORD + r"Input (?:image|first frame|last frame): ",
+        ),
+        record=_RECORD,
+        failures=(
+            (
+                Failure.FRAMEWORK,
+                r"cannot import name 'MAX_AREA_CONFIGS' from 'wan\.configs'|No module named 'wan'",
+                "The checkout is broken or another `wan` package is in its way: clone Wan2.1 afresh.",
+            ),
+        ),
+    )

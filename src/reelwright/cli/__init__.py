@@ -1,0 +1,89 @@
+"""The command ``reel``: arguments become values, a call is made, its outcome becomes text and an exit status.
+
+Each subcommand is a module of this package with ``add_parser(subparsers)`` and ``run(arguments) -> int``; its heavy
+imports are inside ``run``, so that ``reel --help`` answers at once. Errors become one message with advice (or one
+JSON object with ``--json``) and the exit status of their class, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from .._version import __version__
+from ..errors import Cancelled, StateError, VideoGenerationError
+
+COMMANDS = (
+    "generate",
+    "plan",
+    "generators",
+    "doctor",
+    "config",
+    "probe",
+    "show",
+    "replay",
+    "contact_sheet",
+    "setup",
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; nothing heavy is imported."""
+    parser = argparse.ArgumentParser(
+        prog="reel",
+        description="Make video on your own GPUs: planned, checked, watched, verified, reproducible.",
+        epilog="Start with: reel generate photo.jpg 'slow push in' -o clip.mp4",
+    )
+    parser.add_argument("--version", action="version", version=f"reel {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f".{name}", __name__).add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``reel`` and return its exit status."""
+    arguments = build_parser().parse_args(argv)
+    as_json = bool(getattr(arguments, "json", False))
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except VideoGenerationError as error:
+        return _report(error, as_json=as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone: say nothing more
+        return 141
+    except KeyboardInterrupt:
+        return _report(Cancelled(), as_json=as_json)
+    except Exception as error:  # noqa: BLE001 -- the last line of defence: a bug is told as one, not as a traceback
+        if os.environ.get("REELWRIGHT_TRACEBACK"):
+            raise
+        return _report(_bug(error), as_json=as_json)
+    return status
+
+
+def _bug(error: Exception) -> StateError:
+    from ..errors import Failure
+
+    return StateError(
+        f"this is a bug in Reelwright: {type(error).__name__}: {error}",
+        failure=Failure.INTERNAL,
+        advice="Run it again with REELWRIGHT_TRACEBACK=1 and report what it prints.",
+    )
+
+
+def _report(error: VideoGenerationError, *, as_json: bool) -> int:
+    from .arguments import printable
+
+    if as_json:
+        print(json.dumps(error.to_json(), ensure_ascii=False), flush=True)
+    else:
+        lines = [f"reel: {error.code}: {error.message}"]
+        lines += [f"  | {line}" for line in error.evidence]
+        lines += [f"  fix: {error.advice}"] if error.advice else []
+        print("\n".join(printable(line) for line in lines), file=sys.stderr, flush=True)
+    return error.exit_status

@@ -1,0 +1,34 @@
+"""``reel contact-sheet``: one PNG with evenly spaced frames of a video."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .arguments import printable
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("contact-sheet", help="make one picture of evenly spaced frames")
+    parser.add_argument("video", type=Path, metavar="VIDEO")
+    parser.add_argument("-o", "--output", type=Path, metavar="SHEET.png", help="default: beside the video")
+    parser.add_argument("--count", type=int, default=9, metavar="N", help="number of frames")
+    parser.add_argument("--columns", type=int, default=3, metavar="N", help="frames per row")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing picture")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the sheet and print its path."""
+    from ..errors import Failure, InvalidInputError
+    from ..media.sheet import contact_sheet
+
+    target = arguments.output or arguments.video.with_name(arguments.video.stem + ".sheet.png")
+    if target.exists() and not arguments.overwrite:
+        raise InvalidInputError(f"{target} exists already", failure=Failure.EXISTS, advice="Give -o or --overwrite.")
+    if min(arguments.count, arguments.columns) < 1:
+        raise InvalidInputError("--count and --columns must be at least 1")
+    contact_sheet(arguments.video, target, columns=arguments.columns, count=arguments.count)
+    print(printable(str(target)))
+    return 0

@@ -1,0 +1,57 @@
+"""``reel doctor``: check the machine and the configuration before any run, for every generator, with fixes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from .arguments import add_config_arguments, add_json_argument, settings_from
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("doctor", help="check this machine and configuration, and say what to fix")
+    parser.add_argument("--simulate-gpus", metavar="8x80GiB", help="pretend that these GPUs are there")
+    add_config_arguments(parser)
+    add_json_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print every check; the exit status is that of the first error of a configured generator, else 0."""
+    from ..checkup import check_all
+
+    settings = settings_from(arguments)
+    rows = check_all(settings)
+    if arguments.json:
+        print(json.dumps([row.to_json() for row in rows], ensure_ascii=False))
+    else:
+        _show(rows)
+        _tell_notes(settings)
+    errors = [row.finding for row in rows if row.matters and row.finding.severity == "error"]
+    return errors[0].failure.exit_status if errors else 0
+
+
+def _show(rows: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("part", "", "what was found", "fix")
+    signs = {"error": Text("error", style="red"), "warning": Text("warning", style="yellow"), "info": Text("ok", "green")}
+    for row in rows:
+        finding = row.finding
+        sign = signs[finding.severity] if row.matters or finding.severity == "info" else Text("off", style="dim")
+        table.add_row(row.part, sign, Text(finding.message), Text(finding.fix if sign.plain != "ok" else ""))
+    Console(highlight=False).print(table)
+
+
+def _tell_notes(settings: Settings) -> None:
+    from .arguments import note
+
+    for text in settings.notes:
+        note(f"note: {text}")

@@ -1,0 +1,76 @@
+"""``reel generate``: one clip, with progress, and the film's path as the last word."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from .arguments import add_request_arguments, note, order_from, printable
+
+if TYPE_CHECKING:
+    from ..executors import Cancellation
+    from ..result import Result
+    from ..runner import Order
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("generate", help="make one clip from a picture and a prompt")
+    add_request_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the clip."""
+    order = order_from(arguments)
+    make(order, as_json=arguments.json)
+    return 0
+
+
+def make(order: Order, *, as_json: bool) -> Result:
+    """Carry out an order with progress on the terminal; also used by ``reel replay``."""
+    from ..executors import Cancellation
+    from ..runner import generate
+    from .progress import listener
+
+    cancellation = Cancellation()
+    with _signals(cancellation), listener(as_json=as_json) as listen:
+        result = generate(order, listen, cancellation)
+    if as_json:
+        print(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
+    else:
+        _tell(result)
+    return result
+
+
+@contextmanager
+def _signals(cancellation: Cancellation) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP ask for a clean stop; a second one for an immediate one."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS:
+        signal.signal(number, lambda received, _frame: cancellation.request(received))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(result: Result) -> None:
+    for warning in result.warnings:
+        note(f"warning: {warning}")
+    if not result.generative:
+        note("note: this is a draft, an animatic made by moving the still picture; no model has generated anything")
+    seconds = f"{result.seconds:.2f} s, {result.num_frames} frames at {result.fps:g} fps"
+    state = "exists already" if result.skipped else "done"
+    note(f"{state}: {result.width}x{result.height}, {seconds}, seed {result.seed}")
+    if result.degraded:
+        note("quality was lowered to succeed; `reel show` tells what changed")
+    print(printable(str(result.output)), file=sys.stdout, flush=True)

@@ -1,0 +1,71 @@
+"""``reel generators``: what can make video here, what each can do, and why one is unavailable."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from .arguments import add_config_arguments, add_json_argument, settings_from
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("generators", help="list the generators and what they can do here")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="only this one, with its capabilities")
+    add_config_arguments(parser)
+    add_json_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one generator or all."""
+    from .. import backends
+    from ..errors import ConfigurationError
+
+    settings = settings_from(arguments)
+    names = (arguments.name,) if arguments.name else backends.names()
+    entries = []
+    for name in names:
+        try:
+            entries.append(_entry(name, settings))
+        except ConfigurationError as error:
+            if arguments.name:
+                raise
+            entries.append({"name": name, "available": False, "reason": error.message, "capabilities": {}})
+    if arguments.json:
+        print(json.dumps(entries[0] if arguments.name else entries, ensure_ascii=False))
+    else:
+        _show(entries, with_capabilities=bool(arguments.name))
+    return 0
+
+
+def _entry(name: str, settings: Any) -> dict[str, Any]:
+    from ..generators import create_from_settings
+
+    generator = create_from_settings(name, settings)
+    reasons = generator.unavailable_because()
+    return {
+        "name": name,
+        "title": generator.backend.title,
+        "generative": generator.backend.generative,
+        "available": not reasons,
+        "reason": "; ".join(reasons),
+        "capabilities": generator.get_capabilities(),
+    }
+
+
+def _show(entries: list[dict[str, Any]], *, with_capabilities: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table("generator", "what it is", "here")
+    for entry in entries:
+        table.add_row(
+            entry["name"], entry.get("title", ""), "available" if entry["available"] else f"no: {entry['reason']}"
+        )
+    console.print(table)
+    if with_capabilities:
+        for key, value in entries[0]["capabilities"].items():
+            console.print(f"{key}: {value}", markup=False)

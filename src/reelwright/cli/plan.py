@@ -1,0 +1,92 @@
+"""``reel plan``: what would run, what it would give and what stands in the way; nothing is run or written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from .arguments import add_request_arguments, order_from
+
+if TYPE_CHECKING:
+    from ..plan import Plan
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("plan", help="show what would run, without running it")
+    add_request_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the plan; the exit status is that of the first error finding, 0 without one."""
+    from .. import workspace
+    from ..runner import prepare
+
+    order = order_from(arguments)
+    output = workspace.absolute_output(order.output)
+    plan = prepare(order, workspace.plan_folder(output, "PLAN")).plan
+    plan = plan.evolve(findings=(*_output_findings(output, order.settings.if_exists), *plan.findings))
+    if arguments.json:
+        print(json.dumps(plan.to_json(), ensure_ascii=False))
+    else:
+        _show(plan)
+    return plan.errors[0].failure.exit_status if plan.errors else 0
+
+
+def _output_findings(output: Any, if_exists: Any) -> tuple[Any, ...]:
+    """What publishing would refuse, as findings."""
+    from .. import workspace
+    from ..errors import VideoGenerationError
+    from ..plan import Finding
+
+    try:
+        workspace.check_folder(output)
+        workspace.settle_output(output, if_exists)
+    except VideoGenerationError as error:
+        return (Finding("output", "error", error.message, error.advice, error.failure),)
+    return ()
+
+
+def _show(plan: Plan) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _rows(plan):
+        table.add_row(name, Text(value))
+    console.print(table)
+    colours = {"error": "red", "warning": "yellow", "info": "cyan"}
+    for finding in plan.findings:
+        console.print(Text(f"{finding.severity}: {finding.message}", style=colours[finding.severity]))
+        if finding.fix:
+            console.print(Text(f"  fix: {finding.fix}"))
+
+
+def _rows(plan: Plan) -> list[tuple[str, str]]:
+    from ..plan import Command
+
+    rows = [("generator", f"{plan.generator} ({plan.task})" + ("" if plan.generative else ", not generative"))]
+    if plan.expected:
+        video = plan.expected
+        rows.append(
+            ("film", f"{video.width}x{video.height}, {video.num_frames} frames at {video.fps:g} fps, {video.seconds:.2f} s")
+        )
+    rows.append(("parameters", ", ".join(f"{name}={value}" for name, value in plan.to_json()["parameters"].items())))
+    if plan.gpus:
+        rows.append(("GPUs", ", ".join(map(str, plan.gpus))))
+    for name, size in (("GPU memory", plan.gpu_bytes), ("host memory", plan.host_bytes), ("disk", plan.disk_bytes)):
+        if size:
+            rows.append((name, f"{size / 2**30:.1f} GiB"))
+    if plan.seconds:
+        rows.append(("time", f"about {plan.seconds:.0f} s (from this machine's history)"))
+    if isinstance(plan.run, Command):
+        environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(plan.run.env.items()))
+        rows += [("folder", str(plan.run.cwd)), ("environment", environment), ("command", shlex.join(plan.run.argv))]
+    return rows

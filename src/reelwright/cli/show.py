@@ -1,0 +1,141 @@
+"""``reel show``: what a manifest says, as a table; ``--plot`` draws the memory curve."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .arguments import add_json_argument
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..result import Manifest
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("show", help="show how a film was made")
+    parser.add_argument("path", type=Path, metavar="MANIFEST_OR_VIDEO")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw GPU memory over time (extra: plot)")
+    add_json_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the manifest; for a film without one, what its own metadata says."""
+    from ..history import load_manifest
+    from ..result import manifest_path
+
+    path: Path = arguments.path
+    if path.suffix.lower() == ".mp4":
+        if not manifest_path(path).exists():
+            return _show_metadata(path, as_json=arguments.json)
+        path = manifest_path(path)
+    manifest = load_manifest(path)
+    if arguments.plot:
+        from ..media.plot import draw_metrics
+
+        draw_metrics(manifest.metrics or {}, arguments.plot)
+    if arguments.json:
+        print(json.dumps(manifest.to_json(), ensure_ascii=False, default=str))
+    else:
+        _show(manifest)
+    return 0
+
+
+def _show_metadata(path: Path, *, as_json: bool) -> int:
+    from ..errors import InvalidInputError
+    from ..media.examination import examine
+
+    facts = examine(path, apart=True)
+    if facts["problems"]:
+        raise InvalidInputError(f"{path} is not a whole video and has no manifest", evidence=facts["problems"])
+    if as_json:
+        print(json.dumps(facts["metadata"], ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        _pairs(Console(highlight=False), f"{path.name} (no manifest beside it; from the file itself)", facts["metadata"])
+    return 0
+
+
+def _show(manifest: Manifest) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    output = manifest.output or {}
+    about = {
+        "film": f"{output.get('path')}: {output.get('width')}x{output.get('height')}, {output.get('frames')} frames"
+        if output
+        else "none",
+        "state": manifest.state + (" (quality was lowered)" if manifest.degraded else ""),
+        "generator": f"{manifest.generator} ({manifest.task})" + ("" if manifest.generative else ", not generative"),
+        "prompt": manifest.requested.get("prompt"),
+        "seed": manifest.seed,
+        "made": f"{manifest.created_at}, {manifest.seconds:.1f} s",
+        **{f"input {item['role']}": item["path"] for item in manifest.inputs},
+        **{str(name): value for name, value in manifest.facts.items()},
+    }
+    _pairs(console, "film", about)
+    _parameters(console, manifest)
+    _pairs(console, "seconds per phase", {name: f"{value:.2f}" for name, value in manifest.phase_seconds.items()})
+    _attempts(console, manifest)
+    _pairs(console, "measured", _metric_rows(manifest.metrics or {}))
+    for warning in manifest.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    if manifest.error:
+        console.print(f"{manifest.error['code']}: {manifest.error['message']}", style="red", markup=False)
+
+
+def _pairs(console: Console, title: str, pairs: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not pairs:
+        return
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs.items():
+        table.add_row(Text(str(name)), Text(str(value)))
+    console.print(table)
+
+
+def _parameters(console: Console, manifest: Manifest) -> None:
+    from rich.table import Table
+
+    table = Table("parameter", "requested", "effective", title="parameters", title_justify="left", box=None)
+    for name, value in manifest.effective.items():
+        asked = manifest.requested.get(name)
+        table.add_row(name, "-" if asked is None else str(asked), str(value))
+    console.print(table)
+
+
+def _attempts(console: Console, manifest: Manifest) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("#", "outcome", "why it ended", "changed", "seconds", title="attempts", title_justify="left", box=None)
+    for attempt in manifest.attempts:
+        ended = f"{attempt.failure} in {attempt.phase}: {attempt.message}" if attempt.failure else ""
+        table.add_row(
+            str(attempt.number), attempt.outcome, Text(ended), Text(", ".join(attempt.changed)), f"{attempt.seconds:.1f}"
+        )
+    console.print(table)
+
+
+def _metric_rows(metrics: dict[str, Any] | Any) -> dict[str, Any]:
+    rows = {}
+    for name, value in metrics.items():
+        if name == "curve" or value is None:
+            continue
+        if name.endswith("bytes") and isinstance(value, (int, float)):
+            rows[name] = f"{value / 2**30:.2f} GiB"
+        elif name.endswith("bytes") and isinstance(value, (list, tuple)):
+            rows[name] = ", ".join("?" if item is None else f"{item / 2**30:.2f} GiB" for item in value)
+        else:
+            rows[name] = value
+    return rows

@@ -1,0 +1,88 @@
+"""Runs one of our own engines in this process: the draft, and generators in other people's tests.
+
+An engine is cancelled between two frames. What it raises becomes evidence; only a bug of ours (an exception that is
+no `VideoGenerationError`) leaves as an exception.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..engines import load_engine
+from ..errors import Cancelled, VideoGenerationError
+from ..plan import EngineCall, Plan
+from ..policy import Evidence
+from ..protocol import Event, Phase, Progress
+from . import AttemptFiles, Cancellation, Emit
+
+
+@dataclass
+class PhaseClock:
+    """Follows the events of one attempt: the phase and step it is in, and the seconds each phase took."""
+
+    emit: Emit
+    phase: str = "starting"
+    step: int = 0
+    total: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.monotonic)
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event and pass it on."""
+        if isinstance(event, Phase) and event.name != self.phase:
+            self.stop()
+            self.phase = event.name
+        elif isinstance(event, Progress):
+            self.step, self.total = event.step, event.total
+        self.emit(event)
+
+    def stop(self) -> dict[str, float]:
+        """Close the running phase; returns all durations."""
+        now = time.monotonic()
+        self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + now - self._since
+        self._since = now
+        return self.seconds
+
+
+class InlineExecutor:
+    """Carries out an `EngineCall` here."""
+
+    def run(self, plan: Plan, files: AttemptFiles, emit: Emit, cancellation: Cancellation) -> Evidence:
+        """See `executors.Executor`."""
+        assert isinstance(plan.run, EngineCall)
+        started = time.monotonic()
+        clock = PhaseClock(emit)
+        clock(Phase("starting"))
+        error: VideoGenerationError | None = None
+        facts = {}
+        with _partial_removed(files):
+            try:
+                engine = load_engine(plan.run.engine)
+                facts = dict(engine.generate(plan.run.options, files.video, clock, cancellation.check))
+            except VideoGenerationError as caught:
+                error = caught
+        return Evidence(
+            exit_status=0 if error is None else error.exit_status,
+            kill_reason="cancelled" if isinstance(error, Cancelled) else None,
+            phase=clock.phase,
+            step=clock.step,
+            total_steps=clock.total,
+            error=error,
+            output_exists=files.video.exists(),
+            wall_s=time.monotonic() - started,
+            phase_seconds=clock.stop(),
+            facts=facts,
+        )
+
+
+@contextlib.contextmanager
+def _partial_removed(files: AttemptFiles) -> Iterator[None]:
+    """A bug in an engine leaves no half-written film behind either."""
+    try:
+        yield
+    except BaseException:
+        files.video.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,83 @@
+"""A log that never grows beyond its limit and never blocks or ends a run.
+
+The first half of the limit is kept as it comes; after that the newest output is kept in two alternating segments.
+`close` joins them and says how many bytes were dropped between. A disk that is full loses log lines, not the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+
+class BoundedLog:
+    """Takes bytes of any amount; keeps the first and the last of them."""
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self._path = path
+        self._head_left = limit_bytes // 2
+        self._segment_bytes = max(1, limit_bytes // 4)
+        self._segments = [path.with_suffix(".new"), path.with_suffix(".old")]
+        self._tail_bytes = 0
+        self._in_segment = 0
+        self.lost = False
+        self._file = self._open(path)
+        self._tail: int | None = None
+
+    def _open(self, path: Path) -> int | None:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        except OSError:
+            self.lost = True
+            return None
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        if self._head_left:
+            head, data = data[: self._head_left], data[self._head_left :]
+            self._head_left -= len(head)
+            self._put(self._file, head)
+        while data:
+            if self._tail is None or self._in_segment >= self._segment_bytes:
+                self._turn()
+            part = data[: self._segment_bytes - self._in_segment]
+            self._put(self._tail, part)
+            self._in_segment += len(part)
+            self._tail_bytes += len(part)
+            data = data[len(part) :]
+
+    def _put(self, fd: int | None, data: bytes) -> None:
+        while fd is not None and data:
+            try:
+                data = data[os.write(fd, data) :]
+            except OSError:  # disk full: the child must not be held up or ended for it
+                self.lost = True
+                return
+
+    def _turn(self) -> None:
+        """The full segment becomes the old one, and the old one is dropped."""
+        if self._tail is not None:
+            os.close(self._tail)
+            with contextlib.suppress(OSError):
+                self._segments[0].replace(self._segments[1])
+        self._tail = self._open(self._segments[0])
+        self._in_segment = 0
+
+    def close(self) -> None:
+        """Join head and tail in the one file; calling it twice does nothing."""
+        for fd in (self._tail, self._file):
+            if fd is not None:
+                os.close(fd)
+        self._tail = self._file = None
+        if not self._tail_bytes:
+            return
+        with contextlib.suppress(OSError), self._path.open("ab") as target:
+            kept = [segment for segment in reversed(self._segments) if segment.exists()]
+            dropped = self._tail_bytes - sum(segment.stat().st_size for segment in kept)
+            target.write(f"\n... {dropped} bytes dropped ...\n".encode())
+            for segment in kept:
+                with segment.open("rb") as source:
+                    shutil.copyfileobj(source, target)
+                segment.unlink()

@@ -1,0 +1,256 @@
+"""The documented interface: a pipeline written for it swaps generators by changing one import.
+
+    >>> generator = create_video_generator("draft", {})
+    >>> generator.get_backend_name()
+    'draft'
+
+A generator here is a thin face over `runner.generate`: the same checks, attempts, verification and manifest.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from . import backends, workspace
+from .backends import Backend
+from .errors import ConfigurationError, Failure, VideoGenerationError
+from .host import Host
+from .policy import preflight
+from .protocol import Event
+from .request import VideoRequest, parse_size
+from .result import Result
+from .runner import Order, prepare
+from .runner import generate as run_order
+from .settings import Settings, load_settings, settings_from_mapping
+
+#: Documented keyword names of ``generate_video`` and the request's own words for them.
+_DOCUMENTED = {
+    "sample_steps": "steps",
+    "guide_scale": "guidance_scale",
+    "sample_shift": "flow_shift",
+    "frame_num": "num_frames",
+    "base_seed": "seed",
+    "last_image_path": "last_image",
+    "last_frame": "last_image",
+}
+_DOCUMENTED_NAMES = {"wan": "wan2.1", "wan21": "wan2.1", "hunyuan_video": "hunyuan", "hunyuanvideo": "hunyuan"}
+
+
+class VideoGenerator(ABC):
+    """The six documented methods."""
+
+    @abstractmethod
+    def generate_video(
+        self, prompt: str, input_image_path: str, output_path: str, duration: float = 5.0, **kwargs: Any
+    ) -> str:
+        """Make the film and return its path; raises `VideoGenerationError` and its classes."""
+
+    @abstractmethod
+    def get_capabilities(self) -> dict[str, Any]:
+        """What it can do, true for this machine and configuration."""
+
+    @abstractmethod
+    def estimate_cost(self, duration: float, resolution: str) -> float:
+        """Price of a clip; 0.0 for local work."""
+
+    @abstractmethod
+    def validate_inputs(self, prompt: str, input_image_path: str, duration: float) -> list[str]:
+        """What is wrong with the inputs; empty when nothing is."""
+
+    @abstractmethod
+    def is_available(self) -> bool:
+        """Whether it could start now; `unavailable_because` says why not."""
+
+    @abstractmethod
+    def get_backend_name(self) -> str:
+        """The generator's name."""
+
+
+class LocalVideoGenerator(VideoGenerator):
+    """The documented interface over any of our backends."""
+
+    backend_name = "auto"
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        self._configure(settings_from_mapping(config or {}, generator=self.backend_name))
+
+    def _configure(self, settings: Settings) -> None:
+        self.settings = settings.for_generator(self.backend_name)
+        self.backend: Backend = backends.load_backend(self.backend_name)
+
+    def generate_video(
+        self, prompt: str, input_image_path: str, output_path: str, duration: float = 5.0, **kwargs: Any
+    ) -> str:
+        """Make the film and return its path; ``on_progress`` receives every event of `protocol`."""
+        on_progress: Callable[[Event], None] | None = kwargs.pop("on_progress", None)
+        request = self._request(prompt, input_image_path, duration, kwargs)
+        order = Order(request, self.settings, Path(output_path))
+        return str((run_order(order, on_progress) if on_progress else run_order(order)).output)
+
+    def _request(
+        self, prompt: str, input_image_path: str | None, duration: float, options: Mapping[str, Any]
+    ) -> VideoRequest:
+        known = {field.name for field in fields(VideoRequest)}
+        values = {_DOCUMENTED.get(name, name): value for name, value in options.items() if value is not None}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigurationError(
+                f"generate_video got unknown options: {', '.join(unknown)}", advice=f"Known: {', '.join(sorted(known))}."
+            )
+        if isinstance(values.get("size"), str):
+            values["size"] = parse_size(values["size"])
+        for name in ("last_image", "depth_image"):
+            if isinstance(values.get(name), str):
+                values[name] = Path(values[name])
+        if "num_frames" not in values and "seconds" not in values:
+            # The documented default of 5.0 s means "one clip"; a configured frame_num says it exactly.
+            values["seconds" if duration != 5.0 or self.settings.frame_num is None else "num_frames"] = (
+                duration if duration != 5.0 or self.settings.frame_num is None else self.settings.frame_num
+            )
+        image = Path(input_image_path) if input_image_path else None
+        return VideoRequest(prompt=prompt, image=image, generator=self.backend_name, **values)
+
+    def get_capabilities(self) -> dict[str, Any]:
+        """The documented keys, and ours."""
+        return dict(self.backend.capabilities(self.settings, self._host()))
+
+    def _host(self) -> Host:
+        from .machine.probes import take_host
+
+        query = self.backend.query(_ANY_REQUEST, self.settings)
+        simulated, state_dir = self.settings.simulate_gpus, self.settings.state_dir
+        return take_host(query, environ=os.environ, simulated=simulated, state_dir=state_dir)
+
+    def estimate_cost(self, duration: float, resolution: str) -> float:  # noqa: ARG002 -- documented signature
+        """0.0: nothing is paid for local work."""
+        return 0.0
+
+    def validate_inputs(self, prompt: str, input_image_path: str, duration: float) -> list[str]:
+        """Every error of the request, the picture and the plan, one sentence each."""
+        try:
+            request = self._request(prompt, input_image_path, duration, {})
+            findings = self._plan(request).findings
+        except VideoGenerationError as error:
+            return [error.message]
+        machine = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.BUSY)
+        return [item.message for item in findings if item.severity == "error" and item.failure not in machine]
+
+    def _plan(self, request: VideoRequest) -> Any:
+        output = workspace.absolute_output(Path("film.mp4"))
+        return prepare(Order(request, self.settings, output), workspace.plan_folder(output, "PLAN")).plan
+
+    def is_available(self) -> bool:
+        """Whether it could start now."""
+        return not self.unavailable_because()
+
+    def unavailable_because(self) -> list[str]:
+        """Why it could not start now; empty when it could."""
+        from .checkup import availability
+
+        return [finding.message for finding in availability(self.backend, self.settings) if finding.severity == "error"]
+
+    def get_backend_name(self) -> str:
+        """The generator's name."""
+        return self.backend_name
+
+
+#: Asks a backend for what it needs in general, when there is no request yet.
+_ANY_REQUEST = VideoRequest(prompt="any", image=Path("any.png"))
+
+
+class DraftGenerator(LocalVideoGenerator):
+    """The CPU animatic; it never invents anything and says so."""
+
+    backend_name = "draft"
+
+
+class Wan21Generator(LocalVideoGenerator):
+    """Wan2.1 through its official generate.py."""
+
+    backend_name = "wan2.1"
+
+
+class HunyuanVideoGenerator(LocalVideoGenerator):
+    """The HunyuanVideo family through Tencent's official scripts."""
+
+    backend_name = "hunyuan"
+
+
+_CLASSES: Mapping[str, type[LocalVideoGenerator]] = {
+    "draft": DraftGenerator,
+    "wan2.1": Wan21Generator,
+    "hunyuan": HunyuanVideoGenerator,
+}
+
+
+def create_video_generator(backend: str, config: Mapping[str, Any] | None = None) -> LocalVideoGenerator:
+    """The generator of that name, configured by the flat mapping of a pipeline_config.yaml.
+
+    Raises:
+        ConfigurationError: unknown name or key.
+    """
+    name = _DOCUMENTED_NAMES.get(backend, backend)
+    return _class_of(name)(config)
+
+
+def create_from_settings(name: str, settings: Settings) -> LocalVideoGenerator:
+    """The generator of that name over settings that were loaded elsewhere."""
+    kind = _class_of(name)
+    generator = kind.__new__(kind)
+    generator._configure(settings)
+    return generator
+
+
+def _class_of(name: str) -> type[LocalVideoGenerator]:
+    if name in _CLASSES:
+        return _CLASSES[name]
+    backends.load_backend(name)  # raises for an unknown name
+    return type("PluginGenerator", (LocalVideoGenerator,), {"backend_name": name})
+
+
+class ImageValidator:
+    """The documented face of the picture checks."""
+
+    @staticmethod
+    def validate_image(path: str | Path) -> dict[str, Any]:
+        """``valid``, ``errors`` and ``info`` of a picture file."""
+        from .media.image import describe_picture
+
+        return describe_picture(Path(path))
+
+
+def generate(
+    prompt: str,
+    image: str | Path | None = None,
+    output: str | Path = "film.mp4",
+    *,
+    settings: Settings | Mapping[str, Any] | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> Result:
+    """Make one clip: ``reelwright.generate("slow push in", "cat.jpg", "clip.mp4", seconds=5)``.
+
+    ``options`` are the fields of `VideoRequest` (``last_image``, ``size``, ``seed``, ``generator``, ...).
+
+    Raises:
+        VideoGenerationError: and its classes; see `errors`.
+    """
+    if isinstance(options.get("size"), str):
+        options["size"] = parse_size(options["size"])
+    for name in ("last_image", "depth_image"):
+        if isinstance(options.get(name), str):
+            options[name] = Path(options[name])
+    if settings is None:
+        chosen = load_settings(environ=os.environ)
+    elif isinstance(settings, Settings):
+        chosen = settings
+    else:
+        chosen = settings_from_mapping(settings, generator=None)
+    request = VideoRequest(prompt=prompt, image=Path(image) if image else None, **options)
+    order = Order(request, chosen, Path(output))
+    return run_order(order, on_progress) if on_progress else run_order(order)

@@ -1,0 +1,174 @@
+"""What this machine has learnt, in the state folder: rungs that worked, durations, and records of failed runs.
+
+``learned.json`` has one entry per (generator, task, GPUs, size, frames). It is advice, never truth: a missing,
+damaged or read-only file only means that nothing is known. Failed runs leave ``runs/<run id>/`` with their manifest
+and logs, the newest `KEPT_RUNS` of them. Nothing here may break a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import InvalidInputError
+from .host import Host
+from .plan import Plan
+from .policy import Diagnosis, Evidence
+from .result import Manifest
+
+SCHEMA = 1
+KEPT_RUNS = 50
+_FILE = "learned.json"
+Entries = dict[str, dict[str, Any]]
+
+
+def key_of(plan: Plan, host: Host, requested: Mapping[str, Any]) -> str:
+    """What makes two runs alike for memory and time: generator, task, GPUs, size and frames."""
+    gpus = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
+    card = gpus[0].name if gpus else "cpu"
+    return "|".join(
+        (
+            plan.generator,
+            plan.task,
+            f"{len(gpus)}x{card}",
+            str(requested.get("size")),
+            str(requested.get("num_frames")),
+        )
+    )
+
+
+def load_entries(state_dir: Path) -> Entries:
+    """All entries; empty when there are none or the file is damaged."""
+    try:
+        data = json.loads((state_dir / _FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA or not isinstance(data.get("entries"), dict):
+        return {}
+    return {key: value for key, value in data["entries"].items() if isinstance(value, dict)}
+
+
+def starting_overrides(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any]:
+    """The memory rung on which the last run like this one succeeded; only levers that cost no quality."""
+    entry = load_entries(state_dir).get(key_of(plan, host, plan.parameters), {})
+    wanted = entry.get("rung", ())
+    overrides: dict[str, Any] = {}
+    for lever in plan.levers:
+        if lever.name in wanted and lever.costs in ("nothing", "time"):
+            overrides.update(lever.overrides)
+    return overrides
+
+
+def predicted_seconds(state_dir: Path, plan: Plan, host: Host) -> float | None:
+    """Duration of the last run like this one, scaled by its steps; ``None`` if there was none."""
+    entry = load_entries(state_dir).get(key_of(plan, host, plan.parameters), {})
+    seconds, before, now = entry.get("seconds"), entry.get("steps"), plan.parameters.get("steps")
+    if not isinstance(seconds, (int, float)):
+        return None
+    denoising = entry.get("denoising_seconds")
+    if before and now and isinstance(denoising, (int, float)):
+        return float(seconds - denoising + denoising * now / before)
+    return float(seconds)
+
+
+def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, evidence: Evidence) -> None:
+    """Note the rung and the durations of a run that gave a good film; ``original`` is what was asked first."""
+    rung = [
+        lever.name
+        for lever in original.levers
+        if all(plan.parameters.get(name) == value for name, value in lever.overrides.items())
+    ]
+    entry = {
+        "rung": rung,
+        "seconds": round(evidence.wall_s, 1),
+        "denoising_seconds": round(evidence.phase_seconds.get("denoising", 0.0), 1),
+        "steps": plan.parameters.get("steps"),
+        "metrics": _peaks(evidence.metrics),
+    }
+    _update(state_dir, lambda entries: entries.__setitem__(key_of(original, host, original.parameters), entry))
+
+
+def _peaks(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (metrics or {}).items() if name.endswith("peak_bytes")}
+
+
+def remember_failure(state_dir: Path, plan: Plan, host: Host, diagnosis: Diagnosis) -> None:
+    """Count a failure, so that ``reel doctor`` can tell what this machine stumbles over."""
+
+    def note(entries: Entries) -> None:
+        entry = entries.setdefault(key_of(plan, host, plan.parameters), {})
+        failures = entry.setdefault("failures", {})
+        failures[diagnosis.failure.name] = failures.get(diagnosis.failure.name, 0) + 1
+
+    _update(state_dir, note)
+
+
+def _update(state_dir: Path, change: Callable[[Entries], None]) -> None:
+    with contextlib.suppress(OSError), _locked(state_dir):
+        entries = load_entries(state_dir)
+        change(entries)
+        unfinished = state_dir / f"{_FILE}.{os.getpid()}"
+        unfinished.write_text(json.dumps({"schema": SCHEMA, "entries": entries}, indent=1), encoding="utf-8")
+        unfinished.replace(state_dir / _FILE)
+
+
+@contextlib.contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (state_dir / "learned.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+# ------------------------------------------------------------------------------------------------ failed runs
+
+
+def run_folder(state_dir: Path, run_id: str) -> Path:
+    """Where the record of a run that gave no film lies."""
+    return state_dir / "runs" / run_id
+
+
+def keep_record(state_dir: Path, manifest: Manifest) -> Path | None:
+    """Write the manifest of a run without a film; ``None`` if the state folder cannot be written."""
+    try:
+        folder = run_folder(state_dir, manifest.run_id)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / "manifest.json"
+        path.write_text(manifest.to_text(), encoding="utf-8", errors="backslashreplace")
+        for old in sorted(folder.parent.iterdir())[:-KEPT_RUNS]:
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError:
+        return None
+    return path
+
+
+def keep_log(state_dir: Path, run_id: str, number: int, log: Path) -> Path | None:
+    """Copy the log of a failed attempt into the record; ``None`` if there is none or it cannot be kept."""
+    try:
+        folder = run_folder(state_dir, run_id)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Path(shutil.copyfile(log, folder / f"attempt-{number}.log"))
+    except OSError:
+        return None
+
+
+def load_manifest(path: Path) -> Manifest:
+    """The manifest in a file.
+
+    Raises:
+        InvalidInputError: it cannot be read, or is no manifest.
+        StateError: it is damaged or of a newer schema.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{path} cannot be read as a manifest: {error}") from None
+    if not isinstance(data, dict) or "run_id" not in data:
+        raise InvalidInputError(f"{path} is not a manifest of Reelwright")
+    return Manifest.from_json(data)

@@ -1,0 +1,204 @@
+"""What came out: the attempts, the manifest beside the film, and the result of a call.
+
+The manifest is versioned JSON with everything needed to trust, explain and repeat a film: requested and effective
+parameters, the seed, hashes of inputs and output, versions, time per phase, every attempt and every warning. It
+never holds a secret: the plan in it names environment variables to pass through, not their values.
+
+    >>> Manifest.from_json(manifest.to_json()) == manifest
+    True
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import StateError
+from .request import VideoRequest
+
+SCHEMA = 1
+MANIFEST_SUFFIX = ".reel.json"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try, successful or not.
+
+    Attributes:
+        number: From 1.
+        outcome: ``completed``, ``failed`` or ``cancelled``.
+        failure: Class of the failure, such as ``OOM_GPU``; ``None`` on success.
+        cause: Finer cause, such as ``vae`` or ``flash-attn``.
+        message: What happened, for people.
+        evidence: Lines that prove it.
+        phase: Where it happened.
+        step: Last sampling step seen.
+        changed: What this attempt changed against the original parameters, as ``name: old -> new``.
+        why: Why those changes.
+        helps: What each of them lowers: ``memory``, ``time`` or ``none``.
+        skipped: Rungs of the ladder that would have changed nothing.
+        counts: Whether it counts against the retry limit.
+        parameters: Effective parameters of this attempt.
+        seconds: Wall-clock duration.
+        phase_seconds: Duration of each phase.
+        exit_status, signal_number: How the process ended.
+        log: Path of the kept log, if it was kept.
+    """
+
+    number: int
+    outcome: str
+    failure: str | None = None
+    cause: str = ""
+    message: str = ""
+    evidence: tuple[str, ...] = ()
+    phase: str = ""
+    step: int = 0
+    changed: tuple[str, ...] = ()
+    why: str = ""
+    helps: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    counts: bool = True
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    exit_status: int | None = None
+    signal_number: int | None = None
+    log: str | None = None
+
+    def evolve(self, **changes: Any) -> Attempt:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The JSON beside the film. Mappings hold JSON values only.
+
+    Attributes:
+        run_id: Names the run; also in the film's metadata.
+        reelwright: Our version.
+        generator, task, generative: What made it.
+        state: ``completed``, ``failed`` or ``cancelled``.
+        created_at: ISO time of the start, UTC.
+        requested: The request as it was asked (`VideoRequest.to_json`).
+        effective: The parameters of the last attempt.
+        seed: The seed that was used.
+        inputs: One mapping per picture: role, path, sha256, width, height, notes.
+        output: path (file name), sha256, frames_sha256, bytes, width, height, frames, fps, seconds, codec.
+        plan: The plan of the last attempt (`Plan.to_json`).
+        versions: Of everything that shaped the film.
+        machine: CPU count, GPUs.
+        phase_seconds: Time per phase of the whole run.
+        seconds: The whole run.
+        attempts: Every try.
+        degraded: Whether quality was lowered against the request.
+        warnings: Everything the user should know.
+        metrics: GPU memory over time, utilisation, disk rates (`machine.monitor.Metrics`).
+        error: The error object when there is no film.
+        facts: What the generator itself reports (the draft's mode and camera).
+    """
+
+    run_id: str
+    reelwright: str
+    generator: str
+    task: str
+    generative: bool
+    state: str
+    created_at: str
+    requested: Mapping[str, Any]
+    effective: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    inputs: tuple[Mapping[str, Any], ...] = ()
+    output: Mapping[str, Any] | None = None
+    plan: Mapping[str, Any] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    attempts: tuple[Attempt, ...] = ()
+    degraded: bool = False
+    warnings: tuple[str, ...] = ()
+    metrics: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def request(self) -> VideoRequest:
+        """The request as it was asked."""
+        return VideoRequest.from_json(self.requested)
+
+    def evolve(self, **changes: Any) -> Manifest:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values, with the schema number."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    def to_text(self) -> str:
+        """The file's content; the prompt and log lines are JSON strings, so none of them can forge a line."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False, default=str) + "\n"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
+        """The manifest that `to_json` wrote; unknown fields of a newer minor version are ignored.
+
+        Raises:
+            StateError: it is not a manifest, or of a newer schema.
+        """
+        if data.get("schema") != SCHEMA:
+            raise StateError(
+                f"this manifest has schema {data.get('schema')!r}; this version reads {SCHEMA}",
+                advice="Use the version of Reelwright that wrote it, or a newer one.",
+            )
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in data.items() if key in known}
+        try:
+            attempts = tuple(_attempt(item) for item in values.get("attempts", ()))
+            values["attempts"] = attempts
+            values["inputs"] = tuple(values.get("inputs", ()))
+            values["warnings"] = tuple(values.get("warnings", ()))
+            return cls(**values)
+        except TypeError as error:
+            raise StateError(f"this manifest is damaged: {error}") from error
+
+
+def _attempt(data: Mapping[str, Any]) -> Attempt:
+    known = {item.name for item in fields(Attempt)}
+    lists = ("evidence", "changed", "helps", "skipped")
+    values = {key: tuple(value) if key in lists else value for key, value in data.items() if key in known}
+    return Attempt(**values)
+
+
+def manifest_path(video: Path) -> Path:
+    """Where the manifest of a film lies: ``clip.mp4`` has ``clip.reel.json``."""
+    return video.with_name(video.stem + MANIFEST_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a successful `generate` returns."""
+
+    output: Path
+    manifest: Path
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    seconds: float
+    attempts: int
+    degraded: bool
+    warnings: tuple[str, ...]
+    generator: str
+    generative: bool
+    seed: int | None
+    skipped: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The result object that ``--json`` prints as its last line."""
+        data = asdict(self)
+        data["frames"] = data.pop("num_frames")
+        return {**data, "output": str(self.output), "manifest": str(self.manifest), "warnings": list(self.warnings)}

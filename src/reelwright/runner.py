@@ -1,0 +1,367 @@
+"""One generation from request to result; read this file first.
+
+`generate` is a set of rings, each of which knows only the next:
+
+    generate        the output's name: free? writable? something to recover?
+      _recorded     whatever ends the run is written down, in this one place
+        prepare     pictures -> machine -> plan (pure) -> preflight; no GPU is touched before this has passed
+          _attempt_until_good   lease -> attempt -> diagnose -> decide -> next plan
+            _attempt            one executor run and the full verification of its film
+          publish   the atomic move to the final name
+
+Nothing here knows a framework, a flag, or how a film is decoded.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from . import backends, history, workspace
+from .backends import Backend
+from .errors import Cancelled, Failure, OutputError, StateError, VideoGenerationError, error_for
+from .executors import AttemptFiles, Cancellation, Emit, Executor
+from .executors.inline import InlineExecutor
+from .host import Host
+from .journal import Journal
+from .plan import Command, Finding, Job, Plan
+from .policy import Diagnosis, Evidence, Next, Stop, diagnosis, preflight, retry
+from .protocol import AttemptStarted, Event, Log, Phase
+from .request import MAX_SEED, Picture, VideoRequest, parse_size
+from .result import Manifest, Result, manifest_path
+from .settings import Settings
+
+_ROLES = ("first", "last", "depth")
+
+
+def _ignore(event: Event) -> None:
+    """The default listener."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request with everything about where and how it is to be carried out."""
+
+    request: VideoRequest
+    settings: Settings
+    output: Path
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An order that has passed every check that needs no GPU."""
+
+    backend: Backend
+    job: Job
+    plan: Plan
+
+
+@dataclass
+class _Run:
+    """What the rings share."""
+
+    order: Order
+    folder: workspace.RunFolder
+    journal: Journal
+    cancellation: Cancellation
+
+
+def generate(order: Order, emit: Emit = _ignore, cancellation: Cancellation | None = None) -> Result:
+    """Make the film of an order, verify it and publish it with its manifest.
+
+    Blocks until the film is at ``order.output`` or nothing is left of the run. On cancellation nothing half-made
+    remains. Two calls with the same output cannot both succeed unless the settings say ``overwrite``.
+
+    Raises:
+        VideoGenerationError: see `errors`; the exception's class says what a caller can do.
+    """
+    output = workspace.absolute_output(order.output)
+    workspace.check_folder(output)
+    for recovery in workspace.recover(output.parent):
+        if recovery.output:
+            emit(Log(f"finished publishing {recovery.output} of an interrupted run", "warning"))
+    settled = workspace.settle_output(output, order.settings.if_exists)
+    if settled is None:
+        return _skipped(output)
+    run_id = workspace.new_run_id()
+    folder = workspace.plan_folder(settled, run_id)
+    run = _Run(order, folder, Journal(run_id, order.request, emit), cancellation or Cancellation())
+    return _recorded(run)
+
+
+def _recorded(run: _Run) -> Result:
+    """Whatever happens inside leaves one record: beside the film, or in the state folder when there is none."""
+    try:
+        with workspace.open_folder(run.folder):
+            try:
+                return _generate(run)
+            except VideoGenerationError as error:
+                _record_failure(run, error)
+                raise
+            except KeyboardInterrupt:
+                cancelled = Cancelled()
+                _record_failure(run, cancelled)
+                raise cancelled from None
+            except Exception as error:
+                internal = StateError(f"{type(error).__name__}: {error}", failure=Failure.INTERNAL)
+                _record_failure(run, internal)
+                raise
+    finally:
+        run.journal(Phase("done"))
+
+
+def _generate(run: _Run) -> Result:
+    prepared = prepare(run.order, run.folder, run.journal)
+    preflight.raise_for(prepared.plan.findings)
+    run.cancellation.check()
+    video, facts = _attempt_until_good(run, prepared)
+    run.journal.output = {"path": run.folder.output.name, **facts}
+    run.journal(Phase("publishing"))
+    manifest = run.journal.manifest()
+    workspace.publish(run.folder, video, manifest, replace=run.order.settings.if_exists == "overwrite")
+    return _result(manifest, run.folder.output)
+
+
+# ------------------------------------------------------------------------------------------- before the GPU starts
+
+
+def prepare(order: Order, folder: workspace.RunFolder, journal: Journal | None = None) -> Prepared:
+    """Pictures, machine, plan and preflight findings. Without a journal (``reel plan``) nothing is written.
+
+    Findings of severity ``error`` do not raise: the caller decides (`preflight.raise_for`).
+    """
+    request = replace(order.request, seed=_seed(order))
+    chosen: Prepared | None = None
+    candidates = backends.candidates(_generator(order), order.settings)
+    for backend in candidates:
+        prepared = _prepare_for(backend, replace(order, request=request), folder, journal)
+        chosen = chosen or prepared
+        if not prepared.plan.errors:
+            chosen = prepared
+            break
+    assert chosen is not None
+    if journal:
+        journal.host = chosen.job.host
+        journal.planned(chosen.plan)
+        for role in _ROLES:
+            picture: Picture | None = getattr(chosen.job, role)
+            if picture:
+                journal.took(role, picture)
+    return chosen
+
+
+def _generator(order: Order) -> str:
+    return order.request.generator if order.request.generator != "auto" else order.settings.generator
+
+
+def _seed(order: Order) -> int:
+    """A concrete seed, always: ranks that draw their own make noise, and an unknown seed cannot be repeated."""
+    for seed in (order.request.seed, order.settings.base_seed):
+        if seed is not None and seed >= 0:
+            return seed
+    return secrets.randbelow(min(2**31, MAX_SEED))
+
+
+def _prepare_for(
+    backend: Backend, order: Order, folder: workspace.RunFolder, journal: Journal | None
+) -> Prepared:
+    from .machine.probes import take_host  # imported where used: `reel --help` must not wait for it
+
+    settings = order.settings.for_generator(backend.name)
+    pictures = _pictures(backend, order, folder, write=journal is not None)
+    query = replace(backend.query(order.request, settings), disks=(folder.output.parent,))
+    host = take_host(
+        query, environ=order.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir
+    )
+    job = Job(order.request, settings, host, folder.video(1), **pictures)
+    job = job.evolve(overrides=history.starting_overrides(settings.state_dir, backend.plan(job), host))
+    plan = backend.plan(job)
+    findings = (*plan.findings, *preflight.findings(plan, host, settings))
+    return Prepared(backend, job, plan.evolve(findings=findings))
+
+
+def _pictures(
+    backend: Backend, order: Order, folder: workspace.RunFolder, *, write: bool
+) -> dict[str, Picture]:
+    """The private copies of the request's pictures; only looked at, not written, when planning."""
+    from .media.image import Intake, inspect_picture, take_picture
+
+    request, settings = order.request, order.settings.for_generator(backend.name)
+    anchor = request.anchor if request.anchor != "center" else settings.anchor
+    intake = Intake(
+        strict=request.strict_input or settings.strict_input,
+        fit=request.fit or settings.fit,
+        anchor=anchor,
+        size=backend.frame(request, settings),
+    )
+    found: dict[str, Picture] = {}
+    sources = dict(zip(_ROLES, (request.image, request.last_image, request.depth_image), strict=True))
+    for role, source in sources.items():
+        if source is None:
+            continue
+        own = intake if role == "first" else replace(intake, size=found["first"].size if found else None)
+        target = folder.picture(role)
+        path = _absolute_source(source)
+        found[role] = take_picture(path, target, own) if write else replace(inspect_picture(path, own), path=target)
+    return found
+
+
+def _absolute_source(source: Path) -> Path:
+    return Path(os.path.abspath(source.expanduser()))  # noqa: PTH100 -- symlinks are the intake's business
+
+
+# ------------------------------------------------------------------------------------------------------- attempts
+
+
+def _attempt_until_good(run: _Run, prepared: Prepared) -> tuple[Path, dict[str, Any]]:
+    """Attempts until one gives a verified film or the policy says stop; returns the film and what is in it."""
+    from .machine.leases import LeaseHolder
+
+    settings = prepared.job.settings
+    rules = retry.rules(settings)
+    plan, step = prepared.plan, None
+    past: list[retry.Past] = []
+    with LeaseHolder(run.order.environ, run.folder.run_id, settings.lease_timeout_s) as leases:
+        while True:
+            number = len(past) + 1
+            run.journal(AttemptStarted(number, rules.max_retries + 1, step.why if step else ""))
+            lease_fds = leases.hold(_uuids(plan, prepared.job.host), run.cancellation)
+            evidence, facts = _attempt(run, plan, number, lease_fds)
+            if facts is not None:
+                run.journal.ended(plan, evidence, None, step)
+                history.remember_success(settings.state_dir, prepared.plan, plan, prepared.job.host, evidence)
+                return run.folder.video(number), facts
+            found = diagnosis.diagnose(evidence, plan)
+            run.journal.ended(plan, evidence, found, step)
+            past.append(retry.Past(found, step.overrides if step else {}, evidence.wall_s))
+            history.remember_failure(settings.state_dir, plan, prepared.job.host, found)
+            step = _next_step(run, rules, prepared.plan, past, evidence)
+            plan = _replan(run, prepared, step, number + 1)
+
+
+def _next_step(
+    run: _Run, rules: retry.RetryRules, original: Plan, past: list[retry.Past], evidence: Evidence
+) -> Next:
+    """The policy's decision; raises the failure's own exception when it is to stop."""
+    found = past[-1].diagnosis
+    if found.failure is Failure.CANCELLED:
+        raise Cancelled(signal_number=run.cancellation.signal_number or 2)
+    decision = retry.decide(rules, original, past, found)
+    if isinstance(decision, Stop):
+        _keep_log(run, len(past))
+        raise evidence.error or error_for(
+            found.failure,
+            found.message,
+            evidence=found.evidence,
+            advice=" ".join(part for part in (found.advice, decision.why) if part),
+        )
+    run.journal(Log(f"{found.failure.name}: {found.message}; trying again: {decision.why}", "warning"))
+    return decision
+
+
+def _replan(run: _Run, prepared: Prepared, step: Next, number: int) -> Plan:
+    overrides = {**prepared.job.overrides, **step.overrides}
+    plan = prepared.backend.plan(prepared.job.evolve(overrides=overrides, output=run.folder.video(number)))
+    if isinstance(plan.run, Command) and step.env:
+        plan = plan.evolve(run=replace(plan.run, env={**plan.run.env, **step.env}))
+    preflight.raise_for(plan.findings)
+    run.journal.planned(plan)
+    return plan
+
+
+def _attempt(
+    run: _Run, plan: Plan, number: int, lease_fds: tuple[int, ...]
+) -> tuple[Evidence, dict[str, Any] | None]:
+    """One executor run and the full verification of its film; the second value is ``None`` unless it is good."""
+    folder = run.folder
+    folder.attempt(number).mkdir(mode=0o700)
+    settings = run.order.settings
+    files = AttemptFiles(
+        folder=folder.attempt(number),
+        video=folder.video(number),
+        log=folder.log(number),
+        log_limit_bytes=settings.log_limit_mb * 1024 * 1024,
+        run_id=folder.run_id,
+        lease_fds=lease_fds,
+    )
+    evidence = _executor(plan, settings).run(plan, files, run.journal, run.cancellation)
+    good_enough = evidence.ran_to_end or (settings.accept_valid_on_nonzero and evidence.kill_reason is None)
+    if not good_enough:
+        return evidence, None
+    run.journal(Phase("verifying"))
+    try:
+        return evidence, _verified(run, plan, files.video)
+    except OutputError as error:
+        return replace(evidence, output_problem=error.message, output_exists=files.video.exists()), None
+
+
+def _executor(plan: Plan, settings: Settings) -> Executor:
+    if isinstance(plan.run, Command):
+        from .executors.process import ProcessExecutor
+
+        return ProcessExecutor(settings.timeout, settings.stop_grace_s)
+    return InlineExecutor()
+
+
+def _verified(run: _Run, plan: Plan, video: Path) -> dict[str, Any]:
+    """What a full decode finds in the film; raises `OutputError` if it is not the promised one."""
+    from .media import examination
+
+    assert plan.expected is not None
+    apart = isinstance(plan.run, Command)  # a stranger's film is decoded in a process of its own
+    facts = examination.verify(video, plan.expected, apart=apart)
+    for warning in facts["warnings"]:
+        run.journal.warn(warning)
+    return facts
+
+
+def _uuids(plan: Plan, host: Host) -> tuple[str, ...]:
+    return tuple(gpu.uuid for gpu in host.gpus or () if gpu.index in plan.gpus)
+
+
+# --------------------------------------------------------------------------------------------------------- records
+
+
+def _record_failure(run: _Run, error: VideoGenerationError) -> None:
+    history.keep_record(run.order.settings.state_dir, run.journal.manifest(error))
+
+
+def _keep_log(run: _Run, number: int) -> None:
+    kept = history.keep_log(run.order.settings.state_dir, run.folder.run_id, number, run.folder.log(number))
+    if kept and run.journal.attempts:
+        run.journal.attempts[-1] = run.journal.attempts[-1].evolve(log=str(kept))
+
+
+def _result(manifest: Manifest, output: Path, *, skipped: bool = False) -> Result:
+    facts = manifest.output or {}
+    return Result(
+        output=output,
+        manifest=manifest_path(output),
+        width=facts["width"],
+        height=facts["height"],
+        num_frames=facts["frames"],
+        fps=facts["fps"],
+        seconds=facts["seconds"],
+        attempts=len(manifest.attempts),
+        degraded=manifest.degraded,
+        warnings=manifest.warnings,
+        generator=manifest.generator,
+        generative=manifest.generative,
+        seed=manifest.seed,
+        skipped=skipped,
+    )
+
+
+def _skipped(output: Path) -> Result:
+    manifest = history.load_manifest(manifest_path(output))
+    if manifest.output is None:
+        raise OutputError(f"{output} exists, but its manifest describes no film")
+    return _result(manifest, output, skipped=True)
+
+
+__all__ = ["Diagnosis", "Finding", "Order", "Prepared", "generate", "parse_size", "prepare"]

@@ -1,0 +1,220 @@
+"""What all official framework scripts have in common: how they are started, and what can be known before.
+
+Pure functions for the backends that drive a framework's own program: torchrun, the scrubbed environment, the choice
+of GPUs, and findings from what the probes saw. What is special to one framework stays in its backend.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import Failure
+from .host import GIB, Checkpoint, Gpu, Host, Interpreter, InterpreterQuery
+from .plan import Finding
+from .settings import Settings
+
+#: Variables of the runner that a framework may see, by name or with a trailing ``*``. Everything else is dropped:
+#: LD_PRELOAD, PYTHON*, and the rank variables of a cluster shell (RANK=1 makes Wan render and save nothing).
+ENV_NAMES = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "CUDA_CACHE_PATH",
+    "CUDA_MODULE_LOADING",
+    "NVIDIA_*",
+    "NCCL_*",
+    "GLOO_SOCKET_IFNAME",
+    "OMP_NUM_THREADS",
+    "TRITON_CACHE_DIR",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TORCH_HOME",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "XDG_CACHE_HOME",
+    "SSL_CERT_FILE",
+    "IMAGEIO_FFMPEG_EXE",
+)
+
+BASE_ENV: Mapping[str, str] = {
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONIOENCODING": "utf-8",
+    "PYTHONNOUSERSITE": "1",
+    # A missing tokenizer folder would be looked up on the hub: a network wait instead of an error.
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+}
+
+
+def option(name: str, value: object) -> str:
+    """``--name=value`` as one word: a value that begins with dashes would be taken for an option otherwise."""
+    return f"--{name}={value}"
+
+
+def start(python: Path, script: Sequence[str], ranks: int) -> tuple[str, ...]:
+    """The program that starts a script, directly or under torchrun.
+
+    torchrun is called as a module of the framework's interpreter. ``--standalone`` lets the operating system choose
+    the rendezvous port: the documented 29500 collides with a second run. ``--max-restarts=0``: retrying is ours.
+    """
+    if ranks == 1:
+        return (str(python), *script)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "--max-restarts=0")
+    return (str(python), *torchrun, *script)
+
+
+def environment(settings: Settings, gpus: Iterable[Gpu], *, simulated: bool) -> dict[str, str]:
+    """The variables that are set for a framework; the chosen GPUs become all that it can see."""
+    env = dict(BASE_ENV)
+    chosen = [gpu.uuid for gpu in gpus]
+    if chosen and not simulated:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
+    env.update(settings.env)
+    return env
+
+
+# ------------------------------------------------------------------------------------------------ interpreters
+
+
+def interpreter_queries(
+    settings: Settings, checkout: Path | None, modules: tuple[str, ...]
+) -> tuple[InterpreterQuery, ...]:
+    """The configured interpreter; else a virtual environment in the checkout, else the running one."""
+    if settings.python:
+        return (InterpreterQuery(settings.python, modules),)
+    inside = [checkout / name / "bin" / "python" for name in (".venv", "venv")] if checkout else []
+    return tuple(InterpreterQuery(path, modules) for path in (*inside, Path(sys.executable)))
+
+
+def pick_interpreter(queries: Sequence[InterpreterQuery], host: Host) -> Interpreter:
+    """The first interpreter that answered, preferring one that has torch; else the first, with its problem."""
+    found = [host.interpreters.get(query.path, Interpreter(query.path, "was not asked")) for query in queries]
+    able = [item for item in found if not item.problem]
+    return next((item for item in able if "torch" in item.modules), (able or found)[0])
+
+
+def interpreter_findings(
+    interpreter: Interpreter, required: Sequence[str], *, framework: str, multi_gpu: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """Errors for an interpreter that cannot run the framework; ``required`` modules must be importable."""
+    if interpreter.problem:
+        yield Finding(
+            "interpreter",
+            "error",
+            f"the interpreter {interpreter.path} {interpreter.problem}",
+            f"Set `python` to the interpreter of {framework}'s own virtual environment.",
+            Failure.ENV,
+        )
+        return
+    for module in (*required, *multi_gpu):
+        if module in interpreter.modules:
+            continue
+        reason = interpreter.broken.get(module, "is not installed")
+        yield Finding(
+            f"module.{module}",
+            "error",
+            f"{interpreter.path} cannot import {module}: {reason}",
+            f"Install what {framework} requires into that environment, or set `python` to the right interpreter.",
+            Failure.ENV,
+        )
+
+
+# -------------------------------------------------------------------------------------------------- checkpoints
+
+
+def checkpoint_findings(checkpoint: Checkpoint | None, key: str) -> Iterator[Finding]:
+    """Errors for a folder of weights that is not whole; ``key`` is the setting that names it."""
+    if checkpoint is None:
+        yield Finding("model.unset", "error", f"{key} is not set", f"Set {key} to the folder of the weights.")
+        return
+    if "model_index.json" in checkpoint.foreign:
+        yield Finding(
+            "model.layout",
+            "error",
+            f"{checkpoint.directory} is a -Diffusers download, whose layout the official script cannot read",
+            "Download the repository of the same name without -Diffusers.",
+            Failure.MODEL,
+        )
+        return
+    for problem in checkpoint.problems:
+        yield Finding(
+            "model.incomplete",
+            "error",
+            f"{key}: {problem}",
+            "Download that file again (an interrupted download resumes).",
+            Failure.MODEL,
+        )
+
+
+# --------------------------------------------------------------------------------------------------------- GPUs
+
+
+@dataclass(frozen=True)
+class GpuChoice:
+    """The GPUs to use, and what is to be said about the choice."""
+
+    gpus: tuple[Gpu, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def choose_gpus(
+    settings: Settings, host: Host, wanted: int, *, avoid: Sequence[int] = ()
+) -> GpuChoice:
+    """``wanted`` of the GPUs, those with the most free memory first; listed ones (``gpus: [1, 3]``) exactly."""
+    if host.gpus is None or not host.gpus:
+        text = host.gpu_problem or "there is no GPU that this process may use"
+        fix = "Install or repair the NVIDIA driver; `reel doctor` tells what it sees. `--generator draft` needs none."
+        return GpuChoice((), (Finding("gpu.none", "error", text, fix, Failure.ENV),))
+    available = {gpu.index: gpu for gpu in host.gpus}
+    if settings.gpus:
+        missing = [index for index in settings.gpus if index not in available]
+        if missing:
+            text = f"GPU {', '.join(map(str, missing))} is not there; visible: {', '.join(map(str, available))}"
+            return GpuChoice((), (Finding("gpu.missing", "error", text, "Change `gpus`.", Failure.ENV),))
+        return GpuChoice(tuple(available[index] for index in settings.gpus))
+    if wanted > len(available):
+        text = f"{wanted} GPUs are asked for and {len(available)} are visible"
+        return GpuChoice((), (Finding("gpu.count", "error", text, "Lower gpu_count.", Failure.ENV),))
+    ranked = sorted(host.gpus, key=lambda gpu: (gpu.index in avoid, -round((gpu.free_bytes or 0) / GIB), gpu.index))
+    return GpuChoice(tuple(sorted(ranked[:wanted], key=lambda gpu: gpu.index)))
+
+
+def gpu_count(settings: Settings, host: Host) -> int:
+    """How many GPUs are asked for: listed, counted, a share of ``total_gpus``, or all that are visible."""
+    if settings.gpus:
+        return len(settings.gpus)
+    if settings.gpu_count:
+        return settings.gpu_count
+    if settings.total_gpus:
+        return max(1, settings.total_gpus // (settings.parallel_segments or 1))
+    return max(1, len(host.gpus or ()))
+
+
+# ------------------------------------------------------------------------------------------------------- frames
+
+
+def nearest_4n1(frames: float) -> int:
+    """The number of the form 4n+1 (n >= 0) nearest to ``frames``; the smaller one in a tie."""
+    below = max(0, int((frames - 1) // 4)) * 4 + 1
+    return below if frames - below <= below + 4 - frames else below + 4
+
+
+def split_degrees(ranks: int, heads: int) -> tuple[int, int]:
+    """Ulysses and ring degrees for a number of ranks: the largest ulysses that divides both ranks and heads."""
+    ulysses = max(size for size in range(1, ranks + 1) if ranks % size == 0 and heads % size == 0)
+    return ulysses, ranks // ulysses

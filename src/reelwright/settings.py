@@ -1,0 +1,419 @@
+"""Settings: defaults < YAML file < ``REELWRIGHT_*`` environment < arguments, as one frozen value with origins.
+
+The keys are flat and those of an existing text-to-video pipeline_config.yaml, which is understood as it is: what
+only the surrounding pipeline uses is noted and neither stored nor shown. ``generators: {NAME: {...}}`` overrides
+keys for one generator. Nothing reads a global; whoever needs a setting is given the value.
+
+    >>> settings = load_settings(environ={}, arguments={"sample_steps": 30})
+    >>> settings.sample_steps, settings.origin("sample_steps"), settings.origin("codec")
+    (30, 'argument', 'default')
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from .errors import ConfigurationError
+from .host import simulated_gpus
+from .request import MAX_SEED, parse_size
+from .yamlfile import Document, read_yaml, read_yaml_text
+
+PREFIX = "REELWRIGHT_"
+#: Variables with our prefix that are no settings.
+_OTHER_VARIABLES = {"REELWRIGHT_CONFIG", "REELWRIGHT_TRACEBACK", "REELWRIGHT_RUN"}
+#: Documented names that mean the same as a key of ours.
+_ALIASES = {"default_backend": "generator", "simulated_gpus": "simulate_gpus"}
+_NESTED = {"hunyuan_video": "hunyuan"}
+#: Keys of an existing pipeline_config.yaml that only the surrounding pipeline uses.
+_PIPELINE_KEYS = frozenset(
+    "task prompt generation_mode runway_ml google_veo minimax fal remote_api_settings image_generation_model "
+    "reference_images_dir image_size auto_generate_initial single_keyframe_mode keyframe_position gemini_api_key "
+    "openai_api_key openai_base_url stability_api_key image_router_api_key image_router_token "
+    "prompt_enhancement_model keyframe_prompt_model video_aspect_ratio segment_duration_seconds initial_image "
+    "default_video_generation_backend i2i_mode motion_amount framepack_dir".split()
+)
+_REMOTE_BACKENDS = frozenset({"runway", "runway_ml", "veo3", "google_veo", "minimax", "fal", "fal.ai"})
+_CONFIGURES = {
+    "wan2_dir": "wan2.1",
+    "i2v_model_dir": "wan2.1",
+    "flf2v_model_dir": "wan2.1",
+    "t2v_model_dir": "wan2.1",
+    "t2v_1_3b_model_dir": "wan2.1",
+    "hunyuan_dir": "hunyuan",
+    "ckpt_path": "hunyuan",
+}
+
+
+def _as_path(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) and value else value
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _auto_is_none(value: object) -> object:
+    return None if value == "auto" else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_as_path)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+PositiveFloat = Annotated[float, Field(gt=0, lt=1e9)]
+Seconds = Annotated[float, Field(ge=0, lt=1e9)]
+
+
+class Settings(BaseSettings):
+    """Every setting. ``None`` means: the generator's documented default, or found out on the machine."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    generator: str = Field("auto", description="generator to use; auto takes the configured one, else the draft")
+    output_dir: FilePath | None = Field(None, description="folder for films without -o")
+    if_exists: Literal["error", "overwrite", "skip", "rename"] = Field("error", description="if the film exists")
+    strict_input: bool = Field(False, description="refuse pictures that need normalising")
+    strict_quality: bool = Field(False, description="never lower quality to succeed")
+    allow_degrade: Annotated[tuple[Literal["frames", "size"], ...], BeforeValidator(_as_tuple)] = Field(
+        (), description="what a retry may lower when memory is short: frames, size"
+    )
+    fit: Literal["cover", "contain", "stretch"] | None = Field(None, description="how pictures are brought to a size")
+    anchor: str = Field("center", description="which part of a picture survives a crop")
+    codec: Literal["h264", "av1"] = Field("h264", description="codec where we encode ourselves")
+    label: bool = Field(True, description="the draft's corner label")
+    size: str | None = Field(None, description="width x height; documented default 1280x720")
+    frame_num: Positive | None = Field(None, description="frames per clip; documented default 81")
+    fps: PositiveFloat | None = Field(None, description="frames per second, where the generator has a choice")
+    guide_scale: Annotated[float, Field(ge=0, lt=1000)] | None = Field(
+        None, description="guidance scale; documented default 7.5"
+    )
+    sample_steps: Positive | None = Field(None, description="sampling steps; documented default 50")
+    sample_shift: Annotated[PositiveFloat | None, BeforeValidator(_auto_is_none)] = Field(
+        None, description="flow shift; auto is the framework's own"
+    )
+    base_seed: Annotated[int, Field(ge=-1, le=MAX_SEED)] | None = Field(
+        None, description="seed; -1 or nothing draws one, which is recorded"
+    )
+    preset: Literal["documented", "framework"] = Field("documented", description="whose defaults: 50/7.5 or 40/5.0")
+    model: str | None = Field(None, description="model where a generator has several, such as t2v-1.3B")
+    python: FilePath | None = Field(None, description="the framework's own interpreter")
+    gpu_count: Annotated[Positive | None, BeforeValidator(_auto_is_none)] = Field(
+        None, description="GPUs per clip; auto uses all that can be used"
+    )
+    gpus: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, BeforeValidator(_as_tuple)] = Field(
+        None, description="exactly these GPUs, by index"
+    )
+    total_gpus: Positive | None = Field(None, description="GPUs of the machine to share among parallel segments")
+    parallel_segments: Positive | None = Field(None, description="segments rendered at the same time")
+    chaining_max_retries: Annotated[int, Field(ge=0, le=100)] = Field(3, description="retries after the first attempt")
+    chaining_use_fsdp_flags: bool = Field(True, description="shard the weights over several GPUs (FSDP)")
+    retry_policy: Literal["documented", "classified", "none"] = Field("documented", description="see docs/wan21.md")
+    retry_budget_s: PositiveFloat | None = Field(None, description="no further attempt after this many seconds")
+    timeout: PositiveFloat | None = Field(None, description="wall-clock limit of one attempt, seconds")
+    progress_timeout: PositiveFloat | None = Field(
+        None, description="seconds without progress that count as hung; instead of the limits per phase"
+    )
+    lease_timeout_s: Seconds = Field(0.0, description="how long to wait for GPUs that another run uses")
+    stop_grace_s: Seconds = Field(10.0, description="seconds between asking a process to end and killing it")
+    attention: Literal["auto", "flash", "sdpa"] = Field("auto", description="auto falls back to PyTorch's attention")
+    verify_model: bool = Field(False, description="check the hashes of the weights before a run")
+    accept_valid_on_nonzero: bool = Field(False, description="accept a whole film although the framework failed")
+    nccl_p2p_retry: bool = Field(False, description="allow a retry with NCCL_P2P_DISABLE=1")
+    keep_failed: bool = Field(False, description="keep the private folder of a failed run")
+    env: Mapping[str, str] = Field({}, description="extra variables for the framework (values are never shown)")
+    log_limit_mb: Annotated[int, Field(ge=1, le=100_000)] = Field(64, description="largest log of an attempt")
+    state_dir: FilePath = Field(
+        default_factory=lambda: default_state_dir(os.environ), description="history, caches, records of failed runs"
+    )
+    simulate_gpus: str | None = Field(None, description="plan for GPUs that are not there, such as 8x80GiB")
+    wan2_dir: FilePath | None = Field(None, description="checkout of Wan2.1")
+    i2v_model_dir: FilePath | None = Field(None, description="weights for image-to-video")
+    flf2v_model_dir: FilePath | None = Field(None, description="weights for first-last-frame-to-video")
+    t2v_model_dir: FilePath | None = Field(None, description="weights for text-to-video, 14B")
+    t2v_1_3b_model_dir: FilePath | None = Field(None, description="weights for text-to-video, 1.3B")
+    hunyuan_dir: FilePath | None = Field(None, description="checkout of HunyuanVideo, HunyuanVideo-I2V or 1.5")
+    config_file: FilePath | None = Field(None, description="HunyuanVideo: YAML file of options")
+    ckpt_path: FilePath | None = Field(None, description="HunyuanVideo: folder (or main file) of the weights")
+    max_duration: PositiveFloat | None = Field(None, description="longest clip in seconds")
+    generators: Mapping[str, Mapping[str, Any]] = Field({}, description="settings for one generator only")
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _order: tuple[str, ...] = PrivateAttr(default=())
+    _notes: tuple[str, ...] = PrivateAttr(default=())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only the layers that `load_settings` read, the strongest first; no hidden environment or dotenv file."""
+        del env_settings, dotenv_settings, file_secret_settings
+        assert isinstance(init_settings, InitSettingsSource)
+        layers: Sequence[_Layer] = init_settings.init_kwargs.pop("layers", ())
+        sources = [InitSettingsSource(settings_cls, layer.values) for layer in reversed(layers)]
+        return (init_settings, *sources)
+
+    @field_validator("size")
+    @classmethod
+    def _size(cls, value: str | None) -> str | None:
+        return None if value is None else str(_told(parse_size, value))
+
+    @field_validator("simulate_gpus")
+    @classmethod
+    def _gpus(cls, value: str | None) -> str | None:
+        if value:
+            _told(simulated_gpus, value)
+        return value
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was read and not used, for people."""
+        return self._notes
+
+    @property
+    def configured_order(self) -> tuple[str, ...]:
+        """Generators in the order in which the settings first name a key of theirs."""
+        return self._order
+
+    def origin(self, key: str) -> str:
+        """Where a value comes from: ``default``, ``FILE:line``, ``environment NAME`` or ``argument``."""
+        return self._origins.get(key, "default")
+
+    def for_generator(self, name: str) -> Self:
+        """The same settings with ``generators.NAME`` applied over defaults and file, not over what is stronger."""
+        section = self.generators.get(name, {})
+        weak = {
+            key: value
+            for key, value in section.items()
+            if not self.origin(key).startswith(("environment", "argument"))
+        }
+        if not weak:
+            return self
+        checked = Settings(layers=[_Layer(f"generators.{name}", weak)])  # type: ignore[call-arg]
+        chosen = {key: getattr(checked, key) for key in weak}
+        copy = self.model_copy(update=chosen)
+        copy._origins = {**self._origins, **{key: f"{self.origin('generators')} (generators.{name})" for key in weak}}
+        return copy
+
+
+def _told(parse: Any, value: str) -> Any:
+    """A parser's own error as pydantic expects it."""
+    try:
+        return parse(value)
+    except Exception as error:
+        raise ValueError(str(error)) from error
+
+
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """``$XDG_STATE_HOME/reelwright``, else ``~/.local/state/reelwright``."""
+    base = environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "reelwright"
+
+
+def find_config(environ: Mapping[str, str]) -> Path | None:
+    """The settings file when none is given: ``$REELWRIGHT_CONFIG``, else config.yaml in the user's config folder."""
+    if environ.get("REELWRIGHT_CONFIG"):
+        return Path(environ["REELWRIGHT_CONFIG"])
+    base = environ.get("XDG_CONFIG_HOME")
+    found = (Path(base) if base else Path.home() / ".config") / "reelwright" / "config.yaml"
+    return found if found.is_file() else None
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """The values of one source, and where each key was found."""
+
+    name: str
+    values: dict[str, Any]
+    origins: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def origin(self, key: str) -> str:
+        return self.origins.get(key, self.name)
+
+
+def load_settings(
+    file: Path | None = None, *, environ: Mapping[str, str], arguments: Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings from all sources.
+
+    Raises:
+        ConfigurationError: an unknown key (with the nearest known one), a wrong type or value; every mistake is in
+            the evidence, each with its origin.
+    """
+    path = file or find_config(environ)
+    layers = [] if path is None else [_file_layer(path)]
+    layers.append(_environment_layer(environ))
+    layers.append(_Layer("argument", _known(dict(arguments or {}), "argument")))
+    settings = _build(layers)
+    if settings.origin("state_dir") == "default":
+        settings = settings.model_copy(update={"state_dir": default_state_dir(environ)})
+    return settings
+
+
+def settings_from_mapping(config: Mapping[str, Any], *, generator: str | None) -> Settings:
+    """Settings from the flat mapping of the documented interface, over the defaults.
+
+    Raises:
+        ConfigurationError: as `load_settings`.
+    """
+    values = {str(key): value for key, value in config.items()}
+    nested = {name: values.pop(name) for name in list(values) if _NESTED.get(name, name) == generator}
+    for section in nested.values():
+        if isinstance(section, Mapping):
+            values.update(section)
+    layer = _flat_layer("config", values, {})
+    return _build([_environment_layer(os.environ), layer])
+
+
+def _build(layers: Sequence[_Layer]) -> Settings:
+    try:
+        settings = Settings(layers=layers)  # type: ignore[call-arg]
+        for name, section in settings.generators.items():
+            known = _known(dict(section), f"generators.{name}")
+            Settings(layers=[_Layer(f"generators.{name}", known)])  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise _explained(error, layers) from None
+    settings._origins = {key: layer.origin(key) for layer in layers for key in layer.values}
+    settings._notes = tuple(note for layer in layers for note in layer.notes)
+    settings._order = _order_of(layers)
+    return settings
+
+
+def _order_of(layers: Sequence[_Layer]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for layer in layers:
+        for key, value in layer.values.items():
+            if key in _CONFIGURES:
+                found.setdefault(_CONFIGURES[key])
+            elif key == "generators":
+                for name in value:
+                    found.setdefault(name)
+    return tuple(found)
+
+
+def _explained(error: ValidationError, layers: Sequence[_Layer]) -> ConfigurationError:
+    lines = []
+    for item in error.errors(include_url=False, include_context=False):
+        key = ".".join(str(part) for part in item["loc"] if "[" not in str(part))
+        top = str(item["loc"][0]) if item["loc"] else ""
+        origin = next((layer.origin(top) for layer in reversed(layers) if top in layer.values), "settings")
+        shown = "" if top == "env" else f", not {item['input']!r:.80}"
+        lines.append(f"{origin}: {key}: {item['msg'].removeprefix('Value error, ')}{shown}")
+    lines = list(dict.fromkeys(lines))
+    return ConfigurationError(lines[0], evidence=lines[1:], advice="`reel config` lists every key and its meaning.")
+
+
+# ------------------------------------------------------------------------------------------------------- sources
+
+
+def _file_layer(path: Path) -> _Layer:
+    document = read_yaml(path)
+    layer = _flat_layer(str(path), dict(document.values), _lines(document))
+    folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 -- the file's own folder, symlinked or not
+    values = {key: _anchored(key, value, folder) for key, value in layer.values.items()}
+    return _Layer(layer.name, values, layer.origins, layer.notes)
+
+
+def _lines(document: Document) -> dict[str, str]:
+    return {key: f"{document.path}:{line}" for key, line in document.lines.items()}
+
+
+def _anchored(key: str, value: Any, folder: Path) -> Any:
+    """Relative paths in a file are relative to the file."""
+    if key == "generators" and isinstance(value, Mapping):
+        return {
+            name: {inner: _anchored(inner, item, folder) for inner, item in section.items()}
+            if isinstance(section, Mapping)
+            else section
+            for name, section in value.items()
+        }
+    if key in _PATH_KEYS and isinstance(value, str) and value:
+        return str(folder / Path(value).expanduser())
+    return value
+
+
+def _flat_layer(name: str, values: dict[str, Any], origins: Mapping[str, str]) -> _Layer:
+    """A mapping in the documented form: aliases resolved, the pipeline's own keys left out with a note."""
+    notes: list[str] = []
+    kept: dict[str, Any] = {}
+    sections = dict(values.pop("generators", None) or {}) if isinstance(values.get("generators"), Mapping) else None
+    for key, value in values.items():
+        if key in _NESTED and isinstance(value, Mapping):
+            sections = {**(sections or {}), _NESTED[key]: {**value}}
+        elif key in _PIPELINE_KEYS:
+            notes.append(f"{origins.get(key, name)}: {key} belongs to the surrounding pipeline and is not used")
+        elif _ALIASES.get(key) == "generator" and value in _REMOTE_BACKENDS:
+            notes.append(f"{origins.get(key, name)}: {key} names a remote service; a local generator is chosen")
+        elif value is not None:
+            kept[_ALIASES.get(key, key)] = value
+    known = _known(kept, name, origins)
+    if sections is not None:
+        known["generators"] = {str(kind): dict(section or {}) for kind, section in sections.items()}
+    where = {_ALIASES.get(key, key): origin for key, origin in origins.items()}
+    return _Layer(name, known, where, tuple(notes))
+
+
+def _environment_layer(environ: Mapping[str, str]) -> _Layer:
+    """``REELWRIGHT_KEY=value``; values are read like YAML unless the key holds text."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in _OTHER_VARIABLES:
+            continue
+        key = name.removeprefix(PREFIX).lower()
+        key = _ALIASES.get(key, key)
+        origins[key] = f"environment {name}"
+        values[key] = _typed(key, environ[name], origins[key])
+    return _Layer("environment", _known(values, "environment", origins), origins)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` of ``--set``; the value is read like YAML unless the key holds text.
+
+    Raises:
+        ConfigurationError: there is no ``=``.
+    """
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise ConfigurationError(f"--set {text!r} is not KEY=VALUE", advice="Write for example --set sample_steps=30.")
+    key = _ALIASES.get(key.strip(), key.strip())
+    return key, _typed(key, value, "--set")
+
+
+def _typed(key: str, text: str, origin: str) -> Any:
+    return text if key in _TEXT_KEYS else read_yaml_text(text, origin)
+
+
+def _known(values: dict[str, Any], name: str, origins: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The same values, if every key is known; ``None`` means "not set" and is dropped."""
+    for key in values:
+        if key not in Settings.model_fields:
+            near = difflib.get_close_matches(str(key), list(Settings.model_fields), n=1)
+            hint = f"Did you mean {near[0]}?" if near else "`reel config` lists every key."
+            where = (origins or {}).get(key, name)
+            raise ConfigurationError(f"{where}: there is no setting named {key!r}", advice=hint)
+    return {key: value for key, value in values.items() if value is not None}
+
+
+_PATH_KEYS = frozenset(
+    key for key, item in Settings.model_fields.items() if "Path" in str(item.annotation)
+)
+_TEXT_KEYS = _PATH_KEYS | {"generator", "anchor", "size", "model", "simulate_gpus"}

@@ -1,0 +1,134 @@
+"""For other people's tests: a generator that needs no GPU, takes milliseconds and always gives the same bytes.
+
+It is a real backend with a real film, only small: 64x36, 9 frames unless asked otherwise. ``script`` makes it fail
+as a GPU generator would, once per attempt, so that a caller's error handling can be tried.
+
+    from reelwright.testing import backend, scripted
+    with scripted("OOM_GPU", None):      # the first attempt fails, the second succeeds
+        ...
+
+Register it in your project's entry points under ``reelwright.backends``, or call `plan`'s value through
+``reelwright.executors.inline`` directly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .backends import Backend
+from .errors import Failure, error_for
+from .host import Host, HostQuery
+from .plan import EngineCall, ExpectedVideo, Job, Lever, Plan
+from .protocol import Event, Phase, Progress
+from .request import Size, VideoRequest
+from .settings import Settings
+
+_FPS = 16.0
+_SCRIPT: list[str | None] = []
+
+
+@contextlib.contextmanager
+def scripted(*failures: str | None) -> Iterator[None]:
+    """Inside, attempt n of any run ends with the n-th failure code; ``None`` (or the end of the list) succeeds."""
+    before = list(_SCRIPT)
+    _SCRIPT[:] = failures
+    try:
+        yield
+    finally:
+        _SCRIPT[:] = before
+
+
+def _query(request: VideoRequest, settings: Settings) -> HostQuery:
+    del request, settings
+    return HostQuery()
+
+
+def _plan(job: Job) -> Plan:
+    request = job.request
+    size = request.size or Size(64, 36)
+    frames = request.num_frames or round((request.seconds or 9 / _FPS) * _FPS)
+    parameters = {
+        "size": size,
+        "num_frames": frames,
+        "fps": _FPS,
+        "steps": request.steps or 4,
+        "guidance_scale": request.guidance_scale or 5.0,
+        "seed": request.seed or 0,
+        **job.overrides,
+    }
+    options = {
+        "width": size.width,
+        "height": size.height,
+        "frames": frames,
+        "fps": _FPS,
+        "seed": parameters["seed"],
+        "steps": parameters["steps"],
+    }
+    return Plan(
+        generator="testing",
+        task=request.task,
+        generative=False,
+        run=EngineCall("reelwright.testing:ENGINE", options),
+        expected=ExpectedVideo(size.width, size.height, frames, _FPS),
+        parameters=parameters,
+        levers=(Lever("offload", {"offload_model": True}, "memory", "time", "pretends to save memory"),),
+    )
+
+
+def _capabilities(settings: Settings, host: Host) -> Mapping[str, Any]:
+    del settings, host
+    return {
+        "max_duration": 60.0,
+        "supported_resolutions": ["any even size"],
+        "supported_formats": ["mp4"],
+        "input_types": ["text", "image"],
+        "requires_gpu": False,
+        "cost_per_second": 0.0,
+        "max_concurrent": 1,
+        "supports_image_to_video": True,
+        "supports_text_to_video": True,
+        "models": [],
+    }
+
+
+class _Engine:
+    """Paints a colour that follows the seed, with a bar that moves by one pixel per frame."""
+
+    def generate(
+        self, options: Mapping[str, Any], output: Path, emit: Callable[[Event], None], check: Callable[[], None]
+    ) -> Mapping[str, Any]:
+        import numpy as np
+
+        from .media.video import Encoding, VideoWriter
+
+        failure = _SCRIPT.pop(0) if _SCRIPT else None
+        emit(Phase("denoising"))
+        for step in range(1, options["steps"] + 1):
+            check()
+            emit(Progress("denoising", step, options["steps"]))
+            if failure and step == 2:
+                raise error_for(Failure[failure], f"scripted {failure}")
+        size, frames = Size(options["width"], options["height"]), options["frames"]
+        colour = np.array([options["seed"] * 37 % 200 + 30, 120, 90], np.uint8)
+        with VideoWriter(output, size, options["fps"], Encoding(), {}) as writer:
+            for index in range(frames):
+                check()
+                picture = np.broadcast_to(colour, (size.height, size.width, 3)).copy()
+                picture[:, index % size.width] = 255
+                writer.write(picture)
+        return {"scripted": failure}
+
+
+ENGINE = _Engine()
+backend = Backend(
+    name="testing",
+    title="Deterministic generator for tests",
+    generative=False,
+    requires_gpu=False,
+    query=_query,
+    plan=_plan,
+    capabilities=_capabilities,
+)

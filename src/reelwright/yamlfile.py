@@ -1,0 +1,123 @@
+"""Reading YAML that a person wrote and nobody vouched for: safe, bounded, and with the line of every key.
+
+Only plain scalars, lists and mappings; no tags, no duplicate keys, few aliases, a size limit. Errors name the file
+and the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import ConfigurationError
+
+MAX_BYTES = 1024 * 1024
+MAX_ALIASES = 32
+MAX_DEPTH = 20
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file's top-level mapping, and the line (from 1) of each of its keys."""
+
+    path: Path
+    values: Mapping[str, Any]
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with limits."""
+
+    aliases = 0
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            self.aliases += 1
+        self.depth += 1
+        if self.aliases > MAX_ALIASES or self.depth > MAX_DEPTH:
+            what = "aliases" if self.aliases > MAX_ALIASES else "levels"
+            raise yaml.MarkedYAMLError(problem=f"too many {what}", problem_mark=self.peek_event().start_mark)
+        try:
+            return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        finally:
+            self.depth -= 1
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge" or not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="this kind of key is not allowed", problem_mark=key.start_mark)
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is twice here", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Document:
+    """The mapping in a file.
+
+    Raises:
+        ConfigurationError: it cannot be read, is too big, not UTF-8, not one YAML mapping, or holds what is refused.
+    """
+    text = _text(path)
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return Document(path, {})
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigurationError(f"{path}: the file must hold keys and values (key: value)")
+        values = loader.construct_document(node)
+        lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigurationError(_explained(str(path), error)) from None
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+    return Document(path, {str(key): value for key, value in values.items()}, lines)
+
+
+def read_yaml_text(text: str, origin: str) -> Any:
+    """The value that a short text stands for: ``30``, ``true``, ``[0, 1]``, or the text itself.
+
+    Raises:
+        ConfigurationError: it is not valid YAML.
+    """
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigurationError(_explained(origin, error)) from None
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigurationError(f"{path} is larger than 1 MiB: that is no settings file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}", advice="Check the path given with --config."
+        ) from None
+    if len(data) > MAX_BYTES:
+        raise ConfigurationError(f"{path} is larger than 1 MiB: that is no settings file")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(
+            f"{path}:{line}: not UTF-8 text", advice="Save the file as UTF-8 (it may be Latin-1)."
+        ) from None
+
+
+def _explained(origin: str, error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{origin}:{error.problem_mark.line + 1}: {error.problem or error.context}"
+    return f"{origin}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,81 @@
+"""Factories and fixtures that many tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def eventually(condition: Callable[[], Any], *, within_s: float = 10.0, what: str = "the condition") -> Any:
+    """The first true value of ``condition``; fails after the deadline. For other processes' doings only."""
+    deadline = time.monotonic() + within_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come true within {within_s} s")
+        time.sleep(0.01)
+
+
+def a_photo(path: Path, size: tuple[int, int] = (320, 180)) -> Path:
+    """A picture with edges, gradients and colour, as a real file; the suffix decides the format."""
+    width, height = size
+    picture = Image.linear_gradient("L").resize(size).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    for index in range(12):
+        x, y = (index * 97) % width, (index * 53) % height
+        draw.ellipse((x, y, x + width // 8, y + height // 6), fill=(200 - index * 9, 40 + index * 15, index * 20))
+    picture.save(path)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A 320x180 PNG."""
+    return a_photo(tmp_path / "photo.png")
+
+
+@pytest.fixture
+def hostile_path(tmp_path: Path) -> Path:
+    """A folder whose name holds spaces, quotes, a line break, a shell command and emoji."""
+    folder = tmp_path / "a b'\"\n;echo $HOME 🎬 -x"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees the user's settings, state or GPUs' environment."""
+    home = tmp_path_factory.mktemp("home")
+    for name in [name for name in os.environ if name.startswith(("REELWRIGHT_", "CUDA_VISIBLE"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    return
+
+
+@pytest.fixture
+def reel(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the real command line in a process of its own."""
+
+    def call(*arguments: object, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "reelwright", *map(str, arguments)]
+        return subprocess.run(
+            argv, capture_output=True, text=True, timeout=100, cwd=cwd or tmp_path, check=False, **options
+        )
+
+    return call

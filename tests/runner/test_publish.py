@@ -1,0 +1,328 @@
+"""Publishing: rows D03 to D10 of the fault matrix, as far as they concern names and files."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from reelwright import workspace
+from reelwright.errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
+from reelwright.result import Manifest, manifest_path
+from reelwright.workspace import RealFileSystem, RunFolder, open_folder, plan_folder, publish, recover, settle_output
+
+FILM = b"not decoded here: publishing is about bytes" * 100
+
+
+def a_manifest(output: Path, state: str = "completed") -> Manifest:
+    return Manifest(
+        run_id="r",
+        reelwright="0",
+        generator="draft",
+        task="i2v",
+        generative=False,
+        state=state,
+        created_at="2026-01-01T00:00:00+00:00",
+        requested={"prompt": "x"},
+        output={"path": output.name, "sha256": hashlib.sha256(FILM).hexdigest()},
+    )
+
+
+def a_film(folder: RunFolder) -> Path:
+    folder.attempt(1).mkdir()
+    folder.video(1).write_bytes(FILM)
+    return folder.video(1)
+
+
+def publish_once(output: Path, *, replace: bool = False, files: object = None, run_id: str = "r1") -> None:
+    with open_folder(plan_folder(output, run_id)) as folder:
+        publish(folder, a_film(folder), a_manifest(output), replace=replace, files=files)  # type: ignore[arg-type]
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.startswith(workspace.PREFIX)]
+
+
+def test_a_published_film_has_its_bytes_and_its_manifest_and_nothing_else(tmp_path: Path) -> None:
+    publish_once(tmp_path / "clip.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "clip.reel.json"]
+    assert (tmp_path / "clip.mp4").read_bytes() == FILM
+
+
+class FailsAt(RealFileSystem):
+    """The n-th call fails with an error number."""
+
+    def __init__(self, number: int, error: int) -> None:
+        self.left, self.error = number, error
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise OSError(self.error, os.strerror(self.error))
+
+    def fsync(self, path: Path) -> None:
+        self._count()
+        super().fsync(path)
+
+    def write(self, path: Path, text: str) -> None:
+        self._count()
+        super().write(path, text)
+
+    def move(self, source: Path, target: Path, *, replace: bool) -> None:
+        self._count()
+        super().move(source, target, replace=replace)
+
+    def remove(self, folder: Path) -> None:
+        self._count()
+        super().remove(folder)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EXDEV, errno.EROFS])
+def test_d04_the_nth_failing_call_leaves_all_or_nothing(tmp_path: Path, error: int) -> None:
+    for number in itertools.count(1):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        output, files = folder / "clip.mp4", FailsAt(number, error)
+        try:
+            publish_once(output, files=files)
+        except BackendUnavailableError as caught:
+            assert caught.failure in (Failure.DISK, Failure.PERM)
+            assert not output.exists(), number
+        else:
+            assert output.read_bytes() == FILM
+        assert not leftovers(folder)
+        if files.left > 0:
+            break
+    assert number > 6
+
+
+def test_d04_a_failed_overwrite_leaves_the_old_film(tmp_path: Path) -> None:
+    output = tmp_path / "clip.mp4"
+    output.write_bytes(b"old")
+    with pytest.raises(BackendUnavailableError):
+        publish_once(output, replace=True, files=FailsAt(5, errno.EIO))
+    assert output.read_bytes() == b"old"
+
+
+def test_d05_a_missing_folder_is_named_with_its_fix(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="does not exist") as caught:
+        workspace.check_folder(tmp_path / "no" / "clip.mp4")
+    assert "mkdir" in caught.value.advice
+
+
+def test_d05_an_output_that_is_a_folder_is_perm(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").mkdir()
+    with pytest.raises(BackendUnavailableError) as caught:
+        workspace.check_folder(tmp_path / "clip.mp4")
+    assert caught.value.failure is Failure.PERM
+
+
+def test_d05_a_parent_that_is_a_file_is_perm(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BackendUnavailableError) as caught:
+        workspace.check_folder(tmp_path / "file" / "clip.mp4")
+    assert caught.value.failure is Failure.PERM
+
+
+_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from reelwright import workspace
+from reelwright.errors import VideoGenerationError
+os.setgroups([]) if os.getuid() == 0 else None
+os.setgid(65534) if os.getuid() == 0 else None
+os.setuid(65534) if os.getuid() == 0 else None
+try:
+    workspace.check_folder(Path(sys.argv[1]))
+except VideoGenerationError as error:
+    print(error.code)
+"""
+
+
+def test_d05_a_folder_of_somebody_else_is_perm(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    child = subprocess.run(
+        [sys.executable, "-c", _AS_NOBODY, str(closed / "clip.mp4")], capture_output=True, text=True, check=False
+    )
+    assert child.stdout.strip() == "PERM", child.stderr
+
+
+def test_d06_an_existing_film_is_an_error_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"old")
+    with pytest.raises(InvalidInputError) as caught:
+        settle_output(tmp_path / "clip.mp4", "error")
+    assert caught.value.failure is Failure.EXISTS
+
+
+def test_d06_a_foreign_manifest_is_not_overwritten_either(tmp_path: Path) -> None:
+    manifest_path(tmp_path / "clip.mp4").write_text("mine")
+    with pytest.raises(InvalidInputError):
+        settle_output(tmp_path / "clip.mp4", "error")
+
+
+def test_d06_rename_takes_the_next_free_number(tmp_path: Path) -> None:
+    for name in ("clip.mp4", "clip-2.mp4"):
+        (tmp_path / name).touch()
+    assert settle_output(tmp_path / "clip.mp4", "rename") == tmp_path / "clip-3.mp4"
+
+
+def test_d06_skip_means_no_work(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").touch()
+    assert settle_output(tmp_path / "clip.mp4", "skip") is None
+
+
+def test_d06_a_dangling_symlink_counts_as_existing(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InvalidInputError):
+        settle_output(tmp_path / "clip.mp4", "error")
+
+
+def test_d06_a_film_that_appeared_meanwhile_is_kept(tmp_path: Path) -> None:
+    output = tmp_path / "clip.mp4"
+    with open_folder(plan_folder(output, "r")) as folder:
+        film = a_film(folder)
+        output.write_bytes(b"somebody else's")
+        with pytest.raises(InvalidInputError) as caught:
+            publish(folder, film, a_manifest(output), replace=False)
+    assert caught.value.failure is Failure.EXISTS
+    assert output.read_bytes() == b"somebody else's"
+
+
+def test_d07_of_two_runs_with_one_output_exactly_one_wins(tmp_path: Path) -> None:
+    for round_number in range(50):
+        output = tmp_path / f"clip{round_number}.mp4"
+        barrier, outcomes = threading.Barrier(2), []
+
+        def contend(name: str, output: Path = output, barrier: threading.Barrier = barrier) -> None:
+            with open_folder(plan_folder(output, name)) as folder:
+                film = a_film(folder)
+                barrier.wait()
+                try:
+                    publish(folder, film, a_manifest(output), replace=False)
+                except InvalidInputError as error:
+                    outcomes.append(error.exit_status)  # noqa: B023
+                else:
+                    outcomes.append(0)  # noqa: B023
+
+        threads = [threading.Thread(target=contend, args=(f"{round_number}-{n}",)) for n in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(outcomes) == [0, 32]
+        assert output.read_bytes() == FILM
+
+
+_KILLED = """
+import os, sys, signal
+sys.path.insert(0, sys.argv[3])
+from pathlib import Path
+from test_publish import RealFileSystem, publish_once
+
+class DiesAfter(RealFileSystem):
+    left = int(sys.argv[2])
+    def _step(self, name, *args, **kwargs):
+        if DiesAfter.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        DiesAfter.left -= 1
+        getattr(super(), name)(*args, **kwargs)
+    def fsync(self, *a, **k): self._step("fsync", *a, **k)
+    def write(self, *a, **k): self._step("write", *a, **k)
+    def move(self, *a, **k): self._step("move", *a, **k)
+    def remove(self, *a, **k): self._step("remove", *a, **k)
+
+publish_once(Path(sys.argv[1]), replace=len(sys.argv) > 4, files=DiesAfter())
+"""
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_d08_kill_minus_9_at_every_point_ends_with_one_whole_film_or_none(tmp_path: Path, replace: bool) -> None:
+    for steps in itertools.count():
+        folder = tmp_path / f"{steps}"
+        folder.mkdir()
+        output = folder / "clip.mp4"
+        if replace:
+            output.write_bytes(b"old")
+        argv = [sys.executable, "-c", _KILLED, str(output), str(steps), str(Path(__file__).parent)]
+        child = subprocess.run([*argv, *(["replace"] if replace else [])], check=False, cwd=folder)
+        actions = [item.action for item in recover(folder)]
+        assert not leftovers(folder), (steps, actions)
+        whole = output.exists() and output.read_bytes() == FILM
+        if whole:
+            assert json.loads(manifest_path(output).read_text())["state"] == "completed", (steps, actions)
+        else:
+            assert (output.read_bytes() == b"old") if replace else not output.exists(), (steps, actions)
+        if steps >= (4 if replace else 3):
+            assert whole, f"the intent was on disk after {steps} steps: {actions}"
+        if child.returncode == 0:
+            break
+        assert child.returncode == -signal.SIGKILL
+
+
+def test_d08_recovery_leaves_a_living_run_alone(tmp_path: Path) -> None:
+    with open_folder(plan_folder(tmp_path / "clip.mp4", "alive")) as folder:
+        assert recover(tmp_path) == ()
+        assert folder.path.exists()
+
+
+def test_d08_recovery_never_replaces_a_film_that_came_later(tmp_path: Path) -> None:
+    output = tmp_path / "clip.mp4"
+    dead = plan_folder(output, "dead")
+    dead.path.mkdir()
+    dead.lock.touch()
+    a_film(dead)
+    dead.manifest.write_text(a_manifest(output).to_text())
+    output.write_bytes(b"later")
+    assert [item.action for item in recover(tmp_path)] == ["removed"]
+    assert output.read_bytes() == b"later"
+
+
+def test_d09_a_relative_output_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert workspace.absolute_output(Path("clip.mp4")) == tmp_path / "clip.mp4"
+
+
+def test_d09_a_deleted_current_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(InvalidInputError, match="no longer exists"):
+        workspace.absolute_output(Path("clip.mp4"))
+
+
+@pytest.mark.parametrize("name", ["-x.mp4", "a b.mp4", "new\nline.mp4", "🎬.mp4", "dots...mp4", "'\".mp4"])
+def test_d10_odd_names_are_published_as_they_are(hostile_path: Path, name: str) -> None:
+    publish_once(hostile_path / name)
+    assert (hostile_path / name).read_bytes() == FILM
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".mp4", "x" * 300 + ".mp4", "clip.avi", "clip", "clip.mp4."])
+def test_d10_names_that_cannot_work_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInputError):
+        workspace.absolute_output(tmp_path / name)
+
+
+def test_d10_the_longest_name_that_leaves_room_for_the_manifest_works(tmp_path: Path) -> None:
+    output = workspace.absolute_output(tmp_path / ("x" * 245 + ".mp4"))
+    publish_once(output)
+    assert output.exists()
+    assert manifest_path(output).exists()
+
+
+def test_a_folder_that_cannot_be_made_is_a_disk_or_perm_error(tmp_path: Path) -> None:
+    (tmp_path / ".reelwright-taken").write_text("")
+    with pytest.raises(VideoGenerationError), open_folder(plan_folder(tmp_path / "clip.mp4", "taken")):
+        pass
