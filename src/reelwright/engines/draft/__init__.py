@@ -1,0 +1,214 @@
+"""The draft renderer: a moving camera over a still, or a passage from a first picture to a last one, on the
+CPU.
+
+What is rendered was decided by `backends.draft` and arrives as JSON options. Nothing in the picture acts;
+that is why the label in the corner and the tags in the file say what this is. The parts: `camera` (where the
+camera stands), `stills` (pictures and their pixels), `joining` (measuring two pictures), `passages` (frames
+between them), `label`.
+
+    >>> options = {"first": "cat.png", "width": 1280, "height": 720, "num_frames": 81, "fps": 16.0, "seed": 1,
+    ...            "camera": ["push_in"], "speed": 1.0}
+    >>> facts = ENGINE.generate(options, Path("cat.mp4"), emit=print, check=lambda: None)
+
+Same options, same pictures and same library versions give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import Failure, error_for
+from ...media.video import Encoding, VideoWriter
+from ...protocol import Event, Log, Phase, Progress
+from ...request import Size
+from . import camera, joining, passages, stills
+from .label import Label
+
+Pixels = NDArray[np.uint8]
+LAST_FRAME_NAME = "last.png"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Frames to come, each a fresh or repeated RGB array that must not be changed, and what is known of
+    them."""
+
+    frames: Iterator[Pixels]
+    facts: Mapping[str, Any]
+
+
+class DraftEngine:
+    """See `engines.Engine`."""
+
+    def generate(
+        self,
+        options: Mapping[str, Any],
+        output: Path,
+        emit: Callable[[Event], None],
+        check: Callable[[], None],
+    ) -> Mapping[str, Any]:
+        """Render to ``output``; on cancellation the unfinished file is removed.
+
+        With ``last_frame`` the last frame is also written, clean and lossless, to ``last.png`` beside the
+        output: a following segment starts from it.
+        """
+        size = Size(options["width"], options["height"])
+        scene = scene_of(options)
+        emit(Log(f"draft: an animatic preview, not AI generated; {_summary(scene.facts)}"))
+        emit(Phase("rendering"))
+        label = Label(size) if options.get("label", True) else None
+        encoding = Encoding(codec=options.get("codec", "h264"))
+        total, frame = options["num_frames"], None
+        with VideoWriter(output, size, options["fps"], encoding, options.get("metadata", {})) as film:
+            for number, frame in enumerate(scene.frames, 1):
+                check()
+                film.write(frame if label is None else label.drawn(frame))
+                emit(Progress("rendering", number, total))
+            emit(Phase("saving"))
+        if options.get("last_frame"):
+            assert frame is not None
+            _save_lossless(frame, output.with_name(LAST_FRAME_NAME))
+            return {**scene.facts, "last_frame": LAST_FRAME_NAME}
+        return scene.facts
+
+
+def scene_of(options: Mapping[str, Any]) -> Scene:
+    """The frames without label that ``options`` ask for; they are rendered as they are taken."""
+    return _passage(options) if "last" in options else _camera_move(options)
+
+
+def _camera_move(options: Mapping[str, Any]) -> Scene:
+    size = Size(options["width"], options["height"])
+    moves = tuple(options["camera"])
+    still = stills.load_still(Path(options["first"]), size, options.get("fit", "cover"))
+    shot = camera.Shot(
+        moves, options["speed"], options["num_frames"], options["fps"], options["seed"],
+        depth="depth" in options, identity_start=bool(options.get("identity_start")),
+    )  # fmt: skip
+    framing = camera.Framing.cover((still.shape[1], still.shape[0]), size, _anchor(options))
+    if shot.identity_start and "pull_out" in moves:
+        height, width = still.shape[:2]
+        still = stills.extended(still, camera.PUSH ** min(1.0, shot.amount))
+        framing = framing.inside((still.shape[1], still.shape[0]), (width, height))
+    track = camera.shoot(shot, framing)
+    facts: dict[str, Any] = {
+        "mode": "camera move",
+        "camera": list(moves),
+        "speed": shot.speed,
+        "starts_on_picture": bool(track.zoom[0] == 1.0),
+        "parallax": track.moves_depth,
+    }
+    relief = None
+    still, framing = _reduced(still, framing, track)
+    if track.moves_depth:
+        relief = stills.Relief(stills.load_depth(Path(options["depth"])), still, size)
+    return Scene(_filmed(still, relief, track, framing), facts)
+
+
+def _reduced(still: Pixels, framing: camera.Framing, track: camera.Track) -> tuple[Pixels, camera.Framing]:
+    """The still at the resolution of the middle of the zoom: sharp when close, without shimmer when wide."""
+    per_pixel = framing.window[0] / framing.output[0]
+    wanted = math.sqrt(max(1.0, float(track.zoom.max()))) * float(max(1.0, track.zoom.min()))
+    if per_pixel <= wanted:
+        return still, framing
+    scale = wanted / per_pixel
+    small = stills.resized(still, (round(still.shape[1] * scale), round(still.shape[0] * scale)))
+    return small, framing.scaled((small.shape[1], small.shape[0]))
+
+
+def _filmed(
+    still: Pixels, relief: stills.Relief | None, track: camera.Track, framing: camera.Framing
+) -> Iterator[Pixels]:
+    size = Size(*framing.output)
+    width = framing.window[0]
+    previous, frame = None, None
+    for number in range(len(track.zoom)):
+        matrix = camera.window(track, number, framing)
+        near = (track.near_x[number] * width, track.near_y[number] * width, track.near_zoom[number] * width)
+        pose = (matrix.tobytes(), near)
+        if frame is None or pose != previous:  # a locked camera is rendered once
+            if relief is not None and any(near):
+                frame = stills.displaced(still, relief.maps(matrix, near[:2], near[2]))
+            else:
+                frame = stills.warped(still, matrix, size)
+        previous = pose
+        yield frame
+
+
+def _passage(options: Mapping[str, Any]) -> Scene:
+    size = Size(options["width"], options["height"])
+    whole = [
+        stills.load_still(Path(options[role]), size, options.get("fit", "cover"))
+        for role in ("first", "last")
+    ]
+    crops = [_cropped(picture, size, _anchor(options)) for picture in whole]
+    first, last = (stills.resized(crop, size) for crop in crops)
+    joint = joining.measure(first, last)
+    passage: passages.Passage
+    if joint.similarity is not None:
+        zoom = joint.facts["camera_zoom"]
+        sharp = (_finer(crops[0], size, zoom), _finer(crops[1], size, 1 / zoom))
+        passage = passages.CameraMove(*sharp, joint.similarity, size)
+    elif joint.flows is not None:
+        passage = passages.Morph(first, last, joint.flows)
+    else:
+        passage = passages.Dissolve(first, last)
+    facts = {"mode": joint.mode, **joint.facts, "starts_on_picture": True}
+    return Scene(_passed(first, last, passage, options["num_frames"]), facts)
+
+
+def _passed(first: Pixels, last: Pixels, passage: passages.Passage, num_frames: int) -> Iterator[Pixels]:
+    times = camera.ease(num_frames)
+    yield first
+    for number in range(1, num_frames - 1):
+        yield passage.render(float(times[number]))
+    if num_frames > 1:
+        yield last
+
+
+def _cropped(picture: Pixels, size: Size, anchor: tuple[float, float]) -> Pixels:
+    """The part of a picture that fills the film, at the picture's own resolution."""
+    height, width = picture.shape[:2]
+    framing = camera.Framing.cover((width, height), size, anchor)
+    wide, high = round(framing.window[0]), round(framing.window[1])
+    left, top = round(framing.centre[0] - wide / 2), round(framing.centre[1] - high / 2)
+    left, top = min(max(0, left), width - wide), min(max(0, top), height - high)
+    return picture[top : top + high, left : left + wide]
+
+
+def _finer(crop: Pixels, size: Size, zoom: float) -> Pixels:
+    """A crop with as many pixels as zooming into it can use."""
+    factor = min(crop.shape[1] / size.width, math.sqrt(max(1.0, zoom)))
+    if factor <= 1.0:
+        return stills.resized(crop, size)
+    return stills.resized(crop, (round(size.width * factor), round(size.height * factor)))
+
+
+def _anchor(options: Mapping[str, Any]) -> tuple[float, float]:
+    x, y = options.get("anchor", (0.5, 0.5))
+    return x, y
+
+
+def _summary(facts: Mapping[str, Any]) -> str:
+    if "camera" in facts:
+        return f"camera: [{', '.join(facts['camera'])}] speed {facts['speed']:g}"
+    return f"from the first picture to the last one by {facts['mode']}"
+
+
+def _save_lossless(frame: Pixels, path: Path) -> None:
+    written = cv2.imwrite(str(path), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not written:
+        raise error_for(
+            Failure.DISK, f"{path} cannot be written", advice="Make room, or choose another folder."
+        )
+
+
+ENGINE = DraftEngine()

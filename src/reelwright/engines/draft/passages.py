@@ -1,0 +1,158 @@
+"""The frames between a first and a last picture, in three ways; which one is decided in `joining`.
+
+Every passage renders the frame at an eased time between 0 and 1. The two ends are not rendered at all: the
+caller shows the pictures themselves, so that they are exact.
+
+    >>> CameraMove(first, last, similarity, Size(1280, 720)).render(0.5)
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...request import Size
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Matrix = NDArray[np.float64]
+
+_FEATHER = 0.12  # of the height: how softly one picture gives way to the other at its edges
+_FLOOR = 1e-4  # where neither picture has anything, their mirrored edges are shown
+_COARSE = 8
+_PUSH = 0.05
+_FADE_FROM, _FADE_TO = 0.3, 0.7
+
+
+class Passage(Protocol):
+    """One way from a picture to another."""
+
+    def render(self, time: float) -> Pixels:
+        """The frame at 0 < time < 1."""
+        ...
+
+
+class CameraMove:
+    """One continuous move of zoom, shift and roll; whichever picture shows more detail of a place wins it.
+
+    The pictures may have more pixels than the film: ``similarity`` is in film pixels.
+    """
+
+    def __init__(self, first: Pixels, last: Pixels, similarity: Matrix, size: Size) -> None:
+        self._pictures = (_pyramid(first), _pyramid(last))
+        self._size = size
+        self._similarity = similarity
+        # A similarity is z -> a z + b in the complex plane; its powers are the moves on the way, nested when
+        # zooming.
+        inverse = cv2.invertAffineTransform(similarity)
+        self._a = complex(inverse[0, 0], inverse[1, 0])
+        self._b = complex(inverse[0, 2], inverse[1, 2])
+
+    def view(self, time: float) -> Matrix:
+        """From the film's pixels to those of the first picture."""
+        a = self._a**time
+        share = (a - 1) / (self._a - 1) if abs(self._a - 1) > 1e-9 else time
+        b = self._b * share
+        return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+    def render(self, time: float) -> Pixels:
+        """See `Passage`."""
+        to_first = self.view(time)
+        to_last = (np.vstack([self._similarity, [0, 0, 1]]) @ np.vstack([to_first, [0, 0, 1]]))[:2]
+        progress = time * time * (3 - 2 * time)
+        layers, weights = [], []
+        for picture, matrix, share in zip(
+            self._pictures, (to_first, to_last), (1 - progress, progress), strict=True
+        ):
+            layers.append(_look(picture, matrix, self._size))
+            weights.append(np.float32(share) * (self._covered(matrix, time) + np.float32(_FLOOR)))
+        return np.asarray(cv2.blendLinear(layers[0], layers[1], weights[0], weights[1]), np.uint8)
+
+    def _covered(self, matrix: Matrix, time: float) -> Floats:
+        """1 where a picture has something to show, softly 0 beyond its edges; the edge is hard at both ends
+        of the move, where a soft one would let the other picture in at the border of the frame."""
+        width, height = self._size
+        grid = (max(2, width // _COARSE), max(2, height // _COARSE))
+        columns, rows = np.meshgrid(
+            (np.arange(grid[0]) + 0.5) * width / grid[0] - 0.5,
+            (np.arange(grid[1]) + 0.5) * height / grid[1] - 0.5,
+        )
+        x = matrix[0, 0] * columns + matrix[0, 1] * rows + matrix[0, 2]
+        y = matrix[1, 0] * columns + matrix[1, 1] * rows + matrix[1, 2]
+        inside = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
+        feather = max(1.0, _FEATHER * height * 4 * time * (1 - time))
+        return np.asarray(
+            cv2.resize(np.clip(inside / feather, 0, 1).astype(np.float32), self._size), np.float32
+        )
+
+
+class Morph:
+    """Both pictures pulled along the flow towards each other."""
+
+    def __init__(self, first: Pixels, last: Pixels, flows: tuple[Floats, Floats]) -> None:
+        self._first, self._last = first, last
+        self._there, self._back = flows
+        height, width = first.shape[:2]
+        self._grid = np.dstack(
+            np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+        )
+
+    def render(self, time: float) -> Pixels:
+        """See `Passage`."""
+        from_first = self._grid - np.float32(time) * self._there
+        from_last = self._grid - np.float32(1 - time) * self._back
+        one = cv2.remap(self._first, from_first, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        other = cv2.remap(self._last, from_last, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        return np.asarray(cv2.addWeighted(one, 1 - time, other, time, 0), np.uint8)
+
+
+class Dissolve:
+    """A slow push into the first picture dissolves, in the middle, into the last one settling back."""
+
+    def __init__(self, first: Pixels, last: Pixels) -> None:
+        self._first, self._last = first, last
+        self._size = Size(first.shape[1], first.shape[0])
+
+    def render(self, time: float) -> Pixels:
+        """See `Passage`."""
+        x = float(np.clip((time - _FADE_FROM) / (_FADE_TO - _FADE_FROM), 0, 1))
+        share = x * x * (3 - 2 * x)
+        if share == 0:
+            return _look([self._first], self._closer(time), self._size)
+        other = _look([self._last], self._closer(1 - time), self._size)
+        if share == 1:
+            return other
+        one = _look([self._first], self._closer(time), self._size)
+        return np.asarray(cv2.addWeighted(one, 1 - share, other, share, 0), np.uint8)
+
+    def _closer(self, amount: float) -> Matrix:
+        scale = (1 + _PUSH) ** -amount
+        x, y = (self._size.width - 1) / 2, (self._size.height - 1) / 2
+        return np.array([[scale, 0, x * (1 - scale)], [0, scale, y * (1 - scale)]])
+
+
+def _pyramid(picture: Pixels) -> list[Pixels]:
+    """The picture and its halves, for looks from further away than its pixels are made for."""
+    levels = [picture]
+    while min(levels[-1].shape[:2]) >= 256 and len(levels) < 4:
+        height, width = levels[-1].shape[:2]
+        half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        levels.append(np.asarray(half, np.uint8))
+    return levels
+
+
+def _look(levels: list[Pixels], matrix: Matrix, size: Size) -> Pixels:
+    """A picture, at the fitting resolution, through a view given in film pixels."""
+    step = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    fine_enough = [level for level in levels if step * level.shape[1] / size.width <= 1.7]
+    picture = fine_enough[0] if fine_enough else levels[-1]
+    fx, fy = picture.shape[1] / size.width, picture.shape[0] / size.height
+    full = np.diag([fx, fy]) @ matrix
+    full[:, 2] += [(fx - 1) / 2, (fy - 1) / 2]
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return np.asarray(
+        cv2.warpAffine(picture, full, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101), np.uint8
+    )

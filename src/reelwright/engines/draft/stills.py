@@ -1,0 +1,176 @@
+"""Pictures as the draft films them: read, fitted, brought once to the resolution that the camera needs.
+
+A still keeps as many pixels as the closest look at it can use, no more: reducing once by area averaging
+avoids the shimmer of cv2's point-sampled warps, and zooming in still finds the picture's own detail. Pixels
+are RGB.
+
+    >>> still = load_still(Path("photo.png"), Size(1280, 720), "cover")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InvalidInputError
+from ...request import Size
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Matrix = NDArray[np.float64]
+_DEPTH_GRID = 4  # a depth map is smooth; it is kept and warped at a quarter of the output's resolution
+_DEPTH_BLUR = (
+    0.035  # of the width: with 3 % parallax the displacement then grows by < 0.35 px per px, so never folds
+)
+
+
+def load_still(path: Path, size: Size, fit: str) -> Pixels:
+    """The picture as RGB; ``contain`` and ``stretch`` give it the film's aspect, ``cover`` leaves it whole.
+
+    Raises:
+        InvalidInputError: the file cannot be read as a picture (it was, at the intake).
+    """
+    stored = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if stored is None:
+        raise InvalidInputError(
+            f"{path} cannot be read", advice="Was the picture removed or changed meanwhile?"
+        )
+    pixels: Pixels = np.asarray(stored, dtype=np.uint8)
+    if fit == "contain":
+        return _contained(pixels, size)
+    if fit == "stretch":
+        height, width = pixels.shape[:2]
+        scale = max(
+            size.width / width, size.height / height
+        )  # enlarge here, never reduce: that comes once, later
+        factor = max(1.0, min(width / size.width, height / size.height)) if scale <= 1 else 1.0
+        return resized(pixels, (round(size.width * factor), round(size.height * factor)))
+    return pixels
+
+
+def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Resize with the filter that suits the direction; the same size gives the same array."""
+    height, width = pixels.shape[:2]
+    if (width, height) == size:
+        return pixels
+    smaller = size[0] <= width and size[1] <= height
+    return np.asarray(
+        cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC), np.uint8
+    )
+
+
+def _contained(pixels: Pixels, size: Size) -> Pixels:
+    """The whole picture over a blurred, darkened copy that fills the film's aspect."""
+    height, width = pixels.shape[:2]
+    aspect = size.width / size.height
+    frame = (round(height * aspect), height) if width / height < aspect else (width, round(width / aspect))
+    small = (max(16, frame[0] // 16), max(16, frame[1] // 16))
+    scale = max(small[0] / width, small[1] / height)
+    cover = resized(pixels, (max(small[0], round(width * scale)), max(small[1], round(height * scale))))
+    left, top = (cover.shape[1] - small[0]) // 2, (cover.shape[0] - small[1]) // 2
+    patch = cover[top : top + small[1], left : left + small[0]]
+    blurred = cv2.GaussianBlur(patch, (0, 0), max(1.0, small[0] / 40))
+    canvas = cv2.resize((blurred * 0.45).astype(np.uint8), frame, interpolation=cv2.INTER_CUBIC)
+    x, y = (frame[0] - width) // 2, (frame[1] - height) // 2
+    canvas[y : y + height, x : x + width] = pixels
+    return np.asarray(canvas, dtype=np.uint8)
+
+
+def extended(pixels: Pixels, factor: float) -> Pixels:
+    """The picture with mirrored, increasingly blurred surroundings, ``factor`` times as large."""
+    height, width = pixels.shape[:2]
+    x, y = int(np.ceil(width * (factor - 1) / 2)), int(np.ceil(height * (factor - 1) / 2))
+    canvas = cv2.copyMakeBorder(pixels, y, y, x, x, cv2.BORDER_REFLECT_101)
+    small = cv2.resize(canvas, None, fx=0.125, fy=0.125, interpolation=cv2.INTER_AREA)
+    soft = cv2.resize(cv2.GaussianBlur(small, (0, 0), 2.0), (canvas.shape[1], canvas.shape[0]))
+    keep = np.zeros(canvas.shape[:2], np.float32)
+    keep[y : y + height, x : x + width] = 1.0
+    feathered = cv2.blur(keep, (2 * max(1, x // 4) + 1, 2 * max(1, y // 4) + 1))
+    weight = np.maximum(keep, feathered)[..., None]
+    return np.asarray(canvas * weight + soft * (1 - weight), dtype=np.uint8)
+
+
+def warped(pixels: Pixels, matrix: Matrix, size: Size) -> Pixels:
+    """The output whose pixel ``o`` is the still at ``matrix @ o`` (3x3); whole-pixel identity is exact."""
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    if matrix[2, 0] or matrix[2, 1]:
+        seen = cv2.warpPerspective(pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    else:
+        seen = cv2.warpAffine(pixels, matrix[:2], size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(seen, np.uint8)
+
+
+class Relief:
+    """A still with depth: nearer points are displaced more, smoothly, without tearing or folding."""
+
+    def __init__(self, depth: Floats, still: Pixels, size: Size) -> None:
+        """``depth`` is 0 (far) to 1 (near), of any size; the middle of the picture is the pivot that
+        stays."""
+        self._size = size
+        height, width = still.shape[:2]
+        grid = (max(2, width // _DEPTH_GRID), max(2, height // _DEPTH_GRID))
+        self._fx, self._fy = grid[0] / width, grid[1] / height
+        smooth = _smoothed(cv2.resize(depth, grid, interpolation=cv2.INTER_AREA))
+        centre = smooth[grid[1] // 3 : 2 * grid[1] // 3 + 1, grid[0] // 3 : 2 * grid[0] // 3 + 1]
+        self._depth = smooth - float(np.median(centre))
+        self._columns = np.arange(size.width, dtype=np.float32)[None, :]
+        self._rows = np.arange(size.height, dtype=np.float32)[:, None]
+
+    def maps(self, matrix: Matrix, towards: tuple[float, float], outwards: float) -> tuple[Floats, Floats]:
+        """Where each pixel of the output samples the still; ``towards`` in pixels of the still for the
+        nearest point, ``outwards`` in pixels at the edge of the frame."""
+        size = self._size
+        small = (size.width // _DEPTH_GRID, size.height // _DEPTH_GRID)
+        step = np.array([[size.width / small[0], 0, 0], [0, size.height / small[1], 0], [0, 0, 1.0]])
+        step[:2, 2] = (np.diag(step)[:2] - 1) / 2  # centre of a coarse cell, in output pixels
+        to_still = matrix @ step
+        to_grid = np.array(
+            [[self._fx, 0, (self._fx - 1) / 2], [0, self._fy, (self._fy - 1) / 2], [0, 0, 1.0]]
+        )
+        near = cv2.warpAffine(
+            self._depth, (to_grid @ to_still)[:2], small, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )  # fmt: skip
+        across = np.linspace(-1, 1, small[0], dtype=np.float32)[None, :]
+        down = np.linspace(-1, 1, small[1], dtype=np.float32)[:, None]
+        aspect = size.height / size.width
+        by_x = cv2.resize(near * (np.float32(towards[0]) - np.float32(outwards) * across), size)
+        by_y = cv2.resize(near * (np.float32(towards[1]) - np.float32(outwards * aspect) * down), size)
+        a = matrix.astype(np.float32)
+        by_x += a[0, 0] * self._columns + (a[0, 1] * self._rows + a[0, 2])
+        by_y += a[1, 0] * self._columns + (a[1, 1] * self._rows + a[1, 2])
+        return by_x, by_y
+
+
+def displaced(pixels: Pixels, maps: tuple[Floats, Floats]) -> Pixels:
+    """The still sampled at the maps."""
+    return np.asarray(cv2.remap(pixels, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
+
+
+def load_depth(path: Path) -> Floats:
+    """A depth picture, 8 or 16 bit, bright is near, as 0..1 over its own range.
+
+    Raises:
+        InvalidInputError: it cannot be read.
+    """
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_ANYDEPTH)
+    if stored is None:
+        raise InvalidInputError(
+            f"{path} cannot be read", advice="Give the depth as an 8-bit or 16-bit grey PNG."
+        )
+    grey = stored.astype(np.float32)
+    if grey.ndim == 3:
+        grey = grey[..., :3].mean(axis=2)
+    low, high = float(grey.min()), float(grey.max())
+    return np.asarray((grey - low) / (high - low) if high > low else np.zeros_like(grey), np.float32)
+
+
+def _smoothed(depth: Floats) -> Floats:
+    """Widened so that near things keep their edge, then blurred until displacement cannot fold."""
+    sigma = max(1.0, _DEPTH_BLUR * depth.shape[1])
+    reach = 2 * int(sigma / 2) + 1
+    widened = cv2.dilate(depth, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    return np.asarray(cv2.GaussianBlur(widened, (0, 0), sigma), np.float32)
