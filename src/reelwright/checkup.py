@@ -117,7 +117,7 @@ def _findings_for(
     request = VideoRequest(prompt="any", image=first, last_image=last, generator=backend.name, seed=0)
     here = Path.cwd()
     host = _look(replace(backend.query(request, settings), disks=(here,)), settings, environ)
-    pictures = {"first": _PICTURE if first else None, "last": _PICTURE if last else None}
-    plan = backend.plan(Job(request, settings, host, here / "film.mp4", **pictures))
+    job = Job(request, settings, host, here / "film.mp4", _PICTURE if first else None, _PICTURE if last else None)
+    plan = backend.plan(job)
     found = (*plan.findings, *preflight.findings(plan, host, settings))
     return tuple(item for item in found if item.severity != "info" and item.failure in _MACHINE)

@@ -116,37 +116,37 @@ class VideoGenerationError(Exception):
 class InvalidInputError(VideoGenerationError):
     """The prompt, a picture or the output path cannot be used."""
 
-    failures = (Failure.INPUT, Failure.EXISTS)
+    failures: ClassVar[tuple[Failure, ...]] = (Failure.INPUT, Failure.EXISTS)
 
 
 class ConfigurationError(VideoGenerationError):
     """A setting is unknown, of the wrong type, or illegal together with another."""
 
-    failures = (Failure.CONFIG,)
+    failures: ClassVar[tuple[Failure, ...]] = (Failure.CONFIG,)
 
 
 class BackendUnavailableError(VideoGenerationError):
     """The generator cannot run on this machine as it is."""
 
-    failures = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM)
+    failures: ClassVar[tuple[Failure, ...]] = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM)
 
 
 class ModelNotFoundError(BackendUnavailableError):
     """The model's weights are missing, incomplete, corrupt or for another task."""
 
-    failures = (Failure.MODEL,)
+    failures: ClassVar[tuple[Failure, ...]] = (Failure.MODEL,)
 
 
 class BusyError(VideoGenerationError):
     """The GPUs are in use by another run."""
 
-    failures = (Failure.BUSY,)
+    failures: ClassVar[tuple[Failure, ...]] = (Failure.BUSY,)
 
 
 class AttemptError(VideoGenerationError):
     """The generator started and failed."""
 
-    failures = (
+    failures: ClassVar[tuple[Failure, ...]] = (
         Failure.FRAMEWORK,
         Failure.CRASH,
         Failure.HANG,
@@ -161,31 +161,31 @@ class AttemptError(VideoGenerationError):
 class OutOfMemoryError(AttemptError):
     """The generator ran out of memory."""
 
-    failures = (Failure.OOM_GPU, Failure.OOM_HOST)
+    failures: ClassVar[tuple[Failure, ...]] = (Failure.OOM_GPU, Failure.OOM_HOST)
 
 
 class GenerationTimeoutError(AttemptError):
     """The generation took longer than the wall-clock limit."""
 
-    failures = (Failure.TIMEOUT,)
+    failures: ClassVar[tuple[Failure, ...]] = (Failure.TIMEOUT,)
 
 
 class OutputError(VideoGenerationError):
     """The generator produced no film, or not the promised one."""
 
-    failures = (Failure.OUTPUT,)
+    failures: ClassVar[tuple[Failure, ...]] = (Failure.OUTPUT,)
 
 
 class StateError(VideoGenerationError):
     """Reelwright's own records or code are at fault."""
 
-    failures = (Failure.STATE, Failure.INTERNAL)
+    failures: ClassVar[tuple[Failure, ...]] = (Failure.STATE, Failure.INTERNAL)
 
 
 class Cancelled(VideoGenerationError):
     """Stopped on request; nothing half-made is left."""
 
-    failures = (Failure.CANCELLED,)
+    failures: ClassVar[tuple[Failure, ...]] = (Failure.CANCELLED,)
 
     def __init__(self, message: str | None = None, *, signal_number: int = signal.SIGINT) -> None:
         super().__init__(message or f"Stopped by {signal.Signals(signal_number).name}; nothing half-made is left.")

@@ -118,6 +118,8 @@ class Command:
         ranks: Number of processes that torchrun starts (1: no torchrun).
         collects: Folder where the film appears under a name of the framework's choice; ``None``: it writes the
             attempt's own file.
+        writer_check: Python code that fails in the framework's interpreter when it could not write a film; run only
+            when the framework claims success and there is none.
     """
 
     argv: tuple[str, ...]
@@ -128,6 +130,7 @@ class Command:
     quiet_limits_s: Mapping[str, float] = field(default_factory=lambda: {"": 1800.0})
     ranks: int = 1
     collects: Path | None = None
+    writer_check: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """``argv``, ``cwd``, ``env`` (values that are set) and ``env_names``."""

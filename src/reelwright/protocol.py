@@ -57,18 +57,6 @@ class Log:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One reading of the machine while the generation runs; ``None`` where it could not be asked."""
-
-    at_s: float
-    gpu_used_bytes: tuple[int | None, ...] = ()
-    gpu_busy_percent: tuple[int | None, ...] = ()
-    read_bytes: int | None = None
-    written_bytes: int | None = None
-    resident_bytes: int | None = None
-
-
-@dataclass(frozen=True)
 class Output:
     """The generator says that it wrote a film here (verified later; this is no proof)."""
 
@@ -84,8 +72,8 @@ class AttemptStarted:
     reason: str = ""
 
 
-Event = Union[Phase, Progress, Log, Sample, Output, AttemptStarted]
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Phase, Progress, Log, Sample, Output, AttemptStarted)}
+Event = Union[Phase, Progress, Log, Output, AttemptStarted]
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Phase, Progress, Log, Output, AttemptStarted)}
 
 
 def encode(event: Event) -> str:

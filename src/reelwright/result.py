@@ -169,7 +169,9 @@ class Manifest:
 def _attempt(data: Mapping[str, Any]) -> Attempt:
     known = {item.name for item in fields(Attempt)}
     lists = ("evidence", "changed", "helps", "skipped")
-    values = {key: tuple(value) if key in lists else value for key, value in data.items() if key in known}
+    values: dict[str, Any] = {
+        key: tuple(value) if key in lists else value for key, value in data.items() if key in known
+    }
     return Attempt(**values)
 
 

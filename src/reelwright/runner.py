@@ -14,6 +14,7 @@ Nothing here knows a framework, a flag, or how a film is decoded.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -23,15 +24,23 @@ from typing import Any
 
 from . import backends, history, workspace
 from .backends import Backend
-from .errors import Cancelled, Failure, OutputError, StateError, VideoGenerationError, error_for
+from .errors import (
+    Cancelled,
+    Failure,
+    InvalidInputError,
+    OutputError,
+    StateError,
+    VideoGenerationError,
+    error_for,
+)
 from .executors import AttemptFiles, Cancellation, Emit, Executor
 from .executors.inline import InlineExecutor
 from .host import Host
 from .journal import Journal
-from .plan import Command, Finding, Job, Plan
-from .policy import Diagnosis, Evidence, Next, Stop, diagnosis, preflight, retry
+from .plan import Command, Job, Plan
+from .policy import Evidence, Next, Stop, diagnosis, preflight, retry
 from .protocol import AttemptStarted, Event, Log, Phase
-from .request import MAX_SEED, Picture, VideoRequest, parse_size
+from .request import MAX_SEED, Picture, VideoRequest
 from .result import Manifest, Result, manifest_path
 from .settings import Settings
 
@@ -178,7 +187,7 @@ def _prepare_for(
     host = take_host(
         query, environ=order.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir
     )
-    job = Job(order.request, settings, host, folder.video(1), **pictures)
+    job = Job(order.request, settings, host, folder.video(1), pictures.get("first"), pictures.get("last"), pictures.get("depth"))
     job = job.evolve(overrides=history.starting_overrides(settings.state_dir, backend.plan(job), host))
     plan = backend.plan(job)
     findings = (*plan.findings, *preflight.findings(plan, host, settings))
@@ -238,7 +247,7 @@ def _attempt_until_good(run: _Run, prepared: Prepared) -> tuple[Path, dict[str, 
                 return run.folder.video(number), facts
             found = diagnosis.diagnose(evidence, plan)
             run.journal.ended(plan, evidence, found, step)
-            past.append(retry.Past(found, step.overrides if step else {}, evidence.wall_s))
+            past.append(retry.Past(found, evidence.wall_s, step))
             history.remember_failure(settings.state_dir, plan, prepared.job.host, found)
             step = _next_step(run, rules, prepared.plan, past, evidence)
             plan = _replan(run, prepared, step, number + 1)
@@ -251,7 +260,7 @@ def _next_step(
     found = past[-1].diagnosis
     if found.failure is Failure.CANCELLED:
         raise Cancelled(signal_number=run.cancellation.signal_number or 2)
-    decision = retry.decide(rules, original, past, found)
+    decision = retry.decide(rules, original, past)
     if isinstance(decision, Stop):
         _keep_log(run, len(past))
         raise evidence.error or error_for(
@@ -364,4 +373,34 @@ def _skipped(output: Path) -> Result:
     return _result(manifest, output, skipped=True)
 
 
-__all__ = ["Diagnosis", "Finding", "Order", "Prepared", "generate", "parse_size", "prepare"]
+
+def replay_order(manifest: Manifest, settings: Settings, output: Path) -> Order:
+    """The order that makes a film again: the request as it was asked, with the seed that was used.
+
+    Raises:
+        InvalidInputError: an input picture is gone or has changed.
+    """
+    for item in manifest.inputs:
+        path = Path(str(item["path"]))
+        if _sha256(path) != item["sha256"]:
+            raise InvalidInputError(
+                f"{path} is gone or has changed since {manifest.created_at}",
+                advice="Bring the picture back to where the manifest names it.",
+            )
+    sources = {str(item["role"]): Path(str(item["path"])) for item in manifest.inputs}
+    request = manifest.request.evolve(
+        seed=manifest.seed,
+        generator=manifest.generator,
+        image=sources.get("first"),
+        last_image=sources.get("last"),
+        depth_image=sources.get("depth"),
+    )
+    return Order(request, settings, output)
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -61,6 +61,13 @@ BASE_ENV: Mapping[str, str] = {
 }
 
 
+#: All official scripts write through imageio and its ffmpeg; Wan hides every error of it.
+WRITER_CHECK = (
+    "import subprocess, imageio_ffmpeg; "
+    "subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), '-version'], check=True, stdout=subprocess.DEVNULL)"
+)
+
+
 def option(name: str, value: object) -> str:
     """``--name=value`` as one word: a value that begins with dashes would be taken for an option otherwise."""
     return f"--{name}={value}"

@@ -41,9 +41,9 @@ class _Loader(yaml.SafeLoader):
         self.depth += 1
         if self.aliases > MAX_ALIASES or self.depth > MAX_DEPTH:
             what = "aliases" if self.aliases > MAX_ALIASES else "levels"
-            raise yaml.MarkedYAMLError(problem=f"too many {what}", problem_mark=self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(problem=f"too many {what}", problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         try:
-            return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+            return super().compose_node(parent, index)
         finally:
             self.depth -= 1
 
@@ -77,7 +77,7 @@ def read_yaml(path: Path) -> Document:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(_explained(str(path), error)) from None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
     return Document(path, {str(key): value for key, value in values.items()}, lines)
 
 
@@ -93,7 +93,7 @@ def read_yaml_text(text: str, origin: str) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(_explained(origin, error)) from None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _text(path: Path) -> str:

@@ -27,7 +27,6 @@ COMMANDS = (
     "show",
     "replay",
     "contact_sheet",
-    "setup",
 )
 
 

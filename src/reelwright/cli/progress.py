@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..protocol import AttemptStarted, Event, Log, Phase, Progress, Sample, encode
+from ..protocol import AttemptStarted, Event, Log, Phase, Progress, encode
 from .arguments import note, printable
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class _BarListener:
             self._progress.update(
                 self._task, completed=event.step, total=event.total or None, rate=rate_text(speed)
             )
-        elif not isinstance(event, Sample):
+        else:
             _say(event, lambda text: self._progress.console.print(printable(text), markup=False))
 
     def _turn(self, phase: str) -> None:

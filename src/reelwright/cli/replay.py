@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from .arguments import add_config_arguments, add_json_argument, note, settings_from
@@ -15,6 +14,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="manifest, or the film beside it")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="default: NAME.replay.mp4")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing film")
+    parser.add_argument("--gpus", metavar="N|LIST", help="how many GPUs, or which (0,1)")
+    parser.add_argument("--simulate-gpus", metavar="8x80GiB", help="pretend that these GPUs are there")
     add_config_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -25,26 +26,25 @@ def run(arguments: argparse.Namespace) -> int:
     from ..errors import InvalidInputError
     from ..history import load_manifest
     from ..result import manifest_path
-    from ..runner import Order, check_inputs, replay_request
+    from ..runner import replay_order
     from .generate import make
 
     path = manifest_path(arguments.manifest) if arguments.manifest.suffix == ".mp4" else arguments.manifest
     before = load_manifest(path)
     if before.output is None:
         raise InvalidInputError(f"{path} records a run without a film", advice="Run `reel generate` instead.")
-    check_inputs(before)
     original = path.parent / str(before.output["path"])
     output = arguments.output or original.with_name(original.stem + ".replay.mp4")
-    order = Order(replay_request(before), settings_from(arguments), output)
-    result = make(replace(order), as_json=arguments.json)
+    order = replay_order(before, settings_from(arguments), output)
+    result = make(order, as_json=arguments.json)
     after = load_manifest(result.manifest)
     assert after.output is not None
-    note(compare(before.output["sha256"] == after.output["sha256"],
-                 before.output.get("frames_sha256") == after.output.get("frames_sha256")))
+    same_bytes, same_frames = (before.output[key] == after.output[key] for key in ("sha256", "frames_sha256"))
+    note(compare(same_bytes=same_bytes, same_frames=same_frames))
     return 0
 
 
-def compare(same_bytes: bool, same_frames: bool) -> str:
+def compare(*, same_bytes: bool, same_frames: bool) -> str:
     """The verdict in words."""
     if same_bytes:
         return "replay: the files are equal, byte for byte"

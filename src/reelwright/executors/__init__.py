@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import Cancelled
 from ..plan import Plan
 from ..policy import Evidence
-from ..protocol import Event
+from ..protocol import Event, Phase, Progress
 
 Emit = Callable[[Event], None]
 
@@ -80,6 +81,34 @@ class AttemptFiles:
     log_limit_bytes: int = 64 * 1024 * 1024
     run_id: str = ""
     lease_fds: tuple[int, ...] = ()
+
+
+@dataclass
+class PhaseClock:
+    """Follows the events of one attempt: the phase and step it is in, and the seconds each phase took."""
+
+    emit: Emit
+    phase: str = "starting"
+    step: int = 0
+    total: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.monotonic)
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event and pass it on."""
+        if isinstance(event, Phase) and event.name != self.phase:
+            self.stop()
+            self.phase = event.name
+        elif isinstance(event, Progress):
+            self.step, self.total = event.step, event.total
+        self.emit(event)
+
+    def stop(self) -> dict[str, float]:
+        """Close the running phase; returns all durations."""
+        now = time.monotonic()
+        self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + now - self._since
+        self._since = now
+        return self.seconds
 
 
 class Executor(Protocol):

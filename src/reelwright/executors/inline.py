@@ -9,42 +9,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from ..engines import load_engine
 from ..errors import Cancelled, VideoGenerationError
 from ..plan import EngineCall, Plan
 from ..policy import Evidence
-from ..protocol import Event, Phase, Progress
-from . import AttemptFiles, Cancellation, Emit
-
-
-@dataclass
-class PhaseClock:
-    """Follows the events of one attempt: the phase and step it is in, and the seconds each phase took."""
-
-    emit: Emit
-    phase: str = "starting"
-    step: int = 0
-    total: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    _since: float = field(default_factory=time.monotonic)
-
-    def __call__(self, event: Event) -> None:
-        """Take note of an event and pass it on."""
-        if isinstance(event, Phase) and event.name != self.phase:
-            self.stop()
-            self.phase = event.name
-        elif isinstance(event, Progress):
-            self.step, self.total = event.step, event.total
-        self.emit(event)
-
-    def stop(self) -> dict[str, float]:
-        """Close the running phase; returns all durations."""
-        now = time.monotonic()
-        self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + now - self._since
-        self._since = now
-        return self.seconds
+from ..protocol import Phase
+from . import AttemptFiles, Cancellation, Emit, PhaseClock
 
 
 class InlineExecutor:

@@ -29,6 +29,15 @@ class RankError:
 
 
 @dataclass(frozen=True)
+class ExceptionSeen:
+    """An exception of a traceback in the log: its rank (if torchrun told), its text and its last source lines."""
+
+    text: str
+    where: str = ""
+    rank: int | None = None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything an executor saw of how an attempt ended. It judges nothing.
 
@@ -40,7 +49,8 @@ class Evidence:
         step: The last sampling step seen (0: none).
         total_steps: Steps that were promised.
         tail: The last lines of the log, oldest first, without progress bars.
-        rank_errors: Per-rank errors, if several ranks ran.
+        exceptions: Exceptions of the tracebacks in the log, in order of appearance.
+        rank_errors: Per-rank errors, the first failing one first, if several ranks ran.
         oom_kills: How many processes the kernel's OOM killer took meanwhile; ``None`` if it could not be asked.
         start_errno: errno when the program could not be started at all.
         disk_free_bytes: Free room where the film was to be written, at the end.
@@ -64,6 +74,7 @@ class Evidence:
     step: int = 0
     total_steps: int = 0
     tail: tuple[str, ...] = ()
+    exceptions: tuple[ExceptionSeen, ...] = ()
     rank_errors: tuple[RankError, ...] = ()
     oom_kills: int | None = None
     start_errno: int | None = None
@@ -106,7 +117,7 @@ class Next:
     """Try again with these overrides over the ORIGINAL parameters.
 
     ``counts`` is false for tries that are not an attempt (a new port). ``skipped`` names rungs that would have
-    changed nothing. ``degrades`` tells whether quality is lowered.
+    changed nothing. ``degrades`` tells whether quality is lowered, ``rung`` which rung of a ladder this is.
     """
 
     overrides: Mapping[str, Any]
@@ -116,6 +127,7 @@ class Next:
     counts: bool = True
     degrades: bool = False
     skipped: tuple[str, ...] = ()
+    rung: int = 0
     other_gpus: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
 

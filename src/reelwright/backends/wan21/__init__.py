@@ -17,6 +17,7 @@ from ...plan import Command, ExpectedVideo, Finding, Job, Lever, Plan
 from ...request import Size, VideoRequest, parse_size
 from ...scripts import (
     ENV_NAMES,
+    WRITER_CHECK,
     GpuChoice,
     checkpoint_findings,
     choose_gpus,
@@ -254,6 +255,7 @@ def _command(choice: _Choice) -> Command:
         dialect=facts.dialect(parameters["steps"]),
         quiet_limits_s=limits,
         ranks=choice.ranks,
+        writer_check=WRITER_CHECK,
     )
 
 

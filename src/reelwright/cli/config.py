@@ -1,0 +1,58 @@
+"""``reel config``: every effective setting, where it comes from and what it means."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from .arguments import add_config_arguments, add_json_argument, note, settings_from
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("config", help="show every effective setting and where it comes from")
+    add_config_arguments(parser)
+    add_json_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the settings; values of ``env`` are secrets and only their names are shown."""
+    settings = settings_from(arguments)
+    rows = [_row(settings, key) for key in type(settings).model_fields]
+    if arguments.json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("setting", "value", "from", "meaning")
+    for row in rows:
+        shown = "-" if row["value"] is None else str(row["value"])
+        style = "" if row["origin"] == "default" else "bold"
+        table.add_row(Text(row["key"], style), Text(shown, style), Text(row["origin"]), Text(row["description"]))
+    Console(highlight=False).print(table)
+    for text in settings.notes:
+        note(f"note: {text}")
+    return 0
+
+
+def _row(settings: Settings, key: str) -> dict[str, Any]:
+    value = getattr(settings, key)
+    if key == "env":
+        value = dict.fromkeys(value, "***")
+    elif key == "generators":
+        value = {name: {**section, **_hidden(section)} for name, section in value.items()}
+    elif not isinstance(value, (int, float, str, tuple, type(None))):
+        value = str(value)
+    description = type(settings).model_fields[key].description or ""
+    return {"key": key, "value": value, "origin": settings.origin(key), "description": description}
+
+
+def _hidden(section: Any) -> dict[str, Any]:
+    return {"env": dict.fromkeys(section["env"], "***")} if "env" in section else {}

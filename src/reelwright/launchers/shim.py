@@ -1,0 +1,299 @@
+"""The supervisor between the runner and a framework's command: whatever happens, nothing survives.
+
+Started by path (``python -I -S shim.py CONTROL STATUS KEEP...``), standard library only. The runner gives it:
+
+* stdin: one JSON object ``{"argv", "cwd", "env", "mark", "grace_s"}`` (never on the command line: E2BIG, secrets);
+* CONTROL: the read end of a pipe; ``T`` asks for TERM, grace, KILL; ``K`` for KILL at once; END OF FILE means that
+  the runner is gone, and is the same as ``T``;
+* STATUS: the write end of a pipe for one JSON line per event: ``started`` (pid), ``failed`` (errno), ``exited``
+  (status, signal, leftovers, unkillable);
+* KEEP: descriptors of GPU leases, held until all is over; the command does not get them;
+* fds 1 and 2 are the log pipe, handed on to the command; the shim itself writes nothing there.
+
+torchrun starts its ranks in sessions of their own, so killing a process group does not reach them (pytorch#113231).
+The shim is a child subreaper: an orphan becomes its child, so that every descendant can be found by walking the tree
+and by the mark in the environment (``REELWRIGHT_RUN``), ended and reaped. PID reuse is guarded by start times. Every
+wait is bounded: a process that cannot be killed is reported, not waited for.
+
+The functions below are also used by the runner, which is a subreaper too in case the shim itself is killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False  # as typing has it, without its import: the shim starts before every run
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+MARK = "REELWRIGHT_RUN"
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
+_LEFTOVER_GRACE_S = 2.0
+_KILL_WAIT_S = 5.0
+_POLL_S = 0.02
+
+# ------------------------------------------------------------------------------------------------ the process tree
+
+
+def become_subreaper(on: bool = True) -> bool:
+    """Make orphans among our descendants our children (Linux >= 3.4); returns what it was before."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = ctypes.c_int(0)
+    libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1 if on else 0, 0, 0, 0)
+    return bool(before.value)
+
+
+def _stat(pid: int) -> tuple[str, int, int] | None:
+    """(state, parent, start time in clock ticks since boot), or ``None`` if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return fields[0].decode(), int(fields[1]), int(fields[19])
+
+
+def start_time(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot; with the pid it names one process for ever."""
+    found = _stat(pid)
+    return found[2] if found else None
+
+
+def descendants(root: int) -> dict[int, int]:
+    """pid -> start time of everything below ``root``, zombies left out; one reading of /proc."""
+    children: dict[int, list[tuple[int, str, int]]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            found = _stat(int(name))
+            if found:
+                state, parent, started = found
+                children.setdefault(parent, []).append((int(name), state, started))
+    result: dict[int, int] = {}
+    waiting = [root]
+    while waiting:
+        for pid, state, started in children.get(waiting.pop(), ()):
+            waiting.append(pid)
+            if state not in "ZX":
+                result[pid] = started
+    return result
+
+
+def marked(mark: str) -> dict[int, int]:
+    """pid -> start time of our own user's processes that carry the mark in their environment."""
+    wanted = b"\0" + f"{MARK}={mark}".encode() + b"\0"
+    result: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                found = wanted in b"\0" + file.read() + b"\0"
+        except OSError:
+            continue  # gone, or another user's: never ours
+        stat = _stat(int(name)) if found else None
+        if stat and stat[0] not in "ZX":
+            result[int(name)] = stat[2]
+    return result
+
+
+def send(processes: dict[int, int], number: int) -> None:
+    """Signal processes that still are the ones that were seen."""
+    for pid, started in processes.items():
+        if start_time(pid) != started:
+            continue  # ended, and perhaps its number belongs to a stranger now
+        try:
+            os.kill(pid, number)
+            if number == signal.SIGTERM:
+                os.kill(pid, signal.SIGCONT)  # a stopped process cannot hear SIGTERM
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def reap() -> dict[int, int]:
+    """Collect every child that has ended; pid -> wait status."""
+    ended: dict[int, int] = {}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended[pid] = status
+
+
+class Tree:
+    """Everything that one run has started: the descendants of ``root`` and whatever carries the mark."""
+
+    def __init__(self, root: int, mark: str) -> None:
+        self.root = root
+        self.mark = mark
+        self.ended: dict[int, int] = {}
+        self.reaps = root == os.getpid()
+
+    def alive(self) -> dict[int, int]:
+        """pid -> start time of all that is left, after reaping."""
+        if self.reaps:
+            self.ended.update(reap())
+        found = {**descendants(self.root), **(marked(self.mark) if self.mark else {})}
+        found.pop(os.getpid(), None)
+        return found
+
+    def end(self, grace_s: float, hurry: Callable[[], bool] | None = None) -> list[int]:
+        """TERM, a bounded grace, KILL, a bounded wait; returns the pids that cannot be killed.
+
+        ``hurry`` is asked while waiting; true ends the grace.
+        """
+        deadline = time.monotonic() + grace_s
+        told: dict[int, int] = {}
+        while time.monotonic() < deadline and not (hurry and hurry()):
+            left = self.alive()
+            if not left:
+                return []
+            send({pid: started for pid, started in left.items() if told.get(pid) != started}, signal.SIGTERM)
+            told.update(left)
+            time.sleep(_POLL_S)
+        deadline = time.monotonic() + _KILL_WAIT_S
+        while True:
+            left = self.alive()
+            if not left:
+                return []
+            send(left, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                return sorted(left)
+            time.sleep(_POLL_S)
+
+
+# --------------------------------------------------------------------------------------------------------- the shim
+
+
+def _say(status_fd: int, **event: object) -> None:
+    try:
+        os.write(status_fd, json.dumps(event).encode() + b"\n")
+    except OSError:
+        return  # the runner is gone; there is nobody to tell
+
+
+def _spawn(spec: dict[str, Any], closed: list[int]) -> int:
+    """Start the command in a session of its own; raises OSError if it cannot be executed."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(number, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            for fd in closed:
+                os.close(fd)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.chdir(spec["cwd"])
+            os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
+        except BaseException as error:
+            os.write(write, str(getattr(error, "errno", None) or errno.EIO).encode())
+        os._exit(127)
+    os.close(write)
+    failed = os.read(read, 16)
+    os.close(read)
+    if failed:
+        os.waitpid(pid, 0)
+        raise OSError(int(failed), os.strerror(int(failed)))
+    return pid
+
+
+class _Control:
+    """What the runner wants: nothing yet, a clean stop, or an immediate one."""
+
+    def __init__(self, fd: int, wake: int) -> None:
+        self._fd = fd
+        self._wake = wake
+        self.stop = False
+        self.now = False
+        self._open = True
+
+    def wait(self, timeout_s: float) -> None:
+        fds = [self._wake, *([self._fd] if self._open else [])]
+        ready, _, _ = select.select(fds, [], [], timeout_s)
+        if self._wake in ready:
+            os.read(self._wake, 4096)
+        if self._fd in ready:
+            data = os.read(self._fd, 64)
+            self._open = bool(data)
+            self.stop = True
+            self.now = self.now or b"K" in data
+
+    def hurry(self) -> bool:
+        self.wait(0)
+        return self.now
+
+
+def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[int]) -> int:
+    """Run the command to its end, or end it; returns the shim's exit status."""
+    become_subreaper()
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    control = _Control(control_fd, wake_read)
+
+    def stop(number: int, frame: object) -> None:
+        control.stop = True
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        pid = _spawn(spec, [control_fd, status_fd, *keep])
+    except OSError as error:
+        _say(status_fd, event="failed", errno=error.errno)
+        return 0
+    # The log belongs to the command alone: the runner sees its end when the last writer has ended.
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.dup2(devnull, 2)
+    _say(status_fd, event="started", pid=pid, start_time=start_time(pid))
+    tree = Tree(os.getpid(), spec["mark"])
+    while not control.stop and pid not in tree.ended:
+        control.wait(1.0)
+        tree.ended.update(reap())
+    if pid in tree.ended:
+        leftovers = tree.alive()
+        unkillable = tree.end(_LEFTOVER_GRACE_S, control.hurry) if leftovers else []
+    else:
+        leftovers = {}
+        unkillable = tree.end(spec["grace_s"], control.hurry)
+    status = tree.ended.get(pid)
+    code = os.waitstatus_to_exitcode(status) if status is not None else None
+    _say(
+        status_fd,
+        event="exited",
+        status=code if code is not None and code >= 0 else None,
+        signal=-code if code is not None and code < 0 else None,
+        leftovers=len(leftovers),
+        unkillable=unkillable,
+    )
+    # With an unkillable process the leases stay held, by us, for as long as it lives.
+    while unkillable and any(start_time(item) is not None for item in unkillable):
+        time.sleep(1.0)
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Entry point; see the module."""
+    os.setsid()
+    control_fd, status_fd, *keep = (int(word) for word in argv)
+    spec = json.loads(sys.stdin.buffer.read())
+    return supervise(spec, control_fd, status_fd, keep)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""Is a plan fit for this machine? Findings that every backend shares, and the exception for the first error.
+
+    >>> raise_for(findings(plan, host, settings))   # nothing happens when no finding is an error
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..errors import Failure, error_for
+from ..host import GIB, Gpu, Host
+from ..plan import Finding, Plan
+from ..settings import Settings
+
+#: A prediction is an estimate: only beyond this share of a card's whole memory is a run refused.
+_HOPELESS = 1.1
+_DISK_MARGIN_BYTES = 64 * 1024 * 1024
+
+
+def findings(plan: Plan, host: Host, settings: Settings) -> tuple[Finding, ...]:
+    """What the machine has to say to a plan: memory, disk, rights, simulated GPUs."""
+    del settings
+    return (*_gpu_findings(plan, host), *_host_memory_findings(plan, host), *_disk_findings(plan, host))
+
+
+def _gpu_findings(plan: Plan, host: Host) -> Iterator[Finding]:
+    if host.simulated and plan.gpus:
+        text = "the GPUs are SIMULATED: this plan is for a machine that is not this one, and a run would not use a GPU"
+        yield Finding("gpu.simulated", "warning", text, "Leave out --simulate-gpus for a real run.")
+    chosen = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
+    for gpu in chosen:
+        yield from _memory_findings(plan, gpu)
+
+
+def _memory_findings(plan: Plan, gpu: Gpu) -> Iterator[Finding]:
+    need, total, free = plan.gpu_bytes, gpu.total_bytes, gpu.free_bytes
+    if not need or total is None:
+        return
+    sizes = f"about {need / GIB:.1f} GiB are needed; GPU {gpu.index} ({gpu.name}) has {total / GIB:.1f} GiB"
+    if need > _HOPELESS * total:
+        yield Finding(
+            "gpu.too_small",
+            "error",
+            f"{sizes}: this would end out of memory after loading",
+            "Use a smaller --size, fewer --frames, more --gpus, or a larger card (fewer steps do not help).",
+            Failure.OOM_GPU,
+        )
+    elif need > total:
+        yield Finding("gpu.tight", "warning", f"{sizes}: it may run out of memory", "Use a smaller --size or more --gpus.")
+    elif free is not None and need > free:
+        users = ", ".join(
+            f"pid {process.pid} ({process.name or 'unknown'}"
+            + (f", {process.used_bytes / GIB:.1f} GiB)" if process.used_bytes else ")")
+            for process in gpu.processes
+        )
+        yield Finding(
+            "gpu.busy",
+            "error",
+            f"{sizes}, and only {free / GIB:.1f} GiB are free" + (f"; used by {users}" if users else ""),
+            "End the other program or choose another GPU with --gpus.",
+            Failure.BUSY,
+        )
+
+
+def _host_memory_findings(plan: Plan, host: Host) -> Iterator[Finding]:
+    need, available = plan.host_bytes, host.memory_available_bytes
+    if need and available is not None and need > available and not host.simulated:
+        text = f"about {need / GIB:.0f} GiB of host memory are needed while loading, {available / GIB:.0f} GiB are available"
+        yield Finding("host.memory", "warning", text, "Use fewer GPUs (each rank loads the whole model), or add memory.")
+
+
+def _disk_findings(plan: Plan, host: Host) -> Iterator[Finding]:
+    for disk in host.disks:
+        need = plan.disk_bytes + _DISK_MARGIN_BYTES
+        if disk.writable is False:
+            text = f"{disk.folder} cannot be written"
+            yield Finding("disk.writable", "error", text, "Choose a folder of your own.", Failure.PERM)
+        elif disk.free_bytes is not None and disk.free_bytes < need:
+            text = f"{disk.free_bytes / GIB:.2f} GiB are free in {disk.folder}, up to {need / GIB:.2f} GiB are needed"
+            yield Finding("disk.space", "error", text, "Free some space, or choose another folder.", Failure.DISK)
+
+
+def raise_for(found: Iterable[Finding]) -> None:
+    """Raise for the first error finding, with the others as evidence.
+
+    Raises:
+        VideoGenerationError: of the class of the finding's failure.
+    """
+    errors = [finding for finding in found if finding.severity == "error"]
+    if errors:
+        first, others = errors[0], errors[1:]
+        evidence = tuple(f"{item.message} ({item.fix})" if item.fix else item.message for item in others)
+        raise error_for(first.failure, first.message, evidence=evidence, advice=first.fix)

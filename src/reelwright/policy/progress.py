@@ -1,0 +1,195 @@
+r"""Reading a framework's log as it comes: phases, steps, and the lines that will explain a failure.
+
+A `LogReader` takes the merged bytes of all ranks and gives events. Its memory is bounded whatever is printed, and
+the evidence of a failure (exceptions, torchrun's summary, the last lines) is kept apart, so that no flood pushes it
+out. It judges nothing (`diagnosis` does), and the user's own text never reaches it: a prompt may hold anything.
+
+    >>> reader = LogReader(Dialect(totals=(50,)))
+    >>> reader.feed(b"\r  2%|2         | 1/50 [00:09<07:21, 9.0s/it]")
+    [Phase(name='denoising'), Progress(phase='denoising', step=1, total=50)]
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from ..plan import Dialect
+from ..protocol import Event, Output, Phase, Progress
+from . import ExceptionSeen, RankError
+
+MAX_LINE_BYTES = 64 * 1024
+MAX_TAIL_LINES = 400
+MAX_TAIL_CHARACTERS = 1000
+MAX_EXCEPTIONS = 16
+_BREAK = re.compile(rb"[\r\n]+")
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: tqdm without a description, from its very first character: loader bars have one before the percent sign.
+_BAR = re.compile(r"^\s*\d+%\|.*\| (\d+)/(\d+) \[")
+_RANK = re.compile(r"^\[(?:rank|default)(\d+)\]:\s?")
+_TRACEBACK = "Traceback (most recent call last):"
+#: ``torch.OutOfMemoryError: CUDA out of memory`` or a bare ``AssertionError``, at the start of a line.
+_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?::\s|$)")
+_SUMMARY = re.compile(r"^\s+(rank|exitcode)\s*: (-?\d+)")
+
+
+class LogReader:
+    """Feeds on the bytes of one attempt's log.
+
+    Args:
+        dialect: How this framework's log is read.
+        user_texts: What the user wrote; a line that is one of its lines is ignored wherever it appears.
+    """
+
+    def __init__(self, dialect: Dialect, user_texts: Iterable[str] = ()) -> None:
+        self._phases = [(re.compile(pattern), name) for pattern, name in dialect.phases]
+        self._output = re.compile(dialect.output) if dialect.output else None
+        self._user_patterns = [re.compile(pattern) for pattern in dialect.user_text]
+        self._user_lines = {_clean(line) for text in user_texts for line in text.splitlines()[1:] if line.strip()}
+        self._bars, self._totals = dialect.bars, dialect.totals
+        self._bar = 0
+        self._rest = b""
+        self._skipping = False
+        self._entered: set[str] = set()
+        self._tracebacks: dict[int | None, list[str]] = {}
+        self._summary = _Summary()
+        self.phase = "starting"
+        self.step = 0
+        self.total = dialect.totals[0] if dialect.totals else 0
+        self.tail: deque[str] = deque(maxlen=MAX_TAIL_LINES)
+        self.exceptions: list[ExceptionSeen] = []
+
+    @property
+    def rank_errors(self) -> tuple[RankError, ...]:
+        """What torchrun's summary says, the first observed failure first."""
+        return self._summary.errors()
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take the next bytes; returns what they tell."""
+        *lines, rest = _BREAK.split(self._rest + data)
+        events = [event for line in lines for event in self._complete(line)]
+        if b"%|" in rest and rest.rstrip().endswith(b"]") and not self._skipping:
+            # tqdm writes the line break before its bar: waiting for the next one would be a step late.
+            events += self._read(rest)
+            rest = b""
+        if len(rest) > MAX_LINE_BYTES:  # a line without an end: keep its beginning, drop the rest
+            if not self._skipping:
+                events += self._read(rest[:MAX_LINE_BYTES])
+            self._skipping, rest = True, b""
+        self._rest = rest
+        return events
+
+    def close(self) -> list[Event]:
+        """The log has ended: read what is left."""
+        rest, self._rest = self._rest, b""
+        return list(self._complete(rest))
+
+    def _complete(self, line: bytes) -> Iterable[Event]:
+        if self._skipping:
+            self._skipping = False
+            return ()
+        return self._read(line) if line else ()
+
+    def _read(self, raw: bytes) -> list[Event]:
+        line = _clean(raw[:MAX_LINE_BYTES].decode("utf-8", "replace"))
+        if "%|" in line:
+            bar = _BAR.match(line)
+            if bar:
+                return list(self._advance(int(bar[1]), int(bar[2])))
+        if not line.strip() or self._is_users(line):
+            return []
+        self.tail.append(line[:MAX_TAIL_CHARACTERS])
+        self._collect(line)
+        return list(self._enter(line))
+
+    def _is_users(self, line: str) -> bool:
+        return line in self._user_lines or any(pattern.match(line) for pattern in self._user_patterns)
+
+    # --- progress
+
+    def _enter(self, line: str) -> Iterator[Event]:
+        for pattern, phase in self._phases:
+            if pattern.match(line):
+                yield from self._turn(phase)
+                break
+        if self._output:
+            found = self._output.match(line)
+            if found:
+                yield Output(found[1])
+
+    def _turn(self, phase: str) -> Iterator[Event]:
+        """Enter a phase once: another rank that is behind does not lead back."""
+        if phase not in self._entered:
+            self._entered.add(phase)
+            self.phase = phase
+            yield Phase(phase)
+
+    def _advance(self, step: int, total: int) -> Iterator[Event]:
+        """A bar of any rank: the furthest one counts, and a bar of another length belongs to something else."""
+        wanted = self._totals[self._bar] if self._bar < len(self._totals) else 0
+        if wanted and total != wanted:
+            following = self._bar + 1
+            if following >= len(self._bars) or (self._totals[following] or total) != total:
+                return
+            self._bar, self.step = following, 0
+        phase = self._bars[self._bar]
+        yield from self._turn(phase)
+        if step > self.step or self.total != total:
+            self.step, self.total = max(step, 0), total
+            yield Progress(phase, step, total)
+        if step >= total and self.phase == phase:
+            # The decoder is silent: it has begun when the last step is done.
+            yield from self._turn("decoding")
+
+    # --- evidence
+
+    def _collect(self, line: str) -> None:
+        found = _RANK.match(line)
+        rank = int(found[1]) if found else None
+        text = line[found.end() :] if found else line
+        if text.startswith(_TRACEBACK):
+            self._tracebacks[rank] = []
+            return
+        self._summary.read(text)
+        open_frames = self._tracebacks.get(rank)
+        if open_frames is None:
+            return
+        if text.startswith(" "):
+            open_frames.append(text)
+            del open_frames[:-12]
+        elif _EXCEPTION.match(text):
+            del self._tracebacks[rank]
+            if len(self.exceptions) < MAX_EXCEPTIONS:
+                self.exceptions.append(ExceptionSeen(text[:2000], "\n".join(open_frames), rank))
+
+
+class _Summary:
+    """torchrun's last words: ``Root Cause (first observed failure)`` and the other failures before it."""
+
+    def __init__(self) -> None:
+        self._inside = False
+        self._root = False
+        self._rank: int | None = None
+        self._found: list[tuple[bool, RankError]] = []
+
+    def read(self, text: str) -> None:
+        if text.startswith(("Failures:", "Root Cause (first observed failure):")):
+            self._inside, self._root = True, text.startswith("Root")
+        elif self._inside and (field := _SUMMARY.match(text)):
+            if field[1] == "rank":
+                self._rank = int(field[2])
+            elif self._rank is not None:
+                self._found.append((self._root, RankError(self._rank, exit_status=int(field[2]))))
+                self._rank = None
+
+    def errors(self) -> tuple[RankError, ...]:
+        return tuple(error for _, error in sorted(self._found, key=lambda item: not item[0]))
+
+
+def _clean(line: str) -> str:
+    """Text without escape sequences and control characters: a log must not drive a terminal."""
+    if "\x1b" in line:
+        line = _ANSI.sub("", line)
+    return _CONTROL.sub("", line).rstrip()

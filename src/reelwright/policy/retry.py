@@ -1,0 +1,303 @@
+"""What next after a failure: another attempt with these overrides, or stop. Pure; tested as tables.
+
+Policies: ``documented`` (the reference's ladder, made able to work), ``classified`` (only what helps against the
+class of the failure) and ``none``. Every rung is computed from the ORIGINAL parameters; the seed never changes.
+
+Steps and guidance do not change peak memory (the same forward pass runs fewer times; guidance is a scalar), so a
+failure of GPU memory also climbs the memory levers that the plan offers. Failures that no smaller job can cure stop
+at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import Failure, Retry
+from ..plan import Lever, Plan
+from ..settings import Settings
+from . import Diagnosis, Next, Stop
+
+LADDER_RUNGS = 3
+_MAX_PORT_RETRIES = 3
+_BEFORE_STEPS = ("starting", "encoding")
+_QUALITY = ("steps", "guidance_scale", "num_frames", "size")
+
+
+@dataclass(frozen=True)
+class RetryRules:
+    """What the user allows.
+
+    Attributes:
+        policy: ``documented``, ``classified`` or ``none``.
+        max_retries: Attempts after the first that may count.
+        budget_s: No further attempt once this many seconds were spent.
+        strict_quality: Forbid everything that lowers quality.
+        allow_degrade: ``frames`` and ``size``: what a lack of memory may lower.
+        nccl_p2p: Allow one try with NCCL_P2P_DISABLE=1.
+    """
+
+    policy: str = "documented"
+    max_retries: int = 3
+    budget_s: float | None = None
+    strict_quality: bool = False
+    allow_degrade: frozenset[str] = frozenset()
+    nccl_p2p: bool = False
+
+
+def rules(settings: Settings) -> RetryRules:
+    """The rules in the settings."""
+    return RetryRules(
+        policy=settings.retry_policy,
+        max_retries=settings.chaining_max_retries,
+        budget_s=settings.retry_budget_s,
+        strict_quality=settings.strict_quality,
+        allow_degrade=frozenset(settings.allow_degrade),
+        nccl_p2p=settings.nccl_p2p_retry,
+    )
+
+
+@dataclass(frozen=True)
+class Past:
+    """A failed attempt and the decision that had led to it (none for the first)."""
+
+    diagnosis: Diagnosis
+    wall_s: float = 0.0
+    step: Next | None = None
+
+    @property
+    def overrides(self) -> Mapping[str, Any]:
+        """What that attempt had forced."""
+        return self.step.overrides if self.step else {}
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Everything a decision looks at."""
+
+    rules: RetryRules
+    plan: Plan
+    past: Sequence[Past]
+    found: Diagnosis
+    alike: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        alike = sum(item.diagnosis.failure is self.found.failure for item in self.past)
+        object.__setattr__(self, "alike", alike)
+
+    @property
+    def last_rung(self) -> int:
+        return max((item.step.rung for item in self.past if item.step), default=0)
+
+    @property
+    def current(self) -> dict[str, Any]:
+        return dict(self.past[-1].overrides) if self.past else {}
+
+
+def decide(rules: RetryRules, original: Plan, past: Sequence[Past]) -> Next | Stop:
+    """The next attempt after the failures so far (the last one is the newest), or why there is none."""
+    case = _Case(rules, original, past, past[-1].diagnosis)
+    decision = _decide(case)
+    if isinstance(decision, Stop) or not decision.counts:
+        return decision
+    retries = sum(1 for item in past if item.step and item.step.counts)
+    if retries >= rules.max_retries:
+        return Stop(f"All {rules.max_retries} retries are used.")
+    spent = sum(item.wall_s for item in past)
+    if rules.budget_s is not None and spent >= rules.budget_s:
+        return Stop(f"The retry budget of {rules.budget_s:g} s is spent ({spent:.0f} s).")
+    return decision
+
+
+def _decide(case: _Case) -> Next | Stop:
+    failure = case.found.failure
+    if case.rules.policy == "none":
+        return Stop("Retries are switched off (retry_policy: none).")
+    if failure is Failure.ENV and case.found.cause == "start-transient":
+        return _same_once(case, "starting a process failed for want of resources; once more")
+    special = {Failure.OOM_GPU: _memory, Failure.NCCL: _nccl, Failure.PORT: _port, Failure.HANG: _hang}
+    if failure in special:
+        return special[failure](case)
+    if failure.retry is Retry.SAME:
+        return _same_once(case, "a crash may be a passing fault; once more, on other GPUs if there are any", other=True)
+    if failure.retry is Retry.LADDER:
+        return _ladder_case(case)
+    return Stop("A retry cannot cure this.")
+
+
+# ------------------------------------------------------------------------------------- the same parameters again
+
+
+def _same_once(case: _Case, why: str, *, other: bool = False, env: Mapping[str, str] | None = None) -> Next | Stop:
+    if case.alike > 1:
+        return Stop("It failed the same way twice.")
+    return _again(case, why, other=other, env=env or {})
+
+
+def _again(
+    case: _Case, why: str, *, other: bool = False, env: Mapping[str, str] | None = None, counts: bool = True
+) -> Next:
+    return Next(
+        case.current,
+        (),
+        why,
+        counts=counts,
+        degrades=_degrades(case.current, case.plan),
+        rung=case.last_rung,
+        other_gpus=other,
+        env=env or {},
+    )
+
+
+def _nccl(case: _Case) -> Next | Stop:
+    if case.alike == 2 and case.rules.nccl_p2p:
+        return _again(case, "the same failure of NCCL twice; once without peer-to-peer", env={"NCCL_P2P_DISABLE": "1"})
+    return _same_once(case, "communication between GPUs failed; once more in fresh processes on a new port")
+
+
+def _port(case: _Case) -> Next | Stop:
+    if case.alike > _MAX_PORT_RETRIES:
+        return Stop("No free port was found.")
+    return _again(case, "the rendezvous port was taken; a new one (this does not count as a retry)", counts=False)
+
+
+def _hang(case: _Case) -> Next | Stop:
+    phase = case.found.phase
+    if phase not in _BEFORE_STEPS and not phase.startswith("loading"):
+        return Stop("It hung after sampling had begun; the same would cost as much again.")
+    return _same_once(case, "it hung before the first step; once more")
+
+
+# ------------------------------------------------------------------------------------------- the documented ladder
+
+
+def _ladder_case(case: _Case) -> Next | Stop:
+    """Time and unknown failures climb the ladder; a missing film is tried once more as it was first."""
+    failure, rules = case.found.failure, case.rules
+    if failure is Failure.OUTPUT and case.alike == 1:
+        return _again(case, "the film was missing or damaged; once more with the same parameters")
+    if rules.policy == "classified" and failure is Failure.FRAMEWORK:
+        return _same_once(case, "the cause is unknown; once more with the same parameters")
+    if rules.policy == "classified" and failure is Failure.OUTPUT:
+        return Stop("The film was missing or damaged twice.")
+    if rules.strict_quality:
+        return Stop("Only lower quality could help, and --strict-quality forbids it.")
+    skipped: list[str] = []
+    for rung in range(case.last_rung + 1, LADDER_RUNGS + 1):
+        overrides = quality_rung(rung, case.plan.parameters)
+        if overrides:
+            return _next(case, rung, overrides, "the documented ladder", skipped=skipped)
+        skipped.append(f"rung {rung} would change nothing")
+    return Stop("No rung of the ladder is left.")
+
+
+def quality_rung(rung: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What rung 1, 2 or 3 of the documented ladder changes, from the original parameters; empty if nothing.
+
+    1: three quarters of the steps, rounded down (37.5 is refused by the parser). 2: guidance at most 5.0 (never
+    raised). 3: at most 25 steps and guidance 3.0.
+    """
+    steps, guidance = parameters.get("steps"), parameters.get("guidance_scale")
+    wanted: dict[str, Any] = {}
+    if rung in (1, 3) and steps is not None:
+        wanted["steps"] = max(1, math.floor(0.75 * steps)) if rung == 1 else min(steps, 25)
+    if rung in (2, 3) and guidance is not None:
+        wanted["guidance_scale"] = min(guidance, 5.0 if rung == 2 else 3.0)
+    return {name: value for name, value in wanted.items() if value != parameters.get(name)}
+
+
+# --------------------------------------------------------------------------------------------------------- memory
+
+
+def _memory(case: _Case) -> Next | Stop:
+    """The next rung with a memory lever; under ``documented`` its quality part is merged in."""
+    documented = case.rules.policy == "documented"
+    held = _held(case)
+    skipped: list[str] = []
+    for rung in range(case.last_rung + 1, LADDER_RUNGS + 2):
+        levers = [lever for lever in _levers_of(rung, case) if not _holds(lever, held)]
+        if not levers:
+            skipped.append(f"memory rung {rung} has nothing left to change")
+            continue
+        overrides = {**_memory_overrides(case), **_merged(levers)}
+        if documented and not case.rules.strict_quality:
+            overrides = {**quality_rung(rung, case.plan.parameters), **overrides}
+        return _next(case, rung, overrides, "; ".join(lever.why for lever in levers), skipped=skipped, levers=levers)
+    return Stop("No memory lever is left that you allow. " + _would_help(case))
+
+
+def _levers_of(rung: int, case: _Case) -> Iterator[Lever]:
+    """Rung 1: everything that costs no quality; then more GPUs; then frames and size, where allowed.
+
+    ``documented`` has three rungs (free levers, frames, size); ``classified`` puts more GPUs second.
+    """
+    rules = case.rules
+    order = ("free", "frames", "size") if rules.policy == "documented" else ("free", "gpus", "frames", "size")
+    kind = order[rung - 1] if rung <= len(order) else ""
+    allowed = frozenset() if rules.strict_quality else rules.allow_degrade
+    for lever in case.plan.levers:
+        mine = "gpus" if lever.name == "more_gpus" else "free" if lever.costs in ("nothing", "time") else lever.costs
+        if mine != kind or (kind in ("frames", "size") and kind not in allowed):
+            continue
+        yield lever
+        if kind in ("gpus", "frames", "size"):
+            return
+
+
+def _held(case: _Case) -> dict[str, Any]:
+    return {**case.plan.parameters, **case.current}
+
+
+def _holds(lever: Lever, parameters: Mapping[str, Any]) -> bool:
+    return all(parameters.get(name) == value for name, value in lever.overrides.items())
+
+
+def _memory_overrides(case: _Case) -> dict[str, Any]:
+    """Memory levers pulled before stay pulled; the ladder's own values are computed anew."""
+    names = {name for lever in case.plan.levers for name in lever.overrides}
+    return {name: value for name, value in case.current.items() if name in names}
+
+
+def _merged(levers: Sequence[Lever]) -> dict[str, Any]:
+    return {name: value for lever in levers for name, value in lever.overrides.items()}
+
+
+def _would_help(case: _Case) -> str:
+    costly = {lever.costs for lever in case.plan.levers} & {"frames", "size"} - case.rules.allow_degrade
+    hints = [f"--allow-degrade {','.join(sorted(costly))}"] if costly and not case.rules.strict_quality else []
+    if any(lever.name == "more_gpus" for lever in case.plan.levers):
+        hints.append("more GPUs (--gpus)")
+    hints.append("a smaller --size, fewer --frames or a larger card")
+    return f"What would help: {', or '.join(hints)}. Fewer steps and lower guidance do not change peak memory."
+
+
+# ----------------------------------------------------------------------------------------------------- the result
+
+
+def _next(
+    case: _Case,
+    rung: int,
+    overrides: Mapping[str, Any],
+    why: str,
+    *,
+    skipped: Sequence[str] = (),
+    levers: Sequence[Lever] = (),
+) -> Next:
+    changed = {name: value for name, value in overrides.items() if case.plan.parameters.get(name) != value}
+    by_lever = {name for lever in levers for name in lever.overrides} | set(_memory_overrides(case))
+    helps = tuple("memory" if name in by_lever else "time" if name == "steps" else "none" for name in changed)
+    return Next(
+        overrides,
+        tuple(f"{name}: {case.plan.parameters.get(name)} -> {value}" for name, value in changed.items()),
+        why,
+        helps,
+        degrades=_degrades(overrides, case.plan),
+        skipped=tuple(skipped),
+        rung=rung,
+    )
+
+
+def _degrades(overrides: Mapping[str, Any], plan: Plan) -> bool:
+    return any(name in overrides and overrides[name] != plan.parameters.get(name) for name in _QUALITY)
