@@ -1,0 +1,266 @@
+"""Looking at a folder of weights: is all of it there, whole and (on request) bit for bit as published?
+
+Reads headers and indexes only, so a 65 GB checkpoint takes milliseconds; a missing shard, a cut download, a
+pointer file or a download in progress is told here instead of an hour later by the framework. No torch, and
+no opinion which task the weights are for: the backend reads ``config`` and ``foreign``. Problems of the disk
+are findings too, also a mount that no longer answers.
+
+    >>> look_at_checkpoint(CheckpointQuery(Path("/models/nowhere"))).problems
+    ('/models/nowhere is missing',)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import fnmatch
+import os
+import re
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..host import Checkpoint, CheckpointQuery
+from .checksums import HUB_RECORDS, Checksum, digest_of, recorded
+from .folders import Files, Folder
+from .weights import LFS_MAGIC, tensor_names, weights_problem
+
+Progress = Callable[[int, int], None]
+STALL_S = 60.0
+_PARTIAL = (".incomplete", ".aria2", ".part", ".crdownload", ".lock")
+_TENSORS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+
+
+def look_at_checkpoint(
+    query: CheckpointQuery,
+    *,
+    files: Files | None = None,
+    progress: Progress | None = None,
+    stall_s: float = STALL_S,
+) -> Checkpoint:
+    """What is in the folder. ``progress`` gets (hashed bytes, bytes to hash) when ``query.verify`` is set.
+
+    Comes back at the latest ``stall_s`` after the disk's last sign of life, leaving a thread in that call
+    behind.
+    """
+    look = _Look(query, Folder(query.directory, files or Files()), progress)
+    answer: Future[Checkpoint] = Future()
+    threading.Thread(target=_answer, args=(look, answer), name="checkpoint", daemon=True).start()
+    while True:
+        left_s = look.folder.last_sign_s + stall_s - time.monotonic()
+        try:
+            return answer.result(timeout=max(left_s, 0.01))
+        except NotYet:
+            if answer.done() or time.monotonic() - look.folder.last_sign_s < stall_s:
+                continue
+        at = query.directory / look.folder.at
+        return Checkpoint(
+            query.directory, (f"{at} did not answer for {stall_s:g} s: its disk or network hangs",)
+        )
+
+
+def _answer(look: _Look, answer: Future[Checkpoint]) -> None:
+    try:
+        answer.set_result(look.run())
+    except BaseException as error:  # noqa: BLE001 - carried over to the thread that waits, and raised there
+        answer.set_exception(error)
+
+
+class _Look:
+    """One look at one folder."""
+
+    def __init__(self, query: CheckpointQuery, folder: Folder, progress: Progress | None) -> None:
+        self.query, self.folder = query, folder
+        self._progress = progress
+        self._sizes: dict[str, int] = {}
+
+    def run(self) -> Checkpoint:
+        config: dict[str, Any] = {}
+        names = self._names()
+        if names:
+            for name in self.query.required:
+                self._require(name)
+            for pattern in self.query.weights:
+                self._look_at_weights(pattern)
+            self._look_for_partial()
+            if self.query.config is not None:
+                config = self.folder.json(self.query.config)
+            if self.query.verify and not self.folder.problems:
+                self._verify()
+        problems = tuple(dict.fromkeys(self.folder.problems))
+        foreign = frozenset(name for name in self.query.foreign if name in names)
+        return Checkpoint(self.query.directory, problems, self._sizes, config, foreign)
+
+    def _names(self) -> list[str]:
+        if self.folder.size("", folder=True) is None:
+            return []
+        names = self.folder.names("")
+        if names == []:
+            self.folder.say("", "is empty")
+        return names or []
+
+    def _require(self, name: str) -> None:
+        if not name.endswith("/"):
+            self._check(name)
+            return
+        folder = name.rstrip("/")
+        if self.folder.size(folder, folder=True) is None:
+            return
+        names = self.folder.names(folder)
+        if names == []:
+            self.folder.say(folder, "is empty")
+        for inner in names or []:
+            found = self.folder.stat(f"{folder}/{inner}")
+            if found is not None and not stat.S_ISDIR(found.st_mode):
+                self._check(f"{folder}/{inner}")
+
+    def _check(self, name: str) -> bool:
+        """Look at a file that must be there; whether it is whole."""
+        before = len(self.folder.problems)
+        size = self.folder.size(name)
+        if size is not None and name not in self._sizes:
+            self._sizes[name] = size
+            problem = self.folder.read(name, lambda file: _content_problem(file, size, name))
+            if problem:
+                self.folder.say(name, problem)
+        return len(self.folder.problems) == before
+
+    # Shards
+
+    def _look_at_weights(self, pattern: str) -> None:
+        folder, slash, glob = pattern.rpartition("/")
+        names = self.folder.names(folder)
+        if names is None:
+            return
+        prefix = folder + slash
+        found = [name for name in names if fnmatch.fnmatchcase(name, glob)]
+        indexes = [name for name in names if name.endswith(".safetensors.index.json")]
+        if not found and not indexes:
+            self.folder.say(pattern, "is missing" if pattern in names else "matches no file")
+        for name in found:
+            self._check(prefix + name)
+        for name in indexes:
+            self._look_at_index(prefix, name)
+        if not indexes:
+            self._look_at_series(prefix, found)
+
+    def _look_at_index(self, prefix: str, name: str) -> None:
+        if not self._check(prefix + name):
+            return
+        weight_map = self.folder.json(prefix + name).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            self.folder.say(prefix + name, "lists no shards")
+            return
+        shards: dict[str, set[str]] = {}
+        for tensor, shard in weight_map.items():
+            shards.setdefault(str(shard), set()).add(tensor)
+        for shard, tensors in sorted(shards.items()):
+            known = prefix + shard in self._sizes
+            if (known or self._check(prefix + shard)) and self._sizes.get(prefix + shard):
+                self._look_at_tensors(prefix + shard, tensors, name)
+
+    def _look_at_tensors(self, shard: str, tensors: set[str], index: str) -> None:
+        size = self._sizes[shard]
+        held = self.folder.read(shard, lambda file: tensor_names(file, size))
+        absent = tensors - held if held else ()
+        if absent:
+            example = min(absent)
+            self.folder.say(
+                shard,
+                f"lacks {len(absent)} tensors that {index} places there ({example}): from another download",
+            )
+
+    def _look_at_series(self, prefix: str, found: Iterable[str]) -> None:
+        """Names such as model-00002-of-00007 tell what is missing even without an index."""
+        series: dict[tuple[str, str, str], set[int]] = {}
+        for name in found:
+            match = re.fullmatch(r"(.+)-(\d{1,5})-of-(\d{1,5})(\.\w+)", name)
+            if match:
+                series.setdefault((match[1], match[3], match[4]), set()).add(int(match[2]))
+        for (stem, total, suffix), present in series.items():
+            for number in sorted(set(range(1, int(total) + 1)) - present)[:8]:
+                self.folder.say(f"{prefix}{stem}-{number:0{len(total)}}-of-{total}{suffix}", "is missing")
+            self.folder.say(f"{prefix}{stem}{suffix}.index.json", "is missing")
+
+    # Downloads that did not end
+
+    def _look_for_partial(self) -> None:
+        for place in sorted({name.rpartition("/")[0] for name in self._sizes} | {""}):
+            for name in self.folder.names(place) or []:
+                if name.endswith(_PARTIAL):
+                    self.folder.say(
+                        f"{place}/{name}".lstrip("/"),
+                        "marks an unfinished download: finish it, or delete the mark",
+                    )
+        # huggingface_hub keeps partial files apart; its locks stay behind, so only a held one means anything.
+        records = self.query.directory / HUB_RECORDS
+        for folder, _, names in os.walk(records):
+            for path in (Path(folder) / name for name in names):
+                if path.suffix == ".incomplete":
+                    self.folder.problems.append(f"{path} is an unfinished download: run the download again")
+                elif path.suffix == ".lock" and _is_held(path):
+                    self.folder.problems.append(f"{path} is locked: a download into this folder is running")
+
+    # Checksums
+
+    def _verify(self) -> None:
+        known = recorded(self.query.directory, self._sizes, self.folder.text)
+        for name in sorted(self._sizes):
+            if name.endswith(_TENSORS) and name not in known:
+                self.folder.say(
+                    name,
+                    "has no recorded checksum to verify: put the published ones into SHA256SUMS beside it",
+                )
+        told = self._counter(sum(self._sizes[name] for name in known))
+        # hashlib releases the interpreter's lock; more readers than this only make a disk seek.
+        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+            for _ in pool.map(lambda item: self._compare(item[0], item[1], told), known.items()):
+                pass
+
+    def _counter(self, total: int) -> Callable[[int], None]:
+        hashed, lock = 0, threading.Lock()
+
+        def told(count: int) -> None:
+            nonlocal hashed
+            with lock:
+                hashed += count
+                self.folder.alive()
+                if self._progress is not None:
+                    self._progress(hashed, total)
+
+        return told
+
+    def _compare(self, name: str, expected: Checksum, told: Callable[[int], None]) -> None:
+        size = self._sizes[name]
+        digest = self.folder.read(name, lambda file: digest_of(expected.kind, file, size, told))
+        if digest is not None and digest != expected.digest:
+            self.folder.say(
+                name,
+                f"is damaged: its checksum is {digest[:12]}... and {expected.digest[:12]}... was published; "
+                "download it again",
+            )
+
+
+def _content_problem(file: BinaryIO, size: int, name: str) -> str | None:
+    if name.endswith(_TENSORS):
+        return weights_problem(file, size, name)
+    if size == 0:
+        return "is empty"
+    pointer = size < 1024 and file.read(64).startswith(LFS_MAGIC)
+    return "is a Git LFS pointer: run `git lfs pull` or download it from the hub" if pointer else None
+
+
+def _is_held(path: Path) -> bool:
+    """Whether somebody holds the lock right now."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

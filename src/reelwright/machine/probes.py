@@ -1,0 +1,88 @@
+"""Answering a `HostQuery`: the one function that looks at the whole machine.
+
+The slow questions (driver, interpreters, folders of weights) are asked side by side. Nothing is judged and
+nothing is raised for what is found; a hung driver, disk or interpreter costs its own time limit and no more.
+
+    >>> host = take_host(HostQuery(disks=(Path("/tmp"),)), environ=os.environ, simulated=None, state_dir=None)
+    >>> host.disks[0].writable
+    True
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..host import Disk, Gpu, Host, HostQuery, simulated_gpus
+from .checkouts import look_at_checkout
+from .checkpoints import look_at_checkpoint
+from .gpus import take_gpus
+from .interpreters import ask_interpreter
+from .memory import cpu_count, take_memory
+
+CACHE = "interpreters"  # folder of remembered answers under the state folder
+
+
+def take_host(
+    query: HostQuery,
+    *,
+    environ: Mapping[str, str],
+    simulated: str | None,
+    state_dir: Path | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Host:
+    """Everything that was asked, at once; ``progress`` follows the hashing (bytes done, bytes in all).
+
+    ``simulated`` GPUs (``8x80GiB``) take the place of the machine's; then the driver is not asked.
+
+    Raises:
+        ConfigurationError: ``simulated`` is not of that form.
+    """
+    imagined = simulated_gpus(simulated) if simulated is not None else None
+    cache_dir = state_dir / CACHE if state_dir is not None else None
+    memory = take_memory()
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        gpus = pool.submit(_gpus, query, environ, imagined)
+        interpreters = [
+            pool.submit(ask_interpreter, item, environ=environ, cache_dir=cache_dir)
+            for item in query.interpreters
+        ]
+        checkouts = [pool.submit(look_at_checkout, item, environ=environ) for item in query.checkouts]
+        checkpoints = [pool.submit(look_at_checkpoint, item, progress=progress) for item in query.checkpoints]
+        found, problem = gpus.result()
+        return Host(
+            gpus=found,
+            gpu_problem=problem,
+            simulated=imagined is not None,
+            cpu_count=cpu_count(),
+            memory_total_bytes=memory.total_bytes,
+            memory_available_bytes=memory.available_bytes,
+            disks=tuple(take_disk(path) for path in query.disks),
+            interpreters={asked.result().path: asked.result() for asked in interpreters},
+            checkouts={asked.result().directory: asked.result() for asked in checkouts},
+            checkpoints={asked.result().directory: asked.result() for asked in checkpoints},
+        )
+
+
+def _gpus(
+    query: HostQuery, environ: Mapping[str, str], imagined: tuple[Gpu, ...] | None
+) -> tuple[tuple[Gpu, ...] | None, str | None]:
+    if imagined is not None:
+        return imagined, None
+    return take_gpus(environ) if query.gpus else (None, None)
+
+
+def take_disk(path: Path) -> Disk:
+    """The file system under a path, which need not exist yet."""
+    folder = path
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return Disk(folder, None, None)
+    # access(2) knows read-only mounts too, also for root.
+    writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    return Disk(folder, found.f_bavail * found.f_frsize, writable)

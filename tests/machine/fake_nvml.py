@@ -1,0 +1,85 @@
+"""A driver to order: runs `machine.nvml` on a stand-in for pynvml that plays a scenario (JSON).
+
+    python fake_nvml.py NVML_PROGRAM SCENARIO once|watch [INTERVAL]
+
+Scenario keys: ``hang`` (block for ever at the first call), ``fail`` (name of the error nvmlInit raises),
+``gpus``: a list of {uuid, name, total, used, busy, capability, processes: [[pid, used]], lost,
+unsupported: [function], mig: [...]}.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import sys
+from types import SimpleNamespace
+
+
+class NVMLError(Exception):
+    """As pynvml's: the base of all."""
+
+
+class FakeNvml:
+    """The functions of pynvml that are used, over a scenario."""
+
+    NVMLError = NVMLError
+
+    def __init__(self, scenario):
+        self.scenario = scenario
+        self.gpus = scenario.get("gpus", [])
+
+    def __getattr__(self, name):
+        if not name.startswith("nvmlDeviceGet"):
+            raise AttributeError(name)
+        field = {
+            "nvmlDeviceGetUUID": lambda gpu: gpu["uuid"],
+            "nvmlDeviceGetName": lambda gpu: gpu.get("name", "NVIDIA H100"),
+            "nvmlDeviceGetMemoryInfo": self.memory,
+            "nvmlDeviceGetCudaComputeCapability": lambda gpu: gpu.get("capability", [9, 0]),
+            "nvmlDeviceGetUtilizationRates": lambda gpu: SimpleNamespace(gpu=gpu.get("busy", 0)),
+            "nvmlDeviceGetMigMode": lambda gpu: [int("mig" in gpu)] * 2,
+            "nvmlDeviceGetMaxMigDeviceCount": lambda gpu: 7,
+            "nvmlDeviceGetComputeRunningProcesses": self.processes,
+            "nvmlDeviceGetGraphicsRunningProcesses": lambda gpu: [],
+        }[name]
+
+        def asked(gpu):
+            if name.removeprefix("nvmlDeviceGet") in gpu.get("unsupported", ()):
+                raise NVMLError("Not Supported")
+            return field(gpu)
+
+        return asked
+
+    def nvmlInit(self):
+        if self.scenario.get("hang"):
+            signal.pause()
+        if "fail" in self.scenario:
+            raise type(self.scenario["fail"], (NVMLError,), {})("no luck")
+
+    def nvmlDeviceGetCount(self):
+        return len(self.gpus)
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        if self.gpus[index].get("lost"):
+            raise NVMLError("GPU is lost")
+        return self.gpus[index]
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu, place):
+        if place >= len(gpu["mig"]):
+            raise NVMLError("Not Found")
+        return gpu["mig"][place]
+
+    def memory(self, gpu):
+        total, used = gpu.get("total", 1 << 30), gpu.get("used", 0)
+        return SimpleNamespace(total=total, used=used, free=total - used)
+
+    def processes(self, gpu):
+        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in gpu.get("processes", [])]
+
+
+if __name__ == "__main__":
+    spec = importlib.util.spec_from_file_location("nvml", sys.argv[1])
+    nvml = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(nvml)
+    sys.exit(nvml.main(sys.argv[3:], FakeNvml(json.loads(sys.argv[2]))))

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+import pytest
+
+from reelwright.errors import BackendUnavailableError
+from reelwright.host import Gpu
+from reelwright.machine import GpuReading
+from reelwright.machine.gpus import GpuWatch, process_name, take_gpus, visible_gpus
+
+A, B, C = {"uuid": "GPU-aa1"}, {"uuid": "GPU-bb2"}, {"uuid": "GPU-cc3"}
+
+
+def uuids(found):
+    return None if found is None else [gpu.uuid for gpu in found]
+
+
+def cards(*names):
+    return tuple(Gpu(place, f"GPU-{place}x", name, None, None) for place, name in enumerate(names))
+
+
+def newest(watch, deadline_s=20.0):
+    """The next reading; wakes up when the program writes, and gives up at the deadline."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        select.select([watch._process.stdout], [], [], end - time.monotonic())
+        if (reading := watch.read()) is not None:
+            return reading
+    raise AssertionError("no reading in time")
+
+
+def test_every_gpu_is_described(a_driver):
+    card = {
+        "uuid": "GPU-a",
+        "name": "H200",
+        "total": 100,
+        "used": 30,
+        "capability": [9, 0],
+        "processes": [[7, 30]],
+    }
+    (gpu,), problem = take_gpus({}, program=a_driver(card))
+    assert (gpu.index, gpu.uuid, gpu.name, gpu.total_bytes, gpu.free_bytes) == (0, "GPU-a", "H200", 100, 70)
+    assert gpu.capability == (9, 0)
+    assert [(item.pid, item.used_bytes) for item in gpu.processes] == [(7, 30)]
+    assert problem is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, ["GPU-aa1", "GPU-bb2", "GPU-cc3"]),
+        ("2,0", ["GPU-cc3", "GPU-aa1"]),
+        (" 1 ", ["GPU-bb2"]),
+        ("GPU-bb2", ["GPU-bb2"]),
+        ("GPU-b", ["GPU-bb2"]),
+        ("GPU-cc3,0", ["GPU-cc3", "GPU-aa1"]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_g03_cuda_visible_devices_is_respected(a_driver, value, expected):
+    environ = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
+    found, problem = take_gpus(environ, program=a_driver(A, B, C))
+    assert uuids(found) == expected
+    assert (problem is None) == bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ("3", "only 3"),
+        ("0,0", "twice"),
+        ("0,GPU-aa1", "twice"),
+        ("0,-1", "neither"),
+        ("0,,1", "neither"),
+        ("GPU-zz", "no GPU of this machine"),
+        ("GPU-", "not unique"),
+        ("MIG-1", "no GPU of this machine"),
+        ("all", "neither"),
+        ("²", "neither"),
+    ],
+)
+def test_g03_a_senseless_cuda_visible_devices_is_refused_with_a_message(a_driver, value, word):
+    environ = {"CUDA_VISIBLE_DEVICES": value}
+    found, problem = take_gpus(environ, program=a_driver(A, B, C))
+    assert found is None
+    assert problem is not None
+    assert word in problem
+    assert repr(value) in problem
+    with pytest.raises(BackendUnavailableError) as caught:
+        visible_gpus((*cards("H100"), Gpu(1, "GPU-1y", "H100", None, None)), "7", in_bus_order=False)
+    assert caught.value.code == "ENV"
+
+
+def test_g03_the_instances_of_a_gpu_in_mig_mode_stand_in_its_place(a_driver):
+    split = {"uuid": "GPU-m", "mig": [{"uuid": "MIG-1", "total": 10}, {"uuid": "MIG-2", "total": 20}]}
+    assert uuids(take_gpus({}, program=a_driver(A, split))[0]) == ["GPU-aa1", "MIG-1", "MIG-2"]
+    chosen = take_gpus({"CUDA_VISIBLE_DEVICES": "MIG-2"}, program=a_driver(A, split))[0]
+    assert [(gpu.uuid, gpu.total_bytes) for gpu in chosen] == [("MIG-2", 20)]
+    assert uuids(take_gpus({"CUDA_VISIBLE_DEVICES": "1"}, program=a_driver(A, split))[0]) == ["MIG-1"]
+
+
+def test_g03_mig_mode_without_instances_is_told(a_driver):
+    found, problem = take_gpus({}, program=a_driver({"uuid": "GPU-m", "mig": []}))
+    assert (found, problem) == ((), "GPU 0 is in MIG mode but has no instance")
+
+
+def test_g03_numbers_on_a_machine_with_different_gpus_need_the_bus_order():
+    mixed = cards("H100", "A10")
+    with pytest.raises(BackendUnavailableError, match="CUDA_DEVICE_ORDER=PCI_BUS_ID"):
+        visible_gpus(mixed, "1", in_bus_order=False)
+    assert uuids(visible_gpus(mixed, "1", in_bus_order=True)) == ["GPU-1x"]
+    assert uuids(visible_gpus(mixed, "0,1", in_bus_order=False)) == ["GPU-0x", "GPU-1x"]
+    assert uuids(visible_gpus(mixed, "GPU-1x", in_bus_order=False)) == ["GPU-1x"]
+
+
+def test_g04_a_machine_without_a_driver_says_so_in_words():
+    found, problem = take_gpus({})
+    if found is not None:
+        pytest.skip("this machine has an NVIDIA driver")
+    assert "no NVIDIA driver is installed here" in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("NVMLError_DriverNotLoaded", "not loaded"),
+        ("NVMLError_LibRmVersionMismatch", "reboot"),
+        ("NVMLError_Unknown", "cannot be asked: NVMLError_Unknown: no luck"),
+    ],
+)
+def test_g04_a_driver_that_refuses_is_a_problem_and_no_exception(a_driver, name, words):
+    found, problem = take_gpus({}, program=a_driver(fail=name))
+    assert found is None
+    assert words in problem
+
+
+def test_g04_a_hanging_driver_costs_its_deadline_only(a_driver):
+    started = time.monotonic()
+    found, problem = take_gpus({}, program=a_driver(hang=True), deadline_s=0.3)
+    assert found is None
+    assert "no answer within 0.3 s" in problem
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "program", [("/nowhere/python",), (sys.executable, "-c", "print('[Unknown Error]')"), ("/bin/false",)]
+)
+def test_g04_a_query_that_gives_no_sense_is_a_problem_and_no_exception(program):
+    found, problem = take_gpus({}, program=program)
+    assert found is None
+    assert problem
+
+
+def test_g04_what_a_gpu_does_not_support_is_unknown(a_driver):
+    mute = [
+        "MemoryInfo",
+        "Name",
+        "CudaComputeCapability",
+        "ComputeRunningProcesses",
+        "MigMode",
+        "UtilizationRates",
+    ]
+    (gpu,), _ = take_gpus({}, program=a_driver({"uuid": "GPU-a", "unsupported": mute}))
+    assert gpu == Gpu(0, "GPU-a", "unknown GPU", None, None)
+
+
+def test_g04_the_monitor_reads_unknown_as_unknown(a_driver):
+    silent = {"uuid": "GPU-b", "unsupported": ["MemoryInfo", "UtilizationRates"]}
+    watch = GpuWatch({}, interval_s=0.01, program=a_driver({"uuid": "GPU-a", "used": 5, "busy": 97}, silent))
+    try:
+        assert newest(watch) == {"GPU-a": GpuReading(5, 97), "GPU-b": GpuReading(None, None)}
+    finally:
+        watch.close()
+
+
+@pytest.mark.parametrize("scenario", [{"hang": True}, {"fail": "NVMLError_GpuIsLost"}])
+def test_g04_the_monitor_of_a_dead_driver_reads_nothing_and_closes(a_driver, scenario):
+    watch = GpuWatch({}, interval_s=0.01, program=a_driver(**scenario))
+    process = watch._process
+    if "fail" in scenario:
+        process.wait(timeout=20)
+    assert watch.read() is None
+    watch.close()
+    watch.close()
+    assert watch.read() is None
+    assert process.returncode is not None
+
+
+def test_g04_a_monitor_that_cannot_start_reads_nothing():
+    watch = GpuWatch({}, program=("/nowhere/python",))
+    assert watch.read() is None
+    watch.close()
+
+
+def test_the_monitor_ends_when_its_owner_is_gone(a_driver):
+    watch = GpuWatch({}, interval_s=3600, program=a_driver(A))
+    process = watch._process
+    newest(watch)
+    process.stdin.close()  # what the kernel does for a killed owner
+    assert process.wait(timeout=20) == 0
+    watch.close()
+
+
+def test_g05_a_foreign_process_is_named(a_driver):
+    card = {"uuid": "GPU-a", "processes": [[os.getpid(), 44 << 30], [999999999, None]]}
+    (gpu,), _ = take_gpus({}, program=a_driver(card))
+    assert [(item.pid, item.used_bytes, item.name) for item in gpu.processes] == [
+        (os.getpid(), 44 << 30, None),  # this process maps no CUDA: the number means another one
+        (999999999, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("maps", "expected"),
+    [
+        ("7f00 /usr/lib/libcuda.so.1", "python train.py"),
+        ("7f00 /dev/nvidia0", "python train.py"),
+        ("7f00 libc", None),
+    ],
+)
+def test_g05_a_process_that_uses_no_gpu_is_only_a_namesake(tmp_path, maps, expected):
+    (tmp_path / "12").mkdir()
+    (tmp_path / "12/maps").write_text(maps)
+    (tmp_path / "12/cmdline").write_bytes(b"/usr/bin/python\0/home/me/train.py\0--lr\0")
+    assert process_name(12, tmp_path) == expected
+    assert process_name(13, tmp_path) is None
+
+
+def test_g06_a_gpu_that_fell_off_is_left_out_and_told(a_driver):
+    found, problem = take_gpus({}, program=a_driver({"uuid": "GPU-x", "lost": True}, B))
+    assert uuids(found) == ["GPU-bb2"]
+    assert problem == "GPU 0 does not answer: GPU is lost"
+    assert found[0].index == 1
+    chosen, problem = take_gpus(
+        {"CUDA_VISIBLE_DEVICES": "0"}, program=a_driver({"uuid": "GPU-x", "lost": True}, B)
+    )
+    assert chosen is None
+    assert "GPU is lost" in problem
+
+
+def test_g06_the_monitor_goes_on_with_the_other_gpus(a_driver):
+    watch = GpuWatch(
+        {}, interval_s=0.01, program=a_driver({"uuid": "GPU-x", "lost": True}, {"uuid": "GPU-b", "used": 3})
+    )
+    try:
+        assert newest(watch) == {"GPU-b": GpuReading(3, 0)}
+    finally:
+        watch.close()
+
+
+@pytest.mark.gpu
+def test_the_real_driver_answers():
+    found, problem = take_gpus({})
+    if found is None:
+        pytest.skip(str(problem))
+    assert all(gpu.total_bytes for gpu in found)

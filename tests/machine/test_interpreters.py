@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+import pytest
+
+from reelwright.host import Interpreter, InterpreterQuery
+from reelwright.machine.interpreters import ask_interpreter
+
+MODULES = {
+    "torch": "from types import SimpleNamespace as S\n__version__ = '2.4.0+cu121'\n"
+    "version = S(cuda='12.1')\ncuda = S(device_count=lambda: 2)\n",
+    "diffusers": "print('noise on stdout ' * 10000)\nimport sys; print('on stderr', file=sys.stderr)\n"
+    "import os; os.system('echo from a child')\n__version__ = '0.31'\n",
+    "flash_attn": "raise ImportError('flash_attn_2_cuda.so: undefined symbol: _ZN3c10')",
+    "crashes": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+    "gives_up": "import os; os._exit(3)",
+    "exits": "raise SystemExit('no GPU')",
+    "hangs": "import signal; signal.pause()",
+    "plain": "",
+}
+
+
+@pytest.fixture
+def framework(tmp_path):
+    """An interpreter with the modules above; returns its path. It counts its starts in ``starts``."""
+    (tmp_path / "site").mkdir()
+    for name, source in MODULES.items():
+        (tmp_path / f"site/{name}.py").write_text(source)
+    program = tmp_path / "python"
+    program.write_text(
+        f'#!/bin/sh\necho start >> {tmp_path}/starts\nPYTHONPATH={tmp_path}/site exec {sys.executable} "$@"\n'
+    )
+    program.chmod(0o755)
+    return program
+
+
+def ask(path, *modules, cache_dir=None, environ=None, **options):
+    query = InterpreterQuery(path, modules)
+    return ask_interpreter(
+        query, environ=os.environ if environ is None else environ, cache_dir=cache_dir, **options
+    )
+
+
+def starts(program):
+    return len((program.parent / "starts").read_text().splitlines())
+
+
+def test_an_interpreter_tells_its_version_modules_and_cuda_in_one_start(framework):
+    found = ask(framework, "torch", "diffusers", "plain", "nowhere")
+    assert found == Interpreter(
+        framework,
+        python_version=".".join(map(str, sys.version_info[:3])),
+        modules={"torch": "2.4.0+cu121", "diffusers": "0.31", "plain": "unknown"},
+        broken={"nowhere": "ModuleNotFoundError: No module named 'nowhere'"},
+        cuda_version="12.1",
+        cuda_devices=2,
+    )
+    assert starts(framework) == 1
+
+
+def test_p27_the_text_of_a_failed_import_is_kept(framework):
+    found = ask(framework, "flash_attn", "exits")
+    assert found.broken == {
+        "flash_attn": "ImportError: flash_attn_2_cuda.so: undefined symbol: _ZN3c10",
+        "exits": "SystemExit: no GPU",
+    }
+    assert found.problem is None
+
+
+@pytest.mark.parametrize(
+    ("module", "words"), [("crashes", "killed by SIGSEGV"), ("gives_up", "exit status 3")]
+)
+def test_p27_a_module_that_kills_the_interpreter_does_not_hide_the_others(framework, module, words):
+    found = ask(framework, "torch", module, "diffusers", "flash_attn")
+    assert found.modules == {"torch": "2.4.0+cu121", "diffusers": "0.31"}
+    assert words in found.broken[module]
+    assert "undefined symbol" in found.broken["flash_attn"]
+    assert found.cuda_devices == 2
+    assert starts(framework) == 2
+
+
+def test_p27_a_module_that_hangs_costs_the_time_limit_and_is_named(framework):
+    started = time.monotonic()
+    found = ask(framework, "torch", "hangs", "diffusers", timeout_s=1.0)
+    assert time.monotonic() - started < 10
+    assert found.modules == {"torch": "2.4.0+cu121"}
+    assert found.broken == dict.fromkeys(("hangs", "diffusers"), "no answer in time while importing hangs")
+
+
+def test_p27_nothing_survives_an_interpreter_that_hangs(framework):
+    pid = str(framework.parent / "pid")
+    source = f"import os, signal\nopen({pid!r}, 'w').write(str(os.getpid()))\nsignal.pause()"
+    (framework.parent / "site/hangs.py").write_text(source)
+    ask(framework, "hangs", timeout_s=1.0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((framework.parent / "pid").read_text()), 0)
+
+
+def script(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path / "no", "does not exist"),
+        (lambda path: path, "is a folder"),
+        (lambda path: (path / "link").symlink_to("gone") or path / "link", "dangling link"),
+        (lambda path: (path / "text").write_text("hello") and path / "text", "not executable"),
+        (lambda path: script(path / "arm", "\x7fELF garbage"), "wrong architecture"),
+        (lambda path: script(path / "lost", "#!/nowhere/sh\n"), "cannot be started: No such file"),
+        (lambda path: script(path / "echo", "#!/bin/sh\necho hello world\n"), "(exit status 0): hello world"),
+        (
+            lambda path: script(path / "fail", "#!/bin/sh\necho GLIBC_2.38 not found >&2; exit 1\n"),
+            "GLIBC_2.38",
+        ),
+        (lambda path: script(path / "kill", "#!/bin/sh\nkill -ILL $$\n"), "killed by SIGILL"),
+        (lambda path: script(path / "hang", "#!/bin/sh\nexec sleep 1000\n"), "no answer in time"),
+        (
+            lambda path: script(path / "lies", "#!/bin/sh\nhead -c 5000000 /dev/zero >&$3\n"),
+            "does not answer like",
+        ),
+    ],
+)
+def test_p27_what_is_no_usable_interpreter_is_a_problem_that_says_why(tmp_path, make, words):
+    found = ask(make(tmp_path), "torch", timeout_s=1.0)
+    assert words in found.problem
+    assert found.modules == {}
+
+
+def test_c04_the_callers_python_variables_do_not_reach_the_interpreter(framework, monkeypatch):
+    (framework.parent / "site/plain.py").write_text(
+        "import os; names = {'RANK', 'PYTHONSTARTUP', 'LD_PRELOAD', 'HOME'}\n"
+        "__version__ = ' '.join(sorted(names & set(os.environ)))"
+    )
+    for name in ("HOME", "RANK", "PYTHONSTARTUP", "LD_PRELOAD"):
+        monkeypatch.setenv(name, "/nowhere")
+    assert ask(framework, "plain").modules == {"plain": "HOME"}
+
+
+def test_our_own_modules_do_not_hide_the_frameworks(framework):
+    assert ask(framework, "monitor", "memory").broken.keys() == {"monitor", "memory"}
+
+
+def test_a_folder_in_the_working_folder_is_not_taken_for_a_module(framework):
+    assert ask(framework, "proc").broken.keys() == {"proc"}
+
+
+def test_p27_a_process_that_a_dead_module_left_behind_is_not_waited_for(framework):
+    source = "import os, signal\nos.system('sleep 1000 &')\nos.kill(os.getpid(), signal.SIGSEGV)"
+    (framework.parent / "site/crashes.py").write_text(source)
+    started = time.monotonic()
+    assert "SIGSEGV" in ask(framework, "crashes", timeout_s=40).broken["crashes"]
+    assert time.monotonic() - started < 20
+
+
+def test_p27_a_program_that_prints_for_ever_is_given_up(tmp_path):
+    found = ask(script(tmp_path / "yes", "#!/bin/sh\nexec yes\n"), timeout_s=60)
+    assert "does not answer like a Python interpreter (endless output): y / y" in found.problem
+
+
+def test_an_answer_is_remembered_until_the_interpreter_or_its_packages_change(framework, tmp_path):
+    cache = tmp_path / "cache"
+    first = ask(framework, "torch", "plain", cache_dir=cache)
+    assert ask(framework, "torch", "plain", cache_dir=cache) == first
+    assert starts(framework) == 1
+    (framework.parent / "site/torch.py").write_text(MODULES["torch"].replace("2.4.0", "2.10.0"))
+    assert ask(framework, "torch", "plain", cache_dir=cache).modules["torch"] == "2.10.0+cu121"
+    (framework.parent / "site/new_package.py").touch()
+    ask(framework, "torch", "plain", cache_dir=cache)
+    framework.write_text(framework.read_text() + "#\n")
+    ask(framework, "torch", "plain", cache_dir=cache)
+    assert starts(framework) == 4
+
+
+@pytest.mark.parametrize("change", [{"CUDA_VISIBLE_DEVICES": "1"}, {"LD_LIBRARY_PATH": "/opt/cuda"}])
+def test_an_answer_for_another_environment_is_not_used(framework, tmp_path, change):
+    cache = tmp_path / "cache"
+    ask(framework, "torch", cache_dir=cache)
+    ask(framework, "torch", cache_dir=cache, environ={**os.environ, **change})
+    ask(framework, "torch", "plain", cache_dir=cache)
+    assert starts(framework) == 3
+
+
+@pytest.mark.parametrize("module", ["crashes", "hangs"])
+def test_an_incomplete_answer_is_not_remembered(framework, tmp_path, module):
+    ask(framework, module, cache_dir=tmp_path / "cache", timeout_s=1.0)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"answer": {"new": 1}, "files": {}}', b"\xff"])
+def test_a_damaged_memory_is_ignored_and_replaced(framework, tmp_path, content):
+    cache = tmp_path / "cache"
+    first = ask(framework, "torch", cache_dir=cache)
+    (file,) = cache.iterdir()
+    file.write_bytes(content)
+    assert ask(framework, "torch", cache_dir=cache) == first
+    assert json.loads(file.read_bytes())["answer"]["cuda_devices"] == 2
+    assert list(cache.iterdir()) == [file]
+
+
+def test_a_memory_that_cannot_be_written_is_no_error(framework, tmp_path):
+    (tmp_path / "file").touch()
+    assert ask(framework, "plain", cache_dir=tmp_path / "file/cache").modules == {"plain": "unknown"}
