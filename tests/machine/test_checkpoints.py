@@ -163,9 +163,7 @@ def test_m01_weights_in_a_missing_subfolder(a_checkpoint):
     assert problem(query).endswith("low_noise_model is missing")
 
 
-@pytest.mark.parametrize(
-    "name", ["x.safetensors.incomplete", "y.lock", "z.aria2", "google/umt5-xxl/t.json.part"]
-)
+@pytest.mark.parametrize("name", ["x.safetensors.incomplete", "y.lock", "z.aria2", "google/umt5-xxl/t.json.part"])
 def test_m01_the_mark_of_an_unfinished_download(a_checkpoint, name):
     query = a_checkpoint()
     (query.directory / name).write_bytes(b"1")
@@ -290,8 +288,7 @@ def sums(query):
     """Records the checksums of all files of a checkpoint as `sha256sum` does."""
     found = [path for path in query.directory.rglob("*") if path.is_file()]
     lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(query.directory)}\n"
-        for path in found
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(query.directory)}\n" for path in found
     ]
     (query.directory / "SHA256SUMS").write_text("".join(lines))
 
@@ -337,9 +334,7 @@ def test_m02_the_names_in_the_hub_cache_are_checksums(a_checkpoint):
     blobs = query.directory.parent / "blobs"
     blobs.mkdir()
     (query.directory / "SHA256SUMS").write_text(
-        "".join(
-            line for line in (query.directory / "SHA256SUMS").read_text().splitlines(True) if "t5" not in line
-        )
+        "".join(line for line in (query.directory / "SHA256SUMS").read_text().splitlines(True) if "t5" not in line)
     )
     blob = path.rename(blobs / hashlib.sha256(path.read_bytes()).hexdigest())
     path.symlink_to(f"../blobs/{blob.name}")

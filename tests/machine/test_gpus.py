@@ -236,9 +236,7 @@ def test_g06_a_gpu_that_fell_off_is_left_out_and_told(a_driver):
     assert uuids(found) == ["GPU-bb2"]
     assert problem == "GPU 0 does not answer: GPU is lost"
     assert found[0].index == 1
-    chosen, problem = take_gpus(
-        {"CUDA_VISIBLE_DEVICES": "0"}, program=a_driver({"uuid": "GPU-x", "lost": True}, B)
-    )
+    chosen, problem = take_gpus({"CUDA_VISIBLE_DEVICES": "0"}, program=a_driver({"uuid": "GPU-x", "lost": True}, B))
     assert chosen is None
     assert "GPU is lost" in problem
 

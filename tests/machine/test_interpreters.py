@@ -40,9 +40,7 @@ def framework(tmp_path):
 
 def ask(path, *modules, cache_dir=None, environ=None, **options):
     query = InterpreterQuery(path, modules)
-    return ask_interpreter(
-        query, environ=os.environ if environ is None else environ, cache_dir=cache_dir, **options
-    )
+    return ask_interpreter(query, environ=os.environ if environ is None else environ, cache_dir=cache_dir, **options)
 
 
 def starts(program):
@@ -71,9 +69,7 @@ def test_p27_the_text_of_a_failed_import_is_kept(framework):
     assert found.problem is None
 
 
-@pytest.mark.parametrize(
-    ("module", "words"), [("crashes", "killed by SIGSEGV"), ("gives_up", "exit status 3")]
-)
+@pytest.mark.parametrize(("module", "words"), [("crashes", "killed by SIGSEGV"), ("gives_up", "exit status 3")])
 def test_p27_a_module_that_kills_the_interpreter_does_not_hide_the_others(framework, module, words):
     found = ask(framework, "torch", module, "diffusers", "flash_attn")
     assert found.modules == {"torch": "2.4.0+cu121", "diffusers": "0.31"}

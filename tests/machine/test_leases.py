@@ -212,9 +212,7 @@ def test_g02_opposite_orders_do_not_deadlock(leases):
 
 def test_a_request_to_stop_ends_the_waiting_at_once(tmp_path):
     cancellation = Cancellation()
-    waiting = Leases(
-        tmp_path / "leases", poll_s=60, on_wait=lambda holder: cancellation.request(signal.SIGTERM)
-    )
+    waiting = Leases(tmp_path / "leases", poll_s=60, on_wait=lambda holder: cancellation.request(signal.SIGTERM))
     with waiting.claim(["GPU-1"], **NOW):
         started = time.monotonic()
         with pytest.raises(Cancelled) as caught:

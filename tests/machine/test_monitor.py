@@ -101,9 +101,7 @@ def test_a_number_that_another_process_has_now_is_not_counted(tmp_path):
 def test_peaks_means_and_rates_are_kept():
     found = recorded(
         Sample(0.0, Usage(1, 100, 0, 0), {"GPU-a": GpuReading(10, 0)}),
-        Sample(
-            2.0, Usage(2, 900, 1000, None), {"GPU-a": GpuReading(70, 100), "GPU-b": GpuReading(None, None)}
-        ),
+        Sample(2.0, Usage(2, 900, 1000, None), {"GPU-a": GpuReading(70, 100), "GPU-b": GpuReading(None, None)}),
         Sample(3.0, Usage(1, 200, 4000, 50), {"GPU-a": GpuReading(30, 50)}),
         Sample(4.0, Usage(0, None, None, None), {}),
     )
@@ -123,8 +121,7 @@ def test_nothing_seen_is_unknown_and_not_zero():
 def test_the_curve_is_bounded_and_keeps_its_peaks(count):
     peak_at = count * 2 // 3
     samples = (
-        Sample(float(at), Usage(1, 5), {"GPU-a": GpuReading(99 if at == peak_at else 1, 3)})
-        for at in range(count)
+        Sample(float(at), Usage(1, 5), {"GPU-a": GpuReading(99 if at == peak_at else 1, 3)}) for at in range(count)
     )
     found = recorded(*samples)
     assert min(count, MAX_POINTS // 2) <= len(found.curve) <= MAX_POINTS

@@ -58,9 +58,7 @@ def look_at_checkpoint(
             if answer.done() or time.monotonic() - look.folder.last_sign_s < stall_s:
                 continue
         at = query.directory / look.folder.at
-        return Checkpoint(
-            query.directory, (f"{at} did not answer for {stall_s:g} s: its disk or network hangs",)
-        )
+        return Checkpoint(query.directory, (f"{at} did not answer for {stall_s:g} s: its disk or network hangs",))
 
 
 def _answer(look: _Look, answer: Future[Checkpoint]) -> None:

@@ -30,9 +30,7 @@ class Checksum:
     digest: str
 
 
-def recorded(
-    directory: Path, names: Iterable[str], read_text: Callable[[Path], str]
-) -> Mapping[str, Checksum]:
+def recorded(directory: Path, names: Iterable[str], read_text: Callable[[Path], str]) -> Mapping[str, Checksum]:
     """The checksums recorded for these files; ``read_text`` gives ``""`` for a file that is not there."""
     listed: dict[str, Checksum] = {}
     for source in SUM_FILES:
@@ -58,9 +56,7 @@ def _of_the_hub(directory: Path, name: str, read_text: Callable[[Path], str]) ->
 
 def digest_of(kind: Literal["sha256", "git"], file: BinaryIO, size: int, told: Callable[[int], None]) -> str:
     """Hash a file; ``told`` gets the number of bytes after each piece."""
-    hasher = (
-        hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    )
+    hasher = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     buffer = bytearray(_CHUNK_BYTES)
     view = memoryview(buffer)
     while count := file.readinto(view):  # type: ignore[attr-defined]  # every binary file has it, BinaryIO not

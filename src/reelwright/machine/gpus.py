@@ -42,9 +42,7 @@ def nvml_program() -> tuple[str, ...]:
     return (sys.executable, "-I", str(Path(__file__).with_name("nvml.py")))
 
 
-def take_gpus(
-    environ: Mapping[str, str], *, program: Command | None = None, deadline_s: float = DEADLINE_S
-) -> Taken:
+def take_gpus(environ: Mapping[str, str], *, program: Command | None = None, deadline_s: float = DEADLINE_S) -> Taken:
     """The usable GPUs and what is wrong.
 
     ``(None, why)`` if they could not be asked or `CUDA_VISIBLE_DEVICES` makes no sense; ``((), why)`` if
@@ -84,9 +82,7 @@ def visible_gpus(gpus: tuple[Gpu, ...], value: str, *, in_bus_order: bool) -> tu
     numbered = any(map(_is_number, entries))
     if numbered and not in_bus_order and len({gpu.name for gpu in gpus}) > 1 and len(chosen) < len(gpus):
         # CUDA numbers the fastest GPU first unless told otherwise; NVML numbers by bus.
-        raise _refusal(
-            value, "is ambiguous on a machine with different GPUs: set CUDA_DEVICE_ORDER=PCI_BUS_ID too"
-        )
+        raise _refusal(value, "is ambiguous on a machine with different GPUs: set CUDA_DEVICE_ORDER=PCI_BUS_ID too")
     return chosen
 
 
@@ -100,9 +96,7 @@ def _named(gpus: tuple[Gpu, ...], entry: str, value: str) -> Gpu:
         exact = [gpu for gpu in gpus if gpu.uuid == entry]
         found = exact or [gpu for gpu in gpus if gpu.uuid.startswith(entry)]
         if len(found) != 1:
-            raise _refusal(
-                value, f"names {entry}, which is {'not unique' if found else 'no GPU of this machine'}"
-            )
+            raise _refusal(value, f"names {entry}, which is {'not unique' if found else 'no GPU of this machine'}")
     else:
         raise _refusal(value, f"holds {entry!r}, which is neither a number nor a GPU-... or MIG-... name")
     return found[0]
@@ -120,9 +114,7 @@ def _refusal(value: str, what: str) -> BackendUnavailableError:
 
 def _explained(problem: str) -> str:
     kind = problem.partition(":")[0]
-    return (
-        f"{_ADVICE[kind]} ({problem})" if kind in _ADVICE else f"the NVIDIA driver cannot be asked: {problem}"
-    )
+    return f"{_ADVICE[kind]} ({problem})" if kind in _ADVICE else f"the NVIDIA driver cannot be asked: {problem}"
 
 
 def _gpu(item: Mapping[str, Any]) -> Gpu:
@@ -200,9 +192,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 class GpuWatch:
     """Reads the GPUs again and again in a process of its own, which ends with this one, even a killed one."""
 
-    def __init__(
-        self, environ: Mapping[str, str], *, interval_s: float = 1.0, program: Command | None = None
-    ) -> None:
+    def __init__(self, environ: Mapping[str, str], *, interval_s: float = 1.0, program: Command | None = None) -> None:
         command = [*(program or nvml_program()), "watch", str(interval_s)]
         self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""

@@ -112,9 +112,7 @@ def _interview(
         if told.python is None:
             return Interpreter(query.path, problem=_silence(query.path, told)), None
         if not told.done and told.begun in names and time.monotonic() < deadline:
-            crashed[str(told.begun)] = (
-                f"importing it ended the interpreter ({told.ended}) {told.printed}".strip()
-            )
+            crashed[str(told.begun)] = f"importing it ended the interpreter ({told.ended}) {told.printed}".strip()
             continue
         late = [name for name in names if name not in told.modules and name not in told.broken]
         unasked = dict.fromkeys(late, f"{told.ended} while importing {told.begun}")
@@ -153,9 +151,7 @@ def _ask(path: Path, names: list[str], environ: Mapping[str, str], deadline: flo
         )
     except OSError as error:
         os.close(read)
-        told.ended = (
-            "wrong architecture or no program" if error.errno == 8 else f"cannot be started: {error.strerror}"
-        )
+        told.ended = "wrong architecture or no program" if error.errno == 8 else f"cannot be started: {error.strerror}"
         return told
     finally:
         os.close(write)

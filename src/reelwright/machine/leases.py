@@ -77,9 +77,7 @@ class Leases:
             some ten system calls.
     """
 
-    def __init__(
-        self, directory: Path, *, on_wait: Callable[[str], None] | None = None, poll_s: float = 0.1
-    ) -> None:
+    def __init__(self, directory: Path, *, on_wait: Callable[[str], None] | None = None, poll_s: float = 0.1) -> None:
         self.directory = directory
         self._on_wait = on_wait
         self._poll_s = poll_s
@@ -115,9 +113,7 @@ class Leases:
                     return Lease(wanted, fds)
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
-                    raise BusyError(
-                        holder, advice="Wait for it with lease_timeout_s, or choose other GPUs with gpus."
-                    )
+                    raise BusyError(holder, advice="Wait for it with lease_timeout_s, or choose other GPUs with gpus.")
                 self._pause(str(holder), min(self._poll_s, left_s), cancellation)
 
     def holders(self) -> Mapping[str, Mapping[str, Any]]:
@@ -217,9 +213,7 @@ def _locked(
             taken.callback(os.close, fd)
             fds.append(fd)
         for fd in fds:
-            _write(
-                fd, {**owner, "pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-            )
+            _write(fd, {**owner, "pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")})
         taken.pop_all()
     return tuple(fds), None
 
@@ -320,9 +314,7 @@ class LeaseHolder:
             self._lease = Lease((), ())
         if uuids and not self._lease.fds:
             owner = {"run": self._run_id}
-            self._lease = self._leases.claim(
-                uuids, wait_s=self._wait_s, owner=owner, cancellation=cancellation
-            )
+            self._lease = self._leases.claim(uuids, wait_s=self._wait_s, owner=owner, cancellation=cancellation)
         return self._lease.fds
 
     def __enter__(self) -> LeaseHolder:

@@ -90,9 +90,7 @@ def _levels(root: Path, controller: str) -> list[Path]:
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         mount = root / "sys/fs/cgroup" / (controller if number != "0" else "")
-        mine = controller in controllers.split(",") or (
-            number == "0" and (mount / "cgroup.controllers").exists()
-        )
+        mine = controller in controllers.split(",") or (number == "0" and (mount / "cgroup.controllers").exists())
         if mine:
             inner = PurePosixPath(*(part for part in PurePosixPath(path).parts if part not in ("/", "..")))
             folders = [mount / inner, *(mount / above for above in inner.parents)]

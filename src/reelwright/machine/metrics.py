@@ -86,8 +86,7 @@ class Metrics:
                 "at_s": [round(sample.at_s, 3) for sample in self.curve],
                 "usage": [list(vars(sample.usage).values()) for sample in self.curve],
                 "gpus": {
-                    uuid: [list(vars(sample.gpus.get(uuid, none)).values()) for sample in self.curve]
-                    for uuid in uuids
+                    uuid: [list(vars(sample.gpus.get(uuid, none)).values()) for sample in self.curve] for uuid in uuids
                 },
             },
         }
@@ -99,9 +98,7 @@ class Metrics:
         gpus: Mapping[str, list[list[int | None]]] = columns.get("gpus", {})
         curve = tuple(
             Sample(at_s, Usage(*usage), {uuid: GpuReading(*rows[place]) for uuid, rows in gpus.items()})
-            for place, (at_s, usage) in enumerate(
-                zip(columns.get("at_s", ()), columns.get("usage", ()), strict=True)
-            )
+            for place, (at_s, usage) in enumerate(zip(columns.get("at_s", ()), columns.get("usage", ()), strict=True))
         )
         known = {name: value[name] for name in cls.__dataclass_fields__ if name in value and name != "curve"}
         return cls(**known, curve=curve)

@@ -46,8 +46,7 @@ def take_host(
     with ThreadPoolExecutor(max_workers=8) as pool:
         gpus = pool.submit(_gpus, query, environ, imagined)
         interpreters = [
-            pool.submit(ask_interpreter, item, environ=environ, cache_dir=cache_dir)
-            for item in query.interpreters
+            pool.submit(ask_interpreter, item, environ=environ, cache_dir=cache_dir) for item in query.interpreters
         ]
         checkouts = [pool.submit(look_at_checkout, item, environ=environ) for item in query.checkouts]
         checkpoints = [pool.submit(look_at_checkpoint, item, progress=progress) for item in query.checkpoints]
