@@ -33,7 +33,7 @@ def version_of(name: str, module: ModuleType) -> str:
     own = getattr(module, "__version__", None)
     if own is not None:
         return str(own)
-    from importlib import metadata  # noqa: PLC0415 - slow, and only for the few modules without a version
+    from importlib import metadata
 
     owners: dict[str, list[str]] = getattr(metadata, "packages_distributions", dict)()  # since Python 3.10
     for owner in [*owners.get(name.partition(".")[0], []), name]:
