@@ -1,0 +1,76 @@
+"""Where a picture comes to lie in a frame of another size: cropped, padded or stretched.
+
+Pure arithmetic, standard library only: the decoder's child process imports it. It touches no pixel.
+
+    >>> place((1000, 1000), (1280, 720), "cover", (0.5, 0.0)).box
+    (0.0, 0.0, 1000.0, 562.5)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+Sides = tuple[int, int]
+
+
+class Placement(NamedTuple):
+    """How a picture is brought to a frame.
+
+    Attributes:
+        box: Part of the picture that is used (left, top, right, bottom), in its own pixels.
+        inner: Size to which that part is scaled.
+        canvas: Size of the frame; what ``inner`` leaves free is black.
+        offset: Where ``inner`` lies in the frame.
+    """
+
+    box: tuple[float, float, float, float]
+    inner: Sides
+    canvas: Sides
+    offset: Sides
+
+    @property
+    def bars_share(self) -> float:
+        """Share of the frame that is black bars."""
+        return 1 - self.inner[0] * self.inner[1] / (self.canvas[0] * self.canvas[1])
+
+    @property
+    def enlargement(self) -> float:
+        """How many times the picture is enlarged, along the worse side."""
+        left, top, right, bottom = self.box
+        return max(self.inner[0] / (right - left), self.inner[1] / (bottom - top))
+
+
+def place(size: Sides, frame: Sides | None, fit: str, anchor: tuple[float, float]) -> Placement:
+    """The placement of a picture of ``size``; without a frame it stays as it is.
+
+    ``cover`` fills the frame and crops what stands over; ``contain`` keeps everything and leaves plain black
+    bars (not a blurred copy: a video model keeps black bars still and an editor can cut them off, a blur
+    starts to move); ``stretch`` distorts. The anchor says which part survives a crop, or where the picture
+    lies between bars.
+    """
+    width, height = size
+    if frame is None or frame == size:
+        return Placement((0.0, 0.0, float(width), float(height)), size, size, (0, 0))
+    whole = (0.0, 0.0, float(width), float(height))
+    if fit == "stretch":
+        return Placement(whole, frame, frame, (0, 0))
+    if fit == "contain":
+        scale = min(frame[0] / width, frame[1] / height)
+        inner = (_side(width * scale, frame[0]), _side(height * scale, frame[1]))
+        offset = (round((frame[0] - inner[0]) * anchor[0]), round((frame[1] - inner[1]) * anchor[1]))
+        return Placement(whole, inner, frame, offset)
+    scale = max(frame[0] / width, frame[1] / height)
+    used = (min(frame[0] / scale, width), min(frame[1] / scale, height))
+    left, top = (width - used[0]) * anchor[0], (height - used[1]) * anchor[1]
+    box = (left, top, min(left + used[0], float(width)), min(top + used[1], float(height)))
+    return Placement(box, frame, frame, (0, 0))
+
+
+def _side(length: float, limit: int) -> int:
+    return max(1, min(round(length), limit))
+
+
+def cover_crop_share(size: Sides, target: Sides) -> float:
+    """Share of the picture (0 to 1) that is cropped away when it covers a frame of size ``target``."""
+    have, want = size[0] / size[1], target[0] / target[1]
+    return 1 - min(have / want, want / have)

@@ -1,0 +1,270 @@
+"""Taking pictures in: whatever a user has, as a private, upright, opaque 8-bit sRGB PNG; or a clear refusal.
+
+A generator opens a picture with ``Image.open(path).convert("RGB")``: that ignores the EXIF rotation, clips 16
+bits to white, shows the colours hidden under transparency, and reads every colour profile as sRGB. So
+generators only ever get the copy made here, and each thing that was put right is told in a note (or refused,
+with ``strict``). Which sizes a generator takes is its backend's business, not this module's.
+
+    >>> picture = take_picture(Path("cat.jpg"), Path("private/first.png"), Intake(size=Size(1280, 720)))
+    >>> picture.size, picture.notes
+    (Size(width=1280, height=720), ('it was turned upright (EXIF orientation 6)',))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BackendUnavailableError, Failure, InvalidInputError
+from ..request import Fit, Picture, Size
+from .framing import Placement, cover_crop_share, place
+from .image_apart import decode
+from .picture_file import Held, hold, shown
+
+__all__ = [
+    "MAX_ASPECT",
+    "MIN_SIDE",
+    "Intake",
+    "cover_crop_share",
+    "describe_picture",
+    "inspect_picture",
+    "parse_anchor",
+    "take_picture",
+]
+
+MIN_SIDE = 32  # below this nothing can be recognised, and every generator would enlarge it ten times or more
+MAX_ASPECT = 5.0  # wider than any screen (32:9 is 3.6); a generator that keeps the aspect would make a ribbon
+_TELL_CROP = 0.25
+_TELL_ENLARGEMENT = 2.0
+_ANCHORS = {
+    "center": (0.5, 0.5),
+    "top": (0.5, 0.0),
+    "bottom": (0.5, 1.0),
+    "left": (0.0, 0.5),
+    "right": (1.0, 0.5),
+}
+
+
+@dataclass(frozen=True)
+class Intake:
+    """How pictures are taken in.
+
+    Attributes:
+        strict: Refuse a picture that would have to be changed in a way that nobody asked for.
+        fit: How it is brought to ``size``; ``None`` covers, and tells when much is lost.
+        anchor: Which part survives a crop (or where the picture lies between bars): see `parse_anchor`.
+        size: Bring the picture to exactly this size; ``None`` leaves its size.
+        max_pixels: Refuse more pixels than this before decoding any.
+        max_bytes: Refuse larger files before reading them.
+        first_frame: Take the first frame of an animated picture instead of refusing it.
+    """
+
+    strict: bool = False
+    fit: Fit | None = None
+    anchor: str = "center"
+    size: Size | None = None
+    max_pixels: int = 64_000_000
+    max_bytes: int = 256 * 1024 * 1024
+    first_frame: bool = False
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A picture that passed: its copy's facts and the PNG's descriptor."""
+
+    held: Held
+    facts: dict[str, Any]
+    placement: Placement
+    notes: tuple[str, ...]
+    png_fd: int
+
+    def picture(self, path: Path) -> Picture:
+        return Picture(
+            path=path,
+            source=self.held.source,
+            size=Size(*self.placement.canvas),
+            source_size=Size(self.facts["width"], self.facts["height"]),
+            sha256=self.held.sha256,
+            notes=self.notes,
+        )
+
+
+def take_picture(source: Path, target: Path, intake: Intake) -> Picture:
+    """Write the normalised copy of a picture to ``target`` and say what was done.
+
+    ``target`` gets mode 0600 and is replaced if it exists; nothing is left there after an error. The same
+    bytes with the same intake always give the same PNG.
+
+    Raises:
+        InvalidInputError: the file, its format, its content or its shape cannot be used.
+        BackendUnavailableError: the copy cannot be written (disk full, no permission).
+    """
+    with _taken(source, intake, write=True) as taken:
+        _write_private(taken.png_fd, target)
+        return taken.picture(target)
+
+
+def inspect_picture(source: Path, intake: Intake) -> Picture:
+    """What `take_picture` would return, with the same checks and a full decode, but nothing is written.
+
+    ``path`` is the source itself.
+    """
+    with _taken(source, intake, write=False) as taken:
+        return taken.picture(source)
+
+
+def describe_picture(path: Path, intake: Intake | None = None) -> dict[str, Any]:
+    """The documented answer of an image validator (``valid``, ``errors``, ``info``); never an exception."""
+    try:
+        with _taken(path, intake or Intake(), write=False) as taken:
+            return {"valid": True, "errors": [], "info": _info(taken)}
+    except InvalidInputError as error:
+        text = f"{error.message}. {error.advice}" if error.advice else error.message
+        return {"valid": False, "errors": [text], "info": {}}
+
+
+def _info(taken: _Taken) -> dict[str, Any]:
+    facts = taken.facts
+    return {
+        "format": facts["format"],
+        "width": facts["width"],
+        "height": facts["height"],
+        "mode": facts["mode"],
+        "bytes": taken.held.num_bytes,
+        "aspect_ratio": round(facts["width"] / facts["height"], 4),
+        "color_space": facts["color_space"],
+        "notes": list(taken.notes),
+    }
+
+
+def parse_anchor(text: str) -> tuple[float, float]:
+    """``center``, ``top``, ``bottom``, ``left``, ``right`` or ``x,y`` as shares of what can be cropped away.
+
+    ``0,0`` keeps the upper left corner, ``1,1`` the lower right one.
+
+    Raises:
+        InvalidInputError: none of these.
+    """
+    if text in _ANCHORS:
+        return _ANCHORS[text]
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        x = y = math.nan
+    if not (0 <= x <= 1 and 0 <= y <= 1):  # NaN is neither
+        names = ", ".join(_ANCHORS)
+        raise InvalidInputError(f"{text!r} is not an anchor", advice=f"Use {names}, or x,y with both from 0 to 1.")
+    return x, y
+
+
+# ------------------------------------------------------------------------------------------------- the intake
+
+
+@contextlib.contextmanager
+def _taken(source: Path, intake: Intake, *, write: bool) -> Iterator[_Taken]:
+    job = _job(intake)
+    with hold(source, intake.max_bytes) as held:
+        named = {**job, "format": held.format, "num_bytes": held.num_bytes}
+        with decode(held, named, write=write) as (facts, png_fd):
+            yield _judged(held, facts, intake, png_fd)
+
+
+def _job(intake: Intake) -> dict[str, Any]:
+    """What the decoder's child is told (see `image_child`)."""
+    if intake.size and intake.size.area > intake.max_pixels:
+        raise InvalidInputError(
+            f"a picture of {intake.size} is wanted; the limit is {intake.max_pixels / 1e6:,.3g} megapixels",
+            advice="Ask for a smaller size.",
+        )
+    asked_to_fit = intake.size is not None and intake.fit is not None
+    return {
+        "max_pixels": intake.max_pixels,
+        "min_side": MIN_SIDE,
+        "max_aspect": None if asked_to_fit else MAX_ASPECT,
+        "first_frame": intake.first_frame,
+        "frame": intake.size,
+        "frame_pixels": intake.size.area if intake.size else 0,
+        "fit": intake.fit or "cover",
+        "anchor": parse_anchor(intake.anchor),
+    }
+
+
+def _judged(held: Held, facts: dict[str, Any], intake: Intake, png_fd: int) -> _Taken:
+    """Notes of what was normalised; with ``strict`` they are a refusal."""
+    size = (facts["width"], facts["height"])
+    placement = place(size, intake.size, intake.fit or "cover", parse_anchor(intake.anchor))
+    normalised = list(facts["normalised"])
+    if held.suffix_promises_otherwise:
+        normalised.insert(0, f"it is a {held.format} picture, although its name ends in {held.source.suffix}")
+    cropped = _cropped(size, intake)
+    if intake.fit is None:
+        normalised += cropped
+        cropped = []
+    if intake.strict and normalised:
+        raise InvalidInputError(
+            f"{shown(held.source)} would have to be changed: {'; '.join(normalised)}",
+            evidence=normalised,
+            advice="Put the picture right yourself, or leave out --strict-input.",
+        )
+    notes = (*normalised, *cropped, *_remarks(size, placement))
+    return _Taken(held, facts, placement, notes, png_fd)
+
+
+def _cropped(size: tuple[int, int], intake: Intake) -> list[str]:
+    if intake.size is None or intake.fit not in (None, "cover"):
+        return []
+    share = cover_crop_share(size, intake.size)
+    if share <= _TELL_CROP:
+        return []
+    lost = f"{share:.0%} of the picture is cropped away to fill {intake.size}"
+    return [f"{lost}; choose the part with --anchor, or keep all of it with --fit contain"]
+
+
+def _remarks(size: tuple[int, int], placement: Placement) -> list[str]:
+    """What was asked for, but is good to know."""
+    remarks = []
+    left, top, right, bottom = placement.box
+    used, shape = (right - left) / (bottom - top), placement.inner[0] / placement.inner[1]
+    distortion = max(used / shape, shape / used)
+    if distortion > 1.02:  # rounding to whole pixels stays below that from 50 pixels on
+        remarks.append(f"it was stretched {distortion:.2f} times in one direction, from {size[0]}x{size[1]}")
+    if placement.bars_share > 0.02:
+        remarks.append(f"black bars fill {placement.bars_share:.0%} of the frame")
+    if placement.enlargement > _TELL_ENLARGEMENT:
+        remarks.append(f"it was enlarged {placement.enlargement:.1f} times, so the film will look soft")
+    return remarks
+
+
+# ------------------------------------------------------------------------------------------- the private copy
+
+
+def _write_private(png_fd: int, target: Path) -> None:
+    try:
+        target.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(target, flags, 0o600)
+        try:
+            _copy(png_fd, fd)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(fd)
+    except OSError as error:
+        failure = Failure.PERM if isinstance(error, PermissionError) else Failure.DISK
+        raise BackendUnavailableError(
+            f"the private copy of a picture cannot be written to {shown(target.parent)}: {error.strerror}",
+            failure=failure,
+            advice="Make room on that disk, or put the output into another folder.",
+        ) from error
+
+
+def _copy(origin: int, target: int) -> None:
+    done, end = 0, os.fstat(origin).st_size
+    while done < end:
+        done += os.sendfile(target, origin, done, end - done)

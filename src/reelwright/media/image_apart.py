@@ -1,0 +1,143 @@
+"""Running the picture decoder apart: its process, its descriptors, its end.
+
+Whatever happens in the child (a crash in a parser, an endless loop, a bomb) becomes an `InvalidInputError`
+here. The child gets the sealed copy of the picture and two anonymous files to write to, and no other
+descriptor: it never touches a path. This module knows nothing of formats or pixels.
+
+    >>> with decode(held, {"format": "PNG", ...}, write=True) as (report, png_fd):
+    ...     report["width"]
+    1280
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import BackendUnavailableError, InvalidInputError
+from .picture_file import Held, shown
+
+TIMEOUT_S = 120.0
+_NO_DECODER = 3
+_MAX_REPORT_BYTES = 1 << 20
+# -S: no .pth files and no user site, which cost 10 to 50 ms; the two folders are appended instead, behind
+# the standard library so that nothing in them can stand in for a part of it.
+_BOOT = f"""\
+import json, sys
+job = json.loads(sys.argv[1])
+sys.path += job["path"]
+try:
+    from reelwright.media.image_child import main
+except ImportError as error:
+    print(error, file=sys.stderr)
+    sys.exit({_NO_DECODER})
+main(job)
+"""
+# What the dynamic loader may need; nothing else of the environment (tokens, proxies) reaches the decoder.
+_ENVIRON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
+
+
+def command() -> tuple[str, ...]:
+    """How the child is started; the job follows as the last argument."""
+    return (sys.executable, "-I", "-S", "-c", _BOOT)
+
+
+@contextmanager
+def decode(
+    held: Held,
+    job: Mapping[str, Any],
+    *,
+    write: bool,
+    argv: Sequence[str] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """The child's report and, with ``write``, a descriptor that holds the PNG; both live inside the block.
+
+    Raises:
+        InvalidInputError: the picture was refused, or its decoding crashed, hung or outgrew its limits.
+        BackendUnavailableError: the decoder itself cannot be started.
+    """
+    report_fd, png_fd, error_fd = (os.memfd_create(f"reelwright-{name}") for name in ("report", "png", "errors"))
+    try:
+        full = {**job, "path": _import_folders(), "png_fd": png_fd if write else None}
+        started = [*(argv or command()), json.dumps(full)]
+        status = _run(started, (held.fd, report_fd, error_fd), (png_fd,), timeout_s)
+        yield _report(held, status, report_fd, error_fd), png_fd
+    finally:
+        for fd in (report_fd, png_fd, error_fd):
+            os.close(fd)
+
+
+def _import_folders() -> list[str]:
+    pillow = importlib.util.find_spec("PIL")
+    assert pillow is not None
+    assert pillow.origin is not None
+    return [str(Path(__file__).parents[2]), str(Path(pillow.origin).parents[1])]
+
+
+def _run(argv: Sequence[str], fds: tuple[int, int, int], passed: tuple[int, ...], timeout_s: float) -> int | None:
+    """The child's exit status; ``None`` when it had to be killed because its time was up."""
+    environ = {name: os.environ[name] for name in _ENVIRON if name in os.environ}
+    try:
+        finished = subprocess.run(
+            argv,
+            stdin=fds[0],
+            stdout=fds[1],
+            stderr=fds[2],
+            pass_fds=passed,
+            env=environ,
+            timeout=timeout_s,
+            check=False,
+            start_new_session=True,  # Ctrl-C in a terminal is for the runner, not a crash of the decoder
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    except OSError as error:
+        raise BackendUnavailableError(
+            f"the picture decoder cannot be started: {error}", advice="Reinstall reelwright."
+        ) from error
+    return finished.returncode
+
+
+def _report(held: Held, status: int | None, report_fd: int, error_fd: int) -> dict[str, Any]:
+    name = shown(held.source)
+    if status is None:
+        raise InvalidInputError(f"{name} cannot be decoded in reasonable time", advice="Export the picture again.")
+    try:
+        report: dict[str, Any] = {} if status else json.loads(os.pread(report_fd, _MAX_REPORT_BYTES, 0))
+    except ValueError:
+        report = {}
+    if not report:
+        raise _crash(name, status, os.pread(error_fd, _MAX_REPORT_BYTES, 0))
+    if "refused" in report:
+        raise InvalidInputError(
+            f"{name}: {report['refused']}", evidence=tuple(report["evidence"]), advice=report["advice"]
+        )
+    return report
+
+
+def _crash(name: str, status: int, errors: bytes) -> InvalidInputError | BackendUnavailableError:
+    lines = errors.decode(errors="replace").strip().splitlines()[-1:]
+    evidence = tuple(line[:300] for line in lines)
+    if status == _NO_DECODER:
+        return BackendUnavailableError(
+            "the picture decoder cannot be loaded",
+            evidence=evidence,
+            advice="Reinstall reelwright and Pillow.",
+        )
+    how = f"status {status}" if status >= 0 else signal.Signals(-status).name
+    if status == -signal.SIGXCPU:
+        how = "it used up its processor time"
+    return InvalidInputError(
+        f"{name} cannot be decoded: the decoder gave up ({how})",
+        evidence=evidence,
+        advice="The picture may be damaged or made to do harm. Export it again.",
+    )
