@@ -88,30 +88,26 @@ def _generator_rows(backend: Backend, settings: Settings, environ: Mapping[str, 
         yield Row(backend.name, Finding("ready", "info", f"{backend.title}: ready"))
 
 
-def availability(
-    backend: Backend, settings: Settings, environ: Mapping[str, str] | None = None
-) -> tuple[Finding, ...]:
+def availability(backend: Backend, settings: Settings, environ: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
     """What stands in the way of a run with this generator, whatever the picture; the best task counts.
 
     Findings of tasks that are not configured are left out as long as one task could run.
     """
     environ = os.environ if environ is None else environ
     own = settings.for_generator(backend.name)
-    per_task = [_findings_for(backend, own, environ, task) for task in _tasks(own, backend)]
+    per_task = [_findings_for(backend, own, environ, task) for task in _tasks(backend)]
     clean = [found for found in per_task if not any(item.severity == "error" for item in found)]
     best = clean or per_task[:1]
     return tuple(dict.fromkeys(finding for found in best for finding in found))
 
 
-def _tasks(settings: Settings, backend: Backend) -> tuple[Task, ...]:
+def _tasks(backend: Backend) -> tuple[Task, ...]:
     if not backend.requires_gpu:
         return ("i2v",)
     return ("i2v", "flf2v", "t2v")
 
 
-def _findings_for(
-    backend: Backend, settings: Settings, environ: Mapping[str, str], task: Task
-) -> tuple[Finding, ...]:
+def _findings_for(backend: Backend, settings: Settings, environ: Mapping[str, str], task: Task) -> tuple[Finding, ...]:
     first = Path("imaginary.png") if task != "t2v" else None
     last = Path("imaginary.png") if task == "flf2v" else None
     request = VideoRequest(prompt="any", image=first, last_image=last, generator=backend.name, seed=0)

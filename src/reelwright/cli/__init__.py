@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except KeyboardInterrupt:
         return _report(Cancelled(), as_json=as_json)
-    except Exception as error:  # noqa: BLE001 -- the last line of defence: a bug is told as one, not as a traceback
+    except Exception as error:
         if os.environ.get("REELWRIGHT_TRACEBACK"):
             raise
         return _report(_bug(error), as_json=as_json)

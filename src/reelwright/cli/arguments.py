@@ -158,7 +158,9 @@ def parse_gpus(text: str) -> dict[str, Any]:
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 0:
-        raise InvalidInputError(f"--gpus {text!r} is neither a count nor a list", advice="Write 2, or 0,1 for two cards.")
+        raise InvalidInputError(
+            f"--gpus {text!r} is neither a count nor a list", advice="Write 2, or 0,1 for two cards."
+        )
     return {"gpus": numbers} if "," in text else {"gpu_count": numbers[0]}
 
 

@@ -42,7 +42,11 @@ def _show(rows: Any) -> None:
     from rich.text import Text
 
     table = Table("part", "", "what was found", "fix")
-    signs = {"error": Text("error", style="red"), "warning": Text("warning", style="yellow"), "info": Text("ok", "green")}
+    signs = {
+        "error": Text("error", style="red"),
+        "warning": Text("warning", style="yellow"),
+        "info": Text("ok", "green"),
+    }
     for row in rows:
         finding = row.finding
         sign = signs[finding.severity] if row.matters or finding.severity == "info" else Text("off", style="dim")

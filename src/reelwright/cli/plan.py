@@ -76,7 +76,10 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
     if plan.expected:
         video = plan.expected
         rows.append(
-            ("film", f"{video.width}x{video.height}, {video.num_frames} frames at {video.fps:g} fps, {video.seconds:.2f} s")
+            (
+                "film",
+                f"{video.width}x{video.height}, {video.num_frames} frames at {video.fps:g} fps, {video.seconds:.2f} s",
+            )
         )
     rows.append(("parameters", ", ".join(f"{name}={value}" for name, value in plan.to_json()["parameters"].items())))
     if plan.gpus:

@@ -98,9 +98,7 @@ class _BarListener:
         elif isinstance(event, Progress):
             self._turn(event.phase)
             speed = self._progress.tasks[0].finished_speed or self._progress.tasks[0].speed
-            self._progress.update(
-                self._task, completed=event.step, total=event.total or None, rate=rate_text(speed)
-            )
+            self._progress.update(self._task, completed=event.step, total=event.total or None, rate=rate_text(speed))
         else:
             _say(event, lambda text: self._progress.console.print(printable(text), markup=False))
 

@@ -58,7 +58,9 @@ def _show_metadata(path: Path, *, as_json: bool) -> int:
     else:
         from rich.console import Console
 
-        _pairs(Console(highlight=False), f"{path.name} (no manifest beside it; from the file itself)", facts["metadata"])
+        _pairs(
+            Console(highlight=False), f"{path.name} (no manifest beside it; from the file itself)", facts["metadata"]
+        )
     return 0
 
 
@@ -118,11 +120,17 @@ def _attempts(console: Console, manifest: Manifest) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("#", "outcome", "why it ended", "changed", "seconds", title="attempts", title_justify="left", box=None)
+    table = Table(
+        "#", "outcome", "why it ended", "changed", "seconds", title="attempts", title_justify="left", box=None
+    )
     for attempt in manifest.attempts:
         ended = f"{attempt.failure} in {attempt.phase}: {attempt.message}" if attempt.failure else ""
         table.add_row(
-            str(attempt.number), attempt.outcome, Text(ended), Text(", ".join(attempt.changed)), f"{attempt.seconds:.1f}"
+            str(attempt.number),
+            attempt.outcome,
+            Text(ended),
+            Text(", ".join(attempt.changed)),
+            f"{attempt.seconds:.1f}",
         )
     console.print(table)
 

@@ -72,7 +72,7 @@ def start_time(pid: int) -> int | None:
 def descendants(root: int) -> dict[int, int]:
     """pid -> start time of everything below ``root``, zombies left out; one reading of /proc."""
     children: dict[int, list[tuple[int, str, int]]] = {}
-    for name in os.listdir("/proc"):
+    for name in os.listdir("/proc"):  # noqa: PTH208 -- pathlib would double the start-up time
         if name.isdigit():
             found = _stat(int(name))
             if found:
@@ -92,7 +92,7 @@ def marked(mark: str) -> dict[int, int]:
     """pid -> start time of our own user's processes that carry the mark in their environment."""
     wanted = b"\0" + f"{MARK}={mark}".encode() + b"\0"
     result: dict[int, int] = {}
-    for name in os.listdir("/proc"):
+    for name in os.listdir("/proc"):  # noqa: PTH208
         if not name.isdigit() or int(name) == os.getpid():
             continue
         try:
@@ -198,8 +198,8 @@ def _spawn(spec: dict[str, Any], closed: list[int]) -> int:
                 os.close(fd)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.chdir(spec["cwd"])
-            os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
-        except BaseException as error:
+            os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 -- this is what a supervisor is for
+        except BaseException as error:  # noqa: BLE001 -- the forked child must never return
             os.write(write, str(getattr(error, "errno", None) or errno.EIO).encode())
         os._exit(127)
     os.close(write)
@@ -244,12 +244,12 @@ def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     control = _Control(control_fd, wake_read)
 
-    def stop(number: int, frame: object) -> None:
+    def stop(_number: int, _frame: object) -> None:
         control.stop = True
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
         pid = _spawn(spec, [control_fd, status_fd, *keep])

@@ -8,6 +8,7 @@ own last words are matched: the user's prompt never reaches this module (`progre
 from __future__ import annotations
 
 import errno
+import itertools
 import re
 import signal
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ _ROWS = (
         r"|LocalEntryNotFoundError|(?:couldn't|can't) (?:connect to|load) .*(?:huggingface|tokenizer)",
         "The folder of weights is not complete, or it is a -Diffusers download. `reel doctor` names what is missing."),
     Row(Failure.INPUT, "image",
-        r"UnidentifiedImageError|cannot identify image file|image file is truncated|DecompressionBombError",
+        r"UnidentifiedImageError|No such file or directory: .*\.(?:png|PNG|jpe?g|JPE?G|webp)\b|cannot identify image file|image file is truncated|DecompressionBombError",
         "Give a JPEG, PNG or WebP picture that other programs can open."),
     Row(Failure.CRASH, "signal", r"SignalException: Process \d+ got signal|^KeyboardInterrupt",
         "Somebody sent the framework a signal; Reelwright did not."),
@@ -175,14 +176,12 @@ def _from_texts(evidence: Evidence, plan: Plan) -> Diagnosis | None:
             return _out_of_memory(evidence, text)
     own = plan.run.dialect.failures if isinstance(plan.run, Command) else ()
     rows = (*(Row(failure, "framework", pattern, advice) for failure, pattern, advice in own), *_ROWS)
-    nccl = [row for row in rows if row.failure is Failure.NCCL]
-    for group in ([row for row in rows if row.failure is not Failure.NCCL], nccl):
-        for text in texts:
-            for row in group:
-                if _compiled(row.pattern).search(text.text) or _compiled(row.pattern).search(text.where):
-                    if row.failure is Failure.NCCL and _killed_rank(evidence):
-                        continue
-                    return _told(evidence, row, text)
+    # What the others say of a lost connection is only the consequence of a rank that failed or was killed.
+    secondary = [] if _killed_rank(evidence) else [row for row in rows if row.failure is Failure.NCCL]
+    for group in ([row for row in rows if row.failure is not Failure.NCCL], secondary):
+        for text, row in itertools.product(texts, group):
+            if any(_compiled(row.pattern).search(part) for part in (text.text, text.where)):
+                return _told(evidence, row, text)
     return None
 
 
@@ -193,7 +192,10 @@ def _texts(evidence: Evidence) -> Iterator[ExceptionSeen]:
             yield ExceptionSeen(error.message, rank=error.rank)
     yield from sorted(evidence.exceptions, key=lambda seen: seen.rank != first)
     for line in evidence.tail:
-        if re.match(r"\S*: error: |usage: |Fatal Python error|terminate called|\[.*\] *NCCL|.*ProcessGroupNCCL|.*: No space", line):
+        if re.match(
+            r"\S*: error: |usage: |Fatal Python error|terminate called|\[.*\] *NCCL|.*ProcessGroupNCCL|.*: No space",
+            line,
+        ):
             yield ExceptionSeen(line)
 
 
@@ -223,7 +225,9 @@ def _from_signals(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     advice = "Somebody or something killed it; if `dmesg` tells of the OOM killer, add memory or use fewer GPUs."
     if number != signal.SIGKILL:
         advice = "A driver, torch or an extension crashed: check that their versions fit; try another GPU."
-    return Diagnosis(Failure.CRASH, f"a process was ended by {name} {where}", _lines(evidence), advice, evidence.phase, name)
+    return Diagnosis(
+        Failure.CRASH, f"a process was ended by {name} {where}", _lines(evidence), advice, evidence.phase, name
+    )
 
 
 def _from_film(evidence: Evidence, plan: Plan) -> Diagnosis | None:
@@ -238,7 +242,9 @@ def _from_film(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     full = any("No space left" in line for line in evidence.tail)
     if full or (evidence.disk_free_bytes is not None and evidence.disk_free_bytes < _LITTLE_BYTES):
         text = f"{problem}: the disk is full"
-        return Diagnosis(Failure.DISK, text, lines, "Free some space, then run the same command again.", "saving", "space")
+        return Diagnosis(
+            Failure.DISK, text, lines, "Free some space, then run the same command again.", "saving", "space"
+        )
     if evidence.writer_problem:
         text = f"{problem}: {evidence.writer_problem}"
         advice = "The framework writes films through imageio-ffmpeg: check it in the framework's environment."
@@ -251,7 +257,9 @@ def _unknown(evidence: Evidence) -> Diagnosis:
     status = _usage_status(evidence)
     if status == 2:
         advice = "The framework refused its options: the checkout may be of another version."
-        return Diagnosis(Failure.CONFIG, "the framework printed its usage and ended", _lines(evidence), advice, "starting", "usage")
+        return Diagnosis(
+            Failure.CONFIG, "the framework printed its usage and ended", _lines(evidence), advice, "starting", "usage"
+        )
     text = f"the framework failed {_where(evidence)} with exit status {evidence.exit_status}"
     if evidence.exceptions:
         text += f": {evidence.exceptions[0].text[:200]}"

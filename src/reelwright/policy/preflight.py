@@ -1,6 +1,6 @@
 """Is a plan fit for this machine? Findings that every backend shares, and the exception for the first error.
 
-    >>> raise_for(findings(plan, host, settings))   # nothing happens when no finding is an error
+>>> raise_for(findings(plan, host, settings))   # nothing happens when no finding is an error
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def _memory_findings(plan: Plan, gpu: Gpu) -> Iterator[Finding]:
             Failure.OOM_GPU,
         )
     elif need > total:
-        yield Finding("gpu.tight", "warning", f"{sizes}: it may run out of memory", "Use a smaller --size or more --gpus.")
+        yield Finding(
+            "gpu.tight", "warning", f"{sizes}: it may run out of memory", "Use a smaller --size or more --gpus."
+        )
     elif free is not None and need > free:
         users = ", ".join(
             f"pid {process.pid} ({process.name or 'unknown'}"
@@ -66,7 +68,9 @@ def _host_memory_findings(plan: Plan, host: Host) -> Iterator[Finding]:
     need, available = plan.host_bytes, host.memory_available_bytes
     if need and available is not None and need > available and not host.simulated:
         text = f"about {need / GIB:.0f} GiB of host memory are needed while loading, {available / GIB:.0f} GiB are available"
-        yield Finding("host.memory", "warning", text, "Use fewer GPUs (each rank loads the whole model), or add memory.")
+        yield Finding(
+            "host.memory", "warning", text, "Use fewer GPUs (each rank loads the whole model), or add memory."
+        )
 
 
 def _disk_findings(plan: Plan, host: Host) -> Iterator[Finding]:

@@ -47,7 +47,7 @@ class LogReader:
         self._phases = [(re.compile(pattern), name) for pattern, name in dialect.phases]
         self._output = re.compile(dialect.output) if dialect.output else None
         self._user_patterns = [re.compile(pattern) for pattern in dialect.user_text]
-        self._user_lines = {_clean(line) for text in user_texts for line in text.splitlines()[1:] if line.strip()}
+        self._user_lines = {_clean(line).strip() for text in user_texts for line in text.splitlines()[1:] if line.strip()}
         self._bars, self._totals = dialect.bars, dialect.totals
         self._bar = 0
         self._rest = b""
@@ -94,18 +94,18 @@ class LogReader:
 
     def _read(self, raw: bytes) -> list[Event]:
         line = _clean(raw[:MAX_LINE_BYTES].decode("utf-8", "replace"))
+        if not line.strip() or self._is_users(line):
+            return []
         if "%|" in line:
             bar = _BAR.match(line)
             if bar:
                 return list(self._advance(int(bar[1]), int(bar[2])))
-        if not line.strip() or self._is_users(line):
-            return []
         self.tail.append(line[:MAX_TAIL_CHARACTERS])
         self._collect(line)
         return list(self._enter(line))
 
     def _is_users(self, line: str) -> bool:
-        return line in self._user_lines or any(pattern.match(line) for pattern in self._user_patterns)
+        return line.strip() in self._user_lines or any(pattern.match(line) for pattern in self._user_patterns)
 
     # --- progress
 

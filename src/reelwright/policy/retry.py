@@ -276,7 +276,7 @@ def _would_help(case: _Case) -> str:
 # ----------------------------------------------------------------------------------------------------- the result
 
 
-def _next(
+def _next(  # noqa: PLR0913 -- the parts of one value
     case: _Case,
     rung: int,
     overrides: Mapping[str, Any],

@@ -57,9 +57,7 @@ T2V_14B = Variant("t2v-14B", "t2v_model_dir", "t2v")
 T2V_1_3B = Variant(
     "t2v-1.3B", "t2v_1_3b_model_dir", "t2v", heads=12, dim=1536, weight_bytes=5_680_000_000, sizes=SMALL_SIZES
 )
-I2V_14B = Variant(
-    "i2v-14B", "i2v_model_dir", "i2v", weight_bytes=65_600_000_000, framework_steps=40, clip=True
-)
+I2V_14B = Variant("i2v-14B", "i2v_model_dir", "i2v", weight_bytes=65_600_000_000, framework_steps=40, clip=True)
 FLF2V_14B = replace(I2V_14B, task="flf2v-14B", key="flf2v_model_dir", model_type="flf2v", framework_steps=50)
 
 T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"

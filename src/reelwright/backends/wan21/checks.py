@@ -1,0 +1,178 @@
+"""What can be known before the start: every mistake that generate.py would only find after loading its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ...errors import Failure
+from ...plan import Finding
+from ...request import VideoRequest
+from ...scripts import checkpoint_findings, interpreter_findings, nearest_4n1
+from . import facts
+from .choice import Choice, model_dir
+from .facts import FLF2V_14B, I2V_14B, T2V_1_3B
+
+MODULES = ("torch", "torchvision", "diffusers", "transformers", "easydict", "ftfy", "imageio", "cv2", "dashscope")
+_FLAGS = ("--task", "--size", "--frame_num", "--ckpt_dir", "--offload_model", "--save_file", "--prompt", "--base_seed")
+
+
+def findings(choice: Choice) -> Iterator[Finding]:
+    settings = choice.job.settings
+    yield from _checkout_findings(choice)
+    flash = () if choice.sdpa else ("flash_attn",)
+    if "flash_attn_interface" in choice.interpreter.modules:
+        flash = ()
+    yield from interpreter_findings(
+        choice.interpreter,
+        (*MODULES, *flash),
+        framework="Wan2.1",
+        multi_gpu=("xfuser",) if choice.ranks > 1 else (),
+    )
+    if choice.sdpa and not choice.interpreter.problem:
+        yield _sdpa_finding(choice)
+    directory = model_dir(choice.variant, settings)
+    checkpoint = choice.job.host.checkpoints.get(directory) if directory else None
+    yield from checkpoint_findings(checkpoint, choice.variant.key)
+    if checkpoint and not checkpoint.problems:
+        yield from _weights_findings(choice, checkpoint.config, checkpoint.foreign)
+    yield from choice.gpus.findings
+    yield from _size_findings(choice)
+    yield from _frame_findings(choice)
+    yield from _parallel_findings(choice)
+    yield from _request_findings(choice.job.request)
+
+
+def _checkout_findings(choice: Choice) -> Iterator[Finding]:
+    settings, checkout = choice.job.settings, choice.checkout
+    if settings.wan2_dir is None:
+        fix = "Set wan2_dir to a checkout of github.com/Wan-Video/Wan2.1, or run `reel setup wan2.1`."
+        yield Finding("wan2_dir.unset", "error", "wan2_dir is not set", fix)
+        return
+    if checkout is None or checkout.problem or "generate.py" not in checkout.files:
+        problem = (checkout.problem if checkout else None) or "has no generate.py"
+        fix = "Set wan2_dir to the folder that holds Wan2.1's generate.py."
+        yield Finding("wan2_dir.wrong", "error", f"wan2_dir {settings.wan2_dir} {problem}", fix, Failure.ENV)
+        return
+    tasks = checkout.matches.get("tasks", ())
+    if tasks and choice.variant.task not in tasks:
+        kind = "a checkout of Wan2.2" if "i2v-A14B" in tasks else "a checkout"
+        text = f"{settings.wan2_dir} is {kind} without the task {choice.variant.task}; it has {', '.join(dict.fromkeys(tasks))}"
+        yield Finding("wan2_dir.task", "error", text, "Use a current checkout of Wan2.1.", Failure.ENV)
+    flags = checkout.matches.get("flags", ())
+    missing = [flag for flag in _FLAGS if flags and flag not in flags]
+    if missing:
+        text = f"generate.py of {settings.wan2_dir} does not know {', '.join(missing)}"
+        yield Finding("wan2_dir.flags", "error", text, "Update the checkout of Wan2.1.", Failure.ENV)
+
+
+def _sdpa_finding(choice: Choice) -> Finding:
+    broken = choice.interpreter.broken.get("flash_attn", "is not installed")
+    why = "attention: sdpa" if choice.job.settings.attention == "sdpa" else f"flash_attn {broken}"
+    text = f"PyTorch's own attention is used instead of flash-attn ({why}); the picture may differ in the last bits"
+    return Finding("attention.sdpa", "warning", text, "Install flash-attn, or set `attention: sdpa` to silence this.")
+
+
+def _weights_findings(choice: Choice, config: Mapping[str, object], foreign: frozenset[str]) -> Iterator[Finding]:
+    variant, directory = choice.variant, model_dir(choice.variant, choice.job.settings)
+    if {"low_noise_model", "high_noise_model"} & foreign:
+        text = f"{variant.key} {directory} holds weights of Wan2.2, not Wan2.1"
+        yield Finding("model.family", "error", text, f"Set {variant.key} to Wan2.1 weights.", Failure.MODEL)
+        return
+    found = config.get("model_type")
+    if found is not None and found != variant.model_type:
+        text = f"{variant.key} {directory} holds {found} weights; {variant.task} needs {variant.model_type}"
+        yield Finding("model.task", "error", text, f"Set {variant.key} to the right weights.", Failure.MODEL)
+    heads = config.get("num_heads")
+    if isinstance(heads, int) and heads != variant.heads:
+        text = f"{variant.key} {directory} has {heads} attention heads; {variant.task} has {variant.heads}"
+        fix = "The 1.3B and the 14B text-to-video weights have keys of their own: t2v_1_3b_model_dir, t2v_model_dir."
+        yield Finding("model.size", "error", text, fix, Failure.MODEL)
+    name = str(directory).upper()
+    small = choice.size.area <= facts.SMALL_SIZES[0].area
+    if ("480P" in name and not small) or ("720P" in name and small):
+        trained = "480P" if "480P" in name else "720P"
+        text = f"{variant.key} names {trained} weights and the size is {choice.size}: they were not trained for it"
+        yield Finding("model.resolution", "warning", text, f"Use a {trained} size, or the other weights.")
+
+
+def _size_findings(choice: Choice) -> Iterator[Finding]:
+    size, variant, picture = choice.size, choice.variant, choice.job.first
+    added = () if variant is T2V_1_3B else facts.ADDED_SIZES
+    if size not in (*variant.sizes, *added):
+        known = ", ".join(map(str, (*variant.sizes, *added)))
+        text = f"{variant.task} cannot make {size}"
+        yield Finding("size.unsupported", "error", text, f"Choose one of {known}.")
+        return
+    if size in added:
+        text = f"{size} is not in generate.py's own table; the unmodified script is started through a launcher that adds it"
+        yield Finding("size.added", "info", text)
+    if picture is None:
+        return
+    result = facts.output_size(size.area, picture.size)
+    if result != size:
+        text = (
+            f"the film will be {result}: Wan2.1 keeps the picture's aspect ({picture.size}) and takes only the area "
+            f"of {size}"
+        )
+        fix = "Give --fit cover (crop) or contain (pad) to bring the picture to the size's aspect."
+        yield Finding("size.derived", "info", text, fix)
+    if min(result) < 128 or max(result) > 4 * min(result):
+        text = f"a film of {result} is outside anything the model was trained for"
+        yield Finding("size.aspect", "warning", text, "Crop the picture: --fit cover.")
+
+
+def _frame_findings(choice: Choice) -> Iterator[Finding]:
+    frames, request, variant = choice.frames, choice.job.request, choice.variant
+    matches: Mapping[str, tuple[str, ...]] = choice.checkout.matches if choice.checkout else {}
+    if frames % 4 != 1:
+        fix = f"Use {nearest_4n1(frames)}, or another number of the form 4n+1."
+        yield Finding("frames.4n1", "error", f"Wan2.1 makes 4n+1 frames, not {frames}", fix)
+        return
+    only_81 = "flf2v_81" in matches or (choice.checkout is None and variant is FLF2V_14B)
+    if variant is FLF2V_14B and frames != facts.CLIP_FRAMES and only_81:
+        text = f"first-last-frame clips have exactly 81 frames (5.06 s) in this checkout, not {frames}"
+        yield Finding("frames.flf2v", "error", text, "Leave out --frames and --seconds, or ask for 81 frames.")
+    elif variant is I2V_14B and frames != facts.CLIP_FRAMES and "i2v_81" in matches:
+        text = f"this checkout is older than 2025-12-02: its image-to-video code makes exactly 81 frames, not {frames}"
+        yield Finding("frames.old_checkout", "error", text, "Update it: git pull, in wan2_dir.")
+    elif request.seconds and request.seconds > facts.CLIP_FRAMES / facts.FPS + 0.125:
+        text = f"one clip is at most 81 frames, 5.06 s; {request.seconds:g} s are asked for"
+        yield Finding("frames.too_long", "error", text, "Ask for 5 s per clip and chain clips into a film.")
+    elif frames > facts.CLIP_FRAMES:
+        text = f"{frames} frames are more than the 81 that the model was trained for: expect flicker and drift"
+        yield Finding("frames.long", "warning", text, "Ask for 81 frames per clip.")
+    seconds = frames / facts.FPS
+    if request.seconds and abs(request.seconds - seconds) > 0.01:
+        text = f"{request.seconds:g} s become {frames} frames, {seconds:.2f} s: Wan2.1 makes 4n+1 frames at 16 fps"
+        yield Finding("frames.rounded", "info", text)
+
+
+def _parallel_findings(choice: Choice) -> Iterator[Finding]:
+    settings, ranks, ring = choice.job.settings, choice.ranks, choice.parameters["ring_size"]
+    visible = len(choice.job.host.gpus or ())
+    if not (settings.gpus or settings.gpu_count or settings.total_gpus) and visible > ranks:
+        text = f"{ranks} of {visible} GPUs are used: {choice.variant.heads} attention heads split evenly over {ranks}"
+        yield Finding("gpus.fewer", "info", text, f"Give --gpus {visible} to use them all through ring attention.")
+    picture = choice.job.first
+    size = facts.output_size(choice.size.area, picture.size) if picture else choice.size
+    if ring > 1 and facts.tokens(size, choice.frames) % ranks:
+        text = f"{facts.tokens(size, choice.frames)} tokens do not split evenly over {ranks} GPUs: ring attention pads them and the result is slightly off"
+        yield Finding("gpus.ring_padding", "warning", text, "Use 2, 4, 5 or 8 GPUs.")
+    if ranks > 1 and choice.gpus.gpus and len({gpu.name for gpu in choice.gpus.gpus}) > 1:
+        yield Finding("gpus.mixed", "warning", "the GPUs differ: the slowest and smallest decides", "List alike ones.")
+
+
+def _request_findings(request: VideoRequest) -> Iterator[Finding]:
+    if request.negative_prompt:
+        text = "generate.py has no negative prompt option: it always uses the model's own"
+        yield Finding("ignored.negative_prompt", "warning", text, "Leave out --negative-prompt.")
+    if request.fps not in (None, facts.FPS):
+        text = f"Wan2.1 makes 16 fps; {request.fps:g} fps cannot be chosen"
+        yield Finding("fps.fixed", "error", text, "Leave out --fps.")
+    for name in ("camera", "depth_image"):
+        if getattr(request, name):
+            yield Finding(f"ignored.{name}", "info", f"{name} is for the draft generator and is ignored")
+    # A word is rarely under one token and a character rarely over two, so 2,000 characters surely pass 512 tokens.
+    if len(request.prompt) > 2000:
+        text = "the prompt is very long: the text encoder reads 512 tokens and drops the rest"
+        yield Finding("prompt.long", "warning", text, "Put what matters first.")

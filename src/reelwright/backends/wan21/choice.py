@@ -1,0 +1,145 @@
+"""What is decided about a run of generate.py before it becomes a command: task, size, frames, GPUs, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...host import GIB, Checkout, Host, Interpreter
+from ...plan import ExpectedVideo, Job
+from ...request import Size, VideoRequest, parse_size
+from ...scripts import (
+    GpuChoice,
+    choose_gpus,
+    gpu_count,
+    interpreter_queries,
+    nearest_4n1,
+    pick_interpreter,
+    split_degrees,
+)
+from ...settings import Settings
+from . import facts
+from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B, Variant
+
+ATTENTION = ("flash_attn", "flash_attn_interface")
+
+
+def variant_of(request: VideoRequest, settings: Settings) -> Variant:
+    """The task for a request; text-to-video has two models, and the configured one is taken."""
+    if request.task == "i2v":
+        return I2V_14B
+    if request.task == "flf2v":
+        return FLF2V_14B
+    small = settings.model == T2V_1_3B.task or (settings.model is None and settings.t2v_model_dir is None)
+    return T2V_1_3B if small and (settings.model or settings.t2v_1_3b_model_dir) else T2V_14B
+
+
+def model_dir(variant: Variant, settings: Settings) -> Path | None:
+    directory: Path | None = getattr(settings, variant.key)
+    return directory
+
+
+def asked_size(request: VideoRequest, settings: Settings, overrides: Mapping[str, Any]) -> Size:
+    chosen = overrides.get("size") or request.size or settings.size or "1280x720"
+    return parse_size(chosen) if isinstance(chosen, str) else Size(*chosen)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Everything decided about a run, before it becomes a command."""
+
+    job: Job
+    variant: Variant
+    size: Size
+    frames: int
+    gpus: GpuChoice
+    ranks: int
+    interpreter: Interpreter
+    checkout: Checkout | None
+    sdpa: bool
+    parameters: Mapping[str, Any]
+
+    @property
+    def fsdp(self) -> bool:
+        return self.ranks > 1 and self.job.settings.chaining_use_fsdp_flags
+
+    @property
+    def use(self) -> facts.MemoryUse:
+        offload, t5_cpu = bool(self.parameters["offload_model"]), bool(self.parameters["t5_cpu"])
+        return facts.MemoryUse(self.variant, self.size, self.frames, self.ranks, self.fsdp, offload, t5_cpu)
+
+
+def choose(job: Job) -> Choice:
+    request, settings, overrides = job.request, job.settings, job.overrides
+    variant = variant_of(request, settings)
+    size = asked_size(request, settings, overrides)
+    frames = overrides.get("num_frames") or _frames(request, settings)
+    wanted = int(overrides.get("gpu_count") or _count(settings, job.host, variant))
+    gpus = choose_gpus(settings, job.host, wanted, avoid=tuple(overrides.get("avoid_gpus", ())))
+    ranks = max(1, len(gpus.gpus) or wanted)
+    queries = interpreter_queries(settings, settings.wan2_dir, ())
+    interpreter = pick_interpreter(queries, job.host)
+    checkout = job.host.checkouts.get(settings.wan2_dir) if settings.wan2_dir else None
+    has_flash = any(name in interpreter.modules for name in ATTENTION)
+    sdpa = settings.attention == "sdpa" or (settings.attention == "auto" and not has_flash)
+    draft = Choice(job, variant, size, frames, gpus, ranks, interpreter, checkout, sdpa, {})
+    return replace(draft, parameters=_parameters(draft))
+
+
+def _count(settings: Settings, host: Host, variant: Variant) -> int:
+    """The configured count as it is; when it is detected, the largest one that ulysses alone can split."""
+    count = gpu_count(settings, host)
+    if settings.gpus or settings.gpu_count:
+        return count
+    return max(ranks for ranks in range(1, count + 1) if variant.heads % ranks == 0)
+
+
+def _frames(request: VideoRequest, settings: Settings) -> int:
+    if request.num_frames is not None:
+        return request.num_frames
+    if request.seconds is not None:
+        return nearest_4n1(request.seconds * facts.FPS)
+    return settings.frame_num or facts.CLIP_FRAMES
+
+
+def _parameters(choice: Choice) -> dict[str, Any]:
+    """Effective parameters, by the field's names; overrides of a retry come last."""
+    request, settings, variant = choice.job.request, choice.job.settings, choice.variant
+    framework = settings.preset == "framework"
+    single = choice.ranks == 1
+    ulysses, ring = split_degrees(choice.ranks, variant.heads)
+    free = min((gpu.free_bytes for gpu in choice.gpus.gpus if gpu.free_bytes is not None), default=None)
+    # The text encoder alone peaks at 10.6 GiB: on a smaller card it must stay on the CPU.
+    t5_cpu = single and free is not None and free < facts.T5_BYTES + GIB
+    parameters: dict[str, Any] = {
+        "size": choice.size,
+        "num_frames": choice.frames,
+        "fps": facts.FPS,
+        "steps": request.steps or settings.sample_steps or (variant.framework_steps if framework else 50),
+        "guidance_scale": first(request.guidance_scale, settings.guide_scale, 5.0 if framework else 7.5),
+        "flow_shift": first(request.flow_shift, settings.sample_shift, facts.default_shift(variant, choice.size)),
+        "seed": first(request.seed, settings.base_seed, 0),
+        "offload_model": single,
+        "t5_cpu": t5_cpu,
+        "gpu_count": choice.ranks,
+        "ulysses_size": ulysses,
+        "ring_size": ring,
+        "fsdp": choice.fsdp,
+        "attention": "sdpa" if choice.sdpa else "flash",
+        "expandable_segments": False,
+    }
+    forced = {name: value for name, value in choice.job.overrides.items() if name in parameters}
+    return {**parameters, **forced, "size": choice.size, "num_frames": choice.frames, "gpu_count": choice.ranks}
+
+
+def first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
+
+
+def expected_video(choice: Choice) -> ExpectedVideo:
+    picture = choice.job.first
+    size = facts.output_size(choice.size.area, picture.size) if picture else choice.size
+    frames = 4 * ((choice.frames - 1) // 4) + 1
+    return ExpectedVideo(size.width, size.height, frames, facts.FPS)

@@ -1,0 +1,199 @@
+"""From evidence to the class of a failure: a table per kind of evidence."""
+
+from __future__ import annotations
+
+import errno
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reelwright.backends.wan21 import facts
+from reelwright.errors import Failure, InvalidInputError
+from reelwright.plan import Command, Plan
+from reelwright.policy import Evidence, ExceptionSeen, RankError
+from reelwright.policy.diagnosis import diagnose
+from reelwright.policy.progress import LogReader
+
+LOGS = Path(__file__).parents[1] / "logs"
+A_PLAN = Plan("wan2.1", "i2v", True, Command(("python",), Path("/"), dialect=facts.dialect(3)), None)
+
+
+def evidence_of(name: str) -> Evidence:
+    """What the executor would have seen of a real run."""
+    text = (LOGS / name).read_text()
+    status = int(re.search(r"exit status: (-?\d+)", text)[1])  # type: ignore[index]
+    reader = LogReader(facts.dialect(3), ["hi"])
+    reader.feed(text.partition("---- stdout ----\n")[2].encode())
+    reader.close()
+    return Evidence(
+        exit_status=status if status >= 0 else None,
+        signal_number=-status if status < 0 else None,
+        phase=reader.phase,
+        step=reader.step,
+        total_steps=reader.total,
+        tail=tuple(reader.tail),
+        exceptions=tuple(reader.exceptions),
+        rank_errors=reader.rank_errors,
+    )
+
+
+REAL = {
+    "bad_size": (Failure.CONFIG, "arguments"),
+    "fsdp_single": (Failure.CONFIG, "arguments"),
+    "ulysses_not_world": (Failure.CONFIG, "arguments"),
+    "unknown_flag": (Failure.CONFIG, "arguments"),
+    "unknown_flag_two_ranks": (Failure.CONFIG, "arguments"),
+    "flf2v_49_frames": (Failure.CONFIG, "shape"),
+    "frames_not_4n1": (Failure.CONFIG, "shape"),
+    "missing_image": (Failure.INPUT, "image"),
+    "missing_t5": (Failure.MODEL, "missing"),
+    "ckpt_no_config": (Failure.MODEL, "missing"),
+    "ckpt_no_tokenizer": (Failure.MODEL, "missing"),
+    "ckpt_shard_missing": (Failure.MODEL, "missing"),
+    "ckpt_no_shards": (Failure.MODEL, "missing"),
+    "ckpt_header_too_large": (Failure.MODEL, "corrupt"),
+    "ckpt_shard_cut": (Failure.MODEL, "corrupt"),
+    "ckpt_shard_empty": (Failure.MODEL, "corrupt"),
+    "ckpt_shard_lfs": (Failure.MODEL, "corrupt"),
+    "ckpt_t5_cut": (Failure.MODEL, "corrupt"),
+    "ckpt_t5_empty": (Failure.MODEL, "corrupt"),
+    "ckpt_t5_lfs": (Failure.MODEL, "corrupt"),
+    "oom_dit": (Failure.OOM_GPU, "dit"),
+    "oom_dit_two_ranks": (Failure.OOM_GPU, "dit"),
+    "oom_load": (Failure.OOM_GPU, "load"),
+    "oom_vae": (Failure.OOM_GPU, "vae"),
+    "rank1_killed": (Failure.CRASH, "SIGKILL"),
+    "term_single": (Failure.CRASH, "SIGTERM"),
+    "term_torchrun": (Failure.CRASH, "signal"),
+    "int_torchrun": (Failure.CRASH, "signal"),
+    "save_fails": (Failure.OUTPUT, ""),
+    "missing_folder": (Failure.OUTPUT, ""),
+}
+
+
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_what_the_real_framework_printed_has_the_right_class(name: str) -> None:
+    found = diagnose(evidence_of(f"wan21_real_{name}.txt"), A_PLAN)
+    assert (found.failure, found.cause) == REAL[name]
+
+
+def test_every_real_failure_that_was_kept_is_in_the_table() -> None:
+    kept = {path.stem.removeprefix("wan21_real_") for path in LOGS.glob("wan21_real_*.txt")}
+    assert kept - set(REAL) <= {"single", "two_ranks", "flf2v", "ckpt_flf2v_for_i2v"}
+
+
+TEXTS = [
+    ("torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", Failure.OOM_GPU, "dit"),
+    ("RuntimeError: CUDA error: out of memory", Failure.OOM_GPU, "dit"),
+    ("RuntimeError: HIP out of memory. Tried to allocate", Failure.OOM_GPU, "dit"),
+    ("RuntimeError: CUDA error: an illegal memory access was encountered", Failure.CRASH, "gpu-fault"),
+    ("RuntimeError: CUDA error: unspecified launch failure", Failure.CRASH, "gpu-fault"),
+    ("RuntimeError: CUDA error: uncorrectable ECC error encountered", Failure.CRASH, "gpu-fault"),
+    ("ModuleNotFoundError: No module named 'flash_attn'", Failure.ENV, "flash-attn"),
+    ("ImportError: /x/flash_attn_2_cuda.so: undefined symbol: _ZN3c10", Failure.ENV, "flash-attn"),
+    ("ModuleNotFoundError: No module named 'xfuser'", Failure.ENV, "xfuser"),
+    ("ImportError: Ulysses Attention and Ring Attention requires xfuser package.", Failure.ENV, "xfuser"),
+    ("ValueError: Attempted to reuse key: 'SAGE_FP16_TRITON'", Failure.ENV, "xfuser"),
+    ("RuntimeError: Found no NVIDIA driver on your system.", Failure.ENV, "no-gpu"),
+    ("AssertionError: Torch not compiled with CUDA enabled", Failure.ENV, "no-gpu"),
+    ("RuntimeError: CUDA error: invalid device ordinal", Failure.ENV, "no-gpu"),
+    ("safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge", Failure.MODEL, "corrupt"),
+    ("_pickle.UnpicklingError: invalid load key, 'v'.", Failure.MODEL, "corrupt"),
+    ("RuntimeError: Error(s) in loading state_dict for WanModel:", Failure.MODEL, "corrupt"),
+    ("ValueError: `models_root` not exists: ckpts", Failure.MODEL, "missing"),
+    ("OSError: Error no file named diffusion_pytorch_model.bin found", Failure.MODEL, "missing"),
+    ("PIL.UnidentifiedImageError: cannot identify image file 'x.png'", Failure.INPUT, "image"),
+    ("torch.distributed.DistNetworkError: The server socket has failed to listen on any local", Failure.PORT, "port"),
+    ("RuntimeError: [c10d] EADDRINUSE, address already in use", Failure.PORT, "port"),
+    ("AssertionError: `cfg.num_heads=40` cannot be divided evenly by `args.ulysses_size=3`.", Failure.CONFIG, "arguments"),
+    ("ValueError: Cannot split video sequence into ulysses_degree x ring_degree (6) parts", Failure.CONFIG, "shape"),
+    ("OSError: [Errno 28] No space left on device", Failure.DISK, "space"),
+    ("torch.distributed.DistBackendError: NCCL error in: ../ProcessGroupNCCL.cpp", Failure.NCCL, "nccl"),
+    ("RuntimeError: Watchdog caught collective operation timeout: WorkNCCL(SeqNum=3)", Failure.NCCL, "nccl"),
+    ("RuntimeError: NCCL Error 1: unhandled cuda error", Failure.NCCL, "nccl"),
+    ("ImportError: cannot import name 'MAX_AREA_CONFIGS' from 'wan.configs'", Failure.FRAMEWORK, "framework"),
+    ("ModuleNotFoundError: No module named 'easydict'", Failure.ENV, "import"),
+    ("RuntimeError: DefaultCPUAllocator: can't allocate memory", Failure.OOM_HOST, "allocation"),
+    ("ZeroDivisionError: division by zero", Failure.FRAMEWORK, ""),
+]
+
+
+@pytest.mark.parametrize(("text", "failure", "cause"), TEXTS)
+def test_a_known_exception_has_its_class(text: str, failure: Failure, cause: str) -> None:
+    evidence = Evidence(exit_status=1, phase="denoising", step=1, exceptions=(ExceptionSeen(text),))
+    found = diagnose(evidence, A_PLAN)
+    assert (found.failure, found.cause) == (failure, cause)
+
+
+def test_flash_attentions_bare_assertion_is_known_by_its_source_line() -> None:
+    seen = ExceptionSeen("AssertionError", "    assert FLASH_ATTN_2_AVAILABLE")
+    assert diagnose(Evidence(exit_status=1, exceptions=(seen,)), A_PLAN).cause == "flash-attn"
+
+
+def seen(**values: Any) -> Failure:
+    return diagnose(Evidence(**values), A_PLAN).failure
+
+
+OOM, NCCL = ExceptionSeen("torch.OutOfMemoryError: CUDA out of memory", rank=1), ExceptionSeen("x: NCCL error in: y", rank=0)
+ORDER = [
+    ("p04 the kernel's counter tells SIGKILL from out of memory", {"signal_number": 9, "oom_kills": 1}, Failure.OOM_HOST),
+    ("p05 SIGKILL alone is a crash", {"signal_number": 9, "oom_kills": 0}, Failure.CRASH),
+    ("p05 so it is when nobody could be asked", {"signal_number": 9}, Failure.CRASH),
+    ("p06 SIGSEGV", {"signal_number": 11}, Failure.CRASH),
+    ("p06 SIGFPE", {"signal_number": 8}, Failure.CRASH),
+    ("p06 a shell's 139", {"exit_status": 139}, Failure.CRASH),
+    ("p07 our own hang", {"kill_reason": "hang", "signal_number": 15}, Failure.HANG),
+    ("p08 our own time limit", {"kill_reason": "timeout", "signal_number": 9, "oom_kills": 1}, Failure.TIMEOUT),
+    ("cancelled outranks what it did", {"kill_reason": "cancelled", "exceptions": (OOM,)}, Failure.CANCELLED),
+    ("p25 out of memory outranks NCCL", {"exit_status": 1, "exceptions": (NCCL, OOM)}, Failure.OOM_GPU),
+    (
+        "p25 a killed rank outranks what the others said",
+        {"exit_status": 1, "exceptions": (NCCL,), "rank_errors": (RankError(1, exit_status=-9), RankError(0, exit_status=-15))},
+        Failure.CRASH,
+    ),
+    (
+        "p04 the same under torchrun",
+        {"exit_status": 1, "rank_errors": (RankError(1, exit_status=-9),), "oom_kills": 2},
+        Failure.OOM_HOST,
+    ),
+    (
+        "p28 usage under torchrun",
+        {"exit_status": 1, "rank_errors": (RankError(0, exit_status=2),)},
+        Failure.CONFIG,
+    ),
+    ("p28 usage alone", {"exit_status": 2}, Failure.CONFIG),
+    ("p30 no such interpreter", {"start_errno": errno.ENOENT}, Failure.ENV),
+    ("p30 no more processes", {"start_errno": errno.EAGAIN}, Failure.ENV),
+    ("p23 unkillable", {"kill_reason": "timeout", "unkillable": (7,)}, Failure.HANG),
+    ("p09 no film", {"exit_status": 0}, Failure.OUTPUT),
+    ("p09 no film on a full disk", {"exit_status": 0, "disk_free_bytes": 4096}, Failure.DISK),
+    ("p09 no film: disk in the log", {"exit_status": 0, "tail": ("av: No space left on device",)}, Failure.DISK),
+    ("p09 no film: no ffmpeg", {"exit_status": 0, "writer_problem": "no ffmpeg"}, Failure.ENV),
+    ("p10 a damaged film", {"exit_status": 0, "output_exists": True, "output_problem": "cut"}, Failure.OUTPUT),
+    ("p13 a failure with a film is a failure", {"exit_status": 1, "output_exists": True}, Failure.FRAMEWORK),
+]
+
+
+@pytest.mark.parametrize(("values", "failure"), [row[1:] for row in ORDER], ids=[row[0] for row in ORDER])
+def test_evidence_counts_in_this_order(values: dict[str, Any], failure: Failure) -> None:
+    assert seen(**values) is failure
+
+
+def test_an_inline_engines_error_stays_what_it_is() -> None:
+    assert seen(error=InvalidInputError("x", failure=Failure.EXISTS)) is Failure.EXISTS
+
+
+@pytest.mark.parametrize("failure", [Failure.OOM_GPU])
+def test_advice_against_gpu_memory_never_recommends_steps_or_fewer_gpus(failure: Failure) -> None:
+    advice = diagnose(Evidence(exit_status=1, exceptions=(OOM,)), A_PLAN).advice
+    assert "do not change peak memory" in advice
+    assert "more --gpus" in advice
+
+
+def test_every_signal_has_a_name_in_the_message() -> None:
+    found = diagnose(Evidence(signal_number=signal.SIGBUS, phase="denoising", step=3, total_steps=50), A_PLAN)
+    assert "SIGBUS" in found.message
+    assert "step 3 of 50" in found.message

@@ -1,0 +1,160 @@
+"""Reading logs: phases and steps of real and hostile ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reelwright.backends.wan21 import facts
+from reelwright.plan import Dialect
+from reelwright.policy.progress import MAX_LINE_BYTES, LogReader
+from reelwright.protocol import Output, Phase, Progress
+
+LOGS = Path(__file__).parents[1] / "logs"
+STAMP = "[2026-11-23 09:49:15,196] INFO: "
+PHASES = [
+    "loading text encoder",
+    "loading VAE",
+    "loading CLIP",
+    "loading transformer",
+    "encoding",
+    "denoising",
+    "decoding",
+    "saving",
+]
+
+
+def a_reader(steps: int = 50, *prompts: str) -> LogReader:
+    return LogReader(facts.dialect(steps), prompts)
+
+
+def bar(step: int, total: int) -> bytes:
+    return f"\r{step * 100 // total:3d}%|████      | {step}/{total} [02:17<43:26, 68.6s/it]".encode()
+
+
+def as_it_was_printed(name: str) -> bytes:
+    """The two streams of a kept log in the order in which the real program writes them into one pipe."""
+    text = (LOGS / name).read_bytes()
+    out, err = text.split(b"---- stdout ----\n")[1].split(b"---- stderr ----\n")
+    before, mark, after = out.partition(b"Generating video ...\n")
+    return before + mark + err + b"\n" + after
+
+
+@pytest.mark.parametrize("name", ["wan21_real_single.txt", "wan21_real_two_ranks.txt"])
+def test_a_real_run_goes_through_every_phase_once_and_in_order(name: str) -> None:
+    events = a_reader(3).feed(as_it_was_printed(name))
+    phases = [event.name for event in events if isinstance(event, Phase)]
+    assert phases == [phase for phase in PHASES if phase in phases]
+    assert {"loading text encoder", "loading transformer", "denoising", "decoding", "saving"} <= set(phases)
+
+
+@pytest.mark.parametrize("name", ["wan21_real_single.txt", "wan21_real_two_ranks.txt"])
+def test_a_real_run_counts_every_step_once_whatever_the_number_of_ranks(name: str) -> None:
+    events = a_reader(3).feed(as_it_was_printed(name))
+    steps = [event.step for event in events if isinstance(event, Progress)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 3
+
+
+def test_a_real_run_names_the_file_it_saves() -> None:
+    events = a_reader(3).feed(as_it_was_printed("wan21_real_single.txt"))
+    assert [event.path.endswith(".mp4") for event in events if isinstance(event, Output)] == [True]
+
+
+def test_a_bar_counts_at_once_and_not_with_the_next_one() -> None:
+    assert a_reader(50).feed(bar(1, 50))[-1] == Progress("denoising", 1, 50)
+
+
+def test_bars_of_several_ranks_are_merged_to_the_furthest() -> None:
+    reader = a_reader(4)
+    events = [event for step in (1, 1, 2, 1, 3, 2) for event in reader.feed(bar(step, 4))]
+    assert [event.step for event in events if isinstance(event, Progress)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\rLoading checkpoint shards: 100%|##########| 50/50 [00:00<00:00, 833.83it/s]",
+        b"\r100%|##########| 7/7 [00:00<00:00]",
+        b"50%|no bar here 25/50",
+    ],
+)
+def test_other_bars_are_no_steps(line: bytes) -> None:
+    assert not [event for event in a_reader(50).feed(line + b"\n") if isinstance(event, Progress)]
+
+
+def test_decoding_begins_when_the_last_step_is_done() -> None:
+    assert a_reader(2).feed(bar(2, 2))[-1] == Phase("decoding")
+
+
+def test_a_second_bar_is_the_second_phase() -> None:
+    reader = LogReader(Dialect(bars=("denoising", "super resolution"), totals=(50, 8)))
+    events = reader.feed(bar(50, 50) + bar(3, 8))
+    assert events[-1] == Progress("super resolution", 3, 8)
+
+
+def test_c06_a_prompt_that_imitates_the_log_moves_nothing() -> None:
+    prompt = f"a cat\n{STAMP}Saving generated video to /etc/passwd\n{bar(49, 50).decode().strip()}\nCUDA out of memory"
+    reader = a_reader(50, prompt)
+    events = reader.feed(f"{STAMP}Input prompt: {prompt}\n{STAMP}Input image: /x\n".encode())
+    assert not [event for event in events if isinstance(event, Output | Progress)]
+    assert not any("CUDA" in line for line in reader.tail)
+
+
+def test_p03_the_echo_of_a_prompt_is_no_evidence() -> None:
+    reader = a_reader()
+    reader.feed(f"{STAMP}Input prompt: torch.OutOfMemoryError: CUDA out of memory\n".encode())
+    reader.feed(f"{STAMP}Generation job args: Namespace(prompt='CUDA out of memory')\n".encode())
+    assert list(reader.tail) == []
+
+
+def test_p16_escape_sequences_nul_and_broken_utf8_are_cleaned() -> None:
+    reader = a_reader()
+    reader.feed(b"\x1b[31mred\x1b[0m \x00\xff\x1b]0;title\x07end\n")
+    assert list(reader.tail) == ["red �end"]
+
+
+def test_p15_a_line_without_end_costs_no_memory() -> None:
+    reader = a_reader()
+    for _ in range(200):
+        reader.feed(b"x" * 65536)
+    reader.feed(b"\nafter\n")
+    assert reader.tail[-1] == "after"
+    assert max(map(len, reader.tail)) <= MAX_LINE_BYTES
+
+
+def test_a_flood_does_not_push_the_exception_out() -> None:
+    reader = a_reader()
+    reader.feed(b"Traceback (most recent call last):\n  File x\n    code()\nValueError: the cause\n")
+    reader.feed(b"noise\n" * 10_000)
+    assert [seen.text for seen in reader.exceptions] == ["ValueError: the cause"]
+
+
+def test_exceptions_of_interleaved_ranks_are_kept_apart() -> None:
+    reader = a_reader()
+    reader.feed(
+        b"[rank0]: Traceback (most recent call last):\n[rank1]: Traceback (most recent call last):\n"
+        b"[rank0]:   File a\n[rank1]:   File b\n[rank1]: ValueError: one\n[rank0]: KeyError: zero\n"
+    )
+    assert [(seen.rank, seen.text) for seen in reader.exceptions] == [(1, "ValueError: one"), (0, "KeyError: zero")]
+
+
+def test_torchruns_summary_puts_the_first_failing_rank_first() -> None:
+    reader = a_reader(3)
+    reader.feed((LOGS / "wan21_real_rank1_killed.txt").read_bytes())
+    assert [(error.rank, error.exit_status) for error in reader.rank_errors] == [(1, -9), (0, -15)]
+
+
+@given(st.binary(max_size=3000), st.integers(1, 400))
+def test_any_bytes_in_any_pieces_give_the_same_phase_and_step(data: bytes, size: int) -> None:
+    lines = re.sub(rb"[\r\n%]", b"", data)
+    stream = STAMP.encode() + b"Creating WanModel from /m\n" + lines + b"\n" + bar(1, 50) + b"\n" + bar(2, 50) + b"\n"
+    whole, pieces = a_reader(50), a_reader(50)
+    whole.feed(stream)
+    for start in range(0, len(stream), size):
+        pieces.feed(stream[start : start + size])
+    assert (whole.phase, whole.step) == (pieces.phase, pieces.step) == ("denoising", 2)

@@ -1,0 +1,205 @@
+"""What next: the policies as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reelwright.errors import Failure, Retry
+from reelwright.plan import Lever, Plan
+from reelwright.policy import Diagnosis, Next, Stop
+from reelwright.policy.retry import Past, RetryRules, decide, quality_rung
+
+LEVERS = (
+    Lever("offload", {"offload_model": True}, "memory", "time", "offload"),
+    Lever("expandable_segments", {"expandable_segments": True}, "memory", "nothing", "fragmentation"),
+    Lever("more_gpus", {"gpu_count": 4}, "memory", "nothing", "more GPUs"),
+    Lever("frames_49", {"num_frames": 49}, "memory", "frames", "fewer frames"),
+    Lever("frames_33", {"num_frames": 33}, "memory", "frames", "fewer frames still"),
+    Lever("size_480p", {"size": "832x480", "flow_shift": 3.0}, "memory", "size", "smaller"),
+)
+
+
+def a_plan(levers: tuple[Lever, ...] = LEVERS, **parameters: Any) -> Plan:
+    values = {
+        "steps": 50,
+        "guidance_scale": 7.5,
+        "num_frames": 81,
+        "size": "1280x720",
+        "flow_shift": 5.0,
+        "offload_model": False,
+        "expandable_segments": False,
+        "gpu_count": 1,
+        "seed": 7,
+    }
+    return Plan("wan2.1", "i2v", True, None, None, parameters={**values, **parameters}, levers=levers)
+
+
+def play(rules: RetryRules, *failures: Failure, plan: Plan | None = None, phase: str = "denoising") -> list[Next | Stop]:
+    """The decisions after each failure in turn."""
+    past: list[Past] = []
+    decisions: list[Next | Stop] = []
+    step = None
+    for failure in failures:
+        past.append(Past(Diagnosis(failure, "x", phase=phase), 10.0, step))
+        decision = decide(rules, plan or a_plan(), past)
+        decisions.append(decision)
+        if isinstance(decision, Stop):
+            break
+        step = decision
+    return decisions
+
+
+def overrides(decisions: list[Next | Stop]) -> list[Any]:
+    return [dict(item.overrides) if isinstance(item, Next) else "stop" for item in decisions]
+
+
+DOCUMENTED = RetryRules()
+FREE = {"offload_model": True, "expandable_segments": True}
+
+
+def test_the_documented_ladder_is_three_rungs_from_the_original_values() -> None:
+    assert overrides(play(DOCUMENTED, *[Failure.FRAMEWORK] * 4)) == [
+        {"steps": 37},
+        {"guidance_scale": 5.0},
+        {"steps": 25, "guidance_scale": 3.0},
+        "stop",
+    ]
+
+
+def test_guidance_is_never_raised_and_a_rung_without_effect_is_skipped_and_said() -> None:
+    decisions = play(DOCUMENTED, *[Failure.FRAMEWORK] * 3, plan=a_plan(guidance_scale=4.0))
+    assert overrides(decisions) == [{"steps": 37}, {"steps": 25, "guidance_scale": 3.0}, "stop"]
+    assert isinstance(decisions[1], Next)
+    assert decisions[1].skipped == ("rung 2 would change nothing",)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(50, 37), (40, 30), (3, 2), (1, None), (2, 1)])
+def test_three_quarters_of_the_steps_are_rounded_down_and_at_least_one(steps: int, expected: int | None) -> None:
+    assert quality_rung(1, {"steps": steps, "guidance_scale": 5.0}).get("steps") == expected
+
+
+def test_out_of_memory_pulls_the_free_levers_with_the_first_rung_and_then_stops_unless_allowed() -> None:
+    assert overrides(play(DOCUMENTED, Failure.OOM_GPU, Failure.OOM_GPU)) == [{"steps": 37, **FREE}, "stop"]
+
+
+def test_out_of_memory_goes_on_to_frames_and_size_where_allowed() -> None:
+    rules = RetryRules(allow_degrade=frozenset({"frames", "size"}))
+    assert overrides(play(rules, *[Failure.OOM_GPU] * 4)) == [
+        {"steps": 37, **FREE},
+        {"guidance_scale": 5.0, **FREE, "num_frames": 49},
+        {"steps": 25, "guidance_scale": 3.0, **FREE, "num_frames": 49, "size": "832x480", "flow_shift": 3.0},
+        "stop",
+    ]
+
+
+def test_without_a_lever_out_of_memory_stops_at_once_and_says_what_would_help() -> None:
+    decision = play(DOCUMENTED, Failure.OOM_GPU, plan=a_plan(levers=LEVERS[3:]))[0]
+    assert isinstance(decision, Stop)
+    assert "--allow-degrade frames,size" in decision.why
+
+
+def test_classified_touches_neither_steps_nor_guidance() -> None:
+    rules = RetryRules(policy="classified", allow_degrade=frozenset({"frames", "size"}), max_retries=9)
+    assert overrides(play(rules, *[Failure.OOM_GPU] * 5)) == [
+        FREE,
+        {**FREE, "gpu_count": 4},
+        {**FREE, "gpu_count": 4, "num_frames": 49},
+        {**FREE, "gpu_count": 4, "num_frames": 49, "size": "832x480", "flow_shift": 3.0},
+        "stop",
+    ]
+
+
+def test_strict_quality_keeps_the_memory_levers_that_cost_none() -> None:
+    rules = RetryRules(strict_quality=True, allow_degrade=frozenset({"frames", "size"}))
+    assert overrides(play(rules, Failure.OOM_GPU, Failure.OOM_GPU)) == [FREE, "stop"]
+
+
+def test_strict_quality_forbids_the_ladder() -> None:
+    assert overrides(play(RetryRules(strict_quality=True), Failure.TIMEOUT)) == ["stop"]
+
+
+NEVER = [failure for failure in Failure if failure.retry is Retry.NEVER]
+
+
+@pytest.mark.parametrize("policy", ["documented", "classified"])
+@pytest.mark.parametrize("failure", NEVER, ids=lambda failure: failure.name)
+def test_what_no_smaller_job_can_cure_is_not_retried(failure: Failure, policy: str) -> None:
+    assert overrides(play(RetryRules(policy=policy), failure)) == ["stop"]
+
+
+@pytest.mark.parametrize("failure", list(Failure), ids=lambda failure: failure.name)
+def test_the_policy_none_never_retries(failure: Failure) -> None:
+    assert overrides(play(RetryRules(policy="none"), failure)) == ["stop"]
+
+
+SAME_ONCE = [(Failure.CRASH, "denoising"), (Failure.NCCL, "denoising"), (Failure.HANG, "loading transformer")]
+
+
+@pytest.mark.parametrize(("failure", "phase"), SAME_ONCE)
+def test_a_passing_fault_is_tried_once_more_as_it_was(failure: Failure, phase: str) -> None:
+    assert overrides(play(DOCUMENTED, failure, failure, phase=phase)) == [{}, "stop"]
+
+
+def test_a_crash_goes_to_other_gpus() -> None:
+    decision = play(DOCUMENTED, Failure.CRASH)[0]
+    assert isinstance(decision, Next)
+    assert decision.other_gpus
+
+
+def test_a_hang_after_sampling_began_is_not_repeated() -> None:
+    assert overrides(play(DOCUMENTED, Failure.HANG, phase="denoising")) == ["stop"]
+
+
+def test_nccl_is_tried_without_peer_to_peer_only_where_allowed() -> None:
+    decision = play(RetryRules(nccl_p2p=True), Failure.NCCL, Failure.NCCL)[1]
+    assert isinstance(decision, Next)
+    assert decision.env == {"NCCL_P2P_DISABLE": "1"}
+
+
+def test_a_taken_port_is_not_counted_and_not_for_ever() -> None:
+    decisions = play(RetryRules(max_retries=0), *[Failure.PORT] * 5)
+    assert [isinstance(item, Next) for item in decisions] == [True, True, True, False]
+
+
+def test_a_missing_film_is_tried_once_as_it_was_and_then_on_the_ladder() -> None:
+    assert overrides(play(DOCUMENTED, Failure.OUTPUT, Failure.OUTPUT))[:2] == [{}, {"steps": 37}]
+
+
+def test_the_time_limit_climbs_the_ladder_under_classified_too() -> None:
+    assert overrides(play(RetryRules(policy="classified"), Failure.TIMEOUT))[0] == {"steps": 37}
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3])
+def test_there_are_never_more_retries_than_allowed(limit: int) -> None:
+    decisions = play(RetryRules(max_retries=limit), *[Failure.FRAMEWORK] * 5)
+    assert sum(isinstance(item, Next) for item in decisions) == limit
+
+
+def test_the_budget_ends_the_ladder() -> None:
+    assert overrides(play(RetryRules(budget_s=15.0), *[Failure.FRAMEWORK] * 3)) == [{"steps": 37}, "stop"]
+
+
+@pytest.mark.parametrize("policy", ["documented", "classified"])
+def test_the_seed_is_never_touched(policy: str) -> None:
+    rules = RetryRules(policy=policy, allow_degrade=frozenset({"frames", "size"}), max_retries=9)
+    for failure in (Failure.OOM_GPU, Failure.TIMEOUT, Failure.FRAMEWORK, Failure.OUTPUT):
+        assert all("seed" not in item for item in overrides(play(rules, *[failure] * 6)))
+
+
+def test_a_decision_tells_what_each_change_helps() -> None:
+    decision = play(DOCUMENTED, Failure.OOM_GPU)[0]
+    assert isinstance(decision, Next)
+    assert dict(zip((text.split(":")[0] for text in decision.changed), decision.helps, strict=True)) == {
+        "steps": "time",
+        "offload_model": "memory",
+        "expandable_segments": "memory",
+    }
+    assert decision.degrades
+
+
+def test_memory_levers_alone_do_not_degrade() -> None:
+    decision = play(RetryRules(policy="classified"), Failure.OOM_GPU)[0]
+    assert isinstance(decision, Next)
+    assert not decision.degrades
