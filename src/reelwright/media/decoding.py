@@ -1,0 +1,258 @@
+"""Decoding a film that nobody vouches for, with everything the decoder had to say about it.
+
+For: one streaming pass over the frames of a local file, in the order in which they are shown, under limits of
+time, memory and reach (no network, no playlists, no other files). Not for: seeking, or judging what was found
+(`facts`, `video`).
+
+    >>> with decoding(Path("clip.mp4")) as film:
+    ...     frames = sum(1 for frame in film.frames())
+    >>> frames, film.problems
+    (81, ())
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import av.logging
+import numpy as np
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+from .seal import broken_seal
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+    from numpy.typing import NDArray
+
+    Line = tuple[int, str, str]
+
+LIMIT_S = 600.0
+MAX_SIDE = 16_384
+# 8192 x 8192: a decoder keeps up to 16 reference pictures and one per thread, 30 bytes for each pixel.
+MAX_PIXELS = 2**26
+MAX_PROBLEMS = 20
+# Containers that hold everything themselves: a playlist (concat, hls, dash) named .mp4 opens other files.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,ogg"
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_PIXELS)}
+# PyAV's default, slice threads, never sets the damage flag of a frame: 0 of 80 H.264 films with flipped bits,
+# where frame threads set it in 76; only 30 made the decoder log an error. More than four threads cost memory.
+_THREADS = min(4, len(os.sched_getaffinity(0)))
+_BOXES = frozenset(b"ftyp moov mdat free skip wide uuid moof mfra sidx ssix styp meta udta emsg prft pdin pnot".split())
+# Encoders that may run in other threads of this process log into the same channel.
+_NOT_DECODERS = frozenset({"libx264", "libsvtav1", "mp4", "swscaler"})
+# libav has one log and one log level per process: two films must not be heard at once.
+_LISTENING = threading.Lock()
+
+
+class Decoding:
+    """An open film; `frames` may be taken once."""
+
+    def __init__(self, path: Path, lines: list[Line], limit_s: float) -> None:
+        self._path = path
+        self._lines = lines
+        self._deadline = time.monotonic() + limit_s
+        self._limit_s = limit_s
+        self._notes: list[str] = []
+        self._container: InputContainer | None = None
+        self.stream: VideoStream | None = None
+        self.has_audio = False
+        self.metadata: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Find the video stream; what stands in the way becomes a problem."""
+        self._notes += file_problems(self._path)
+        if not self._path.is_file() or self._path.stat().st_size == 0:  # opening a FIFO would wait for ever
+            return
+        try:
+            # An absolute path, because "name:..." would be taken for a protocol.
+            self._container = av.open(
+                str(self._path.absolute()), options=_OPTIONS, metadata_errors="replace", timeout=self._limit_s
+            )
+        except (FFmpegError, ValueError) as error:
+            self.note(f"it cannot be opened: {_reason(error)}")
+            return
+        self.has_audio = bool(self._container.streams.audio)
+        self.metadata = {key: value for key, value in self._container.metadata.items() if key not in _BRANDS}
+        self.stream = self._find_stream(self._container)
+
+    def _find_stream(self, container: InputContainer) -> VideoStream | None:
+        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams:
+            self.note("it holds no video")
+            return None
+        stream = streams[0]
+        if stream.codec_context is None:
+            self.note("no decoder knows its video codec")
+            return None
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+            self.note(f"its pictures claim {width}x{height}, more than {MAX_PIXELS:,} pixels: not decoded")
+            return None
+        return stream
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """Every frame that can be decoded; never raises for what is in the file."""
+        if self.stream is None:
+            return
+        decoder = self.stream.codec_context
+        decoder.thread_type = "FRAME"
+        decoder.thread_count = _THREADS
+        decoder.options = {"max_pixels": _OPTIONS["max_pixels"]}
+        for packet in self.packets(self.stream):
+            try:
+                yield from packet.decode()
+            except (FFmpegError, ValueError) as error:
+                self.note(f"decoding fails: {_reason(error)}")
+
+    def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet[Any]]:
+        """The stored packets of some streams; empty ones tell a decoder that the end is here."""
+        if self._container is None:
+            return
+        try:
+            for packet in self._container.demux(*streams):
+                if packet.is_corrupt:
+                    self.note(f"the data at timestamp {packet.pts} is cut off")
+                yield packet
+                if time.monotonic() > self._deadline:
+                    self.note(f"reading takes longer than {self._limit_s:g} s: given up")
+                    return
+        except (FFmpegError, ValueError) as error:
+            self.note(f"reading fails: {_reason(error)}")
+
+    @property
+    def tracks(self) -> tuple[VideoStream | AudioStream, ...]:
+        """The video and every sound track."""
+        if self._container is None or self.stream is None:
+            return ()
+        return (self.stream, *self._container.streams.audio)
+
+    def note(self, problem: str) -> None:
+        """Add a problem."""
+        self._notes.append(problem)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Everything that is wrong with the file as far as it was read: sentences and decoder lines."""
+        heard = [f"{name}: {text.strip()}" for _, name, text in self._lines if name not in _NOT_DECODERS]
+        found = list(dict.fromkeys(self._notes + heard))
+        more = len(found) - MAX_PROBLEMS
+        return tuple(found[:MAX_PROBLEMS] + ([f"... and {more} more"] if more > 0 else []))
+
+    def close(self) -> None:
+        """Let go of the file; harmless twice."""
+        if self.stream is not None and self.stream.codec_context is not None:
+            # Freeing a decoder joins its threads under the GIL, which they need to log: bring them to rest.
+            self.stream.codec_context.flush_buffers()
+        if self._container is not None:
+            self._container.close()
+
+
+@contextmanager
+def decoding(path: Path, limit_s: float = LIMIT_S) -> Iterator[Decoding]:
+    """A film to be read, closed at the end; inside, libav's error lines become the film's problems.
+
+    One film at a time per process: another thread waits here.
+    """
+    with _listening() as lines:
+        film = Decoding(path, lines, limit_s)
+        try:
+            film.open()
+            yield film
+        finally:
+            film.close()
+
+
+@contextmanager
+def _listening() -> Iterator[list[Line]]:
+    with _LISTENING:
+        level, repeated = av.logging.get_level(), av.logging.get_skip_repeated()
+        # Else a line equal to the last one logged is swallowed: a damaged film looks whole the second time.
+        av.logging.set_skip_repeated(False)
+        av.logging.set_level(av.logging.ERROR)
+        try:
+            with av.logging.Capture(False) as lines:  # False: from every thread, decoders have their own
+                yield lines
+        finally:
+            av.logging.set_level(level)
+            av.logging.set_skip_repeated(repeated)
+
+
+_BRANDS = frozenset({"major_brand", "minor_version", "compatible_brands"})
+
+
+def file_problems(path: Path) -> list[str]:
+    """What can be told without decoding: no regular file, empty, or an mp4 whose boxes do not add up."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return ["it is not a regular file"]
+        if status.st_size == 0:
+            return ["it is empty"]
+        broken = broken_seal(path)
+        return _box_problems(path, status.st_size) + ([broken] if broken else [])
+    except OSError as error:
+        return [f"it cannot be read: {error.strerror or error}"]
+
+
+def _box_problems(path: Path, size: int) -> list[str]:
+    """Walk an mp4's top-level boxes: they must end exactly where the file ends, and one must be the index."""
+    kinds: list[bytes] = []
+    position = 0
+    with path.open("rb") as file:
+        while position < size:
+            file.seek(position)
+            header = file.read(16)
+            kind, length = header[4:8], _box_length(header, size - position)
+            if not kinds and kind != b"ftyp":
+                return []  # another container
+            if length < 8 or kind not in _BOXES:
+                return [f"{size - position:,} bytes at {position:,} belong to nothing"]
+            if position + length > size:
+                missing = position + length - size
+                return [f"it is cut off: {missing:,} bytes of its {kind.decode()!r} part are missing"]
+            kinds.append(kind)
+            position += length
+    return [] if b"moov" in kinds else ["its index (moov) is missing: whoever wrote it did not finish"]
+
+
+def _box_length(header: bytes, rest: int) -> int:
+    length = int.from_bytes(header[:4])
+    if length == 1:
+        return int.from_bytes(header[8:16])
+    return length or rest  # 0: to the end of the file
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def to_rgb(frame: VideoFrame, width: int | None = None, height: int | None = None) -> NDArray[np.uint8]:
+    """A frame as upright RGB, height x width x 3, optionally scaled (sizes before any rotation).
+
+    The matrix is the one the file names. Files without a tag were made by ffmpeg's default, BT.601, whatever
+    their size: reading them as BT.709 would shift their colours.
+    """
+    spaces = {1: Colorspace.ITU709, 9: Colorspace.BT2020, 10: Colorspace.BT2020}
+    picture = frame.reformat(
+        width=width,
+        height=height,
+        format="rgb24",
+        src_colorspace=spaces.get(frame.colorspace, Colorspace.ITU601),
+        dst_color_range=ColorRange.JPEG,
+        interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
+    ).to_ndarray()
+    return np.ascontiguousarray(np.rot90(picture, frame.rotation // 90), dtype=np.uint8)

@@ -1,0 +1,87 @@
+"""A contact sheet: one PNG with evenly spaced frames of a film, the first and the last always among them.
+
+For: seeing a film at a glance, and in a bug report. Not for: judging whether it is whole (`video.verify`); a
+damaged film gets a sheet of what can be decoded.
+
+    >>> contact_sheet(Path("clip.mp4"), Path("clip.sheet.png"), columns=3, count=9)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from av.video.frame import VideoFrame
+from PIL import Image, ImageDraw, ImageFont
+
+from ..errors import OutputError
+from .decoding import decoding, to_rgb
+from .writer import explained
+
+_TILE_AREA = 400 * 225  # of every tile, whatever its shape
+_GAP, _MARGIN, _CAPTION, _TITLE = 12, 24, 26, 40
+_PAPER, _INK, _FAINT = (24, 25, 28), (236, 236, 232), (150, 152, 158)
+
+
+def contact_sheet(path: Path, target_png: Path, *, columns: int = 4, count: int = 12) -> None:
+    """Draw up to `count` frames of the film into one PNG, replacing it.
+
+    Raises:
+        OutputError: no frame can be decoded.
+    """
+    times = [time for _, time in _timed_frames(path)]
+    if not times:
+        with decoding(path) as film:
+            raise OutputError(f"{path} has no frames to show", evidence=film.problems)
+    wanted = spread(len(times), count)
+    tiles = [(n, times[n], _tile(frame)) for n, (frame, _) in enumerate(_timed_frames(path)) if n in wanted]
+    step = (times[-1] - times[0]) / max(1, len(times) - 1)
+    title = f"{path.name}    {len(times)} frames, {step * len(times):.2f} s"
+    sheet = _drawn(tiles, min(columns, len(tiles)), title)
+    part = target_png.with_name(f".{target_png.name}.part")
+    with explained(target_png):
+        try:
+            sheet.save(part, format="PNG")
+            part.replace(target_png)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def spread(total: int, count: int) -> tuple[int, ...]:
+    """Up to `count` of the numbers below `total`, evenly spaced, with the first and the last among them."""
+    count = min(count, total)
+    if count <= 1:
+        return (0,) * count
+    return tuple(round(index * (total - 1) / (count - 1)) for index in range(count))
+
+
+def _timed_frames(path: Path) -> Iterator[tuple[VideoFrame, float]]:
+    with decoding(path) as film:
+        for frame in film.frames():
+            yield frame, float(frame.time or 0.0)
+
+
+def _tile(frame: VideoFrame) -> Image.Image:
+    picture = Image.fromarray(to_rgb(frame))
+    scale = math.sqrt(_TILE_AREA / (picture.width * picture.height))
+    size = (max(2, round(picture.width * scale)), max(2, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _drawn(tiles: list[tuple[int, float, Image.Image]], columns: int, title: str) -> Image.Image:
+    width, height = tiles[0][2].size
+    cell_w, cell_h = width + _GAP, height + _CAPTION + _GAP
+    rows = math.ceil(len(tiles) / columns)
+    size = (columns * cell_w - _GAP + 2 * _MARGIN, rows * cell_h - _GAP + _TITLE + 2 * _MARGIN)
+    sheet = Image.new("RGB", size, _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_MARGIN, _MARGIN - 4), title, fill=_INK, font=ImageFont.load_default(20))
+    font = ImageFont.load_default(15)
+    for index, (number, time, tile) in enumerate(tiles):
+        x = _MARGIN + index % columns * cell_w
+        y = _MARGIN + _TITLE + index // columns * cell_h
+        sheet.paste(tile, (x, y))
+        pen.text((x, y + height + 5), f"frame {number}", fill=_INK, font=font)
+        pen.text((x + width, y + height + 5), f"{time:.2f} s", fill=_FAINT, font=font, anchor="ra")
+    return sheet
