@@ -1,0 +1,59 @@
+"""A copy of the stand-in checkout for one test, with its script; and what its launches recorded.
+
+>>> checkout = make_wan_checkout(tmp_path / "Wan2.1", [{"oom_phase": "dit"}, {}])  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).with_name("wan21")
+
+
+def make_wan_checkout(folder: Path, plan: Sequence[Mapping[str, Any]] = (), *, old: bool = False) -> Path:
+    """Copy the stand-in to ``folder``; ``old`` is a checkout from before 2025-12-02, whose i2v takes 81
+    frames only."""
+    shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("__pycache__", "fake_*"))
+    set_plan(folder, plan)
+    if old:
+        source = folder / "wan" / "image2video.py"
+        text = source.read_text("utf-8")
+        text = text.replace("torch.ones(1, F,", "torch.ones(1, 81,").replace("int | None = None", "int | None = 81")
+        source.write_text(text, "utf-8")
+    return folder
+
+
+def set_plan(checkout: Path, plan: Sequence[Mapping[str, Any]]) -> None:
+    """What the next launches do; the last entry repeats."""
+    (checkout / "fake_plan.json").write_text(json.dumps(list(plan)), "utf-8")
+
+
+def launches(checkout: Path) -> list[dict[str, Any]]:
+    """One entry per process started, in order: argv, cwd, environ, pid, sid, rank, launch, ..."""
+    return [entry for entry in _record(checkout) if "note" not in entry]
+
+
+def notes(checkout: Path) -> list[dict[str, Any]]:
+    """What the processes noted about themselves."""
+    return [entry["note"] for entry in _record(checkout) if "note" in entry]
+
+
+def reached(checkout: Path, point: str) -> list[list[str]]:
+    """[launch, rank, pid, monotonic seconds] of each time a point was reached; empty if not yet."""
+    path = checkout / "fake_state" / f"at-{point.replace(' ', '-')}"
+    return [line.split() for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def spawned(checkout: Path) -> list[int]:
+    """Pids of the grandchildren that the script started."""
+    path = checkout / "fake_state" / "spawned"
+    return [int(pid) for pid in path.read_text("utf-8").split()] if path.exists() else []
+
+
+def _record(checkout: Path) -> list[dict[str, Any]]:
+    path = checkout / "fake_record.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []

@@ -1,0 +1,104 @@
+"""A stand-in for a framework's own Python: a virtual environment with packages there, absent or broken.
+
+A real environment in miniature (a link, a pyvenv.cfg, a site-packages), so it works through a scrubbed
+environment, for `-m torch.distributed.run` and for its workers. numpy, Pillow and PyAV come from the test
+suite's own packages.
+
+    >>> make_interpreter(Path("/tmp/env"), Knobs(flash_attn="absent"))  # doctest: +SKIP
+    PosixPath('/tmp/env/bin/python')
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+State = Literal["present", "absent", "broken"]
+
+_PACKAGES = Path(__file__).with_name("packages")
+# What else Wan2.1's requirements name; a version each is all that is asked of them.
+_OTHERS = {
+    "torchvision": "0.24.0+cu128",
+    "diffusers": "0.35.2",
+    "transformers": "4.57.3",
+    "tokenizers": "0.22.1",
+    "accelerate": "1.12.0",
+    "tqdm": "4.67.1",
+    "imageio": "2.37.2",
+    "imageio_ffmpeg": "0.6.0",
+    "easydict": "1.13",
+    "ftfy": "6.3.1",
+    "dashscope": "1.25.0",
+    "einops": "0.8.1",
+    "regex": "2025.11.3",
+}
+# Read in Wan2.2#108: a wheel built for another torch.
+_UNDEFINED = (
+    "{folder}/{name}_cuda.cpython-311-x86_64-linux-gnu.so: undefined symbol: "
+    "_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx11"
+    "12basic_stringIcSt11char_traitsIcESaIcEEE"
+)
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What is installed in a stand-in interpreter and what it sees.
+
+    Attributes:
+        cuda: CUDA of the torch build; ``None`` is a build for the CPU.
+        devices: GPUs that torch sees without CUDA_VISIBLE_DEVICES.
+        absent: Names of other packages that are not there ("torch", "easydict", ...).
+    """
+
+    torch: str = "2.9.1+cu128"
+    cuda: str | None = "12.8"
+    devices: int = 8
+    flash_attn: State = "present"
+    flash_attn_interface: State = "absent"
+    xfuser: State = "present"
+    absent: tuple[str, ...] = ()
+
+
+def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
+    """Make the environment in ``folder`` (replaced if it is there) and return the path of its Python."""
+    knobs = knobs or Knobs()
+    shutil.rmtree(folder, ignore_errors=True)
+    site = folder / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    site.mkdir(parents=True)
+    (folder / "bin").mkdir()
+    base = Path(sys._base_executable)  # type: ignore[attr-defined]
+    python = folder / "bin" / "python"
+    python.symlink_to(base)
+    (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n", "utf-8")
+    (folder / "stand_in.json").write_text(json.dumps({"cuda_devices": knobs.devices}), "utf-8")
+    own = next(path for path in sys.path if (Path(path) / "av").is_dir())
+    # A .pth file adds a folder behind this one, so our stand-ins come first.
+    (site / "test_suite.pth").write_text(own + "\n", "utf-8")
+    for name, version in _OTHERS.items():
+        if name not in knobs.absent:
+            (site / name).mkdir()
+            (site / name / "__init__.py").write_text(f'__version__ = "{version}"\n', "utf-8")
+    if "torch" not in knobs.absent:
+        shutil.copytree(_PACKAGES / "torch", site / "torch")
+        (site / "torch" / "version.py").write_text(f"__version__ = {knobs.torch!r}\ncuda = {knobs.cuda!r}\n", "utf-8")
+    for name in ("flash_attn", "flash_attn_interface", "xfuser"):
+        set_package(python, name, getattr(knobs, name))
+    return python
+
+
+def set_package(python: Path, name: str, state: State) -> None:
+    """Install, break or remove one package later on."""
+    site = next((python.parent.parent / "lib").glob("python3.*")) / "site-packages"
+    package = site / name
+    shutil.rmtree(package, ignore_errors=True)
+    if state == "absent":
+        return
+    source = _PACKAGES / name
+    shutil.copytree(source if source.is_dir() else _PACKAGES / "flash_attn", package)
+    if state == "broken":
+        error = _UNDEFINED.format(folder=site, name=name)
+        (package / "__init__.py").write_text(f"raise ImportError({error!r})\n", "utf-8")

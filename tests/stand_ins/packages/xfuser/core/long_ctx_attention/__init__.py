@@ -1,0 +1,3 @@
+"""A place in the layout."""
+
+from __future__ import annotations

@@ -1,0 +1,7 @@
+"""The three modules that a launcher may bend, under their official names."""
+
+from __future__ import annotations
+
+from . import attention, clip, model, t5
+
+__all__ = ["attention", "clip", "model", "t5"]

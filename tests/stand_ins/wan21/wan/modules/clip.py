@@ -1,0 +1,7 @@
+"""Where the real clip keeps its own name for flash attention."""
+
+from __future__ import annotations
+
+from .attention import flash_attention
+
+__all__ = ["flash_attention"]

@@ -1,0 +1,9 @@
+"""The editing pipeline, of which only the name and the size matter here."""
+
+from __future__ import annotations
+
+from .text2video import WanT2V
+
+
+class WanVace(WanT2V):
+    """As text to video."""

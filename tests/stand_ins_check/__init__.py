@@ -1,0 +1,3 @@
+"""Are the stand-ins true to what they stand for?"""
+
+from __future__ import annotations
