@@ -108,9 +108,7 @@ def test_a_pull_out_that_must_start_on_the_picture_invents_blurred_surroundings(
     frames = list(scene.frames)
     assert np.abs(frames[0].astype(int) - picture).mean() < 1.0
     # 25 frames are 1.6 s, so the move goes 0.4 of its way
-    inner = cv2.resize(
-        picture, None, fx=camera.PUSH**-0.4, fy=camera.PUSH**-0.4, interpolation=cv2.INTER_AREA
-    )
+    inner = cv2.resize(picture, None, fx=camera.PUSH**-0.4, fy=camera.PUSH**-0.4, interpolation=cv2.INTER_AREA)
     y, x = (SIZE.height - inner.shape[0]) // 2, (SIZE.width - inner.shape[1]) // 2
     shown = frames[-1][y : y + inner.shape[0], x : x + inner.shape[1]]
     assert np.abs(shown.astype(int) - inner)[8:-8, 8:-8].mean() < 12
@@ -134,9 +132,7 @@ def test_no_frame_ever_looks_beyond_the_picture(
     for number in range(33):
         seen = camera.window(track, number, framing) @ corners
         seen = seen[:2] / seen[2]
-        near = np.array(
-            [abs(track.near_x[number]) * framing.window[0], abs(track.near_y[number]) * framing.window[1]]
-        )
+        near = np.array([abs(track.near_x[number]) * framing.window[0], abs(track.near_y[number]) * framing.window[1]])
         near = near + abs(track.near_zoom[number]) * np.array(framing.window)
         assert (seen.min(axis=1) - near >= -0.5 - 1e-6).all()
         assert (seen.max(axis=1) + near <= np.array(still) - 0.5 + 1e-6).all()
@@ -150,9 +146,7 @@ def test_a_marker_outside_the_picture_is_never_seen(move: str) -> None:
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     for number in range(81):
         matrix = camera.window(track, number, framing)
-        frame = cv2.warpPerspective(
-            inside, matrix, SIZE, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=255
-        )
+        frame = cv2.warpPerspective(inside, matrix, SIZE, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=255)
         assert frame.max() == 100
 
 
@@ -194,9 +188,7 @@ def test_a_feature_moves_smoothly_and_one_way_to_a_tenth_of_a_pixel(
     first = save(tmp_path / "dot.png", np.dstack([dot] * 3).astype(np.uint8))
     frames = frames_of(options(first, camera=[move], num_frames=81, width=640, height=360))
     weights = [frame[..., 1].astype(np.float64) for frame in frames]
-    place = np.array(
-        [(columns * w).sum() / w.sum() if axis == 0 else (rows * w).sum() / w.sum() for w in weights]
-    )
+    place = np.array([(columns * w).sum() / w.sum() if axis == 0 else (rows * w).sum() / w.sum() for w in weights])
     expected = expected_path(a_shot((move,)), Size(640, 360), (320, 180))[:, axis]
     assert np.abs(place - expected).max() < 0.1
     assert sign * (expected[-1] - expected[0]) > 20
@@ -259,9 +251,7 @@ def test_fine_stripes_of_a_large_picture_do_not_turn_into_coarse_ones(tmp_path: 
 
 def test_contain_shows_the_whole_picture_over_a_dark_blur(tmp_path: Path) -> None:
     tall = np.full((300, 200, 3), 200, np.uint8)
-    frame = frames_of(
-        options(save(tmp_path / "t.png", tall), fit="contain", camera=["static"], num_frames=1)
-    )[0]
+    frame = frames_of(options(save(tmp_path / "t.png", tall), fit="contain", camera=["static"], num_frames=1))[0]
     assert abs(int(frame[72, 128, 0]) - 200) <= 1
     assert frame[0, 128, 0] > 190
     assert 40 < frame[72, 5, 0] < 130
@@ -270,9 +260,7 @@ def test_contain_shows_the_whole_picture_over_a_dark_blur(tmp_path: Path) -> Non
 def test_stretch_fills_the_film_with_the_whole_picture(tmp_path: Path) -> None:
     halves = np.zeros((100, 300, 3), np.uint8)
     halves[:, 150:] = 255
-    frame = frames_of(
-        options(save(tmp_path / "h.png", halves), fit="stretch", camera=["static"], num_frames=1)
-    )[0]
+    frame = frames_of(options(save(tmp_path / "h.png", halves), fit="stretch", camera=["static"], num_frames=1))[0]
     assert frame[:, :120].max() < 10
     assert frame[:, 136:].min() > 245
 
@@ -305,10 +293,8 @@ def test_a_16_bit_depth_is_read_with_all_its_bits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_near_things_move_more_than_far_ones(tmp_path: Path, dtype: type) -> None:
-    first = save(tmp_path / "p.png", textured(SIZE))
     depth = a_depth(tmp_path / "d.png", dtype)
-    still = stills.load_still(Path(first), SIZE, "cover")
-    relief = stills.Relief(stills.load_depth(Path(depth)), still, SIZE)
+    relief = stills.Relief(stills.load_depth(Path(depth)), SIZE, (0, 0), SIZE)
     x, _ = relief.maps(np.eye(3), (5.0, 0.0), 0.0)
     base = np.arange(SIZE.width, dtype=np.float32)
     near, far = (x - base)[72, 64], (x - base)[72, 240]
@@ -319,8 +305,7 @@ def test_near_things_move_more_than_far_ones(tmp_path: Path, dtype: type) -> Non
 def test_parallax_never_folds_or_tears_and_stays_within_three_percent(tmp_path: Path) -> None:
     checker = (np.indices((9, 16)).sum(axis=0) % 2 * 255).astype(np.uint8)
     depth = cv2.resize(checker, (640, 360), interpolation=cv2.INTER_NEAREST)  # as unkind as a depth can be
-    still = np.zeros((360, 640, 3), np.uint8)
-    relief = stills.Relief(depth.astype(np.float32) / 255, still, Size(640, 360))
+    relief = stills.Relief(depth.astype(np.float32) / 255, (640, 360), (0, 0), Size(640, 360))
     amplitude = camera.PARALLAX * 640
     x, y = relief.maps(np.eye(3), (amplitude, amplitude), amplitude)
     assert np.diff(x, axis=1).min() > 0.1
@@ -332,9 +317,7 @@ def test_parallax_never_folds_or_tears_and_stays_within_three_percent(tmp_path: 
 def test_depth_changes_an_orbit_and_is_reported(tmp_path: Path) -> None:
     first = save(tmp_path / "p.png", textured((512, 288)))
     depth = a_depth(tmp_path / "d.png", np.uint8)
-    flat, deep = (
-        scene_of(options(first, camera=["orbit_left"], **extra)) for extra in ({}, {"depth": depth})
-    )
+    flat, deep = (scene_of(options(first, camera=["orbit_left"], **extra)) for extra in ({}, {"depth": depth}))
     assert (flat.facts["parallax"], deep.facts["parallax"]) == (False, True)
     assert not np.array_equal(list(flat.frames)[-1], list(deep.frames)[-1])
 
@@ -342,15 +325,14 @@ def test_depth_changes_an_orbit_and_is_reported(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------- first to last
 
 
-def a_pair(zoom: float, shift: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def a_pair(
+    zoom: float, shift: tuple[float, float], size: tuple[int, int] = (512, 288)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A view of a scene, another one, and the similarity between them."""
-    scene = textured((960, 540), seed=8)
+    scene = textured((size[0] + 448, size[1] + 252), seed=8)
     here = np.array([[1.0, 0, 200], [0, 1.0, 100]])
     there = np.array([[1 / zoom, 0, 200 + shift[0]], [0, 1 / zoom, 100 + shift[1]]])
-    size = (512, 288)
-    views = [
-        cv2.warpAffine(scene, m, size, flags=cv2.INTER_AREA | cv2.WARP_INVERSE_MAP) for m in (here, there)
-    ]
+    views = [cv2.warpAffine(scene, m, size, flags=cv2.INTER_AREA | cv2.WARP_INVERSE_MAP) for m in (here, there)]
     expected = np.linalg.inv(np.vstack([there, [0, 0, 1]])) @ np.vstack([here, [0, 0, 1]])
     return views[0], views[1], expected[:2]
 
@@ -366,11 +348,35 @@ def test_a_zoom_and_a_pan_are_recognised_as_a_camera_move() -> None:
     assert np.abs(joint.similarity @ corners - expected @ corners).max() < 1.5
 
 
+def test_a_camera_is_found_just_as_well_in_a_film_larger_than_the_copies_that_are_measured() -> None:
+    first, last, expected = a_pair(1.3, (90, 40), size=(1280, 720))
+    joint = joining.measure(first, last)
+    assert joint.similarity is not None
+    corners = np.array([[0, 0, 1], [1279, 0, 1], [0, 719, 1], [1279, 719, 1]]).T
+    assert np.abs(joint.similarity @ corners - expected @ corners).max() < 2.5
+
+
+def test_what_only_one_picture_shows_is_taken_from_that_one() -> None:
+    first, last, similarity = a_pair(1.0, (200, 0))
+    move = passages.CameraMove(stills.Still(first), stills.Still(last), similarity, Size(512, 288))
+    frame = move.render(0.5).astype(int)  # half way: the scene from 100 pixels right of the first view
+    assert np.abs(frame[:, :100] - first[:, 100:200])[:, :80].mean() < 3
+    assert np.abs(frame[:, -100:] - last[:, -200:-100])[:, 20:].mean() < 3
+
+
+def test_another_exposure_comes_in_slowly_up_to_the_border_of_the_frame() -> None:
+    first, last, similarity = a_pair(0.8, (-50, -30))
+    last = np.clip(last.astype(int) * 0.6, 0, 255).astype(np.uint8)
+    move = passages.CameraMove(stills.Still(first), stills.Still(last), similarity, Size(512, 288))
+    change = np.abs(move.render(0.01).astype(int) - first)
+    assert max(change[:3].mean(), change[-3:].mean(), change[:, :3].mean(), change[:, -3:].mean()) < 6
+
+
 def test_a_camera_move_stays_sharp_half_way() -> None:
     first, last, _ = a_pair(1.44, (90, 40))
     joint = joining.measure(first, last)
     assert joint.similarity is not None
-    move = passages.CameraMove(first, last, joint.similarity, Size(512, 288))
+    move = passages.CameraMove(stills.Still(first), stills.Still(last), joint.similarity, Size(512, 288))
     sharpness = [cv2.Laplacian(frame, cv2.CV_64F).var() for frame in (last, move.render(0.5))]
     assert sharpness[1] > 0.6 * sharpness[0]
 
@@ -381,7 +387,7 @@ def test_a_camera_move_leaves_no_hole_where_only_one_picture_shows_the_place() -
     joint = joining.measure(first, last)
     assert joint.mode == "camera"
     assert joint.similarity is not None
-    move = passages.CameraMove(first, last, joint.similarity, Size(512, 288))
+    move = passages.CameraMove(stills.Still(first), stills.Still(last), joint.similarity, Size(512, 288))
     assert min(int(move.render(time).min()) for time in (0.05, 0.5, 0.95)) > 30
 
 
@@ -403,14 +409,12 @@ def test_a_small_movement_inside_the_picture_is_a_flow() -> None:
     scene = textured((620, 400), seed=2)
     columns, rows = np.meshgrid(np.arange(512, dtype=np.float32), np.arange(288, dtype=np.float32))
     wave = 5 + 4.5 * np.sin(rows / 30)
-    first, last = (
-        cv2.remap(scene, columns + 40 + sign * wave, rows + 40, cv2.INTER_LINEAR) for sign in (0, 1)
-    )
+    first, last = (cv2.remap(scene, columns + 40 + sign * wave, rows + 40, cv2.INTER_LINEAR) for sign in (0, 1))
     joint = joining.measure(first, last)
     assert joint.mode == "flow"
     assert joint.facts["fb_bad_tiles"] <= 0.08
     assert joint.flows is not None
-    middle = passages.Morph(first, last, joint.flows).render(0.5)
+    middle = passages.Morph(stills.Still(first), stills.Still(last), joint.flows).render(0.5)
     truth = cv2.remap(scene, columns + 40 + 0.5 * wave, rows + 40, cv2.INTER_LINEAR)
     error = np.abs(middle.astype(int) - truth).mean()
     assert error < 0.5 * np.abs(cv2.addWeighted(first, 0.5, last, 0.5, 0).astype(int) - truth).mean()
@@ -429,19 +433,21 @@ def test_a_moved_object_before_a_still_background_is_no_camera_move() -> None:
     assert joining.measure(first, last).mode == "dissolve"
 
 
+@pytest.mark.parametrize("enlarged", [1, 2])
 @pytest.mark.parametrize("kind", ["camera", "flow", "dissolve"])
-def test_both_ends_of_a_passage_are_exactly_the_pictures(tmp_path: Path, kind: str) -> None:
-    first = textured(SIZE, seed=11)
+def test_both_ends_of_a_passage_are_exactly_the_pictures(tmp_path: Path, kind: str, enlarged: int) -> None:
+    size = (SIZE.width * enlarged, SIZE.height * enlarged)
+    first = textured(size, seed=11)
+    closer = first[size[1] // 7 : -size[1] // 9, size[0] // 8 : -size[0] // 8]
     last = {
-        "camera": cv2.resize(first[20:128, 30:222], SIZE, interpolation=cv2.INTER_CUBIC),
+        "camera": cv2.resize(closer, size, interpolation=cv2.INTER_CUBIC),
         "flow": first,
-        "dissolve": textured(SIZE, seed=12),
+        "dissolve": textured(size, seed=12),
     }[kind]
-    given = options(save(tmp_path / "a.png", first), last=save(tmp_path / "b.png", last))
-    frames = frames_of(given)
+    frames = frames_of(options(save(tmp_path / "a.png", first), last=save(tmp_path / "b.png", last)))
     assert len(frames) == 25
-    assert np.array_equal(frames[0], first)
-    assert np.array_equal(frames[-1], last)
+    assert np.array_equal(frames[0], stills.resized(first, SIZE))
+    assert np.array_equal(frames[-1], stills.resized(last, SIZE))
 
 
 @pytest.mark.parametrize(("zoom", "other"), [(1.44, None), (1.0, 77)])

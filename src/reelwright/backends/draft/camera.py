@@ -140,9 +140,7 @@ def parse_camera(text: str) -> Camera:
         if move not in MOVES:
             known = [*MOVES, *_ALIASES, *_SPEEDS]
             nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-            raise ValueError(
-                f"unknown camera word {word!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
-            )
+            raise ValueError(f"unknown camera word {word!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ""))
         if move not in moves:
             moves.append(move)
     if not moves:

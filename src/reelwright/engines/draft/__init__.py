@@ -93,11 +93,12 @@ def _camera_move(options: Mapping[str, Any]) -> Scene:
         moves, options["speed"], options["num_frames"], options["fps"], options["seed"],
         depth="depth" in options, identity_start=bool(options.get("identity_start")),
     )  # fmt: skip
-    framing = camera.Framing.cover((still.shape[1], still.shape[0]), size, _anchor(options))
+    inner = (still.shape[1], still.shape[0])
+    framing = camera.Framing.cover(inner, size, _anchor(options))
     if shot.identity_start and "pull_out" in moves:
-        height, width = still.shape[:2]
         still = stills.extended(still, camera.PUSH ** min(1.0, shot.amount))
-        framing = framing.inside((still.shape[1], still.shape[0]), (width, height))
+        whole = (still.shape[1], still.shape[0])
+        framing = framing.moved(((inner[0] - whole[0]) / 2, (inner[1] - whole[1]) / 2), whole)
     track = camera.shoot(shot, framing)
     facts: dict[str, Any] = {
         "mode": "camera move",
@@ -106,11 +107,15 @@ def _camera_move(options: Mapping[str, Any]) -> Scene:
         "starts_on_picture": bool(track.zoom[0] == 1.0),
         "parallax": track.moves_depth,
     }
-    relief = None
-    still, framing = _reduced(still, framing, track)
+    depth = None
     if track.moves_depth:
-        relief = stills.Relief(stills.load_depth(Path(options["depth"])), still, size)
-    return Scene(_filmed(still, relief, track, framing), facts)
+        depth = stills.load_depth(Path(options["depth"]))
+        if options.get("fit") == "contain":
+            scale = min(inner[0] / depth.shape[1], inner[1] / depth.shape[0])
+            inner = (round(depth.shape[1] * scale), round(depth.shape[0] * scale))
+        depth = stills.placed(depth, inner, (still.shape[1], still.shape[0]))
+    still, framing = _reduced(still, framing, track)
+    return Scene(_filmed(still, depth, track, framing), facts)
 
 
 def _reduced(still: Pixels, framing: camera.Framing, track: camera.Track) -> tuple[Pixels, camera.Framing]:
@@ -125,9 +130,15 @@ def _reduced(still: Pixels, framing: camera.Framing, track: camera.Track) -> tup
 
 
 def _filmed(
-    still: Pixels, relief: stills.Relief | None, track: camera.Track, framing: camera.Framing
+    still: Pixels, depth: stills.Floats | None, track: camera.Track, framing: camera.Framing
 ) -> Iterator[Pixels]:
     size = Size(*framing.output)
+    left, top, right, bottom = camera.reach(track, framing)
+    relief = None
+    if depth is not None:
+        relief = stills.Relief(depth, (still.shape[1], still.shape[0]), (left, top), size)
+    source = stills.Still(still[top:bottom, left:right])
+    framing = framing.moved((left, top), (right - left, bottom - top))
     width = framing.window[0]
     previous, frame = None, None
     for number in range(len(track.zoom)):
@@ -136,33 +147,35 @@ def _filmed(
         pose = (matrix.tobytes(), near)
         if frame is None or pose != previous:  # a locked camera is rendered once
             if relief is not None and any(near):
-                frame = stills.displaced(still, relief.maps(matrix, near[:2], near[2]))
+                frame = source.displaced(*relief.maps(matrix, near[:2], near[2]))
             else:
-                frame = stills.warped(still, matrix, size)
+                frame = source.warped(matrix, size)
         previous = pose
         yield frame
 
 
 def _passage(options: Mapping[str, Any]) -> Scene:
     size = Size(options["width"], options["height"])
-    whole = [
-        stills.load_still(Path(options[role]), size, options.get("fit", "cover"))
-        for role in ("first", "last")
-    ]
+    whole = [stills.load_still(Path(options[role]), size, options.get("fit", "cover")) for role in ("first", "last")]
     crops = [_cropped(picture, size, _anchor(options)) for picture in whole]
     first, last = (stills.resized(crop, size) for crop in crops)
     joint = joining.measure(first, last)
-    passage: passages.Passage
+    facts = {"mode": joint.mode, **joint.facts, "starts_on_picture": True}
+    return Scene(_passed(first, last, _passage_of(joint, crops, size), options["num_frames"]), facts)
+
+
+def _passage_of(joint: joining.Joint, crops: list[Pixels], size: Size) -> passages.Passage:
     if joint.similarity is not None:
         zoom = joint.facts["camera_zoom"]
-        sharp = (_finer(crops[0], size, zoom), _finer(crops[1], size, 1 / zoom))
-        passage = passages.CameraMove(*sharp, joint.similarity, size)
-    elif joint.flows is not None:
-        passage = passages.Morph(first, last, joint.flows)
-    else:
-        passage = passages.Dissolve(first, last)
-    facts = {"mode": joint.mode, **joint.facts, "starts_on_picture": True}
-    return Scene(_passed(first, last, passage, options["num_frames"]), facts)
+        one, other = (
+            stills.Still(_finer(crop, size, closer), seen_from_afar=True)
+            for crop, closer in zip(crops, (zoom, 1 / zoom), strict=True)
+        )
+        return passages.CameraMove(one, other, joint.similarity, size)
+    one, other = (stills.Still(stills.resized(crop, size)) for crop in crops)
+    if joint.flows is not None:
+        return passages.Morph(one, other, joint.flows)
+    return passages.Dissolve(one, other, size)
 
 
 def _passed(first: Pixels, last: Pixels, passage: passages.Passage, num_frames: int) -> Iterator[Pixels]:
@@ -206,9 +219,7 @@ def _summary(facts: Mapping[str, Any]) -> str:
 def _save_lossless(frame: Pixels, path: Path) -> None:
     written = cv2.imwrite(str(path), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not written:
-        raise error_for(
-            Failure.DISK, f"{path} cannot be written", advice="Make room, or choose another folder."
-        )
+        raise error_for(Failure.DISK, f"{path} cannot be written", advice="Make room, or choose another folder.")
 
 
 ENGINE = DraftEngine()

@@ -65,9 +65,7 @@ class Framing:
     output: tuple[int, int]
 
     @classmethod
-    def cover(
-        cls, still: tuple[float, float], output: tuple[int, int], anchor: tuple[float, float]
-    ) -> Framing:
+    def cover(cls, still: tuple[float, float], output: tuple[int, int], anchor: tuple[float, float]) -> Framing:
         """The largest window of the output's aspect; ``anchor`` (0..1) says which part of the rest
         survives."""
         scale = min(still[0] / output[0], still[1] / output[1])
@@ -82,10 +80,10 @@ class Framing:
         window = (self.window[0] * fx, self.window[1] * fy)
         return Framing(still, window, (self.centre[0] * fx, self.centre[1] * fy), self.output)
 
-    def inside(self, larger: tuple[int, int], inner: tuple[int, int]) -> Framing:
-        """The same framing in a still that was extended on all sides."""
-        x, y = (larger[0] - inner[0]) / 2, (larger[1] - inner[1]) / 2
-        return Framing(larger, self.window, (self.centre[0] + x, self.centre[1] + y), self.output)
+    def moved(self, origin: tuple[float, float], still: tuple[int, int]) -> Framing:
+        """The same framing in a still that was cut out of this one (or extended) so that it begins at
+        ``origin``."""
+        return Framing(still, self.window, (self.centre[0] - origin[0], self.centre[1] - origin[1]), self.output)
 
     @property
     def margins(self) -> tuple[float, float, float, float]:
@@ -219,9 +217,7 @@ def _kept_inside(track: Track, framing: Framing, ramp: Floats) -> Track:
         high *= 2
     for _ in range(30):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high) if _overshoot(_zoomed(track, middle * ramp), framing) > 0 else (low, middle)
-        )
+        low, high = (middle, high) if _overshoot(_zoomed(track, middle * ramp), framing) > 0 else (low, middle)
     return _zoomed(track, high * ramp)
 
 
@@ -255,9 +251,7 @@ def _look(track: Track, frame: int, framing: Framing) -> Floats:
     rolled = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
     # A picture turned about its upright middle, seen through a lens: x = f u / (f cos - u sin), y = v f cos /
     # (...)
-    turned = (
-        np.array([[LENS, 0, 0], [0, LENS * np.cos(yaw), 0], [-np.sin(yaw), 0, LENS * np.cos(yaw)]]) / LENS
-    )
+    turned = np.array([[LENS, 0, 0], [0, LENS * np.cos(yaw), 0], [-np.sin(yaw), 0, LENS * np.cos(yaw)]]) / LENS
     moved = np.array([[1, 0, track.shift_x[frame]], [0, aspect, track.shift_y[frame]], [0, 0, 1]])
     return np.asarray(moved @ turned @ rolled @ closer)
 
@@ -270,3 +264,16 @@ def window(track: Track, frame: int, framing: Framing) -> Floats:
     to_still = np.array([[w, 0, x - 0.5], [0, h, y - 0.5], [0, 0, 1]])
     matrix = to_still @ _look(track, frame, framing) @ to_windows
     return np.asarray(matrix / matrix[2, 2])
+
+
+def reach(track: Track, framing: Framing) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the part of the still that is ever looked at, with room for filters."""
+    width, height = framing.output
+    corners = np.array([[-0.5, -0.5, 1], [width, -0.5, 1], [-0.5, height, 1], [width, height, 1]]).T
+    seen = np.array([window(track, frame, framing) @ corners for frame in range(len(track.zoom))])
+    places = seen[:, :2] / seen[:, 2:]
+    near = np.abs(track.near_zoom).max() + np.array([np.abs(track.near_x).max(), np.abs(track.near_y).max()])
+    room = 4 + near * framing.window
+    low = np.maximum(0, np.floor(places.min(axis=(0, 2)) - room))
+    high = np.minimum(framing.still, np.ceil(places.max(axis=(0, 2)) + room + 1))
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])

@@ -82,9 +82,7 @@ def _small_grey(picture: Pixels) -> tuple[Pixels, float]:
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     if scale == 1.0:
         return np.asarray(grey, np.uint8), scale
-    return np.asarray(
-        cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
-    ), scale
+    return np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
 def _rescaled(matrix: Matrix, factor: float) -> Matrix:
@@ -116,9 +114,7 @@ def _by_features(first: Pixels, last: Pixels, facts: dict[str, Any]) -> Matrix |
         return None
     facts["inliers"] = int(inliers.sum())
     enough = facts["inliers"] >= _MIN_INLIERS and facts["inliers"] >= _MIN_INLIER_SHARE * len(good)
-    return (
-        np.asarray(matrix, np.float64) if enough and 0.2 < np.hypot(matrix[0, 0], matrix[1, 0]) < 5 else None
-    )
+    return np.asarray(matrix, np.float64) if enough and 0.2 < np.hypot(matrix[0, 0], matrix[1, 0]) < 5 else None
 
 
 def _by_correlation(first: Pixels, last: Pixels, facts: dict[str, Any]) -> Matrix | None:
@@ -145,9 +141,7 @@ def _left_over(first: Pixels, last: Pixels, similarity: Matrix) -> tuple[float, 
     """Share of the frame that both pictures show, and share of its tiles that the camera does not explain."""
     size = (first.shape[1], first.shape[0])
     moved = cv2.warpAffine(last, similarity, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    seen = cv2.warpAffine(
-        np.full_like(last, 255), similarity, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    )
+    seen = cv2.warpAffine(np.full_like(last, 255), similarity, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     back = cv2.warpAffine(np.full_like(first, 255), similarity, size, flags=cv2.INTER_LINEAR)
     both = seen > 254
     overlap = max(float(both.mean()), float((back > 254).mean()))

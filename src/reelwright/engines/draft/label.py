@@ -59,7 +59,5 @@ def _plate(text: str, height: int) -> NDArray[np.float32]:
     ImageDraw.Draw(letters).text((pad_x - left, pad_y - top), text, fill=255, font=font)
     ImageDraw.Draw(plate).rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), radius=0.5 * height, fill=255)
     half = (size[0] // 2, size[1] // 2)
-    layers = [
-        np.asarray(layer.resize(half, Image.Resampling.BOX), np.float32) / 255 for layer in (letters, plate)
-    ]
+    layers = [np.asarray(layer.resize(half, Image.Resampling.BOX), np.float32) / 255 for layer in (letters, plate)]
     return np.stack(layers, axis=-1)

@@ -27,6 +27,20 @@ _PUSH = 0.05
 _FADE_FROM, _FADE_TO = 0.3, 0.7
 
 
+class Source(Protocol):
+    """A picture that can be sampled between its pixels (`stills.Still`); ``size`` may exceed the film's."""
+
+    size: tuple[int, int]
+
+    def warped(self, matrix: Matrix, size: Size) -> Pixels:
+        """The film's frame whose pixel ``o`` is the picture at ``matrix @ o`` (3x3)."""
+        ...
+
+    def displaced(self, x: Floats, y: Floats) -> Pixels:
+        """The frame sampled at the maps."""
+        ...
+
+
 class Passage(Protocol):
     """One way from a picture to another."""
 
@@ -41,8 +55,8 @@ class CameraMove:
     The pictures may have more pixels than the film: ``similarity`` is in film pixels.
     """
 
-    def __init__(self, first: Pixels, last: Pixels, similarity: Matrix, size: Size) -> None:
-        self._pictures = (_pyramid(first), _pyramid(last))
+    def __init__(self, first: Source, last: Source, similarity: Matrix, size: Size) -> None:
+        self._pictures = (first, last)
         self._size = size
         self._similarity = similarity
         # A similarity is z -> a z + b in the complex plane; its powers are the moves on the way, nested when
@@ -56,24 +70,21 @@ class CameraMove:
         a = self._a**time
         share = (a - 1) / (self._a - 1) if abs(self._a - 1) > 1e-9 else time
         b = self._b * share
-        return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+        return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag], [0, 0, 1]])
 
     def render(self, time: float) -> Pixels:
         """See `Passage`."""
         to_first = self.view(time)
-        to_last = (np.vstack([self._similarity, [0, 0, 1]]) @ np.vstack([to_first, [0, 0, 1]]))[:2]
+        to_last = np.vstack([self._similarity, [0, 0, 1]]) @ to_first
         progress = time * time * (3 - 2 * time)
         layers, weights = [], []
-        for picture, matrix, share in zip(
-            self._pictures, (to_first, to_last), (1 - progress, progress), strict=True
-        ):
-            layers.append(_look(picture, matrix, self._size))
-            weights.append(np.float32(share) * (self._covered(matrix, time) + np.float32(_FLOOR)))
+        for picture, matrix, share in zip(self._pictures, (to_first, to_last), (1 - progress, progress), strict=True):
+            layers.append(_seen(picture, matrix, self._size))
+            weights.append(np.float32(share) * (self._covered(matrix) + np.float32(_FLOOR)))
         return np.asarray(cv2.blendLinear(layers[0], layers[1], weights[0], weights[1]), np.uint8)
 
-    def _covered(self, matrix: Matrix, time: float) -> Floats:
-        """1 where a picture has something to show, softly 0 beyond its edges; the edge is hard at both ends
-        of the move, where a soft one would let the other picture in at the border of the frame."""
+    def _covered(self, matrix: Matrix) -> Floats:
+        """1 where a picture has something to show, softly 0 towards and beyond its edges."""
         width, height = self._size
         grid = (max(2, width // _COARSE), max(2, height // _COARSE))
         columns, rows = np.meshgrid(
@@ -83,76 +94,56 @@ class CameraMove:
         x = matrix[0, 0] * columns + matrix[0, 1] * rows + matrix[0, 2]
         y = matrix[1, 0] * columns + matrix[1, 1] * rows + matrix[1, 2]
         inside = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
-        feather = max(1.0, _FEATHER * height * 4 * time * (1 - time))
-        return np.asarray(
-            cv2.resize(np.clip(inside / feather, 0, 1).astype(np.float32), self._size), np.float32
-        )
+        feather = _FEATHER * height
+        return np.asarray(cv2.resize(np.clip(inside / feather, 0, 1).astype(np.float32), self._size), np.float32)
 
 
 class Morph:
     """Both pictures pulled along the flow towards each other."""
 
-    def __init__(self, first: Pixels, last: Pixels, flows: tuple[Floats, Floats]) -> None:
+    def __init__(self, first: Source, last: Source, flows: tuple[Floats, Floats]) -> None:
         self._first, self._last = first, last
         self._there, self._back = flows
-        height, width = first.shape[:2]
-        self._grid = np.dstack(
-            np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        )
+        height, width = flows[0].shape[:2]
+        self._columns = np.arange(width, dtype=np.float32)[None, :]
+        self._rows = np.arange(height, dtype=np.float32)[:, None]
 
     def render(self, time: float) -> Pixels:
         """See `Passage`."""
-        from_first = self._grid - np.float32(time) * self._there
-        from_last = self._grid - np.float32(1 - time) * self._back
-        one = cv2.remap(self._first, from_first, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        other = cv2.remap(self._last, from_last, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        one = self._pulled(self._first, self._there * np.float32(-time))
+        other = self._pulled(self._last, self._back * np.float32(time - 1))
         return np.asarray(cv2.addWeighted(one, 1 - time, other, time, 0), np.uint8)
+
+    def _pulled(self, picture: Source, shift: Floats) -> Pixels:
+        return picture.displaced(self._columns + shift[..., 0], self._rows + shift[..., 1])
 
 
 class Dissolve:
     """A slow push into the first picture dissolves, in the middle, into the last one settling back."""
 
-    def __init__(self, first: Pixels, last: Pixels) -> None:
+    def __init__(self, first: Source, last: Source, size: Size) -> None:
         self._first, self._last = first, last
-        self._size = Size(first.shape[1], first.shape[0])
+        self._size = size
 
     def render(self, time: float) -> Pixels:
         """See `Passage`."""
         x = float(np.clip((time - _FADE_FROM) / (_FADE_TO - _FADE_FROM), 0, 1))
         share = x * x * (3 - 2 * x)
         if share == 0:
-            return _look([self._first], self._closer(time), self._size)
-        other = _look([self._last], self._closer(1 - time), self._size)
+            return _seen(self._first, self._closer(time), self._size)
+        other = _seen(self._last, self._closer(1 - time), self._size)
         if share == 1:
             return other
-        one = _look([self._first], self._closer(time), self._size)
+        one = _seen(self._first, self._closer(time), self._size)
         return np.asarray(cv2.addWeighted(one, 1 - share, other, share, 0), np.uint8)
 
     def _closer(self, amount: float) -> Matrix:
         scale = (1 + _PUSH) ** -amount
         x, y = (self._size.width - 1) / 2, (self._size.height - 1) / 2
-        return np.array([[scale, 0, x * (1 - scale)], [0, scale, y * (1 - scale)]])
+        return np.array([[scale, 0, x * (1 - scale)], [0, scale, y * (1 - scale)], [0, 0, 1]])
 
 
-def _pyramid(picture: Pixels) -> list[Pixels]:
-    """The picture and its halves, for looks from further away than its pixels are made for."""
-    levels = [picture]
-    while min(levels[-1].shape[:2]) >= 256 and len(levels) < 4:
-        height, width = levels[-1].shape[:2]
-        half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        levels.append(np.asarray(half, np.uint8))
-    return levels
-
-
-def _look(levels: list[Pixels], matrix: Matrix, size: Size) -> Pixels:
-    """A picture, at the fitting resolution, through a view given in film pixels."""
-    step = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    fine_enough = [level for level in levels if step * level.shape[1] / size.width <= 1.7]
-    picture = fine_enough[0] if fine_enough else levels[-1]
-    fx, fy = picture.shape[1] / size.width, picture.shape[0] / size.height
-    full = np.diag([fx, fy]) @ matrix
-    full[:, 2] += [(fx - 1) / 2, (fy - 1) / 2]
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    return np.asarray(
-        cv2.warpAffine(picture, full, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101), np.uint8
-    )
+def _seen(picture: Source, matrix: Matrix, size: Size) -> Pixels:
+    """A picture of any resolution through a view given in the film's pixels."""
+    fx, fy = picture.size[0] / size.width, picture.size[1] / size.height
+    return picture.warped(np.array([[fx, 0, (fx - 1) / 2], [0, fy, (fy - 1) / 2], [0, 0, 1]]) @ matrix, size)

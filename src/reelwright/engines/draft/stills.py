@@ -9,6 +9,7 @@ are RGB.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -21,10 +22,9 @@ from ...request import Size
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Matrix = NDArray[np.float64]
+_BORDER = cv2.BORDER_REFLECT_101
 _DEPTH_GRID = 4  # a depth map is smooth; it is kept and warped at a quarter of the output's resolution
-_DEPTH_BLUR = (
-    0.035  # of the width: with 3 % parallax the displacement then grows by < 0.35 px per px, so never folds
-)
+_DEPTH_BLUR = 0.035  # of the width: with 3 % parallax the displacement then grows by < 0.35 px per px, so never folds
 
 
 def load_still(path: Path, size: Size, fit: str) -> Pixels:
@@ -35,17 +35,13 @@ def load_still(path: Path, size: Size, fit: str) -> Pixels:
     """
     stored = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     if stored is None:
-        raise InvalidInputError(
-            f"{path} cannot be read", advice="Was the picture removed or changed meanwhile?"
-        )
+        raise InvalidInputError(f"{path} cannot be read", advice="Was the picture removed or changed meanwhile?")
     pixels: Pixels = np.asarray(stored, dtype=np.uint8)
     if fit == "contain":
         return _contained(pixels, size)
     if fit == "stretch":
         height, width = pixels.shape[:2]
-        scale = max(
-            size.width / width, size.height / height
-        )  # enlarge here, never reduce: that comes once, later
+        scale = max(size.width / width, size.height / height)  # enlarge here, never reduce: that comes once, later
         factor = max(1.0, min(width / size.width, height / size.height)) if scale <= 1 else 1.0
         return resized(pixels, (round(size.width * factor), round(size.height * factor)))
     return pixels
@@ -57,9 +53,7 @@ def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     if (width, height) == size:
         return pixels
     smaller = size[0] <= width and size[1] <= height
-    return np.asarray(
-        cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC), np.uint8
-    )
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC), np.uint8)
 
 
 def _contained(pixels: Pixels, size: Size) -> Pixels:
@@ -93,26 +87,78 @@ def extended(pixels: Pixels, factor: float) -> Pixels:
     return np.asarray(canvas * weight + soft * (1 - weight), dtype=np.uint8)
 
 
-def warped(pixels: Pixels, matrix: Matrix, size: Size) -> Pixels:
-    """The output whose pixel ``o`` is the still at ``matrix @ o`` (3x3); whole-pixel identity is exact."""
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    if matrix[2, 0] or matrix[2, 1]:
-        seen = cv2.warpPerspective(pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    else:
-        seen = cv2.warpAffine(pixels, matrix[:2], size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    return np.asarray(seen, np.uint8)
+class Still:
+    """A picture to be sampled many times, anywhere between its pixels.
+
+    It is enlarged twice, once, by cubic interpolation, and then sampled linearly: 3 ms a frame of 1280x720
+    where cubic sampling of three channels takes 13, and no worse (55 dB apart; both are soft between pixels).
+    Whole pixels fall on whole pixels, so that the identity is exact. Four channels are faster than three in
+    cv2.
+    """
+
+    def __init__(self, pixels: Pixels, *, seen_from_afar: bool = False) -> None:
+        """``seen_from_afar`` keeps smaller copies for looks that would skip pixels, and so shimmer."""
+        self.size = (pixels.shape[1], pixels.shape[0])
+        self._levels = [_Level.of(pixels, self.size)]
+        while seen_from_afar and min(pixels.shape[:2]) >= 256 and len(self._levels) < 4:
+            pixels = resized(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2))
+            self._levels.append(_Level.of(pixels, self.size))
+
+    def warped(self, matrix: Matrix, size: Size) -> Pixels:
+        """The output whose pixel ``o`` is the still at ``matrix @ o`` (3x3); whole-pixel identity is
+        exact."""
+        step = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+        fine_enough = [level for level in self._levels if step * level.scale <= 2.7]
+        level = fine_enough[0] if fine_enough else self._levels[-1]
+        full = level.matrix @ matrix
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        if matrix[2, 0] or matrix[2, 1]:
+            seen = cv2.warpPerspective(level.pixels, full, size, flags=flags, borderMode=_BORDER)
+        else:
+            seen = cv2.warpAffine(level.pixels, full[:2], size, flags=flags, borderMode=_BORDER)
+        return np.asarray(cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB), np.uint8)
+
+    def displaced(self, x: Floats, y: Floats) -> Pixels:
+        """The still sampled at the maps, which are given up."""
+        x *= 2
+        y *= 2
+        fine = self._levels[0].pixels
+        seen = cv2.remap(fine, x, y, cv2.INTER_LINEAR, borderMode=_BORDER)
+        return np.asarray(cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB), np.uint8)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A twice enlarged copy; ``matrix`` leads from the still's pixels to its own, ``scale`` times as many."""
+
+    pixels: Pixels
+    matrix: Matrix
+    scale: float
+
+    @classmethod
+    def of(cls, pixels: Pixels, still: tuple[int, int]) -> _Level:
+        height, width = pixels.shape[:2]
+        rgba = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
+        half = np.array([[0.5, 0, 0], [0, 0.5, 0]])  # every second pixel is one of the original's
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        enlarged = (2 * width - 1, 2 * height - 1)
+        fine = cv2.warpAffine(rgba, half, enlarged, flags=flags, borderMode=_BORDER)
+        fx, fy = width / still[0], height / still[1]
+        placing = np.array([[fx, 0, (fx - 1) / 2], [0, fy, (fy - 1) / 2], [0, 0, 1]])
+        return cls(np.asarray(fine, np.uint8), np.diag([2.0, 2.0, 1.0]) @ placing, 2 * fx)
 
 
 class Relief:
     """A still with depth: nearer points are displaced more, smoothly, without tearing or folding."""
 
-    def __init__(self, depth: Floats, still: Pixels, size: Size) -> None:
-        """``depth`` is 0 (far) to 1 (near), of any size; the middle of the picture is the pivot that
-        stays."""
+    def __init__(self, depth: Floats, still: tuple[int, int], origin: tuple[int, int], size: Size) -> None:
+        """``depth`` is 0 (far) to 1 (near) for a whole still; what is filmed of it begins at ``origin``. The
+        middle of the still is the pivot that stays."""
         self._size = size
-        height, width = still.shape[:2]
-        grid = (max(2, width // _DEPTH_GRID), max(2, height // _DEPTH_GRID))
-        self._fx, self._fy = grid[0] / width, grid[1] / height
+        grid = (max(2, still[0] // _DEPTH_GRID), max(2, still[1] // _DEPTH_GRID))
+        fx, fy = grid[0] / still[0], grid[1] / still[1]
+        x, y = fx * (origin[0] + 0.5) - 0.5, fy * (origin[1] + 0.5) - 0.5
+        self._to_grid = np.array([[fx, 0, x], [0, fy, y], [0, 0, 1.0]])
         smooth = _smoothed(cv2.resize(depth, grid, interpolation=cv2.INTER_AREA))
         centre = smooth[grid[1] // 3 : 2 * grid[1] // 3 + 1, grid[0] // 3 : 2 * grid[0] // 3 + 1]
         self._depth = smooth - float(np.median(centre))
@@ -126,12 +172,8 @@ class Relief:
         small = (size.width // _DEPTH_GRID, size.height // _DEPTH_GRID)
         step = np.array([[size.width / small[0], 0, 0], [0, size.height / small[1], 0], [0, 0, 1.0]])
         step[:2, 2] = (np.diag(step)[:2] - 1) / 2  # centre of a coarse cell, in output pixels
-        to_still = matrix @ step
-        to_grid = np.array(
-            [[self._fx, 0, (self._fx - 1) / 2], [0, self._fy, (self._fy - 1) / 2], [0, 0, 1.0]]
-        )
         near = cv2.warpAffine(
-            self._depth, (to_grid @ to_still)[:2], small, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            self._depth, (self._to_grid @ matrix @ step)[:2], small, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )  # fmt: skip
         across = np.linspace(-1, 1, small[0], dtype=np.float32)[None, :]
@@ -145,11 +187,6 @@ class Relief:
         return by_x, by_y
 
 
-def displaced(pixels: Pixels, maps: tuple[Floats, Floats]) -> Pixels:
-    """The still sampled at the maps."""
-    return np.asarray(cv2.remap(pixels, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
-
-
 def load_depth(path: Path) -> Floats:
     """A depth picture, 8 or 16 bit, bright is near, as 0..1 over its own range.
 
@@ -158,14 +195,20 @@ def load_depth(path: Path) -> Floats:
     """
     stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_ANYDEPTH)
     if stored is None:
-        raise InvalidInputError(
-            f"{path} cannot be read", advice="Give the depth as an 8-bit or 16-bit grey PNG."
-        )
+        raise InvalidInputError(f"{path} cannot be read", advice="Give the depth as an 8-bit or 16-bit grey PNG.")
     grey = stored.astype(np.float32)
     if grey.ndim == 3:
         grey = grey[..., :3].mean(axis=2)
     low, high = float(grey.min()), float(grey.max())
     return np.asarray((grey - low) / (high - low) if high > low else np.zeros_like(grey), np.float32)
+
+
+def placed(depth: Floats, inner: tuple[int, int], still: tuple[int, int]) -> Floats:
+    """The depth of a picture that stands in the middle of a larger still, carried on beyond its edges."""
+    fitted = cv2.resize(depth, inner, interpolation=cv2.INTER_AREA)
+    x, y = (still[0] - inner[0]) // 2, (still[1] - inner[1]) // 2
+    sides = (y, still[1] - inner[1] - y, x, still[0] - inner[0] - x)
+    return np.asarray(cv2.copyMakeBorder(fitted, *sides, cv2.BORDER_REPLICATE), np.float32)
 
 
 def _smoothed(depth: Floats) -> Floats:
