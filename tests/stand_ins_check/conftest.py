@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.stand_ins.checkout import make_wan_checkout, set_plan
+from tests.stand_ins.checkout import launches, make_wan_checkout, set_plan
 from tests.stand_ins.checkpoints import make_wan_checkpoint
 from tests.stand_ins.interpreter import Knobs, make_interpreter
 
@@ -107,3 +109,13 @@ def bench(tmp_path: Path, python: Path) -> Iterator[Bench]:
         if process.poll() is None:
             process.kill()
             process.wait(timeout=10)
+    # Ranks have sessions of their own: a test that failed half-way must not leave them behind.
+    for entry in launches(checkout):
+        with contextlib.suppress(OSError):
+            if started_at(entry["pid"]) == entry["started"]:
+                os.kill(entry["pid"], signal.SIGKILL)
+
+
+def started_at(pid: int) -> int:
+    """Start time of a process in clock ticks since boot."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])

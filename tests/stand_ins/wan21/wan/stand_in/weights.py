@@ -68,7 +68,10 @@ def open_archive(path: str) -> None:
             raise pickle.UnpicklingError(_WEIGHTS_ONLY.format(operand=head[0]))
         size = file.seek(0, 2)
         file.seek(max(0, size - 65_557))
-        if b"PK\x05\x06" not in file.read():
+        tail = file.read()
+        end = tail.rfind(b"PK\x05\x06")
+        # The end record has 22 bytes; a cut inside it is as bad as its absence.
+        if end < 0 or end + 22 > len(tail):
             raise RuntimeError(_CUT_ZIP)
 
 
