@@ -20,7 +20,6 @@ from . import backends, workspace
 from .backends import Backend
 from .errors import ConfigurationError, Failure, VideoGenerationError
 from .host import Host
-from .policy import preflight
 from .protocol import Event
 from .request import VideoRequest, parse_size
 from .result import Result
@@ -100,7 +99,8 @@ class LocalVideoGenerator(VideoGenerator):
         unknown = sorted(set(values) - known)
         if unknown:
             raise ConfigurationError(
-                f"generate_video got unknown options: {', '.join(unknown)}", advice=f"Known: {', '.join(sorted(known))}."
+                f"generate_video got unknown options: {', '.join(unknown)}",
+                advice=f"Known: {', '.join(sorted(known))}.",
             )
         if isinstance(values.get("size"), str):
             values["size"] = parse_size(values["size"])

@@ -176,27 +176,29 @@ def _seed(order: Order) -> int:
     return secrets.randbelow(min(2**31, MAX_SEED))
 
 
-def _prepare_for(
-    backend: Backend, order: Order, folder: workspace.RunFolder, journal: Journal | None
-) -> Prepared:
+def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, journal: Journal | None) -> Prepared:
     from .machine.probes import take_host  # imported where used: `reel --help` must not wait for it
 
     settings = order.settings.for_generator(backend.name)
     pictures = _pictures(backend, order, folder, write=journal is not None)
     query = replace(backend.query(order.request, settings), disks=(folder.output.parent,))
-    host = take_host(
-        query, environ=order.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir
+    host = take_host(query, environ=order.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir)
+    job = Job(
+        order.request,
+        settings,
+        host,
+        folder.video(1),
+        pictures.get("first"),
+        pictures.get("last"),
+        pictures.get("depth"),
     )
-    job = Job(order.request, settings, host, folder.video(1), pictures.get("first"), pictures.get("last"), pictures.get("depth"))
     job = job.evolve(overrides=history.starting_overrides(settings.state_dir, backend.plan(job), host))
     plan = backend.plan(job)
     findings = (*plan.findings, *preflight.findings(plan, host, settings))
     return Prepared(backend, job, plan.evolve(findings=findings))
 
 
-def _pictures(
-    backend: Backend, order: Order, folder: workspace.RunFolder, *, write: bool
-) -> dict[str, Picture]:
+def _pictures(backend: Backend, order: Order, folder: workspace.RunFolder, *, write: bool) -> dict[str, Picture]:
     """The private copies of the request's pictures; only looked at, not written, when planning."""
     from .media.image import Intake, inspect_picture, take_picture
 
@@ -253,9 +255,7 @@ def _attempt_until_good(run: _Run, prepared: Prepared) -> tuple[Path, dict[str, 
             plan = _replan(run, prepared, step, number + 1)
 
 
-def _next_step(
-    run: _Run, rules: retry.RetryRules, original: Plan, past: list[retry.Past], evidence: Evidence
-) -> Next:
+def _next_step(run: _Run, rules: retry.RetryRules, original: Plan, past: list[retry.Past], evidence: Evidence) -> Next:
     """The policy's decision; raises the failure's own exception when it is to stop."""
     found = past[-1].diagnosis
     if found.failure is Failure.CANCELLED:
@@ -283,9 +283,7 @@ def _replan(run: _Run, prepared: Prepared, step: Next, number: int) -> Plan:
     return plan
 
 
-def _attempt(
-    run: _Run, plan: Plan, number: int, lease_fds: tuple[int, ...]
-) -> tuple[Evidence, dict[str, Any] | None]:
+def _attempt(run: _Run, plan: Plan, number: int, lease_fds: tuple[int, ...]) -> tuple[Evidence, dict[str, Any] | None]:
     """One executor run and the full verification of its film; the second value is ``None`` unless it is good."""
     folder = run.folder
     folder.attempt(number).mkdir(mode=0o700)
@@ -371,7 +369,6 @@ def _skipped(output: Path) -> Result:
     if manifest.output is None:
         raise OutputError(f"{output} exists, but its manifest describes no film")
     return _result(manifest, output, skipped=True)
-
 
 
 def replay_order(manifest: Manifest, settings: Settings, output: Path) -> Order:

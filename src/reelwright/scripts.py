@@ -179,9 +179,7 @@ class GpuChoice:
     findings: tuple[Finding, ...] = ()
 
 
-def choose_gpus(
-    settings: Settings, host: Host, wanted: int, *, avoid: Sequence[int] = ()
-) -> GpuChoice:
+def choose_gpus(settings: Settings, host: Host, wanted: int, *, avoid: Sequence[int] = ()) -> GpuChoice:
     """``wanted`` of the GPUs, those with the most free memory first; listed ones (``gpus: [1, 3]``) exactly."""
     if host.gpus is None or not host.gpus:
         text = host.gpu_problem or "there is no GPU that this process may use"

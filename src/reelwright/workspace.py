@@ -179,9 +179,7 @@ def check_folder(output: Path) -> None:
     """
     folder = output.parent
     if not folder.exists():
-        raise InvalidInputError(
-            f"the folder {folder} does not exist", advice=f"Create it first: mkdir -p {folder}"
-        )
+        raise InvalidInputError(f"the folder {folder} does not exist", advice=f"Create it first: mkdir -p {folder}")
     if not folder.is_dir() or output.is_dir():
         thing = folder if not folder.is_dir() else output
         raise BackendUnavailableError(

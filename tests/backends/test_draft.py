@@ -27,9 +27,7 @@ def a_picture(size: tuple[int, int] = (1920, 1080), name: str = "first") -> Pict
 
 def a_job(prompt: str = "a quiet harbour", **changes: Any) -> Job:
     given = dict(changes)
-    job = {
-        name: given.pop(name) for name in ("settings", "first", "last", "depth", "overrides") if name in given
-    }
+    job = {name: given.pop(name) for name in ("settings", "first", "last", "depth", "overrides") if name in given}
     job.setdefault("first", a_picture())
     if job["first"]:
         given["image"] = Path("/home/first.jpg")
@@ -132,9 +130,7 @@ def test_any_prompt_gives_a_legal_camera(prompt: str) -> None:
 
 
 @pytest.mark.timeout(10)
-@pytest.mark.parametrize(
-    "unit", ["pan ", "camera ", "no camera is ", "zoom\t\t", "orbit slowly ", "a", " ", "pan-"]
-)
+@pytest.mark.parametrize("unit", ["pan ", "camera ", "no camera is ", "zoom\t\t", "orbit slowly ", "a", " ", "pan-"])
 def test_a_huge_prompt_is_read_in_no_time(unit: str) -> None:
     assert read_prompt(unit * (100_000 // len(unit))).moves
 
@@ -157,9 +153,7 @@ def test_the_plan_promises_the_timing_of_a_wan_clip() -> None:
 
 
 def test_the_engine_gets_everything_as_plain_json() -> None:
-    planned = plan(
-        "pan left, handheld", seed=7, depth_image=Path("/home/d.png"), depth=a_picture(name="depth")
-    )
+    planned = plan("pan left, handheld", seed=7, depth_image=Path("/home/d.png"), depth=a_picture(name="depth"))
     assert isinstance(planned.run, EngineCall)
     options = dict(planned.run.options)
     assert json.loads(json.dumps(options)) == options
@@ -173,10 +167,7 @@ def test_the_same_job_gives_the_same_plan() -> None:
 
 
 def test_the_log_line_says_what_was_understood_of_the_prompt() -> None:
-    assert (
-        "camera: [push_in, handheld] speed 0.55"
-        in found(plan("slow push in, handheld"), "camera.moves").message
-    )
+    assert "camera: [push_in, handheld] speed 0.55" in found(plan("slow push in, handheld"), "camera.moves").message
 
 
 def test_an_explicit_camera_overrides_the_prompt() -> None:
@@ -264,8 +255,7 @@ def test_settings_fill_in_what_the_request_leaves_open() -> None:
              "fit": "contain", "anchor": "top"}  # fmt: skip
     planned = plan(settings=given)
     chosen = [
-        planned.parameters[name]
-        for name in ("size", "num_frames", "fps", "seed", "codec", "label", "fit", "anchor")
+        planned.parameters[name] for name in ("size", "num_frames", "fps", "seed", "codec", "label", "fit", "anchor")
     ]
     assert chosen == [Size(832, 480), 33, 24.0, 5, "av1", False, "contain", [0.5, 0.0]]
 
@@ -282,9 +272,7 @@ def test_the_request_is_stronger_than_the_settings() -> None:
 
 
 def test_overrides_are_stronger_than_everything() -> None:
-    planned = plan(
-        num_frames=81, overrides={"num_frames": 33, "size": Size(640, 360), "identity_start": True}
-    )
+    planned = plan(num_frames=81, overrides={"num_frames": 33, "size": Size(640, 360), "identity_start": True})
     assert isinstance(planned.run, EngineCall)
     assert planned.expected is not None
     assert (planned.expected.num_frames, planned.expected.width) == (33, 640)

@@ -23,7 +23,9 @@ def test_a_short_log_is_kept_as_it_is(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.binary(max_size=90), max_size=40), st.integers(8, 200))
-def test_the_head_and_the_tail_of_any_stream_are_kept(tmp_path_factory: object, chunks: list[bytes], limit: int) -> None:
+def test_the_head_and_the_tail_of_any_stream_are_kept(
+    tmp_path_factory: object, chunks: list[bytes], limit: int
+) -> None:
     folder = Path(os.environ["HOME"])
     folder.mkdir(exist_ok=True, parents=True)
     log = BoundedLog(folder / "log.txt", limit)

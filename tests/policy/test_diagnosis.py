@@ -108,7 +108,11 @@ TEXTS = [
     ("PIL.UnidentifiedImageError: cannot identify image file 'x.png'", Failure.INPUT, "image"),
     ("torch.distributed.DistNetworkError: The server socket has failed to listen on any local", Failure.PORT, "port"),
     ("RuntimeError: [c10d] EADDRINUSE, address already in use", Failure.PORT, "port"),
-    ("AssertionError: `cfg.num_heads=40` cannot be divided evenly by `args.ulysses_size=3`.", Failure.CONFIG, "arguments"),
+    (
+        "AssertionError: `cfg.num_heads=40` cannot be divided evenly by `args.ulysses_size=3`.",
+        Failure.CONFIG,
+        "arguments",
+    ),
     ("ValueError: Cannot split video sequence into ulysses_degree x ring_degree (6) parts", Failure.CONFIG, "shape"),
     ("OSError: [Errno 28] No space left on device", Failure.DISK, "space"),
     ("torch.distributed.DistBackendError: NCCL error in: ../ProcessGroupNCCL.cpp", Failure.NCCL, "nccl"),
@@ -137,9 +141,16 @@ def seen(**values: Any) -> Failure:
     return diagnose(Evidence(**values), A_PLAN).failure
 
 
-OOM, NCCL = ExceptionSeen("torch.OutOfMemoryError: CUDA out of memory", rank=1), ExceptionSeen("x: NCCL error in: y", rank=0)
+OOM, NCCL = (
+    ExceptionSeen("torch.OutOfMemoryError: CUDA out of memory", rank=1),
+    ExceptionSeen("x: NCCL error in: y", rank=0),
+)
 ORDER = [
-    ("p04 the kernel's counter tells SIGKILL from out of memory", {"signal_number": 9, "oom_kills": 1}, Failure.OOM_HOST),
+    (
+        "p04 the kernel's counter tells SIGKILL from out of memory",
+        {"signal_number": 9, "oom_kills": 1},
+        Failure.OOM_HOST,
+    ),
     ("p05 SIGKILL alone is a crash", {"signal_number": 9, "oom_kills": 0}, Failure.CRASH),
     ("p05 so it is when nobody could be asked", {"signal_number": 9}, Failure.CRASH),
     ("p06 SIGSEGV", {"signal_number": 11}, Failure.CRASH),
@@ -151,7 +162,11 @@ ORDER = [
     ("p25 out of memory outranks NCCL", {"exit_status": 1, "exceptions": (NCCL, OOM)}, Failure.OOM_GPU),
     (
         "p25 a killed rank outranks what the others said",
-        {"exit_status": 1, "exceptions": (NCCL,), "rank_errors": (RankError(1, exit_status=-9), RankError(0, exit_status=-15))},
+        {
+            "exit_status": 1,
+            "exceptions": (NCCL,),
+            "rank_errors": (RankError(1, exit_status=-9), RankError(0, exit_status=-15)),
+        },
         Failure.CRASH,
     ),
     (

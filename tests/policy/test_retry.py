@@ -36,7 +36,9 @@ def a_plan(levers: tuple[Lever, ...] = LEVERS, **parameters: Any) -> Plan:
     return Plan("wan2.1", "i2v", True, None, None, parameters={**values, **parameters}, levers=levers)
 
 
-def play(rules: RetryRules, *failures: Failure, plan: Plan | None = None, phase: str = "denoising") -> list[Next | Stop]:
+def play(
+    rules: RetryRules, *failures: Failure, plan: Plan | None = None, phase: str = "denoising"
+) -> list[Next | Stop]:
     """The decisions after each failure in turn."""
     past: list[Past] = []
     decisions: list[Next | Stop] = []

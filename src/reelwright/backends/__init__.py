@@ -54,8 +54,8 @@ class Backend:
     query: Callable[[VideoRequest, Settings], HostQuery]
     plan: Callable[[Job], Plan]
     capabilities: Callable[[Settings, Host], Mapping[str, Any]]
-    frame: Callable[[VideoRequest, Settings], Size | None] = lambda request, settings: None
-    configured: Callable[[Settings], bool] = lambda settings: False
+    frame: Callable[[VideoRequest, Settings], Size | None] = lambda _request, _settings: None
+    configured: Callable[[Settings], bool] = lambda _settings: False
     configuration_hint: str = ""
 
 

@@ -47,7 +47,9 @@ class LogReader:
         self._phases = [(re.compile(pattern), name) for pattern, name in dialect.phases]
         self._output = re.compile(dialect.output) if dialect.output else None
         self._user_patterns = [re.compile(pattern) for pattern in dialect.user_text]
-        self._user_lines = {_clean(line).strip() for text in user_texts for line in text.splitlines()[1:] if line.strip()}
+        self._user_lines = {
+            _clean(line).strip() for text in user_texts for line in text.splitlines()[1:] if line.strip()
+        }
         self._bars, self._totals = dialect.bars, dialect.totals
         self._bar = 0
         self._rest = b""

@@ -128,11 +128,11 @@ def _frame_findings(choice: Choice) -> Iterator[Finding]:
         fix = f"Use {nearest_4n1(frames)}, or another number of the form 4n+1."
         yield Finding("frames.4n1", "error", f"Wan2.1 makes 4n+1 frames, not {frames}", fix)
         return
-    only_81 = "flf2v_81" in matches or (choice.checkout is None and variant is FLF2V_14B)
+    only_81 = bool(matches.get("flf2v_81")) or (choice.checkout is None and variant is FLF2V_14B)
     if variant is FLF2V_14B and frames != facts.CLIP_FRAMES and only_81:
         text = f"first-last-frame clips have exactly 81 frames (5.06 s) in this checkout, not {frames}"
         yield Finding("frames.flf2v", "error", text, "Leave out --frames and --seconds, or ask for 81 frames.")
-    elif variant is I2V_14B and frames != facts.CLIP_FRAMES and "i2v_81" in matches:
+    elif variant is I2V_14B and frames != facts.CLIP_FRAMES and matches.get("i2v_81"):
         text = f"this checkout is older than 2025-12-02: its image-to-video code makes exactly 81 frames, not {frames}"
         yield Finding("frames.old_checkout", "error", text, "Update it: git pull, in wan2_dir.")
     elif request.seconds and request.seconds > facts.CLIP_FRAMES / facts.FPS + 0.125:

@@ -1,0 +1,268 @@
+"""Starts an unmodified generate.py of Wan2.1 with more sizes in its tables, or without flash-attn.
+
+Run by path with the FRAMEWORK's interpreter (Python >= 3.8), in the checkout, alone or as a rank of torchrun::
+
+    python .../launchers/wan21.py --add-size=1024*576 --attention=sdpa -- generate.py --task=i2v-14B ...
+
+Before generate.py runs, as ``__main__`` and with its own argv:
+
+* ``--add-size`` gives the sizes of the checkout's own tables one row more (t2v-14B, i2v-14B, flf2v-14B). The tables
+  only name sizes, the model knows none.
+* ``--attention=sdpa`` puts PyTorch's scaled_dot_product_attention in the place of ``flash_attention``, which
+  wan/modules/model.py calls directly although an unused fallback exists (Wan2.1#40); on several GPUs, where xfuser
+  computes the attention, it asks xfuser for its own PyTorch kernel.
+
+Whatever is not as it should be ends it with status 3 and one line, before any weights are loaded. Not for changing
+what the model computes, and no file of the checkout is ever written.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import re
+import runpy
+import sys
+from dataclasses import dataclass
+
+TYPE_CHECKING = False  # as typing has it: nothing but the standard library, and no more of that than needed
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, NoReturn
+
+REFUSED = 3
+TASKS = ("t2v-14B", "i2v-14B", "flf2v-14B")
+_USAGE = "wan21.py [--add-size=W*H ...] [--attention=sdpa] -- generate.py ARGS..."
+
+
+class Refused(Exception):
+    """Something is not as this launcher needs it; the text says what."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the command line asks for."""
+
+    sizes: tuple[tuple[int, int], ...]
+    sdpa: bool
+    script: str
+    arguments: tuple[str, ...]
+
+
+def parse(argv: Sequence[str]) -> Order:
+    """The launcher's own options end at ``--``."""
+    words = list(argv)
+    if "--" not in words or words[-1] == "--":
+        raise Refused(f"usage: {_USAGE}")
+    end = words.index("--")
+    sizes, sdpa = [], False
+    for word in words[:end]:
+        size = re.fullmatch(r"--add-size=([1-9]\d{1,4})\*([1-9]\d{1,4})", word)
+        if size:
+            sizes.append((int(size[1]), int(size[2])))
+        elif word == "--attention=sdpa":
+            sdpa = True
+        else:
+            raise Refused(f"unknown option {word!r}; usage: {_USAGE}")
+    return Order(tuple(sizes), sdpa, words[end + 1], tuple(words[end + 2 :]))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prepare, tell, and become generate.py."""
+    try:
+        order = parse(argv)
+        script = os.path.abspath(order.script)  # noqa: PTH100 -- standard library's own cheap function
+        checkout = os.path.dirname(script)  # noqa: PTH120
+        _own_path(checkout)
+        told = _prepare(order, checkout)
+    except Refused as refusal:
+        _refuse(str(refusal))
+    if os.environ.get("RANK", "0") == "0":
+        for line in told:
+            print(f"wan21.py: {line}", flush=True)
+    sys.argv = [order.script, *order.arguments]
+    runpy.run_path(script, run_name="__main__")
+
+
+def _refuse(text: str) -> NoReturn:
+    print(f"wan21.py: error: {text}", file=sys.stderr, flush=True)
+    sys.exit(REFUSED)
+
+
+def _own_path(checkout: str) -> None:
+    """As `python generate.py` would have it: the checkout first, and not the folder of this file (it has a shim)."""
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    sys.path[:] = [checkout, *(entry for entry in sys.path if os.path.abspath(entry) != here)]  # noqa: PTH100
+
+
+def _prepare(order: Order, checkout: str) -> list[str]:
+    """Change what was asked for; returns what to say about it."""
+    if not os.path.isfile(os.path.join(checkout, "wan", "configs", "__init__.py")):  # noqa: PTH113, PTH118
+        raise Refused(f"{checkout} is no checkout of Wan2.1: it has no wan/configs")
+    configs = importlib.import_module("wan.configs")
+    told = []
+    for size in order.sizes:
+        add_size(configs, size)
+        told.append(f"{size[0]}*{size[1]} added to the sizes of {', '.join(TASKS)}")
+    if order.sdpa:
+        use_sdpa(importlib.import_module("torch"))
+        told.append("attention by PyTorch (scaled_dot_product_attention) instead of flash-attn")
+        if _sequence_parallel(order.arguments):
+            told.append("attention between GPUs by PyTorch inside xfuser")
+            use_torch_in_xfuser(importlib.import_module("wan.distributed.xdit_context_parallel"))
+    return told
+
+
+# ----------------------------------------------------------------------------------------------------------- sizes
+
+
+def add_size(configs: Any, size: tuple[int, int]) -> None:
+    """One row more in each of the three tables, in the structure they have; nothing is changed if one differs."""
+    tables: list[Any] = [
+        getattr(configs, name, None) for name in ("SIZE_CONFIGS", "MAX_AREA_CONFIGS", "SUPPORTED_SIZES")
+    ]
+    known, areas, supported = tables
+    if not (
+        all(isinstance(table, dict) for table in tables)
+        and known.get("1280*720") == (1280, 720)
+        and areas.get("1280*720") == 1280 * 720
+        and all(isinstance(supported.get(task), (tuple, list)) and "1280*720" in supported[task] for task in TASKS)
+    ):
+        raise Refused(
+            "the tables of sizes in wan/configs/__init__.py are not those of Wan2.1: "
+            "choose one of its own sizes (1280*720, 720*1280, 832*480, 480*832), or update the checkout"
+        )
+    name = "{}*{}".format(*size)
+    known.setdefault(name, size)
+    areas.setdefault(name, size[0] * size[1])
+    for task in TASKS:
+        if name not in supported[task]:
+            supported[task] = type(supported[task])([*supported[task], name])
+
+
+# ------------------------------------------------------------------------------------------------------- attention
+
+
+def use_sdpa(torch: Any) -> None:
+    """Replace ``flash_attention`` where it is defined and wherever it was imported to."""
+    attention = importlib.import_module("wan.modules.attention")
+    original: Any = getattr(attention, "flash_attention", None)
+    if not callable(original):
+        raise Refused("wan/modules/attention.py has no flash_attention: this checkout needs its own attention")
+    replacement = flash_attention_of(torch)
+    for module in list(sys.modules.values()):
+        if getattr(module, "__dict__", {}).get("flash_attention") is original:
+            module.flash_attention = replacement  # type: ignore[attr-defined]
+
+
+def use_torch_in_xfuser(parallel: Any) -> None:
+    """xfuser takes flash-attn unless told otherwise; since 0.4.1 it can be told (AttnType.TORCH, with ring as well)."""
+    layer: Any = getattr(parallel, "xFuserLongContextAttention", None)
+    try:
+        kinds = importlib.import_module("yunchang.kernels").AttnType
+        able = "attn_type" in inspect.signature(layer).parameters and hasattr(kinds, "TORCH")
+    except (ImportError, AttributeError, TypeError, ValueError):
+        able = False
+    if not able:
+        raise Refused(
+            "this xfuser cannot compute the attention between GPUs without flash-attn: install flash-attn, "
+            "or xfuser>=0.4.1 with its yunchang, or use one GPU"
+        )
+    parallel.xFuserLongContextAttention = functools.partial(layer, attn_type=kinds.TORCH)
+
+
+def _sequence_parallel(arguments: Sequence[str]) -> bool:
+    """Whether generate.py will split the sequence, and so ask xfuser for the attention."""
+    text = " ".join(word for word in arguments if not word.startswith("--prompt="))
+    degrees = re.findall(r"--(?:ulysses|ring)\w*[= ](\d+)", text)
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(int(degree) > 1 for degree in degrees)
+
+
+def flash_attention_of(torch: Any) -> Callable[..., Any]:
+    """A function with signature and meaning of Wan's ``flash_attention``, on PyTorch's operator.
+
+    Tensors are [batch, length, heads, channels]. Whatever is not half precision is computed in ``dtype``; the result
+    has the type of ``q``. Where a query sees no key at all, and beyond ``q_lens``, it is zero.
+    """
+    halves = (torch.float16, torch.bfloat16)
+
+    def flash_attention(  # noqa: PLR0913 -- the framework's own signature
+        q: Any,
+        k: Any,
+        v: Any,
+        q_lens: Any = None,
+        k_lens: Any = None,
+        dropout_p: float = 0.0,
+        softmax_scale: float | None = None,
+        q_scale: Any = None,
+        causal: bool = False,
+        window_size: tuple[int, int] = (-1, -1),
+        deterministic: bool = False,
+        dtype: Any = torch.bfloat16,
+        version: int | None = None,
+    ) -> Any:
+        del deterministic, version  # of the backward pass, and of flash-attn
+        assert dtype in halves, f"dtype {dtype} is not half precision"
+        wanted = q.dtype
+        q, k, v = (x if x.dtype in halves else x.to(dtype) for x in (q, k, v))
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        if q_scale is not None:
+            q = q * q_scale
+        window = (window_size[0], 0 if causal else window_size[1])
+        attend = functools.partial(_attend, torch, window=window, dropout_p=dropout_p, scale=softmax_scale)
+        spans = _spans(q_lens, k_lens, q, k)
+        if spans is None:
+            return attend(q, k, v).type(wanted)
+        out = q.new_zeros((*q.shape[:3], v.shape[-1]))
+        for i, (lq, lk) in enumerate(spans):
+            out[i, :lq] = attend(q[i : i + 1, :lq], k[i : i + 1, :lk], v[i : i + 1, :lk])[0]
+        return out.type(wanted)
+
+    return flash_attention
+
+
+def _spans(q_lens: Any, k_lens: Any, q: Any, k: Any) -> list[tuple[int, int]] | None:
+    """Valid lengths of each sample; ``None`` when all are full, and one call does for the batch."""
+    full = [(q.shape[1], k.shape[1])] * q.shape[0]
+    queries = [lq for lq, _ in full] if q_lens is None else [int(length) for length in q_lens]
+    keys = [lk for _, lk in full] if k_lens is None else [int(length) for length in k_lens]
+    spans = [(min(a, lq), min(b, lk)) for a, b, (lq, lk) in zip(queries, keys, full)]  # noqa: B905 -- Python 3.8 has no strict
+    return None if spans == full else spans
+
+
+def _attend(  # noqa: PLR0913 -- tensors, and what the operator needs
+    torch: Any, q: Any, k: Any, v: Any, *, window: tuple[int, int], dropout_p: float, scale: Any
+) -> Any:
+    """Attention of samples that are valid in their whole length."""
+    if k.shape[1] == 0:
+        return q.new_zeros((*q.shape[:3], v.shape[-1]))
+    repeats = q.shape[2] // k.shape[2]
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    if repeats > 1:  # several query heads share one of keys and values
+        k, v = (x.repeat_interleave(repeats, dim=1) for x in (k, v))
+    mask = _mask(torch, q, k, window)
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, scale=scale)
+    if mask is not None:
+        out = out.masked_fill(~mask.any(-1, keepdim=True), 0)  # a row without keys: NaN in some kernels
+    return out.transpose(1, 2).contiguous()
+
+
+def _mask(torch: Any, q: Any, k: Any, window: tuple[int, int]) -> Any:
+    """What each query may see: flash-attn aligns the last query with the last key, PyTorch the first ones."""
+    left, right = window
+    if left < 0 and right < 0:
+        return None
+    row = torch.arange(q.shape[2], device=q.device)[:, None] + (k.shape[2] - q.shape[2])
+    column = torch.arange(k.shape[2], device=q.device)[None]
+    mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+    if left >= 0:
+        mask &= column >= row - left
+    if right >= 0:
+        mask &= column <= row + right
+    return mask
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

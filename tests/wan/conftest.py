@@ -1,0 +1,181 @@
+"""A machine with a stand-in Wan2.1: checkout, interpreter, weights, simulated GPUs, and the invariants."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reelwright.errors import VideoGenerationError
+from reelwright.executors import Cancellation
+from reelwright.machine.leases import Leases, lease_directory
+from reelwright.protocol import Event
+from reelwright.request import VideoRequest
+from reelwright.result import Manifest, Result, manifest_path
+from reelwright.runner import Order, generate
+from reelwright.settings import Settings, load_settings
+from tests.conftest import a_photo, eventually
+from tests.stand_ins.checkout import make_wan_checkout, set_plan
+from tests.stand_ins.checkpoints import make_wan_checkpoint
+from tests.stand_ins.interpreter import Knobs, make_interpreter
+
+
+@dataclass
+class Outcome:
+    """What a run of the stand-in came to."""
+
+    result: Result | None
+    error: VideoGenerationError | None
+    manifest: Manifest
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def code(self) -> str:
+        return self.error.code if self.error else "ok"
+
+
+@dataclass
+class WanMachine:
+    """Everything a run needs, in one folder."""
+
+    folder: Path
+    checkout: Path
+    photo: Path
+    values: dict[str, Any]
+    environ: dict[str, str]
+    photo_bytes: bytes
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "out" / "clip.mp4"
+
+    @property
+    def state_dir(self) -> Path:
+        return Path(self.values["state_dir"])
+
+    def script(self, *plan: Mapping[str, Any]) -> None:
+        """What the next launches do, one entry each."""
+        set_plan(self.checkout, plan)
+
+    def settings(self, **values: Any) -> Settings:
+        return load_settings(environ={}, arguments={**self.values, **values})
+
+    def request(self, **values: Any) -> VideoRequest:
+        given = {
+            "prompt": "a cat turns its head",
+            "image": self.photo,
+            "num_frames": 5,
+            "steps": 3,
+            "seed": 7,
+            **values,
+        }
+        return VideoRequest(**given)
+
+    def run(self, *plan: Mapping[str, Any], ask: Mapping[str, Any] | None = None, **settings: Any) -> Outcome:
+        """Generate in this process with a scripted framework."""
+        if plan:
+            self.script(*plan)
+        order = Order(self.request(**(ask or {})), self.settings(**settings), self.output, self.environ)
+        events: list[Event] = []
+        try:
+            result = generate(order, events.append, Cancellation())
+        except VideoGenerationError as error:
+            return Outcome(None, error, self.record(), events)
+        return Outcome(result, None, self.published(), events)
+
+    def published(self) -> Manifest:
+        return Manifest.from_json(json.loads(manifest_path(self.output).read_text()))
+
+    def record(self) -> Manifest:
+        """The record of the newest run without a film."""
+        newest = max((self.state_dir / "runs").iterdir())
+        return Manifest.from_json(json.loads((newest / "manifest.json").read_text()))
+
+    def config_file(self, **values: Any) -> Path:
+        path = self.folder / "config.yaml"
+        path.write_text(json.dumps({**self.values, **values}))  # JSON is YAML
+        return path
+
+    def start(self, *arguments: object, **settings: Any) -> subprocess.Popen[str]:
+        """`reel generate` as a process of its own."""
+        argv = [sys.executable, "-m", "reelwright", "generate", str(self.photo), "a cat", "-o", str(self.output)]
+        argv += ["--config", str(self.config_file(**settings)), "--frames", "5", "--steps", "3", *map(str, arguments)]
+        env = {**os.environ, **self.environ}
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+    # --- invariants
+
+    def survivors(self) -> list[int]:
+        """Processes that belong to a run on this machine (they carry a mark, and know its folder)."""
+        wanted = str(self.folder).encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                environ, line = (entry / "environ").read_bytes(), (entry / "cmdline").read_bytes()
+                state = (entry / "stat").read_bytes().rpartition(b")")[2].split()[0]
+            except OSError:
+                continue
+            if state not in b"ZX" and b"REELWRIGHT_RUN=" in environ and wanted in environ + line:
+                found.append(int(entry.name))
+        return found
+
+    def check(self) -> None:
+        """I1 to I4: nothing runs, no lease is held, the output is absent or whole, nothing else was touched."""
+        eventually(lambda: not self.survivors(), within_s=5.0, what="the end of every process")
+        eventually(lambda: not Leases(lease_directory(self.environ)).holders(), within_s=5.0, what="free leases")
+        names = {path.name for path in self.output.parent.iterdir()}
+        assert names in (set(), {"clip.mp4", "clip.reel.json"}), names
+        if self.output.exists():
+            digest = hashlib.sha256(self.output.read_bytes()).hexdigest()
+            manifest = self.published()
+            assert manifest.output is not None
+            assert manifest.output["sha256"] == digest
+            assert manifest.state == "completed"
+        assert self.photo.read_bytes() == self.photo_bytes
+
+
+@pytest.fixture(scope="session")
+def wan_parts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """The parts that no test changes: weights and interpreters."""
+    folder = tmp_path_factory.mktemp("wan")
+    tasks = {"i2v": "i2v-14B", "flf2v": "flf2v-14B", "t2v": "t2v-14B", "t2v_1_3b": "t2v-1.3B"}
+    parts = {name: make_wan_checkpoint(folder / name, task) for name, task in tasks.items()}
+    return {**parts, "python": make_interpreter(folder / "venv", Knobs()), "state": folder / "probes"}
+
+
+@pytest.fixture
+def wan(tmp_path: Path, wan_parts: Mapping[str, Path]) -> WanMachine:
+    """A machine with two simulated GPUs on which one is used."""
+    (tmp_path / "out").mkdir()
+    state = tmp_path / "state"
+    state.mkdir()
+    if (wan_parts["state"]).exists():  # what the interpreter said is remembered as a real machine would
+        subprocess.run(["cp", "-a", f"{wan_parts['state']}/.", str(state)], check=True)
+    values = {
+        "generator": "wan2.1",
+        "wan2_dir": str(make_wan_checkout(tmp_path / "Wan2.1")),
+        "i2v_model_dir": str(wan_parts["i2v"]),
+        "flf2v_model_dir": str(wan_parts["flf2v"]),
+        "t2v_model_dir": str(wan_parts["t2v"]),
+        "python": str(wan_parts["python"]),
+        "state_dir": str(state),
+        "simulate_gpus": "2x80GiB",
+        "gpu_count": 1,
+        "size": "832x480",
+        "stop_grace_s": 1.0,
+        "log_limit_mb": 1,
+    }
+    environ = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    photo = a_photo(tmp_path / "photo.png", (320, 180))
+    return WanMachine(tmp_path, Path(values["wan2_dir"]), photo, values, environ, photo.read_bytes())
