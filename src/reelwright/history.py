@@ -148,12 +148,12 @@ def keep_record(state_dir: Path, manifest: Manifest) -> Path | None:
     return path
 
 
-def keep_log(state_dir: Path, run_id: str, number: int, log: Path) -> Path | None:
-    """Copy the log of a failed attempt into the record; ``None`` if there is none or it cannot be kept."""
+def keep_file(state_dir: Path, run_id: str, source: Path, name: str) -> Path | None:
+    """Copy a log or a refused film into the record; ``None`` if there is none or it cannot be kept."""
     try:
         folder = run_folder(state_dir, run_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Path(shutil.copyfile(log, folder / f"attempt-{number}.log"))
+        return Path(shutil.copyfile(source, folder / name))
     except OSError:
         return None
 

@@ -14,6 +14,7 @@ Nothing here knows a framework, a flag, or how a film is decoded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -37,7 +38,7 @@ from .executors import AttemptFiles, Cancellation, Emit, Executor
 from .executors.inline import InlineExecutor
 from .host import Host
 from .journal import Journal
-from .plan import Command, Job, Plan
+from .plan import Command, Finding, Job, Plan
 from .policy import Evidence, Next, Stop, diagnosis, preflight, retry
 from .protocol import AttemptStarted, Event, Log, Phase
 from .request import MAX_SEED, Picture, VideoRequest
@@ -45,6 +46,8 @@ from .result import Manifest, Result, manifest_path
 from .settings import Settings
 
 _ROLES = ("first", "last", "depth")
+#: A film in the private folder, and what a full decode found in it.
+Film = tuple[Path, dict[str, Any]]
 
 
 def _ignore(event: Event) -> None:
@@ -63,11 +66,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An order that has passed every check that needs no GPU."""
+    """An order that has passed every check that needs no GPU; ``asked`` is its plan before anything learned."""
 
     backend: Backend
     job: Job
     plan: Plan
+    asked: Plan
 
 
 @dataclass
@@ -192,10 +196,34 @@ def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, jo
         pictures.get("last"),
         pictures.get("depth"),
     )
-    job = job.evolve(overrides=history.starting_overrides(settings.state_dir, backend.plan(job), host))
+    job = job.evolve(overrides=_taken_gpus(backend, host, order.environ))
+    asked = backend.plan(job)
+    learned = history.starting_overrides(settings.state_dir, asked, host)
+    job = job.evolve(overrides={**job.overrides, **learned})
     plan = backend.plan(job)
-    findings = (*plan.findings, *preflight.findings(plan, host, settings))
-    return Prepared(backend, job, plan.evolve(findings=findings))
+    findings = (*plan.findings, *preflight.findings(plan, host, settings), *_learned(learned))
+    seconds = plan.seconds or history.predicted_seconds(settings.state_dir, asked, host)
+    return Prepared(backend, job, plan.evolve(findings=findings, seconds=seconds), asked)
+
+
+def _taken_gpus(backend: Backend, host: Host, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Where there is a choice, not the GPUs that another run of ours has just now."""
+    if not backend.requires_gpu or not host.gpus:
+        return {}
+    from .machine.leases import Leases, lease_directory
+
+    with contextlib.suppress(VideoGenerationError):  # a folder that cannot be used is told by the claim
+        taken = Leases(lease_directory(environ)).holders()
+        return {"avoid_gpus": tuple(gpu.index for gpu in host.gpus if gpu.uuid in taken)}
+    return {}
+
+
+def _learned(overrides: Mapping[str, Any]) -> tuple[Finding, ...]:
+    if not overrides:
+        return ()
+    changed = ", ".join(f"{name}: {value}" for name, value in overrides.items())
+    text = f"starts on what worked last time for this task, size and GPU ({changed})"
+    return (Finding("learned", "info", text),)
 
 
 def _pictures(backend: Backend, order: Order, folder: workspace.RunFolder, *, write: bool) -> dict[str, Picture]:
@@ -216,6 +244,8 @@ def _pictures(backend: Backend, order: Order, folder: workspace.RunFolder, *, wr
         if source is None:
             continue
         own = intake if role == "first" else replace(intake, size=found["first"].size if found else None)
+        if role == "depth":  # numbers, not a picture: 16 bits and any size are as good
+            own = replace(intake, strict=False, size=None)
         target = folder.picture(role)
         path = _absolute_source(source)
         found[role] = take_picture(path, target, own) if write else replace(inspect_picture(path, own), path=target)
@@ -229,7 +259,7 @@ def _absolute_source(source: Path) -> Path:
 # ------------------------------------------------------------------------------------------------------- attempts
 
 
-def _attempt_until_good(run: _Run, prepared: Prepared) -> tuple[Path, dict[str, Any]]:
+def _attempt_until_good(run: _Run, prepared: Prepared) -> Film:
     """Attempts until one gives a verified film or the policy says stop; returns the film and what is in it."""
     from .machine.leases import LeaseHolder
 
@@ -237,22 +267,36 @@ def _attempt_until_good(run: _Run, prepared: Prepared) -> tuple[Path, dict[str, 
     rules = retry.rules(settings)
     plan, step = prepared.plan, None
     past: list[retry.Past] = []
-    with LeaseHolder(run.order.environ, run.folder.run_id, settings.lease_timeout_s) as leases:
+
+    def waiting(holder: str) -> None:
+        run.journal(Log(f"waiting for up to {settings.lease_timeout_s:g} s: {holder}", "warning"))
+
+    _sweep(run, plan)
+    with LeaseHolder(run.order.environ, run.folder.run_id, settings.lease_timeout_s, waiting) as leases:
         while True:
             number = len(past) + 1
             run.journal(AttemptStarted(number, rules.max_retries + 1, step.why if step else ""))
             lease_fds = leases.hold(_uuids(plan, prepared.job.host), run.cancellation)
-            evidence, facts = _attempt(run, plan, number, lease_fds)
-            if facts is not None:
+            evidence, good = _attempt(run, plan, number, lease_fds)
+            if good is not None:
                 run.journal.ended(plan, evidence, None, step)
-                history.remember_success(settings.state_dir, prepared.plan, plan, prepared.job.host, evidence)
-                return run.folder.video(number), facts
+                history.remember_success(settings.state_dir, prepared.asked, plan, prepared.job.host, evidence)
+                return good
             found = diagnosis.diagnose(evidence, plan)
             run.journal.ended(plan, evidence, found, step)
             past.append(retry.Past(found, evidence.wall_s, step))
             history.remember_failure(settings.state_dir, plan, prepared.job.host, found)
             step = _next_step(run, rules, prepared.plan, past, evidence)
             plan = _replan(run, prepared, step, number + 1)
+
+
+def _sweep(run: _Run, plan: Plan) -> None:
+    """End what a killed runner whose shim was killed as well left on the GPUs (row P21)."""
+    if isinstance(plan.run, Command):
+        from .executors.process import sweep_dead_runs
+
+        for run_id in sweep_dead_runs():
+            run.journal(Log(f"ended what was left of the killed run {run_id}", "warning"))
 
 
 def _next_step(run: _Run, rules: retry.RetryRules, original: Plan, past: list[retry.Past], evidence: Evidence) -> Next:
@@ -262,12 +306,12 @@ def _next_step(run: _Run, rules: retry.RetryRules, original: Plan, past: list[re
         raise Cancelled(signal_number=run.cancellation.signal_number or 2)
     decision = retry.decide(rules, original, past)
     if isinstance(decision, Stop):
-        _keep_log(run, len(past))
+        kept = _keep(run, len(past), evidence)
         raise evidence.error or error_for(
             found.failure,
             found.message,
             evidence=found.evidence,
-            advice=" ".join(part for part in (found.advice, decision.why) if part),
+            advice=" ".join(part for part in (found.advice, decision.why, kept) if part),
         )
     run.journal(Log(f"{found.failure.name}: {found.message}; trying again: {decision.why}", "warning"))
     return decision
@@ -275,6 +319,8 @@ def _next_step(run: _Run, rules: retry.RetryRules, original: Plan, past: list[re
 
 def _replan(run: _Run, prepared: Prepared, step: Next, number: int) -> Plan:
     overrides = {**prepared.job.overrides, **step.overrides}
+    if step.other_gpus and run.journal.plan:
+        overrides["avoid_gpus"] = run.journal.plan.gpus
     plan = prepared.backend.plan(prepared.job.evolve(overrides=overrides, output=run.folder.video(number)))
     if isinstance(plan.run, Command) and step.env:
         plan = plan.evolve(run=replace(plan.run, env={**plan.run.env, **step.env}))
@@ -283,7 +329,7 @@ def _replan(run: _Run, prepared: Prepared, step: Next, number: int) -> Plan:
     return plan
 
 
-def _attempt(run: _Run, plan: Plan, number: int, lease_fds: tuple[int, ...]) -> tuple[Evidence, dict[str, Any] | None]:
+def _attempt(run: _Run, plan: Plan, number: int, lease_fds: tuple[int, ...]) -> tuple[Evidence, Film | None]:
     """One executor run and the full verification of its film; the second value is ``None`` unless it is good."""
     folder = run.folder
     folder.attempt(number).mkdir(mode=0o700)
@@ -296,35 +342,53 @@ def _attempt(run: _Run, plan: Plan, number: int, lease_fds: tuple[int, ...]) -> 
         run_id=folder.run_id,
         lease_fds=lease_fds,
     )
-    evidence = _executor(plan, settings).run(plan, files, run.journal, run.cancellation)
+    evidence = _executor(plan, run.order).run(plan, files, run.journal, run.cancellation)
     good_enough = evidence.ran_to_end or (settings.accept_valid_on_nonzero and evidence.kill_reason is None)
     if not good_enough:
         return evidence, None
     run.journal(Phase("verifying"))
     try:
-        return evidence, _verified(run, plan, files.video)
+        return evidence, _verified(run, plan, number)
     except OutputError as error:
         return replace(evidence, output_problem=error.message, output_exists=files.video.exists()), None
 
 
-def _executor(plan: Plan, settings: Settings) -> Executor:
+def _executor(plan: Plan, order: Order) -> Executor:
     if isinstance(plan.run, Command):
         from .executors.process import ProcessExecutor
 
-        return ProcessExecutor(settings.timeout, settings.stop_grace_s)
+        return ProcessExecutor(order.settings.timeout, order.settings.stop_grace_s, order.environ)
     return InlineExecutor()
 
 
-def _verified(run: _Run, plan: Plan, video: Path) -> dict[str, Any]:
-    """What a full decode finds in the film; raises `OutputError` if it is not the promised one."""
+def _verified(run: _Run, plan: Plan, number: int) -> Film:
+    """The film of an attempt and what a full decode finds in it; raises `OutputError` if it is not the promised one.
+
+    A stranger's film is decoded in a process of its own, and what is published is its copy with our tags and seal.
+    """
     from .media import examination
 
     assert plan.expected is not None
-    apart = isinstance(plan.run, Command)  # a stranger's film is decoded in a process of its own
-    facts = examination.verify(video, plan.expected, apart=apart)
+    video = run.folder.video(number)
+    if not isinstance(plan.run, Command):
+        facts = examination.verify(video, plan.expected, apart=False)
+    else:
+        tagging = examination.Tagging(run.folder.tagged(number), _tags(plan, run.order.request))
+        facts = examination.verify(video, plan.expected, apart=True, tagging=tagging)
+        video = tagging.target if tagging.target.exists() else video
     for warning in facts["warnings"]:
         run.journal.warn(warning)
-    return facts
+    return video, facts
+
+
+def _tags(plan: Plan, request: VideoRequest) -> dict[str, str]:
+    return {
+        "title": request.prompt[:500],
+        "comment": f"Made with {plan.generator} through reelwright; a model generated it.",
+        "generator": plan.generator,
+        "generative": str(plan.generative).lower(),
+        "seed": str(plan.parameters.get("seed")),
+    }
 
 
 def _uuids(plan: Plan, host: Host) -> tuple[str, ...]:
@@ -338,10 +402,17 @@ def _record_failure(run: _Run, error: VideoGenerationError) -> None:
     history.keep_record(run.order.settings.state_dir, run.journal.manifest(error))
 
 
-def _keep_log(run: _Run, number: int) -> None:
-    kept = history.keep_log(run.order.settings.state_dir, run.folder.run_id, number, run.folder.log(number))
+def _keep(run: _Run, number: int, evidence: Evidence) -> str:
+    """Keep the log, and a film that may be whole although its program failed (row P13); says where the film is."""
+    state_dir, run_id, settings = run.order.settings.state_dir, run.folder.run_id, run.order.settings
+    kept = history.keep_file(state_dir, run_id, run.folder.log(number), f"attempt-{number}.log")
     if kept and run.journal.attempts:
         run.journal.attempts[-1] = run.journal.attempts[-1].evolve(log=str(kept))
+    ended_badly = bool(evidence.exit_status) and evidence.kill_reason is None
+    if not evidence.output_exists or not (ended_badly or settings.keep_failed):
+        return ""
+    film = history.keep_file(state_dir, run_id, run.folder.video(number), f"attempt-{number}.partial.mp4")
+    return f"The unverified film is kept as {film}." if film else ""
 
 
 def _result(manifest: Manifest, output: Path, *, skipped: bool = False) -> Result:

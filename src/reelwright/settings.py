@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     verify_model: bool = Field(False, description="check the hashes of the weights before a run")
     accept_valid_on_nonzero: bool = Field(False, description="accept a whole film although the framework failed")
     nccl_p2p_retry: bool = Field(False, description="allow a retry with NCCL_P2P_DISABLE=1")
-    keep_failed: bool = Field(False, description="keep the private folder of a failed run")
+    keep_failed: bool = Field(False, description="keep the refused film of a failed attempt with the record of the run")
     env: Mapping[str, str] = Field({}, description="extra variables for the framework (values are never shown)")
     log_limit_mb: Annotated[int, Field(ge=1, le=100_000)] = Field(64, description="largest log of an attempt")
     state_dir: FilePath = Field(

@@ -128,6 +128,10 @@ class RunFolder:
         """Where attempt ``number`` writes its film."""
         return self.attempt(number) / "film.mp4"
 
+    def tagged(self, number: int) -> Path:
+        """The copy of a framework's film that carries our tags and seal."""
+        return self.attempt(number) / "tagged.mp4"
+
     def log(self, number: int) -> Path:
         """The bounded log of attempt ``number``."""
         return self.attempt(number) / "log.txt"

@@ -9,28 +9,43 @@ swells cannot take the runner with it, and the runner stays small because it nev
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError
+from ..errors import OutputError, VideoGenerationError
 from ..plan import ExpectedVideo
 
 TIMEOUT_S = 900.0
 _CHILD = "from reelwright.media.examination import main; main()"
 
 
-def examine(path: Path, expected: ExpectedVideo | None = None, *, apart: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Tagging:
+    """A copy to make with these tags (and our seal); it is the copy that is then examined."""
+
+    target: Path
+    metadata: Mapping[str, str]
+
+
+def examine(
+    path: Path, expected: ExpectedVideo | None = None, *, apart: bool, tagging: Tagging | None = None
+) -> dict[str, Any]:
     """`video.VideoFacts` of a file as a mapping; a bad file is no error, its ``problems`` say what is wrong.
 
-    With ``expected``, ``differences`` lists what differs from that promise.
+    With ``expected``, ``differences`` lists what differs from that promise. With ``tagging``, the facts are those of
+    the copy; if there can be no good copy, they are those of the file itself and the copy does not exist.
     """
     promise = [expected.width, expected.height, expected.num_frames, expected.fps] if expected else None
     if not apart:
-        return _examine_here(path, promise)
-    argv = [sys.executable, "-P", "-c", _CHILD, str(path), json.dumps(promise)]
+        return _examine_here(path, promise, tagging)
+    copy = [str(tagging.target), dict(tagging.metadata)] if tagging else None
+    argv = [sys.executable, "-P", "-c", _CHILD, str(path), json.dumps([promise, copy])]
     try:
         child = subprocess.run(argv, capture_output=True, timeout=TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
@@ -42,8 +57,21 @@ def examine(path: Path, expected: ExpectedVideo | None = None, *, apart: bool) -
     return facts
 
 
-def _examine_here(path: Path, promise: list[Any] | None) -> dict[str, Any]:
+def _examine_here(path: Path, promise: list[Any] | None, tagging: Tagging | None) -> dict[str, Any]:
     from . import video  # the decoder is large: imported only where it decodes
+
+    if tagging is not None:
+        with contextlib.suppress(VideoGenerationError):  # what is wrong with the film is told below
+            video.write_metadata(path, tagging.target, tagging.metadata)
+            facts = _facts(tagging.target, promise)
+            if not facts["problems"] and not facts["differences"]:
+                return facts
+        tagging.target.unlink(missing_ok=True)
+    return _facts(path, promise)
+
+
+def _facts(path: Path, promise: list[Any] | None) -> dict[str, Any]:
+    from . import video
 
     facts = video.examine(path)
     differences = facts.differences(ExpectedVideo(*promise)) if promise else ()
@@ -54,13 +82,13 @@ def _unreadable(problem: str) -> dict[str, Any]:
     return {"problems": [problem], "warnings": [], "differences": [], "metadata": {}}
 
 
-def verify(path: Path, expected: ExpectedVideo, *, apart: bool) -> dict[str, Any]:
+def verify(path: Path, expected: ExpectedVideo, *, apart: bool, tagging: Tagging | None = None) -> dict[str, Any]:
     """The facts of a film that keeps its promise.
 
     Raises:
         OutputError: it is missing, damaged, or not the promised one; the evidence lists every difference.
     """
-    facts = examine(path, expected, apart=apart)
+    facts = examine(path, expected, apart=apart, tagging=tagging)
     problems = [*facts["problems"], *facts.pop("differences")]
     if problems:
         raise OutputError(
@@ -72,5 +100,7 @@ def verify(path: Path, expected: ExpectedVideo, *, apart: bool) -> dict[str, Any
 
 
 def main() -> None:
-    """The child: facts of the file named by the first argument, against the promise in the second, as JSON."""
-    json.dump(_examine_here(Path(sys.argv[1]), json.loads(sys.argv[2])), sys.stdout)
+    """The child: facts of the file named by the first argument, as JSON; the second holds promise and tagging."""
+    promise, copy = json.loads(sys.argv[2])
+    tagging = Tagging(Path(copy[0]), copy[1]) if copy else None
+    json.dump(_examine_here(Path(sys.argv[1]), promise, tagging), sys.stdout)
