@@ -1,6 +1,7 @@
 # Every recipe works in a fresh clone: it makes its own virtual environment first.
 PYTHON ?= python3
 VENV ?= .venv
+ENGINE_VENV ?= .venv-engine
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -21,6 +22,16 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not engine and not real and not gpu" $(ARGS)
 
+$(ENGINE_VENV)/.engine: pyproject.toml $(wildcard constraints/*)
+	test -x $(ENGINE_VENV)/bin/python || $(PYTHON) -m venv $(ENGINE_VENV)
+	$(ENGINE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints/core.txt --constraint constraints/dev.txt --constraint constraints/engine.txt \
+		--requirement constraints/dev.in --requirement constraints/engine.in --editable .
+	touch $@
+
+test-engine: $(ENGINE_VENV)/.engine
+	$(ENGINE_VENV)/bin/python -m pytest -m engine $(ARGS)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,4 +49,4 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(ENGINE_VENV) demo .mypy_cache .ruff_cache .pytest_cache
