@@ -308,17 +308,22 @@ def settings_from_mapping(config: Mapping[str, Any], *, generator: str | None) -
 
 
 def _build(layers: Sequence[_Layer]) -> Settings:
-    try:
-        settings = Settings(layers=layers)  # type: ignore[call-arg]
-        for name, section in settings.generators.items():
-            known = _known(dict(section), f"generators.{name}")
-            Settings(layers=[_Layer(f"generators.{name}", known)])  # type: ignore[call-arg]
-    except ValidationError as error:
-        raise _explained(error, layers) from None
+    settings = _checked(layers)
+    for name, section in settings.generators.items():
+        where = next((layer.origin("generators") for layer in layers if "generators" in layer.values), "settings")
+        title = f"{where}: generators.{name}"
+        _checked([_Layer(title, _known(dict(section), title))])
     settings._origins = {key: layer.origin(key) for layer in layers for key in layer.values}
     settings._notes = tuple(note for layer in layers for note in layer.notes)
     settings._order = _order_of(layers)
     return settings
+
+
+def _checked(layers: Sequence[_Layer]) -> Settings:
+    try:
+        return Settings(layers=layers)  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise _explained(error, layers) from None
 
 
 def _order_of(layers: Sequence[_Layer]) -> tuple[str, ...]:

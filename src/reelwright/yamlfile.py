@@ -6,7 +6,8 @@ and the line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,7 @@ def read_yaml(path: Path) -> Document:
     Raises:
         ConfigurationError: it cannot be read, is too big, not UTF-8, not one YAML mapping, or holds what is refused.
     """
-    text = _text(path)
-    loader = _Loader(text)
-    try:
+    with _loading(_text(path), str(path)) as loader:
         node = loader.get_single_node()
         if node is None:
             return Document(path, {})
@@ -74,10 +73,6 @@ def read_yaml(path: Path) -> Document:
             raise ConfigurationError(f"{path}: the file must hold keys and values (key: value)")
         values = loader.construct_document(node)
         lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigurationError(_explained(str(path), error)) from None
-    finally:
-        loader.dispose()
     return Document(path, {str(key): value for key, value in values.items()}, lines)
 
 
@@ -87,13 +82,21 @@ def read_yaml_text(text: str, origin: str) -> Any:
     Raises:
         ConfigurationError: it is not valid YAML.
     """
-    loader = _Loader(text)
-    try:
+    with _loading(text, origin) as loader:
         return loader.get_single_data()
+
+
+@contextlib.contextmanager
+def _loading(text: str, origin: str) -> Iterator[_Loader]:
+    loader: _Loader | None = None
+    try:
+        loader = _Loader(text)
+        yield loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(_explained(origin, error)) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _text(path: Path) -> str:

@@ -43,6 +43,8 @@ def make(order: Order, *, as_json: bool) -> Result:
     cancellation = Cancellation()
     with _signals(cancellation), listener(as_json=as_json) as listen:
         result = generate(order, listen, cancellation)
+    if not result.generative:
+        note("note: this is a draft, an animatic made by moving the still picture; no model has generated anything")
     if as_json:
         print(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
     else:
@@ -66,8 +68,6 @@ def _signals(cancellation: Cancellation) -> Iterator[None]:
 def _tell(result: Result) -> None:
     for warning in result.warnings:
         note(f"warning: {warning}")
-    if not result.generative:
-        note("note: this is a draft, an animatic made by moving the still picture; no model has generated anything")
     seconds = f"{result.seconds:.2f} s, {result.num_frames} frames at {result.fps:g} fps"
     state = "exists already" if result.skipped else "done"
     note(f"{state}: {result.width}x{result.height}, {seconds}, seed {result.seed}")

@@ -62,7 +62,7 @@ class DraftEngine:
         """
         size = Size(options["width"], options["height"])
         scene = scene_of(options)
-        emit(Log(f"draft: an animatic preview, not AI generated; {_summary(scene.facts)}"))
+        emit(Log(_summary(scene.facts)))
         emit(Phase("rendering"))
         label = Label(size) if options.get("label", True) else None
         encoding = Encoding(codec=options.get("codec", "h264"))
