@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from ..request import VideoRequest
     from ..runner import Order
     from ..settings import Settings
@@ -23,6 +25,13 @@ def printable(text: str) -> str:
     """Text without control characters, so that a prompt or a log line cannot drive the terminal (row C06)."""
     clean = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text.replace("\n", "\\n"))
     return clean.encode("utf-8", "backslashreplace").decode()
+
+
+def cell(value: object, style: str = "") -> Text:
+    """A value as a table cell that cannot drive the terminal either."""
+    from rich.text import Text
+
+    return Text(printable(str(value)), style)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, note, settings_from
+from .arguments import add_config_arguments, add_json_argument, cell, note, settings_from
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -29,13 +29,12 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table("setting", "value", "from", "meaning")
     for row in rows:
         shown = "-" if row["value"] is None else str(row["value"])
         style = "" if row["origin"] == "default" else "bold"
-        table.add_row(Text(row["key"], style), Text(shown, style), Text(row["origin"]), Text(row["description"]))
+        table.add_row(cell(row["key"], style), cell(shown, style), cell(row["origin"]), cell(row["description"]))
     Console(highlight=False).print(table)
     for text in settings.notes:
         note(f"note: {text}")

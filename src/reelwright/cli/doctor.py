@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, settings_from
+from .arguments import add_config_arguments, add_json_argument, cell, settings_from
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -50,7 +50,7 @@ def _show(rows: Any) -> None:
     for row in rows:
         finding = row.finding
         sign = signs[finding.severity] if row.matters or finding.severity == "info" else Text("off", style="dim")
-        table.add_row(row.part, sign, Text(finding.message), Text(finding.fix if sign.plain != "ok" else ""))
+        table.add_row(row.part, sign, cell(finding.message), cell(finding.fix if sign.plain != "ok" else ""))
     Console(highlight=False).print(table)
 
 

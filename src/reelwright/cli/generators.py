@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from .arguments import add_config_arguments, add_json_argument, settings_from
+from .arguments import add_config_arguments, add_json_argument, cell, settings_from
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,9 +63,11 @@ def _show(entries: list[dict[str, Any]], *, with_capabilities: bool) -> None:
     table = Table("generator", "what it is", "here")
     for entry in entries:
         table.add_row(
-            entry["name"], entry.get("title", ""), "available" if entry["available"] else f"no: {entry['reason']}"
+            entry["name"],
+            entry.get("title", ""),
+            cell("available" if entry["available"] else f"no: {entry['reason']}"),
         )
     console.print(table)
     if with_capabilities:
         for key, value in entries[0]["capabilities"].items():
-            console.print(f"{key}: {value}", markup=False)
+            console.print(cell(f"{key}: {value}"))

@@ -7,7 +7,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_request_arguments, order_from
+from .arguments import add_request_arguments, cell, order_from
 
 if TYPE_CHECKING:
     from ..plan import Plan
@@ -53,20 +53,19 @@ def _output_findings(output: Any, if_exists: Any) -> tuple[Any, ...]:
 def _show(plan: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     console = Console(highlight=False)
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in _rows(plan):
-        table.add_row(name, Text(value))
+        table.add_row(name, cell(value))
     console.print(table)
     colours = {"error": "red", "warning": "yellow", "info": "cyan"}
     for finding in plan.findings:
-        console.print(Text(f"{finding.severity}: {finding.message}", style=colours[finding.severity]))
+        console.print(cell(f"{finding.severity}: {finding.message}", colours[finding.severity]))
         if finding.fix:
-            console.print(Text(f"  fix: {finding.fix}"))
+            console.print(cell(f"  fix: {finding.fix}"))
 
 
 def _rows(plan: Plan) -> list[tuple[str, str]]:

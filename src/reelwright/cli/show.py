@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_json_argument
+from .arguments import add_json_argument, cell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,14 +87,13 @@ def _show(manifest: Manifest) -> None:
     _attempts(console, manifest)
     _pairs(console, "measured", _metric_rows(manifest.metrics or {}))
     for warning in manifest.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        console.print(cell(f"warning: {warning}", "yellow"))
     if manifest.error:
-        console.print(f"{manifest.error['code']}: {manifest.error['message']}", style="red", markup=False)
+        console.print(cell(f"{manifest.error['code']}: {manifest.error['message']}", "red"))
 
 
 def _pairs(console: Console, title: str, pairs: dict[str, Any]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     if not pairs:
         return
@@ -102,7 +101,7 @@ def _pairs(console: Console, title: str, pairs: dict[str, Any]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in pairs.items():
-        table.add_row(Text(str(name)), Text(str(value)))
+        table.add_row(cell(name), cell(value))
     console.print(table)
 
 
@@ -112,13 +111,12 @@ def _parameters(console: Console, manifest: Manifest) -> None:
     table = Table("parameter", "requested", "effective", title="parameters", title_justify="left", box=None)
     for name, value in manifest.effective.items():
         asked = manifest.requested.get(name)
-        table.add_row(name, "-" if asked is None else str(asked), str(value))
+        table.add_row(name, cell("-" if asked is None else asked), cell(value))
     console.print(table)
 
 
 def _attempts(console: Console, manifest: Manifest) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(
         "#", "outcome", "why it ended", "changed", "seconds", title="attempts", title_justify="left", box=None
@@ -128,8 +126,8 @@ def _attempts(console: Console, manifest: Manifest) -> None:
         table.add_row(
             str(attempt.number),
             attempt.outcome,
-            Text(ended),
-            Text(", ".join(attempt.changed)),
+            cell(ended),
+            cell(", ".join(attempt.changed)),
             f"{attempt.seconds:.1f}",
         )
     console.print(table)

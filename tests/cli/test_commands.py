@@ -1,0 +1,267 @@
+"""The other commands on real files: plan, generators, doctor, config, probe, show, replay, contact-sheet."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.conftest import a_photo
+
+Reel = Callable[..., subprocess.CompletedProcess[str]]
+SMALL = ("--size", "320x180", "--frames", "9", "--seed", "7")
+
+
+@pytest.fixture
+def clip(reel: Reel, photo: Path, tmp_path: Path) -> Path:
+    done = reel("generate", photo, "slow push in", "-o", "clip.mp4", *SMALL)
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "clip.mp4"
+
+
+def the_object(done: subprocess.CompletedProcess[str]) -> Any:
+    return json.loads(done.stdout)
+
+
+# ---------------------------------------------------------------------------------------------------------- plan
+
+
+def test_a_plan_of_a_draft_has_no_command_and_promises_the_film(reel: Reel, photo: Path, tmp_path: Path) -> None:
+    plan = the_object(reel("plan", photo, "push in", "-o", "a.mp4", *SMALL, "--json"))
+    assert (plan["generator"], plan["command"]) == ("draft", None)
+    assert {name: plan["expected"][name] for name in ("width", "height", "frames", "fps")} == {
+        "width": 320, "height": 180, "frames": 9, "fps": 16.0,
+    }  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == {"photo.png"}
+
+
+def test_the_film_keeps_what_the_plan_promised(reel: Reel, photo: Path) -> None:
+    arguments = (photo, "pan left", "-o", "a.mp4", "--seconds", "0.5", "--size", "426x240", "--json")
+    expected = the_object(reel("plan", *arguments))["expected"]
+    result = json.loads(reel("generate", *arguments).stdout.splitlines()[-1])
+    assert {name: result[name] for name in expected} == expected
+
+
+def test_a_plan_tells_every_finding_and_exits_with_the_first_errors_status(reel: Reel, photo: Path) -> None:
+    done = reel("plan", photo, "x", "-o", "a.mp4", "--generator", "wan2.1", "--simulate-gpus", "1x80GiB", "--json")
+    findings = the_object(done)["findings"]
+    assert all(set(item) >= {"code", "severity", "message", "fix"} for item in findings)
+    errors = [item["code"] for item in findings if item["severity"] == "error"]
+    assert {"wan2_dir.unset", "model.unset"} <= set(errors)
+    assert done.returncode in (11, 12, 13)
+
+
+def test_a_plan_on_a_terminal_names_film_and_fixes(reel: Reel, photo: Path) -> None:
+    done = reel("plan", photo, "x", "-o", "a.mp4", "--generator", "wan2.1")
+    assert "wan2_dir is not set" in done.stdout
+    assert "fix:" in done.stdout
+
+
+def test_a_plan_says_that_the_output_exists(reel: Reel, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    assert reel("plan", photo, "x", "-o", "a.mp4").returncode == 32
+
+
+# ------------------------------------------------------------------------------------------------- machine, config
+
+
+def test_generators_are_listed_with_reasons(reel: Reel) -> None:
+    entries = {entry["name"]: entry for entry in the_object(reel("generators", "--json"))}
+    assert entries["draft"]["available"]
+    assert not entries["draft"]["generative"]
+    assert not entries["wan2.1"]["available"]
+    assert "wan2_dir" in entries["wan2.1"]["reason"]
+
+
+def test_one_generator_tells_its_documented_capabilities(reel: Reel) -> None:
+    entry = the_object(reel("generators", "draft", "--json"))
+    assert entry["capabilities"]["requires_gpu"] is False
+    assert entry["capabilities"]["cost_per_second"] == 0.0
+    assert "supports_image_to_video" in entry["capabilities"]
+
+
+def test_an_unknown_generator_is_refused_with_the_known_ones(reel: Reel) -> None:
+    done = reel("generators", "sora")
+    assert done.returncode == 11
+    assert "wan2.1" in done.stderr
+
+
+def test_the_doctor_is_content_with_a_machine_for_drafts(reel: Reel) -> None:
+    done = reel("doctor", "--json")
+    rows = the_object(done)
+    assert done.returncode == 0
+    assert any(row["part"] == "draft" and row["code"] == "ready" for row in rows)
+    assert reel("doctor").stdout.count("draft") >= 1
+
+
+def test_config_shows_every_value_with_its_origin(reel: Reel, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("sample_steps: 30\nenv: {HF_TOKEN: secret-canary}\n")
+    done = reel("config", "--config", "c.yaml", "--set", "size=832x480", "--json")
+    rows = {row["key"]: row for row in the_object(done)}
+    assert (rows["sample_steps"]["value"], rows["sample_steps"]["origin"].endswith("c.yaml:1")) == (30, True)
+    assert (rows["size"]["value"], rows["size"]["origin"]) == ("832x480", "argument")
+    assert rows["codec"]["origin"] == "default"
+    assert "secret-canary" not in done.stdout + reel("config", "--config", "c.yaml").stdout
+
+
+# ------------------------------------------------------------------------------------------------- films and records
+
+
+def test_probe_accepts_a_whole_film(reel: Reel, clip: Path) -> None:
+    done = reel("probe", clip, "--json")
+    facts = the_object(done)
+    assert done.returncode == 0
+    assert (facts["width"], facts["height"], facts["frames"], facts["fps"], facts["problems"]) == (
+        320,
+        180,
+        9,
+        16.0,
+        [],
+    )
+
+
+def _cut(data: bytes) -> bytes:
+    return data[: len(data) * 2 // 3]
+
+
+def _flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 0x10]) + data[middle + 1 :]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": _cut,
+    "bit-flipped": _flipped,
+    "empty": lambda _: b"",
+    "text": lambda _: b"this is no video",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_probe_refuses_a_film_that_is_not_whole(reel: Reel, clip: Path, damage: str) -> None:
+    clip.write_bytes(DAMAGES[damage](clip.read_bytes()))
+    done = reel("probe", clip)
+    assert done.returncode == 25
+    assert "not a whole video" in done.stdout
+
+
+def test_probe_names_a_missing_file(reel: Reel) -> None:
+    done = reel("probe", "nowhere.mp4")
+    assert done.returncode == 10
+    assert "nowhere.mp4" in done.stderr
+
+
+@pytest.mark.parametrize("which", ["clip.mp4", "clip.reel.json"])
+def test_show_takes_the_film_or_its_manifest(reel: Reel, clip: Path, which: str) -> None:
+    done = reel("show", clip.with_name(which))
+    assert done.returncode == 0
+    for word in ("slow push in", "push_in", "not generative", "completed", "rendering"):
+        assert word in done.stdout
+    assert the_object(reel("show", which, "--json"))["generative"] is False
+
+
+def test_show_reads_the_films_own_tags_when_the_manifest_is_gone(reel: Reel, clip: Path) -> None:
+    clip.with_name("clip.reel.json").unlink()
+    tags = the_object(reel("show", clip, "--json"))
+    assert (tags["generator"], tags["generative"], tags["title"]) == ("draft", "false", "slow push in")
+
+
+def test_replay_makes_the_same_bytes(reel: Reel, clip: Path) -> None:
+    done = reel("replay", clip.with_name("clip.reel.json"))
+    assert done.returncode == 0
+    assert "equal, byte for byte" in done.stderr
+    assert clip.with_name("clip.replay.mp4").read_bytes() == clip.read_bytes()
+
+
+def test_replay_refuses_a_picture_that_has_changed(reel: Reel, clip: Path, photo: Path) -> None:
+    Image.new("RGB", (320, 180), "red").save(photo)
+    done = reel("replay", clip)
+    assert done.returncode == 10
+    assert "changed" in done.stderr
+
+
+def test_a_contact_sheet_has_its_frames_and_is_not_overwritten(reel: Reel, clip: Path) -> None:
+    assert reel("contact-sheet", clip).returncode == 0
+    with Image.open(clip.with_name("clip.sheet.png")) as sheet:
+        assert sheet.width >= 3 * 100
+    assert reel("contact-sheet", clip).returncode == 32
+    assert reel("contact-sheet", clip, "--overwrite", "--count", "2", "--columns", "1").returncode == 0
+
+
+def test_two_pictures_make_a_passage_from_the_first_to_the_last(reel: Reel, photo: Path, tmp_path: Path) -> None:
+    Image.open(photo).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "last.png")
+    done = reel("generate", photo, "turn", "-o", "a.mp4", "--last-image", "last.png", *SMALL, "--json")
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "a.reel.json").read_text())["task"] == "flf2v"
+
+
+def test_a_picture_that_needs_changing_is_told_or_refused(reel: Reel, tmp_path: Path) -> None:
+    picture = Image.open(a_photo(tmp_path / "p.png"))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    arguments = ("generate", "turned.jpg", "hold", "-o", "a.mp4", *SMALL)
+    assert reel(*arguments, "--strict-input").returncode == 10
+    done = reel(*arguments)
+    assert done.returncode == 0
+    assert "upright" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--camera", "pan_left slow"),
+        ("--fit", "contain"),
+        ("--fit", "stretch", "--anchor", "top"),
+        ("--anchor", "0.2,0.8"),
+        ("--no-label",),
+        ("--codec", "av1"),
+        ("--depth", "depth.png"),
+    ],
+    ids=" ".join,
+)
+def test_every_option_of_the_draft_gives_a_film(reel: Reel, photo: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
+    Image.linear_gradient("L").resize((320, 180)).save(tmp_path / "depth.png")
+    done = reel("generate", photo, "orbit left", "-o", "a.mp4", *SMALL, *more)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_camera_that_does_not_exist_is_refused_with_the_known_ones(reel: Reel, photo: Path) -> None:
+    done = reel("generate", photo, "x", "-o", "a.mp4", "--camera", "teleport", *SMALL)
+    assert done.returncode == 10
+    assert "push_in" in done.stderr
+
+
+def test_c06_a_prompt_cannot_drive_the_terminal_or_forge_a_line(reel: Reel, photo: Path) -> None:
+    prompt = "x\nERROR: all is lost\x1b[2J"
+    reel("generate", photo, prompt, "-o", "a.mp4", *SMALL)
+    shown = reel("show", "a.mp4")
+    assert "\x1b" not in shown.stdout
+    assert not any(line.startswith("ERROR: all is lost") for line in shown.stdout.splitlines())
+
+
+def test_help_names_every_command_and_every_command_has_help(reel: Reel) -> None:
+    text = reel("--help").stdout
+    names = ["generate", "plan", "generators", "doctor", "config", "probe", "show", "replay", "contact-sheet"]
+    assert all(name in text for name in names)
+    for name in names:
+        assert reel(name, "--help").returncode == 0
+
+
+def test_help_waits_for_nothing_heavy() -> None:
+    code = "import sys; from reelwright.cli import build_parser; build_parser(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"av", "cv2", "numpy", "pydantic", "PIL", "rich", "pynvml", "yaml", "subprocess"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_a_reader_that_goes_away_is_no_error(photo: Path) -> None:
+    argv = f"{sys.executable} -m reelwright config | head -n 1"
+    done = subprocess.run(["bash", "-c", argv], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
