@@ -1,0 +1,40 @@
+"""The public names: what is in ``__all__`` stays, and importing the package costs nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import reelwright
+
+PUBLIC = [
+    "AttemptError", "BackendUnavailableError", "BusyError", "Cancelled", "ConfigurationError", "DraftGenerator",
+    "GenerationTimeoutError", "HunyuanVideoGenerator", "ImageValidator", "InvalidInputError", "Manifest",
+    "ModelNotFoundError", "OutOfMemoryError", "OutputError", "Plan", "Result", "Settings", "Size", "StateError",
+    "VideoGenerationError", "VideoGenerator", "VideoRequest", "Wan21Generator", "__version__",
+    "create_video_generator", "generate", "load_settings",
+]  # fmt: skip
+
+
+def test_the_public_names_are_these() -> None:
+    assert reelwright.__all__ == PUBLIC == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
+    value = getattr(reelwright, name)
+    assert value.__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="Nothing"):
+        reelwright.Nothing  # noqa: B018
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, reelwright; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"av", "cv2", "numpy", "pydantic", "PIL", "rich", "torch", "yaml", "subprocess", "argparse"}
+    assert not heavy & set(done.stdout.split())
