@@ -3,6 +3,7 @@ import time
 import pytest
 from tests.wan.conftest import WanMachine
 
+
 @pytest.mark.parametrize("n", range(3))
 def test_scratch(wan: WanMachine, n: int) -> None:
     t = time.monotonic()
