@@ -7,14 +7,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reelwright.errors import VideoGenerationError
+from reelwright.errors import Failure, VideoGenerationError
 from reelwright.executors import Cancellation
 from reelwright.machine.leases import Leases, lease_directory
 from reelwright.protocol import Event
@@ -26,6 +26,7 @@ from tests.conftest import a_photo, eventually
 from tests.stand_ins.checkout import make_wan_checkout, set_plan
 from tests.stand_ins.checkpoints import make_wan_checkpoint
 from tests.stand_ins.interpreter import Knobs, make_interpreter
+from tests.wan import invariants
 
 
 @dataclass
@@ -42,6 +43,16 @@ class Outcome:
         return self.error.code if self.error else "ok"
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What a `reel generate` of its own said and left."""
+
+    status: int
+    out: str
+    err: str
+    manifest: Manifest
+
+
 @dataclass
 class WanMachine:
     """Everything a run needs, in one folder."""
@@ -52,6 +63,7 @@ class WanMachine:
     values: dict[str, Any]
     environ: dict[str, str]
     photo_bytes: bytes
+    before: Mapping[str, tuple[int, int]] | None = None
 
     @property
     def output(self) -> Path:
@@ -79,25 +91,41 @@ class WanMachine:
         }
         return VideoRequest(**given)
 
-    def run(self, *plan: Mapping[str, Any], ask: Mapping[str, Any] | None = None, **settings: Any) -> Outcome:
-        """Generate in this process with a scripted framework."""
+    def run(
+        self,
+        *plan: Mapping[str, Any],
+        ask: Mapping[str, Any] | None = None,
+        on: Callable[[Event], None] = lambda _event: None,
+        cancellation: Cancellation | None = None,
+        **settings: Any,
+    ) -> Outcome:
+        """Generate in this process with a scripted framework; ``on`` is told every event as it comes."""
         if plan:
             self.script(*plan)
         order = Order(self.request(**(ask or {})), self.settings(**settings), self.output, self.environ)
         events: list[Event] = []
+
+        def hear(event: Event) -> None:
+            events.append(event)
+            on(event)
+
+        self.before = self._snapshot()
         try:
-            result = generate(order, events.append, Cancellation())
+            result = generate(order, hear, cancellation or Cancellation())
         except VideoGenerationError as error:
-            return Outcome(None, error, self.record(), events)
-        return Outcome(result, None, self.published(), events)
+            outcome = Outcome(None, error, self.record(), events)
+        else:
+            outcome = Outcome(result, None, self.published(), events)
+        assert (outcome.manifest.error or {"code": "ok"})["code"] == outcome.code
+        return outcome
 
     def published(self) -> Manifest:
         return Manifest.from_json(json.loads(manifest_path(self.output).read_text()))
 
     def record(self) -> Manifest:
         """The record of the newest run without a film."""
-        newest = max((self.state_dir / "runs").iterdir())
-        return Manifest.from_json(json.loads((newest / "manifest.json").read_text()))
+        newest = max((self.state_dir / "runs").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
+        return Manifest.from_json(json.loads(newest.read_text()))
 
     def config_file(self, **values: Any) -> Path:
         path = self.folder / "config.yaml"
@@ -109,39 +137,52 @@ class WanMachine:
         argv = [sys.executable, "-m", "reelwright", "generate", str(self.photo), "a cat", "-o", str(self.output)]
         argv += ["--config", str(self.config_file(**settings)), "--frames", "5", "--steps", "3", *map(str, arguments)]
         env = {**os.environ, **self.environ}
+        self.before = self._snapshot()
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+    def finish(self, process: subprocess.Popen[str], *, within_s: float = 30.0) -> Finished:
+        """Wait for a started `reel`; its exit status must be that of the class in its record (I7)."""
+        out, err = process.communicate(timeout=within_s)
+        manifest = self.published() if process.returncode == 0 else self.record()
+        if manifest.error is not None and manifest.state != "cancelled":
+            assert process.returncode == Failure[manifest.error["code"]].exit_status
+        return Finished(process.returncode, out, err, manifest)
 
     # --- invariants
 
     def survivors(self) -> list[int]:
-        """Processes that belong to a run on this machine (they carry a mark, and know its folder)."""
-        wanted = str(self.folder).encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                environ, line = (entry / "environ").read_bytes(), (entry / "cmdline").read_bytes()
-                state = (entry / "stat").read_bytes().rpartition(b")")[2].split()[0]
-            except OSError:
-                continue
-            if state not in b"ZX" and b"REELWRIGHT_RUN=" in environ and wanted in environ + line:
-                found.append(int(entry.name))
-        return found
+        """Processes that belong to a run on this machine: marked ones that know its folder, and shims."""
+        return invariants.survivors(self.folder)
 
-    def check(self) -> None:
-        """I1 to I4: nothing runs, no lease is held, the output is absent or whole, nothing else was touched."""
+    def leases(self) -> Mapping[str, Any]:
+        """Who holds which GPU."""
+        return Leases(lease_directory(self.environ)).holders()
+
+    def check(self, *, killed: bool = False) -> None:
+        """I1 to I8, as far as they can be seen from outside; ``killed``: the runner had no time to tidy up.
+
+        Nothing runs, no lease is held, the output is absent or whole, nothing else was touched, every record tells
+        one end, logs are bounded, no secret is in any file. I7 is checked by `run` and `finish`.
+        """
         eventually(lambda: not self.survivors(), within_s=5.0, what="the end of every process")
-        eventually(lambda: not Leases(lease_directory(self.environ)).holders(), within_s=5.0, what="free leases")
+        eventually(lambda: not self.leases(), within_s=5.0, what="free leases")
         names = {path.name for path in self.output.parent.iterdir()}
-        assert names in (set(), {"clip.mp4", "clip.reel.json"}), names
-        if self.output.exists():
+        names = {name for name in names if not (killed and name.startswith(".reelwright-"))}
+        assert names in (set(), {"clip.mp4", "clip.reel.json"}) or (killed and names == {"clip.mp4"}), names
+        if self.output.exists() and (not killed or len(names) == 2):
             digest = hashlib.sha256(self.output.read_bytes()).hexdigest()
             manifest = self.published()
             assert manifest.output is not None
             assert manifest.output["sha256"] == digest
-            assert manifest.state == "completed"
+            invariants.assert_one_end(manifest)
         assert self.photo.read_bytes() == self.photo_bytes
+        assert self.before is None or self._snapshot() == self.before
+        invariants.assert_whole_records(self.state_dir, self.values["log_limit_mb"] * 1024 * 1024)
+        invariants.assert_no_secret(self.folder)
+
+    def _snapshot(self) -> Mapping[str, tuple[int, int]]:
+        own = (self.output.parent, self.state_dir, lease_directory(self.environ), self.folder / "config.yaml")
+        return invariants.snapshot(self.folder, own)
 
 
 @pytest.fixture(scope="session")
@@ -176,6 +217,7 @@ def wan(tmp_path: Path, wan_parts: Mapping[str, Path]) -> WanMachine:
         "log_limit_mb": 1,
     }
     environ = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "TMPDIR": str(tmp_path / "tmp")}
+    environ["CANARY_TOKEN"] = invariants.CANARY
     (tmp_path / "tmp").mkdir()
     photo = a_photo(tmp_path / "photo.png", (320, 180))
     return WanMachine(tmp_path, Path(values["wan2_dir"]), photo, values, environ, photo.read_bytes())

@@ -212,8 +212,11 @@ def quality_rung(rung: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _memory(case: _Case) -> Next | Stop:
-    """The next rung with a memory lever; under ``documented`` its quality part is merged in."""
-    documented = case.rules.policy == "documented"
+    """The next rung with a memory lever; under ``documented`` its quality part is merged in.
+
+    Not when decoding ran out: all steps were done by then (Wan2.2#90), fewer of them would only cost quality (P02).
+    """
+    documented = case.rules.policy == "documented" and case.found.cause != "vae"
     held = _held(case)
     skipped: list[str] = []
     for rung in range(case.last_rung + 1, LADDER_RUNGS + 2):
