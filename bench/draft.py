@@ -1,6 +1,6 @@
 """The draft against ffmpeg's zoompan: whole processes, same picture, encoder and preset, medians in one run.
 
-    python bench/draft.py --rounds 5
+    python -m bench.draft --rounds 5
 
 Ours plans, renders with sub-pixel moves, verifies by a full decode and publishes; zoompan only renders (it
 jitters by whole pixels) and verifies nothing. Both run through the same libav inside PyAV, so no ffmpeg program
@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
+
+from .measuring import Run, machine, median, report, timed
 
 PHOTO = Path(__file__).parents[1] / "examples" / "rocket.jpg"
 FRAMES, WIDTH, HEIGHT, FPS = 81, 1280, 720, 16
@@ -60,28 +58,6 @@ with av.open(film, "w", format="mp4", options={"movflags": "+faststart"}) as tar
 """
 
 
-@dataclass(frozen=True)
-class Run:
-    """What one process took."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
-
-
-def timed(argv: list[str]) -> Run:
-    """Run a program; wall-clock time of the whole process and the peak of its own resident memory."""
-    started = time.perf_counter()
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        said = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{argv[:4]} ended with {process.returncode}:\n{said}")
-    return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
-
-
 def draft(film: Path) -> list[str]:
     """Our whole command line, as a user types it."""
     return [
@@ -112,22 +88,18 @@ def main() -> int:
         for _ in range(rounds):
             for name, argv in sides.items():
                 runs[name].append(timed(argv))
-    seconds = {name: statistics.median(run.seconds for run in found) for name, found in runs.items()}
-    cpu = {name: statistics.median(run.cpu_seconds for run in found) for name, found in runs.items()}
-    peaks = {name: max(run.peak_bytes for run in found) for name, found in runs.items()}
-    ratio = seconds["draft"] / seconds["zoompan"]
-    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    print(f"{FRAMES} frames {WIDTH}x{HEIGHT}, whole process, median of {rounds}, {machine}")
-    for name in sides:
-        print(f"  {name:8} {seconds[name]:5.2f} s  cpu {cpu[name]:5.2f} s  peak {peaks[name] / 1e6:4.0f} MB")
-    targets = {
-        f"under {SECONDS_LIMIT:g} s": seconds["draft"] < SECONDS_LIMIT,
-        f"under {BYTES_LIMIT / 1e6:.0f} MB": peaks["draft"] < BYTES_LIMIT,
-        f"at most {RATIO_LIMIT:g}x zoompan (here {ratio:.2f}x)": ratio <= RATIO_LIMIT,
-    }
-    for target, met in targets.items():
-        print(f"  {'met' if met else 'MISSED':6} {target}")
-    return 0 if all(targets.values()) else 1
+    found = {name: median(taken) for name, taken in runs.items()}
+    ratio = found["draft"].seconds / found["zoompan"].seconds
+    print(f"{FRAMES} frames {WIDTH}x{HEIGHT}, whole process, median of {rounds}, {machine()}")
+    for name, run in found.items():
+        print(f"  {name:8} {run.seconds:5.2f} s  cpu {run.cpu_seconds:5.2f} s  peak {run.peak_bytes / 1e6:4.0f} MB")
+    return report(
+        {
+            f"under {SECONDS_LIMIT:g} s": found["draft"].seconds < SECONDS_LIMIT,
+            f"under {BYTES_LIMIT / 1e6:.0f} MB": found["draft"].peak_bytes < BYTES_LIMIT,
+            f"at most {RATIO_LIMIT:g}x zoompan (here {ratio:.2f}x)": ratio <= RATIO_LIMIT,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -87,24 +88,33 @@ def _run(argv: Sequence[str], fds: tuple[int, int, int], passed: tuple[int, ...]
     """The child's exit status; ``None`` when it had to be killed because its time was up."""
     environ = {name: os.environ[name] for name in _ENVIRON if name in os.environ}
     try:
-        finished = subprocess.run(
+        child = subprocess.Popen(
             argv,
             stdin=fds[0],
             stdout=fds[1],
             stderr=fds[2],
             pass_fds=passed,
             env=environ,
-            timeout=timeout_s,
-            check=False,
             start_new_session=True,  # Ctrl-C in a terminal is for the runner, not a crash of the decoder
         )
-    except subprocess.TimeoutExpired:
-        return None
     except OSError as error:
         raise BackendUnavailableError(
             f"the picture decoder cannot be started: {error}", advice="Reinstall reelwright."
         ) from error
-    return finished.returncode
+    try:
+        return child.wait() if _ended(child.pid, timeout_s) else None
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _ended(pid: int, timeout_s: float) -> bool:
+    """Whether a child ended in time; ``Popen.wait`` with a limit would sleep for up to 50 ms too long."""
+    watch = os.pidfd_open(pid)
+    try:
+        return bool(select.select([watch], [], [], timeout_s)[0])
+    finally:
+        os.close(watch)
 
 
 def _report(held: Held, status: int | None, report_fd: int, error_fd: int) -> dict[str, Any]:

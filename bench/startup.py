@@ -1,0 +1,43 @@
+"""How long ``reel --help`` and ``reel plan`` take as whole processes.
+
+python -m bench.startup --rounds 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .measuring import machine, median, report, timed
+
+PHOTO = Path(__file__).parents[1] / "examples" / "rocket.jpg"
+
+
+def main() -> int:
+    """Print medians and targets."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    reel = [sys.executable, "-m", "reelwright"]
+    sides = {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "reel --help": [*reel, "--help"],
+        "reel plan": [*reel, "plan", str(PHOTO), "push in", "-o", "clip.mp4", "--generator", "draft"],
+    }
+    for argv in sides.values():
+        timed(argv)  # bytecode and file cache
+    found = {name: median([timed(argv) for _ in range(rounds)]) for name, argv in sides.items()}
+    print(f"start-up, whole process, median of {rounds}, {machine()}")
+    for name, run in found.items():
+        print(f"  {name:16} {run.seconds:5.2f} s  cpu {run.cpu_seconds:5.2f} s  peak {run.peak_bytes / 1e6:4.0f} MB")
+    return report(
+        {
+            "reel --help under 0.3 s": found["reel --help"].seconds < 0.3,
+            "reel plan under 0.5 s": found["reel plan"].seconds < 0.5,
+        }
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
