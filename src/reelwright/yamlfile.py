@@ -23,11 +23,25 @@ MAX_DEPTH = 20
 
 @dataclass(frozen=True)
 class Document:
-    """A file's top-level mapping, and the line (from 1) of each of its keys."""
+    """A file's top-level mapping, and where things stand in it.
+
+    Attributes:
+        path: The file.
+        values: What it holds.
+        lines: Line (from 1) of each top-level key.
+        places: Line of every key and list item, by its path: ``("shots", 0, "prompt")``.
+    """
 
     path: Path
     values: Mapping[str, Any]
     lines: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[tuple[str | int, ...], int] = field(default_factory=dict)
+
+    def line_of(self, *path: str | int) -> int | None:
+        """The line of the innermost part of ``path`` that stands in the file."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path)
 
 
 class _Loader(yaml.SafeLoader):
@@ -73,7 +87,20 @@ def read_yaml(path: Path) -> Document:
             raise ConfigurationError(f"{path}: the file must hold keys and values (key: value)")
         values = loader.construct_document(node)
         lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
-    return Document(path, {str(key): value for key, value in values.items()}, lines)
+        places = dict(_places(node, ()))
+    return Document(path, {str(key): value for key, value in values.items()}, lines, places)
+
+
+def _places(node: yaml.Node, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            yield inner, key.start_mark.line + 1
+            yield from _places(value, inner)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*path, index), item.start_mark.line + 1
+            yield from _places(item, (*path, index))
 
 
 def read_yaml_text(text: str, origin: str) -> Any:

@@ -30,6 +30,21 @@ _MODULES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
+class ClipRules:
+    """What a generator's single clip can be, for films that are longer.
+
+    Attributes:
+        fps: Its frame rate; ``None`` where the request chooses.
+        max_frames: Frames of the longest clip it makes well.
+        multiple: Frames are ``multiple * n + 1``.
+    """
+
+    fps: float | None = None
+    max_frames: int = 9600
+    multiple: int = 1
+
+
+@dataclass(frozen=True)
 class Backend:
     """One generator.
 
@@ -45,6 +60,9 @@ class Backend:
         configured: Whether the settings name it (its keys are set), for ``generator: auto``.
         capabilities: The documented mapping (``get_capabilities``), true for what was found on this machine.
         configuration_hint: What to set to make it available.
+        clip: What a single clip can be.
+        execution: Names of effective parameters that say how it is computed, not what is seen: two clips that differ
+            only in these are the same shot of a film.
     """
 
     name: str
@@ -57,6 +75,8 @@ class Backend:
     frame: Callable[[VideoRequest, Settings], Size | None] = lambda _request, _settings: None
     configured: Callable[[Settings], bool] = lambda _settings: False
     configuration_hint: str = ""
+    clip: ClipRules = ClipRules()
+    execution: frozenset[str] = frozenset()
 
 
 def _entry_points() -> dict[str, EntryPoint]:

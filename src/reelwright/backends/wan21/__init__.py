@@ -16,7 +16,7 @@ from ...plan import Command, ExpectedVideo, Job, Plan
 from ...request import Size, VideoRequest
 from ...scripts import ENV_NAMES, WRITER_CHECK, environment, gpu_count, interpreter_queries, option, start
 from ...settings import Settings
-from .. import Backend
+from .. import Backend, ClipRules
 from . import facts
 from .checks import MODULES, findings
 from .choice import ATTENTION, Choice, asked_size, choose, expected_video, model_dir, variant_of
@@ -204,5 +204,9 @@ BACKEND = Backend(
     capabilities=capabilities,
     frame=frame,
     configured=configured,
+    clip=ClipRules(facts.FPS, facts.CLIP_FRAMES, 4),
+    execution=frozenset(
+        {"offload_model", "t5_cpu", "gpu_count", "ulysses_size", "ring_size", "fsdp", "expandable_segments"}
+    ),
     configuration_hint="Set wan2_dir and i2v_model_dir (docs/wan21.md), or run `reel setup wan2.1`.",
 )
