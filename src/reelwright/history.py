@@ -19,12 +19,13 @@ from typing import Any
 from .errors import InvalidInputError
 from .host import Host
 from .plan import Plan
-from .policy import Diagnosis, Evidence
+from .policy import GPU_FAULT, Diagnosis, Evidence
 from .result import Manifest
 
 SCHEMA = 1
 KEPT_RUNS = 50
 _FILE = "learned.json"
+_SUSPECT = "suspect GPU|"
 Entries = dict[str, dict[str, Any]]
 
 
@@ -91,7 +92,13 @@ def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, ev
         "steps": plan.parameters.get("steps"),
         "metrics": _peaks(evidence.metrics),
     }
-    _update(state_dir, lambda entries: entries.__setitem__(key_of(original, host, original.parameters), entry))
+
+    def note(entries: Entries) -> None:
+        entries[key_of(original, host, original.parameters)] = entry
+        for uuid in _uuids(plan, host):
+            entries.pop(f"{_SUSPECT}{uuid}", None)
+
+    _update(state_dir, note)
 
 
 def _peaks(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -105,8 +112,24 @@ def remember_failure(state_dir: Path, plan: Plan, host: Host, diagnosis: Diagnos
         entry = entries.setdefault(key_of(plan, host, plan.parameters), {})
         failures = entry.setdefault("failures", {})
         failures[diagnosis.failure.name] = failures.get(diagnosis.failure.name, 0) + 1
+        if diagnosis.cause == GPU_FAULT:
+            entries.update({f"{_SUSPECT}{uuid}": {"message": diagnosis.message[:200]} for uuid in _uuids(plan, host)})
 
     _update(state_dir, note)
+
+
+def suspect_gpus(state_dir: Path) -> Mapping[str, str]:
+    """GPUs that failed and have made no film since, by UUID, with what was said; others are taken before them.
+
+    A card that fell off the bus once tends to do it again (Slurm drains such a node, row G06).
+    """
+    entries = load_entries(state_dir)
+    found = {key.removeprefix(_SUSPECT): entry for key, entry in entries.items() if key.startswith(_SUSPECT)}
+    return {uuid: str(entry.get("message", "")) for uuid, entry in found.items()}
+
+
+def _uuids(plan: Plan, host: Host) -> tuple[str, ...]:
+    return tuple(gpu.uuid for gpu in host.gpus or () if gpu.index in plan.gpus)
 
 
 def _update(state_dir: Path, change: Callable[[Entries], None]) -> None:

@@ -196,7 +196,7 @@ def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, jo
         pictures.get("last"),
         pictures.get("depth"),
     )
-    job = job.evolve(overrides=_taken_gpus(backend, host, order.environ))
+    job = job.evolve(overrides=_avoided_gpus(backend, host, order))
     asked = backend.plan(job)
     learned = history.starting_overrides(settings.state_dir, asked, host)
     job = job.evolve(overrides={**job.overrides, **learned})
@@ -206,16 +206,16 @@ def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, jo
     return Prepared(backend, job, plan.evolve(findings=findings, seconds=seconds), asked)
 
 
-def _taken_gpus(backend: Backend, host: Host, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Where there is a choice, not the GPUs that another run of ours has just now."""
+def _avoided_gpus(backend: Backend, host: Host, order: Order) -> dict[str, Any]:
+    """Where there is a choice, not the GPUs that failed last time or that another run of ours has just now."""
     if not backend.requires_gpu or not host.gpus:
         return {}
     from .machine.leases import Leases, lease_directory
 
+    avoided = set(history.suspect_gpus(order.settings.state_dir))
     with contextlib.suppress(VideoGenerationError):  # a folder that cannot be used is told by the claim
-        taken = Leases(lease_directory(environ)).holders()
-        return {"avoid_gpus": tuple(gpu.index for gpu in host.gpus if gpu.uuid in taken)}
-    return {}
+        avoided |= set(Leases(lease_directory(order.environ)).holders())
+    return {"avoid_gpus": tuple(gpu.index for gpu in host.gpus if gpu.uuid in avoided)}
 
 
 def _learned(overrides: Mapping[str, Any]) -> tuple[Finding, ...]:
@@ -320,7 +320,7 @@ def _next_step(run: _Run, rules: retry.RetryRules, original: Plan, past: list[re
 def _replan(run: _Run, prepared: Prepared, step: Next, number: int) -> Plan:
     overrides = {**prepared.job.overrides, **step.overrides}
     if step.other_gpus and run.journal.plan:
-        overrides["avoid_gpus"] = run.journal.plan.gpus
+        overrides["avoid_gpus"] = (*overrides.get("avoid_gpus", ()), *run.journal.plan.gpus)
     plan = prepared.backend.plan(prepared.job.evolve(overrides=overrides, output=run.folder.video(number)))
     if isinstance(plan.run, Command) and step.env:
         plan = plan.evolve(run=replace(plan.run, env={**plan.run.env, **step.env}))

@@ -87,6 +87,14 @@ def test_other_bars_are_no_steps(line: bytes) -> None:
     assert not [event for event in a_reader(50).feed(line + b"\n") if isinstance(event, Progress)]
 
 
+def test_a_traceback_behind_another_ranks_open_bar_is_seen() -> None:
+    reader = a_reader(50)
+    said = b'[rank0]: Traceback (most recent call last):\n[rank0]:   File "x", line 1\n[rank0]: RuntimeError: worse\n'
+    events = reader.feed(bar(3, 50) + said)
+    assert Progress("denoising", 3, 50) in events
+    assert [(seen.rank, seen.text) for seen in reader.exceptions] == [(0, "RuntimeError: worse")]
+
+
 def test_decoding_begins_when_the_last_step_is_done() -> None:
     assert a_reader(2).feed(bar(2, 2))[-1] == Phase("decoding")
 

@@ -17,7 +17,7 @@ SOURCE = Path(__file__).with_name("wan21")
 def make_wan_checkout(folder: Path, plan: Sequence[Mapping[str, Any]] = (), *, old: bool = False) -> Path:
     """Copy the stand-in to ``folder``; ``old`` is a checkout from before 2025-12-02, whose i2v takes 81
     frames only."""
-    shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("__pycache__", "fake_*"))
+    shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("__pycache__", ".*", "fake_*"))
     set_plan(folder, plan)
     if old:
         source = folder / "wan" / "image2video.py"

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from ..errors import Failure, VideoGenerationError
 
 KillReason = Literal["timeout", "hang", "cancelled", "log_lost"]
+#: The cause of a `Diagnosis` by which the GPU itself is to blame.
+GPU_FAULT = "gpu-fault"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from functools import cache
 
 from ..errors import Failure
 from ..plan import Command, Plan
-from . import Diagnosis, Evidence, ExceptionSeen
+from . import GPU_FAULT, Diagnosis, Evidence, ExceptionSeen
 
 _LITTLE_BYTES = 32 * 1024 * 1024
 _TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -51,7 +51,7 @@ _OOM = Row(
 )
 #: In this order; texts from issue threads of the frameworks and from runs of the real code.
 _ROWS = (
-    Row(Failure.CRASH, "gpu-fault",
+    Row(Failure.CRASH, GPU_FAULT,
         r"CUDA error: (?:an illegal memory access|unspecified launch failure|device-side assert|uncorrectable)"
         r"|uncorrectable ECC error|\bXid\b.*\d|GPU has fallen off the bus|device-side assert triggered",
         "The GPU or its driver failed. Look at `dmesg` for Xid lines; try another card; update the driver."),

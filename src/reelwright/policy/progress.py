@@ -27,7 +27,7 @@ _BREAK = re.compile(rb"[\r\n]+")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 #: tqdm without a description, from its very first character: loader bars have one before the percent sign.
-_BAR = re.compile(r"^\s*\d+%\|.*\| (\d+)/(\d+) \[")
+_BAR = re.compile(r"^\s*\d+%\|[^|]*\| (\d+)/(\d+) \[[^]]*\]?")
 _RANK = re.compile(r"^\[(?:rank|default)(\d+)\]:\s?")
 _TRACEBACK = "Traceback (most recent call last):"
 #: ``torch.OutOfMemoryError: CUDA out of memory`` or a bare ``AssertionError``, at the start of a line.
@@ -98,10 +98,15 @@ class LogReader:
         line = _clean(raw[:MAX_LINE_BYTES].decode("utf-8", "replace"))
         if not line.strip() or self._is_users(line):
             return []
-        if "%|" in line:
-            bar = _BAR.match(line)
-            if bar:
-                return list(self._advance(int(bar[1]), int(bar[2])))
+        bar = _BAR.match(line) if "%|" in line else None
+        if bar is None:
+            return self._read_words(line)
+        # tqdm leaves its line open: what another rank says next, a traceback even, stands behind the bar.
+        return [*self._advance(int(bar[1]), int(bar[2])), *self._read_words(line[bar.end() :])]
+
+    def _read_words(self, line: str) -> list[Event]:
+        if not line.strip() or self._is_users(line):
+            return []
         self.tail.append(line[:MAX_TAIL_CHARACTERS])
         self._collect(line)
         return list(self._enter(line))

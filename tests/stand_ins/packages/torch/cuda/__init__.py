@@ -19,7 +19,7 @@ def device_count() -> int:
     visible = 0
     for name in wanted.split(","):
         # CUDA stops at the first name that is no device.
-        if not name.strip().startswith("GPU-") and not (name.strip().isdigit() and int(name) < there):
+        if not name.strip().startswith(("GPU-", "MIG-")) and not (name.strip().isdigit() and int(name) < there):
             break
         visible += 1
     return visible
