@@ -1,0 +1,82 @@
+"""In which order clips are made: each as soon as what it needs is there and a place is free. Pure, no clock.
+
+>>> plan = Schedule({"a": (), "b": ("a",), "c": ()}, places=2)
+>>> plan.start(), plan.start(), plan.start()
+('a', 'c', None)
+>>> plan.finished("a"); plan.start()
+'b'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+class Schedule:
+    """What may start now.
+
+    Args:
+        needs: For each clip, in the order of the film, the clips it begins with.
+        places: How many may run at once.
+    """
+
+    def __init__(self, needs: Mapping[str, Sequence[str]], places: int) -> None:
+        self._needs = {name: tuple(others) for name, others in needs.items()}
+        self._places = places
+        self._waiting = list(self._needs)
+        self._running: set[str] = set()
+        self._done: set[str] = set()
+        self.failed: list[str] = []
+        self.blocked: dict[str, str] = {}
+
+    def start(self) -> str | None:
+        """A clip to begin with now, or ``None``: nothing is ready, or no place is free."""
+        if len(self._running) >= self._places:
+            return None
+        ready = (name for name in self._waiting if set(self._needs[name]) <= self._done)
+        name = next(ready, None)
+        if name is not None:
+            self._waiting.remove(name)
+            self._running.add(name)
+        return name
+
+    def finished(self, name: str) -> None:
+        """``name`` is there."""
+        self._running.discard(name)
+        self._done.add(name)
+
+    def fail(self, name: str) -> tuple[str, ...]:
+        """``name`` will not be there; returns what can no longer be made because of it."""
+        self._running.discard(name)
+        self.failed.append(name)
+        lost: list[str] = []
+        for other in list(self._waiting):  # in the film's order: what a clip needs comes before it
+            cause = next((need for need in self._needs[other] if need == name or need in lost), None)
+            if cause is not None:
+                lost.append(other)
+                self._waiting.remove(other)
+                self.blocked[other] = cause
+        return tuple(lost)
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._waiting.clear()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing can begin."""
+        return not self._running and not any(set(self._needs[name]) <= self._done for name in self._waiting)
+
+
+def gpu_groups(indices: Sequence[int], total: int | None, parallel: int | None) -> tuple[tuple[int, ...], ...]:
+    """The GPUs of each place: ``total`` of them in ``parallel`` equal groups, as in an existing pipeline_config.yaml.
+
+    A rest that fills no group is left free. Without GPUs there is one place per ``parallel``, with none.
+    """
+    places = parallel or 1
+    usable = list(indices)[: total or len(indices)]
+    if not usable:
+        return tuple(() for _ in range(places))
+    each = max(1, len(usable) // places)
+    places = min(places, len(usable))
+    return tuple(tuple(usable[number * each : (number + 1) * each]) for number in range(places))

@@ -1,0 +1,299 @@
+"""What a person writes: one YAML file that describes a film, and errors that name the shot and the line.
+
+    title: Morning
+    generator: wan2.1
+    size: 1280x720
+    shots:
+      - {id: sea, prompt: "waves roll in, slow push in", image: sea.jpg, seconds: 5}
+      - {prompt: "a gull lands"}                        # no picture: goes on from the last frame before
+      - {prompt: "the sun rises", image: a.jpg, last_image: b.jpg, transition: dissolve 8}
+
+Relative paths are relative to the file. Not for: how many clips a shot needs (`timeline`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ConfigurationError, InvalidInputError
+from ..request import MAX_SEED, Size, check_prompt, parse_size
+from ..yamlfile import Document, read_yaml
+
+SCHEMA_ID = "https://reelwright.invalid/storyboard.schema.json"
+_TRANSITION = re.compile(r"cut|dissolve(?: ([1-9]\d{0,2}))?")
+_PICTURES = ("image", "last_image", "depth_image")
+
+
+def _as_path(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) and value else value
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _as_size(value: object) -> object:
+    return str(_as_value_error(parse_size, value)) if isinstance(value, str) else value
+
+
+def _as_value_error(parse: Callable[[Any], Any], value: object) -> Any:
+    """Our own errors as the model expects them."""
+    try:
+        return parse(value)
+    except InvalidInputError as error:
+        raise ValueError(error.message) from error
+
+
+FilePath = Annotated[Path, BeforeValidator(_as_path)]
+SizeText = Annotated[str, BeforeValidator(_as_size)]
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Parameters(BaseModel):
+    """What a shot may say and ``defaults`` may say for all shots."""
+
+    model_config = _STRICT
+
+    generator: str | None = Field(default=None, description="generator of this shot instead of the film's")
+    seconds: Annotated[float, Field(gt=0, le=3600)] | None = Field(default=None, description="length in seconds")
+    frames: Annotated[int, Field(gt=0, le=100_000)] | None = Field(default=None, description="length in frames")
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
+        default=None, description="seed; else derived from the id"
+    )
+    steps: Annotated[int, Field(gt=0)] | None = Field(default=None, description="sampling steps")
+    guidance_scale: Annotated[float, Field(ge=0)] | None = Field(default=None, description="guidance scale")
+    flow_shift: Annotated[float, Field(gt=0)] | None = Field(default=None, description="flow shift")
+    negative_prompt: str | None = Field(default=None, description="what should not be seen, where supported")
+    camera: str | None = Field(default=None, description="draft: camera move, such as 'pan_left slow'")
+    fit: Literal["cover", "contain", "stretch"] = Field(
+        default="cover", description="how pictures are brought to the size"
+    )
+    anchor: str = Field(default="center", description="which part survives a crop: center, top, ... or x,y")
+    transition: str = Field(
+        default="cut", pattern=f"^(?:{_TRANSITION.pattern})$", description="cut, or dissolve N (frames)"
+    )
+    label: bool = Field(default=True, description="draft: the corner label")
+
+    @property
+    def dissolve(self) -> int:
+        """Frames of the dissolve at the beginning of the shot; 0 is a cut."""
+        match = _TRANSITION.fullmatch(self.transition)
+        return int(match[1] or 8) if match and self.transition != "cut" else 0
+
+
+class Shot(Parameters):
+    """One shot."""
+
+    prompt: str = Field(description="what should be seen")
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = Field(
+        default="", description="name of the shot"
+    )
+    image: FilePath | None = Field(
+        default=None, description="first picture; without one the shot goes on from the one before"
+    )
+    last_image: FilePath | None = Field(default=None, description="last picture")
+    depth_image: FilePath | None = Field(default=None, description="draft: depth picture for parallax")
+    continues: bool | None = Field(default=None, description="false: no picture and no chaining (text-to-video)")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _as_value_error(check_prompt, self.prompt)
+        if self.seconds is not None and self.frames is not None:
+            raise ValueError("seconds and frames are both given; give one of them")
+        if self.image is not None and self.continues:
+            raise ValueError("a shot with a picture of its own cannot continue the one before")
+        if self.last_image is not None and self.image is None and self.continues is False:
+            raise ValueError("a last picture needs a first one")
+        return self
+
+
+class Audio(BaseModel):
+    """Sound for the whole film."""
+
+    model_config = _STRICT
+
+    file: FilePath = Field(description="any audio file")
+    fade_s: Annotated[float, Field(ge=0, le=60)] = Field(default=1.0, description="fade-out at the end, seconds")
+
+
+class Finish(BaseModel):
+    """What is done to the joined film; all off by default."""
+
+    model_config = _STRICT
+
+    double_fps: bool = Field(default=False, description="twice the frame rate by optical flow, on the CPU")
+    upscale: Literal[1, 2, 3, 4] = Field(default=1, description="enlarge each side so many times")
+
+
+class Storyboard(BaseModel):
+    """A film."""
+
+    model_config = _STRICT
+
+    title: str = Field(default="Film", description="title; also in the film's tags")
+    generator: str = Field(default="auto", description="generator of all shots")
+    size: SizeText = Field(default="1280x720", description="width x height of the film")
+    fps: Annotated[float, Field(gt=0, le=120)] | None = Field(
+        default=None, description="frame rate, if there is a choice"
+    )
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = Field(
+        default=0, description="from which the shots' seeds are derived"
+    )
+    color: Literal["joint", "anchor", "off"] = Field(
+        default="anchor", description="colours of chained clips are matched"
+    )
+    overlap: Annotated[int, Field(ge=0, le=8)] = Field(default=0, description="frames of crossfade at chained joints")
+    audio: Audio | None = Field(default=None, description="sound for the whole film")
+    finish: Finish = Field(default=Finish(), description="interpolation and enlargement")
+    defaults: Parameters = Field(default=Parameters(), description="parameters of all shots")
+    shots: Annotated[
+        tuple[Shot, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+    ]
+
+    @property
+    def frame(self) -> Size:
+        """The film's size."""
+        return parse_size(self.size)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a storyboard, for editors."""
+    schema = Storyboard.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, **schema}
+
+
+def load_storyboard(path: Path) -> Storyboard:
+    """The storyboard in a file, with paths made absolute, defaults merged and every shot named.
+
+    Raises:
+        ConfigurationError: it cannot be read or says something that cannot be meant; every mistake is told, each
+            with its line and its shot.
+    """
+    document = read_yaml(path)
+    values = dict(document.values)
+    try:
+        Parameters.model_validate(values.get("defaults") or {})  # a wrong default is told where it stands
+        board = Storyboard.model_validate(_merged(values))
+    except ValidationError as error:
+        inside = error.title == "Parameters"
+        raise _explained(error, document, ("defaults",) if inside else ()) from None
+    problems = list(_problems(board, document))
+    if problems:
+        raise _told(problems)
+    return _absolute(board, Path(os.path.abspath(path)).parent)  # noqa: PTH100 -- the folder of the file as named
+
+
+def _merged(values: dict[str, Any]) -> dict[str, Any]:
+    """Defaults under each shot, and a name for each; wrong types are left for the model to find."""
+    defaults, shots = values.get("defaults") or {}, values.get("shots")
+    if not isinstance(shots, list):
+        return values
+    merged = []
+    for number, shot in enumerate(shots, 1):
+        if not isinstance(shot, dict):
+            merged.append(shot)
+            continue
+        own = {"seconds", "frames"} & set(shot)
+        inherited = {key: value for key, value in defaults.items() if not (own and key in ("seconds", "frames"))}
+        merged.append({"id": f"shot-{number}", **inherited, **shot})
+    return {**values, "shots": merged}
+
+
+def _problems(board: Storyboard, document: Document) -> list[tuple[int | None, str]]:
+    """What is wrong between shots or on the disk, as (line, text)."""
+    found: list[tuple[int | None, str]] = []
+    if not board.shots:
+        found.append((document.line_of("shots"), "shots: there is no shot"))
+    seen: dict[str, int] = {}
+    for index, shot in enumerate(board.shots):
+        if shot.id in seen:
+            text = f"shot {index + 1}: the id {shot.id!r} is that of shot {seen[shot.id] + 1}"
+            found.append((document.line_of("shots", index, "id"), text))
+        seen.setdefault(shot.id, index)
+        found += _shot_problems(index, shot, document)
+    if board.audio and not (document.path.parent / board.audio.file).is_file():
+        found.append((document.line_of("audio", "file"), f"audio: {board.audio.file} is no file"))
+    return found
+
+
+def _shot_problems(index: int, shot: Shot, document: Document) -> list[tuple[int | None, str]]:
+    found: list[tuple[int | None, str]] = []
+    for role in _PICTURES:
+        picture = getattr(shot, role)
+        if picture is not None and not (document.path.parent / picture).is_file():
+            found.append((document.line_of("shots", index, role), f"shot {shot.id}: {role}: {picture} is no file"))
+    if index == 0 and shot.continues:
+        found.append((document.line_of("shots", 0), f"shot {shot.id}: the first shot has nothing to continue"))
+    if index == 0 and shot.dissolve:
+        found.append((document.line_of("shots", 0), f"shot {shot.id}: the first shot has nothing to dissolve from"))
+    return found
+
+
+def _explained(error: ValidationError, document: Document, prefix: tuple[str | int, ...]) -> ConfigurationError:
+    problems = []
+    for item in error.errors(include_url=False, include_context=False):
+        place = (*prefix, *(part for part in item["loc"] if isinstance(part, (str, int))))
+        problems.append((document.line_of(*place), _wording(place, item, document)))
+    return _told([(line, text) for line, text in problems if line is not None or len(problems) == 1] or problems)
+
+
+def _wording(place: tuple[str | int, ...], item: Any, document: Document) -> str:
+    words = [str(part) for part in place if not isinstance(part, int)]
+    if place[:1] == ("shots",) and len(place) > 1:
+        shots = document.values.get("shots", [])
+        shot = shots[place[1]] if isinstance(place[1], int) and place[1] < len(shots) else {}
+        name = shot.get("id", f"{int(place[1]) + 1}") if isinstance(shot, dict) else int(place[1]) + 1
+        words = [f"shot {name}", *words[1:]]
+    text = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        model = Shot if place[:1] == ("shots",) else Parameters if place[:1] == ("defaults",) else Storyboard
+        near = difflib.get_close_matches(str(place[-1]), list(model.model_fields), n=1)
+        text = "there is no such key" + (f"; did you mean {near[0]}?" if near else "")
+    elif item["type"] == "string_pattern_mismatch" and place[-1] == "transition":
+        text = "write cut, or dissolve 8 (frames)"
+    return ": ".join([*words, text])
+
+
+def _told(problems: list[tuple[int | None, str]]) -> ConfigurationError:
+    lines = [f"line {line}: {text}" if line else text for line, text in sorted(problems, key=lambda item: item[0] or 0)]
+    lines = list(dict.fromkeys(lines))
+    advice = "`reel storyboard init` writes an example; docs/films.md explains every key."
+    return ConfigurationError(f"the storyboard has a mistake: {lines[0]}", evidence=lines[1:], advice=advice)
+
+
+def _absolute(board: Storyboard, folder: Path) -> Storyboard:
+    shots = []
+    for shot in board.shots:
+        pictures = {role: folder / getattr(shot, role) for role in _PICTURES if getattr(shot, role) is not None}
+        shots.append(shot.model_copy(update=pictures))
+    audio = board.audio.model_copy(update={"file": folder / board.audio.file}) if board.audio else None
+    return board.model_copy(update={"shots": tuple(shots), "audio": audio})
+
+
+EXAMPLE = """\
+# A film. `reel film FILM.yaml -o film.mp4 --draft` shows it in seconds on any computer.
+# yaml-language-server: $schema=storyboard.schema.json   (reel storyboard schema > storyboard.schema.json)
+title: My film
+size: 1280x720
+defaults: {seconds: 5}
+
+shots:
+  - id: opening
+    prompt: slow push in, morning light
+    image: photo.jpg
+
+  - id: closer                     # no picture: goes on from the last frame of the shot before
+    prompt: the camera pans left
+
+  - id: ending
+    prompt: pull out
+    image: other.jpg
+    transition: dissolve 8         # frames; or cut
+"""

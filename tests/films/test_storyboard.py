@@ -1,0 +1,114 @@
+"""Storyboards: what can be written, and that every mistake names its line and its shot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from reelwright.errors import ConfigurationError
+from reelwright.films.storyboard import EXAMPLE, Storyboard, json_schema, load_storyboard
+from tests.conftest import a_photo
+
+GOOD = """\
+title: Morning
+size: 832*480
+defaults:
+  seconds: 3
+  steps: 20
+shots:
+  - id: sea
+    prompt: waves
+    image: a.png
+  - prompt: a gull
+    frames: 33
+  - prompt: sunrise
+    image: a.png
+    last_image: b.png
+    transition: dissolve 6
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.png", "b.png", "photo.jpg", "other.jpg"):
+        a_photo(tmp_path / name, (64, 64))
+    return tmp_path
+
+
+def loaded(folder: Path, text: str) -> Storyboard:
+    (folder / "film.yaml").write_text(text)
+    return load_storyboard(folder / "film.yaml")
+
+
+def test_defaults_go_under_each_shot_and_every_shot_has_a_name(folder: Path) -> None:
+    board = loaded(folder, GOOD)
+    assert [shot.id for shot in board.shots] == ["sea", "shot-2", "shot-3"]
+    assert [(shot.seconds, shot.frames, shot.steps) for shot in board.shots] == [
+        (3, None, 20),
+        (None, 33, 20),
+        (3, None, 20),
+    ]
+    assert [shot.dissolve for shot in board.shots] == [0, 0, 6]
+
+
+def test_paths_are_relative_to_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    assert loaded(folder, GOOD).shots[0].image == folder / "a.png"
+
+
+MISTAKES = {
+    "unknown key": (GOOD.replace("frames: 33", "frmes: 33"), "line 11: shot 2: frmes", "did you mean frames"),
+    "unknown top key": (GOOD.replace("title:", "titel:"), "line 1: titel", "did you mean title"),
+    "unknown default": (GOOD.replace("  steps: 20", "  stps: 20"), "line 5: defaults: stps", "did you mean steps"),
+    "wrong type": (GOOD.replace("frames: 33", 'frames: "33"'), "line 11: shot 2: frames", "integer"),
+    "not above 0": (GOOD.replace("seconds: 3", "seconds: 0"), "line 4: defaults: seconds", "greater than 0"),
+    "no prompt": (GOOD.replace("    prompt: waves\n", ""), "line 7: shot sea: prompt", "required"),
+    "empty prompt": (GOOD.replace("a gull", '" "'), "line 10: shot 2", "prompt is empty"),
+    "missing picture": (GOOD.replace("last_image: b.png", "last_image: c.png"), "line 14: shot shot-3: last_image", "no file"),
+    "two lengths": (GOOD.replace("    frames: 33", "    frames: 33\n    seconds: 2"), "line 10: shot 2", "both"),
+    "same id": (GOOD.replace("- prompt: a gull", "- id: sea\n    prompt: a gull"), "line 10: shot 2", "'sea'"),
+    "bad id": (GOOD.replace("id: sea", "id: the sea"), "line 7: shot the sea: id", "pattern"),
+    "transition": (GOOD.replace("dissolve 6", "wipe"), "line 15: shot 3: transition", "write cut"),
+    "no shots": ("title: x\nshots: []\n", "line 2: shots", "no shot"),
+    "shots missing": ("title: x\n", "shots", "required"),
+    "shot is text": (GOOD + "  - a cat\n", "line 16: shot 4", "dictionary"),
+    "first dissolves": (GOOD.replace("    image: a.png\n  - p", "    image: a.png\n    transition: dissolve\n  - p"), "line 7: shot sea", "nothing to dissolve from"),
+    "bad size": (GOOD.replace("832*480", "big"), "line 2: size", "not a size"),
+    "audio": (GOOD + "audio: {file: none.mp3}\n", "line 16: audio", "no file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_names_its_line_its_shot_and_what_is_meant(folder: Path, case: str) -> None:
+    text, where, why = MISTAKES[case]
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(folder, text)
+    told = "\n".join([caught.value.message, *caught.value.evidence])
+    assert where in told
+    assert why in told
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(folder: Path) -> None:
+    text = GOOD.replace("frames: 33", "frmes: 33").replace("title: Morning", "title: 3").replace("dissolve 6", "wipe")
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(folder, text)
+    lines = [caught.value.message, *caught.value.evidence]
+    assert [line.split("line ")[1].split(":")[0] for line in lines] == ["1", "11", "15"]
+
+
+def test_the_example_is_a_storyboard(folder: Path) -> None:
+    assert len(loaded(folder, EXAMPLE).shots) == 3
+
+
+def test_the_published_schema_accepts_what_we_accept_and_refuses_a_wrong_key() -> None:
+    schema = json.loads(json.dumps(json_schema()))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(yaml.safe_load(EXAMPLE), schema)
+    jsonschema.validate(yaml.safe_load(GOOD), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(GOOD.replace("frames: 33", "frmes: 33")), schema)
