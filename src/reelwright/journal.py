@@ -114,8 +114,23 @@ class Journal:
                 signal_number=evidence.signal_number,
             )
         )
-        if evidence.leftovers:
-            self.warn(f"{evidence.leftovers} processes that the generator left behind were ended")
+        self._warn_of(evidence, accepted=diagnosis is None)
+
+    def _warn_of(self, evidence: Evidence, *, accepted: bool) -> None:
+        """What the user should know of an attempt even though it gave a film."""
+        ended = evidence.leftovers - len(evidence.unkillable)
+        if ended > 0:
+            self.warn(f"{ended} processes that the generator left behind were ended")
+        if evidence.unkillable:
+            pids = ", ".join(map(str, evidence.unkillable))
+            self.warn(f"process {pids} cannot be ended (it waits in the kernel); its GPU stays reserved")
+        if accepted and not evidence.ran_to_end:
+            how = (
+                f"by signal {evidence.signal_number}"
+                if evidence.signal_number
+                else f"with status {evidence.exit_status}"
+            )
+            self.warn(f"the generator ended {how}; its film is whole and accept_valid_on_nonzero is set")
 
     def manifest(self, error: VideoGenerationError | None = None) -> Manifest:
         """The record of the run as it stands now."""

@@ -87,6 +87,13 @@ def test_other_bars_are_no_steps(line: bytes) -> None:
     assert not [event for event in a_reader(50).feed(line + b"\n") if isinstance(event, Progress)]
 
 
+def test_a_rank_that_is_still_encoding_does_not_lead_back_from_the_first_bar() -> None:
+    reader = a_reader(50)
+    reader.feed(bar(0, 50))
+    assert Phase("encoding") not in reader.feed(f"\n{STAMP}Generating video ...\n".encode())
+    assert reader.phase == "denoising"
+
+
 def test_a_traceback_behind_another_ranks_open_bar_is_seen() -> None:
     reader = a_reader(50)
     said = b'[rank0]: Traceback (most recent call last):\n[rank0]:   File "x", line 1\n[rank0]: RuntimeError: worse\n'

@@ -36,6 +36,8 @@ _OTHERS = {
     "einops": "0.8.1",
     "regex": "2025.11.3",
 }
+# An "ffmpeg" that starts and says that all is well.
+_WRITER = 'def get_ffmpeg_exe():\n    return "true"\n'
 # Read in Wan2.2#108: a wheel built for another torch.
 _UNDEFINED = (
     "{folder}/{name}_cuda.cpython-311-x86_64-linux-gnu.so: undefined symbol: "
@@ -81,7 +83,8 @@ def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
     for name, version in _OTHERS.items():
         if name not in knobs.absent:
             (site / name).mkdir()
-            (site / name / "__init__.py").write_text(f'__version__ = "{version}"\n', "utf-8")
+            text = f'__version__ = "{version}"\n' + (_WRITER if name == "imageio_ffmpeg" else "")
+            (site / name / "__init__.py").write_text(text, "utf-8")
     if "torch" not in knobs.absent:
         shutil.copytree(_PACKAGES / "torch", site / "torch")
         (site / "torch" / "version.py").write_text(f"__version__ = {knobs.torch!r}\ncuda = {knobs.cuda!r}\n", "utf-8")

@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -104,6 +105,7 @@ class ProcessExecutor:
         kills_before: int | None,
     ) -> Evidence:
         phases(Phase("starting"))
+        files.video.unlink(missing_ok=True)  # what is there before the start cannot be the command's (row P14)
         try:
             child = self._start(command, files)
         except OSError as error:
@@ -121,17 +123,19 @@ class ProcessExecutor:
         happened = kills - kills_before if kills is not None and kills_before is not None else None
         return watch.evidence(child, happened, metrics)
 
+    def environment(self, command: Command) -> dict[str, str]:
+        """What the command sees: its own variables over the allowed ones of the runner's environment."""
+        allowed = {name: value for name, value in self._environ.items() if _passed(name, command.env_names)}
+        return {**allowed, **command.env}
+
     # --- starting
 
     def _start(self, command: Command, files: AttemptFiles) -> _Child:
         mark = run_mark(files.run_id)
-        env = {name: value for name, value in self._environ.items() if _passed(name, command.env_names)}
-        env.update(command.env)
-        env[shim.MARK] = mark
         spec = {
             "argv": list(command.argv),
             "cwd": str(command.cwd),
-            "env": env,
+            "env": {**self.environment(command), shim.MARK: mark},
             "mark": mark,
             "grace_s": self._grace_s,
         }
@@ -185,8 +189,9 @@ class ProcessExecutor:
                 with contextlib.suppress(OSError):
                     os.read(child.log, _CHUNK)
         unkillable = (child.ended or {}).get("unkillable")
-        if unkillable:
-            return  # the shim stays and holds the lease
+        if unkillable:  # the shim stays and holds the lease; it is collected whenever it ends
+            threading.Thread(target=child.process.wait, name="stuck shim", daemon=True).start()
+            return
         if child.ended is None:
             child.process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -361,7 +366,12 @@ class _Watch:
         argv = [self._command.argv[0], "-c", check]
         try:
             done = subprocess.run(
-                argv, capture_output=True, timeout=_WRITER_CHECK_S, check=False, stdin=subprocess.DEVNULL
+                argv,
+                capture_output=True,
+                timeout=_WRITER_CHECK_S,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                env=self._executor.environment(self._command),
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"its film writer cannot be asked: {error}"

@@ -282,8 +282,8 @@ def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[
         unkillable=unkillable,
     )
     # With an unkillable process the leases stay held, by us, for as long as it lives.
-    while unkillable and any(start_time(item) is not None for item in unkillable):
-        time.sleep(1.0)
+    while not tree.alive().keys().isdisjoint(unkillable):
+        time.sleep(0.5)
     return 0
 
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from ..plan import Dialect
-from ..protocol import Event, Output, Phase, Progress
+from ..protocol import PHASES, Event, Output, Phase, Progress
 from . import ExceptionSeen, RankError
 
 MAX_LINE_BYTES = 64 * 1024
@@ -32,6 +32,7 @@ _RANK = re.compile(r"^\[(?:rank|default)(\d+)\]:\s?")
 _TRACEBACK = "Traceback (most recent call last):"
 #: ``torch.OutOfMemoryError: CUDA out of memory`` or a bare ``AssertionError``, at the start of a line.
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?::\s|$)")
+_SAMPLING_AND_AFTER = frozenset(PHASES[PHASES.index("rendering") :])
 _SUMMARY = re.compile(r"^\s+(rank|exitcode)\s*: (-?\d+)")
 
 
@@ -127,11 +128,18 @@ class LogReader:
                 yield Output(found[1])
 
     def _turn(self, phase: str) -> Iterator[Event]:
-        """Enter a phase once: another rank that is behind does not lead back."""
-        if phase not in self._entered:
-            self._entered.add(phase)
-            self.phase = phase
-            yield Phase(phase)
+        """Enter a phase once: another rank that is behind does not lead back.
+
+        Once a bar was seen, a line of a rank that is still loading or encoding does not either: nothing keeps the
+        ranks in step before the first collective.
+        """
+        if phase in self._entered:
+            return
+        self._entered.add(phase)
+        if self.phase in _SAMPLING_AND_AFTER and phase not in _SAMPLING_AND_AFTER:
+            return
+        self.phase = phase
+        yield Phase(phase)
 
     def _advance(self, step: int, total: int) -> Iterator[Event]:
         """A bar of any rank: the furthest one counts, and a bar of another length belongs to something else."""

@@ -165,6 +165,8 @@ def _port(case: _Case) -> Next | Stop:
 
 def _hang(case: _Case) -> Next | Stop:
     phase = case.found.phase
+    if case.found.cause == "unkillable":
+        return Stop("The GPU is not free as long as that process lives.")
     if phase not in _BEFORE_STEPS and not phase.startswith("loading"):
         return Stop("It hung after sampling had begun; the same would cost as much again.")
     return _same_once(case, "it hung before the first step; once more")
