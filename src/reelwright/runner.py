@@ -56,12 +56,20 @@ def _ignore(event: Event) -> None:
 
 @dataclass(frozen=True)
 class Order:
-    """A request with everything about where and how it is to be carried out."""
+    """A request with everything about where and how it is to be carried out.
+
+    Attributes:
+        overrides: Effective parameters to force, as a retry does.
+        last_frame: Where to leave the film's last frame as a PNG, lossless where the renderer is ours, for a film
+            that goes on from it. It is there whenever the film is.
+    """
 
     request: VideoRequest
     settings: Settings
     output: Path
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    last_frame: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,11 @@ class _Run:
     folder: workspace.RunFolder
     journal: Journal
     cancellation: Cancellation
+    published: bool = False
+
+    def unfinished(self) -> bool:
+        """Whether the film has its name and the manifest could not follow: the next `workspace.recover` moves it."""
+        return self.published and self.folder.manifest.exists()
 
 
 def generate(order: Order, emit: Emit = _ignore, cancellation: Cancellation | None = None) -> Result:
@@ -110,7 +123,7 @@ def generate(order: Order, emit: Emit = _ignore, cancellation: Cancellation | No
 def _recorded(run: _Run) -> Result:
     """Whatever happens inside leaves one record: beside the film, or in the state folder when there is none."""
     try:
-        with workspace.open_folder(run.folder):
+        with workspace.open_folder(run.folder, keep=run.unfinished):
             try:
                 return _generate(run)
             except VideoGenerationError as error:
@@ -135,9 +148,36 @@ def _generate(run: _Run) -> Result:
     video, facts = _attempt_until_good(run, prepared)
     run.journal.output = {"path": run.folder.output.name, **facts}
     run.journal(Phase("publishing"))
+    _hand_over(run, video)
     manifest = run.journal.manifest()
-    workspace.publish(run.folder, video, manifest, replace=run.order.settings.if_exists == "overwrite")
+    try:
+        workspace.publish(run.folder, video, manifest, replace=run.order.settings.if_exists == "overwrite")
+    except VideoGenerationError as error:
+        _rescue(run, video, error)
+        raise
+    run.published = True
     return _result(manifest, run.folder.output)
+
+
+def _rescue(run: _Run, video: Path, error: VideoGenerationError) -> None:
+    """Keep a verified film that cannot have its name: it may have cost hours of a GPU."""
+    run.journal.output = None
+    kept = history.keep_file(run.order.settings.state_dir, run.folder.run_id, video, "unpublished.mp4")
+    if kept:
+        error.advice = f"{error.advice} The finished film is kept as {kept}."
+
+
+def _hand_over(run: _Run, video: Path) -> None:
+    """Leave the last frame where the order wants it, before the film is there."""
+    target = run.order.last_frame
+    if target is None:
+        return
+    from .media import examination
+
+    frame = video.with_name(workspace.LAST_FRAME)
+    if not frame.exists():
+        examination.save_last_frame(video, frame)
+    workspace.place(frame, target)
 
 
 # ------------------------------------------------------------------------------------------- before the GPU starts
@@ -196,7 +236,7 @@ def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, jo
         pictures.get("last"),
         pictures.get("depth"),
     )
-    job = job.evolve(overrides=_avoided_gpus(backend, host, order))
+    job = job.evolve(overrides={**_avoided_gpus(backend, host, order), **order.overrides})
     asked = backend.plan(job)
     learned = history.starting_overrides(settings.state_dir, asked, host)
     job = job.evolve(overrides={**job.overrides, **learned})

@@ -222,6 +222,12 @@ class Settings(BaseSettings):
         """Where a value comes from: ``default``, ``FILE:line``, ``environment NAME`` or ``argument``."""
         return self._origins.get(key, "default")
 
+    def evolve(self, **values: Any) -> Self:
+        """A copy with some values changed, as strong as arguments."""
+        copy = self.model_copy(update=values)
+        copy._origins = {**self._origins, **dict.fromkeys(values, "argument")}
+        return copy
+
     def for_generator(self, name: str) -> Self:
         """The same settings with ``generators.NAME`` applied over defaults and file, not over what is stronger."""
         section = self.generators.get(name, {})

@@ -33,6 +33,8 @@ from .result import Manifest, manifest_path
 IfExists = Literal["error", "overwrite", "skip", "rename"]
 PREFIX = ".reelwright-"
 MAX_NAME_BYTES = 255  # NAME_MAX of every common Linux file system
+#: The lossless last frame that an engine of ours leaves beside its film.
+LAST_FRAME = "last.png"
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 
@@ -135,6 +137,14 @@ class RunFolder:
     def log(self, number: int) -> Path:
         """The bounded log of attempt ``number``."""
         return self.attempt(number) / "log.txt"
+
+
+def place(source: Path, target: Path, files: FileSystem | None = None) -> None:
+    """Move a file of a private folder to ``target`` on the same file system, whole or not at all."""
+    files = files or RealFileSystem()
+    files.fsync(source)
+    files.move(source, target, replace=True)
+    files.fsync(target.parent)
 
 
 def new_run_id() -> str:

@@ -89,11 +89,8 @@ class ProcessExecutor:
         command = plan.run
         assert isinstance(command, Command)
         kills_before = oom_kills()
-        before = shim.become_subreaper()
-        try:
+        with subreaping():
             return self._supervised(plan, command, files, PhaseClock(emit), cancellation, kills_before)
-        finally:
-            shim.become_subreaper(before)
 
     def _supervised(  # noqa: PLR0913 -- one attempt's whole context, used here only
         self,
@@ -379,6 +376,16 @@ class _Watch:
             return None
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
         return f"its film writer (imageio-ffmpeg) does not work: {' '.join(last)[:300]}"
+
+
+@contextlib.contextmanager
+def subreaping() -> Iterator[None]:
+    """Orphans among our descendants become our children meanwhile; also around runs that go on side by side."""
+    before = shim.become_subreaper()
+    try:
+        yield
+    finally:
+        shim.become_subreaper(before)
 
 
 def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:

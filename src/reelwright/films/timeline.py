@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..backends import ClipRules
 from ..request import VideoRequest
@@ -21,6 +22,8 @@ from .storyboard import Shot, Storyboard
 
 DEFAULT_FRAMES = 81
 DEFAULT_FPS = 16.0
+#: Stands for the last frame of the clip before, until that clip is there.
+PENDING = Path("last-frame-of-the-clip-before.png")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Segment:
     Attributes:
         id: ``opening``, or ``opening.2`` for the second clip of a shot.
         shot: The shot's id.
-        request: What is asked of the generator; ``image`` is ``None`` if it begins with the end of ``upstream``.
+        request: What is asked of the generator; ``image`` is `PENDING` if it begins with the end of ``upstream``.
         upstream: The segment whose last frame is the first picture of this one.
         dissolve: Frames of the dissolve from the segment before; 0 is a cut.
     """
@@ -62,7 +65,8 @@ def _clips_of(board: Storyboard, shot: Shot, rules: ClipRules, upstream: str | N
         begins_with = upstream if first else clips[-1].id
         request = VideoRequest(
             prompt=shot.prompt,
-            image=shot.image if first else None,
+            image=PENDING if begins_with else shot.image,
+            last_image=shot.last_image if last else None,
             generator="draft" if draft else shot.generator or board.generator,
             size=board.frame,
             num_frames=length,
@@ -79,19 +83,7 @@ def _clips_of(board: Storyboard, shot: Shot, rules: ClipRules, upstream: str | N
             depth_image=shot.depth_image if first and shot.last_image is None else None,
         )
         clips.append(Segment(name, shot.id, request, begins_with, shot.dissolve if first else 0))
-        if last and shot.last_image is not None:
-            clips[-1] = _keyframed(clips[-1], shot)
     return clips
-
-
-def _keyframed(clip: Segment, shot: Shot) -> Segment:
-    """The clip that ends on the shot's last picture; its first one may be known only later (`with_first`)."""
-    if clip.request.image is not None:
-        return Segment(
-            clip.id, clip.shot, clip.request.evolve(last_image=shot.last_image), clip.upstream, clip.dissolve
-        )
-    placeholder = clip.request.evolve(image=shot.last_image, last_image=shot.last_image)
-    return Segment(clip.id, clip.shot, placeholder, clip.upstream, clip.dissolve)
 
 
 def _frames(shot: Shot, fps: float, rules: ClipRules) -> int:

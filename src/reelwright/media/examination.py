@@ -23,6 +23,10 @@ from ..plan import ExpectedVideo
 
 TIMEOUT_S = 900.0
 _CHILD = "from reelwright.media.examination import main; main()"
+_LAST_FRAME_CHILD = (
+    "import sys; from pathlib import Path; from PIL import Image; from reelwright.media.video import last_frame; "
+    "Image.fromarray(last_frame(Path(sys.argv[1]))).save(sys.argv[2], compress_level=1)"
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,19 @@ def verify(path: Path, expected: ExpectedVideo, *, apart: bool, tagging: Tagging
             advice="Nothing was published. The log of the attempt tells what the generator did.",
         )
     return facts
+
+
+def save_last_frame(path: Path, target: Path) -> None:
+    """Write the frame shown last as a PNG; decoded apart.
+
+    Raises:
+        OutputError: the film has no last frame that can be trusted.
+    """
+    argv = [sys.executable, "-P", "-c", _LAST_FRAME_CHILD, str(path), str(target)]
+    child = subprocess.run(argv, capture_output=True, timeout=TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)
+    if child.returncode != 0:
+        last = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise OutputError(f"{path} has no last frame to go on from", evidence=last)
 
 
 def main() -> None:

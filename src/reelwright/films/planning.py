@@ -1,0 +1,179 @@
+"""What each segment will be before any of it is made: its plan, its key, and every mistake, with the shot's name.
+
+The machine is asked once for all segments of a generator and task. Pictures that do not exist yet (the last frame of
+a clip before) are stood in for by one of the film's size, which they will have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .. import backends
+from .._version import __version__
+from ..backends import Backend
+from ..errors import VideoGenerationError, error_for
+from ..host import Host
+from ..plan import EngineCall, Finding, Job, Plan
+from ..policy import preflight
+from ..request import Picture, Size, VideoRequest
+from ..settings import Settings
+from .store import key_of
+from .timeline import Segment
+
+
+def overrides_for(segment: Segment) -> dict[str, Any]:
+    """A clip of a film leaves a clean last frame; one that goes on from another begins exactly on its picture."""
+    return {"last_frame": True, **({"identity_start": True} if segment.upstream else {})}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A segment with its plan and its key."""
+
+    segment: Segment
+    backend: Backend
+    plan: Plan
+    key: str
+
+
+@dataclass
+class Planner:
+    """Plans segments; keeps what it learnt of machine and pictures."""
+
+    settings: Settings
+    folder: Path
+    environ: Mapping[str, str]
+    _hosts: dict[Any, Host] = field(default_factory=dict)
+    _chosen: dict[str, Backend] = field(default_factory=dict)
+    _digests: dict[Path, str] = field(default_factory=dict)
+
+    def backend(self, segment: Segment) -> Backend:
+        """The generator of that name; ``auto`` is the first that could make this, and the same for the whole film."""
+        asked = segment.request.generator
+        name = asked if asked != "auto" else self.settings.generator
+        if name not in self._chosen:
+            able = backends.candidates(name, self.settings)
+            clean = (item for item in able if not self._plan(item, segment).errors)
+            self._chosen[name] = able[0] if len(able) == 1 else next(clean, able[0])
+        return self._chosen[name]
+
+    def plan(self, segments: Sequence[Segment]) -> tuple[Planned, ...]:
+        """All segments, in their order; a chained one's key holds its upstream's."""
+        found: dict[str, Planned] = {}
+        for segment in segments:
+            backend = self.backend(segment)
+            plan = self._plan(backend, segment)
+            upstream = found[segment.upstream].key if segment.upstream else None
+            found[segment.id] = Planned(segment, backend, plan, self._key(segment, backend, plan, upstream))
+        return tuple(found.values())
+
+    def check(self, planned: Sequence[Planned]) -> None:
+        """Look at every picture of these segments, and raise for the first mistake, with the others as evidence.
+
+        Raises:
+            VideoGenerationError: of the class of the first error; the message names the shot.
+        """
+        problems = [(item.segment.shot, finding) for item in planned for finding in item.plan.errors]
+        problems += list(self._picture_problems(planned))
+        if problems:
+            shot, first = problems[0]
+            lines = tuple(dict.fromkeys(f"shot {name}: {finding.message}" for name, finding in problems[1:]))
+            raise error_for(first.failure, f"shot {shot}: {first.message}", evidence=lines, advice=first.fix)
+
+    def _picture_problems(self, planned: Sequence[Planned]) -> Iterator[tuple[str, Finding]]:
+        from ..media.image import Intake, inspect_picture
+
+        wanted: dict[tuple[Path, Size | None, str], str] = {}
+        for item in planned:
+            for path in _own_pictures(item.segment):
+                wanted.setdefault((path, item.segment.request.size, item.segment.request.anchor), item.segment.shot)
+
+        def problem(place: tuple[Path, Size | None, str]) -> Finding | None:
+            path, size, anchor = place
+            try:
+                inspect_picture(path, Intake(strict=self.settings.strict_input, size=size, anchor=anchor))
+            except VideoGenerationError as error:
+                return Finding("picture", "error", error.message, error.advice, error.failure)
+            return None
+
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            for (_, shot), found in zip(wanted.items(), pool.map(problem, wanted), strict=True):
+                if found:
+                    yield shot, found
+
+    def _plan(self, backend: Backend, segment: Segment) -> Plan:
+        request = segment.request
+        settings = self.settings.for_generator(backend.name)
+        host = self._host(backend, request, settings)
+        pictures = {role: _imagined(getattr(request, name), request) for role, name in _ROLES.items()}
+        job = Job(request, settings, host, self.folder / "film.mp4", **pictures, overrides=overrides_for(segment))
+        plan = backend.plan(job)
+        return plan.evolve(findings=(*plan.findings, *preflight.findings(plan, host, settings)))
+
+    def _host(self, backend: Backend, request: VideoRequest, settings: Settings) -> Host:
+        from ..machine.probes import take_host
+
+        place = (backend.name, request.task)
+        if place not in self._hosts:
+            query = replace(backend.query(request, settings), disks=(self.folder,))
+            self._hosts[place] = take_host(
+                query, environ=self.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir
+            )
+        return self._hosts[place]
+
+    def gpu_indices(self) -> tuple[int, ...]:
+        """The GPUs that were seen."""
+        return next((tuple(gpu.index for gpu in host.gpus) for host in self._hosts.values() if host.gpus), ())
+
+    def _key(self, segment: Segment, backend: Backend, plan: Plan, upstream: str | None) -> str:
+        host = self._hosts[(backend.name, segment.request.task)]
+        shaping = {name: str(value) for name, value in plan.parameters.items() if name not in backend.execution}
+        checkouts = {str(path): found.commit for path, found in host.checkouts.items()}
+        weights = {str(path): sorted(found.files.items()) for path, found in host.checkpoints.items()}
+        return key_of(
+            {
+                "generator": backend.name,
+                "task": plan.task,
+                "prompt": segment.request.prompt,
+                "negative_prompt": segment.request.negative_prompt,
+                "parameters": shaping,
+                "pictures": {role: self._digest(path) for role, path in _pictures_by_role(segment).items()},
+                "upstream": upstream,
+                "model": [sorted(checkouts.values(), key=str), sorted(weights.values())],
+                "engine": __version__ if isinstance(plan.run, EngineCall) else None,
+            }
+        )
+
+    def _digest(self, path: Path) -> str:
+        if path not in self._digests:
+            try:
+                with path.open("rb") as file:
+                    self._digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError:
+                self._digests[path] = "unreadable"  # told by `check`
+        return self._digests[path]
+
+
+_ROLES = {"first": "image", "last": "last_image", "depth": "depth_image"}
+
+
+def _imagined(path: Path | None, request: VideoRequest) -> Picture | None:
+    size = request.size
+    assert size is not None
+    return Picture(path, path, size, size, "0" * 64) if path else None
+
+
+def _pictures_by_role(segment: Segment) -> dict[str, Path]:
+    pictures = {role: getattr(segment.request, name) for role, name in _ROLES.items()}
+    if segment.upstream:
+        pictures["first"] = None  # it comes from upstream, whose key is in ours
+    return {role: path for role, path in pictures.items() if path}
+
+
+def _own_pictures(segment: Segment) -> list[Path]:
+    return [path for role, path in _pictures_by_role(segment).items() if role != "depth"]

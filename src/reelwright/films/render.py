@@ -1,0 +1,274 @@
+"""A film from its storyboard: what is missing is made, what is there is used, and the rest is joining.
+
+`film` is like `make`: the same command goes on where it stopped, and after an edit only what changed is made again.
+Clips are made by `runner.generate`, several at once where GPUs allow, each verified and published into the store; a
+kill at any moment loses at most the clips in the making.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .. import backends, runner
+from ..errors import Cancelled, InvalidInputError, VideoGenerationError, error_for
+from ..executors import Cancellation
+from ..protocol import Event
+from ..request import VideoRequest
+from ..settings import Settings
+from . import EmitFilm, FilmEvent, SegmentEvent, SegmentState
+from .planning import Planned, Planner, overrides_for
+from .schedule import Schedule, gpu_groups
+from .store import Clip, Store
+from .storyboard import Storyboard
+from .timeline import Segment, segments
+
+#: What a retry may lower; later clips of a film get the same, so that they look alike.
+_QUALITY = {"steps": "steps", "guidance_scale": "guidance_scale"}
+
+
+def _ignore(event: FilmEvent) -> None:
+    """The default listener."""
+
+
+@dataclass(frozen=True)
+class FilmOrder:
+    """A storyboard with everything about where and how it is to be made.
+
+    Attributes:
+        board: What is wanted.
+        settings: As for a single clip.
+        output: The film.
+        source: The storyboard's file, for the record.
+        draft: Make it with the draft generator, with the same clips and joints.
+        only: Only these shots, by id.
+        start: Only this shot and those after it.
+        keep_going: Join what there is although a shot failed.
+    """
+
+    board: Storyboard
+    settings: Settings
+    output: Path
+    source: Path | None = None
+    draft: bool = False
+    only: tuple[str, ...] = ()
+    start: str | None = None
+    keep_going: bool = False
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+@dataclass
+class Made:
+    """The clips of a film: those that were there, those that were made now, and those that could not be."""
+
+    planned: tuple[Planned, ...]
+    clips: dict[str, Clip] = field(default_factory=dict)
+    rendered: list[str] = field(default_factory=list)
+    failures: dict[str, VideoGenerationError] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def plan_film(order: FilmOrder, store: Store) -> tuple[Planner, tuple[Planned, ...]]:
+    """Every segment that the order wants, and those it needs, planned; nothing is looked at but the machine.
+
+    Raises:
+        InvalidInputError: a shot is named that is not there.
+        ConfigurationError: a generator is not known.
+    """
+    planner = Planner(order.settings, _existing(store.root.parent), order.environ)
+    everything = segments(order.board, lambda name: _rules(name, order.settings), draft=order.draft)
+    return planner, planner.plan(_wanted(everything, order))
+
+
+def _existing(folder: Path) -> Path:
+    return folder if folder.exists() else Path.cwd()
+
+
+def _rules(generator: str, settings: Settings) -> backends.ClipRules:
+    name = generator if generator != "auto" else settings.generator
+    return backends.candidates(name, settings)[0].clip
+
+
+def _wanted(everything: Sequence[Segment], order: FilmOrder) -> tuple[Segment, ...]:
+    """The segments of the chosen shots, and all that they go on from."""
+    shots = [shot.id for shot in order.board.shots]
+    unknown = [name for name in (*order.only, *([order.start] if order.start else [])) if name not in shots]
+    if unknown:
+        raise InvalidInputError(f"there is no shot {unknown[0]!r}", advice=f"The shots are: {', '.join(shots)}.")
+    chosen = set(chosen_shots(order))
+    needed: set[str] = set()
+    for segment in reversed(everything):
+        if segment.shot in chosen or segment.id in needed:
+            needed |= {segment.id, *([segment.upstream] if segment.upstream else [])}
+    return tuple(segment for segment in everything if segment.id in needed)
+
+
+def chosen_shots(order: FilmOrder) -> tuple[str, ...]:
+    """The shots that the film will hold."""
+    shots = [shot.id for shot in order.board.shots]
+    first = shots.index(order.start) if order.start in shots else 0
+    return tuple(name for name in shots[first:] if not order.only or name in order.only)
+
+
+def make_clips(
+    order: FilmOrder, store: Store, emit: EmitFilm = _ignore, cancellation: Cancellation | None = None
+) -> Made:
+    """Every clip of the film, from the store or made now. Failures of single shots are in the result.
+
+    Raises:
+        VideoGenerationError: a mistake that is known before any clip is begun; the message names the shot.
+        Cancelled: asked to stop; what is made stays in the store.
+    """
+    planner, planned = plan_film(order, store)
+    made = Made(planned)
+    for item in planned:
+        clip = store.find(item.key)
+        if clip:
+            made.clips[item.segment.id] = clip
+            emit(SegmentState(item.segment.id, "stored"))
+    missing = [item for item in planned if item.segment.id not in made.clips]
+    if missing:
+        planner.check(missing)
+        _Making(order, store, made, emit, cancellation or Cancellation()).run(missing, planner.gpu_indices())
+    return made
+
+
+class _Making:
+    """Making what is missing, several clips at once."""
+
+    def __init__(self, order: FilmOrder, store: Store, made: Made, emit: EmitFilm, cancellation: Cancellation) -> None:
+        self._order, self._store, self._made = order, store, made
+        self._emit, self._cancellation = emit, cancellation
+        self._quality: dict[str, Any] = {}
+        self._ended: queue.SimpleQueue[tuple[str, tuple[int, ...], VideoGenerationError | None]] = queue.SimpleQueue()
+
+    def run(self, missing: Sequence[Planned], gpus: Sequence[int]) -> None:
+        free = list(self._places(missing, gpus))
+        by_id = {item.segment.id: item for item in missing}
+        needs = {
+            name: [item.segment.upstream] if item.segment.upstream in by_id else [] for name, item in by_id.items()
+        }
+        schedule = Schedule({name: [need for need in others if need] for name, others in needs.items()}, len(free))
+        with _subreaping(missing), ThreadPoolExecutor(len(free), thread_name_prefix="clip") as pool:
+            while not schedule.idle:
+                while (name := schedule.start()) is not None:
+                    pool.submit(self._make, by_id[name], free.pop(0))
+                name, place, error = self._ended.get()
+                free.append(place)
+                self._note(schedule, name, error)
+        if self._cancellation.requested:
+            raise Cancelled(signal_number=self._cancellation.signal_number or 2)
+
+    def _places(self, missing: Sequence[Planned], gpus: Sequence[int]) -> Sequence[tuple[int, ...]]:
+        settings = self._order.settings
+        if any(item.backend.requires_gpu for item in missing):
+            chosen = settings.gpus or gpus
+            return gpu_groups(chosen, settings.total_gpus, settings.parallel_segments)
+        # A draft keeps about two cores busy: one renders, one encodes.
+        parallel = settings.parallel_segments or max(1, (os.cpu_count() or 1) // 2)
+        return gpu_groups((), None, parallel)
+
+    def _note(self, schedule: Schedule, name: str, error: VideoGenerationError | None) -> None:
+        if error is None:
+            schedule.finished(name)
+            self._made.rendered.append(name)
+            self._emit(SegmentState(name, "rendered"))
+            return
+        if isinstance(error, Cancelled):
+            schedule.stop()
+        self._made.failures[name] = error
+        self._emit(SegmentState(name, "failed", f"{error.code}: {error.message}"))
+        for lost in schedule.fail(name):
+            self._made.blocked[lost] = name
+            self._emit(SegmentState(lost, "blocked", f"it goes on from {name}, which failed"))
+
+    def _make(self, item: Planned, place: tuple[int, ...]) -> None:
+        name, error = item.segment.id, None
+        try:
+            self._emit(SegmentState(name, "rendering", _gpus(place)))
+            self._made.clips[name] = self._generate(item, place)
+        except VideoGenerationError as caught:
+            error = caught
+        except Exception as bug:  # noqa: BLE001 -- a thread's exception would be lost; the film ends with it
+            error = error_for(_internal(), f"{type(bug).__name__}: {bug}")
+        finally:
+            self._ended.put((name, place, error))
+
+    def _generate(self, item: Planned, place: tuple[int, ...]) -> Clip:
+        store, segment = self._store, item.segment
+        request = self._request(segment)
+        settings = self._order.settings.evolve(if_exists="overwrite", **({"gpus": place} if place else {}))
+        order = runner.Order(
+            request,
+            settings,
+            store.video(item.key),
+            self._order.environ,
+            overrides=overrides_for(segment),
+            last_frame=store.last_frame(item.key),
+        )
+
+        def listen(event: Event) -> None:
+            self._emit(SegmentEvent(segment.id, event))
+
+        runner.generate(order, listen, self._cancellation)
+        clip = store.find(item.key)
+        if clip is None:
+            raise error_for(_internal(), f"the clip {item.key} vanished from {store.root}")
+        self._watch_quality(item, clip)
+        return clip
+
+    def _request(self, segment: Segment) -> VideoRequest:
+        """The segment's request with the picture that it goes on from, and the film's quality."""
+        request = segment.request.evolve(**self._quality)
+        if segment.upstream is None:
+            return request
+        return request.evolve(image=self._made.clips[segment.upstream].last_frame)
+
+    def _watch_quality(self, item: Planned, clip: Clip) -> None:
+        """A clip that succeeded with lower quality sets it for all that begin after it: a film looks the same."""
+        if not clip.manifest.degraded:
+            return
+        lowered = {
+            name: clip.manifest.effective[name]
+            for name in _QUALITY
+            if clip.manifest.effective.get(name) != item.plan.parameters.get(name)
+        }
+        self._quality.update(lowered)
+        changes = ", ".join(f"{name} {value}" for name, value in lowered.items()) or "frames or size"
+        self._made.warnings.append(
+            f"shot {item.segment.shot} was made with lower quality ({changes}); the shots after it get the same"
+        )
+
+
+def _internal() -> Any:
+    from ..errors import Failure
+
+    return Failure.INTERNAL
+
+
+def _gpus(place: tuple[int, ...]) -> str:
+    return f"GPU {', '.join(map(str, place))}" if place else ""
+
+
+@contextlib.contextmanager
+def _subreaping(missing: Sequence[Planned]) -> Iterator[None]:
+    """While frameworks run side by side, this process stays a subreaper: each run alone would end that for others."""
+    if not any(item.backend.requires_gpu for item in missing):
+        yield
+        return
+    from ..executors.process import subreaping
+
+    with subreaping():
+        yield
+
+
+def with_output(order: FilmOrder, output: Path) -> FilmOrder:
+    """The same order for another output."""
+    return replace(order, output=output)

@@ -1,0 +1,132 @@
+"""Where a film's clips are kept, under a key of everything that determines them: ``.reel/`` beside the film.
+
+    .reel/clips/KEY.mp4, KEY.reel.json, KEY.last.png      one clip, its manifest, its lossless last frame
+    .reel/films/NAME.json                                 which clips a film uses
+    .reel/films/NAME.lock                                 held while it is being made
+
+A clip is found only if it is the very file that its manifest describes. Two films in one folder share clips.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BusyError, InvalidInputError, StateError
+from ..history import load_manifest
+from ..result import Manifest, manifest_path
+
+FOLDER = ".reel"
+KEY_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that is there and whole."""
+
+    key: str
+    video: Path
+    last_frame: Path
+    manifest: Manifest
+
+
+def key_of(material: Mapping[str, Any]) -> str:
+    """A name for everything that determines a clip; equal if and only if the material is."""
+    text = json.dumps({"key": KEY_SCHEMA, **material}, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Store:
+    """The clips beside a film; ``root`` is made when it is first written to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / FOLDER
+        self.clips = self.root / "clips"
+        self.films = self.root / "films"
+
+    def prepare(self) -> None:
+        """Make the folders."""
+        for folder in (self.clips, self.films):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def video(self, key: str) -> Path:
+        """Where the clip of that key lies, or will lie."""
+        return self.clips / f"{key}.mp4"
+
+    def last_frame(self, key: str) -> Path:
+        """Where its last frame lies."""
+        return self.clips / f"{key}.last.png"
+
+    def find(self, key: str) -> Clip | None:
+        """The clip of that key, if all of it is there and the film is the one that was verified."""
+        video, frame = self.video(key), self.last_frame(key)
+        try:
+            manifest = load_manifest(manifest_path(video))
+        except (InvalidInputError, StateError):
+            return None
+        output = manifest.output or {}
+        if manifest.state != "completed" or not frame.is_file() or _sha256(video) != output.get("sha256"):
+            return None
+        return Clip(key, video, frame, manifest)
+
+    @contextlib.contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Keep the film of that name for this process.
+
+        Raises:
+            BusyError: another process makes it now.
+        """
+        self.prepare()
+        path = self.films / f"{name}.lock"
+        with path.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise BusyError(
+                    f"the film {name} is being made by process {lock.read().strip() or '?'}",
+                    advice="Wait for it, or end it; it loses nothing.",
+                ) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def note(self, name: str, storyboard: Path | None, keys: Sequence[str]) -> None:
+        """Remember which clips a film uses, so that `garbage` keeps them."""
+        path = self.films / f"{name}.json"
+        unfinished = path.with_suffix(".new")
+        record = {"storyboard": str(storyboard) if storyboard else None, "keys": list(keys)}
+        unfinished.write_text(json.dumps(record), encoding="utf-8")
+        unfinished.replace(path)
+
+    def garbage(self) -> tuple[Path, ...]:
+        """Files of clips that no film here uses; a record whose storyboard is gone counts no more."""
+        used: set[str] = set()
+        for path in self.films.glob("*.json"):
+            with contextlib.suppress(OSError, ValueError):
+                record = json.loads(path.read_text(encoding="utf-8"))
+                if record["storyboard"] is None or Path(record["storyboard"]).exists():
+                    used.update(record["keys"])
+        if not self.clips.is_dir():
+            return ()
+        return tuple(
+            path
+            for path in sorted(self.clips.iterdir())
+            if path.is_file() and path.name.partition(".")[0] not in used and not path.name.startswith(".")
+        )
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
