@@ -21,11 +21,12 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import backends, history, workspace
 from .backends import Backend
 from .errors import (
+    BusyError,
     Cancelled,
     Failure,
     InvalidInputError,
@@ -44,6 +45,9 @@ from .protocol import AttemptStarted, Event, Log, Phase
 from .request import MAX_SEED, Picture, VideoRequest
 from .result import Manifest, Result, manifest_path
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .machine.leases import LeaseHolder
 
 _ROLES = ("first", "last", "depth")
 #: A film in the private folder, and what a full decode found in it.
@@ -145,7 +149,9 @@ def _generate(run: _Run) -> Result:
     prepared = prepare(run.order, run.folder, run.journal)
     preflight.raise_for(prepared.plan.findings)
     run.cancellation.check()
+    run.order = replace(run.order, settings=prepared.job.settings)  # with what is set for this generator only
     video, facts = _attempt_until_good(run, prepared)
+    run.cancellation.check()  # the last chance: what is published stays
     run.journal.output = {"path": run.folder.output.name, **facts}
     run.journal(Phase("publishing"))
     _hand_over(run, video)
@@ -316,7 +322,7 @@ def _attempt_until_good(run: _Run, prepared: Prepared) -> Film:
         while True:
             number = len(past) + 1
             run.journal(AttemptStarted(number, rules.max_retries + 1, step.why if step else ""))
-            lease_fds = leases.hold(_uuids(plan, prepared.job.host), run.cancellation)
+            plan, lease_fds = _hold(run, prepared, _Try(number, plan, step), leases)
             evidence, good = _attempt(run, plan, number, lease_fds)
             if good is not None:
                 run.journal.ended(plan, evidence, None, step)
@@ -326,8 +332,45 @@ def _attempt_until_good(run: _Run, prepared: Prepared) -> Film:
             run.journal.ended(plan, evidence, found, step)
             past.append(retry.Past(found, evidence.wall_s, step))
             history.remember_failure(settings.state_dir, plan, prepared.job.host, found)
+            before = _Try(number, plan, step)
             step = _next_step(run, rules, prepared.plan, past, evidence)
-            plan = _replan(run, prepared, step, number + 1)
+            plan = _replan(run, prepared, before, step)
+
+
+@dataclass(frozen=True)
+class _Try:
+    """The next attempt, and the decision that led to it."""
+
+    number: int
+    plan: Plan
+    step: Next | None
+
+
+def _hold(run: _Run, prepared: Prepared, attempt: _Try, leases: LeaseHolder) -> tuple[Plan, tuple[int, ...]]:
+    """The GPUs of the plan; others where another run was faster and there is a choice; else it waits for them."""
+    plan, host = attempt.plan, prepared.job.host
+    for _ in plan.gpus:
+        try:
+            return plan, leases.hold(_uuids(plan, host), run.cancellation, wait_s=0)
+        except BusyError:
+            avoided = _avoided_gpus(prepared.backend, host, run.order)
+            other = _plan_of(run, prepared, attempt, avoided)
+            if other.gpus == plan.gpus:
+                break
+            plan = plan.evolve(run=other.run, gpus=other.gpus)
+            run.journal.planned(plan)
+    return plan, leases.hold(_uuids(plan, host), run.cancellation)
+
+
+def _plan_of(run: _Run, prepared: Prepared, attempt: _Try, more: Mapping[str, Any]) -> Plan:
+    """What the backend plans for an attempt; ``more`` overrides come last."""
+    step = attempt.step
+    overrides = {**prepared.job.overrides, **(step.overrides if step else {}), **more}
+    output = run.folder.video(attempt.number)
+    plan = prepared.backend.plan(prepared.job.evolve(overrides=overrides, output=output))
+    if isinstance(plan.run, Command) and step and step.env:
+        plan = plan.evolve(run=replace(plan.run, env={**plan.run.env, **step.env}))
+    return plan
 
 
 def _sweep(run: _Run, plan: Plan) -> None:
@@ -342,7 +385,7 @@ def _sweep(run: _Run, plan: Plan) -> None:
 def _next_step(run: _Run, rules: retry.RetryRules, original: Plan, past: list[retry.Past], evidence: Evidence) -> Next:
     """The policy's decision; raises the failure's own exception when it is to stop."""
     found = past[-1].diagnosis
-    if found.failure is Failure.CANCELLED:
+    if found.failure is Failure.CANCELLED or run.cancellation.requested:
         raise Cancelled(signal_number=run.cancellation.signal_number or 2)
     decision = retry.decide(rules, original, past)
     if isinstance(decision, Stop):
@@ -357,13 +400,10 @@ def _next_step(run: _Run, rules: retry.RetryRules, original: Plan, past: list[re
     return decision
 
 
-def _replan(run: _Run, prepared: Prepared, step: Next, number: int) -> Plan:
-    overrides = {**prepared.job.overrides, **step.overrides}
-    if step.other_gpus and run.journal.plan:
-        overrides["avoid_gpus"] = (*overrides.get("avoid_gpus", ()), *run.journal.plan.gpus)
-    plan = prepared.backend.plan(prepared.job.evolve(overrides=overrides, output=run.folder.video(number)))
-    if isinstance(plan.run, Command) and step.env:
-        plan = plan.evolve(run=replace(plan.run, env={**plan.run.env, **step.env}))
+def _replan(run: _Run, prepared: Prepared, before: _Try, step: Next) -> Plan:
+    avoided = prepared.job.overrides.get("avoid_gpus", ())
+    more = {"avoid_gpus": (*avoided, *before.plan.gpus)} if step.other_gpus else {}
+    plan = _plan_of(run, prepared, replace(before, number=before.number + 1, step=step), more)
     preflight.raise_for(plan.findings)
     run.journal.planned(plan)
     return plan

@@ -132,10 +132,15 @@ class WanMachine:
         path.write_text(json.dumps({**self.values, **values}))  # JSON is YAML
         return path
 
+    def command(self, *arguments: object, **settings: Any) -> list[str]:
+        """The command line of `reel generate`."""
+        argv = [sys.executable, "-m", "reelwright", "generate", str(self.photo), "a cat", "-o", str(self.output)]
+        argv += ["--config", str(self.config_file(**settings)), "--frames", "5", "--steps", "3"]
+        return [*argv, *map(str, arguments)]
+
     def start(self, *arguments: object, **settings: Any) -> subprocess.Popen[str]:
         """`reel generate` as a process of its own."""
-        argv = [sys.executable, "-m", "reelwright", "generate", str(self.photo), "a cat", "-o", str(self.output)]
-        argv += ["--config", str(self.config_file(**settings)), "--frames", "5", "--steps", "3", *map(str, arguments)]
+        argv = self.command(*arguments, **settings)
         env = {**os.environ, **self.environ}
         self.before = self._snapshot()
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)

@@ -144,6 +144,18 @@ def test_g01_with_a_free_gpu_nobody_waits(wan: WanMachine, gate: Gate, elsewhere
     wan.check()
 
 
+def test_g01_runs_that_begin_at_the_same_moment_share_out_the_free_gpus(
+    wan: WanMachine, gate: Gate, elsewhere: Path
+) -> None:
+    runs = [wan.start("-o", elsewhere / f"{number}.mp4", "--simulate-gpus", "3x80GiB") for number in range(3)]
+    eventually(lambda: len(launches(wan.checkout)) == 3, within_s=30, what="three runs at once")
+    gate.open()
+    assert [end_of(process) for process in runs] == [0, 0, 0]
+    manifests = [json.loads(manifest_path(elsewhere / f"{number}.mp4").read_text()) for number in range(3)]
+    assert sorted(manifest["plan"]["gpus"] for manifest in manifests) == [[0], [1], [2]]
+    wan.check()
+
+
 def test_g02_runs_that_name_the_same_gpus_in_opposite_orders_both_end(wan: WanMachine, elsewhere: Path) -> None:
     for number in range(3):
         pair = [

@@ -303,8 +303,12 @@ class LeaseHolder:
         self._wait_s = wait_s
         self._lease = Lease((), ())
 
-    def hold(self, uuids: Sequence[str], cancellation: Cancellation | None = None) -> tuple[int, ...]:
+    def hold(
+        self, uuids: Sequence[str], cancellation: Cancellation | None = None, *, wait_s: float | None = None
+    ) -> tuple[int, ...]:
         """Descriptors of the locks of these GPUs for the next attempt; see `Leases.claim` for what it raises.
+
+        It waits as long as it was made to, unless ``wait_s`` says otherwise.
 
         Other GPUs than before are claimed after giving all back: holding some while waiting for others is how
         two runs wait for each other for ever.
@@ -314,7 +318,8 @@ class LeaseHolder:
             self._lease = Lease((), ())
         if uuids and not self._lease.fds:
             owner = {"run": self._run_id}
-            self._lease = self._leases.claim(uuids, wait_s=self._wait_s, owner=owner, cancellation=cancellation)
+            patience_s = self._wait_s if wait_s is None else wait_s
+            self._lease = self._leases.claim(uuids, wait_s=patience_s, owner=owner, cancellation=cancellation)
         return self._lease.fds
 
     def __enter__(self) -> LeaseHolder:
