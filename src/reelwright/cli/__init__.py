@@ -27,6 +27,7 @@ COMMANDS = (
     "show",
     "replay",
     "contact_sheet",
+    "setup",
 )
 
 
@@ -76,7 +77,7 @@ def _bug(error: Exception) -> StateError:
 
 
 def _report(error: VideoGenerationError, *, as_json: bool) -> int:
-    from .arguments import printable
+    from .arguments import note
 
     if as_json:
         print(json.dumps(error.to_json(), ensure_ascii=False), flush=True)
@@ -84,5 +85,6 @@ def _report(error: VideoGenerationError, *, as_json: bool) -> int:
         lines = [f"reel: {error.code}: {error.message}"]
         lines += [f"  | {line}" for line in error.evidence]
         lines += [f"  fix: {error.advice}"] if error.advice else []
-        print("\n".join(printable(line) for line in lines), file=sys.stderr, flush=True)
+        for line in lines:
+            note(line)
     return error.exit_status

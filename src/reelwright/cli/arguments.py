@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,4 +197,14 @@ def default_output(request: VideoRequest, settings: Settings) -> Path:
 
 def note(text: str) -> None:
     """One line on stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    with deaf_terminal_allowed():
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def deaf_terminal_allowed() -> Iterator[None]:
+    """A terminal that was closed meanwhile is no reason to end a run or to change its exit status."""
+    try:
+        yield
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # also for Python's own last flush

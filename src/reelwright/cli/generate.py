@@ -41,7 +41,7 @@ def make(order: Order, *, as_json: bool) -> Result:
     from .progress import listener
 
     cancellation = Cancellation()
-    with _signals(cancellation), listener(as_json=as_json) as listen:
+    with signals(cancellation), listener(as_json=as_json) as listen:
         result = generate(order, listen, cancellation)
     if not result.generative:
         note("note: this is a draft, an animatic made by moving the still picture; no model has generated anything")
@@ -53,10 +53,14 @@ def make(order: Order, *, as_json: bool) -> Result:
 
 
 @contextmanager
-def _signals(cancellation: Cancellation) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP ask for a clean stop; a second one for an immediate one."""
+def signals(cancellation: Cancellation) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP ask for a clean stop; a second one for an immediate one.
+
+    Not those that our parent told us to ignore: ``nohup reel generate ...`` outlives its terminal.
+    """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in _SIGNALS:
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
         signal.signal(number, lambda received, _frame: cancellation.request(received))
     try:
         yield

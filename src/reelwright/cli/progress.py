@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..protocol import AttemptStarted, Event, Log, Phase, Progress, encode
-from .arguments import note, printable
+from .arguments import deaf_terminal_allowed, note, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -82,8 +82,20 @@ def _bar() -> Iterator[Listener]:
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=console, transient=True) as progress:
-        yield _BarListener(progress)
+    progress = RichProgress(*columns, console=console, transient=True)
+    listen = _BarListener(progress)
+
+    def forgiving(event: Event) -> None:
+        with deaf_terminal_allowed():
+            listen(event)
+
+    with deaf_terminal_allowed():
+        progress.start()
+    try:
+        yield forgiving
+    finally:
+        with deaf_terminal_allowed():
+            progress.stop()
 
 
 class _BarListener:

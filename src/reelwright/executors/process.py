@@ -30,7 +30,7 @@ from ..machine.monitor import Sampler
 from ..plan import Command, Plan
 from ..policy import Evidence, KillReason
 from ..policy.progress import LogReader
-from ..protocol import Event, Phase, Progress
+from ..protocol import Event, Log, Phase, Progress
 from . import AttemptFiles, Cancellation, Emit, PhaseClock
 from .logfile import BoundedLog
 
@@ -257,6 +257,7 @@ class _Watch:
             timeout = self._executor._timeout_s
             if self._cancellation.requested:
                 self._stop(child, "cancelled")
+                self._phases(Log("stopping; ask once more to kill the generator at once", "warning"))
             elif timeout is not None and now - self._started > timeout:
                 self._stop(child, "timeout")
             elif now - self._alive_at > self._quiet_limit():
