@@ -8,6 +8,7 @@ it: ``env_names`` are passed through by name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 Severity = Literal["info", "warning", "error"]
 Helps = Literal["memory", "time", "none"]
+_SECRET = re.compile(r"token|key|secret|passw|credential|auth", re.IGNORECASE)
+_MIN_SECRET = 6
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class Command:
         argv: Program and arguments; every option is one ``--option=value`` word.
         cwd: Working directory.
         env: Variables that are set.
+        hidden: Names in ``env`` whose values are never shown: what the user set may be a token.
         env_names: Variables that are passed through from the runner's environment, by name.
         dialect: How its log is read.
         quiet_limits_s: Per phase, seconds without progress after which it counts as hung; ``""`` is the default.
@@ -131,13 +135,28 @@ class Command:
     ranks: int = 1
     collects: Path | None = None
     writer_check: str | None = None
+    hidden: frozenset[str] = frozenset()
+
+    @property
+    def shown_env(self) -> dict[str, str]:
+        """The variables as people and manifests may see them."""
+        return {name: "***" if name in self.hidden else value for name, value in self.env.items()}
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Hidden values that look like secrets, to be masked where a framework prints them.
+
+        By their names: masking every value would also take the INFO of NCCL_DEBUG=INFO out of the log.
+        """
+        named = [value for name, value in self.env.items() if name in self.hidden and _SECRET.search(name)]
+        return tuple(value for value in named if len(value) >= _MIN_SECRET)
 
     def to_json(self) -> dict[str, Any]:
-        """``argv``, ``cwd``, ``env`` (values that are set) and ``env_names``."""
+        """``argv``, ``cwd``, ``env`` (values that are set; hidden ones as ``***``) and ``env_names``."""
         return {
             "argv": list(self.argv),
             "cwd": str(self.cwd),
-            "env": dict(self.env),
+            "env": self.shown_env,
             "env_names": list(self.env_names),
         }
 

@@ -243,13 +243,21 @@ def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, jo
         pictures.get("depth"),
     )
     job = job.evolve(overrides={**_avoided_gpus(backend, host, order), **order.overrides})
-    asked = backend.plan(job)
+    asked = _planned(backend, job)
     learned = history.starting_overrides(settings.state_dir, asked, host)
     job = job.evolve(overrides={**job.overrides, **learned})
-    plan = backend.plan(job)
+    plan = _planned(backend, job)
     findings = (*plan.findings, *preflight.findings(plan, host, settings), *_learned(learned))
     seconds = plan.seconds or history.predicted_seconds(settings.state_dir, asked, host)
     return Prepared(backend, job, plan.evolve(findings=findings, seconds=seconds), asked)
+
+
+def _planned(backend: Backend, job: Job) -> Plan:
+    """The backend's plan, in which the values of the user's own variables are shown to nobody."""
+    plan = backend.plan(job)
+    if isinstance(plan.run, Command):
+        return plan.evolve(run=replace(plan.run, hidden=frozenset(job.settings.env)))
+    return plan
 
 
 def _avoided_gpus(backend: Backend, host: Host, order: Order) -> dict[str, Any]:
@@ -367,7 +375,7 @@ def _plan_of(run: _Run, prepared: Prepared, attempt: _Try, more: Mapping[str, An
     step = attempt.step
     overrides = {**prepared.job.overrides, **(step.overrides if step else {}), **more}
     output = run.folder.video(attempt.number)
-    plan = prepared.backend.plan(prepared.job.evolve(overrides=overrides, output=output))
+    plan = _planned(prepared.backend, prepared.job.evolve(overrides=overrides, output=output))
     if isinstance(plan.run, Command) and step and step.env:
         plan = plan.evolve(run=replace(plan.run, env={**plan.run.env, **step.env}))
     return plan

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,11 @@ _PIPELINE_KEYS = frozenset(
         "motion_amount",
         "framepack_dir",
     ]
+)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: torchrun tells each rank its place by these, and our own mark is how a run's processes are found.
+_RANK_VARIABLE = re.compile(
+    r"((LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|TORCHELASTIC_.*|REELWRIGHT_.*)"
 )
 _REMOTE_BACKENDS = frozenset({"runway", "runway_ml", "veo3", "google_veo", "minimax", "fal", "fal.ai"})
 _CONFIGURES = {
@@ -200,6 +206,20 @@ class Settings(BaseSettings):
     @classmethod
     def _size(cls, value: str | None) -> str | None:
         return None if value is None else str(_told(parse_size, value))
+
+    @field_validator("env")
+    @classmethod
+    def _variables(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for name, text in value.items():
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a variable")
+            if "\0" in text:
+                raise ValueError(f"{name} holds a NUL character: no process can receive it")
+            if name == "CUDA_VISIBLE_DEVICES":
+                raise ValueError(f"{name} would undo the choice of free GPUs: use `gpus` instead")
+            if _RANK_VARIABLE.fullmatch(name):
+                raise ValueError(f"{name} belongs to the run itself: with a rank of its own, generate.py saves nothing")
+        return value
 
     @field_validator("simulate_gpus")
     @classmethod

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelwright.executors.logfile import BoundedLog
+from reelwright.executors.logfile import BoundedLog, Masker
 
 
 def test_a_short_log_is_kept_as_it_is(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_p15_two_hundred_megabytes_stay_within_the_limit_and_say_what_was_droppe
 _LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from reelwright.executors.logfile import BoundedLog
+from reelwright.executors.logfile import BoundedLog, Masker
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 log = BoundedLog(Path(sys.argv[1]), 100_000)
@@ -68,3 +69,14 @@ def test_d02_a_full_disk_loses_log_lines_and_nothing_else(tmp_path: Path) -> Non
     argv = [sys.executable, "-c", _LIMITED, str(tmp_path / "log.txt")]
     child = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert child.stdout.strip() == "True", child.stderr
+
+
+@pytest.mark.parametrize("cut", range(40))
+def test_a_secret_is_masked_wherever_the_stream_is_cut(cut: int) -> None:
+    text, masker = b"a secretsecret in secre text secretsecr", Masker(["secretsecret", "text"])
+    parts = masker.feed(text[:cut]) + masker.feed(text[cut:])
+    assert parts + masker.close() == b"a *** in secre *** secretsecr"
+
+
+def test_a_bar_is_not_held_back_for_a_secret_it_does_not_begin() -> None:
+    assert Masker(["hf_abcdef"]).feed(b"\r 2%|x| 1/50 [00:09]") == b"\r 2%|x| 1/50 [00:09]"

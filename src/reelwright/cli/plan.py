@@ -89,6 +89,6 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
     if plan.seconds:
         rows.append(("time", f"about {plan.seconds:.0f} s (from this machine's history)"))
     if isinstance(plan.run, Command):
-        environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(plan.run.env.items()))
+        environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(plan.run.shown_env.items()))
         rows += [("folder", str(plan.run.cwd)), ("environment", environment), ("command", shlex.join(plan.run.argv))]
     return rows

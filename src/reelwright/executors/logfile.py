@@ -9,7 +9,38 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+
+
+class Masker:
+    """Replaces secrets in a stream of bytes, also where one is cut in two by the reading."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._secrets = sorted((secret.encode() for secret in secrets), key=len, reverse=True)
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The next bytes without secrets; an end that may be a secret's beginning is held back."""
+        if not self._secrets:
+            return data
+        data = self._held + data
+        for secret in self._secrets:
+            data = data.replace(secret, b"***")
+        kept = len(data) - max((_overlap(data, secret) for secret in self._secrets), default=0)
+        self._held = data[kept:]
+        return data[:kept]
+
+    def close(self) -> bytes:
+        """What was held back."""
+        held, self._held = self._held, b""
+        return held
+
+
+def _overlap(data: bytes, secret: bytes) -> int:
+    """Length of the longest end of the data that begins the secret."""
+    longest = min(len(data), len(secret) - 1)
+    return next((size for size in range(longest, 0, -1) if secret.startswith(data[-size:])), 0)
 
 
 class BoundedLog:

@@ -32,7 +32,7 @@ from ..policy import Evidence, KillReason
 from ..policy.progress import LogReader
 from ..protocol import Event, Log, Phase, Progress
 from . import AttemptFiles, Cancellation, Emit, PhaseClock
-from .logfile import BoundedLog
+from .logfile import BoundedLog, Masker
 
 _DRAIN_S = 2.0
 _SHIM_MARGIN_S = 15.0
@@ -219,6 +219,7 @@ class _Watch:
         texts = [word.partition("=")[2] for word in command.argv if "\n" in word]
         self._reader = LogReader(command.dialect, texts)
         self._log = BoundedLog(files.log, files.log_limit_bytes)
+        self._masker = Masker(command.secrets)
         self._started = self._alive_at = self._clock()
         self._reason: KillReason | None = None
         self._hurried = False
@@ -283,13 +284,16 @@ class _Watch:
         if not data:
             self._log_open = False
             return False
-        self._log.write(data)
         phase = self._reader.phase
-        for event in self._reader.feed(data):
-            self._note(event)
+        self._take(self._masker.feed(data))
         if phase != "denoising":  # there, only a step is progress; elsewhere any word is a sign of life
             self._alive_at = self._clock()
         return True
+
+    def _take(self, data: bytes) -> None:
+        self._log.write(data)
+        for event in self._reader.feed(data):
+            self._note(event)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Phase | Progress):
@@ -308,6 +312,7 @@ class _Watch:
 
     def close(self) -> None:
         """Join the log; may be called twice."""
+        self._take(self._masker.close())
         for event in self._reader.close():
             self._note(event)
         self._log.close()
