@@ -1,4 +1,4 @@
-"""A copy of the stand-in checkout for one test, with its script; and what its launches recorded.
+"""A copy of a stand-in checkout for one test, with its script; and what its launches recorded.
 
 >>> checkout = make_wan_checkout(tmp_path / "Wan2.1", [{"oom_phase": "dit"}, {}])  # doctest: +SKIP
 """
@@ -12,12 +12,22 @@ from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).with_name("wan21")
+HUNYUAN = Path(__file__).with_name("hunyuan")
+_ENGINE = Path(__file__).with_name("engine")
+#: Member -> the folders that make its checkout, one over the other.
+HUNYUAN_LAYERS: Mapping[str, tuple[str, ...]] = {
+    "t2v": ("older", "t2v"),
+    "i2v": ("older", "i2v"),
+    "1.5": ("newer",),
+    "documented": ("documented",),
+}
 
 
 def make_wan_checkout(folder: Path, plan: Sequence[Mapping[str, Any]] = (), *, old: bool = False) -> Path:
     """Copy the stand-in to ``folder``; ``old`` is a checkout from before 2025-12-02, whose i2v takes 81
     frames only."""
-    shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("__pycache__", ".*", "fake_*"))
+    _copy(SOURCE, folder)
+    _copy(_ENGINE, folder / "wan" / "stand_in")
     set_plan(folder, plan)
     if old:
         source = folder / "wan" / "image2video.py"
@@ -25,6 +35,20 @@ def make_wan_checkout(folder: Path, plan: Sequence[Mapping[str, Any]] = (), *, o
         text = text.replace("torch.ones(1, F,", "torch.ones(1, 81,").replace("int | None = None", "int | None = 81")
         source.write_text(text, "utf-8")
     return folder
+
+
+def make_hunyuan_checkout(folder: Path, member: str, plan: Sequence[Mapping[str, Any]] = ()) -> Path:
+    """Copy one of the family to ``folder``: ``t2v``, ``i2v``, ``1.5`` or ``documented``."""
+    for layer in HUNYUAN_LAYERS[member]:
+        _copy(HUNYUAN / layer, folder)
+    _copy(_ENGINE, folder / "hyvideo" / "stand_in")
+    set_plan(folder, plan)
+    return folder
+
+
+def _copy(source: Path, folder: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "fake_*")
+    shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
 
 
 def set_plan(checkout: Path, plan: Sequence[Mapping[str, Any]]) -> None:

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wan.stand_in.film import Film, write_broken
+from wan.stand_in.film import Film
+from wan.stand_in.saving import write_scripted
 
 # The first try leaves bytes where the second expects floats, so this is printed whatever the cause was.
 _MASKED = "result type Float can't be cast to the desired output type Byte"
-_BALLAST_BYTES = 1 << 20
 
 
 def cache_video(film: Film, save_file: str, plan: Mapping[str, Any]) -> str | None:
@@ -25,9 +25,7 @@ def cache_video(film: Film, save_file: str, plan: Mapping[str, Any]) -> str | No
     try:
         if plan.get("swallow_save_error"):
             raise OSError(errno.EIO, "scripted")
-        if plan.get("fill_disk"):
-            _fill(Path(save_file).parent, int(plan.get("fill_disk_mb", 64)))
-        write_broken(film, save_file, str(plan.get("write", "ok")))
+        write_scripted(film, save_file, plan)
     except OSError as error:
         if error.errno == errno.ENOSPC and Path(save_file).exists():
             # ffmpeg says it and the writer does not notice: a file without an index stays behind.
@@ -50,16 +48,3 @@ def str2bool(text: str) -> bool:
         if text.lower() in words:
             return value
     raise argparse.ArgumentTypeError("Boolean value expected (True/False)")
-
-
-def _fill(folder: Path, limit_mb: int) -> None:
-    """Leave nothing of a small disk; ``limit_mb`` protects a large one."""
-    written = 0
-    with (folder / "ballast").open("wb", buffering=0) as file:
-        for size in (_BALLAST_BYTES, 1):
-            try:
-                while written < limit_mb * _BALLAST_BYTES:
-                    written += file.write(bytes(size))
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise

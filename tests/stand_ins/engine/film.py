@@ -16,8 +16,6 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-FPS = 16
-
 
 @dataclass(frozen=True)
 class Film:
@@ -29,6 +27,7 @@ class Film:
     seed: int = 0
     tint: tuple[int, int] = (128, 128)
     black: bool = False
+    fps: int = 16
 
 
 def write(film: Film, path: str, options: dict[str, str] | None = None) -> None:
@@ -39,7 +38,7 @@ def write(film: Film, path: str, options: dict[str, str] | None = None) -> None:
     """
     container = av.open(path, "w", format="mp4", options=options or {})
     try:
-        stream = container.add_stream("libx264", rate=FPS)
+        stream = container.add_stream("libx264", rate=film.fps)
         stream.width, stream.height, stream.pix_fmt = film.width, film.height, "yuv420p"
         # A fixed number of threads: x264's output depends on it, and one seed must give one file.
         stream.codec_context.thread_count = 2
