@@ -405,6 +405,7 @@ def _next_step(run: _Run, rules: retry.RetryRules, original: Plan, past: list[re
             advice=" ".join(part for part in (found.advice, decision.why, kept) if part),
         )
     run.journal(Log(f"{found.failure.name}: {found.message}; trying again: {decision.why}", "warning"))
+    run.cancellation.pause(decision.pause_s)
     return decision
 
 

@@ -118,7 +118,7 @@ TEXTS = [
     ("torch.distributed.DistBackendError: NCCL error in: ../ProcessGroupNCCL.cpp", Failure.NCCL, "nccl"),
     ("RuntimeError: Watchdog caught collective operation timeout: WorkNCCL(SeqNum=3)", Failure.NCCL, "nccl"),
     ("RuntimeError: NCCL Error 1: unhandled cuda error", Failure.NCCL, "nccl"),
-    ("ImportError: cannot import name 'MAX_AREA_CONFIGS' from 'wan.configs'", Failure.FRAMEWORK, "framework"),
+    ("ImportError: cannot import name 'MAX_AREA_CONFIGS' from 'wan.configs'", Failure.ENV, "framework"),
     ("ModuleNotFoundError: No module named 'easydict'", Failure.ENV, "import"),
     ("RuntimeError: DefaultCPUAllocator: can't allocate memory", Failure.OOM_HOST, "allocation"),
     ("ZeroDivisionError: division by zero", Failure.FRAMEWORK, ""),

@@ -8,6 +8,7 @@ the returned `policy.Evidence`. Calling ``run`` twice with the same folder is an
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -61,6 +62,11 @@ class Cancellation:
         """Raise `Cancelled` if somebody asked to stop."""
         if self.requested:
             raise Cancelled(signal_number=self.signal_number)
+
+    def pause(self, seconds: float) -> None:
+        """Wait; a request to stop ends it at once and is raised as `Cancelled`."""
+        select.select([self._read], [], [], seconds)
+        self.check()
 
     def close(self) -> None:
         """Give the pipe back."""

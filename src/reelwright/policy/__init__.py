@@ -119,7 +119,8 @@ class Next:
     """Try again with these overrides over the ORIGINAL parameters.
 
     ``counts`` is false for tries that are not an attempt (a new port). ``skipped`` names rungs that would have
-    changed nothing. ``degrades`` tells whether quality is lowered, ``rung`` which rung of a ladder this is.
+    changed nothing. ``degrades`` tells whether quality is lowered, ``rung`` which rung of a ladder this is,
+    ``pause_s`` how long to wait before.
     """
 
     overrides: Mapping[str, Any]
@@ -131,6 +132,7 @@ class Next:
     skipped: tuple[str, ...] = ()
     rung: int = 0
     other_gpus: bool = False
+    pause_s: float = 0.0
     env: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -176,8 +176,10 @@ def _from_texts(evidence: Evidence, plan: Plan) -> Diagnosis | None:
             return _out_of_memory(evidence, text)
     own = plan.run.dialect.failures if isinstance(plan.run, Command) else ()
     rows = (*(Row(failure, "framework", pattern, advice) for failure, pattern, advice in own), *_ROWS)
-    # What the others say of a lost connection is only the consequence of a rank that failed or was killed.
-    secondary = [] if _killed_rank(evidence) else [row for row in rows if row.failure is Failure.NCCL]
+    # What the others say of a lost connection is only the consequence of a rank that failed or was killed. NCCL's own
+    # watchdog ends its rank by SIGABRT, so that signal proves nothing against it.
+    consequence = _killed_rank(evidence) not in (None, signal.SIGABRT)
+    secondary = [] if consequence else [row for row in rows if row.failure is Failure.NCCL]
     for group in ([row for row in rows if row.failure is not Failure.NCCL], secondary):
         for text, row in itertools.product(texts, group):
             if any(_compiled(row.pattern).search(part) for part in (text.text, text.where)):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import Failure, Retry
@@ -22,6 +22,8 @@ from . import Diagnosis, Next, Stop
 
 LADDER_RUNGS = 3
 _MAX_PORT_RETRIES = 3
+#: A machine out of processes, memory or open files has often recovered after some seconds.
+RESOURCE_PAUSE_S = 5.0
 _BEFORE_STEPS = ("starting", "encoding")
 _QUALITY = ("steps", "guidance_scale", "num_frames", "size")
 
@@ -116,7 +118,8 @@ def _decide(case: _Case) -> Next | Stop:
     if case.rules.policy == "none":
         return Stop("Retries are switched off (retry_policy: none).")
     if failure is Failure.ENV and case.found.cause == "start-transient":
-        return _same_once(case, "starting a process failed for want of resources; once more")
+        again = _same_once(case, "starting a process failed for want of resources; once more after a pause")
+        return again if isinstance(again, Stop) else replace(again, pause_s=RESOURCE_PAUSE_S)
     special = {Failure.OOM_GPU: _memory, Failure.NCCL: _nccl, Failure.PORT: _port, Failure.HANG: _hang}
     if failure in special:
         return special[failure](case)

@@ -174,7 +174,7 @@ def dialect(steps: int) -> Dialect:
         record=_RECORD,
         failures=(
             (
-                Failure.FRAMEWORK,
+                Failure.ENV,
                 r"cannot import name 'MAX_AREA_CONFIGS' from 'wan\.configs'|No module named 'wan'",
                 "The checkout is broken or another `wan` package is in its way: clone Wan2.1 afresh.",
             ),
