@@ -281,9 +281,16 @@ def find_config(environ: Mapping[str, str]) -> Path | None:
     """The settings file when none is given: ``$REELWRIGHT_CONFIG``, else config.yaml in the user's config folder."""
     if environ.get("REELWRIGHT_CONFIG"):
         return Path(environ["REELWRIGHT_CONFIG"])
-    base = environ.get("XDG_CONFIG_HOME")
-    found = (Path(base) if base else Path.home() / ".config") / "reelwright" / "config.yaml"
+    found = default_config(environ)
     return found if found.is_file() else None
+
+
+def default_config(environ: Mapping[str, str]) -> Path:
+    """The user's own settings file, there or not: as `find_config` looks for it."""
+    if environ.get("REELWRIGHT_CONFIG"):
+        return Path(environ["REELWRIGHT_CONFIG"])
+    base = environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "reelwright" / "config.yaml"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,192 @@
+"""``reel setup``: fetch a framework, its interpreter and its weights, resumably. The only command that downloads."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .arguments import add_json_argument, note
+
+if TYPE_CHECKING:
+    from ..installation import Installation, Order, Outcome, Told
+
+_LINE_EVERY_S = 10.0
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("setup", help="fetch a framework, its interpreter and weights, resumably")
+    parser.add_argument("framework", metavar="FRAMEWORK", help="wan2.1")
+    parser.add_argument(
+        "--models", metavar="LIST", help="weights to fetch, such as i2v-720p,flf2v (the default: i2v-720p)"
+    )
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="folder for everything")
+    parser.add_argument("--dry-run", action="store_true", help="only say what is there, what is missing and how big")
+    parser.add_argument("--verify", action="store_true", help="hash also the weights that are there already")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file to write if it is not there")
+    what = parser.add_argument_group("the framework's environment")
+    what.add_argument("--python", type=Path, metavar="EXE", help="interpreter to make it with")
+    what.add_argument(
+        "--flash-attn", action="store_true", help="install flash-attn too (PyTorch's attention does else)"
+    )
+    what.add_argument("--multi-gpu", action="store_true", help="install what runs on several GPUs need (xfuser)")
+    what.add_argument("--pip-option", action="append", default=[], metavar="OPT", help="option for pip (repeatable)")
+    where = parser.add_argument_group("where things come from")
+    where.add_argument("--git-source", metavar="URL|PATH", help="repository of the framework")
+    where.add_argument("--commit", metavar="COMMIT", help="commit of it, or latest (the default: the one we tried)")
+    where.add_argument("--weights-source", metavar="URL|PATH", help="a hub, or a folder with the models' folders")
+    add_json_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, and unless it is a dry run, carry out."""
+    from ..installation.carrying_out import Surroundings, carry_out
+    from ..installation.planning import look
+    from ..installation.sources import weights_source
+
+    order = order_from(arguments)
+    source = weights_source(order.sources, order.recipe.unwanted)
+    installation = look(order, source, os.environ)
+    if arguments.dry_run:
+        print(json.dumps(installation.to_json(), ensure_ascii=False)) if arguments.json else _show(installation)
+        return 0
+    if not arguments.json:
+        _show(installation)
+    with _listener() as told:
+        outcome = carry_out(installation, source, Surroundings(os.environ, told))
+    if arguments.json:
+        print(json.dumps(outcome.to_json(), ensure_ascii=False))
+    else:
+        _close(outcome)
+    return 0
+
+
+def order_from(arguments: argparse.Namespace) -> Order:
+    """What the arguments ask for.
+
+    Raises:
+        ConfigurationError: a framework or model that is not known.
+    """
+    from ..installation import Order, Sources
+    from ..installation.recipes import find_models, find_recipe
+
+    recipe = find_recipe(arguments.framework)
+    directory = arguments.dir or default_directory() / recipe.name
+    return Order(
+        recipe=recipe,
+        models=find_models(recipe, arguments.models),
+        directory=directory.expanduser().absolute(),
+        sources=Sources(arguments.git_source, arguments.weights_source, tuple(arguments.pip_option)),
+        commit=arguments.commit,
+        python=arguments.python,
+        flash_attention=arguments.flash_attn,
+        multi_gpu=arguments.multi_gpu,
+        verify=arguments.verify,
+        config=arguments.config,
+    )
+
+
+def default_directory() -> Path:
+    """``$XDG_DATA_HOME/reelwright``, else ``~/.local/share/reelwright``."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "reelwright"
+
+
+# ------------------------------------------------------------------------------------------------------------ showing
+
+
+def _show(installation: Installation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..installation.planning import gigabytes
+    from .arguments import cell
+
+    table = Table("part", "to fetch", "there", "from")
+    for column in table.columns[:3]:
+        column.no_wrap = True
+    known = {"table": " (known size)", "estimate": " (about)"}
+    for part in installation.parts:
+        size = "-" if part.done else gigabytes(part.todo_bytes) + known.get(part.origin, "")
+        size = "to write" if not part.done and not part.todo_bytes else size
+        there = gigabytes(part.there_bytes) if part.there_bytes else ("yes" if part.done else "-")
+        table.add_row(part.name, size, there, cell("; ".join(filter(None, (part.source, part.note)))))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(cell(f"everything goes into {installation.order.directory}"))
+    for space in installation.spaces:
+        free = "unknown" if space.free_bytes is None else gigabytes(space.free_bytes)
+        verdict = "enough" if space.enough else "NOT ENOUGH"
+        console.print(cell(f"{space.folder}: {gigabytes(space.need_bytes)} to come, {free} free: {verdict}"))
+
+
+def _close(outcome: Outcome) -> None:
+    """What became of it, and what to do next."""
+    for warning in outcome.warnings:
+        note(f"warning: {warning}")
+    if outcome.config_lines:
+        note(f"{outcome.config} is there and is not changed; add these lines to it:")
+        for line in outcome.config_lines:
+            note(f"  {line}")
+    if outcome.changed:
+        note(f"done: {', '.join(outcome.changed)}")
+    else:
+        note("everything is there already; nothing was changed")
+    note("next: reel doctor")
+
+
+@contextlib.contextmanager
+def _listener() -> Iterator[Callable[[Told], None]]:
+    """A bar on a terminal, else lines; both on stderr."""
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from .arguments import printable
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
+        tasks: dict[tuple[str, int], object] = {}
+
+        def told(event: Told) -> None:
+            if event.text:
+                progress.console.print(printable(f"{event.part}: {event.text}"), markup=False)
+            elif (event.part, event.total) not in tasks:
+                task = progress.add_task(event.part, total=event.total, completed=event.done)
+                tasks[event.part, event.total] = task
+            else:
+                progress.update(tasks[event.part, event.total], completed=event.done)  # type: ignore[arg-type]
+
+        yield told
+
+
+class Lines:
+    """One line per happening, and one every ten seconds of a download."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said = clock()
+
+    def __call__(self, event: Told) -> None:
+        """Say what is worth a line."""
+        if event.text:
+            note(f"{event.part}: {event.text}")
+        elif self._clock() - self._said >= _LINE_EVERY_S:
+            self._said = self._clock()
+            note(f"{event.part}: {event.done / 1e9:.2f} of {event.total / 1e9:.2f} GB")
