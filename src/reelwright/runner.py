@@ -247,7 +247,8 @@ def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, jo
     learned = history.starting_overrides(settings.state_dir, asked, host)
     job = job.evolve(overrides={**job.overrides, **learned})
     plan = _planned(backend, job)
-    findings = (*plan.findings, *preflight.findings(plan, host, settings), *_learned(learned))
+    seen = _picture_findings(pictures)
+    findings = (*plan.findings, *preflight.findings(plan, host, settings), *seen, *_learned(learned))
     seconds = plan.seconds or history.predicted_seconds(settings.state_dir, asked, host)
     return Prepared(backend, job, plan.evolve(findings=findings, seconds=seconds), asked)
 
@@ -270,6 +271,12 @@ def _avoided_gpus(backend: Backend, host: Host, order: Order) -> dict[str, Any]:
     with contextlib.suppress(VideoGenerationError):  # a folder that cannot be used is told by the claim
         avoided |= set(Leases(lease_directory(order.environ)).holders())
     return {"avoid_gpus": tuple(gpu.index for gpu in host.gpus if gpu.uuid in avoided)}
+
+
+def _picture_findings(pictures: Mapping[str, Picture]) -> tuple[Finding, ...]:
+    """What was normalised or cropped, which a plan must tell too."""
+    noted = dict.fromkeys(f"{picture.source.name}: {note}" for picture in pictures.values() for note in picture.notes)
+    return tuple(Finding("picture", "warning", text) for text in noted)
 
 
 def _learned(overrides: Mapping[str, Any]) -> tuple[Finding, ...]:
@@ -457,7 +464,6 @@ def _verified(run: _Run, plan: Plan, number: int) -> Film:
     """
     from .media import examination
 
-    assert plan.expected is not None
     video = run.folder.video(number)
     if not isinstance(plan.run, Command):
         facts = examination.verify(video, plan.expected, apart=False)

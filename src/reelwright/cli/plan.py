@@ -87,7 +87,8 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         if size:
             rows.append((name, f"{size / 2**30:.1f} GiB"))
     if plan.seconds:
-        rows.append(("time", f"about {plan.seconds:.0f} s (from this machine's history)"))
+        source = "from this machine's history" if isinstance(plan.run, Command) else "estimated"
+        rows.append(("time", f"about {plan.seconds:.0f} s ({source})"))
     if isinstance(plan.run, Command):
         environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(plan.run.shown_env.items()))
         rows += [("folder", str(plan.run.cwd)), ("environment", environment), ("command", shlex.join(plan.run.argv))]

@@ -28,8 +28,13 @@ def _gpu_findings(plan: Plan, host: Host) -> Iterator[Finding]:
         text = "the GPUs are SIMULATED: this plan is for a machine that is not this one, and a run would not use a GPU"
         yield Finding("gpu.simulated", "warning", text, "Leave out --simulate-gpus for a real run.")
     chosen = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
+    said: set[tuple[object, ...]] = set()
     for gpu in chosen:
-        yield from _memory_findings(plan, gpu)
+        for finding in _memory_findings(plan, gpu):
+            alike = (finding.code, gpu.total_bytes, gpu.name)
+            if finding.code == "gpu.busy" or alike not in said:  # once for cards of a kind
+                yield finding
+            said.add(alike)
 
 
 def _memory_findings(plan: Plan, gpu: Gpu) -> Iterator[Finding]:
