@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from reelwright.errors import BackendUnavailableError, BusyError, ConfigurationError, Failure
-from reelwright.installation import Interrupted, Listing, Order, RemoteFile, Sources
+from reelwright.installation import Order, Sources
 from reelwright.installation import checkout as checkouts
 from reelwright.installation import environment as environments
 from reelwright.installation.planning import gigabytes
 from reelwright.installation.programs import Programs
 from reelwright.installation.recipes import RECIPES, WAN21, find_models, find_recipe
+from reelwright.installation.weights import Interrupted, Listing, RemoteFile
 from reelwright.settings import Settings, load_settings
 from tests.conftest import a_photo, eventually
 from tests.installation.conftest import Site, snapshot
@@ -47,22 +48,43 @@ def programs(lines: list[str] | None = None) -> Programs:
     return Programs(os.environ, None, (lines if lines is not None else []).append)
 
 
+# A real environment takes 9 GB, ours a few megabytes: with a smaller estimate this runs on a small disk too.
+SMALL = (
+    "import dataclasses, sys, reelwright.cli, reelwright.installation.recipes as recipes\n"
+    "recipes.RECIPES = (dataclasses.replace(recipes.WAN21, environment_bytes=20_000_000),)\n"
+    "sys.exit(reelwright.cli.main(sys.argv[1:]))"
+)
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Reel:
+    """`reel setup` in a process of its own."""
+
+    def call(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-c", SMALL, "setup", *map(str, arguments)]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=100, cwd=tmp_path, check=False, **options)
+
+    return call
+
+
 # ------------------------------------------------------------------------------------------------------ from nothing
 
 
-def test_from_nothing_to_a_plan_of_a_clip(reel: Reel, hub: Hub, repository: Path, wheels: Path, tmp_path: Path) -> None:
+def test_from_nothing_to_a_plan_of_a_clip(
+    setup: Reel, reel: Reel, hub: Hub, repository: Path, wheels: Path, tmp_path: Path
+) -> None:
     arguments = [
-        *("setup", "wan2.1", "--models", "i2v-720p,flf2v", "--dir", "wan", "--python", sys.executable),
+        *("wan2.1", "--models", "i2v-720p,flf2v", "--dir", "wan", "--python", sys.executable),
         *("--git-source", repository, "--commit", "latest", "--weights-source", hub.url),
         *("--pip-option=--no-index", f"--pip-option=--find-links={wheels}", "--json"),
     ]  # fmt: skip
-    dry = reel(*arguments, "--dry-run")
+    dry = setup(*arguments, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     planned = json.loads(dry.stdout)
     assert [part["done"] for part in planned["parts"]] == [False] * 5
     assert not (tmp_path / "wan").exists()
 
-    done = reel(*arguments)
+    done = setup(*arguments)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
     assert outcome["changed"] == [
@@ -77,12 +99,12 @@ def test_from_nothing_to_a_plan_of_a_clip(reel: Reel, hub: Hub, repository: Path
     assert "Successfully installed stand-in-packages" in done.stderr
 
     before = snapshot(tmp_path / "wan")
-    again = reel(*arguments)
+    again = setup(*arguments)
     assert json.loads(again.stdout)["changed"] == []
     assert {name: seen for name, seen in snapshot(tmp_path / "wan").items() if not name.endswith("lock")} == {
         name: seen for name, seen in before.items() if not name.endswith("lock")
     }
-    assert "everything is there already" in reel(*arguments[:-1]).stderr
+    assert "everything is there already" in setup(*arguments[:-1]).stderr
 
     a_photo(tmp_path / "a.png")
     plan = reel("plan", "a.png", "a cat", "-o", "a.mp4", "--simulate-gpus", "1x80GiB", "--json")
@@ -92,9 +114,9 @@ def test_from_nothing_to_a_plan_of_a_clip(reel: Reel, hub: Hub, repository: Path
     assert f"--ckpt_dir={tmp_path / 'wan' / 'Wan2.1-I2V-14B-720P'}" in command["argv"]
 
 
-def test_a_dry_run_writes_nothing_and_names_what_is_to_come(reel: Reel, hub: Hub, tmp_path: Path) -> None:
+def test_a_dry_run_writes_nothing_and_names_what_is_to_come(setup: Reel, hub: Hub, tmp_path: Path) -> None:
     before = snapshot(tmp_path)
-    done = reel("setup", "wan2.1", "--models", "t2v-1.3b", "--dir", "w", "--weights-source", hub.url, "--dry-run")
+    done = setup("wan2.1", "--models", "t2v-1.3b", "--dir", "w", "--weights-source", hub.url, "--dry-run")
     assert done.returncode == 0, done.stderr
     for word in ("checkout", "environment", "weights t2v-1.3b", "configuration", "GB"):
         assert word in done.stdout
@@ -146,6 +168,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(reel: Reel, hub
     done = reel("setup", "wan2.1", "--models", "t2v-1.3b", "--dir", "w", "--weights-source", hub.url)
     assert done.returncode == Failure.DISK.exit_status
     assert "1000000000.0 GB" in done.stderr
+    dry = reel("setup", "wan2.1", "--models", "t2v-1.3b", "--dir", "w", "--weights-source", hub.url, "--dry-run")
+    assert dry.returncode == Failure.DISK.exit_status
+    assert "NOT ENOUGH" in dry.stdout
     assert snapshot(tmp_path) == before
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from reelwright.errors import BackendUnavailableError, BusyError, Failure, ModelNotFoundError
-from reelwright.installation import RemoteFile, Sources, Told
+from reelwright.installation import Sources, Told
 from reelwright.installation.planning import weights_problems
 from reelwright.installation.recipes import WAN21, find_models
 from reelwright.installation.sources import HubSource
 from reelwright.installation.transfer import Fetch, fetch, missing, partial_path
+from reelwright.installation.weights import RemoteFile
 from reelwright.machine.checksums import HUB_RECORDS
 from tests.conftest import eventually
 from tests.installation.conftest import SHARD, Site, snapshot
@@ -105,7 +106,8 @@ def test_killed_in_the_middle_it_resumes_where_it_was(site: Site, hub: Hub, numb
     assert hub.held.wait(20)
     (partial,) = eventually(lambda: [p for p in site.weights.rglob("*.incomplete") if p.stat().st_size >= MIDDLE])
     process.send_signal(number)
-    process.communicate(timeout=20)
+    _, said = process.communicate(timeout=20)
+    assert (b"what was fetched is kept" in said) == (number == signal.SIGINT)
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     kept = partial.stat().st_size
     hub.release.set()

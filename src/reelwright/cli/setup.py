@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import Cancelled, Failure
 from .arguments import add_json_argument, note
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
     installation = look(order, source, os.environ)
     if arguments.dry_run:
         print(json.dumps(installation.to_json(), ensure_ascii=False)) if arguments.json else _show(installation)
-        return 0
+        return 0 if all(space.enough for space in installation.spaces) else Failure.DISK.exit_status
     if not arguments.json:
         _show(installation)
-    with _listener() as told:
-        outcome = carry_out(installation, source, Surroundings(os.environ, told))
+    try:
+        with _listener() as told:
+            outcome = carry_out(installation, source, Surroundings(os.environ, told))
+    except KeyboardInterrupt:
+        raise Cancelled("Stopped; what was fetched is kept. Run the same command again to go on.") from None
     if arguments.json:
         print(json.dumps(outcome.to_json(), ensure_ascii=False))
     else:

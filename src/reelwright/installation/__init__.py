@@ -12,13 +12,12 @@ that is `reel doctor`'s, which asks the backends.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from ..machine.checksums import Checksum
 from ..request import Task
+from .weights import Listing
 
 #: Where a number of bytes comes from: asked of the source, or what we know or guess.
 Origin = Literal["source", "table", "estimate", "nothing"]
@@ -165,64 +164,6 @@ class Order:
         for model in self.models:
             values.setdefault(model.key, str(self.weights(model)))
         return values
-
-
-# ------------------------------------------------------------------------------------------------------------ weights
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of a repository; ``checksum`` if the source tells one."""
-
-    name: str
-    size: int
-    checksum: Checksum | None = None
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a repository holds; ``commit`` if the source has commits."""
-
-    repository: str
-    files: tuple[RemoteFile, ...]
-    commit: str | None = None
-
-    @property
-    def total_bytes(self) -> int:
-        """The sum of all sizes."""
-        return sum(file.size for file in self.files)
-
-
-class Stream(Protocol):
-    """A file being read from a source."""
-
-    start: int  #: where it really begins: a server may ignore that only the rest was asked for
-
-    def read(self) -> bytes:
-        """The next piece; empty at the end."""
-        ...
-
-
-class WeightsSource(Protocol):
-    """A hub, or a folder in its place. Both methods raise `VideoGenerationError`, or `Interrupted` where a second
-    attempt may help."""
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        ...
-
-    def listing(self, repository: str) -> Listing:
-        """What the repository holds."""
-        ...
-
-    def open(self, listing: Listing, file: RemoteFile, start: int) -> AbstractContextManager[Stream]:
-        """Read a file from a certain byte on."""
-        ...
-
-
-class Interrupted(Exception):
-    """The source stopped in the middle, or cannot be reached; the text says how."""
 
 
 # --------------------------------------------------------------------------------------------------- what is to be done

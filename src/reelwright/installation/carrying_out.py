@@ -20,12 +20,13 @@ from pathlib import Path
 from ..errors import BackendUnavailableError, BusyError, Failure, ModelNotFoundError
 from ..machine.interpreters import ask_interpreter
 from ..workspace import disk_error
-from . import Installation, Listener, Order, Outcome, Part, Told, WeightsSource, configuration
+from . import Installation, Listener, Order, Outcome, Part, Told, configuration
 from . import checkout as checkouts
 from . import environment as environments
 from .planning import checks, gigabytes, look, require_space, weights_problems
 from .programs import Programs
 from .transfer import Fetch, damaged, fetch, forget, missing, sweep
+from .weights import WeightsSource
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from ..machine.checkpoints import look_at_checkpoint
 from ..machine.probes import take_disk
 from ..request import VideoRequest
 from ..settings import Settings
-from . import Installation, Interrupted, Model, Order, Origin, Part, Space, WeightsSource, configuration
+from . import Installation, Model, Order, Origin, Part, Space, configuration
 from . import checkout as checkouts
 from . import environment as environments
 from .transfer import missing, partial_bytes
+from .weights import Interrupted, WeightsSource
 
 FreeBytes = Callable[[Path], int | None]
 

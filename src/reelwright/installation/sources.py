@@ -23,7 +23,8 @@ from typing import Any, BinaryIO, NoReturn
 from .._version import __version__
 from ..errors import BackendUnavailableError, Failure, ModelNotFoundError
 from ..machine.checksums import Checksum, recorded
-from . import Interrupted, Listing, RemoteFile, Sources, Stream, WeightsSource
+from . import Sources
+from .weights import Interrupted, Listing, RemoteFile, Stream, WeightsSource
 
 _TIMEOUT_S = 30.0
 _CHUNK_BYTES = 1 << 20
@@ -148,6 +149,7 @@ class HubSource:
                 advice="Run: pip install 'reelwright[setup]', or give a folder with --weights-source.",
             ) from None
         self._errors: Any = importlib.import_module("huggingface_hub.errors")
+        self._utils: Any = importlib.import_module("huggingface_hub.utils")
         self._unwanted = unwanted
         self._api: Any = self._hub.HfApi(
             endpoint=endpoint.rstrip("/") if endpoint else None, library_name="reelwright", library_version=__version__
@@ -181,18 +183,17 @@ class HubSource:
     def open(self, listing: Listing, file: RemoteFile, start: int) -> Iterator[Stream]:
         """Ask for the rest of a file; redirects to another host lose the token (httpx does that)."""
         url = self._hub.hf_hub_url(listing.repository, file.name, revision=listing.commit, endpoint=self._api.endpoint)
-        utils = importlib.import_module("huggingface_hub.utils")
-        headers = utils.build_hf_headers(library_name="reelwright", library_version=__version__)
+        headers = self._utils.build_hf_headers(library_name="reelwright", library_version=__version__)
         headers["Accept-Encoding"] = "identity"
         if start:
             headers["Range"] = f"bytes={start}-"
         with (
             self._explaining(listing.repository),
-            self._hub.get_session().stream(
+            self._utils.get_session().stream(
                 "GET", url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True
             ) as answer,
         ):
-            self._hub.hf_raise_for_status(answer)
+            self._utils.hf_raise_for_status(answer)
             yield _HubStream(_begins(answer), answer.iter_bytes())
 
     @contextlib.contextmanager

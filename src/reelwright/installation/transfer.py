@@ -25,7 +25,7 @@ from pathlib import Path
 from ..errors import BackendUnavailableError, Failure, ModelNotFoundError
 from ..machine.checksums import HUB_RECORDS, Checksum, digest_of
 from ..workspace import disk_error
-from . import Interrupted, Listing, RemoteFile, WeightsSource
+from .weights import Interrupted, Listing, RemoteFile, WeightsSource
 
 _WORKERS = 4  # one connection rarely fills a line; more only make a disk seek
 _TRIES = 6  # without a single byte in between

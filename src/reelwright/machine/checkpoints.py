@@ -194,12 +194,15 @@ class _Look:
                         f"{place}/{name}".lstrip("/"),
                         "marks an unfinished download: finish it, or delete the mark",
                     )
-        # huggingface_hub keeps partial files apart; its locks stay behind, so only a held one means anything.
+        # huggingface_hub keeps partial files apart; its locks stay behind, so only a held one means anything. Since
+        # version 2 a part of a killed download stays behind too, and the next download does not take it up.
         records = self.query.directory / HUB_RECORDS
         for folder, _, names in os.walk(records):
             for path in (Path(folder) / name for name in names):
                 if path.suffix == ".incomplete":
-                    self.folder.problems.append(f"{path} is an unfinished download: run the download again")
+                    self.folder.problems.append(
+                        f"{path} is an unfinished download: run the download again, then delete it if it is still there"
+                    )
                 elif path.suffix == ".lock" and _is_held(path):
                     self.folder.problems.append(f"{path} is locked: a download into this folder is running")
 
