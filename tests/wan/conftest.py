@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,13 +201,14 @@ def wan_parts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 
 @pytest.fixture
-def wan(tmp_path: Path, wan_parts: Mapping[str, Path]) -> WanMachine:
+def wan(tmp_path: Path, wan_parts: Mapping[str, Path]) -> Iterator[WanMachine]:
     """A machine with two simulated GPUs on which one is used."""
     (tmp_path / "out").mkdir()
     state = tmp_path / "state"
     state.mkdir()
-    if (wan_parts["state"]).exists():  # what the interpreter said is remembered as a real machine would
-        subprocess.run(["cp", "-a", f"{wan_parts['state']}/.", str(state)], check=True)
+    remembered = wan_parts["state"]  # what the interpreter said, remembered as on a real machine
+    if remembered.exists():
+        shutil.copytree(remembered, state / "interpreters")
     values = {
         "generator": "wan2.1",
         "wan2_dir": str(make_wan_checkout(tmp_path / "Wan2.1")),
@@ -225,4 +227,6 @@ def wan(tmp_path: Path, wan_parts: Mapping[str, Path]) -> WanMachine:
     environ["CANARY_TOKEN"] = invariants.CANARY
     (tmp_path / "tmp").mkdir()
     photo = a_photo(tmp_path / "photo.png", (320, 180))
-    return WanMachine(tmp_path, Path(values["wan2_dir"]), photo, values, environ, photo.read_bytes())
+    yield WanMachine(tmp_path, Path(values["wan2_dir"]), photo, values, environ, photo.read_bytes())
+    if (state / "interpreters").exists() and not remembered.exists():
+        shutil.copytree(state / "interpreters", remembered)
