@@ -21,11 +21,13 @@ from ..settings import Settings
 from . import Diagnosis, Next, Stop
 
 LADDER_RUNGS = 3
+#: What a lever costs -> the kind of rung that pulls it.
+_KINDS = {"nothing": "free", "time": "free", "guidance": "picture", "precision": "picture"}
 _MAX_PORT_RETRIES = 3
 #: A machine out of processes, memory or open files has often recovered after some seconds.
 RESOURCE_PAUSE_S = 5.0
 _BEFORE_STEPS = ("starting", "encoding")
-_QUALITY = ("steps", "guidance_scale", "num_frames", "size")
+_QUALITY = ("steps", "guidance_scale", "num_frames", "size", "cfg_scale", "use_fp8")
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,12 @@ def _same_once(case: _Case, why: str, *, other: bool = False, env: Mapping[str, 
 def _again(
     case: _Case, why: str, *, other: bool = False, env: Mapping[str, str] | None = None, counts: bool = True
 ) -> Next:
+    before = case.past[-1].step
     return Next(
         case.current,
-        (),
+        before.changed if before else (),
         why,
+        before.helps if before else (),
         counts=counts,
         degrades=_degrades(case.current, case.plan),
         rung=case.last_rung,
@@ -239,19 +243,21 @@ def _memory(case: _Case) -> Next | Stop:
 def _levers_of(rung: int, case: _Case) -> Iterator[Lever]:
     """Rung 1: everything that costs no quality; then more GPUs; then frames and size, where allowed.
 
-    ``documented`` has three rungs (free levers, frames, size); ``classified`` puts more GPUs second.
+    ``documented`` has three rungs (free levers, frames, size); ``classified`` puts more GPUs second. What changes the
+    picture itself (guidance, precision), as the ladder's own rungs do, is pulled with the frames.
     """
     rules = case.rules
     order = ("free", "frames", "size") if rules.policy == "documented" else ("free", "gpus", "frames", "size")
     kind = order[rung - 1] if rung <= len(order) else ""
     allowed = frozenset() if rules.strict_quality else rules.allow_degrade
     for lever in case.plan.levers:
-        mine = "gpus" if lever.name == "more_gpus" else "free" if lever.costs in ("nothing", "time") else lever.costs
-        if mine != kind or (kind in ("frames", "size") and kind not in allowed):
-            continue
-        yield lever
-        if kind in ("gpus", "frames", "size"):
-            return
+        mine = "gpus" if lever.name == "more_gpus" else _KINDS.get(lever.costs, lever.costs)
+        if mine == "picture" and kind == "frames" and not rules.strict_quality:
+            yield lever
+        elif mine == kind and (kind not in ("frames", "size") or kind in allowed):
+            yield lever
+            if kind in ("gpus", "frames", "size"):
+                return
 
 
 def _held(case: _Case) -> dict[str, Any]:
