@@ -116,4 +116,7 @@ def _findings_for(backend: Backend, settings: Settings, environ: Mapping[str, st
     job = Job(request, settings, host, here / "film.mp4", _PICTURE if first else None, _PICTURE if last else None)
     plan = backend.plan(job)
     found = (*plan.findings, *preflight.findings(plan, host, settings))
-    return tuple(item for item in found if item.severity != "info" and item.failure in _MACHINE)
+    # Of the information only what was found on the machine: not what would become of the imaginary picture.
+    return tuple(
+        item for item in found if item.failure in _MACHINE and (item.severity != "info" or item.code.endswith(".found"))
+    )

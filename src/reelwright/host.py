@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .errors import ConfigurationError
 
@@ -147,6 +148,16 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class OptionsFile:
+    """A YAML file of a framework's options: its top-level mapping and the line of each key, or what is wrong."""
+
+    path: Path
+    problem: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class HostQuery:
     """Everything a backend wants to know before it can plan."""
 
@@ -155,6 +166,7 @@ class HostQuery:
     interpreters: tuple[InterpreterQuery, ...] = ()
     checkouts: tuple[CheckoutQuery, ...] = ()
     checkpoints: tuple[CheckpointQuery, ...] = ()
+    options_files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,6 +187,7 @@ class Host:
     interpreters: Mapping[Path, Interpreter] = field(default_factory=dict)
     checkouts: Mapping[Path, Checkout] = field(default_factory=dict)
     checkpoints: Mapping[Path, Checkpoint] = field(default_factory=dict)
+    options_files: Mapping[Path, OptionsFile] = field(default_factory=dict)
 
 
 def simulated_gpus(text: str) -> tuple[Gpu, ...]:

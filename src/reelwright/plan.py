@@ -177,7 +177,8 @@ class Lever:
         name: Stable name, such as ``offload`` or ``fewer_frames``.
         overrides: Effective parameters to force.
         helps: What it really lowers.
-        costs: ``nothing``, ``time``, or the quality it takes: ``frames``, ``size``, ``steps``, ``guidance``.
+        costs: ``nothing``, ``time``, or the quality it takes: ``frames``, ``size``, ``steps``, ``guidance``,
+            ``precision``.
         why: One sentence for the manifest, with the source of the fact.
     """
 

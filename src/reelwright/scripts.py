@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import Failure
 from .host import GIB, Checkpoint, Gpu, Host, Interpreter, InterpreterQuery
-from .plan import Finding
+from .plan import Command, Dialect, Finding, Job
 from .settings import Settings
 
 #: Variables of the runner that a framework may see, by name or with a trailing ``*``. Everything else is dropped:
@@ -93,6 +93,53 @@ def environment(settings: Settings, gpus: Iterable[Gpu], *, simulated: bool) -> 
         env["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
     env.update(settings.env)
     return env
+
+
+@dataclass(frozen=True)
+class Program:
+    """A framework's script as a backend wants it run.
+
+    Attributes:
+        python: The framework's interpreter.
+        script: The script and its options; a launcher of ours may stand before it.
+        cwd: The checkout.
+        gpus: The cards it may see; one process for each of them, where several share a clip.
+        ranks: Number of processes.
+        dialect: How its log is read.
+        quiet_limits_s: As in `plan.Command`.
+        env: Further variables.
+        collects: As in `plan.Command`.
+    """
+
+    python: Path
+    script: tuple[str, ...]
+    cwd: Path
+    gpus: tuple[Gpu, ...]
+    ranks: int
+    dialect: Dialect
+    quiet_limits_s: Mapping[str, float]
+    env: Mapping[str, str] = field(default_factory=dict)
+    collects: Path | None = None
+
+
+def command(job: Job, program: Program) -> Command:
+    """How the script is started, under torchrun for several processes, in a scrubbed environment."""
+    limits, progress_timeout = program.quiet_limits_s, job.settings.progress_timeout
+    return Command(
+        argv=start(program.python, program.script, program.ranks),
+        cwd=program.cwd,
+        env={**environment(job.settings, program.gpus, simulated=job.host.simulated), **program.env},
+        env_names=ENV_NAMES,
+        dialect=program.dialect,
+        quiet_limits_s={"": progress_timeout} if progress_timeout else limits,
+        ranks=program.ranks,
+        collects=program.collects,
+        writer_check=WRITER_CHECK,
+    )
+
+
+#: Less memory is lost to fragmentation with it (Wan2.1#198).
+EXPANDABLE_SEGMENTS: Mapping[str, str] = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 
 
 # ------------------------------------------------------------------------------------------------ interpreters
@@ -210,13 +257,10 @@ def gpu_count(settings: Settings, host: Host) -> int:
     return max(1, len(host.gpus or ()))
 
 
-# ------------------------------------------------------------------------------------------------------- frames
-
-
-def nearest_4n1(frames: float) -> int:
-    """The number of the form 4n+1 (n >= 0) nearest to ``frames``; the smaller one in a tie."""
-    below = max(0, int((frames - 1) // 4)) * 4 + 1
-    return below if frames - below <= below + 4 - frames else below + 4
+def gpu_findings(gpus: Sequence[Gpu]) -> Iterator[Finding]:
+    """What is to be said about the chosen GPUs together."""
+    if len({gpu.name for gpu in gpus}) > 1:
+        yield Finding("gpus.mixed", "warning", "the GPUs differ: the slowest and smallest decides", "List alike ones.")
 
 
 def split_degrees(ranks: int, heads: int) -> tuple[int, int]:

@@ -180,6 +180,9 @@ class Settings(BaseSettings):
     config_file: FilePath | None = Field(None, description="HunyuanVideo: YAML file of options")
     ckpt_path: FilePath | None = Field(None, description="HunyuanVideo: folder (or main file) of the weights")
     max_duration: PositiveFloat | None = Field(None, description="longest clip in seconds")
+    super_resolution: Annotated[bool | None, BeforeValidator(_auto_is_none)] = Field(
+        None, description="HunyuanVideo-1.5: make a smaller film and enlarge it; auto does so where the size needs it"
+    )
     generators: Mapping[str, Mapping[str, Any]] = Field({}, description="settings for one generator only")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

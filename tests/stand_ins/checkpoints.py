@@ -1,4 +1,4 @@
-"""Checkpoint folders in Wan2.1's official layout: tiny or of true size (sparse), whole or broken.
+"""Checkpoint folders in Wan2.1's and HunyuanVideo's official layouts: tiny or (Wan) of true size, whole or broken.
 
 The safetensors and zip structures are real, so headers, indexes and ends can be checked without torch; the
 tensors are zeros. config.json has the values of wan/configs.
@@ -74,6 +74,53 @@ def make_wan_checkpoint(folder: Path, task: str, *, true_size: bool = False) -> 
         for file in _TOKENIZER:
             (tokenizer / file).write_text("{}", "utf-8")
     return folder
+
+
+def make_hunyuan_checkpoint(folder: Path, member: str, *, heads: int = 16) -> Path:
+    """A whole folder of weights for ``t2v``, ``i2v`` or ``1.5``; what the documented script wants is a file."""
+    folder.mkdir(parents=True)
+    if member == "1.5":
+        _write_newer(folder, heads)
+    elif member == "documented":
+        write_archive(folder / "model.pt")
+    else:
+        model = folder / f"hunyuan-video-{member}-720p"
+        for part in ("transformers", "vae"):
+            (model / part).mkdir(parents=True)
+        write_archive(model / "transformers" / "mp_rank_00_model_states.pt")
+        (model / "vae" / "config.json").write_text("{}", "utf-8")
+        write_archive(model / "vae" / "pytorch_model.pt")
+        for name in ("text_encoder" if member == "t2v" else "text_encoder_i2v", "text_encoder_2"):
+            _write_encoder(folder / name)
+    return folder
+
+
+def _write_newer(folder: Path, heads: int) -> None:
+    versions = [f"{size}_{task}" for size in ("480p", "720p") for task in ("t2v", "i2v")]
+    enlarging = ["720p_sr_distilled", "1080p_sr_distilled"]
+    parts = [f"transformer/{name}" for name in (*versions, "480p_i2v_distilled", "480p_i2v_step_distilled", *enlarging)]
+    for part in (*parts, *(f"upsampler/{name}" for name in enlarging), "vae"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "config.json").write_text(json.dumps({"heads_num": heads}), "utf-8")
+        write_safetensors(folder / part / "diffusion_pytorch_model.safetensors", {"x": _TINY_TENSOR})
+    for name in ("llm", "byt5-small"):
+        _write_encoder(folder / "text_encoder" / name)
+    _write_encoder(folder / "vision_encoder" / "siglip" / "image_encoder")
+    glyph = folder / "text_encoder" / "Glyph-SDXL-v2"
+    files = ("scheduler/scheduler_config.json", "vision_encoder/siglip/feature_extractor/preprocessor_config.json")
+    fonts = [glyph / "assets" / name for name in ("color_idx.json", "multilingual_10-lang_idx.json")]
+    for path in (*(folder / name for name in files), *fonts):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}", "utf-8")
+    (glyph / "checkpoints").mkdir()
+    write_archive(glyph / "checkpoints" / "byt5_model.pt")
+
+
+def _write_encoder(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer_config.json"):
+        (folder / name).write_text("{}", "utf-8")
+    write_safetensors(folder / "model.safetensors", {"x": _TINY_TENSOR})
 
 
 def shards_of(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from typing import Literal
 State = Literal["present", "absent", "broken"]
 
 _PACKAGES = Path(__file__).with_name("packages")
-# What else Wan2.1's requirements name; a version each is all that is asked of them.
+# What else the frameworks' requirements name; a version each is all that is asked of them.
 _OTHERS = {
     "torchvision": "0.24.0+cu128",
     "diffusers": "0.35.2",
@@ -35,6 +35,11 @@ _OTHERS = {
     "dashscope": "1.25.0",
     "einops": "0.8.1",
     "regex": "2025.11.3",
+    # What the HunyuanVideo family needs besides.
+    "loguru": "0.7.3",
+    "omegaconf": "2.3.0",
+    "psutil": "7.1.3",
+    "safetensors": "0.6.2",
 }
 # An "ffmpeg" that starts and says that all is well.
 _WRITER = 'def get_ffmpeg_exe():\n    return "true"\n'

@@ -25,6 +25,7 @@ from ..settings import Settings
 ENTRY_POINT_GROUP = "reelwright.backends"
 _MODULES: Mapping[str, str] = {
     "wan2.1": "reelwright.backends.wan21",
+    "hunyuan": "reelwright.backends.hunyuan",
     "draft": "reelwright.backends.draft",
 }
 

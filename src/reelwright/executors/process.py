@@ -325,7 +325,7 @@ class _Watch:
         if "errno" in ended:
             return Evidence(start_errno=ended["errno"], phase_seconds=self._phases.stop())
         reader, success = self._reader, ended["status"] == 0 and self._reason is None
-        if success:
+        if self._reason is None:  # also of a failed program: its film may be whole (row P13)
             self._collect()
         exists = self._files.video.exists()
         return Evidence(

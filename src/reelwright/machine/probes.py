@@ -15,7 +15,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ..host import Disk, Gpu, Host, HostQuery, simulated_gpus
+from ..errors import ConfigurationError
+from ..host import Disk, Gpu, Host, HostQuery, OptionsFile, simulated_gpus
+from ..yamlfile import read_yaml
 from .checkouts import look_at_checkout
 from .checkpoints import look_at_checkpoint
 from .gpus import take_gpus
@@ -62,6 +64,7 @@ def take_host(
             interpreters={asked.result().path: asked.result() for asked in interpreters},
             checkouts={asked.result().directory: asked.result() for asked in checkouts},
             checkpoints={asked.result().directory: asked.result() for asked in checkpoints},
+            options_files={path: take_options(path) for path in query.options_files},
         )
 
 
@@ -85,3 +88,12 @@ def take_disk(path: Path) -> Disk:
     # access(2) knows read-only mounts too, also for root.
     writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
     return Disk(folder, found.f_bavail * found.f_frsize, writable)
+
+
+def take_options(path: Path) -> OptionsFile:
+    """What a YAML file of options holds; a wrong file is a finding of the backend, not an error here."""
+    try:
+        document = read_yaml(path)
+    except ConfigurationError as error:
+        return OptionsFile(path, " ".join(part for part in (error.message, *error.evidence[:1]) if part))
+    return OptionsFile(path, None, document.values, document.lines)

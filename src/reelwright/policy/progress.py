@@ -139,6 +139,8 @@ class LogReader:
         if self.phase in _SAMPLING_AND_AFTER and phase not in _SAMPLING_AND_AFTER:
             return
         self.phase = phase
+        if phase in self._bars[self._bar + 1 :]:  # a line announced it: its bar may count to the same number
+            self._bar, self.step = self._bars.index(phase, self._bar + 1), 0
         yield Phase(phase)
 
     def _advance(self, step: int, total: int) -> Iterator[Event]:
@@ -154,8 +156,8 @@ class LogReader:
         if step > self.step or self.total != total:
             self.step, self.total = max(step, 0), total
             yield Progress(phase, step, total)
-        if step >= total and self.phase == phase:
-            # The decoder is silent: it has begun when the last step is done.
+        if step >= total and self.phase == phase and self._bar == len(self._bars) - 1:
+            # The decoder is silent: it has begun when the last step of the last bar is done.
             yield from self._turn("decoding")
 
     # --- evidence

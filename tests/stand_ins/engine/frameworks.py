@@ -22,3 +22,12 @@ def needs(name: str) -> ModuleType | None:
     if not (Path(sys.prefix) / "stand_in.json").exists():
         return None
     return importlib.import_module(name)
+
+
+def has(name: str) -> bool:
+    """Whether a package can be imported; absent and broken ones are alike to those who only try."""
+    try:
+        needs(name)
+    except ImportError:
+        return False
+    return True

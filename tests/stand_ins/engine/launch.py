@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,10 @@ class Launch:
         while not all((folder / f"{name}-{rank}").exists() for rank in range(self.world)):
             time.sleep(0.005)
 
+    def alone(self) -> Launch:
+        """The same process as one that knows nothing of the others."""
+        return replace(self, world=1)
+
     def note(self, **found: Any) -> None:
         """Append to the record what this process did (which attention served, say)."""
         _append(self.home / "fake_record.jsonl", {"launch": self.number, "rank": self.rank, "note": found})
@@ -145,6 +149,16 @@ def begin(home: Path) -> Launch:
     if launch.plan.get("ignore_term"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return launch
+
+
+def refuse_dropped_flag(dropped: str | bool, default: str) -> None:
+    """What argparse says of a flag that this version of the framework has dropped."""
+    flag = default if dropped is True else dropped
+    given = [argument for argument in sys.argv[1:] if flag and argument.partition("=")[0] == flag]
+    if given:
+        print(f"usage: {Path(sys.argv[0]).name}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: error: unrecognized arguments: {' '.join(given)}", file=sys.stderr)
+        raise SystemExit(2)
 
 
 def _number(path: Path, key: str) -> int:

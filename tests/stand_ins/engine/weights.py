@@ -94,7 +94,7 @@ def open_transformer(folder: str, show_bar: bool) -> dict[str, Any]:
     shards = _shards(folder, root)
     # Several shards have a bar, on the first rank only; a single file has none.
     for number in bar(len(shards), "Loading checkpoint shards", show_bar and len(shards) > 1):
-        _open_shard(root / shards[number - 1])
+        open_shard(root / shards[number - 1])
     return config
 
 
@@ -114,8 +114,8 @@ def _shards(folder: str, root: Path) -> list[str]:
     raise OSError(f"Error no file named diffusion_pytorch_model.bin found in directory {folder}.")
 
 
-def _open_shard(path: Path) -> None:
-    """diffusers' two steps: the safetensors header; if that fails, what kind of wrong file it is."""
+def open_shard(path: Path) -> None:
+    """One tensor file in diffusers' two steps: the safetensors header; if that fails, what kind of wrong file it is."""
     problem = _header_problem(path)
     if problem is None:
         return

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import Failure
+from ...asked import disk_bytes, is_illegal, picture_frame
 from ...host import CheckoutQuery, CheckpointQuery, Host, HostQuery
-from ...plan import Command, ExpectedVideo, Job, Plan
+from ...plan import Command, Job, Plan
 from ...request import Size, VideoRequest
-from ...scripts import ENV_NAMES, WRITER_CHECK, environment, gpu_count, interpreter_queries, option, start
+from ...scripts import EXPANDABLE_SEGMENTS, Program, command, gpu_count, interpreter_queries, option
 from ...settings import Settings
 from .. import Backend, ClipRules
 from . import facts
 from .checks import MODULES, findings
-from .choice import ATTENTION, Choice, asked_size, choose, expected_video, model_dir, variant_of
+from .choice import ATTENTION, Choice, choose, expected_video, model_dir, variant_of
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B
 from .levers import levers
 
@@ -59,13 +59,6 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
     )
 
 
-def frame(request: VideoRequest, settings: Settings) -> Size | None:
-    """Pictures keep their aspect (so does the framework), unless a fit is asked for."""
-    if request.fit is None and settings.fit is None:
-        return None
-    return asked_size(request, settings, {})
-
-
 # ----------------------------------------------------------------------------------------------------------- plan
 
 
@@ -74,28 +67,20 @@ def plan(job: Job) -> Plan:
     choice = choose(job)
     found = tuple(findings(choice))
     expected = expected_video(choice)
-    # A machine that lacks something still gets its command shown; only an illegal one does not exist.
-    illegal = any(item.severity == "error" and item.failure is Failure.CONFIG for item in found)
     return Plan(
         generator=BACKEND.name,
         task=job.request.task,
         generative=True,
-        run=None if illegal else _command(choice),
+        run=None if is_illegal(found) else _command(choice),
         expected=expected,
         parameters=choice.parameters,
         gpus=tuple(gpu.index for gpu in choice.gpus.gpus),
         gpu_bytes=facts.peak_gpu_bytes(choice.use),
         host_bytes=facts.host_bytes(choice.use),
-        disk_bytes=_disk_bytes(job, expected),
+        disk_bytes=disk_bytes(job.settings, expected),
         findings=found,
         levers=tuple(levers(choice)),
     )
-
-
-def _disk_bytes(job: Job, expected: ExpectedVideo) -> int:
-    """The log's limit, and a film at imageio's quality 8: below 0.25 byte per pixel in every clip we have seen."""
-    film = expected.width * expected.height * expected.num_frames // 4
-    return film + job.settings.log_limit_mb * 1024 * 1024
 
 
 def _command(choice: Choice) -> Command:
@@ -103,23 +88,17 @@ def _command(choice: Choice) -> Command:
     assert job.settings.wan2_dir is not None
     launched = choice.size in facts.ADDED_SIZES or choice.sdpa
     script = [str(LAUNCHER), *_launcher_options(choice), "--"] if launched else []
-    argv = start(choice.interpreter.path, (*script, "generate.py", *_options(choice)), choice.ranks)
-    env = environment(job.settings, choice.gpus.gpus, simulated=job.host.simulated)
-    if parameters["expandable_segments"]:
-        env["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
-    limits = facts.QUIET_LIMITS_S
-    if job.settings.progress_timeout:
-        limits = {"": job.settings.progress_timeout}
-    return Command(
-        argv=argv,
+    program = Program(
+        python=choice.interpreter.path,
+        script=(*script, "generate.py", *_options(choice)),
         cwd=job.settings.wan2_dir,
-        env=env,
-        env_names=ENV_NAMES,
-        dialect=facts.dialect(parameters["steps"]),
-        quiet_limits_s=limits,
+        gpus=choice.gpus.gpus,
         ranks=choice.ranks,
-        writer_check=WRITER_CHECK,
+        dialect=facts.dialect(parameters["steps"]),
+        quiet_limits_s=facts.QUIET_LIMITS_S,
+        env=EXPANDABLE_SEGMENTS if parameters["expandable_segments"] else {},
     )
+    return command(job, program)
 
 
 def _launcher_options(choice: Choice) -> Iterator[str]:
@@ -202,7 +181,7 @@ BACKEND = Backend(
     query=query,
     plan=plan,
     capabilities=capabilities,
-    frame=frame,
+    frame=picture_frame,
     configured=configured,
     clip=ClipRules(facts.FPS, facts.CLIP_FRAMES, 4),
     execution=frozenset(

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ...asked import Length, length_findings, request_findings
 from ...errors import Failure
 from ...plan import Finding
 from ...request import VideoRequest
-from ...scripts import checkpoint_findings, interpreter_findings, nearest_4n1
+from ...scripts import checkpoint_findings, gpu_findings, interpreter_findings
 from . import facts
 from .choice import Choice, model_dir
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B
 
-MODULES = ("torch", "torchvision", "diffusers", "transformers", "easydict", "ftfy", "imageio", "cv2", "dashscope")
+#: imageio_ffmpeg is imported by imageio only when the film is written, and its absence is hidden there (row P27).
+MODULES = (
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "easydict",
+    "ftfy",
+    "imageio",
+    "imageio_ffmpeg",
+    "cv2",
+    "dashscope",
+)
+_PROGRAM = ("generate.py", "wan/configs/__init__.py")
 _FLAGS = ("--task", "--size", "--frame_num", "--ckpt_dir", "--offload_model", "--save_file", "--prompt", "--base_seed")
 
 
@@ -48,8 +62,9 @@ def _checkout_findings(choice: Choice) -> Iterator[Finding]:
         fix = "Set wan2_dir to a checkout of github.com/Wan-Video/Wan2.1, or run `reel setup wan2.1`."
         yield Finding("wan2_dir.unset", "error", "wan2_dir is not set", fix)
         return
-    if checkout is None or checkout.problem or "generate.py" not in checkout.files:
-        problem = (checkout.problem if checkout else None) or "has no generate.py"
+    lost = [file for file in _PROGRAM if checkout and file not in checkout.files]
+    if checkout is None or checkout.problem or lost:
+        problem = (checkout.problem if checkout else None) or f"has no {(lost or _PROGRAM)[0]}"
         fix = "Set wan2_dir to the folder that holds Wan2.1's generate.py."
         yield Finding("wan2_dir.wrong", "error", f"wan2_dir {settings.wan2_dir} {problem}", fix, Failure.ENV)
         return
@@ -122,29 +137,18 @@ def _size_findings(choice: Choice) -> Iterator[Finding]:
 
 
 def _frame_findings(choice: Choice) -> Iterator[Finding]:
-    frames, request, variant = choice.frames, choice.job.request, choice.variant
-    matches: Mapping[str, tuple[str, ...]] = choice.checkout.matches if choice.checkout else {}
-    if frames % 4 != 1:
-        fix = f"Use {nearest_4n1(frames)}, or another number of the form 4n+1."
-        yield Finding("frames.4n1", "error", f"Wan2.1 makes 4n+1 frames, not {frames}", fix)
+    frames, variant = choice.frames, choice.variant
+    length = Length("Wan2.1", facts.FPS, facts.CLIP_FRAMES, facts.CLIP_FRAMES / facts.FPS)
+    yield from length_findings(choice.job.request, frames, length)
+    if frames % 4 != 1 or frames == facts.CLIP_FRAMES:
         return
-    only_81 = bool(matches.get("flf2v_81")) or (choice.checkout is None and variant is FLF2V_14B)
-    if variant is FLF2V_14B and frames != facts.CLIP_FRAMES and only_81:
+    matches: Mapping[str, tuple[str, ...]] = choice.checkout.matches if choice.checkout else {}
+    if variant is FLF2V_14B and (matches.get("flf2v_81") or choice.checkout is None):
         text = f"first-last-frame clips have exactly 81 frames (5.06 s) in this checkout, not {frames}"
         yield Finding("frames.flf2v", "error", text, "Leave out --frames and --seconds, or ask for 81 frames.")
-    elif variant is I2V_14B and frames != facts.CLIP_FRAMES and matches.get("i2v_81"):
+    elif variant is I2V_14B and matches.get("i2v_81"):
         text = f"this checkout is older than 2025-12-02: its image-to-video code makes exactly 81 frames, not {frames}"
         yield Finding("frames.old_checkout", "error", text, "Update it: git pull, in wan2_dir.")
-    elif request.seconds and request.seconds > facts.CLIP_FRAMES / facts.FPS + 0.125:
-        text = f"one clip is at most 81 frames, 5.06 s; {request.seconds:g} s are asked for"
-        yield Finding("frames.too_long", "error", text, "Ask for 5 s per clip and chain clips into a film.")
-    elif frames > facts.CLIP_FRAMES:
-        text = f"{frames} frames are more than the 81 that the model was trained for: expect flicker and drift"
-        yield Finding("frames.long", "warning", text, "Ask for 81 frames per clip.")
-    seconds = frames / facts.FPS
-    if request.seconds and abs(request.seconds - seconds) > 0.01:
-        text = f"{request.seconds:g} s become {frames} frames, {seconds:.2f} s: Wan2.1 makes 4n+1 frames at 16 fps"
-        yield Finding("frames.rounded", "info", text)
 
 
 def _parallel_findings(choice: Choice) -> Iterator[Finding]:
@@ -158,21 +162,11 @@ def _parallel_findings(choice: Choice) -> Iterator[Finding]:
     if ring > 1 and facts.tokens(size, choice.frames) % ranks:
         text = f"{facts.tokens(size, choice.frames)} tokens do not split evenly over {ranks} GPUs: ring attention pads them and the result is slightly off"
         yield Finding("gpus.ring_padding", "warning", text, "Use 2, 4, 5 or 8 GPUs.")
-    if ranks > 1 and choice.gpus.gpus and len({gpu.name for gpu in choice.gpus.gpus}) > 1:
-        yield Finding("gpus.mixed", "warning", "the GPUs differ: the slowest and smallest decides", "List alike ones.")
+    yield from gpu_findings(choice.gpus.gpus)
 
 
 def _request_findings(request: VideoRequest) -> Iterator[Finding]:
     if request.negative_prompt:
         text = "generate.py has no negative prompt option: it always uses the model's own"
         yield Finding("ignored.negative_prompt", "warning", text, "Leave out --negative-prompt.")
-    if request.fps not in (None, facts.FPS):
-        text = f"Wan2.1 makes 16 fps; {request.fps:g} fps cannot be chosen"
-        yield Finding("fps.fixed", "error", text, "Leave out --fps.")
-    for name in ("camera", "depth_image"):
-        if getattr(request, name):
-            yield Finding(f"ignored.{name}", "info", f"{name} is for the draft generator and is ignored")
-    # A word is rarely under one token and a character rarely over two, so 2,000 characters surely pass 512 tokens.
-    if len(request.prompt) > 2000:
-        text = "the prompt is very long: the text encoder reads 512 tokens and drops the rest"
-        yield Finding("prompt.long", "warning", text, "Put what matters first.")
+    yield from request_findings(request, "Wan2.1", facts.FPS, tokens=512)

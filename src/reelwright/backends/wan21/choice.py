@@ -7,18 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...asked import asked_frames, asked_size, first, forced, largest
 from ...host import GIB, Checkout, Host, Interpreter
 from ...plan import ExpectedVideo, Job
-from ...request import Size, VideoRequest, parse_size
-from ...scripts import (
-    GpuChoice,
-    choose_gpus,
-    gpu_count,
-    interpreter_queries,
-    nearest_4n1,
-    pick_interpreter,
-    split_degrees,
-)
+from ...request import Size, VideoRequest
+from ...scripts import GpuChoice, choose_gpus, gpu_count, interpreter_queries, pick_interpreter, split_degrees
 from ...settings import Settings
 from . import facts
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B, Variant
@@ -39,11 +32,6 @@ def variant_of(request: VideoRequest, settings: Settings) -> Variant:
 def model_dir(variant: Variant, settings: Settings) -> Path | None:
     directory: Path | None = getattr(settings, variant.key)
     return directory
-
-
-def asked_size(request: VideoRequest, settings: Settings, overrides: Mapping[str, Any]) -> Size:
-    chosen = overrides.get("size") or request.size or settings.size or "1280x720"
-    return parse_size(chosen) if isinstance(chosen, str) else Size(*chosen)
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ def choose(job: Job) -> Choice:
     request, settings, overrides = job.request, job.settings, job.overrides
     variant = variant_of(request, settings)
     size = asked_size(request, settings, overrides)
-    frames = overrides.get("num_frames") or _frames(request, settings)
+    frames = asked_frames(job, facts.FPS, facts.CLIP_FRAMES)
     wanted = int(overrides.get("gpu_count") or _count(settings, job.host, variant))
     gpus = choose_gpus(settings, job.host, wanted, avoid=tuple(overrides.get("avoid_gpus", ())))
     ranks = max(1, len(gpus.gpus) or wanted)
@@ -93,15 +81,7 @@ def _count(settings: Settings, host: Host, variant: Variant) -> int:
     count = gpu_count(settings, host)
     if settings.gpus or settings.gpu_count:
         return count
-    return max(ranks for ranks in range(1, count + 1) if variant.heads % ranks == 0)
-
-
-def _frames(request: VideoRequest, settings: Settings) -> int:
-    if request.num_frames is not None:
-        return request.num_frames
-    if request.seconds is not None:
-        return nearest_4n1(request.seconds * facts.FPS)
-    return settings.frame_num or facts.CLIP_FRAMES
+    return largest(count, lambda ranks: variant.heads % ranks == 0)
 
 
 def _parameters(choice: Choice) -> dict[str, Any]:
@@ -130,12 +110,7 @@ def _parameters(choice: Choice) -> dict[str, Any]:
         "attention": "sdpa" if choice.sdpa else "flash",
         "expandable_segments": False,
     }
-    forced = {name: value for name, value in choice.job.overrides.items() if name in parameters}
-    return {**parameters, **forced, "size": choice.size, "num_frames": choice.frames, "gpu_count": choice.ranks}
-
-
-def first(*values: Any) -> Any:
-    return next(value for value in values if value is not None)
+    return forced(parameters, choice.job.overrides, ("size", "num_frames", "gpu_count"))
 
 
 def expected_video(choice: Choice) -> ExpectedVideo:

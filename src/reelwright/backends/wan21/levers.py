@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...asked import first
 from ...plan import Lever
 from . import facts
-from .choice import Choice, first
+from .choice import Choice
 from .facts import FLF2V_14B
 
 

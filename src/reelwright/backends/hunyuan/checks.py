@@ -1,0 +1,229 @@
+"""What can be known before the start: every mistake that the scripts would only find after loading their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...asked import Length, largest, length_findings, request_findings
+from ...errors import Failure
+from ...host import Checkout
+from ...plan import Finding, Job
+from ...scripts import checkpoint_findings, gpu_findings, interpreter_findings
+from . import facts
+from .choice import Choice, can_share, film_size, fps_of, has_fp8, main_file, parts_of, root_of, transformer_file
+from .members import DOCUMENTED, FAMILY, HV, HV15, HVI, Member
+
+_TASKS = {"t2v": "text-to-video", "i2v": "image-to-video", "flf2v": "first-last-frame-to-video"}
+#: Tokens that the text encoders read: --text-len of the older ones, max_length of 1.5's.
+_TEXT_TOKENS = {HV15.title: 1000}
+_OLDER_TOKENS = 256
+
+
+# ---------------------------------------------------------------------------------------------------- the checkout
+
+
+def checkout_problem(job: Job, checkout: Checkout | None) -> Finding:
+    """Why there is nothing to drive."""
+    directory = job.settings.hunyuan_dir
+    known = "; ".join(f"{member.script} ({member.title})" for member in FAMILY)
+    if directory is None:
+        fix = "Set hunyuan_dir to a checkout of HunyuanVideo, HunyuanVideo-I2V or HunyuanVideo-1.5."
+        return Finding("hunyuan_dir.unset", "error", "hunyuan_dir is not set", fix)
+    problem = (checkout.problem if checkout else None) or f"{directory} is no checkout of the HunyuanVideo family"
+    return Finding("hunyuan_dir.wrong", "error", f"hunyuan_dir: {problem}", f"It must hold {known}.", Failure.ENV)
+
+
+def member_findings(job: Job, member: Member, checkout: Checkout) -> Iterator[Finding]:
+    """Which member was found, what it can do, and whether that is what is asked for."""
+    abilities = " and ".join(_TASKS[task] for task in member.tasks)
+    commit = f" at {checkout.commit[:7]}" if checkout.commit else ""
+    yield Finding("member.found", "info", f"{checkout.directory} is {member.title}{commit}: {abilities}")
+    task = job.request.task
+    if task not in member.tasks:
+        text = f"{member.title} cannot make {_TASKS[task]} films: it makes {abilities}"
+        yield Finding("task.unsupported", "error", text, _fix_for(task), Failure.INPUT)
+    flags = checkout.matches.get(member.flags_in, ())
+    missing = [flag for flag in member.flags if flag not in flags]
+    if flags and missing:
+        text = f"{member.script} of {checkout.directory} does not know {', '.join(missing)}"
+        yield Finding("hunyuan_dir.flags", "error", text, f"Update the checkout: {member.source}.", Failure.ENV)
+
+
+def _fix_for(task: str) -> str:
+    able = [member for member in FAMILY if task in member.tasks and member is not DOCUMENTED]
+    if not able:
+        return "Give one picture, or use the generator wan2.1, which has first-last-frame weights."
+    names = " or ".join(f"{member.title} ({member.source})" for member in able)
+    without = ", or leave out the picture" if task == "i2v" else ", or give a picture"
+    return f"Set hunyuan_dir to a checkout of {names}{without}."
+
+
+# --------------------------------------------------------------------------------------------------------- the run
+
+
+def findings(choice: Choice) -> Iterator[Finding]:
+    job, member = choice.job, choice.member
+    yield from member_findings(job, member, choice.checkout)
+    yield from choice.file.findings
+    several = ("xfuser",) if choice.ranks > 1 and member.parallel == "degrees" else ()
+    yield from interpreter_findings(choice.interpreter, member.modules, framework=member.title, multi_gpu=several)
+    yield from _weights_findings(choice)
+    yield from choice.gpus.findings
+    yield from gpu_findings(choice.gpus.gpus)
+    yield from _form_findings(choice)
+    yield from _size_findings(choice)
+    yield from _length_findings(choice)
+    yield from _sharing_findings(choice)
+    yield from _parameter_findings(choice)
+    tokens = _TEXT_TOKENS.get(member.title, _OLDER_TOKENS)
+    yield from request_findings(job.request, member.title, fps_of(member, job), tokens=tokens)
+
+
+def _weights_findings(choice: Choice) -> Iterator[Finding]:
+    checkpoints, settings = choice.job.host.checkpoints, choice.job.settings
+    root, main = root_of(settings), main_file(settings)
+    if choice.member is DOCUMENTED:
+        path = main.parent if main else settings.ckpt_path
+        yield from checkpoint_findings(checkpoints.get(path) if path else None, "ckpt_path")
+        if settings.config_file is None:
+            fix = "Set config_file to the model's configuration (it is handed on with --cfg-path)."
+            yield Finding("config_file.unset", "error", "config_file is not set", fix)
+        return
+    assert root is not None
+    if choice.member is HVI and choice.parameters.get("model") == "HYVideo-T/2-cfgdistill":
+        text = "the published image-to-video weights are not for HYVideo-T/2-cfgdistill, the parser's own default"
+        yield Finding("model.net", "warning", text, "Leave `model` out of config_file.")
+    whole = checkpoints.get(root)
+    if whole is not None and whole.problems and main is None:
+        yield from checkpoint_findings(whole, "ckpt_path")
+        return
+    for part in parts_of(choice):
+        directory = root / part.folder
+        if main and directory.name == "transformers":
+            directory = main.parent
+        found = checkpoints.get(directory)
+        yield from checkpoint_findings(found, "ckpt_path")
+    if choice.member.names_film:
+        yield from _transformer_findings(choice)
+
+
+def _transformer_findings(choice: Choice) -> Iterator[Finding]:
+    path = transformer_file(choice)
+    found = choice.job.host.checkpoints.get(path.parent)
+    names = {path.name, f"{path.stem}_map{path.suffix}"} if choice.parameters.get("use_fp8") else {path.name}
+    missing = sorted(names - set(found.files)) if found and not found.problems else []
+    if missing:
+        text = f"ckpt_path: {path.parent} has no {', '.join(missing)}"
+        fix = f"Download the weights again from the place that {choice.member.source} names."
+        yield Finding("model.incomplete", "error", text, fix, Failure.MODEL)
+
+
+def _form_findings(choice: Choice) -> Iterator[Finding]:
+    if choice.form.problem:
+        text, fix = choice.form.problem
+        yield Finding("model.form", "error", text, fix)
+    if choice.form.super_version and not choice.form.problem:
+        text = f"made at {choice.form.resolution} and enlarged to {choice.form.enlarged_to} by super resolution"
+        yield Finding("size.super_resolution", "info", text, "Set super_resolution: false to do without.")
+    elif choice.member is not HV15 and choice.job.settings.super_resolution:
+        text = f"{choice.member.title} has no super resolution"
+        yield Finding("ignored.super_resolution", "warning", text, "HunyuanVideo-1.5 has it.")
+
+
+def _size_findings(choice: Choice) -> Iterator[Finding]:
+    size, picture = choice.size, choice.job.first
+    if choice.member is DOCUMENTED:
+        text = "the documented script tells neither size nor length of its film: they are not checked unless asked for"
+        yield Finding("size.unknown", "info", text, "Say --size and --frames to have them verified.")
+        return
+    result = film_size(choice)
+    if result != size:
+        if choice.member is HV:
+            why = "both sides are multiples of 16"
+        else:
+            why = f"the nearest to the {f'aspect of the picture ({picture.size})' if picture else 'size'}"
+        yield Finding("size.derived", "info", f"the film will be {result}: {why} that {choice.member.title} makes")
+    if choice.member is HV and facts.aligned(size) not in facts.HV_SIZES:
+        text = f"{facts.aligned(size)} is no size that HunyuanVideo was trained for"
+        known = ", ".join(map(str, facts.HV_SIZES))
+        yield Finding("size.untrained", "warning", text, f"Choose one of {known}.")
+    if picture:
+        shorter, longer = sorted((picture.size.width * result.height, picture.size.height * result.width))
+        if shorter < 0.75 * longer:
+            text = f"{1 - shorter / longer:.0%} of the picture ({picture.size}) are cut off for a film of {result}"
+            yield Finding("picture.cropped", "warning", text, "Bring it to the size yourself: --fit contain pads it.")
+
+
+def _length_findings(choice: Choice) -> Iterator[Finding]:
+    member, settings, request = choice.member, choice.job.settings, choice.job.request
+    fps = fps_of(member, choice.job)
+    if member is DOCUMENTED:
+        longest = settings.max_duration
+        if longest and request.seconds and request.seconds > longest:
+            text = f"{request.seconds:g} s are asked for and max_duration is {longest:g} s"
+            yield Finding("frames.too_long", "error", text, "Ask for less, and chain clips into a film.")
+        return
+    trained = member.clip_frames / fps
+    length = Length(member.title, fps, member.clip_frames, settings.max_duration or trained)
+    yield from length_findings(request, choice.frames, length)
+
+
+def _sharing_findings(choice: Choice) -> Iterator[Finding]:
+    settings, ranks, member = choice.job.settings, choice.ranks, choice.member
+    visible = len(choice.job.host.gpus or ())
+    if not can_share(choice, ranks):
+        most = largest(ranks, lambda count: can_share(choice, count))
+        why = {
+            "degrees": f"neither rows nor columns of {film_size(choice)} split evenly over them",
+            "world": "its attention heads do not split evenly over them",
+            "none": "its script knows one GPU only",
+        }[member.parallel]
+        text = f"{ranks} GPUs cannot share a film of {member.title}: {why}"
+        yield Finding("gpus.split", "error", text, f"Use {most}: gpu_count: {most}.")
+    elif not (settings.gpus or settings.gpu_count or settings.total_gpus) and visible > ranks:
+        text = f"{ranks} of {visible} GPUs are used: more cannot share this film"
+        yield Finding("gpus.fewer", "info", text, "Choose another size, or render several films at once.")
+    if ranks > 1 and choice.parameters.get("use_cpu_offload"):
+        text = "use_cpu_offload is refused by the script on several GPUs"
+        yield Finding("gpus.offload", "error", text, "Take it out of config_file, or set gpu_count: 1.")
+
+
+def _parameter_findings(choice: Choice) -> Iterator[Finding]:
+    yield from _distilled_findings(choice)
+    yield from _ignored_findings(choice)
+    parameters = choice.parameters
+    for one, other in (("sparse_attn", "use_sageattn"), ("enable_step_distill", "enable_cache")):
+        if parameters.get(one) and parameters.get(other):
+            yield Finding(
+                "config_file", "error", f"{one} and {other} exclude each other", "Keep one of them in config_file."
+            )
+    if parameters.get("group_offloading") and not parameters.get("offloading"):
+        yield Finding("config_file", "error", "group_offloading needs offloading", "Set offloading: true as well.")
+    if parameters.get("use_fp8") and not has_fp8(choice):
+        text = "use_fp8 needs the weights in eight bits with their map beside the others"
+        yield Finding("model.fp8", "error", text, "Download them, or take use_fp8 out of config_file.", Failure.MODEL)
+
+
+def _distilled_findings(choice: Choice) -> Iterator[Finding]:
+    """Weights that were distilled to a number of steps make a wrong picture with another one (README of 1.5)."""
+    if "fixed_steps" not in choice.parameters:
+        return
+    fitting = (8, 12) if "step" in choice.form.version else (50,)
+    if choice.steps not in fitting:
+        wanted = " or ".join(map(str, fitting))
+        text = f"{choice.form.version} was distilled to {wanted} steps; {choice.steps} give a wrong picture"
+        yield Finding("steps.distilled", "error", text, "Leave out the steps.")
+
+
+def _ignored_findings(choice: Choice) -> Iterator[Finding]:
+    request, settings = choice.job.request, choice.job.settings
+    for name, key in (("guidance_scale", "guide_scale"), ("flow_shift", "sample_shift")):
+        asked = (getattr(request, name), getattr(settings, key))
+        if name not in choice.parameters and asked != (None, None):
+            text = f"{choice.member.script} has no option for {name}: it follows from the weights"
+            yield Finding(f"ignored.{name}", "warning", text, f"Leave out {key}.")
+    if request.negative_prompt and choice.member is DOCUMENTED:
+        yield Finding("ignored.negative_prompt", "warning", "the script has no option for a negative prompt")
+    elif request.negative_prompt and choice.passes == 1:
+        text = "the negative prompt has no effect: it needs cfg_scale above 1, or weights that are not distilled"
+        yield Finding("ignored.negative_prompt", "warning", text, "Set cfg_scale in config_file; it doubles the time.")

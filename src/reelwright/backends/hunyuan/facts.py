@@ -1,0 +1,266 @@
+"""The family's own numbers: sizes of the films, GPUs that can share one, memory, and how its logs read.
+
+The formulas are those of hyvideo/utils/data_utils.py (buckets), hyvideo/inference.py (alignment, splitting) and
+hyvideo/pipelines (super resolution) of the checkouts named in `members`; tests/real_hunyuan compares them with it.
+
+    >>> bucket(HVI_BASE["720p"], 32, Size(1024, 768), cropped=True)
+    Size(width=1088, height=832)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from ...errors import Failure
+from ...host import GIB
+from ...plan import Dialect
+from ...request import Size
+
+GB = 1_000_000_000
+
+# ---------------------------------------------------------------------------------------------------------- sizes
+
+#: Side of the square whose area a resolution has.
+HVI_BASE: Mapping[str, int] = {"720p": 960, "540p": 720, "360p": 480}
+HV15_BASE: Mapping[str, int] = {"480p": 640, "720p": 960, "1080p": 1440}
+#: What super resolution makes of a resolution, and its own number of steps.
+SUPER: Mapping[str, tuple[str, int]] = {"480p": ("720p", 6), "720p": ("1080p", 8)}
+#: Sizes of the table in HunyuanVideo's README; others run as well, untrained.
+HV_SIZES = (
+    Size(1280, 720),
+    Size(720, 1280),
+    Size(1104, 832),
+    Size(832, 1104),
+    Size(960, 960),
+    Size(960, 544),
+    Size(544, 960),
+    Size(832, 624),
+    Size(624, 832),
+    Size(720, 720),
+)
+_ALIGN = 16
+
+
+def aligned(size: Size) -> Size:
+    """Both sides rounded up to multiples of 16, as predict() does."""
+    return Size(*(math.ceil(side / _ALIGN) * _ALIGN for side in size))
+
+
+@cache
+def buckets(base: int, stride: int) -> tuple[tuple[int, int], ...]:
+    """Pairs of sides of at most ``base`` squared, in steps of ``stride``, up to 4:1; the longest first side first."""
+    most = round((base / stride) ** 2)
+    one, other = most, 1
+    found = []
+    while one > 0:
+        if max(one, other) <= 4 * min(one, other):
+            found.append((one * stride, other * stride))
+        if (other + 1) * one <= most:
+            other += 1
+        else:
+            one -= 1
+    return tuple(found)
+
+
+def bucket(base: int, stride: int, picture: Size, *, cropped: bool = False) -> Size:
+    """The size nearest to a picture's aspect; ``cropped`` never takes a longer one, so that nothing is padded."""
+    aspect = picture.height / picture.width
+    pairs = [(height, width, round(height / width, 5) - aspect) for height, width in buckets(base, stride)]
+    if cropped:
+        pairs = [pair for pair in pairs if (pair[2] <= 0) == (aspect >= 1)]
+    height, width, _ = min(pairs, key=lambda pair: abs(pair[2]))
+    return Size(width, height)
+
+
+def enlarged(size: Size, resolution: str) -> Size:
+    """What super resolution to ``resolution`` makes of a film of ``size``."""
+    wanted = size.width / size.height
+    width, height = min(buckets(HV15_BASE[resolution], _ALIGN), key=lambda sides: abs(sides[0] / sides[1] - wanted))
+    return Size(width, height)
+
+
+def nearest_class(size: Size, classes: Mapping[str, int]) -> str:
+    """The resolution whose area is nearest to that of a size (by ratio)."""
+    return min(classes, key=lambda name: abs(math.log(size.area / classes[name] ** 2)))
+
+
+def latent_frames(frames: int) -> int:
+    """Frames of the latents: four frames of film each, and the first."""
+    return (frames - 1) // 4 + 1
+
+
+def tokens(size: Size, frames: int) -> int:
+    """Length of the transformer's sequence; 16 pixels a side in all members (8 x 2, or 16 x 1 in 1.5)."""
+    return latent_frames(frames) * (size.height // _ALIGN) * (size.width // _ALIGN)
+
+
+def can_split(size: Size, ranks: int) -> bool:
+    """Whether the rows or the columns split evenly over the ranks (else ValueError at the first step)."""
+    return (size.height // _ALIGN) % ranks == 0 or (size.width // _ALIGN) % ranks == 0
+
+
+# --------------------------------------------------------------------------------------------------------- memory
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a member keeps in GPU memory.
+
+    Attributes:
+        transformer: Bytes of its weights.
+        others: Bytes of text encoders, image encoder and VAE.
+        text: Bytes of the largest of these, which a phase of its own needs.
+        per_token: Bytes of activations per token of the sequence.
+        decoding: Bytes that decoding takes.
+    """
+
+    transformer: int
+    others: int
+    text: int
+    per_token: int
+    decoding: int
+
+
+# 13B and a Llama-8B in half precision, replicated on each GPU. 720p of 129 frames (118,800 tokens) peaks at 60 GB
+# (README), 960x544 of 53 frames on 4 GPUs above 46 GiB (HunyuanVideo#85): more GPUs do not lower it (#33).
+OLDER = Footprint(25_640_000_000, 15_800_000_000, 15_000_000_000, 156_000, 6_500_000_000)
+# 8.3B, Qwen2.5-VL's language part (the published 14 GB are this one alone), byT5, SigLIP and VAE. Activations are an
+# estimate that keeps 480p below the published figure.
+NEWER = Footprint(16_700_000_000, 17_500_000_000, 14_100_000_000, 60_000, 6_000_000_000)
+_LEFT_BEHIND = 2 * GB  # what offloading never takes from the GPU
+_FP8_SAVES = 10 * GB  # README of HunyuanVideo
+#: Below this much memory HunyuanVideo-1.5 moves the transformer's blocks one by one by itself.
+GROUP_OFFLOAD_BELOW = 60 * GIB
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What decides the peak.
+
+    Attributes:
+        footprint: The member's.
+        sequence: Tokens of the longest pass (that of super resolution, if there is one).
+        passes: 2 where classifier-free guidance computes both at once.
+        offload: Nothing but what is needed at the moment is on the GPU.
+        in_blocks: Not even the whole transformer is.
+        fp8: Weights in eight bits.
+        transformers: 2 with super resolution.
+    """
+
+    footprint: Footprint
+    sequence: int
+    passes: int = 1
+    offload: bool = False
+    in_blocks: bool = False
+    fp8: bool = False
+    transformers: int = 1
+
+
+def peak_gpu_bytes(use: MemoryUse) -> int:
+    """Predicted peak per GPU, the same on one and on many: weights are replicated and every rank decodes."""
+    weights = use.footprint
+    active = use.sequence * weights.per_token * use.passes
+    saved = _FP8_SAVES if use.fp8 else 0
+    if not use.offload:
+        resident = weights.transformer * use.transformers - saved + weights.others
+        return resident + max(active, weights.decoding)
+    if use.in_blocks:
+        return max(weights.text, _LEFT_BEHIND + active, weights.decoding)
+    return max(weights.text, weights.transformer - saved + active, weights.decoding)
+
+
+def host_bytes(use: MemoryUse, ranks: int) -> int:
+    """Predicted peak of the host's memory: every rank reads the whole model there before its GPU has it."""
+    weights = use.footprint
+    return ranks * (weights.transformer * use.transformers + weights.others)
+
+
+# ----------------------------------------------------------------------------------------------------------- logs
+
+QUIET_LIMITS_S: Mapping[str, float] = {
+    "": 900.0,
+    "starting": 2700.0,  # HunyuanVideo-1.5 loads everything without a word
+    "loading text encoder": 1800.0,
+    "loading transformer": 2700.0,
+    "encoding": 1800.0,
+    "denoising": 1800.0,
+    "super resolution": 1800.0,
+    "decoding": 2700.0,
+}
+_LOGURU = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \| [A-Z]+ +\| \S+:\S+:\d+ - "
+_MISSING_WEIGHTS = (
+    r"Invalid model path: |Invalid fp8_map path: |No model weights found in |Missing key: `|Glyph checkpoint not found"
+    r"|Error loading byT5 glyph processor|(?:llm|siglip) not found\. Please refer to checkpoints-download"
+    r"|We couldn't connect to 'https://huggingface\.co'|KeyError: '(?:480p|720p)_"
+)
+_MISSING_PACKAGE = (
+    r"'NoneType' object is not callable|flex-block-attn is not|sgl_kernel is not installed|Please install angelslim"
+)
+_FAILURES = (
+    (
+        Failure.CONFIG,
+        r"Latent channels \(.*must match the VAE channels|`models_root` not exists",
+        "The options do not fit the checkout: compare `reel plan` with its README.",
+    ),
+    (
+        Failure.MODEL,
+        _MISSING_WEIGHTS,
+        "The folder of weights is not complete, or for another model. `reel doctor` names what is missing.",
+    ),
+    (
+        Failure.ENV,
+        _MISSING_PACKAGE,
+        "flash-attn, or a package that an option of config_file needs (flex-block-attn, sgl-kernel, angelslim), is missing.",
+    ),
+    (
+        Failure.DISK,
+        r"File name too long",
+        "The prompt became part of the film's name. Use shorter folders, or a shorter prompt.",
+    ),
+)
+
+
+def older_dialect(steps: int) -> Dialect:
+    """sample_video.py and sample_image2video.py: loguru on stderr from every rank, one unnamed bar per rank."""
+    return Dialect(
+        phases=(
+            (_LOGURU + r"Building model\.\.\.", "loading transformer"),
+            (_LOGURU + r"Loading 3D VAE model ", "loading VAE"),
+            (_LOGURU + r"Loading text encoder model \(clipL\)", "loading CLIP"),
+            (_LOGURU + r"Loading text encoder model ", "loading text encoder"),
+            (_LOGURU + r"Input \(height, width, video_length\) = ", "encoding"),
+            (_LOGURU + r"Success, time: ", "saving"),
+        ),
+        totals=(steps,),
+        output=_LOGURU + r"Sample save to: (.+)$",
+        # Namespace(...) and the block of parameters repeat the prompt; both write it as one quoted string.
+        user_text=(r"Namespace\(", r" +prompt: \[", r" +neg_prompt: \["),
+        record=_LOGURU,
+        failures=_FAILURES,
+    )
+
+
+def newer_dialect(steps: int, super_steps: int | None) -> Dialect:
+    """generate.py of 1.5: a banner for each of the two passes on rank 0's stdout, a bar of each pass per rank."""
+    second = super_steps is not None
+    return Dialect(
+        phases=(
+            (r"Loading checkpoint shards", "loading text encoder"),
+            (r"\W*HunyuanVideo Generation Task", "encoding"),
+            (r"\W*HunyuanVideo SR Generation Task", "super resolution"),
+        ),
+        bars=("denoising", "super resolution") if second else ("denoising",),
+        totals=(steps, super_steps) if super_steps is not None else (steps,),
+        output=r"Saved (?:SR )?video to: (.+)$",
+        user_text=(r"(?:User |Rewritten )?Prompt: ", r"Reference Image: "),
+        record=_LOGURU,
+        failures=_FAILURES,
+    )
+
+
+def documented_dialect(steps: int) -> Dialect:
+    """Nothing is documented but the options; a bar of the right length is taken for the sampling."""
+    return Dialect(totals=(steps,), failures=_FAILURES)

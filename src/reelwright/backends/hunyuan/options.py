@@ -1,0 +1,116 @@
+"""The documented ``config_file``: a YAML of flags without dashes, checked before any of them reaches a script.
+
+``infer_steps``, ``infer-steps`` and ``--infer-steps`` mean the same. What is an effective parameter of ours (steps,
+frames, size, guidance, shift) counts less than a setting or a request; the rest becomes flags. The file is read
+by `machine.probes` (`host.OptionsFile`); nothing here opens it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...host import OptionsFile
+from ...plan import Finding
+from ...request import Size
+from .members import DECIDED, Member, Option
+
+_LONGEST = 20_000  # characters; one word of a command line holds 131,071 bytes
+_WHOLE = ("steps", "num_frames")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a file chose: effective parameters, further flags, and what is wrong with it."""
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+def read_options(member: Member, path: Path | None, file: OptionsFile | None) -> Chosen:
+    """The file's options for a member; mistakes become findings, and their options are left out."""
+    if path is None or not member.options:
+        return Chosen()
+    if file is None or file.problem:
+        text = (file.problem if file else None) or f"{path} was not read"
+        return Chosen(findings=(_wrong(f"config_file: {text}", "Correct the file, or unset config_file."),))
+    parameters: dict[str, Any] = {}
+    flags: dict[str, Any] = {}
+    findings: list[Finding] = []
+    for key, value in file.values.items():
+        name = key.removeprefix("--").replace("-", "_")
+        place = f"{path}:{file.lines[key]}" if key in file.lines else str(path)
+        problem = list(_problems(member, name, value))
+        findings += [_wrong(f"{place}: {text}", fix) for text, fix in problem]
+        if problem:
+            continue
+        if name in member.parameters:
+            parameters[member.parameters[name]] = _parameter(member.parameters[name], value)
+        else:
+            flags[name] = value
+    return Chosen(parameters, flags, tuple(findings))
+
+
+def _problems(member: Member, name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if name in DECIDED:
+        yield f"{name} is not chosen in config_file", DECIDED[name]
+    elif name in member.parameters:
+        wanted = _wanted_parameter(member.parameters[name], value)
+        if wanted:
+            yield f"{name} must be {wanted}, not {value!r}", "Correct it, or leave it out."
+    elif name not in member.options:
+        known = (*member.options, *member.parameters)
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+        yield f"{member.title} has no option named {name!r} that can be set", hint
+    else:
+        wanted = _wanted(member.options[name], value)
+        if wanted:
+            yield f"{name} must be {wanted}, not {value!r}", "Correct it, or leave it out."
+
+
+def _wanted(option: Option, value: Any) -> str | None:
+    """What an option takes, if that is not what it got."""
+    if option.choices:
+        return None if value in option.choices else f"one of {', '.join(option.choices)}"
+    right = {
+        "flag": isinstance(value, bool),
+        "switch": isinstance(value, bool),
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": _is_number(value),
+        "text": isinstance(value, str) and "\0" not in value and len(value) <= _LONGEST,
+    }[option.kind]
+    words = {"flag": "true or false", "switch": "true or false", "int": "a whole number", "float": "a number"}
+    return None if right else words.get(option.kind, "text")
+
+
+def _wanted_parameter(parameter: str, value: Any) -> str | None:
+    if parameter == "size":
+        right = isinstance(value, list) and len(value) == 2 and all(_is_whole(item, 1) for item in value)
+        return None if right else "height and width, such as [720, 1280]"
+    if parameter == "super_resolution":
+        return None if isinstance(value, bool) else "true or false"
+    if parameter in _WHOLE:
+        return None if _is_whole(value, 1) else "a whole number above 0"
+    return None if _is_number(value) and value >= 0 else "a number from 0"
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _parameter(name: str, value: Any) -> Any:
+    return str(Size(value[1], value[0])) if name == "size" else value
+
+
+def _wrong(message: str, fix: str) -> Finding:
+    return Finding("config_file", "error", message, fix)

@@ -1,0 +1,69 @@
+"""Starts an unmodified sample_video.py or sample_image2video.py whose film gets a name that a disk can hold.
+
+Run by path with the FRAMEWORK's interpreter (Python >= 3.8), in the checkout, alone or as a rank of torchrun::
+
+    python .../launchers/hunyuan.py sample_video.py --prompt=...
+
+The scripts put the first 100 characters of the prompt into the name of the film. In Chinese these are 300 bytes, and
+saving fails with "File name too long" after the whole generation (HunyuanVideo#37). Before the script runs, as
+``__main__`` and with its own argv, the one function that saves is wrapped so that a longer name is cut. Not for
+changing what the model computes, and no file of the checkout is ever written.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import runpy
+import sys
+
+TYPE_CHECKING = False  # as typing has it: nothing but the standard library, and no more of that than needed
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+REFUSED = 3
+NAME_MAX = 255
+
+
+def main(argv: Sequence[str]) -> None:
+    """Wrap what saves, and become the script."""
+    script = os.path.abspath(argv[0])  # noqa: PTH100 -- standard library's own cheap function
+    sys.path[0] = os.path.dirname(script)  # noqa: PTH120 -- as `python sample_video.py` would have it
+    module = importlib.import_module("hyvideo.utils.file_utils")
+    if not callable(getattr(module, "save_videos_grid", None)):
+        print(
+            "hunyuan.py: error: hyvideo/utils/file_utils.py has no save_videos_grid: use a shorter prompt",
+            file=sys.stderr,
+        )
+        sys.exit(REFUSED)
+    shorten_names(module)
+    sys.argv = list(argv)
+    runpy.run_path(script, run_name="__main__")
+
+
+def shorten_names(module: Any) -> None:
+    """Give ``save_videos_grid`` a path whose last part fits."""
+    original = module.save_videos_grid
+
+    @functools.wraps(original)
+    def save_videos_grid(videos: Any, path: str, *args: Any, **options: Any) -> Any:
+        return original(videos, short_path(path), *args, **options)
+
+    module.save_videos_grid = save_videos_grid
+
+
+def short_path(path: str) -> str:
+    """The path, its last part cut to 255 bytes between two characters and with its suffix kept."""
+    folder, name = os.path.split(path)
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+    if len(os.fsencode(name)) <= NAME_MAX:
+        return path
+    room = NAME_MAX - len(os.fsencode(suffix))
+    cut = stem.encode("utf-8", "surrogateescape")[:room].decode("utf-8", "ignore")
+    return os.path.join(folder, cut + suffix)  # noqa: PTH118
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,15 @@
+"""A stand-in for HunyuanVideo's sample_video.py: its arguments, checks, log and habits, no model.
+
+Own code, held against the real file by tests/real_hunyuan. What each launch does is told in tests/stand_ins/README.md.
+
+    $ python sample_video.py --prompt "a cat" --video-size 720 1280 --flow-reverse --save-path ./results
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hyvideo.sampling import main
+
+if __name__ == "__main__":
+    main(Path(__file__).resolve().parent)
