@@ -84,6 +84,8 @@ def _sdpa_finding(choice: Choice) -> Finding:
     broken = choice.interpreter.broken.get("flash_attn", "is not installed")
     why = "attention: sdpa" if choice.job.settings.attention == "sdpa" else f"flash_attn {broken}"
     text = f"PyTorch's own attention is used instead of flash-attn ({why}); the picture may differ in the last bits"
+    if choice.job.settings.attention == "sdpa":
+        return Finding("attention.sdpa", "info", text)
     return Finding("attention.sdpa", "warning", text, "Install flash-attn, or set `attention: sdpa` to silence this.")
 
 
