@@ -37,6 +37,12 @@ _DOCUMENTED = {
     "last_image_path": "last_image",
     "last_frame": "last_image",
 }
+#: What a capability is called among the documented ``input_types``.
+_INPUT_TYPES = {
+    "supports_image_to_video": "image_to_video",
+    "supports_text_to_video": "text_to_video",
+    "supports_first_last_frame": "first_last_frame_to_video",
+}
 _DOCUMENTED_NAMES = {"wan": "wan2.1", "wan21": "wan2.1", "hunyuan_video": "hunyuan", "hunyuanvideo": "hunyuan"}
 
 
@@ -54,7 +60,7 @@ class VideoGenerator(ABC):
         """What it can do, true for this machine and configuration."""
 
     @abstractmethod
-    def estimate_cost(self, duration: float, resolution: str) -> float:
+    def estimate_cost(self, duration: float, resolution: str = "1280x720") -> float:
         """Price of a clip; 0.0 for local work."""
 
     @abstractmethod
@@ -117,7 +123,9 @@ class LocalVideoGenerator(VideoGenerator):
 
     def get_capabilities(self) -> dict[str, Any]:
         """The documented keys, and ours."""
-        return dict(self.backend.capabilities(self.settings, self._host()))
+        found = dict(self.backend.capabilities(self.settings, self._host()))
+        kinds = [kind for key, kind in _INPUT_TYPES.items() if found.get(key)]
+        return {**found, "input_types": kinds, "api_based": False}
 
     def _host(self) -> Host:
         from .machine.probes import take_host
@@ -126,7 +134,7 @@ class LocalVideoGenerator(VideoGenerator):
         simulated, state_dir = self.settings.simulate_gpus, self.settings.state_dir
         return take_host(query, environ=os.environ, simulated=simulated, state_dir=state_dir)
 
-    def estimate_cost(self, duration: float, resolution: str) -> float:  # noqa: ARG002 -- documented signature
+    def estimate_cost(self, duration: float, resolution: str = "1280x720") -> float:  # noqa: ARG002 -- documented signature
         """0.0: nothing is paid for local work."""
         return 0.0
 
@@ -194,8 +202,8 @@ def create_video_generator(backend: str, config: Mapping[str, Any] | None = None
     Raises:
         ConfigurationError: unknown name or key.
     """
-    name = _DOCUMENTED_NAMES.get(backend, backend)
-    return _class_of(name)(config)
+    name = backend.lower() if backend.lower() in (*_DOCUMENTED_NAMES, *_CLASSES) else backend
+    return _class_of(_DOCUMENTED_NAMES.get(name, name))(config)
 
 
 def create_from_settings(name: str, settings: Settings) -> LocalVideoGenerator:
@@ -217,11 +225,13 @@ class ImageValidator:
     """The documented face of the picture checks."""
 
     @staticmethod
-    def validate_image(path: str | Path) -> dict[str, Any]:
-        """``valid``, ``errors`` and ``info`` of a picture file."""
-        from .media.image import describe_picture
+    def validate_image(path: str | Path, max_size_mb: float | None = None) -> dict[str, Any]:
+        """``valid``, ``errors`` and ``info`` of a picture file; ``max_size_mb`` lowers the limit of its size."""
+        from .media.image import Intake, describe_picture
 
-        return describe_picture(Path(path))
+        limit = Intake().max_bytes
+        asked = limit if max_size_mb is None else min(limit, int(max_size_mb * 1024 * 1024))
+        return describe_picture(Path(path), Intake(max_bytes=asked))
 
 
 def generate(

@@ -136,6 +136,8 @@ def _info(taken: _Taken) -> dict[str, Any]:
         "height": facts["height"],
         "mode": facts["mode"],
         "bytes": taken.held.num_bytes,
+        "file_size_mb": taken.held.num_bytes / 1024**2,
+        "dimensions": (facts["width"], facts["height"]),
         "aspect_ratio": round(facts["width"] / facts["height"], 4),
         "color_space": facts["color_space"],
         "notes": list(taken.notes),
