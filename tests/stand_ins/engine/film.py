@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def write(film: Film, path: str, options: dict[str, str] | None = None) -> None:
     Raises:
         OSError: the file cannot be opened or the disk is full; what was written stays.
     """
+    import av  # here, because most scripted runs fail before they write
+
     container = av.open(path, "w", format="mp4", options=options or {})
     try:
         stream = container.add_stream("libx264", rate=film.fps)
@@ -88,6 +91,8 @@ def _cut(path: str, share: float) -> None:
 
 def _picture(film: Film, number: int) -> NDArray[np.uint8]:
     """The planes of one frame, one above the other: a slope with blocks, drifting to the left."""
+    import numpy as np
+
     if film.black:
         luma = np.full((film.height, film.width), 16, np.uint8)
         return np.vstack([luma, np.full((film.height // 2, film.width), 128, np.uint8)])
