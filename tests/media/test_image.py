@@ -391,6 +391,8 @@ def test_the_validator_describes_a_good_picture(source: Any) -> None:
             "height": 80,
             "mode": "RGB",
             "bytes": len(content),
+            "file_size_mb": len(content) / 1024**2,
+            "dimensions": (120, 80),
             "aspect_ratio": 1.5,
             "color_space": "sRGB",
             "notes": ["it was turned upright (EXIF orientation 6)"],

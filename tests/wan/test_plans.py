@@ -102,8 +102,8 @@ class Machines:
         }
         self._hosts: dict[str, Host] = {}
 
-    def plan(self, task: str, visible: int, ask: dict[str, Any], **values: Any) -> Plan:
-        """What the backend plans for a task on so many GPUs of 80 GiB."""
+    def plan(self, task: str, visible: int, ask: dict[str, Any], *, memory: int = 80, **values: Any) -> Plan:
+        """What the backend plans for a task on so many GPUs of so many GiB."""
         settings = load_settings(environ={}, arguments={**self.values, "model": task, **values})
         images = {"i2v-14B": 1, "flf2v-14B": 2}.get(task, 0)
         first, last = (PICTURE if images > place else None for place in (0, 1))
@@ -112,7 +112,7 @@ class Machines:
         if task not in self._hosts:
             query = BACKEND.query(request, settings)
             self._hosts[task] = take_host(query, environ={}, simulated="1x80GiB", state_dir=None)
-        host = replace(self._hosts[task], gpus=simulated_gpus(f"{visible}x80GiB"))
+        host = replace(self._hosts[task], gpus=simulated_gpus(f"{visible}x{memory}GiB"))
         return BACKEND.plan(Job(request, settings, host, Path("/run/film.mp4"), first, last))
 
 
@@ -229,6 +229,16 @@ def test_detected_gpus_are_used_as_far_as_ulysses_alone_splits_the_heads(
     assert f"{used} of {visible} GPUs are used" in next(f.message for f in plan.findings if f.code == "gpus.fewer")
 
 
+@pytest.mark.parametrize(("fsdp", "memory", "offload"), [(True, 80, False), (False, 80, True), (False, 100, False)])
+def test_several_gpus_offload_only_where_the_whole_weights_would_not_fit(
+    fsdp: bool, memory: int, offload: bool, machines: Machines
+) -> None:
+    plan = machines.plan("i2v-14B", 3, {}, memory=memory, gpu_count=3, chaining_use_fsdp_flags=fsdp)
+    assert plan.parameters["offload_model"] is offload
+    assert plan.gpu_bytes is not None
+    assert plan.gpu_bytes < memory * 1024**3
+
+
 # ------------------------------------------------------------------------------------------- the same through `reel plan`
 
 
@@ -236,7 +246,8 @@ def test_detected_gpus_are_used_as_far_as_ulysses_alone_splits_the_heads(
     ("arguments", "status"),
     [
         (("--gpus", "1"), 0),
-        (("--gpus", "3", "--set", "chaining_use_fsdp_flags=false"), 20),
+        (("--gpus", "3", "--set", "chaining_use_fsdp_flags=false"), 0),
+        (("--gpus", "1", "--simulate-gpus", "1x24GiB"), 20),
         (("--gpus", "3"), 0),
         (("--gpus", "8", "--size", "1024x576"), 0),
         (("--gpus", "9"), 13),

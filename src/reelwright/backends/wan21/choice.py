@@ -101,7 +101,7 @@ def _parameters(choice: Choice) -> dict[str, Any]:
         "guidance_scale": first(request.guidance_scale, settings.guide_scale, 5.0 if framework else 7.5),
         "flow_shift": first(request.flow_shift, settings.sample_shift, facts.default_shift(variant, choice.size)),
         "seed": first(request.seed, settings.base_seed, 0),
-        "offload_model": single,
+        "offload_model": _offload(choice),
         "t5_cpu": t5_cpu,
         "gpu_count": choice.ranks,
         "ulysses_size": ulysses,
@@ -111,6 +111,17 @@ def _parameters(choice: Choice) -> dict[str, Any]:
         "expandable_segments": False,
     }
     return forced(parameters, choice.job.overrides, ("size", "num_frames", "gpu_count"))
+
+
+def _offload(choice: Choice) -> bool:
+    """On one GPU always, as the framework does; on several where whole weights on each would not fit otherwise."""
+    smallest = min((gpu.total_bytes for gpu in choice.gpus.gpus if gpu.total_bytes is not None), default=None)
+    if choice.ranks == 1 or choice.fsdp or smallest is None:
+        return choice.ranks == 1
+    use = facts.MemoryUse(
+        choice.variant, choice.size, choice.frames, choice.ranks, fsdp=False, offload=False, t5_cpu=False
+    )
+    return facts.peak_gpu_bytes(use) > smallest
 
 
 def expected_video(choice: Choice) -> ExpectedVideo:
