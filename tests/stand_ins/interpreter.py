@@ -37,7 +37,8 @@ _OTHERS = {
     "regex": "2025.11.3",
     # What the HunyuanVideo family needs besides.
     "loguru": "0.7.3",
-    "omegaconf": "2.3.0",
+    "deepspeed": "0.15.1",
+    "tensorboard": "2.19.0",
     "psutil": "7.1.3",
     "safetensors": "0.6.2",
 }
@@ -58,6 +59,8 @@ class Knobs:
     Attributes:
         cuda: CUDA of the torch build; ``None`` is a build for the CPU.
         devices: GPUs that torch sees without CUDA_VISIBLE_DEVICES.
+        real_torch: No stand-in for torch: that of the test suite's own environment, with the real torchrun. It is
+            taken for a build with CUDA, which a framework asks for as it is imported.
         absent: Names of other packages that are not there ("torch", "easydict", ...).
     """
 
@@ -67,6 +70,7 @@ class Knobs:
     flash_attn: State = "present"
     flash_attn_interface: State = "absent"
     xfuser: State = "present"
+    real_torch: bool = False
     absent: tuple[str, ...] = ()
 
 
@@ -81,7 +85,8 @@ def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
     python = folder / "bin" / "python"
     python.symlink_to(base)
     (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n", "utf-8")
-    (folder / "stand_in.json").write_text(json.dumps({"cuda_devices": knobs.devices}), "utf-8")
+    facts = {"cuda_devices": knobs.devices, "assume_cuda": knobs.real_torch}
+    (folder / "stand_in.json").write_text(json.dumps(facts), "utf-8")
     own = next(path for path in sys.path if (Path(path) / "av").is_dir())
     # A .pth file adds a folder behind this one, so our stand-ins come first.
     (site / "test_suite.pth").write_text(own + "\n", "utf-8")
@@ -90,7 +95,7 @@ def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
             (site / name).mkdir()
             text = f'__version__ = "{version}"\n' + (_WRITER if name == "imageio_ffmpeg" else "")
             (site / name / "__init__.py").write_text(text, "utf-8")
-    if "torch" not in knobs.absent:
+    if "torch" not in knobs.absent and not knobs.real_torch:
         shutil.copytree(_PACKAGES / "torch", site / "torch")
         (site / "torch" / "version.py").write_text(f"__version__ = {knobs.torch!r}\ncuda = {knobs.cuda!r}\n", "utf-8")
     for name in ("flash_attn", "flash_attn_interface", "xfuser"):

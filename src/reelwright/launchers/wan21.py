@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
         for line in told:
             print(f"wan21.py: {line}", flush=True)
     sys.argv = [order.script, *order.arguments]
-    runpy.run_path(script, run_name="__main__")
+    runpy.run_path(order.script, run_name="__main__")  # which also sets sys.argv[0]
 
 
 def _refuse(text: str) -> NoReturn:

@@ -9,4 +9,7 @@ from __future__ import annotations
 from . import cuda, version
 from .version import __version__
 
-__all__ = ["__version__", "cuda", "version"]
+__all__ = ["__version__", "bfloat16", "cuda", "float16", "version"]
+
+float16 = "torch.float16"
+bfloat16 = "torch.bfloat16"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from wan.stand_in.frameworks import needs
+from wan.stand_in.frameworks import current_device
 
-_torch = needs("torch")
-DEVICE = _torch.cuda.current_device() if _torch else 0
+DEVICE = current_device()
