@@ -164,7 +164,8 @@ def _form(job: Job, member: Member, file: Chosen, size: Size) -> Form:
         fix = "Set super_resolution: auto, or ask for another size."
         return replace(_version(job, file, "480p" if on else "720p", on), problem=(text, fix))
     forms = [_version(job, file, resolution, enlarge) for resolution, enlarge in pairs]
-    return next((form for form in forms if _is_there(job, form)), forms[0])
+    able = [form for form in forms if form.problem is None] or forms
+    return next((form for form in able if _is_there(job, form)), able[0])
 
 
 def _pairs(made: str, wanted: Any) -> list[tuple[str, bool]]:

@@ -32,7 +32,7 @@ def parse_args(namespace: argparse.Namespace | None = None) -> argparse.Namespac
 
 
 def _add_models(add: Any, i2v: bool) -> None:
-    add("--model", type=str, choices=MODELS, default="HYVideo-T/2-cfgdistill")
+    add("--model", type=str, choices=[*MODELS, *(["HYVideo-S/2"] if i2v else [])], default="HYVideo-T/2-cfgdistill")
     add("--latent-channels", type=str, default=16)
     add("--precision", type=str, default="bf16", choices=PRECISIONS)
     add("--rope-theta", type=int, default=256)

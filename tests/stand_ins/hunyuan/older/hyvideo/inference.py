@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from hyvideo.config import is_i2v
 from hyvideo.constants import TEXT_ENCODER_PATH, VAE_PATH
 from hyvideo.stand_in import weights
 from hyvideo.stand_in.bars import bar
@@ -22,7 +23,7 @@ from hyvideo.stand_in.launch import Launch
 from hyvideo.stand_in.log import log
 from hyvideo.stand_in.sizes import buckets
 
-for _name in ("torch", "transformers", "diffusers"):
+for _name in ("torch", "transformers", "diffusers", *(("deepspeed", "tensorboard") if is_i2v() else ())):
     needs(_name)
 _BASES = {"720p": 960, "540p": 720, "360p": 480}
 
