@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import backends
+from . import backends, history
 from .backends import Backend
 from .errors import ConfigurationError, Failure
 from .host import GIB, Host, HostQuery
@@ -23,6 +23,8 @@ from .settings import Settings
 
 #: Failures that concern the machine or the configuration, not a picture or a prompt.
 _MACHINE = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG, Failure.BUSY)
+#: Findings that are worth telling before any run although they forbid nothing.
+_TOLD = ("checkout.old", "gpu.too_small")
 _PICTURE = Picture(Path("/imaginary.png"), Path("imaginary.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
 
 
@@ -42,7 +44,8 @@ class Row:
 def check_all(settings: Settings, environ: Mapping[str, str] | None = None) -> tuple[Row, ...]:
     """Every check of the machine and of every generator."""
     environ = os.environ if environ is None else environ
-    rows = list(_machine_rows(_look(HostQuery(gpus=True, disks=(Path.cwd(),)), settings, environ)))
+    host = _look(HostQuery(gpus=True, disks=(Path.cwd(),)), settings, environ)
+    rows = list(_machine_rows(host, history.suspect_gpus(settings.state_dir)))
     for name in backends.names():
         try:
             backend = backends.load_backend(name)
@@ -59,13 +62,16 @@ def _look(query: HostQuery, settings: Settings, environ: Mapping[str, str]) -> H
     return take_host(query, environ=environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir)
 
 
-def _machine_rows(host: Host) -> Iterator[Row]:
+def _machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
     memory = f"{host.memory_available_bytes / GIB:.1f} GiB free" if host.memory_available_bytes else "memory unknown"
     yield Row("machine", Finding("machine", "info", f"{host.cpu_count} CPU cores, {memory}"))
     for gpu in host.gpus or ():
         free = f"{gpu.free_bytes / GIB:.1f} GiB free" if gpu.free_bytes is not None else "memory unknown"
         users = "".join(f"; used by pid {process.pid} ({process.name or '?'})" for process in gpu.processes)
         yield Row("machine", Finding("gpu", "info", f"GPU {gpu.index}: {gpu.name}, {free}{users}"))
+    for uuid, said in suspects.items():
+        text = f"the last run on {uuid} ended with a fault of the GPU: {said}"
+        yield Row("machine", Finding("gpu.suspect", "warning", text, "Others are taken first; look at `dmesg`."))
     if not host.gpus:
         text = host.gpu_problem or "no GPU that this process may use"
         yield Row("machine", Finding("gpu", "warning", text, "Install the NVIDIA driver, or use the draft generator."))
@@ -79,13 +85,43 @@ def _generator_rows(backend: Backend, settings: Settings, environ: Mapping[str, 
     if not configured:
         yield Row(backend.name, Finding("unconfigured", "warning", "not configured", backend.configuration_hint), False)
         return
-    said: set[str] = set()
-    for finding in availability(backend, settings, environ):
-        if finding.message not in said:
-            said.add(finding.message)
-            yield Row(backend.name, finding)
-    if not any(True for finding in availability(backend, settings, environ) if finding.severity == "error"):
-        yield Row(backend.name, Finding("ready", "info", f"{backend.title}: ready"))
+    own = settings.for_generator(backend.name)
+    asked = {task: _ask(backend, own, environ, task) for task in _tasks(backend)}
+    ready = [task for task, (_, found) in asked.items() if not _errors(found)]
+    told: dict[str, Row] = {}
+    for task, (host, found) in asked.items():
+        if ready and any(finding.code == "model.unset" for finding in found):
+            continue  # a task that nobody has set up
+        for finding in (*_parts(host), *found):
+            demoted = finding.severity == "error" and ready
+            shown = replace(finding, severity="warning", message=f"{task}: {finding.message}") if demoted else finding
+            told.setdefault(finding.message, Row(backend.name, shown))
+    yield from sorted(told.values(), key=lambda row: row.finding.severity != "info")
+    if ready:
+        tasks = f" for {', '.join(ready)}" if backend.requires_gpu else ""
+        yield Row(backend.name, Finding("ready", "info", f"{backend.title}: ready{tasks}"))
+
+
+def _parts(host: Host) -> Iterator[Finding]:
+    """What a generator is made of here: checkout, interpreter, weights; what is wrong with them is told elsewhere."""
+    for checkout in host.checkouts.values():
+        if not checkout.problem:
+            known = f"commit {checkout.commit[:10]}" if checkout.commit else "no git history"
+            dated = f" of {checkout.committed_at[:10]}" if checkout.committed_at else ""
+            yield Finding("checkout", "info", f"{checkout.directory}: {known}{dated}")
+    for python in host.interpreters.values():
+        if not python.problem:
+            modules = ", ".join(f"{name} {version}" for name, version in sorted(python.modules.items()))
+            cuda = f", CUDA {python.cuda_version}" if python.cuda_version else ""
+            yield Finding("interpreter", "info", f"{python.path}: Python {python.python_version}{cuda}; {modules}")
+    for weights in host.checkpoints.values():
+        if not weights.problems:
+            size = f"{weights.total_bytes / GIB:.1f} GiB in {len(weights.files)} files"
+            yield Finding("weights", "info", f"{weights.directory}: {size}, whole")
+
+
+def _errors(found: tuple[Finding, ...]) -> bool:
+    return any(finding.severity == "error" for finding in found)
 
 
 def availability(backend: Backend, settings: Settings, environ: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
@@ -95,8 +131,8 @@ def availability(backend: Backend, settings: Settings, environ: Mapping[str, str
     """
     environ = os.environ if environ is None else environ
     own = settings.for_generator(backend.name)
-    per_task = [_findings_for(backend, own, environ, task) for task in _tasks(backend)]
-    clean = [found for found in per_task if not any(item.severity == "error" for item in found)]
+    per_task = [_ask(backend, own, environ, task)[1] for task in _tasks(backend)]
+    clean = [found for found in per_task if not _errors(found)]
     best = clean or per_task[:1]
     return tuple(dict.fromkeys(finding for found in best for finding in found))
 
@@ -107,7 +143,10 @@ def _tasks(backend: Backend) -> tuple[Task, ...]:
     return ("i2v", "flf2v", "t2v")
 
 
-def _findings_for(backend: Backend, settings: Settings, environ: Mapping[str, str], task: Task) -> tuple[Finding, ...]:
+def _ask(
+    backend: Backend, settings: Settings, environ: Mapping[str, str], task: Task
+) -> tuple[Host, tuple[Finding, ...]]:
+    """The machine as this task sees it, and what a run would find wrong with it."""
     first = Path("imaginary.png") if task != "t2v" else None
     last = Path("imaginary.png") if task == "flf2v" else None
     request = VideoRequest(prompt="any", image=first, last_image=last, generator=backend.name, seed=0)
@@ -116,7 +155,10 @@ def _findings_for(backend: Backend, settings: Settings, environ: Mapping[str, st
     job = Job(request, settings, host, here / "film.mp4", _PICTURE if first else None, _PICTURE if last else None)
     plan = backend.plan(job)
     found = (*plan.findings, *preflight.findings(plan, host, settings))
-    # Of the information only what was found on the machine: not what would become of the imaginary picture.
-    return tuple(
-        item for item in found if item.failure in _MACHINE and (item.severity != "info" or item.code.endswith(".found"))
-    )
+    told = tuple(item for item in found if item.code in _TOLD or _concerns_machine(item))
+    # Too little memory is a matter of the size that is asked for: a smaller one may fit.
+    return host, tuple(replace(item, severity="warning") if item.failure is Failure.OOM_GPU else item for item in told)
+
+
+def _concerns_machine(finding: Finding) -> bool:
+    return finding.severity != "info" and finding.failure in _MACHINE

@@ -90,7 +90,7 @@ class Journal:
     def ended(self, plan: Plan, evidence: Evidence, diagnosis: Diagnosis | None, step: Next | None) -> None:
         """Note how an attempt ended; ``step`` is the decision that led to it (``None`` for the first)."""
         outcome = "completed" if diagnosis is None else "failed"
-        self.metrics, self.facts = evidence.metrics, evidence.facts
+        self.metrics, self.facts = _measured(plan, evidence), evidence.facts
         self.degraded = step is not None and step.degrades
         self.attempts.append(
             Attempt(
@@ -162,6 +162,20 @@ class Journal:
             error=error.to_json() if error else None,
             facts=dict(self.facts),
         )
+
+
+def _measured(plan: Plan, evidence: Evidence) -> Mapping[str, Any] | None:
+    """What the monitor saw, with the times that people compare: loading, one step, one frame."""
+    if evidence.metrics is None:
+        return None
+    phases, frames = evidence.phase_seconds, plan.parameters.get("num_frames")
+    loading = sum(seconds for name, seconds in phases.items() if name.startswith("loading"))
+    times = {
+        "load_seconds": loading or None,
+        "seconds_per_step": phases["denoising"] / evidence.step if evidence.step and "denoising" in phases else None,
+        "seconds_per_frame": evidence.wall_s / frames if frames else None,
+    }
+    return {**evidence.metrics, **{name: value and round(value, 4) for name, value in times.items()}}
 
 
 def _versions() -> dict[str, str]:

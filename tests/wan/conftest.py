@@ -17,6 +17,7 @@ import pytest
 
 from reelwright.errors import Failure, VideoGenerationError
 from reelwright.executors import Cancellation
+from reelwright.machine import gpus
 from reelwright.machine.leases import Leases, lease_directory
 from reelwright.protocol import Event
 from reelwright.request import VideoRequest
@@ -28,6 +29,10 @@ from tests.stand_ins.checkout import make_wan_checkout, set_plan
 from tests.stand_ins.checkpoints import make_wan_checkpoint
 from tests.stand_ins.interpreter import Knobs, make_interpreter
 from tests.wan import invariants
+
+FAKE_NVML = Path(__file__).parents[1] / "machine" / "fake_nvml.py"
+GIB = 1024**3
+Driver = Callable[..., None]
 
 
 @dataclass
@@ -230,3 +235,20 @@ def wan(tmp_path: Path, wan_parts: Mapping[str, Path]) -> Iterator[WanMachine]:
     yield WanMachine(tmp_path, Path(values["wan2_dir"]), photo, values, environ, photo.read_bytes())
     if (state / "interpreters").exists() and not remembered.exists():
         shutil.copytree(state / "interpreters", remembered)
+
+
+def a_card(number: int, **about: Any) -> dict[str, Any]:
+    """A card of 80 GiB for `driver`."""
+    return {"uuid": f"GPU-{'abcdef'[number] * 2}{number}", "name": "NVIDIA H100", "total": 80 * GIB, **about}
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """Lets the GPUs be asked through a driver that plays a scenario, in the real protocol of `machine.nvml`."""
+    real = gpus.nvml_program()[-1]
+
+    def play(*cards: dict[str, Any], **scenario: Any) -> None:
+        text = json.dumps({"gpus": list(cards), **scenario})
+        monkeypatch.setattr(gpus, "nvml_program", lambda: (sys.executable, "-I", str(FAKE_NVML), real, text))
+
+    return play

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,28 +16,9 @@ from reelwright.machine.leases import Leases, lease_directory
 from reelwright.result import Manifest, manifest_path
 from tests.conftest import eventually
 from tests.stand_ins.checkout import launches, reached
-from tests.wan.conftest import Outcome, WanMachine
+from tests.wan.conftest import GIB, Driver, Outcome, WanMachine, a_card
 
-FAKE_NVML = Path(__file__).parents[1] / "machine" / "fake_nvml.py"
-GIB = 1024**3
 _TRACE = 'Traceback (most recent call last):\n  File "generate.py", line 9, in <module>\n    main()\n'
-Driver = Callable[..., None]
-
-
-def a_card(number: int, **about: Any) -> dict[str, Any]:
-    return {"uuid": f"GPU-{'abcdef'[number] * 2}{number}", "name": "NVIDIA H100", "total": 80 * GIB, **about}
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    """Lets the GPUs be asked through a driver that plays a scenario, in the real protocol of `machine.nvml`."""
-    real = gpus.nvml_program()[-1]
-
-    def play(*cards: dict[str, Any], **scenario: Any) -> None:
-        text = json.dumps({"gpus": list(cards), **scenario})
-        monkeypatch.setattr(gpus, "nvml_program", lambda: (sys.executable, "-I", str(FAKE_NVML), real, text))
-
-    return play
 
 
 @pytest.fixture

@@ -41,7 +41,9 @@ def _show(rows: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("part", "", "what was found", "fix")
+    table = Table("part", "")
+    for name in ("what was found", "fix"):  # a path that is cut off names nothing
+        table.add_column(name, overflow="fold")
     signs = {
         "error": Text("error", style="red"),
         "warning": Text("warning", style="yellow"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,15 +135,22 @@ def _attempts(console: Console, manifest: Manifest) -> None:
     console.print(table)
 
 
-def _metric_rows(metrics: dict[str, Any] | Any) -> dict[str, Any]:
-    rows = {}
+def _metric_rows(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What was measured, in people's units; what could not be asked is left out."""
+    rows: dict[str, str] = {}
     for name, value in metrics.items():
-        if name == "curve" or value is None:
-            continue
-        if name.endswith("bytes") and isinstance(value, (int, float)):
-            rows[name] = f"{value / 2**30:.2f} GiB"
-        elif name.endswith("bytes") and isinstance(value, (list, tuple)):
-            rows[name] = ", ".join("?" if item is None else f"{item / 2**30:.2f} GiB" for item in value)
-        else:
-            rows[name] = value
+        if name not in ("curve", "schema") and value not in (None, {}):
+            parts = value.items() if isinstance(value, Mapping) else [("", value)]
+            label = re.sub(r"_(bytes|bytes_per_s|percent|s)$", "", name).replace("_", " ")
+            rows[label] = ", ".join(f"{part[:12]} {_in_units(name, item)}".strip() for part, item in parts)
     return rows
+
+
+def _in_units(name: str, value: Any) -> str:
+    if name.endswith("bytes_per_s"):
+        return f"{value / 2**20:.1f} MiB/s"
+    if name.endswith("bytes"):
+        return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.1f} MiB"
+    if name.endswith("percent"):
+        return f"{value:.0f} %"
+    return f"{value:.4g} s" if isinstance(value, float) else str(value)

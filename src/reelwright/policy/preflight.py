@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from ..errors import Failure, error_for
 from ..host import GIB, Gpu, Host
-from ..plan import Finding, Plan
+from ..plan import Command, Finding, Plan
 from ..settings import Settings
 
 #: A prediction is an estimate: only beyond this share of a card's whole memory is a run refused.
@@ -20,7 +21,23 @@ _DISK_MARGIN_BYTES = 64 * 1024 * 1024
 def findings(plan: Plan, host: Host, settings: Settings) -> tuple[Finding, ...]:
     """What the machine has to say to a plan: memory, disk, rights, simulated GPUs."""
     del settings
-    return (*_gpu_findings(plan, host), *_host_memory_findings(plan, host), *_disk_findings(plan, host))
+    gpus = (*_cuda_findings(plan, host), *_gpu_findings(plan, host))
+    return (*gpus, *_host_memory_findings(plan, host), *_disk_findings(plan, host))
+
+
+def _cuda_findings(plan: Plan, host: Host) -> Iterator[Finding]:
+    """A torch that cannot use the cards: the framework would say so, after its imports and in words of its own."""
+    python = host.interpreters.get(Path(plan.run.argv[0])) if isinstance(plan.run, Command) else None
+    if python is None or "torch" not in python.modules or host.simulated or not plan.gpus:
+        return
+    torch = f"torch {python.modules['torch']} of {python.path}"
+    if python.cuda_version is None:
+        text = f"{torch} is built without CUDA"
+        yield Finding("torch.no_cuda", "error", text, "Install a build of torch with CUDA there.", Failure.ENV)
+    elif python.cuda_devices == 0:
+        text = f"{torch} (CUDA {python.cuda_version}) sees no GPU, and the driver does"
+        fix = "The driver may be too old for that CUDA: update it, or install torch for an older CUDA."
+        yield Finding("torch.no_gpu", "error", text, fix, Failure.ENV)
 
 
 def _gpu_findings(plan: Plan, host: Host) -> Iterator[Finding]:

@@ -73,6 +73,9 @@ def _checkout_findings(choice: Choice) -> Iterator[Finding]:
         kind = "a checkout of Wan2.2" if "i2v-A14B" in tasks else "a checkout"
         text = f"{settings.wan2_dir} is {kind} without the task {choice.variant.task}; it has {', '.join(dict.fromkeys(tasks))}"
         yield Finding("wan2_dir.task", "error", text, "Use a current checkout of Wan2.1.", Failure.ENV)
+    if checkout.matches.get("i2v_81") and choice.variant is I2V_14B:
+        text = f"{settings.wan2_dir} is older than 2025-12-02: its image-to-video code makes exactly 81 frames"
+        yield Finding("checkout.old", "info", text, "Update it for other lengths: git pull, in wan2_dir.")
     flags = checkout.matches.get("flags", ())
     missing = [flag for flag in _FLAGS if flags and flag not in flags]
     if missing:
