@@ -290,6 +290,7 @@ def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[
 def main(argv: list[str]) -> int:
     """Entry point; see the module."""
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a caller's thread may block SIGTERM, and hands that on
     control_fd, status_fd, *keep = (int(word) for word in argv)
     spec = json.loads(sys.stdin.buffer.read())
     return supervise(spec, control_fd, status_fd, keep)
