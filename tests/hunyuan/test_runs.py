@@ -15,9 +15,10 @@ import pytest
 from reelwright.backends.hunyuan import facts
 from reelwright.errors import AttemptError, BackendUnavailableError, InvalidInputError, OutOfMemoryError, OutputError
 from reelwright.launchers import hunyuan as launcher
-from reelwright.protocol import Event, Phase, Progress
+from reelwright.protocol import Phase, Progress
 from tests.hunyuan.conftest import FIRST_PHASE, OLDER, PARALLEL, HunyuanMachine
 from tests.stand_ins.checkout import launches
+from tests.wan.test_p_signals import at_step
 
 CJK = "一只橘猫在阳光下慢慢转过头来看着镜头" * 12
 Patience = Callable[[str], None]
@@ -27,17 +28,6 @@ Patience = Callable[[str], None]
 def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
     """Shorten the no-progress limit of one phase."""
     return lambda phase: monkeypatch.setattr(facts, "QUIET_LIMITS_S", {"": 60.0, phase: 1.0})
-
-
-def at_step(step: int, act: Callable[[], object]) -> Callable[[Event], None]:
-    done: list[bool] = []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, Progress) and event.step == step and not done:
-            done.append(True)
-            act()
-
-    return listen
 
 
 def test_a_clip_is_made_verified_and_recorded(hunyuan: HunyuanMachine) -> None:

@@ -9,6 +9,7 @@ after loading 40 GB of weights.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,21 +145,16 @@ def configured(settings: Settings) -> bool:
     return any((settings.hunyuan_dir, settings.ckpt_path))
 
 
-BACKEND = Backend(
-    name="hunyuan",
-    title="HunyuanVideo, HunyuanVideo-I2V or HunyuanVideo-1.5 through its official script",
-    generative=True,
-    requires_gpu=True,
-    query=query,
-    plan=plan,
-    capabilities=capabilities,
-    frame=picture_frame,
-    configured=configured,
+_TITLE = "HunyuanVideo, HunyuanVideo-I2V or HunyuanVideo-1.5 through its official script"
+_ON_ONE_OR_SEVERAL = ("gpu_count", "ulysses_degree", "ring_degree", "use_cpu_offload", "expandable_segments")
+_IN_PIECES = ("offloading", "group_offloading", "overlap_group_offloading")
+
+# Name, title, generative, needs a GPU, and the functions in the order of the record.
+BACKEND = Backend("hunyuan", _TITLE, True, True, query, plan, capabilities, picture_frame, configured)
+BACKEND = replace(
+    BACKEND,
+    configuration_hint="Set hunyuan_dir, and ckpt_path if the weights lie elsewhere (docs/hunyuan.md).",
     # A clip that every member makes well; HunyuanVideo and HunyuanVideo-I2V go to 129.
     clip=ClipRules(HV15.fps, HV15.clip_frames, 4),
-    execution=frozenset(
-        {"gpu_count", "ulysses_degree", "ring_degree", "use_cpu_offload", "expandable_segments"}
-        | {"offloading", "group_offloading", "overlap_group_offloading"}
-    ),
-    configuration_hint="Set hunyuan_dir, and ckpt_path if the weights lie elsewhere (docs/hunyuan.md).",
+    execution=frozenset((*_ON_ONE_OR_SEVERAL, *_IN_PIECES)),
 )

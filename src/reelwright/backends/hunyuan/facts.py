@@ -223,17 +223,21 @@ _FAILURES = (
 )
 
 
+#: sample_video.py and sample_image2video.py: what a record says -> the phase that begins with it.
+_OLDER_PHASES: Mapping[str, str] = {
+    r"Building model\.\.\.": "loading transformer",
+    r"Loading 3D VAE model ": "loading VAE",
+    r"Loading text encoder model \(clipL\)": "loading CLIP",
+    r"Loading text encoder model ": "loading text encoder",
+    r"Input \(height, width, video_length\) = ": "encoding",
+    r"Success, time: ": "saving",
+}
+
+
 def older_dialect(steps: int) -> Dialect:
     """sample_video.py and sample_image2video.py: loguru on stderr from every rank, one unnamed bar per rank."""
     return Dialect(
-        phases=(
-            (_LOGURU + r"Building model\.\.\.", "loading transformer"),
-            (_LOGURU + r"Loading 3D VAE model ", "loading VAE"),
-            (_LOGURU + r"Loading text encoder model \(clipL\)", "loading CLIP"),
-            (_LOGURU + r"Loading text encoder model ", "loading text encoder"),
-            (_LOGURU + r"Input \(height, width, video_length\) = ", "encoding"),
-            (_LOGURU + r"Success, time: ", "saving"),
-        ),
+        phases=tuple((_LOGURU + words, phase) for words, phase in _OLDER_PHASES.items()),
         totals=(steps,),
         output=_LOGURU + r"Sample save to: (.+)$",
         # Namespace(...) and the block of parameters repeat the prompt; both write it as one quoted string.

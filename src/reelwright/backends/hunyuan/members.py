@@ -12,7 +12,7 @@ and how the flags are written (`commands`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -150,19 +150,16 @@ HV = Member(
     parameters=_OLDER_PARAMETERS,
 )
 
-HVI = Member(
+HVI = replace(
+    HV,
     title="HunyuanVideo-I2V",
     script="sample_image2video.py",
     marks=("sample_image2video.py",),
     tasks=("i2v",),
-    flags_in="older_flags",
     flags=(*_SHARED_FLAGS, "--i2v-mode", "--i2v-image-path", "--i2v-resolution", "--i2v-dit-weight"),
     # deepspeed and tensorboard are imported by hyvideo/utils/helpers.py, for training.
-    modules=(*_SHARED_MODULES, "safetensors", "deepspeed", "tensorboard", "flash_attn"),
+    modules=(*HV.modules, "safetensors", "deepspeed", "tensorboard"),
     source="github.com/Tencent-Hunyuan/HunyuanVideo-I2V",
-    parallel="degrees",
-    guidance=6.0,
-    names_film=True,
     parts=_older_parts("hunyuan-video-i2v-720p", "text_encoder_i2v"),
     options={
         **_OLDER_OPTIONS,
@@ -175,7 +172,6 @@ HVI = Member(
         "lora_scale": Option("float"),
         "lora_rank": Option("int"),
     },
-    parameters=_OLDER_PARAMETERS,
 )
 
 HV15 = Member(
