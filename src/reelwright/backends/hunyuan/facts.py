@@ -202,7 +202,7 @@ _MISSING_PACKAGE = (
 _FAILURES = (
     (
         Failure.CONFIG,
-        r"Latent channels \(.*must match the VAE channels|`models_root` not exists",
+        r"Latent channels \(.*must match the VAE channels|cannot be enabled simultaneously|Enabling both step distilled",
         "The options do not fit the checkout: compare `reel plan` with its README.",
     ),
     (
