@@ -27,7 +27,6 @@ BANNED = {"subprocess", "socket", "torch", "cv2", "av", "numpy", "time", "multip
 LONG = {
     "settings.py": "one table of every setting",
     "executors/process.py": "one attempt, from start to end",
-    "runner.py": "the file to read first",
 }
 
 

@@ -12,7 +12,7 @@ import os
 import queue
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def plan_film(order: FilmOrder, store: Store) -> tuple[Planner, tuple[Planned, .
         ConfigurationError: a generator is not known.
     """
     planner = Planner(order.settings, _existing(store.root.parent), order.environ)
-    everything = segments(order.board, lambda name: _rules(name, order.settings), draft=order.draft)
+    everything = segments(order.board, lambda name: rules(name, order.settings), draft=order.draft)
     return planner, planner.plan(_wanted(everything, order))
 
 
@@ -91,7 +91,8 @@ def _existing(folder: Path) -> Path:
     return folder if folder.exists() else Path.cwd()
 
 
-def _rules(generator: str, settings: Settings) -> backends.ClipRules:
+def rules(generator: str, settings: Settings) -> backends.ClipRules:
+    """What a single clip of a generator can be; `auto` is the first that is configured."""
     name = generator if generator != "auto" else settings.generator
     return backends.candidates(name, settings)[0].clip
 
@@ -267,8 +268,3 @@ def _subreaping(missing: Sequence[Planned]) -> Iterator[None]:
 
     with subreaping():
         yield
-
-
-def with_output(order: FilmOrder, output: Path) -> FilmOrder:
-    """The same order for another output."""
-    return replace(order, output=output)

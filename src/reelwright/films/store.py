@@ -72,7 +72,7 @@ class Store:
         except (InvalidInputError, StateError):
             return None
         output = manifest.output or {}
-        if manifest.state != "completed" or not frame.is_file() or _sha256(video) != output.get("sha256"):
+        if manifest.state != "completed" or not frame.is_file() or file_digest(video) != output.get("sha256"):
             return None
         return Clip(key, video, frame, manifest)
 
@@ -124,7 +124,8 @@ class Store:
         )
 
 
-def _sha256(path: Path) -> str | None:
+def file_digest(path: Path) -> str | None:
+    """SHA-256 of a file; ``None`` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,228 @@
+"""Attempts until a film is good: lease, run, verify; or diagnose, decide, and the next plan.
+
+Three rings: `attempt_until_good` knows the policy, `_attempt` one executor run and the verification of its film. What
+is published, and where a run's record lies, is `runner`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import history, workspace
+from .errors import BusyError, Cancelled, Failure, OutputError, error_for
+from .executors import AttemptFiles, Cancellation, Executor
+from .executors.inline import InlineExecutor
+from .host import Host
+from .journal import Journal
+from .plan import Command, Plan
+from .policy import Evidence, Next, Stop, diagnosis, preflight, retry
+from .preparation import Order, Prepared, avoided_gpus, planned
+from .protocol import AttemptStarted, Log, Phase
+from .request import VideoRequest
+
+if TYPE_CHECKING:
+    from .machine.leases import LeaseHolder
+
+#: A film in the private folder, and what a full decode found in it.
+Film = tuple[Path, dict[str, Any]]
+
+
+@dataclass
+class Run:
+    """What the rings share."""
+
+    order: Order
+    folder: workspace.RunFolder
+    journal: Journal
+    cancellation: Cancellation
+    published: bool = False
+
+    def unfinished(self) -> bool:
+        """Whether the film has its name and the manifest could not follow: the next `workspace.recover` moves it."""
+        return self.published and self.folder.manifest.exists()
+
+
+def attempt_until_good(run: Run, prepared: Prepared) -> Film:
+    """Attempts until one gives a verified film or the policy says stop; returns the film and what is in it."""
+    from .machine.leases import LeaseHolder
+
+    settings = prepared.job.settings
+    rules = retry.rules(settings)
+    plan, step = prepared.plan, None
+    past: list[retry.Past] = []
+
+    def waiting(holder: str) -> None:
+        run.journal(Log(f"waiting for up to {settings.lease_timeout_s:g} s: {holder}", "warning"))
+
+    _sweep(run, plan)
+    with LeaseHolder(run.order.environ, run.folder.run_id, settings.lease_timeout_s, waiting) as leases:
+        while True:
+            number = len(past) + 1
+            run.journal(AttemptStarted(number, rules.max_retries + 1, step.why if step else ""))
+            plan, lease_fds = _hold(run, prepared, _Try(number, plan, step), leases)
+            evidence, good = _attempt(run, plan, number, lease_fds)
+            if good is not None:
+                run.journal.ended(plan, evidence, None, step)
+                history.remember_success(settings.state_dir, prepared.asked, plan, prepared.job.host, evidence)
+                return good
+            found = diagnosis.diagnose(evidence, plan)
+            run.journal.ended(plan, evidence, found, step)
+            past.append(retry.Past(found, evidence.wall_s, step))
+            history.remember_failure(settings.state_dir, plan, prepared.job.host, found)
+            before = _Try(number, plan, step)
+            step = _next_step(run, rules, prepared.plan, past, evidence)
+            plan = _replan(run, prepared, before, step)
+
+
+@dataclass(frozen=True)
+class _Try:
+    """The next attempt, and the decision that led to it."""
+
+    number: int
+    plan: Plan
+    step: Next | None
+
+
+def _hold(run: Run, prepared: Prepared, attempt: _Try, leases: LeaseHolder) -> tuple[Plan, tuple[int, ...]]:
+    """The GPUs of the plan; others where another run was faster and there is a choice; else it waits for them."""
+    plan, host = attempt.plan, prepared.job.host
+    for _ in plan.gpus:
+        try:
+            return plan, leases.hold(_uuids(plan, host), run.cancellation, wait_s=0)
+        except BusyError:
+            avoided = avoided_gpus(prepared.backend, host, run.order)
+            other = _plan_of(run, prepared, attempt, avoided)
+            if other.gpus == plan.gpus:
+                break
+            plan = plan.evolve(run=other.run, gpus=other.gpus)
+            run.journal.planned(plan)
+    return plan, leases.hold(_uuids(plan, host), run.cancellation)
+
+
+def _plan_of(run: Run, prepared: Prepared, attempt: _Try, more: Mapping[str, Any]) -> Plan:
+    """What the backend plans for an attempt; ``more`` overrides come last."""
+    step = attempt.step
+    overrides = {**prepared.job.overrides, **(step.overrides if step else {}), **more}
+    output = run.folder.video(attempt.number)
+    plan = planned(prepared.backend, prepared.job.evolve(overrides=overrides, output=output))
+    if isinstance(plan.run, Command) and step and step.env:
+        plan = plan.evolve(run=replace(plan.run, env={**plan.run.env, **step.env}))
+    return plan
+
+
+def _sweep(run: Run, plan: Plan) -> None:
+    """End what a killed runner whose shim was killed as well left on the GPUs (row P21)."""
+    if isinstance(plan.run, Command):
+        from .executors.process import sweep_dead_runs
+
+        for run_id in sweep_dead_runs():
+            run.journal(Log(f"ended what was left of the killed run {run_id}", "warning"))
+
+
+def _next_step(run: Run, rules: retry.RetryRules, original: Plan, past: list[retry.Past], evidence: Evidence) -> Next:
+    """The policy's decision; raises the failure's own exception when it is to stop."""
+    found = past[-1].diagnosis
+    if found.failure is Failure.CANCELLED or run.cancellation.requested:
+        raise Cancelled(signal_number=run.cancellation.signal_number or 2)
+    decision = retry.decide(rules, original, past)
+    if isinstance(decision, Stop):
+        kept = _keep(run, len(past), evidence)
+        raise evidence.error or error_for(
+            found.failure,
+            found.message,
+            evidence=found.evidence,
+            advice=" ".join(part for part in (found.advice, decision.why, kept) if part),
+        )
+    run.journal(Log(f"{found.failure.name}: {found.message}; trying again: {decision.why}", "warning"))
+    run.cancellation.pause(decision.pause_s)
+    return decision
+
+
+def _replan(run: Run, prepared: Prepared, before: _Try, step: Next) -> Plan:
+    avoided = prepared.job.overrides.get("avoid_gpus", ())
+    more = {"avoid_gpus": (*avoided, *before.plan.gpus)} if step.other_gpus else {}
+    plan = _plan_of(run, prepared, replace(before, number=before.number + 1, step=step), more)
+    preflight.raise_for(plan.findings)
+    run.journal.planned(plan)
+    return plan
+
+
+def _attempt(run: Run, plan: Plan, number: int, lease_fds: tuple[int, ...]) -> tuple[Evidence, Film | None]:
+    """One executor run and the full verification of its film; the second value is ``None`` unless it is good."""
+    folder = run.folder
+    folder.attempt(number).mkdir(mode=0o700)
+    settings = run.order.settings
+    files = AttemptFiles(
+        folder=folder.attempt(number),
+        video=folder.video(number),
+        log=folder.log(number),
+        log_limit_bytes=settings.log_limit_mb * 1024 * 1024,
+        run_id=folder.run_id,
+        lease_fds=lease_fds,
+    )
+    evidence = _executor(plan, run.order).run(plan, files, run.journal, run.cancellation)
+    good_enough = evidence.ran_to_end or (settings.accept_valid_on_nonzero and evidence.kill_reason is None)
+    if not good_enough:
+        return evidence, None
+    run.journal(Phase("verifying"))
+    try:
+        return evidence, _verified(run, plan, number)
+    except OutputError as error:
+        return replace(evidence, output_problem=error.message, output_exists=files.video.exists()), None
+
+
+def _executor(plan: Plan, order: Order) -> Executor:
+    if isinstance(plan.run, Command):
+        from .executors.process import ProcessExecutor
+
+        return ProcessExecutor(order.settings.timeout, order.settings.stop_grace_s, order.environ)
+    return InlineExecutor()
+
+
+def _verified(run: Run, plan: Plan, number: int) -> Film:
+    """The film of an attempt and what a full decode finds in it; raises `OutputError` if it is not the promised one.
+
+    A stranger's film is decoded in a process of its own, and what is published is its copy with our tags and seal.
+    """
+    from .media import examination
+
+    video = run.folder.video(number)
+    if not isinstance(plan.run, Command):
+        facts = examination.verify(video, plan.expected, apart=False)
+    else:
+        tagging = examination.Tagging(run.folder.tagged(number), _tags(plan, run.order.request))
+        facts = examination.verify(video, plan.expected, apart=True, tagging=tagging)
+        video = tagging.target if tagging.target.exists() else video
+    for warning in facts["warnings"]:
+        run.journal.warn(warning)
+    return video, facts
+
+
+def _tags(plan: Plan, request: VideoRequest) -> dict[str, str]:
+    return {
+        "title": request.prompt[:500],
+        "comment": f"Made with {plan.generator} through reelwright; a model generated it.",
+        "generator": plan.generator,
+        "generative": str(plan.generative).lower(),
+        "seed": str(plan.parameters.get("seed")),
+    }
+
+
+def _uuids(plan: Plan, host: Host) -> tuple[str, ...]:
+    return tuple(gpu.uuid for gpu in host.gpus or () if gpu.index in plan.gpus)
+
+
+def _keep(run: Run, number: int, evidence: Evidence) -> str:
+    """Keep the log, and a film that may be whole although its program failed (row P13); says where the film is."""
+    state_dir, run_id, settings = run.order.settings.state_dir, run.folder.run_id, run.order.settings
+    kept = history.keep_file(state_dir, run_id, run.folder.log(number), f"attempt-{number}.log")
+    if kept and run.journal.attempts:
+        run.journal.attempts[-1] = run.journal.attempts[-1].evolve(log=str(kept))
+    ended_badly = bool(evidence.exit_status) and evidence.kill_reason is None
+    if not evidence.output_exists or not (ended_badly or settings.keep_failed):
+        return ""
+    film = history.keep_file(state_dir, run_id, run.folder.video(number), f"attempt-{number}.partial.mp4")
+    return f"The unverified film is kept as {film}." if film else ""

@@ -1,0 +1,186 @@
+"""Before the GPU starts: an order becomes a plan for this machine, or a list of what stands in the way.
+
+Pictures are taken in, the machine is asked, the backend plans (pure), and what this machine has learnt is put in.
+`prepare` is all of ``reel plan``, and the first half of a generation.
+
+    >>> prepare(Order(request, settings, Path("clip.mp4")), folder).plan.errors  # doctest: +SKIP
+    ()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from . import backends, history, workspace
+from .backends import Backend
+from .errors import VideoGenerationError
+from .host import Host
+from .journal import Journal
+from .plan import Command, Finding, Job, Plan
+from .policy import preflight
+from .request import MAX_SEED, Picture, VideoRequest
+from .settings import Settings
+
+_ROLES = ("first", "last", "depth")
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request with everything about where and how it is to be carried out.
+
+    Attributes:
+        overrides: Effective parameters to force, as a retry does.
+        last_frame: Where to leave the film's last frame as a PNG, lossless where the renderer is ours, for a film
+            that goes on from it. It is there whenever the film is.
+    """
+
+    request: VideoRequest
+    settings: Settings
+    output: Path
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    last_frame: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An order that has passed every check that needs no GPU; ``asked`` is its plan before anything learned."""
+
+    backend: Backend
+    job: Job
+    plan: Plan
+    asked: Plan
+
+
+def prepare(order: Order, folder: workspace.RunFolder, journal: Journal | None = None) -> Prepared:
+    """Pictures, machine, plan and preflight findings. Without a journal (``reel plan``) nothing is written.
+
+    Findings of severity ``error`` do not raise: the caller decides (`preflight.raise_for`).
+    """
+    request = replace(order.request, seed=_seed(order))
+    chosen: Prepared | None = None
+    candidates = backends.candidates(_generator(order), order.settings)
+    for backend in candidates:
+        prepared = _prepare_for(backend, replace(order, request=request), folder, journal)
+        chosen = chosen or prepared
+        if not prepared.plan.errors:
+            chosen = prepared
+            break
+    assert chosen is not None
+    if journal:
+        journal.host = chosen.job.host
+        journal.planned(chosen.plan)
+        for role in _ROLES:
+            picture: Picture | None = getattr(chosen.job, role)
+            if picture:
+                journal.took(role, picture)
+    return chosen
+
+
+def _generator(order: Order) -> str:
+    return order.request.generator if order.request.generator != "auto" else order.settings.generator
+
+
+def _seed(order: Order) -> int:
+    """A concrete seed, always: ranks that draw their own make noise, and an unknown seed cannot be repeated."""
+    for seed in (order.request.seed, order.settings.base_seed):
+        if seed is not None and seed >= 0:
+            return seed
+    return secrets.randbelow(min(2**31, MAX_SEED))
+
+
+def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, journal: Journal | None) -> Prepared:
+    from .machine.probes import take_host  # imported where used: `reel --help` must not wait for it
+
+    settings = order.settings.for_generator(backend.name)
+    pictures = _pictures(backend, order, folder, write=journal is not None)
+    query = replace(backend.query(order.request, settings), disks=(folder.output.parent,))
+    host = take_host(query, environ=order.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir)
+    job = Job(
+        order.request,
+        settings,
+        host,
+        folder.video(1),
+        pictures.get("first"),
+        pictures.get("last"),
+        pictures.get("depth"),
+    )
+    job = job.evolve(overrides={**avoided_gpus(backend, host, order), **order.overrides})
+    asked = planned(backend, job)
+    learned = history.starting_overrides(settings.state_dir, asked, host)
+    job = job.evolve(overrides={**job.overrides, **learned})
+    plan = planned(backend, job)
+    seen = _picture_findings(pictures)
+    findings = (*plan.findings, *preflight.findings(plan, host, settings), *seen, *_learned(learned))
+    seconds = plan.seconds or history.predicted_seconds(settings.state_dir, asked, host)
+    return Prepared(backend, job, plan.evolve(findings=findings, seconds=seconds), asked)
+
+
+def planned(backend: Backend, job: Job) -> Plan:
+    """The backend's plan, in which the values of the user's own variables are shown to nobody."""
+    plan = backend.plan(job)
+    if isinstance(plan.run, Command):
+        return plan.evolve(run=replace(plan.run, hidden=frozenset(job.settings.env)))
+    return plan
+
+
+def avoided_gpus(backend: Backend, host: Host, order: Order) -> dict[str, Any]:
+    """Where there is a choice, not the GPUs that failed last time or that another run of ours has just now."""
+    if not backend.requires_gpu or not host.gpus:
+        return {}
+    from .machine.leases import Leases, lease_directory
+
+    avoided = set(history.suspect_gpus(order.settings.state_dir))
+    with contextlib.suppress(VideoGenerationError):  # a folder that cannot be used is told by the claim
+        avoided |= set(Leases(lease_directory(order.environ)).holders())
+    return {"avoid_gpus": tuple(gpu.index for gpu in host.gpus if gpu.uuid in avoided)}
+
+
+def _picture_findings(pictures: Mapping[str, Picture]) -> tuple[Finding, ...]:
+    """What was normalised or cropped, which a plan must tell too."""
+    noted = dict.fromkeys(f"{picture.source.name}: {note}" for picture in pictures.values() for note in picture.notes)
+    return tuple(Finding("picture", "warning", text) for text in noted)
+
+
+def _learned(overrides: Mapping[str, Any]) -> tuple[Finding, ...]:
+    if not overrides:
+        return ()
+    changed = ", ".join(f"{name}: {value}" for name, value in overrides.items())
+    text = f"starts on what worked last time for this task, size and GPU ({changed})"
+    return (Finding("learned", "info", text),)
+
+
+def _pictures(backend: Backend, order: Order, folder: workspace.RunFolder, *, write: bool) -> dict[str, Picture]:
+    """The private copies of the request's pictures; only looked at, not written, when planning."""
+    from .media.image import Intake, inspect_picture, take_picture
+
+    request, settings = order.request, order.settings.for_generator(backend.name)
+    anchor = request.anchor if request.anchor != "center" else settings.anchor
+    intake = Intake(
+        strict=request.strict_input or settings.strict_input,
+        fit=request.fit or settings.fit,
+        anchor=anchor,
+        size=backend.frame(request, settings),
+    )
+    found: dict[str, Picture] = {}
+    sources = dict(zip(_ROLES, (request.image, request.last_image, request.depth_image), strict=True))
+    for role, source in sources.items():
+        if source is None:
+            continue
+        own = intake if role == "first" else replace(intake, size=found["first"].size if found else None)
+        if role == "depth":  # numbers, not a picture: 16 bits and any size are as good
+            own = replace(intake, strict=False, size=None)
+        target = folder.picture(role)
+        path = _absolute_source(source)
+        found[role] = take_picture(path, target, own) if write else replace(inspect_picture(path, own), path=target)
+    return found
+
+
+def _absolute_source(source: Path) -> Path:
+    return Path(os.path.abspath(source.expanduser()))  # noqa: PTH100 -- symlinks are the intake's business
