@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ENGINE_VENV ?= .venv-engine
+REAL_VENV ?= .venv-real
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -32,6 +33,21 @@ $(ENGINE_VENV)/.engine: pyproject.toml $(wildcard constraints/*)
 test-engine: $(ENGINE_VENV)/.engine
 	$(ENGINE_VENV)/bin/python -m pytest -m engine $(ARGS)
 
+$(REAL_VENV)/.real: constraints/real.in constraints/real.txt
+	test -x $(REAL_VENV)/bin/python || $(PYTHON) -m venv $(REAL_VENV)
+	$(REAL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints/real.txt --requirement constraints/real.in
+	touch $@
+
+# The official checkouts, as far as they are named: WAN21_DIR, HUNYUAN_DIR, HUNYUAN_I2V_DIR, HUNYUAN15_DIR.
+REAL_NAMES := WAN21_DIR HUNYUAN_DIR HUNYUAN_I2V_DIR HUNYUAN15_DIR
+REAL_DIRS := $(strip $(foreach name,$(REAL_NAMES),$(if $($(name)),$(name)="$(abspath $($(name)))")))
+
+test-real: $(VENV)/.dev $(if $(WAN21_DIR),$(REAL_VENV)/.real)
+	@test -n '$(REAL_DIRS)' || { echo "Give an official checkout: make test-real WAN21_DIR=path/to/Wan2.1"; exit 2; }
+	test -z "$(WAN21_DIR)" || tests/real/setup.sh "$(WAN21_DIR)" $(REAL_VENV)
+	$(REAL_DIRS) $(BIN)/python -m pytest -m real $(ARGS)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,4 +65,4 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) $(ENGINE_VENV) demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(ENGINE_VENV) $(REAL_VENV) demo .mypy_cache .ruff_cache .pytest_cache

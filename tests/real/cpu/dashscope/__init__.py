@@ -1,0 +1,9 @@
+class Generation:
+    pass
+
+
+class MultiModalConversation:
+    pass
+
+
+base_http_api_url = ""

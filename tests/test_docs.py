@@ -1,0 +1,90 @@
+"""What the documents say is true: commands parse, drafts run, every failure is explained, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reelwright.cli import build_parser
+from reelwright.errors import Failure
+from reelwright.settings import Settings
+from tests.conftest import REPOSITORY
+
+PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").rglob("*.md")])
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Every ``reel …`` line of an indented or fenced block, with its page; an ellipsis stands for arguments."""
+    for page in PAGES:
+        text = page.read_text("utf-8").replace("\\\n", " ")
+        for line in text.splitlines():
+            match = re.match(r"^(?: {4}|\$ )?(?:\.venv/bin/)?(reel [^#]*)", line)
+            if match and (line.startswith((" ", "$")) or _fenced(text, line)) and "…" not in match[1]:
+                yield page.name, match[1].strip()
+
+
+def _fenced(text: str, line: str) -> bool:
+    return text[: text.index(line)].count("```") % 2 == 1
+
+
+@pytest.mark.parametrize(("page", "command"), list(commands()))
+def test_every_command_in_the_documents_is_one(page: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command.partition(" > ")[0])[1:]
+    words = [word.replace("IMAGE", "a.png").replace("PROMPT", "p") for word in words]
+    try:
+        build_parser().parse_args(words)
+    except SystemExit:
+        pytest.fail(f"{page}: {command}: {capsys.readouterr().err}")
+
+
+def test_the_drafts_in_the_readme_really_run(tmp_path: Path) -> None:
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    lines = re.findall(r"^ {4}\.venv/bin/(reel .*)$", text, re.MULTILINE)
+    assert len(lines) >= 3
+    shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
+    for line in lines:
+        argv = [sys.executable, "-m", "reelwright", *shlex.split(line, comments=True)[1:]]
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (line, done.stderr)
+
+
+def test_every_failure_is_explained_with_its_exit_status() -> None:
+    text = (REPOSITORY / "docs" / "troubleshooting.md").read_text("utf-8")
+    for failure in Failure:
+        if failure is not Failure.CANCELLED:
+            assert f"### {failure.name} (exit status {failure.exit_status})" in text
+    assert "### CANCELLED (exit status 129, 130 or 143)" in text
+
+
+def test_the_readme_shows_every_command(reel: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    names = re.search(r"\{(.*?)\}|COMMAND", build_parser().format_usage())
+    assert names
+    for line in reel("--help").stdout.splitlines():
+        match = re.match(r"^ {4}([a-z-]+) {2,}", line)
+        if match:
+            assert f"`reel {match[1]}" in text, match[1]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_named_documents_exist(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (page.parent / target).exists(), target
+    for target in re.findall(r"`((?:docs|bench|examples|tests)/[\w./-]+)`", text):
+        assert (REPOSITORY / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_named_in_the_documents_exist(page: Path) -> None:
+    """A word in code quotes followed by a colon is a setting."""
+    known = set(Settings.model_fields) | {"default_backend", "prompt"}
+    for key in re.findall(r"`([a-z][a-z0-9_]+): ", page.read_text("utf-8")):
+        assert key in known, key
