@@ -264,6 +264,13 @@ def test_memory_is_not_lowered_by_more_gpus_because_the_weights_are_replicated()
     assert abs(one.gpu_bytes / 1e9 - 60) < 1  # the published peak
 
 
+@pytest.mark.parametrize(("name", "transformers"), [("t2v", 4), ("i2v", 1), ("1.5", 4)])
+def test_every_rank_reads_the_model_into_host_memory_but_where_the_first_sends_it(name: str, transformers: int) -> None:
+    plan = World(name, settings={"gpu_count": 4}).plan(PICTURES[name])
+    weights = facts.NEWER if name == "1.5" else facts.OLDER
+    assert plan.host_bytes == transformers * weights.transformer + 4 * weights.others
+
+
 @pytest.mark.parametrize(("name", "size"), [("t2v", "1280x720"), ("i2v", "1280x720")])
 def test_one_small_gpu_offloads_by_itself_and_a_large_one_does_not(name: str, size: str) -> None:
     plans = {

@@ -95,6 +95,7 @@ def _planned(choice: Choice) -> Plan:
     """The plan without its command; what the documented script needs is not known."""
     use = None if choice.member is DOCUMENTED else memory_use(choice)
     expected = expected_video(choice)
+    readers = 1 if choice.member is HVI else choice.ranks  # its first rank reads and sends the others theirs
     return Plan(
         generator=BACKEND.name,
         task=choice.job.request.task,
@@ -104,7 +105,7 @@ def _planned(choice: Choice) -> Plan:
         parameters={"member": choice.member.title, **choice.parameters},
         gpus=tuple(gpu.index for gpu in choice.gpus.gpus),
         gpu_bytes=facts.peak_gpu_bytes(use) if use else None,
-        host_bytes=facts.host_bytes(use, choice.ranks) if use else None,
+        host_bytes=facts.host_bytes(use, choice.ranks, readers) if use else None,
         disk_bytes=disk_bytes(choice.job.settings, expected),
         levers=tuple(levers(choice)),
     )

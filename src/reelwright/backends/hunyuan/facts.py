@@ -172,10 +172,10 @@ def peak_gpu_bytes(use: MemoryUse) -> int:
     return max(weights.text, weights.transformer - saved + active, weights.decoding)
 
 
-def host_bytes(use: MemoryUse, ranks: int) -> int:
-    """Predicted peak of the host's memory: every rank reads the whole model there before its GPU has it."""
+def host_bytes(use: MemoryUse, ranks: int, readers: int) -> int:
+    """Predicted peak of the host's memory: ``readers`` ranks read the transformer there, and all of them the rest."""
     weights = use.footprint
-    return ranks * (weights.transformer * use.transformers + weights.others)
+    return readers * weights.transformer * use.transformers + ranks * weights.others
 
 
 # ----------------------------------------------------------------------------------------------------------- logs
