@@ -116,7 +116,7 @@ def _plan_of(run: Run, prepared: Prepared, attempt: _Try, more: Mapping[str, Any
 def _sweep(run: Run, plan: Plan) -> None:
     """End what a killed runner whose shim was killed as well left on the GPUs (row P21)."""
     if isinstance(plan.run, Command):
-        from .executors.process import sweep_dead_runs
+        from .executors.dead_runs import sweep_dead_runs
 
         for run_id in sweep_dead_runs():
             run.journal(Log(f"ended what was left of the killed run {run_id}", "warning"))

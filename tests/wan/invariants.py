@@ -23,14 +23,15 @@ _Found = Mapping[str, tuple[int, int]]
 
 
 def snapshot(folder: Path, own: tuple[Path, ...]) -> _Found:
-    """Size and time of every file below ``folder`` but in ``own`` (I4); what a launch notes of itself is left out."""
+    """Every file (size, time) and folder below ``folder`` but in ``own`` (I4); what a launch notes of itself is left out."""
     found: dict[str, tuple[int, int]] = {}
     for place, folders, names in os.walk(folder):
         here = Path(place)
-        skipped = ("fake_state", "__pycache__")
+        skipped = ("fake_state", "__pycache__", ".mypy_cache")
         folders[:] = [name for name in folders if name not in skipped and here / name not in own]
+        found.update({str(here / name): (0, 0) for name in folders})
         for name in names:
-            if not name.startswith("fake_"):
+            if not name.startswith("fake_") and here / name not in own:
                 seen = (here / name).lstat()
                 found[str(here / name)] = (seen.st_size, seen.st_mtime_ns)
     return found

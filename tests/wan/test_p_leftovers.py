@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reelwright.executors.process import run_mark, sweep_dead_runs
+from reelwright.executors.dead_runs import run_mark, sweep_dead_runs
 from reelwright.launchers import shim
 from reelwright.protocol import Log
 from tests.conftest import eventually
@@ -74,8 +74,8 @@ def test_p20_a_killed_shim_is_tried_again_once(wan: WanMachine) -> None:
     wan.check()
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_p21_the_next_run_ends_what_a_killed_runner_with_a_killed_shim_left(wan: WanMachine, ranks: int) -> None:
+def kill_runner_and_shim(wan: WanMachine, ranks: int) -> list[int]:
+    """What is left after both were killed in a run that hangs: the ranks and their grandchildren, all alive."""
     wan.script({"hang_at": "step 2", "spawn": {"n": 1, "setsid": True}}, {})
     process = wan.start(gpu_count=ranks)
     eventually(lambda: len(reached(wan.checkout, "hang")) == ranks, what="the hang")
@@ -86,11 +86,28 @@ def test_p21_the_next_run_ends_what_a_killed_runner_with_a_killed_shim_left(wan:
     process.communicate()
     left = [entry["pid"] for entry in launches(wan.checkout)] + spawned(wan.checkout)
     assert all(alive(pid) for pid in left)
+    return left
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_p21_the_next_run_ends_what_a_killed_runner_with_a_killed_shim_left(wan: WanMachine, ranks: int) -> None:
+    left = kill_runner_and_shim(wan, ranks)
     outcome = wan.run()
     assert outcome.code == "ok"
     assert not any(alive(pid) for pid in left)
     assert any(isinstance(event, Log) and "left of the killed run" in event.text for event in outcome.events)
     wan.check()
+
+
+def test_p21_reel_doctor_ends_it_too(wan: WanMachine) -> None:
+    left = kill_runner_and_shim(wan, 1)
+    argv = [sys.executable, "-m", "reelwright", "doctor", "--config", str(wan.config_file())]
+    said = subprocess.run(
+        argv, capture_output=True, text=True, env={**os.environ, **wan.environ}, timeout=60, check=False
+    )
+    assert "ended what was left of the killed run" in said.stderr
+    assert not any(alive(pid) for pid in left)
+    wan.check(killed=True)
 
 
 @pytest.fixture

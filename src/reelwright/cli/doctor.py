@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, cell, settings_from
+from .arguments import add_config_arguments, add_json_argument, cell, note, settings_from
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -22,10 +22,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print every check; the exit status is that of the first error of a configured generator, else 0."""
+    """Print every check; the exit status is that of the first error of a configured generator, else 0.
+
+    What killed runs have left on the GPUs is ended first: nobody else would before the next run.
+    """
     from ..checkup import check_all
+    from ..executors.dead_runs import sweep_dead_runs
 
     settings = settings_from(arguments)
+    for run_id in sweep_dead_runs():
+        note(f"ended what was left of the killed run {run_id}")
     rows = check_all(settings)
     if arguments.json:
         print(json.dumps([row.to_json() for row in rows], ensure_ascii=False))
@@ -57,7 +63,5 @@ def _show(rows: Any) -> None:
 
 
 def _tell_notes(settings: Settings) -> None:
-    from .arguments import note
-
     for text in settings.notes:
         note(f"note: {text}")

@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rdzv-id", "--rdzv_id", default="none")
     parser.add_argument("--max-restarts", "--max_restarts", type=int, default=0)
     parser.add_argument("--monitor-interval", "--monitor_interval", type=float, default=0.1)
-    parser.add_argument("--log-dir", "--log_dir", default=None)
+    parser.add_argument("--log-dir", "--log_dir", default=os.environ.get("PET_LOG_DIR"))
     parser.add_argument("-r", "--redirects", default="0")
     parser.add_argument("-t", "--tee", default="0")
     parser.add_argument("--master-addr", "--master_addr", default="127.0.0.1")
