@@ -240,6 +240,19 @@ def test_d06_a_film_that_appears_during_the_run_is_kept_and_ours_refused(wan: Wa
     wan.check()
 
 
+def test_d06_a_foreign_manifest_that_appears_during_the_run_is_kept_too(wan: WanMachine) -> None:
+    theirs = manifest_path(wan.output)
+
+    def on(event: Event) -> None:
+        if event == Phase("verifying"):
+            theirs.write_text("mine")
+
+    outcome = wan.run({}, on=on)
+    assert (outcome.code, theirs.read_text(), wan.output.exists()) == ("EXISTS", "mine", False)
+    theirs.unlink()
+    wan.check()
+
+
 def test_d06_rename_skip_and_overwrite_do_as_they_say(wan: WanMachine) -> None:
     assert wan.run({}).code == "ok"
     first = wan.output.read_bytes()

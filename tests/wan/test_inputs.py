@@ -22,6 +22,7 @@ PROMPTS = {
     "an option": "--size=1*1 --help",
     "dashes": "--",
     "one dash": "-",
+    "spaces around": "  a cat \t",
     "quotes": "say \"yes\" and 'no' and `id` $(id) $HOME",
     "line breaks": "first\nsecond\r\nthird\ttab",
     "emoji": "🎬🐈‍⬛ 猫 кошка",

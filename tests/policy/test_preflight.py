@@ -1,0 +1,119 @@
+"""What the machine has to say to a plan, as tables of made machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reelwright.errors import BusyError, Failure, OutOfMemoryError
+from reelwright.host import GIB, Disk, Gpu, GpuProcess, Host, Interpreter
+from reelwright.plan import Command, Finding, Plan
+from reelwright.policy.preflight import findings, raise_for
+from reelwright.settings import load_settings
+
+PYTHON = Path("/venv/bin/python")
+SETTINGS = load_settings(environ={}, arguments={})
+
+
+def a_card(index: int = 0, *, total: int | None = 80, free: int | None = 80, users: tuple[GpuProcess, ...] = ()) -> Gpu:
+    return Gpu(index, f"GPU-{index}", "H100", total and total * GIB, free and free * GIB, (9, 0), users)
+
+
+def a_plan(*gpus: int, need: int = 60, disk: int = GIB) -> Plan:
+    run = Command((str(PYTHON), "generate.py"), Path("/wan"))
+    return Plan("wan2.1", "i2v", True, run, None, {}, gpus or (0,), need * GIB, 40 * GIB, disk)
+
+
+def a_host(*gpus: Gpu, **about: object) -> Host:
+    torch = Interpreter(PYTHON, modules={"torch": "2.9"}, cuda_version="12.8", cuda_devices=1)
+    values = {"gpus": gpus, "interpreters": {PYTHON: torch}, "memory_available_bytes": 99 * GIB, **about}
+    return Host(**values)  # type: ignore[arg-type]
+
+
+def found(plan: Plan, host: Host) -> dict[str, Finding]:
+    return {finding.code: finding for finding in findings(plan, host, SETTINGS)}
+
+
+def test_a_fit_machine_has_nothing_to_say() -> None:
+    assert found(a_plan(), a_host(a_card(), disks=(Disk(Path("/out"), 2 * GIB, True),))) == {}
+
+
+@pytest.mark.parametrize(
+    ("need", "total", "free", "code", "severity", "failure"),
+    [
+        (60, 80, 50, "gpu.busy", "error", Failure.BUSY),
+        (85, 80, 80, "gpu.tight", "warning", None),
+        (89, 80, 80, "gpu.too_small", "error", Failure.OOM_GPU),
+        (89, 80, 10, "gpu.too_small", "error", Failure.OOM_GPU),
+    ],
+)
+def test_predicted_memory_against_the_card(
+    need: int, total: int, free: int, code: str, severity: str, failure: Failure | None
+) -> None:
+    (finding,) = found(a_plan(need=need), a_host(a_card(total=total, free=free))).values()
+    assert (finding.code, finding.severity) == (code, severity)
+    assert failure is None or finding.failure is failure
+
+
+@pytest.mark.parametrize(("total", "free"), [(None, None), (80, None)])
+def test_what_a_card_does_not_tell_forbids_nothing(total: int | None, free: int | None) -> None:
+    assert found(a_plan(need=70), a_host(a_card(total=total, free=free))) == {}
+
+
+def test_who_uses_a_busy_card_is_named_with_what_is_known() -> None:
+    users = (GpuProcess(7, 30 * GIB, "python train.py"), GpuProcess(8, None, None))
+    text = found(a_plan(), a_host(a_card(free=50, users=users)))["gpu.busy"].message
+    assert "pid 7 (python train.py, 30.0 GiB)" in text
+    assert "pid 8 (unknown)" in text
+
+
+def test_cards_of_a_kind_are_warned_about_once_and_busy_ones_each() -> None:
+    small = [item.code for item in findings(a_plan(0, 1, need=99), a_host(a_card(0), a_card(1)), SETTINGS)]
+    busy = [item.code for item in findings(a_plan(0, 1), a_host(a_card(0, free=1), a_card(1, free=1)), SETTINGS)]
+    assert (small, busy) == (["gpu.too_small"], ["gpu.busy", "gpu.busy"])
+
+
+def test_cards_that_the_plan_does_not_take_do_not_matter() -> None:
+    assert found(a_plan(1), a_host(a_card(0, free=1), a_card(1))) == {}
+
+
+@pytest.mark.parametrize(
+    ("disk", "code", "failure"),
+    [
+        (Disk(Path("/out"), GIB, True), "disk.space", Failure.DISK),
+        (Disk(Path("/out"), 9 * GIB, False), "disk.writable", Failure.PERM),
+    ],
+)
+def test_a_disk_that_cannot_take_the_film(disk: Disk, code: str, failure: Failure) -> None:
+    finding = found(a_plan(), a_host(a_card(), disks=(disk,)))[code]
+    assert (finding.severity, finding.failure) == ("error", failure)
+
+
+def test_a_disk_that_could_not_be_asked_forbids_nothing() -> None:
+    assert found(a_plan(), a_host(a_card(), disks=(Disk(Path("/out"), None, None),))) == {}
+
+
+def test_host_memory_is_a_warning_and_not_for_a_machine_that_one_does_not_have() -> None:
+    assert found(a_plan(), a_host(a_card(), memory_available_bytes=GIB))["host.memory"].severity == "warning"
+    simulated = found(a_plan(), a_host(a_card(), memory_available_bytes=GIB, simulated=True))
+    assert list(simulated) == ["gpu.simulated"]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "devices", "code"), [(None, 0, "torch.no_cuda"), ("12.8", 0, "torch.no_gpu"), ("12.8", None, None)]
+)
+def test_a_torch_that_cannot_use_the_cards(cuda: str | None, devices: int | None, code: str | None) -> None:
+    python = Interpreter(PYTHON, modules={"torch": "2.9"}, cuda_version=cuda, cuda_devices=devices)
+    assert list(found(a_plan(), a_host(a_card(), interpreters={PYTHON: python}))) == ([code] if code else [])
+
+
+def test_the_first_error_is_raised_with_the_others_as_evidence() -> None:
+    host = a_host(a_card(0, free=1), a_card(1, total=24, free=24))
+    with pytest.raises(BusyError) as caught:
+        raise_for(findings(a_plan(0, 1), host, SETTINGS))
+    assert caught.value.advice
+    assert "24.0 GiB" in caught.value.evidence[0]
+    with pytest.raises(OutOfMemoryError):
+        raise_for(findings(a_plan(1), host, SETTINGS))
+    raise_for([Finding("x", "warning", "only a warning")])
