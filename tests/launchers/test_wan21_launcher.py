@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reelwright.launchers import wan21
-from tests.stand_ins.checkout import launches, make_wan_checkout
+from tests.stand_ins.checkout import launches, make_wan_checkout, notes
 from tests.stand_ins.checkpoints import make_wan_checkpoint
 from tests.stand_ins.interpreter import Knobs, make_interpreter, set_package
 from tests.wan.conftest import WanMachine
@@ -76,6 +76,36 @@ def test_the_script_sees_itself_as_if_it_had_been_started_directly(machine: Mach
     assert launched["cwd"] == direct["cwd"]
 
 
+#: What a script can see of how it was started.
+_PROBE = """
+import json, sys
+own = sys.modules["__main__"]
+seen = {"name": __name__, "argv": sys.argv, "path": sys.path[0], "file": __file__, "main": own.__dict__ is globals(),
+        "package": __package__, "shim": any(name.startswith("shim") for name in __import__("os").listdir(sys.path[0]))}
+print(json.dumps(seen))
+"""
+
+
+def test_the_script_is_main_with_its_own_arguments_and_path(machine: Machine) -> None:
+    (machine.checkout / "generate.py").write_text(_PROBE)
+    (machine.checkout / "wan" / "__init__.py").write_text("")
+    direct = json.loads(machine.start().stdout.splitlines()[-1])
+    launched = json.loads(machine.launched("--add-size=1024*576").stdout.splitlines()[-1])
+    assert launched.pop("file") in (direct.pop("file"), "generate.py")
+    assert launched.pop("package") in ("", None)  # only runpy's own answer differs
+    direct.pop("package")
+    assert launched == direct
+    assert direct["main"]
+
+
+def test_the_folder_of_the_launcher_is_not_on_the_path(machine: Machine) -> None:
+    """It has modules of ours that a framework's import could find instead of its own."""
+    (machine.checkout / "generate.py").write_text("import sys; print(*sys.path, sep='\\n')")
+    shown = machine.launched("--add-size=1024*576").stdout.splitlines()
+    assert str(machine.checkout) in shown
+    assert str(LAUNCHER.parent) not in shown
+
+
 def test_it_says_what_it_changes_and_only_once_for_all_ranks(machine: Machine) -> None:
     split = ("--ulysses_size=2", "--dit_fsdp", "--t5_fsdp")
     done = machine.start(*TORCHRUN, str(LAUNCHER), "--add-size=1024*576", "--", size="1024*576", more=split)
@@ -92,6 +122,26 @@ def test_without_flash_attention_pytorchs_takes_its_place(tmp_path: Path) -> Non
     done = machine.launched("--attention=sdpa")
     assert done.returncode == 0, done.stderr
     assert "scaled_dot_product_attention" in done.stdout
+    served = {note["attention"] for note in notes(machine.checkout)}
+    assert served == {"__main__.flash_attention_of.<locals>.flash_attention"}
+
+
+def test_between_gpus_without_flash_attention_xfuser_is_asked_for_pytorchs_kernel(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, Knobs(flash_attn="absent"))
+    split = ("--ulysses_size=2", "--dit_fsdp", "--t5_fsdp")
+    done = machine.start(*TORCHRUN, str(LAUNCHER), "--attention=sdpa", "--", more=split)
+    assert done.returncode == 0, done.stderr
+    assert [note["between"] for note in notes(machine.checkout) if "between" in note] == ["TORCH", "TORCH"]
+
+
+def test_an_xfuser_that_cannot_be_asked_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    """Before 0.4.1 it had no attn_type."""
+    machine = Machine(tmp_path, Knobs(flash_attn="absent"))
+    (module,) = (tmp_path / "env").rglob("long_ctx_attention/__init__.py")
+    module.write_text("class xFuserLongContextAttention:\n  def __init__(self, scatter_idx=2): pass\n")
+    done = machine.start(*TORCHRUN, str(LAUNCHER), "--attention=sdpa", "--", more=("--ulysses_size=2",))
+    assert "wan21.py: error: this xfuser cannot compute" in done.stderr
+    assert launches(machine.checkout) == []
 
 
 REFUSALS = {
@@ -169,6 +219,36 @@ def test_missing_flash_attention_is_told_and_survived(wan: WanMachine, tmp_path:
     assert outcome.code == "ok", outcome.error
     assert any("PyTorch's own attention" in warning for warning in outcome.manifest.warnings)
     assert outcome.manifest.effective["attention"] == "sdpa"
+    wan.check()
+
+
+def test_a_checkout_that_the_launcher_does_not_know_is_told_and_not_tried_again(wan: WanMachine) -> None:
+    configs = wan.checkout / "wan" / "configs" / "__init__.py"
+    configs.write_text(configs.read_text() + "\ndel MAX_AREA_CONFIGS['1280*720']\n")
+    outcome = wan.run({}, size="1024x576")
+    assert outcome.code == "ENV"
+    assert outcome.error is not None
+    assert "not those of Wan2.1" in outcome.error.message
+    assert len(outcome.manifest.attempts) == 1
+    wan.check()
+
+
+def test_missing_flash_attention_is_survived_by_two_ranks_too(wan: WanMachine, tmp_path: Path) -> None:
+    python = make_interpreter(tmp_path / "bare", Knobs(flash_attn="absent"))
+    outcome = wan.run({}, python=str(python), gpu_count=2)
+    assert outcome.code == "ok", outcome.error
+    assert {note["between"] for note in notes(wan.checkout) if "between" in note} == {"TORCH"}
+    wan.check()
+
+
+def test_an_old_xfuser_without_flash_attention_is_the_environments_fault(wan: WanMachine, tmp_path: Path) -> None:
+    python = make_interpreter(tmp_path / "bare", Knobs(flash_attn="absent"))
+    (module,) = (tmp_path / "bare").rglob("long_ctx_attention/__init__.py")
+    module.write_text("class xFuserLongContextAttention:\n  def __init__(self, scatter_idx=2): pass\n")
+    outcome = wan.run({}, python=str(python), gpu_count=2)
+    assert outcome.code == "ENV"
+    assert len(outcome.manifest.attempts) == 1
+    assert "this xfuser cannot compute" in json.dumps(outcome.error.to_json() if outcome.error else {})
     wan.check()
 
 

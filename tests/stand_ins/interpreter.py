@@ -100,6 +100,7 @@ def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
         (site / "torch" / "version.py").write_text(f"__version__ = {knobs.torch!r}\ncuda = {knobs.cuda!r}\n", "utf-8")
     for name in ("flash_attn", "flash_attn_interface", "xfuser"):
         set_package(python, name, getattr(knobs, name))
+    set_package(python, "yunchang", "absent" if knobs.xfuser == "absent" else "present")  # xfuser requires it
     return python
 
 

@@ -61,8 +61,10 @@ _ROWS = (
         "Install a flash-attn wheel that fits this torch, CUDA and Python, or set `attention: sdpa`."),
     Row(Failure.ENV, "xfuser",
         r"No module named 'xfuser|requires xfuser package|not use the latest yunchang|Attempted to reuse key: 'SAGE_FP16"
-        r"|No module named 'torch\.distributed\.tensor\.experimental'|No module named 'yunchang",
+        r"|No module named 'torch\.distributed\.tensor\.experimental'|No module named 'yunchang|this xfuser cannot compute",
         "Several GPUs need xfuser in a version that fits this torch: install it, or use one GPU."),
+    Row(Failure.ENV, "launcher", r"^(?:wan21|hunyuan)\.py: error: ",  # launchers/: a refusal before anything is loaded
+        "The checkout is not as this version of Reelwright knows it; `reel doctor` tells what it is."),
     Row(Failure.ENV, "no-gpu",
         r"Found no NVIDIA driver|Torch not compiled with CUDA enabled|no CUDA GPUs are available|[Nn]o CUDA-capable device"
         r"|invalid device ordinal|CUDA driver version is insufficient|CUDA unknown error",

@@ -9,6 +9,7 @@ step 1..n, vae; `save` and `end` are generate.py's.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import random
@@ -25,7 +26,6 @@ from wan.modules import attention, clip, model
 from . import weights
 from .bars import bar
 from .film import Film
-from .frameworks import needs
 from .launch import Launch
 
 _CHANNELS = {"t2v": 16, "i2v": 36, "flf2v": 36}
@@ -73,7 +73,7 @@ class Pipeline:
         self._wait()
         self.weights = weights.open_transformer(folder, show_bar=self.launch.rank == 0)
         if place.use_usp:
-            needs("xfuser.core.distributed")
+            self.between = importlib.import_module("wan.distributed.xdit_context_parallel")
         self.launch.barrier("loaded")
 
     def _load(self, name: str, tokenizer: str | None) -> None:
@@ -110,6 +110,7 @@ class Pipeline:
             self.launch.at(f"step {step}")
             if step == 1:
                 self._attend(model.flash_attention, None)
+                self._attend_between()
                 self._check_weights()
             if self.place.collective:
                 self.launch.barrier(f"step-{step}")
@@ -122,6 +123,13 @@ class Pipeline:
             function(version=version)
         else:
             self.launch.note(attention=f"{function.__module__}.{function.__qualname__}")
+
+    def _attend_between(self) -> None:
+        """What splits the sequence attends by xfuser, which has kernels of its own to choose from."""
+        if self.place.use_usp and self.between.xFuserLongContextAttention is not None:
+            layer = self.between.xFuserLongContextAttention()
+            layer()
+            self.launch.note(between=layer.attn_type.name)
 
     def _check_weights(self) -> None:
         """Weights for another task are found out only here."""
