@@ -46,7 +46,15 @@ def close(found: Any, expected: Any) -> bool:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"causal": True}, {"window": (3, 2)}, {"window": (0, -1)}, {"scale": 0.5}],
+    [
+        {},
+        {"causal": True},
+        {"window": (3, 2)},
+        {"window": (0, -1)},
+        {"window": (-1, 2)},
+        {"causal": True, "window": (2, 5)},
+        {"scale": 0.5},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize(("lq", "lk"), [(7, 7), (5, 9), (9, 5)])
@@ -67,6 +75,51 @@ def test_keys_beyond_their_length_are_not_seen() -> None:
     for sample, length in enumerate((4, 10)):
         parts = (q[sample].double(), k[sample, :length].double(), v[sample, :length].double())
         assert close(found[sample], naive(*parts))
+
+
+def test_window_and_lengths_are_aligned_at_the_last_valid_key() -> None:
+    q, k, v = tensors(6, 10)
+    found = flash_attention_of(torch)(q, k, v, k_lens=torch.tensor([7, 10]), window_size=(2, 1))
+    parts = (q[0].double(), k[0, :7].double(), v[0, :7].double())
+    assert close(found[0], naive(*parts, window=(2, 1)))
+
+
+def draw(*shape: int, dtype: Any) -> Any:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
+
+
+#: How the model and the picture's encoder call it (wan/modules/model.py, clip.py): shapes of q and k, their types, more.
+CALLS: dict[str, tuple[tuple[int, int], tuple[int, int], Any, dict[str, Any]]] = {
+    "self-attention, rotated in float32": ((60, 40), (60, 128), torch.float32, {"k_lens": [52]}),
+    "text": ((60, 40), (512, 128), torch.bfloat16, {"k_lens": [17]}),
+    "text without lengths": ((60, 40), (512, 128), torch.bfloat16, {"k_lens": None}),
+    "picture": ((60, 40), (257, 128), torch.bfloat16, {"k_lens": None}),
+    "encoder": ((257, 16), (257, 80), torch.float16, {"version": 2, "dropout_p": 0.0, "causal": False}),
+    "encoder's pooling": ((1, 16), (257, 80), torch.float16, {"version": 2}),
+}
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_every_call_of_the_model_is_answered_in_shape_type_and_value(case: str) -> None:
+    (lq, heads), (lk, channels), dtype, options = CALLS[case]
+    q, k = draw(1, lq, heads, channels, dtype=dtype), draw(1, lk, heads, channels, dtype=dtype)
+    v = draw(1, lk, heads, channels, dtype=torch.bfloat16 if dtype is torch.float32 else dtype)
+    lengths = options.get("k_lens")
+    given = {**options, **({"k_lens": torch.tensor(lengths)} if lengths else {})}
+    found = flash_attention_of(torch)(q=q, k=k, v=v, **given)
+    assert (found.dtype, found.shape) == (dtype, q.shape)
+    assert found.is_contiguous()  # x.flatten(2) comes next
+    seen = lengths[0] if lengths else lk
+    assert close(found[0], naive(q[0].double(), k[0, :seen].double(), v[0, :seen].double()))
+
+
+def test_values_may_have_other_channels_and_decide_the_type_of_the_computation() -> None:
+    q, k = draw(1, 5, 2, 16, dtype=torch.float32), draw(1, 7, 2, 16, dtype=torch.bfloat16)
+    v = draw(1, 7, 2, 24, dtype=torch.float16)
+    found = flash_attention_of(torch)(q, k, v, q_lens=torch.tensor([4]))
+    assert (found.dtype, found.shape) == (torch.float32, (1, 5, 2, 24))
+    assert torch.equal(found, found.half().float())  # computed in v's type
+    assert close(found[0, :4], naive(q[0, :4].double(), k[0].double(), v[0].double()))
 
 
 def test_queries_beyond_their_length_are_zero() -> None:

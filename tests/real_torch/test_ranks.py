@@ -8,7 +8,8 @@ import pytest
 
 from reelwright.protocol import Progress
 from tests.conftest import eventually
-from tests.stand_ins.checkout import launches, reached
+from tests.stand_ins.checkout import launches, notes, reached
+from tests.stand_ins.interpreter import Knobs, make_interpreter
 from tests.wan.conftest import WanMachine
 
 pytestmark = pytest.mark.engine
@@ -98,4 +99,18 @@ def test_p19_a_killed_runner_takes_torchrun_and_its_ranks_with_it(two_ranks: Wan
 def test_the_launcher_is_a_rank_like_any_other(two_ranks: WanMachine) -> None:
     outcome = two_ranks.run({}, size="1024x576")
     assert outcome.code == "ok", outcome.error
+    assert outcome.result is not None
+    assert (outcome.result.width, outcome.result.height) == (1024, 576)
+    two_ranks.check()
+
+
+def test_without_flash_attention_the_ranks_use_the_real_torchs(
+    two_ranks: WanMachine, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    knobs = Knobs(real_torch=True, flash_attn="absent")
+    python = make_interpreter(tmp_path_factory.mktemp("no-flash") / "env", knobs)
+    outcome = two_ranks.run({}, python=str(python))
+    assert outcome.code == "ok", outcome.error
+    served = [note for note in notes(two_ranks.checkout) if "between" in note]
+    assert served == [{"between": "TORCH"}] * 2
     two_ranks.check()
