@@ -14,7 +14,7 @@ from reelwright.policy import Diagnosis, Evidence, Next, Stop
 from reelwright.policy.diagnosis import diagnose
 from reelwright.policy.progress import LogReader
 from reelwright.policy.retry import Past, RetryRules, decide
-from reelwright.protocol import Phase, Progress
+from reelwright.protocol import Output, Phase, Progress
 from tests.conftest import REPOSITORY
 
 NEWER, OLDER = facts.newer_dialect(50, 6), facts.older_dialect(50)
@@ -106,6 +106,18 @@ def test_a_rank_that_is_still_at_its_first_bar_does_not_lead_back_from_super_res
     told = feed("\r 17%|#7        | 1/6 [00:09<00:45,  9.0s/it]\n")
     assert told == [Progress("super resolution", 1, 6)]
     assert feed("\r100%|##########| 6/6 [00:54<00:00,  9.0s/it]\n")[-1] == Phase("decoding")
+
+
+def test_the_phases_the_steps_and_the_film_are_read_in_the_log_of_a_real_run() -> None:
+    text = (REPOSITORY / "tests" / "logs" / "hunyuan_real_single.txt").read_bytes().partition(b"---- stdout ----\n")[2]
+    reader = LogReader(facts.older_dialect(3))
+    events = [*reader.feed(text), *reader.close()]
+    loading = ["loading transformer", "loading VAE", "loading text encoder", "loading CLIP"]
+    phases = [event.name for event in events if isinstance(event, Phase)]
+    assert phases == [*loading, "encoding", "denoising", "decoding", "saving"]
+    assert [event.step for event in events if isinstance(event, Progress)] == [1, 2, 3]
+    assert events[-1] == Output("/out/2026-11-23-12:12:05_seed7_a cat walks.mp4")
+    assert [line for line in reader.tail if "a cat walks" in line and "Sample save to" not in line] == []
 
 
 # --------------------------------------------------------------------------------------------- levers of the picture
