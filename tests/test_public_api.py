@@ -10,11 +10,11 @@ import pytest
 import reelwright
 
 PUBLIC = [
-    "AttemptError", "BackendUnavailableError", "BusyError", "Cancelled", "ConfigurationError", "DraftGenerator",
+    "AttemptError", "BackendUnavailableError", "BusyError", "Cancelled", "ConfigurationError", "DraftGenerator", "FilmResult",
     "GenerationTimeoutError", "HunyuanVideoGenerator", "ImageValidator", "InvalidInputError", "Manifest",
-    "ModelNotFoundError", "OutOfMemoryError", "OutputError", "Plan", "Result", "Settings", "Size", "StateError",
+    "ModelNotFoundError", "OutOfMemoryError", "OutputError", "Plan", "Result", "Settings", "Size", "StateError", "Storyboard",
     "VideoGenerationError", "VideoGenerator", "VideoRequest", "Wan21Generator", "__version__",
-    "create_video_generator", "generate", "load_settings",
+    "create_video_generator", "film", "generate", "load_settings", "load_storyboard",
 ]  # fmt: skip
 
 

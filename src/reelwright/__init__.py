@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         StateError,
         VideoGenerationError,
     )
+    from .films.assembly import FilmResult
+    from .films.storyboard import Storyboard, load_storyboard
     from .generators import (
         DraftGenerator,
         HunyuanVideoGenerator,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         VideoGenerator,
         Wan21Generator,
         create_video_generator,
+        film,
         generate,
     )
     from .plan import Plan
@@ -57,6 +60,8 @@ _HOMES = {
         "StateError",
         "VideoGenerationError",
     ),
+    "films.assembly": ("FilmResult",),
+    "films.storyboard": ("Storyboard", "load_storyboard"),
     "generators": (
         "DraftGenerator",
         "HunyuanVideoGenerator",
@@ -64,6 +69,7 @@ _HOMES = {
         "VideoGenerator",
         "Wan21Generator",
         "create_video_generator",
+        "film",
         "generate",
     ),
     "plan": ("Plan",),
@@ -80,6 +86,7 @@ __all__ = [
     "Cancelled",
     "ConfigurationError",
     "DraftGenerator",
+    "FilmResult",
     "GenerationTimeoutError",
     "HunyuanVideoGenerator",
     "ImageValidator",
@@ -93,14 +100,17 @@ __all__ = [
     "Settings",
     "Size",
     "StateError",
+    "Storyboard",
     "VideoGenerationError",
     "VideoGenerator",
     "VideoRequest",
     "Wan21Generator",
     "__version__",
     "create_video_generator",
+    "film",
     "generate",
     "load_settings",
+    "load_storyboard",
 ]
 
 

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import backends, workspace
 from .backends import Backend
@@ -26,6 +26,11 @@ from .result import Result
 from .runner import Order, prepare
 from .runner import generate as run_order
 from .settings import Settings, load_settings, settings_from_mapping
+
+if TYPE_CHECKING:
+    from .films import FilmEvent
+    from .films.assembly import FilmResult
+    from .films.storyboard import Storyboard
 
 #: Documented keyword names of ``generate_video`` and the request's own words for them.
 _DOCUMENTED = {
@@ -255,12 +260,39 @@ def generate(
     for name in ("last_image", "depth_image"):
         if isinstance(options.get(name), str):
             options[name] = Path(options[name])
-    if settings is None:
-        chosen = load_settings(environ=os.environ)
-    elif isinstance(settings, Settings):
-        chosen = settings
-    else:
-        chosen = settings_from_mapping(settings, generator=None)
     request = VideoRequest(prompt=prompt, image=Path(image) if image else None, **options)
-    order = Order(request, chosen, Path(output))
+    order = Order(request, _settings(settings), Path(output))
     return run_order(order, on_progress) if on_progress else run_order(order)
+
+
+def film(  # noqa: PLR0913 -- a function for people, all but two by name
+    storyboard: str | Path | Storyboard,
+    output: str | Path = "film.mp4",
+    *,
+    draft: bool = False,
+    keep_going: bool = False,
+    settings: Settings | Mapping[str, Any] | None = None,
+    on_event: Callable[[FilmEvent], None] | None = None,
+) -> FilmResult:
+    """Make a film: ``reelwright.film("film.yaml", "film.mp4", draft=True)``; what is made already is not made again.
+
+    ``on_event`` is called from several threads, one at a time for each shot.
+
+    Raises:
+        VideoGenerationError: and its classes; of a shot that failed, with its name.
+    """
+    from .films.assembly import film as make_film
+    from .films.render import FilmOrder
+    from .films.storyboard import load_storyboard
+
+    written = isinstance(storyboard, (str, Path))
+    board = load_storyboard(Path(storyboard)) if isinstance(storyboard, (str, Path)) else storyboard
+    source = Path(str(storyboard)).absolute() if written else None
+    order = FilmOrder(board, _settings(settings), Path(output), source, draft=draft, keep_going=keep_going)
+    return make_film(order, on_event) if on_event else make_film(order)
+
+
+def _settings(given: Settings | Mapping[str, Any] | None) -> Settings:
+    if given is None:
+        return load_settings(environ=os.environ)
+    return given if isinstance(given, Settings) else settings_from_mapping(given, generator=None)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Order:
         overrides: Effective parameters to force, as a retry does.
         last_frame: Where to leave the film's last frame as a PNG, lossless where the renderer is ours, for a film
             that goes on from it. It is there whenever the film is.
+        adjust_last_frame: Called with the film and that PNG before either has its name.
     """
 
     request: VideoRequest
@@ -46,6 +47,7 @@ class Order:
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     overrides: Mapping[str, Any] = field(default_factory=dict)
     last_frame: Path | None = None
+    adjust_last_frame: Callable[[Path, Path], object] | None = None
 
 
 @dataclass(frozen=True)

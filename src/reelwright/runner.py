@@ -118,6 +118,8 @@ def _hand_over(run: Run, video: Path) -> None:
     frame = video.with_name(workspace.LAST_FRAME)
     if not frame.exists():
         examination.save_last_frame(video, frame)
+    if run.order.adjust_last_frame:
+        run.order.adjust_last_frame(video, frame)
     workspace.place(frame, target)
 
 

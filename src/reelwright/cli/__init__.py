@@ -20,6 +20,8 @@ from ..errors import Cancelled, StateError, VideoGenerationError
 COMMANDS = (
     "generate",
     "plan",
+    "film",
+    "storyboard",
     "generators",
     "doctor",
     "config",

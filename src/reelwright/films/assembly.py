@@ -101,22 +101,26 @@ def _ours(order: FilmOrder, output: Path) -> Manifest | None:
     Raises:
         InvalidInputError: what lies there is not ours, or was changed since.
     """
-    if not output.exists():
+    record = manifest_path(output)
+    if not output.exists() and not record.exists():
         return None
     try:
-        manifest = load_manifest(manifest_path(output))
+        manifest = load_manifest(record)
     except (InvalidInputError, StateError):
         manifest = None
-    same = (
-        manifest is not None and manifest.task == TASK and (manifest.output or {}).get("sha256") == file_digest(output)
-    )
+    same = manifest is not None and manifest.task == TASK and _unchanged(manifest, output)
     if same or order.settings.if_exists == "overwrite":
         return manifest if same else None
     raise InvalidInputError(
-        f"{output} exists and is no unchanged film of ours",
+        f"{output if output.exists() else record} exists and is no unchanged film of ours",
         failure=Failure.EXISTS,
         advice="Give another -o, or --overwrite.",
     )
+
+
+def _unchanged(manifest: Manifest, output: Path) -> bool:
+    """Whether the film is the very file that its manifest describes; one that was removed may be made again."""
+    return not output.exists() or (manifest.output or {}).get("sha256") == file_digest(output)
 
 
 def _failed(made: Made) -> VideoGenerationError:
@@ -157,7 +161,8 @@ class _Assembly:
     def result(self, emit: EmitFilm, cancellation: Cancellation) -> FilmResult:
         """The film as it lies there if nothing changed, else as it is made now."""
         key = self._key()
-        if self._before is not None and self._before.facts.get("key") == key and self._sheet.exists():
+        there = self._output.exists() and self._sheet.exists()
+        if self._before is not None and self._before.facts.get("key") == key and there:
             return self._told(self._before, unchanged=True)
         return self._told(self._made_now(key, emit, cancellation))
 

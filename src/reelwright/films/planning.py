@@ -48,6 +48,7 @@ class Planner:
     settings: Settings
     folder: Path
     environ: Mapping[str, str]
+    color: str = "anchor"
     _hosts: dict[Any, Host] = field(default_factory=dict)
     _chosen: dict[str, Backend] = field(default_factory=dict)
     _digests: dict[Path, str] = field(default_factory=dict)
@@ -143,7 +144,7 @@ class Planner:
                 "negative_prompt": segment.request.negative_prompt,
                 "parameters": shaping,
                 "pictures": {role: self._digest(path) for role, path in _pictures_by_role(segment).items()},
-                "upstream": upstream,
+                "upstream": [upstream, self.color] if upstream else None,
                 "model": [sorted(checkouts.values(), key=str), sorted(weights.values())],
                 "engine": __version__ if isinstance(plan.run, EngineCall) else None,
             }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +82,7 @@ def plan_film(order: FilmOrder, store: Store) -> tuple[Planner, tuple[Planned, .
         InvalidInputError: a shot is named that is not there.
         ConfigurationError: a generator is not known.
     """
-    planner = Planner(order.settings, _existing(store.root.parent), order.environ)
+    planner = Planner(order.settings, _existing(store.root.parent), order.environ, order.board.color)
     everything = segments(order.board, lambda name: rules(name, order.settings), draft=order.draft)
     return planner, planner.plan(_wanted(everything, order))
 
@@ -213,6 +213,7 @@ class _Making:
             self._order.environ,
             overrides=overrides_for(segment),
             last_frame=store.last_frame(item.key),
+            adjust_last_frame=self._adjust(item, request),
         )
 
         def listen(event: Event) -> None:
@@ -224,6 +225,16 @@ class _Making:
             raise error_for(_internal(), f"the clip {item.key} vanished from {store.root}")
         self._watch_quality(item, clip)
         return clip
+
+    def _adjust(self, item: Planned, request: VideoRequest) -> Callable[[Path, Path], object] | None:
+        """What is done to the frame handed on: its colours go back to those of the chain's beginning."""
+        given = request.image
+        wanted = item.backend.generative and self._order.board.color == "anchor"  # a draft begins on its very picture
+        if item.segment.upstream is None or given is None or not wanted:
+            return None
+        from ..media.continuity import correct_last_frame
+
+        return lambda video, frame: correct_last_frame(given, video, frame)
 
     def _request(self, segment: Segment) -> VideoRequest:
         """The segment's request with the picture that it goes on from, and the film's quality."""

@@ -9,7 +9,7 @@ damaged film gets a sheet of what can be decoded.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from av.video.frame import VideoFrame
@@ -46,6 +46,48 @@ def contact_sheet(path: Path, target_png: Path, *, columns: int = 4, count: int 
             part.replace(target_png)
         finally:
             part.unlink(missing_ok=True)
+
+
+def film_sheet(rows: Sequence[tuple[str, Path]], target_png: Path, *, columns: int = 6) -> None:
+    """Draw a row of frames per clip, each with its name, into one PNG, replacing it.
+
+    Raises:
+        OutputError: a clip has no frame that can be decoded.
+    """
+    drawn = [(name, _row(path, columns)) for name, path in rows]
+    width = _MARGIN * 2 + max(sum(tile.width + _GAP for tile in tiles) for _, tiles in drawn)
+    heights = [_CAPTION + max(tile.height for tile in tiles) + _GAP for _, tiles in drawn]
+    sheet = Image.new("RGB", (width, sum(heights) + 2 * _MARGIN), _PAPER)
+    pen, font, y = ImageDraw.Draw(sheet), ImageFont.load_default(15), _MARGIN
+    for (name, tiles), height in zip(drawn, heights, strict=True):
+        pen.text((_MARGIN, y), name, fill=_INK, font=font)
+        x = _MARGIN
+        for tile in tiles:
+            sheet.paste(tile, (x, y + _CAPTION))
+            x += tile.width + _GAP
+        y += height
+    part = target_png.with_name(f".{target_png.name}.part")
+    with explained(target_png):
+        try:
+            sheet.save(part, format="PNG")
+            part.replace(target_png)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _row(path: Path, columns: int) -> list[Image.Image]:
+    with decoding(path) as film:
+        total = sum(1 for packet in film.packets(film.stream) if packet.dts is not None) if film.stream else 0
+    wanted = spread(total, columns)
+    tiles = []
+    with decoding(path) as film:
+        for number, frame in enumerate(film.frames()):
+            if number in wanted:
+                tile = _tile(frame)
+                tiles.append(tile.resize((tile.width // 2, tile.height // 2), Image.Resampling.LANCZOS))
+        if not tiles:
+            raise OutputError(f"{path} has no frames to show", evidence=film.problems)
+    return tiles
 
 
 def spread(total: int, count: int) -> tuple[int, ...]:

@@ -107,7 +107,7 @@ class VideoWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         try:
             with explained(path):
-                self._container = _create(path, metadata)
+                self._container = create_container(path, metadata)
                 stream = self._container.add_stream(encoding.encoder, 1 / self._tick, encoding.options())
                 self._stream = cast("VideoStream", stream)
                 self._prepare(size, encoding)
@@ -200,7 +200,8 @@ class VideoWriter:
             self.abort()
 
 
-def _create(path: Path, metadata: Mapping[str, str]) -> OutputContainer:
+def create_container(path: Path, metadata: Mapping[str, str]) -> OutputContainer:
+    """An mp4 to write into, with its header's room already taken on the disk."""
     with path.open("wb") as file:
         try:  # room for the header: libav never closes a file whose header it could not write
             file.write(bytes(4096))
@@ -243,7 +244,7 @@ def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> N
     with decoding(source) as film, explained(target):
         if film.stream is None:
             raise OutputError(f"{source} cannot be copied", evidence=film.problems)
-        container = _create(target, {**film.metadata, **metadata})
+        container = create_container(target, {**film.metadata, **metadata})
         try:
             with container:
                 _copy_tracks(film, container)
