@@ -47,7 +47,7 @@ def test_p17_grandchildren_in_their_own_sessions_that_ignore_sigterm_are_ended_a
 
 
 def test_p17_grandchildren_of_ranks_are_ended_when_the_run_fails(wan: WanMachine) -> None:
-    outcome = wan.run({"spawn": STUBBORN, "exit": 1}, gpu_count=2, retry_policy="none", stop_grace_s=0.2)
+    outcome = wan.run({"spawn": {"n": 2, "setsid": True}, "exit": 1}, gpu_count=2, retry_policy="none")
     assert outcome.code == "FRAMEWORK"
     assert len(spawned(wan.checkout)) == 4
     assert not any(alive(pid) for pid in spawned(wan.checkout))
@@ -57,7 +57,7 @@ def test_p17_grandchildren_of_ranks_are_ended_when_the_run_fails(wan: WanMachine
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_p20_the_runner_does_the_work_of_a_shim_that_was_killed(wan: WanMachine, ranks: int) -> None:
     outcome = wan.run(
-        {"hang_at": "step 2", "spawn": STUBBORN},
+        {"hang_at": "step 2", "spawn": {**STUBBORN, "ignore_term": ranks == 2}},
         on=at_step(1, lambda: os.kill(shim_of(os.getpid()), signal.SIGKILL)),
         gpu_count=ranks,
         retry_policy="none",
