@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 
 from reelwright.machine import gpus
 from reelwright.machine.leases import Leases, lease_directory
+from reelwright.protocol import AttemptStarted, Event
 from reelwright.result import Manifest, manifest_path
 from tests.conftest import eventually
 from tests.stand_ins.checkout import launches, reached
@@ -134,6 +137,28 @@ def test_g01_runs_that_begin_at_the_same_moment_share_out_the_free_gpus(
     assert [end_of(process) for process in runs] == [0, 0, 0]
     manifests = [json.loads(manifest_path(elsewhere / f"{number}.mp4").read_text()) for number in range(3)]
     assert sorted(manifest["plan"]["gpus"] for manifest in manifests) == [[0], [1], [2]]
+    wan.check()
+
+
+def test_g01_a_gpu_that_is_taken_between_plan_and_start_is_replaced_by_a_free_one(
+    wan: WanMachine, driver: Driver
+) -> None:
+    driver(a_card(0), a_card(1))
+    taken = contextlib.ExitStack()
+
+    def on(event: Event) -> None:
+        if isinstance(event, AttemptStarted):  # the plan is made, the lease is not yet asked for
+            rival = Leases(lease_directory(wan.environ))
+            taken.enter_context(rival.claim(["GPU-aa0"], wait_s=0, owner={"run": "a rival"}))
+
+    started = time.monotonic()
+    with taken:
+        outcome = wan.run({}, on=on, simulate_gpus=None, lease_timeout_s=60)
+    assert outcome.code == "ok"
+    assert time.monotonic() - started < 40  # it did not wait for the one that is taken
+    assert seen_gpus(wan) == ["GPU-bb1"]
+    assert outcome.manifest.plan is not None
+    assert outcome.manifest.plan["gpus"] == [1]
     wan.check()
 
 
