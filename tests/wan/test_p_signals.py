@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -234,16 +235,25 @@ sys.exit(shim.main(sys.argv[1:]))
 """
 
 
+@pytest.fixture
+def deaf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The shim spares the process whose number is written into this file; it is ended after the test."""
+    folder = tmp_path / "launchers"
+    folder.mkdir()
+    file = folder / "deaf"
+    file.touch()
+    (folder / "shim.py").write_text(_DEAF.format(real=shim.__file__, deaf=str(file)))
+    monkeypatch.setattr(shim, "__file__", str(folder / "shim.py"))
+    yield file
+    for pid in file.read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
 def test_p23_what_cannot_be_killed_is_reported_in_bounded_time_and_its_gpu_stays_taken(
-    wan: WanMachine, patience: Patience, monkeypatch: pytest.MonkeyPatch
+    wan: WanMachine, patience: Patience, deaf: Path
 ) -> None:
     patience("loading text encoder")
-    folder = wan.folder / "launchers"
-    folder.mkdir()
-    deaf = folder / "deaf"
-    deaf.touch()
-    (folder / "shim.py").write_text(_DEAF.format(real=shim.__file__, deaf=str(deaf)))
-    monkeypatch.setattr(shim, "__file__", str(folder / "shim.py"))
 
     def listen(event: Event) -> None:
         if launches(wan.checkout):
@@ -259,6 +269,7 @@ def test_p23_what_cannot_be_killed_is_reported_in_bounded_time_and_its_gpu_stays
     second = wan.run({}, gpus=[0])
     assert second.code == "BUSY"
     os.kill(pid, signal.SIGKILL)
+    deaf.write_text("")
     eventually(lambda: not Path(f"/proc/{pid}").exists(), what="the end of the deaf process")
     wan.before = None
     wan.check()
