@@ -40,7 +40,7 @@ $(REAL_VENV)/.real: constraints/real.in constraints/real.txt
 	touch $@
 
 # The official checkouts, as far as they are named: WAN21_DIR, HUNYUAN_DIR, HUNYUAN_I2V_DIR, HUNYUAN15_DIR.
-REAL_NAMES := WAN21_DIR HUNYUAN_DIR HUNYUAN_I2V_DIR HUNYUAN15_DIR
+REAL_NAMES := WAN21_DIR HUNYUAN_DIR HUNYUAN_I2V_DIR HUNYUAN15_DIR HUNYUAN_PYTHON
 REAL_DIRS := $(strip $(foreach name,$(REAL_NAMES),$(if $($(name)),$(name)="$(abspath $($(name)))")))
 
 test-real: $(VENV)/.dev $(if $(WAN21_DIR),$(REAL_VENV)/.real)
