@@ -161,11 +161,24 @@ def test_a_wrong_option_ends_it_with_status_3_and_one_line(machine: Machine, cas
     assert launches(machine.checkout) == []
 
 
-def test_a_checkout_with_other_tables_is_refused_before_anything_is_changed(machine: Machine) -> None:
+OTHER_TABLES = {
+    "sizes": "SIZE_CONFIGS['1280*720'] = (720, 1280)",
+    "areas": "del MAX_AREA_CONFIGS['1280*720']",
+    "a list": "SUPPORTED_SIZES = ['1280*720']",
+    "a task": "del SUPPORTED_SIZES['flf2v-14B']",
+    "a row": "SUPPORTED_SIZES['i2v-14B'] = ('832*480',)",
+    "a set": "SUPPORTED_SIZES['t2v-14B'] = {'1280*720'}",
+    "none": "del SIZE_CONFIGS",
+}
+
+
+@pytest.mark.parametrize("case", OTHER_TABLES)
+def test_a_checkout_with_other_tables_is_refused_before_anything_is_changed(machine: Machine, case: str) -> None:
     configs = machine.checkout / "wan" / "configs" / "__init__.py"
-    configs.write_text(configs.read_text() + "\nSUPPORTED_SIZES = ['1280*720']\n")
+    configs.write_text(f"{configs.read_text()}\n{OTHER_TABLES[case]}\n")
     done = machine.launched("--add-size=1024*576", size="1024*576")
     assert done.returncode == wan21.REFUSED
+    assert len(done.stderr.splitlines()) == 1
     assert "not those of Wan2.1" in done.stderr
     assert launches(machine.checkout) == []
 
@@ -187,6 +200,8 @@ def test_without_a_script_there_is_a_usage(argv: list[str]) -> None:
 
 
 def test_a_prompt_cannot_ask_for_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert not wan21._sequence_parallel(["--ulysses_size=2"])
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert wan21._sequence_parallel(["--ulysses_size=2"])
     assert wan21._sequence_parallel(["--ring_size", "2"])
