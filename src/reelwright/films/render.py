@@ -170,8 +170,10 @@ class _Making:
     def _places(self, missing: Sequence[Planned], gpus: Sequence[int]) -> Sequence[tuple[int, ...]]:
         settings = self._order.settings
         if any(item.backend.requires_gpu for item in missing):
-            chosen = settings.gpus or gpus
-            return gpu_groups(chosen, settings.total_gpus, settings.parallel_segments)
+            total = settings.total_gpus
+            if settings.gpu_count:
+                total = min(total or len(gpus), settings.gpu_count * (settings.parallel_segments or 1))
+            return gpu_groups(settings.gpus or gpus, total, settings.parallel_segments)
         # A draft keeps about two cores busy: one renders, one encodes.
         parallel = settings.parallel_segments or max(1, (os.cpu_count() or 1) // 2)
         return gpu_groups((), None, parallel)

@@ -77,7 +77,7 @@ def _clips_of(board: Storyboard, shot: Shot, rules: ClipRules, upstream: str | N
             seed=_seed(board, shot, number),
             negative_prompt=shot.negative_prompt,
             camera=shot.camera,
-            fit=shot.fit,
+            fit=None if begins_with else shot.fit,  # it has the film's size: fitting it would zoom at every joint
             anchor=shot.anchor,
             label=shot.label,
             depth_image=shot.depth_image if first and shot.last_image is None else None,

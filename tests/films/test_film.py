@@ -1,0 +1,344 @@
+"""Whole films on the draft and on the stand-in Wan2.1: nothing is made twice, nothing is lost, the bytes are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reelwright.errors import VideoGenerationError
+from reelwright.films import FilmEvent, SegmentState
+from reelwright.films.assembly import FilmResult, film
+from reelwright.films.render import FilmOrder
+from reelwright.films.storyboard import load_storyboard
+from reelwright.settings import load_settings
+from tests.conftest import a_photo
+from tests.stand_ins.checkout import launches
+from tests.wan.conftest import WanMachine
+
+Reel = Callable[..., subprocess.CompletedProcess[str]]
+BOARD = """\
+title: Small
+size: 160x96
+shots:
+  - {id: one, prompt: push in, image: a.png, frames: 9}
+  - {id: two, prompt: pan left, frames: 9}
+  - {id: three, prompt: tilt up, image: b.png, frames: 9, transition: dissolve 3}
+  - {id: four, prompt: hold, frames: 9}
+  - {id: five, prompt: pull out, image: a.png, last_image: b.png, frames: 9}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A storyboard of five small shots with their pictures."""
+    here = tmp_path / "film"
+    here.mkdir()
+    a_photo(here / "a.png", (320, 192))
+    a_photo(here / "b.png", (300, 200))
+    (here / "film.yaml").write_text(BOARD)
+    return here
+
+
+def make(folder: Path, text: str = BOARD, **options: Any) -> tuple[FilmResult, dict[str, str]]:
+    """The film, and the last state of each of its clips."""
+    (folder / "film.yaml").write_text(text)
+    settings = load_settings(environ={}, arguments={"generator": "draft", **options.pop("settings", {})})
+    order = FilmOrder(
+        load_storyboard(folder / "film.yaml"), settings, folder / "film.mp4", folder / "film.yaml", **options
+    )
+    states: dict[str, str] = {}
+
+    def listen(event: FilmEvent) -> None:
+        if isinstance(event, SegmentState):
+            states[event.segment] = event.state
+
+    return film(order, listen), states
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "film.mp4").read_bytes()).hexdigest()
+
+
+def test_a_film_has_every_shot_once_and_a_record_of_each(folder: Path) -> None:
+    result, _ = make(folder)
+    assert (result.width, result.height, result.num_frames) == (160, 96, 5 * 9 - 1 - 3 - 1)
+    manifest = json.loads(result.manifest.read_text())
+    assert [shot["segment"] for shot in manifest["facts"]["shots"]] == ["one", "two", "three", "four", "five"]
+    assert [joint["kind"] for joint in manifest["facts"]["joints"]] == ["chained", "dissolve", "chained", "cut"]
+    assert result.sheet.exists()
+
+
+def test_chained_joints_cannot_be_seen(folder: Path) -> None:
+    result, _ = make(folder)
+    assert all(joint["ratio"] <= 3 for joint in result.joints if joint["kind"] == "chained")
+
+
+def test_nothing_is_made_again_when_nothing_changed(folder: Path) -> None:
+    make(folder)
+    before = (folder / "film.mp4").stat().st_mtime_ns
+    result, states = make(folder)
+    assert result.unchanged
+    assert set(states.values()) == {"stored"}
+    assert (folder / "film.mp4").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "made"),
+    [
+        ("prompt: pan left", "prompt: pan right", {"two"}),
+        ("prompt: push in", "prompt: push in fast", {"one", "two"}),
+        ("transition: dissolve 3", "transition: cut", set()),
+        ("title: Small", "title: Other", set()),
+        ("frames: 9, transition", "frames: 13, transition", {"three", "four"}),
+    ],
+)
+def test_d12_only_what_changed_and_what_goes_on_from_it_is_made_again(
+    folder: Path, old: str, new: str, made: set[str]
+) -> None:
+    make(folder)
+    result, _ = make(folder, BOARD.replace(old, new))
+    assert set(result.rendered) == made
+    assert not result.unchanged
+
+
+def test_d12_a_damaged_or_missing_clip_is_made_again_and_gives_the_same_film(folder: Path) -> None:
+    make(folder)
+    before, clips = digest(folder), sorted((folder / ".reel" / "clips").glob("*.mp4"))
+    clips[0].write_bytes(clips[0].read_bytes()[:-100])
+    clips[1].unlink()
+    (folder / "film.mp4").unlink()
+    result, _ = make(folder)
+    assert len(result.rendered) == 2
+    assert digest(folder) == before
+
+
+def test_d12_another_picture_under_the_same_name_is_noticed(folder: Path) -> None:
+    make(folder)
+    a_photo(folder / "b.png", (302, 200))
+    result, _ = make(folder)
+    assert set(result.rendered) == {"three", "four", "five"}
+
+
+def test_only_and_from_choose_shots_and_what_they_need(folder: Path) -> None:
+    result, _ = make(folder, only=("two",))
+    assert set(result.rendered) == {"one", "two"}
+    assert result.num_frames == 9
+    result, _ = make(folder, start="four")
+    assert set(result.rendered) == {"three", "four", "five"}
+    assert result.num_frames == 18
+
+
+@pytest.mark.parametrize("option", [{"only": ("none",)}, {"start": "none"}])
+def test_a_shot_that_is_not_there_is_told_with_those_that_are(folder: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(VideoGenerationError, match="no shot 'none'") as caught:
+        make(folder, **option)
+    assert "one, two, three" in caught.value.advice
+
+
+def test_a_mistake_in_any_shot_is_told_before_any_clip_is_made(folder: Path) -> None:
+    (folder / "b.png").write_bytes(b"no picture")
+    with pytest.raises(VideoGenerationError, match="shot three"):
+        make(folder)
+    assert not list((folder / ".reel" / "clips").glob("*.mp4"))
+
+
+def test_a_strangers_file_is_not_replaced(folder: Path) -> None:
+    (folder / "film.mp4").write_bytes(b"mine")
+    with pytest.raises(VideoGenerationError) as caught:
+        make(folder)
+    assert caught.value.code == "EXISTS"
+    assert (folder / "film.mp4").read_bytes() == b"mine"
+
+
+def test_garbage_is_what_no_film_uses(folder: Path, reel: Reel) -> None:
+    make(folder)
+    make(folder, BOARD.replace("prompt: pan left", "prompt: pan right"))
+    clips = folder / ".reel" / "clips"
+    before = len(list(clips.iterdir()))
+    assert "would be removed" in reel("film", "gc", folder, "--dry-run").stdout
+    assert len(list(clips.iterdir())) == before
+    reel("film", "gc", folder)
+    assert len(list(clips.iterdir())) == before - 3
+    assert make(folder, BOARD.replace("prompt: pan left", "prompt: pan right"))[0].unchanged
+
+
+# ---------------------------------------------------------------------------------------------------- interrupted
+
+
+def started(folder: Path, *more: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    argv = [
+        sys.executable,
+        "-m",
+        "reelwright",
+        "film",
+        str(folder / "film.yaml"),
+        "-o",
+        str(folder / "film.mp4"),
+        "--json",
+    ]
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*argv, *more], stdout=pipe, stderr=pipe, text=True, env={**os.environ, **(env or {})})
+
+
+def finished(folder: Path, *more: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+    process = started(folder, *more, env=env)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    return dict(json.loads(out.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the film that nobody interrupts."""
+    here = tmp_path_factory.mktemp("undisturbed")
+    a_photo(here / "a.png", (320, 192))
+    a_photo(here / "b.png", (300, 200))
+    make(here)
+    return digest(here)
+
+
+def killed_after(process: subprocess.Popen[str], lines: int) -> bool:
+    """Kill a process with the given number of lines said; false if it ended by itself before."""
+    assert process.stdout is not None
+    for _ in range(lines):
+        if not process.stdout.readline():
+            process.communicate()
+            return False
+    process.kill()
+    process.communicate()
+    return True
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_d13_a_film_killed_at_random_moments_ends_with_the_same_bytes(
+    folder: Path, undisturbed: str, seed: int
+) -> None:
+    moments = random.Random(seed)
+    while killed_after(started(folder, "--draft"), moments.randint(1, 110)):
+        pass
+    finished(folder, "--draft")
+    assert digest(folder) == undisturbed
+    assert not [path for path in folder.iterdir() if path.name.startswith(".reelwright-")]
+
+
+def test_p22_ctrl_c_keeps_what_is_made_and_the_same_command_goes_on(folder: Path, undisturbed: str) -> None:
+    process = started(folder, "--draft")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"rendered"' in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    result = finished(folder, "--draft")
+    assert 1 <= len(result["stored"]) < 5
+    assert digest(folder) == undisturbed
+
+
+def test_two_calls_for_one_film_do_not_get_into_each_others_way(folder: Path) -> None:
+    first = started(folder, "--draft")
+    assert first.stdout is not None
+    first.stdout.readline()
+    second = started(folder, "--draft")
+    out, _ = second.communicate(timeout=60)
+    assert (second.returncode, json.loads(out.splitlines()[-1])["code"]) == (33, "BUSY")
+    first.communicate(timeout=100)
+    assert first.returncode == 0
+
+
+# --------------------------------------------------------------------------------------------------- the frameworks
+
+FULL = (
+    "Traceback (most recent call last):\n"
+    '  File "generate.py", line 1, in <module>\n'
+    "OSError: [Errno 28] No space left on device"
+)
+WAN_BOARD = """\
+title: Wan
+size: 832x480
+defaults: {frames: 5, steps: 3}
+shots:
+  - {id: one, prompt: a cat, image: photo.png}
+  - {id: two, prompt: it runs}
+  - {id: three, prompt: a dog, image: photo.png}
+"""
+
+
+@pytest.fixture
+def wan_film(wan: WanMachine) -> Path:
+    (wan.folder / "film.yaml").write_text(WAN_BOARD)
+    return wan.folder
+
+
+def wan_order(wan: WanMachine, **values: Any) -> FilmOrder:
+    board = load_storyboard(wan.folder / "film.yaml")
+    keep_going = values.pop("keep_going", False)
+    settings = wan.settings(**values)
+    return FilmOrder(board, settings, wan.output, environ=wan.environ, keep_going=keep_going)
+
+
+def test_a_film_by_the_framework_goes_on_from_the_last_frame(wan: WanMachine, wan_film: Path) -> None:
+    wan.script({})
+    result = film(wan_order(wan))
+    assert (result.num_frames, result.width, result.height) == (14, 832, 464)
+    assert result.generative
+    images = [word for entry in launches(wan.checkout) for word in entry["argv"] if word.startswith("--image=")]
+    assert len(images) == 3
+
+
+def test_independent_shots_run_on_their_own_gpus(wan: WanMachine, wan_film: Path) -> None:
+    wan.script({"load_s": 0.2})
+    film(wan_order(wan, gpu_count=None, parallel_segments=2, total_gpus=2))
+    manifest = json.loads((wan.folder / "out" / "clip.reel.json").read_text())
+    assert {tuple(shot["manifest"]["plan"]["gpus"]) for shot in manifest["facts"]["shots"]} == {(0,), (1,)}
+
+
+def test_a_failed_shot_stops_what_needs_it_and_the_rest_is_made(wan: WanMachine, wan_film: Path) -> None:
+    wan.script({"exit": 1}, {})
+    with pytest.raises(VideoGenerationError, match="shot one") as caught:
+        film(wan_order(wan, retry_policy="none"))
+    assert any("two: not made, it goes on from one" in line for line in caught.value.evidence)
+    assert len(list((wan.folder / "out" / ".reel" / "clips").glob("*.mp4"))) == 1
+    assert not wan.output.exists()
+    wan.script({})
+    result = film(wan_order(wan))
+    assert set(result.rendered) == {"one", "two"}
+
+
+def test_with_keep_going_a_film_is_made_of_what_there_is_and_says_so(wan: WanMachine, wan_film: Path) -> None:
+    wan.script({"exit": 1}, {})
+    result = film(wan_order(wan, retry_policy="none", keep_going=True))
+    assert result.degraded
+    assert result.failed == ("one", "two")
+    assert any("left out" in warning for warning in result.warnings)
+    assert result.num_frames == 5
+
+
+def test_a_lowered_quality_is_that_of_all_later_shots_and_is_told(wan: WanMachine, wan_film: Path) -> None:
+    wan.script({"oom_phase": "dit"}, {})
+    result = film(wan_order(wan))
+    manifest = json.loads((wan.folder / "out" / "clip.reel.json").read_text())
+    steps = [shot["manifest"]["effective"]["steps"] for shot in manifest["facts"]["shots"]]
+    assert steps == [2, 2, 2]
+    assert any("lower quality" in warning for warning in result.warnings)
+
+
+def test_d11_a_full_disk_in_the_middle_is_gone_on_from(wan: WanMachine, wan_film: Path) -> None:
+    wan.script({}, {"traceback": FULL}, {})
+    with pytest.raises(VideoGenerationError) as caught:
+        film(wan_order(wan))
+    assert caught.value.code == "DISK"
+    wan.script({})
+    result = film(wan_order(wan))
+    assert len(result.rendered) == 1
+    assert len(launches(wan.checkout)) == 4
