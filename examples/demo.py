@@ -1,4 +1,4 @@
-"""The main job on any computer: two drafts from photographs, their contact sheets, and the proof that they are whole.
+"""The main job on any computer: two drafts and a film of four shots, their contact sheets, and the proof of them.
 
 Run by `make demo`; it only calls the command line, as a user would.
 """
@@ -31,8 +31,11 @@ def main() -> None:
     for film, sheet in zip((clip, pair), sheets, strict=True):
         reel("contact-sheet", str(film), "-o", str(sheet), "--overwrite")
         reel("probe", str(film))
+    story = OUT / "film.draft.mp4"
+    reel("film", str(HERE / "film.yaml"), "-o", str(story), "--draft")
+    reel("probe", str(story))
     print("\nMade on this computer, without a GPU:")
-    for path in (clip, pair, *sheets):
+    for path in (clip, pair, *sheets, story, story.with_suffix(".sheet.png")):
         print(f"  {path}")
 
 
