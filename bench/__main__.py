@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("startup", "draft", "overhead")
+ALL = ("startup", "draft", "overhead", "films")
 
 
 def main() -> int:

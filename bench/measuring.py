@@ -30,7 +30,7 @@ class _Peak:
         self._pid = pid
         self._bytes = 0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from reelwright.errors import Cancelled, InvalidInputError
 from reelwright.media.continuity import apply, clamped, match
 from reelwright.media.decoding import decoding, to_rgb
-from reelwright.media.joining import JoinOptions, Part, expected_frames, join
-from reelwright.media.sheet import film_sheet
+from reelwright.media.joining import JoinOptions, Part, expected_frames, join, places
+from reelwright.media.sheet import FilmSheet
 from reelwright.media.video import Encoding, VideoWriter, examine
 from reelwright.request import Size
 
@@ -291,11 +291,16 @@ def test_what_is_no_sound_is_named_and_no_film_is_left(chain: list[Part], tmp_pa
     assert {path.suffix for path in tmp_path.iterdir() if "film" in path.name} == set()
 
 
-def test_a_sheet_has_a_row_for_each_clip(chain: list[Part], tmp_path: Path) -> None:
-    film_sheet([(f"shot {n}", part.video) for n, part in enumerate(chain)], tmp_path / "sheet.png")
-    sheet = cv2.imread(str(tmp_path / "sheet.png"))
-    assert sheet is not None
-    assert sheet.shape[0] > 3 * 60
+def test_a_sheet_has_a_row_for_each_clip_in_one_pass_over_the_film(chain: list[Part], tmp_path: Path) -> None:
+    begins = places([11, 11, 11], chain, OPTIONS)
+    assert begins == (0, 10, 20)
+    sheet = FilmSheet([(f"shot {n}", begin, 10) for n, begin in enumerate(begins)], columns=2)
+    join(chain, tmp_path / "film.mp4", OPTIONS, look=sheet.look)
+    sheet.save(tmp_path / "sheet.png")
+    drawn = cv2.imread(str(tmp_path / "sheet.png"))
+    assert drawn is not None
+    assert drawn.shape[0] > 3 * 60
+    assert [len(tiles) for tiles in sheet._tiles] == [2, 2, 2]
 
 
 _MEASURE = """

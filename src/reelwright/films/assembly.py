@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -187,8 +188,8 @@ class _Assembly:
         return segment.upstream == before.name, segment.dissolve
 
     def _made_now(self, key: str, emit: EmitFilm, cancellation: Cancellation) -> Manifest:
-        from ..media import examination, joining
-        from ..media.sheet import film_sheet
+        from ..media import joining
+        from ..media.sheet import FilmSheet
 
         started = datetime.now(UTC)
         run_id = workspace.new_run_id()
@@ -200,17 +201,40 @@ class _Assembly:
             def joined(done: int, total: int) -> None:
                 emit(Joining(done, total))
 
-            report = joining.join(parts, video, options, joined, cancellation.check)
-            promise = ExpectedVideo(report.width, report.height, report.num_frames, report.fps)
-            facts = examination.verify(video, promise, apart=True)
-            sheet = folder.attempt(1) / "sheet.png"
-            film_sheet([(piece.name, piece.clip.video) for piece in self._pieces], sheet)
+            sheet_png, sheet = folder.attempt(1) / "sheet.png", FilmSheet(self._rows(parts, options))
+            with ThreadPoolExecutor(1, thread_name_prefix="verify") as pool:
+                verified = _Verification(pool, video, self._promise(parts, options))
+
+                def look(number: int, frame: Any) -> None:
+                    verified.begin()  # beside the pass that looks at the joints: it decodes in a process of its own
+                    sheet.look(number, frame)
+
+                report = joining.join(parts, video, options, joined, cancellation.check, look=look)
+                facts = verified.facts()
+            sheet.save(sheet_png)
             cancellation.check()
-            workspace.place(sheet, self._sheet)
+            workspace.place(sheet_png, self._sheet)
             manifest = self._manifest(run_id, started, {"key": key, **report.to_json()}, facts)
             replace = self._before is not None or self._order.settings.if_exists == "overwrite"
             workspace.publish(folder, video, manifest, replace=replace)
         return manifest
+
+    def _rows(self, parts: list[Any], options: Any) -> list[tuple[str, int, int]]:
+        """Name, first frame and number of frames of each clip in the film."""
+        from ..media import joining
+
+        lengths = [int((piece.clip.manifest.output or {})["frames"]) for piece in self._pieces]
+        begins = joining.places(lengths, parts, options)
+        ends = (*begins[1:], joining.expected_frames(lengths, parts, options))
+        names = [piece.name for piece in self._pieces]
+        return [(name, begin, end - begin) for name, begin, end in zip(names, begins, ends, strict=True)]
+
+    def _promise(self, parts: list[Any], options: Any) -> ExpectedVideo:
+        from ..media import joining
+
+        lengths = [int((piece.clip.manifest.output or {})["frames"]) for piece in self._pieces]
+        size, fps = joining.finished(options)
+        return ExpectedVideo(size.width, size.height, joining.expected_frames(lengths, parts, options), fps)
 
     def _join_parts(self) -> list[Any]:
         from ..media.joining import Part
@@ -317,6 +341,26 @@ class _Assembly:
             estimate=tuple(facts.get("estimate", ())),
             unchanged=unchanged,
         )
+
+
+class _Verification:
+    """The full check of the film, begun once and waited for at the end."""
+
+    def __init__(self, pool: ThreadPoolExecutor, video: Path, promise: ExpectedVideo) -> None:
+        self._pool, self._video, self._promise = pool, video, promise
+        self._running: Future[dict[str, Any]] | None = None
+
+    def begin(self) -> None:
+        from ..media import examination
+
+        if self._running is None:
+            self._running = self._pool.submit(examination.verify, self._video, self._promise, apart=True)
+
+    def facts(self) -> dict[str, Any]:
+        """What the decode found; raises `OutputError` if it is not the promised film."""
+        self.begin()
+        assert self._running is not None
+        return self._running.result()
 
 
 def _shot(piece: _Piece) -> dict[str, Any]:

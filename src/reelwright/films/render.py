@@ -174,8 +174,8 @@ class _Making:
             if settings.gpu_count:
                 total = min(total or len(gpus), settings.gpu_count * (settings.parallel_segments or 1))
             return gpu_groups(settings.gpus or gpus, total, settings.parallel_segments)
-        # A draft keeps about two cores busy: one renders, one encodes.
-        parallel = settings.parallel_segments or max(1, (os.cpu_count() or 1) // 2)
+        # One draft renders and encodes on about one and a half cores, and waits in between.
+        parallel = settings.parallel_segments or min(4, os.cpu_count() or 1)
         return gpu_groups((), None, parallel)
 
     def _note(self, schedule: Schedule, name: str, error: VideoGenerationError | None) -> None:

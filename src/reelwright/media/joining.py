@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from ..errors import InvalidInputError, OutputError
@@ -33,6 +34,7 @@ from .video import first_frame
 from .writer import Encoding, VideoWriter, create_container, explained
 
 Pixels = NDArray[np.uint8]
+Look = Callable[[int, VideoFrame], None]
 
 
 @dataclass(frozen=True)
@@ -107,20 +109,44 @@ def expected_frames(lengths: Sequence[int], parts: Sequence[Part], options: Join
     return 2 * total - 1 if options.double_fps else total
 
 
+def places(lengths: Sequence[int], parts: Sequence[Part], options: JoinOptions) -> tuple[int, ...]:
+    """For each part, the film's frame with which it begins."""
+    found, place = [], 0
+    for length, overlap in zip(lengths, overlaps(parts, options), strict=True):
+        place -= overlap
+        found.append(place * 2 if options.double_fps else place)
+        place += length
+    return tuple(found)
+
+
+def finished(options: JoinOptions) -> tuple[Size, float]:
+    """Size and frame rate of the film as it will be."""
+    size = Size(options.size.width * options.upscale, options.size.height * options.upscale)
+    return size, options.fps * 2 if options.double_fps else options.fps
+
+
+def _unseen(number: int, frame: VideoFrame) -> None:
+    """Nobody looks."""
+
+
 def _silent(done: int, total: int) -> None:
     """Nobody listens."""
 
 
-def join(
+def join(  # noqa: PLR0913 -- the last one by name only
     parts: Sequence[Part],
     target: Path,
     options: JoinOptions,
     emit: Callable[[int, int], None] = _silent,
     check: Callable[[], None] = lambda: None,
+    *,
+    measure: bool = True,
+    look: Look = _unseen,
 ) -> JoinReport:
     """Write the film to ``target``, which does not exist yet; it is removed if anything goes wrong.
 
-    ``emit`` hears the frames done and in all; ``check`` raises when the caller wants to stop.
+    ``emit`` hears the frames done and in all; ``check`` raises when the caller wants to stop. Without ``measure``
+    the film is not decoded once more to look at its joints; with it, ``look`` is shown each of its frames.
 
     Raises:
         OutputError: a clip cannot be read whole.
@@ -128,7 +154,7 @@ def join(
         BackendUnavailableError: the disk is full.
     """
     try:
-        return _Join(parts, options, emit, check).made(target)
+        return _Join(parts, options, emit, check).made(target, look if measure else None)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
@@ -167,21 +193,18 @@ class _Join:
         self._total = expected_frames([facts.count for facts in self._facts], parts, options)
         self._colours = self._matches()
 
-    def made(self, target: Path) -> JoinReport:
+    def made(self, target: Path, look: Look | None) -> JoinReport:
         reason = self._why_not_copied()
-        size, fps = self._options.size, self._options.fps
+        size, fps = finished(self._options)
         if reason is None:
             self._copy(target)
         else:
-            times = self._options.upscale
-            size = Size(size.width * times, size.height * times)
-            fps = fps * 2 if self._options.double_fps else fps
             self._encode(target, size, fps)
-        joints = self._measured(target)
         if self._options.audio:
             with_sound(target, self._options.audio, self._options.audio_fade_s)
         elif reason is None:
             seal(target)
+        joints = self._measured(target, look) if look else ()
         how = "copied without encoding again" if reason is None else f"encoded again: {reason}"
         warnings = tuple(f"a jump can be seen where clip {joint.part + 1} begins" for joint in joints if joint.jump)
         return JoinReport(self._total, size.width, size.height, fps, how, joints, warnings)
@@ -305,16 +328,17 @@ class _Join:
 
     # --- looking at the result
 
-    def _measured(self, target: Path) -> tuple[Joint, ...]:
+    def _measured(self, target: Path, look: Look) -> tuple[Joint, ...]:
         """What is seen at each joint of the film."""
-        begins, place = [], 0
-        for index, facts in enumerate(self._facts):
-            place -= self._overlaps[index]
-            begins.append(place * 2 if self._options.double_fps else place)
-            place += facts.count
+
+        def seen(number: int, frame: VideoFrame) -> None:
+            self._check()
+            look(number, frame)
+
+        begins = places([facts.count for facts in self._facts], self._parts, self._options)
         kinds = ["dissolve" if part.dissolve else "chained" if part.chained else "cut" for part in self._parts]
         colours = [colour.to_json() if colour is not None else None for colour in self._colours]
-        return measured(target, list(zip(kinds, begins, colours, strict=True)), self._check)
+        return measured(target, list(zip(kinds, begins, colours, strict=True)), seen)
 
 
 def _facts(video: Path) -> _Facts:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from .decoding import decoding
@@ -47,10 +48,13 @@ class Joint:
 
 
 def measured(
-    film: Path, parts: Sequence[tuple[str, int, Mapping[str, Any] | None]], check: Callable[[], None]
+    film: Path, parts: Sequence[tuple[str, int, Mapping[str, Any] | None]], look: Callable[[int, VideoFrame], None]
 ) -> tuple[Joint, ...]:
-    """A joint for each part but the first; ``parts`` are (kind, first frame in the film, colour)."""
-    differences = _differences(film, check)
+    """A joint for each part but the first; ``parts`` are (kind, first frame in the film, colour).
+
+    ``look`` is shown every frame with its number, so that nobody has to decode the film once more; it may raise.
+    """
+    differences = _differences(film, look)
     median = max(_FLAT, statistics.median(differences)) if differences else _FLAT
     joints = []
     for index, (kind, begin, colour) in enumerate(parts[1:], 1):
@@ -61,13 +65,13 @@ def measured(
     return tuple(joints)
 
 
-def _differences(film: Path, check: Callable[[], None]) -> list[float]:
+def _differences(film: Path, look: Callable[[int, VideoFrame], None]) -> list[float]:
     """Mean difference in brightness of each two neighbouring frames."""
     found: list[float] = []
     before: NDArray[np.int16] | None = None
     with decoding(film, FILM_LIMIT_S) as source:
-        for frame in source.frames():
-            check()
+        for number, frame in enumerate(source.frames()):
+            look(number, frame)
             plane = frame.planes[0]
             luma = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
             now = luma[::_EVERY, : plane.width : _EVERY].astype(np.int16)

@@ -38,34 +38,48 @@ def contact_sheet(path: Path, target_png: Path, *, columns: int = 4, count: int 
     tiles = [(n, times[n], _tile(frame)) for n, (frame, _) in enumerate(_timed_frames(path)) if n in wanted]
     step = (times[-1] - times[0]) / max(1, len(times) - 1)
     title = f"{path.name}    {len(times)} frames, {step * len(times):.2f} s"
-    sheet = _drawn(tiles, min(columns, len(tiles)), title)
-    part = target_png.with_name(f".{target_png.name}.part")
-    with explained(target_png):
-        try:
-            sheet.save(part, format="PNG")
-            part.replace(target_png)
-        finally:
-            part.unlink(missing_ok=True)
+    _replace(_drawn(tiles, min(columns, len(tiles)), title), target_png)
 
 
-def film_sheet(rows: Sequence[tuple[str, Path]], target_png: Path, *, columns: int = 6) -> None:
-    """Draw a row of frames per clip, each with its name, into one PNG, replacing it.
+class FilmSheet:
+    """A row of frames per clip of a film, each row with its name; shown the film's frames one after the other.
 
-    Raises:
-        OutputError: a clip has no frame that can be decoded.
+    Args:
+        rows: Name, first frame and number of frames of each clip.
+        columns: Frames of a row.
     """
-    drawn = [(name, _row(path, columns)) for name, path in rows]
-    width = _MARGIN * 2 + max(sum(tile.width + _GAP for tile in tiles) for _, tiles in drawn)
-    heights = [_CAPTION + max(tile.height for tile in tiles) + _GAP for _, tiles in drawn]
-    sheet = Image.new("RGB", (width, sum(heights) + 2 * _MARGIN), _PAPER)
-    pen, font, y = ImageDraw.Draw(sheet), ImageFont.load_default(15), _MARGIN
-    for (name, tiles), height in zip(drawn, heights, strict=True):
-        pen.text((_MARGIN, y), name, fill=_INK, font=font)
-        x = _MARGIN
-        for tile in tiles:
-            sheet.paste(tile, (x, y + _CAPTION))
-            x += tile.width + _GAP
-        y += height
+
+    def __init__(self, rows: Sequence[tuple[str, int, int]], *, columns: int = 6) -> None:
+        self._names = [name for name, _, _ in rows]
+        self._wanted = {
+            begin + place: row for row, (_, begin, count) in enumerate(rows) for place in spread(count, columns)
+        }
+        self._tiles: list[list[Image.Image]] = [[] for _ in rows]
+
+    def look(self, number: int, frame: VideoFrame) -> None:
+        """Take a frame of the film, if it is one of those to be shown."""
+        row = self._wanted.get(number)
+        if row is not None:
+            scale = math.sqrt(_TILE_AREA / 4 / (frame.width * frame.height))
+            size = (max(2, round(frame.width * scale)), max(2, round(frame.height * scale)))
+            self._tiles[row].append(Image.fromarray(to_rgb(frame, *size)))
+
+    def save(self, target_png: Path) -> None:
+        """Draw it, replacing the file."""
+        drawn = [(name, tiles) for name, tiles in zip(self._names, self._tiles, strict=True) if tiles]
+        width = _MARGIN * 2 + max(sum(tile.width + _GAP for tile in tiles) for _, tiles in drawn)
+        heights = [_CAPTION + max(tile.height for tile in tiles) + _GAP for _, tiles in drawn]
+        sheet = Image.new("RGB", (width, sum(heights) + 2 * _MARGIN), _PAPER)
+        pen, font, y = ImageDraw.Draw(sheet), ImageFont.load_default(15), _MARGIN
+        for (name, tiles), height in zip(drawn, heights, strict=True):
+            pen.text((_MARGIN, y), name, fill=_INK, font=font)
+            for column, tile in enumerate(tiles):
+                sheet.paste(tile, (_MARGIN + column * (tile.width + _GAP), y + _CAPTION))
+            y += height
+        _replace(sheet, target_png)
+
+
+def _replace(sheet: Image.Image, target_png: Path) -> None:
     part = target_png.with_name(f".{target_png.name}.part")
     with explained(target_png):
         try:
@@ -73,21 +87,6 @@ def film_sheet(rows: Sequence[tuple[str, Path]], target_png: Path, *, columns: i
             part.replace(target_png)
         finally:
             part.unlink(missing_ok=True)
-
-
-def _row(path: Path, columns: int) -> list[Image.Image]:
-    with decoding(path) as film:
-        total = sum(1 for packet in film.packets(film.stream) if packet.dts is not None) if film.stream else 0
-    wanted = spread(total, columns)
-    tiles = []
-    with decoding(path) as film:
-        for number, frame in enumerate(film.frames()):
-            if number in wanted:
-                tile = _tile(frame)
-                tiles.append(tile.resize((tile.width // 2, tile.height // 2), Image.Resampling.LANCZOS))
-        if not tiles:
-            raise OutputError(f"{path} has no frames to show", evidence=film.problems)
-    return tiles
 
 
 def spread(total: int, count: int) -> tuple[int, ...]:
