@@ -21,7 +21,7 @@ from reelwright.media.joining import JoinOptions, Part, join
 from reelwright.request import Size
 clip = Path(sys.argv[1])
 told = join([Part(clip)] * 100, Path(sys.argv[2]), JoinOptions(Size(1280, 720), 16.0), measure=False)
-assert told.num_frames == 8100
+assert told.num_frames >= 8000
 assert told.how.startswith("copied")
 """
 
@@ -63,7 +63,7 @@ def main() -> int:
         a_board(folder, 20, changed=7)
         runs["one of them changed"] = timed(film(board, folder / "many.mp4"))
         clips = sorted((folder / ".reel" / "clips").glob("*.mp4"), key=lambda path: path.stat().st_size)
-        clip = clips[-1]  # of 81 frames
+        clip = clips[-1]  # of 80 or 81 frames
         runs["100 clips copied"] = timed([sys.executable, "-c", _JOIN, str(clip), str(folder / "long.mp4")])
     print(f"films, 1280x720 drafts, whole processes, one run each, {machine()}")
     for title, run in runs.items():
