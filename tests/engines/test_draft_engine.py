@@ -480,7 +480,7 @@ def test_the_mode_and_its_evidence_are_reported(tmp_path: Path) -> None:
     assert facts["mode"] == "camera"
     assert {"inliers", "camera_zoom", "camera_bad_tiles"} <= set(facts)
     assert json.loads(json.dumps(facts)) == facts
-    assert any(isinstance(event, Log) and "not AI generated" in event.text for event in events)
+    assert any(isinstance(event, Log) and "by camera" in event.text for event in events)
 
 
 # ------------------------------------------------------------------------------------------------- the film
