@@ -71,11 +71,23 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture
 def reel(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the real command line in a process of its own."""
+    # Not the environment of this process as C sees it: readline, which pytest loads, puts COLUMNS=80 there.
 
     def call(*arguments: object, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "reelwright", *map(str, arguments)]
+        options = {"env": dict(os.environ), **options}
         return subprocess.run(
             argv, capture_output=True, text=True, timeout=100, cwd=cwd or tmp_path, check=False, **options
         )
 
     return call
+
+
+@pytest.fixture(scope="session")
+def namespace() -> list[str]:
+    """The words that start a program with mounts of its own, with or without rights on this machine."""
+    for words in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
+        probe = [*words, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+        if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+            return words
+    pytest.skip("this machine lets nobody mount a small disk in a namespace of its own")

@@ -26,6 +26,7 @@ SCHEMA = 1
 KEPT_RUNS = 50
 _FILE = "learned.json"
 _SUSPECT = "suspect GPU|"
+_WHERE = "Give a film, or the .reel.json that lies beside it."
 Entries = dict[str, dict[str, Any]]
 
 
@@ -190,8 +191,10 @@ def load_manifest(path: Path) -> Manifest:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{path} cannot be read as a manifest: {error}") from None
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}", advice=_WHERE) from None
+    except ValueError:
+        data = None
     if not isinstance(data, dict) or "run_id" not in data:
-        raise InvalidInputError(f"{path} is not a manifest of Reelwright")
+        raise InvalidInputError(f"{path} is not a manifest of Reelwright", advice=_WHERE)
     return Manifest.from_json(data)

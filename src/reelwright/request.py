@@ -143,9 +143,9 @@ class VideoRequest:
         for name in ("num_frames", "seconds", "fps", "steps"):
             _check_positive(name, getattr(self, name))
         for name in ("guidance_scale", "flow_shift"):
-            _check_number(name, getattr(self, name))
+            _check_not_negative(name, getattr(self, name))
         if self.seed is not None:
-            _check_number("seed", self.seed)
+            _check_whole("seed", self.seed)
             if not 0 <= self.seed <= MAX_SEED:
                 raise InvalidInputError(f"seed {self.seed} is out of range", advice=f"Use 0 to {MAX_SEED}.")
 
@@ -213,5 +213,17 @@ def _check_positive(name: str, value: float | None) -> None:
     _check_number(name, value)
     if value is not None and value <= 0:
         raise InvalidInputError(f"{name} must be above 0, not {value!r}")
-    if name in ("num_frames", "steps") and value is not None and not isinstance(value, int):
+    if name in ("num_frames", "steps"):
+        _check_whole(name, value)
+
+
+def _check_not_negative(name: str, value: float | None) -> None:
+    _check_number(name, value)
+    if value is not None and value < 0:
+        raise InvalidInputError(f"{name} must not be below 0, and it is {value!r}")
+
+
+def _check_whole(name: str, value: float | None) -> None:
+    _check_number(name, value)
+    if value is not None and not isinstance(value, int):
         raise InvalidInputError(f"{name} must be a whole number, not {value!r}")

@@ -204,3 +204,11 @@ class Result:
         data = asdict(self)
         data["frames"] = data.pop("num_frames")
         return {**data, "output": str(self.output), "manifest": str(self.manifest), "warnings": list(self.warnings)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Result:
+        """The result that `to_json` wrote; what a newer version or ``reel replay`` adds is ignored."""
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in data.items() if key in known}
+        paths = {name: Path(data[name]) for name in ("output", "manifest")}
+        return cls(**{**values, **paths, "num_frames": data["frames"], "warnings": tuple(data["warnings"])})

@@ -148,6 +148,12 @@ def _result(manifest: Manifest, output: Path, *, skipped: bool = False) -> Resul
 
 
 def _skipped(output: Path) -> Result:
+    if not manifest_path(output).exists():
+        raise InvalidInputError(
+            f"{output} exists without its manifest: nothing is known of it",
+            failure=Failure.EXISTS,
+            advice="Choose another name, or give --overwrite or --if-exists rename.",
+        )
     manifest = history.load_manifest(manifest_path(output))
     if manifest.output is None:
         raise OutputError(f"{output} exists, but its manifest describes no film")

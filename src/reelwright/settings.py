@@ -29,63 +29,27 @@ from pydantic_settings import (
 
 from .errors import ConfigurationError
 from .host import simulated_gpus
+from .pipeline_keys import ALIASES, CONFIGURES, NESTED, PIPELINE_KEYS, REMOTE_BACKENDS
 from .request import MAX_SEED, parse_size
 from .yamlfile import Document, read_yaml, read_yaml_text
 
 PREFIX = "REELWRIGHT_"
 #: Variables with our prefix that are no settings.
 _OTHER_VARIABLES = {"REELWRIGHT_CONFIG", "REELWRIGHT_TRACEBACK", "REELWRIGHT_RUN"}
-#: Documented names that mean the same as a key of ours.
-_ALIASES = {"default_backend": "generator", "simulated_gpus": "simulate_gpus"}
-_NESTED = {"hunyuan_video": "hunyuan"}
-#: Keys of an existing pipeline_config.yaml that only the surrounding pipeline uses.
-_PIPELINE_KEYS = frozenset(
-    [
-        "task",
-        "prompt",
-        "generation_mode",
-        "runway_ml",
-        "google_veo",
-        "minimax",
-        "fal",
-        "remote_api_settings",
-        "image_generation_model",
-        "reference_images_dir",
-        "image_size",
-        "auto_generate_initial",
-        "single_keyframe_mode",
-        "keyframe_position",
-        "gemini_api_key",
-        "openai_api_key",
-        "openai_base_url",
-        "stability_api_key",
-        "image_router_api_key",
-        "image_router_token",
-        "prompt_enhancement_model",
-        "keyframe_prompt_model",
-        "video_aspect_ratio",
-        "segment_duration_seconds",
-        "initial_image",
-        "default_video_generation_backend",
-        "i2i_mode",
-        "motion_amount",
-        "framepack_dir",
-    ]
-)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: torchrun tells each rank its place by these, and our own mark is how a run's processes are found.
 _RANK_VARIABLE = re.compile(
     r"((LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|TORCHELASTIC_.*|REELWRIGHT_.*)"
 )
-_REMOTE_BACKENDS = frozenset({"runway", "runway_ml", "veo3", "google_veo", "minimax", "fal", "fal.ai"})
-_CONFIGURES = {
-    "wan2_dir": "wan2.1",
-    "i2v_model_dir": "wan2.1",
-    "flf2v_model_dir": "wan2.1",
-    "t2v_model_dir": "wan2.1",
-    "t2v_1_3b_model_dir": "wan2.1",
-    "hunyuan_dir": "hunyuan",
-    "ckpt_path": "hunyuan",
+_PLAIN_WORDS = {
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid string": "text",
+    "a valid tuple": "a list, such as [0, 1]",
+    "a valid dictionary": "keys and values (key: value)",
+    "a valid mapping": "keys and values (key: value)",
+    "an instance of Path": "a path",
 }
 
 
@@ -335,7 +299,7 @@ def settings_from_mapping(config: Mapping[str, Any], *, generator: str | None) -
         ConfigurationError: as `load_settings`.
     """
     values = {str(key): value for key, value in config.items()}
-    nested = {name: values.pop(name) for name in list(values) if _NESTED.get(name, name) == generator}
+    nested = {name: values.pop(name) for name in list(values) if NESTED.get(name, name) == generator}
     for section in nested.values():
         if isinstance(section, Mapping):
             values.update(section)
@@ -366,8 +330,8 @@ def _order_of(layers: Sequence[_Layer]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for layer in layers:
         for key, value in layer.values.items():
-            if key in _CONFIGURES:
-                found.setdefault(_CONFIGURES[key])
+            if key in CONFIGURES:
+                found.setdefault(CONFIGURES[key])
             elif key == "generators":
                 for name in value:
                     found.setdefault(name)
@@ -381,9 +345,17 @@ def _explained(error: ValidationError, layers: Sequence[_Layer]) -> Configuratio
         top = str(item["loc"][0]) if item["loc"] else ""
         origin = next((layer.origin(top) for layer in reversed(layers) if top in layer.values), "settings")
         shown = "" if top == "env" else f", not {item['input']!r:.80}"
-        lines.append(f"{origin}: {key}: {item['msg'].removeprefix('Value error, ')}{shown}")
+        lines.append(f"{origin}: {key}: {_plainly(item['msg'])}{shown}")
     lines = list(dict.fromkeys(lines))
     return ConfigurationError(lines[0], evidence=lines[1:], advice="`reel config` lists every key and its meaning.")
+
+
+def _plainly(message: str) -> str:
+    """What pydantic says, without its names of types."""
+    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    for name, words in _PLAIN_WORDS.items():
+        message = message.replace(name, words)
+    return message
 
 
 # ------------------------------------------------------------------------------------------------------- sources
@@ -421,18 +393,18 @@ def _flat_layer(name: str, values: dict[str, Any], origins: Mapping[str, str]) -
     kept: dict[str, Any] = {}
     sections = dict(values.pop("generators", None) or {}) if isinstance(values.get("generators"), Mapping) else None
     for key, value in values.items():
-        if key in _NESTED and isinstance(value, Mapping):
-            sections = {**(sections or {}), _NESTED[key]: {**value}}
-        elif key in _PIPELINE_KEYS:
+        if key in NESTED and isinstance(value, Mapping):
+            sections = {**(sections or {}), NESTED[key]: {**value}}
+        elif key in PIPELINE_KEYS:
             notes.append(f"{origins.get(key, name)}: {key} belongs to the surrounding pipeline and is not used")
-        elif _ALIASES.get(key) == "generator" and value in _REMOTE_BACKENDS:
+        elif ALIASES.get(key) == "generator" and value in REMOTE_BACKENDS:
             notes.append(f"{origins.get(key, name)}: {key} names a remote service; a local generator is chosen")
         elif value is not None:
-            kept[_ALIASES.get(key, key)] = value
+            kept[ALIASES.get(key, key)] = value
     known = _known(kept, name, origins)
     if sections is not None:
         known["generators"] = {str(kind): dict(section or {}) for kind, section in sections.items()}
-    where = {_ALIASES.get(key, key): origin for key, origin in origins.items()}
+    where = {ALIASES.get(key, key): origin for key, origin in origins.items()}
     return _Layer(name, known, where, tuple(notes))
 
 
@@ -444,7 +416,7 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
         if not name.startswith(PREFIX) or name in _OTHER_VARIABLES:
             continue
         key = name.removeprefix(PREFIX).lower()
-        key = _ALIASES.get(key, key)
+        key = ALIASES.get(key, key)
         origins[key] = f"environment {name}"
         values[key] = _typed(key, environ[name], origins[key])
     return _Layer("environment", _known(values, "environment", origins), origins)
@@ -459,7 +431,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
         raise ConfigurationError(f"--set {text!r} is not KEY=VALUE", advice="Write for example --set sample_steps=30.")
-    key = _ALIASES.get(key.strip(), key.strip())
+    key = ALIASES.get(key.strip(), key.strip())
     return key, _typed(key, value, "--set")
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from reelwright.cli.replay import compare
+from reelwright.settings import Settings
 from tests.conftest import a_photo
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]
@@ -110,7 +112,43 @@ def test_config_shows_every_value_with_its_origin(reel: Reel, tmp_path: Path) ->
     assert "secret-canary" not in done.stdout + reel("config", "--config", "c.yaml").stdout
 
 
+def test_in_a_pipe_a_setting_is_one_line_that_nothing_is_cut_from(reel: Reel) -> None:
+    folder = "/x" * 90
+    shown = reel("config", "--set", f"output_dir={folder}").stdout
+    assert [folder in line for line in shown.splitlines() if "output_dir" in line] == [True]
+    assert all(f" {key} " in shown for key in Settings.model_fields)
+
+
+def test_in_a_pipe_what_a_plan_says_is_not_broken(reel: Reel, photo: Path) -> None:
+    lines = reel("plan", photo, "push in", "-o", "a.mp4").stdout.splitlines()
+    parameters = next(line for line in lines if line.startswith("parameters"))
+    assert parameters.endswith("speed=1.0")
+    assert len(parameters) > 100
+
+
 # ------------------------------------------------------------------------------------------------- films and records
+
+
+@pytest.mark.parametrize("words", [("show",), ("probe",), ("replay",), ("contact-sheet",), ("show", "--json")])
+@pytest.mark.parametrize("name", ["nowhere.mp4", "nowhere.reel.json"])
+def test_a_missing_file_is_named(reel: Reel, words: tuple[str, ...], name: str) -> None:
+    done = reel(*words, name)
+    assert done.returncode == 10
+    assert f"{name} does not exist" in done.stdout + done.stderr
+
+
+def test_a_picture_is_no_manifest(reel: Reel, photo: Path) -> None:
+    done = reel("show", photo)
+    assert done.returncode == 10
+    assert "is not a manifest" in done.stderr
+    assert "codec can't decode" not in done.stderr
+
+
+def test_replay_needs_the_manifest_beside_the_film(reel: Reel, clip: Path) -> None:
+    clip.with_name("clip.reel.json").unlink()
+    done = reel("replay", clip)
+    assert done.returncode == 10
+    assert "clip.reel.json does not exist" in done.stderr
 
 
 def test_probe_accepts_a_whole_film(reel: Reel, clip: Path) -> None:
@@ -151,12 +189,6 @@ def test_probe_refuses_a_film_that_is_not_whole(reel: Reel, clip: Path, damage: 
     assert "not a whole video" in done.stdout
 
 
-def test_probe_names_a_missing_file(reel: Reel) -> None:
-    done = reel("probe", "nowhere.mp4")
-    assert done.returncode == 10
-    assert "nowhere.mp4" in done.stderr
-
-
 @pytest.mark.parametrize("which", ["clip.mp4", "clip.reel.json"])
 def test_show_takes_the_film_or_its_manifest(reel: Reel, clip: Path, which: str) -> None:
     done = reel("show", clip.with_name(which))
@@ -177,6 +209,29 @@ def test_replay_makes_the_same_bytes(reel: Reel, clip: Path) -> None:
     assert done.returncode == 0
     assert "equal, byte for byte" in done.stderr
     assert clip.with_name("clip.replay.mp4").read_bytes() == clip.read_bytes()
+
+
+def test_replay_tells_programs_whether_the_films_are_equal(reel: Reel, clip: Path) -> None:
+    done = reel("replay", clip, "--json", "-o", clip.with_name("again.mp4"))
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["replay"] == {"same_bytes": True, "same_frames": True}
+    assert last["output"] == str(clip.with_name("again.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("same_bytes", "same_frames", "words"),
+    [(True, True, "byte for byte"), (False, True, "every decoded frame is equal"), (False, False, "frames differ")],
+)
+def test_the_verdict_of_a_replay_in_words(same_bytes: bool, same_frames: bool, words: str) -> None:
+    assert words in compare(same_bytes=same_bytes, same_frames=same_frames)
+
+
+def test_replay_sees_that_another_container_holds_the_same_frames(reel: Reel, clip: Path) -> None:
+    manifest = clip.with_name("clip.reel.json")
+    data = json.loads(manifest.read_text())
+    data["output"]["sha256"] = "0" * 64  # as if a library had written the boxes in another order
+    manifest.write_text(json.dumps(data))
+    assert "every decoded frame is equal" in reel("replay", manifest).stderr
 
 
 def test_replay_refuses_a_picture_that_has_changed(reel: Reel, clip: Path, photo: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import a_photo
+from tests.small_disks import IN_NAMESPACE, Ended
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("--size", "320x180", "--frames", "9", "--seed", "7")
@@ -191,10 +192,30 @@ def test_a_killed_run_leaves_only_what_the_next_one_removes(
     assert listing(tmp_path / "out") == {"b.mp4", "b.reel.json"}
 
 
-def test_d03_a_disk_without_room_is_told_before_the_work(reel: Reel, photo: Path, tmp_path: Path) -> None:
-    done = reel("generate", photo, "x", "-o", "a.mp4", "--size", "7680x4320", "--frames", "1000000", "--json")
-    assert (last_object(done)["code"], done.returncode) in (("DISK", 30), ("CONFIG", 11), ("INPUT", 10))
-    assert not (tmp_path / "a.mp4").exists()
+def test_d03_a_disk_without_room_is_told_before_the_work(namespace: list[str], photo: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    argv = [sys.executable, "-m", "reelwright", "generate", str(photo), "x", "-o", str(small / "a.mp4"), "--json"]
+    done = subprocess.run(
+        [*namespace, sys.executable, "-c", IN_NAMESPACE, str(small), str(4 * 1024 * 1024), "empty", *argv],
+        stdout=subprocess.PIPE, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    ended = Ended(*json.loads(done.stdout))
+    assert (ended.status, ended.names) == (30, [])
+
+
+def test_skipping_a_film_without_its_manifest_is_refused_with_the_reason(
+    reel: Reel, photo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"mine")
+    done = reel("generate", photo, "x", "-o", "a.mp4", *SMALL, "--if-exists", "skip")
+    assert done.returncode == 32
+    assert "without its manifest" in done.stderr
+    assert "--overwrite" in done.stderr
+
+
+def test_a_length_beyond_the_limit_is_told_as_it_was_asked(reel: Reel, photo: Path) -> None:
+    assert "1e+09 s is longer" in reel("generate", photo, "x", "-o", "a.mp4", "--seconds", "1e9").stderr
 
 
 # ------------------------------------------------------------------------------------------------------ terminal

@@ -13,27 +13,56 @@ from hypothesis import strategies as st
 from reelwright.errors import ConfigurationError
 from reelwright.settings import Settings, load_settings, parse_assignment
 
+#: Every key of the pipeline's own sample file (its names are its interface), and some that people add.
 PIPELINE = """\
 task: "I2V-14B"
 size: "1280*720"
-prompt: "a story"
+prompt: >
+  a story
+  of two lines
 default_backend: wan2.1
+generation_mode: keyframe
 wan2_dir: ./frameworks/Wan2.1
 i2v_model_dir: "./models/i2v"
 flf2v_model_dir: "./models/flf2v"
-total_gpus: 8
-parallel_segments: 2
-generation_mode: keyframe
-chaining_max_retries: 3
-chaining_use_fsdp_flags: true
-frame_num: 81
-sample_steps: 40
-guide_scale: 5.0
-base_seed: 42
-openai_api_key: "sk-secret"
 hunyuan_video:
   hunyuan_dir: ./HunyuanVideo
+  config_file: ./HunyuanVideo/options.yaml
+  ckpt_path: ./models/weights.pt
+  max_duration: 5
   sample_steps: 30
+total_gpus: 8
+parallel_segments: 2
+gpu_count: 1
+chaining_max_retries: 3
+chaining_use_fsdp_flags: true
+framepack_dir: ./FramePack
+runway_ml: {api_key: sk-secret, seed: null}
+google_veo: {project_id: x}
+minimax: {api_key: sk-secret}
+fal: {api_key: sk-secret, default_input: {}}
+remote_api_settings: {max_retries: 3, timeout: 600}
+image_generation_model: some-model
+reference_images_dir: input
+image_size: "1024x1024"
+auto_generate_initial: true
+single_keyframe_mode: true
+keyframe_position: first
+gemini_api_key: "sk-secret"
+openai_api_key: "sk-secret"
+openai_base_url: https://example.invalid/v1
+stability_api_key: "sk-secret"
+image_router_api_key: "sk-secret"
+prompt_enhancement_model: some-model
+video_aspect_ratio: "16:9"
+segment_duration_seconds: 5.0
+frame_num: 81
+sample_steps: 40
+sample_shift: 5.0
+guide_scale: 5.0
+base_seed: 42
+initial_image: first.png
+output_dir: output
 """
 
 
@@ -57,6 +86,37 @@ def test_c01_a_value_of_the_wrong_type_names_the_key_and_its_line(tmp_path: Path
     with pytest.raises(ConfigurationError) as caught:
         loaded(tmp_path, f"# a comment\n{key}: {text}\n")
     assert f"config.yaml:2: {key}" in caught.value.message
+
+
+OTHER_KINDS = [
+    ("strict_input", ["1", "0", '"true"', "[true]", "2.5"]),  # true and false alone
+    ("guide_scale", ["true", '"5"', ".nan", "-1", "[5]"]),
+    ("timeout", ["true", "0", "-5", ".inf", "soon"]),
+    ("size", ["1280", "0x720", "big", "[1280, 720]"]),
+    ("gpus", ["1", "[-1]", '["0"]', "[0.5]", "two"]),
+    ("base_seed", ["-2", "1.5", "true", "9223372036854775808"]),
+    ("codec", ["h265", "264", "true"]),
+    ("wan2_dir", ["1", "[a]", "true"]),
+    ("env", ["[A]", "{A: 1}", "{1A: x}", "A=1"]),
+]
+
+
+@pytest.mark.parametrize(("key", "text"), [(key, text) for key, texts in OTHER_KINDS for text in texts])
+def test_c01_every_kind_of_setting_takes_its_kind_alone_and_says_so_in_plain_words(
+    tmp_path: Path, key: str, text: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(tmp_path, f"{key}: {text}\n")
+    assert f"config.yaml:1: {key}" in caught.value.message
+    for jargon in ("Input should", "valid tuple", "instance of", "pydantic"):
+        assert jargon not in caught.value.message
+
+
+@pytest.mark.parametrize("variable", ["REELWRIGHT_SAMPLE_STEPS=true", "REELWRIGHT_GPUS=two", "REELWRIGHT_SIZE=0x1"])
+def test_c01_a_wrong_variable_is_named(variable: str) -> None:
+    name, _, value = variable.partition("=")
+    with pytest.raises(ConfigurationError, match=f"environment {name}: "):
+        load_settings(environ={name: value})
 
 
 @given(st.one_of(st.booleans(), st.floats(), st.text(), st.lists(st.integers()), st.integers(max_value=0), st.binary()))
@@ -166,14 +226,26 @@ def test_an_existing_pipeline_config_is_understood_as_it_is(tmp_path: Path) -> N
     assert settings.size == "1280x720"
     assert settings.wan2_dir == tmp_path / "frameworks" / "Wan2.1"
     assert (settings.total_gpus, settings.parallel_segments, settings.base_seed) == (8, 2, 42)
+    assert (settings.sample_shift, settings.chaining_use_fsdp_flags) == (5.0, True)
+    assert settings.output_dir == tmp_path / "output"
     assert settings.configured_order == ("wan2.1", "hunyuan")
     assert settings.for_generator("hunyuan").sample_steps == 30
     assert settings.for_generator("wan2.1").sample_steps == 40
 
 
+@pytest.mark.parametrize("remote", ["runway", "runway_ml", "veo3", "google_veo", "minimax", "fal", "fal.ai"])
+def test_a_pipeline_that_names_a_remote_service_gets_its_configured_local_generator(
+    tmp_path: Path, remote: str
+) -> None:
+    settings = loaded(tmp_path, PIPELINE.replace("default_backend: wan2.1", f"default_backend: {remote}"))
+    assert (settings.generator, settings.configured_order[0]) == ("auto", "wan2.1")
+    assert any("default_backend names a remote service" in note for note in settings.notes)
+
+
 def test_what_belongs_to_the_pipeline_is_noted_and_not_kept(tmp_path: Path) -> None:
     settings = loaded(tmp_path, PIPELINE)
-    assert any("openai_api_key" in note for note in settings.notes)
+    noted = {note.split(": ")[1].split()[0] for note in settings.notes}
+    assert {"task", "prompt", "openai_api_key", "runway_ml", "fal", "segment_duration_seconds"} <= noted
     assert not any("sk-secret" in note for note in settings.notes)
     assert "sk-secret" not in repr(settings)
 

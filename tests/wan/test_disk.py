@@ -1,7 +1,7 @@
 """Disks that are full, small, read-only or failing, and outputs in the way, in whole runs: rows D01 to D10.
 
-The small disks are real ones (tmpfs), mounted in a namespace of the command's own. D08 (kill at every point of
-publishing) is in tests/runner/test_publish.py.
+The small disks are real ones (tests/small_disks.py). D08 (kill at every point of publishing) is
+in tests/runner/test_publish.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,48 +26,11 @@ from reelwright.result import manifest_path
 from reelwright.runner import Order, generate
 from tests.conftest import a_photo, eventually
 from tests.runner.test_publish import FailsAt
+from tests.small_disks import IN_NAMESPACE, Ended
 from tests.stand_ins.checkout import launches
 from tests.wan.conftest import WanMachine
 
 MIB = 1024 * 1024
-_IN_NAMESPACE = """
-import json, os, subprocess, sys
-folder, size, kind, *argv = sys.argv[1:]
-subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
-if kind == "full":
-    with open(os.path.join(folder, "ballast"), "wb", buffering=0) as file:
-        for chunk in (4096, 1):
-            try:
-                while True:
-                    file.write(bytes(chunk))
-            except OSError:
-                pass
-elif kind == "read-only":
-    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
-done = subprocess.run(argv, capture_output=True, text=True)
-print(json.dumps([done.returncode, done.stderr, sorted(os.listdir(folder))]))
-"""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a `reel` said, and what was in the folder with the small disk when it had ended."""
-
-    status: int
-    err: str
-    names: list[str]
-
-
-@pytest.fixture(scope="session")
-def namespace() -> list[str]:
-    """The words that start a program with mounts of its own, with or without rights on this machine."""
-    for words in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
-        probe = [*words, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-        if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
-            return words
-    pytest.skip("this machine lets nobody mount a small disk in a namespace of its own")
-
-
 OnDisk = Callable[..., Ended]
 
 
@@ -77,7 +39,7 @@ def on_disk(wan: WanMachine, namespace: Sequence[str]) -> OnDisk:
     """Runs `reel generate` with a disk of so many bytes on a folder; it may be ``full`` or ``read-only``."""
 
     def call(folder: Path, size: int, *arguments: object, kind: str = "empty", **settings: Any) -> Ended:
-        words = [*namespace, sys.executable, "-c", _IN_NAMESPACE, str(folder), str(size), kind]
+        words = [*namespace, sys.executable, "-c", IN_NAMESPACE, str(folder), str(size), kind]
         argv = [*words, *wan.command(*arguments, **settings)]
         env = {**os.environ, **wan.environ}
         done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, env=env, timeout=60)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.text import Text
 
+    from ..preparation import Order
     from ..request import VideoRequest
-    from ..runner import Order
     from ..settings import Settings
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
@@ -34,6 +35,25 @@ def cell(value: object, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(printable(str(value)), style)
+
+
+def existing(path: Path) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        InvalidInputError: there is none.
+    """
+    if not path.exists():
+        raise InvalidInputError(f"{path} does not exist", advice="Check the path.")
+    return path
+
+
+def console() -> Console:
+    """Standard output for tables: as wide as the terminal; in a pipe a row is one line, for grep and for copying."""
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
+    return Console(highlight=False, width=wide)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +197,7 @@ def parse_gpus(text: str) -> dict[str, Any]:
 
 def order_from(arguments: argparse.Namespace) -> Order:
     """The whole order; without ``-o`` the film is named after the picture (and ``.draft.mp4`` for a draft)."""
-    from ..runner import Order
+    from ..preparation import Order
 
     request, settings = request_from(arguments), settings_from(arguments)
     output = arguments.output or default_output(request, settings)

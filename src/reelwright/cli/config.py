@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, cell, note, settings_from
+from .arguments import add_config_arguments, add_json_argument, cell, console, note, settings_from
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -27,15 +27,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(rows, ensure_ascii=False))
         return 0
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table("setting", "value", "from", "meaning")
+    table = Table()
+    table.add_column("setting", no_wrap=True)
+    for title in ("value", "from", "meaning"):  # folded, for half a path names nothing
+        table.add_column(title, overflow="fold")
     for row in rows:
         shown = "-" if row["value"] is None else str(row["value"])
         style = "" if row["origin"] == "default" else "bold"
         table.add_row(cell(row["key"], style), cell(shown, style), cell(row["origin"]), cell(row["description"]))
-    Console(highlight=False).print(table)
+    console().print(table)
     for text in settings.notes:
         note(f"note: {text}")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .arguments import printable
+from .arguments import existing, printable
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,6 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidInputError(f"{target} exists already", failure=Failure.EXISTS, advice="Give -o or --overwrite.")
     if min(arguments.count, arguments.columns) < 1:
         raise InvalidInputError("--count and --columns must be at least 1")
-    contact_sheet(arguments.video, target, columns=arguments.columns, count=arguments.count)
+    contact_sheet(existing(arguments.video), target, columns=arguments.columns, count=arguments.count)
     print(printable(str(target)))
     return 0

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, cell, note, settings_from
+from .arguments import add_config_arguments, add_json_argument, cell, console, note, settings_from
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -43,7 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(rows: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -59,7 +58,7 @@ def _show(rows: Any) -> None:
         finding = row.finding
         sign = signs[finding.severity] if row.matters or finding.severity == "info" else Text("off", style="dim")
         table.add_row(row.part, sign, cell(finding.message), cell(finding.fix if sign.plain != "ok" else ""))
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def _tell_notes(settings: Settings) -> None:

@@ -6,9 +6,9 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .arguments import add_request_arguments, note, order_from, printable
 
@@ -29,27 +29,29 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the clip."""
-    order = order_from(arguments)
-    make(order, as_json=arguments.json)
+    tell(make(order_from(arguments), as_json=arguments.json), as_json=arguments.json)
     return 0
 
 
 def make(order: Order, *, as_json: bool) -> Result:
-    """Carry out an order with progress on the terminal; also used by ``reel replay``."""
+    """Carry out an order with progress; also used by ``reel replay``. The result is not told yet: see `tell`."""
     from ..executors import Cancellation
     from ..runner import generate
     from .progress import listener
 
     cancellation = Cancellation()
     with signals(cancellation), listener(as_json=as_json) as listen:
-        result = generate(order, listen, cancellation)
+        return generate(order, listen, cancellation)
+
+
+def tell(result: Result, *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
+    """The last words: the result object (with ``more`` in it) as the last line of JSON, or the film's path."""
     if not result.generative:
         note("note: this is a draft, an animatic made by moving the still picture; no model has generated anything")
     if as_json:
-        print(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
+        print(json.dumps({**result.to_json(), **(more or {})}, ensure_ascii=False), flush=True)
     else:
         _tell(result)
-    return result
 
 
 @contextmanager
@@ -72,7 +74,8 @@ def signals(cancellation: Cancellation) -> Iterator[None]:
 def _tell(result: Result) -> None:
     for warning in result.warnings:
         note(f"warning: {warning}")
-    seconds = f"{result.seconds:.2f} s, {result.num_frames} frames at {result.fps:g} fps"
+    frames = "1 frame" if result.num_frames == 1 else f"{result.num_frames} frames"
+    seconds = f"{result.seconds:.2f} s, {frames} at {result.fps:g} fps"
     state = "exists already" if result.skipped else "done"
     note(f"{state}: {result.width}x{result.height}, {seconds}, seed {result.seed}")
     if result.degraded:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from .arguments import add_config_arguments, add_json_argument, cell, settings_from
+from .arguments import add_config_arguments, add_json_argument, cell, console, settings_from
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,10 +56,9 @@ def _entry(name: str, settings: Any) -> dict[str, Any]:
 
 
 def _show(entries: list[dict[str, Any]], *, with_capabilities: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    out = console()
     table = Table("generator", "what it is", "here")
     for entry in entries:
         table.add_row(
@@ -67,7 +66,7 @@ def _show(entries: list[dict[str, Any]], *, with_capabilities: bool) -> None:
             entry.get("title", ""),
             cell("available" if entry["available"] else f"no: {entry['reason']}"),
         )
-    console.print(table)
+    out.print(table)
     if with_capabilities:
         for key, value in entries[0]["capabilities"].items():
-            console.print(cell(f"{key}: {value}"))
+            out.print(cell(f"{key}: {value}"))

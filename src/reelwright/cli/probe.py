@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .arguments import add_json_argument, printable
+from .arguments import add_json_argument, existing, printable
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,12 +19,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the facts; exit status 25 (OUTPUT) if the video is not whole."""
-    from ..errors import Failure, InvalidInputError
+    from ..errors import Failure
     from ..media.examination import examine
 
-    if not arguments.video.exists():
-        raise InvalidInputError(f"{arguments.video} does not exist", advice="Give the path of a video file.")
-    facts = examine(arguments.video, apart=True)
+    facts = examine(existing(arguments.video), apart=True)
     if arguments.json:
         print(json.dumps(facts, ensure_ascii=False))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .arguments import add_config_arguments, add_json_argument, note, settings_from
+from .arguments import add_config_arguments, add_json_argument, existing, note, settings_from
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,14 +22,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make it again; exit status 0 whether or not the films are equal, for the comparison is the answer."""
+    """Make it again; exit status 0 whether or not the films are equal, for the comparison is the answer.
+
+    With ``--json`` the result object has ``replay``: ``same_bytes`` and ``same_frames``.
+    """
     from ..errors import InvalidInputError
     from ..history import load_manifest
     from ..result import manifest_path
     from ..runner import replay_order
-    from .generate import make
+    from .generate import make, tell
 
-    path = manifest_path(arguments.manifest) if arguments.manifest.suffix == ".mp4" else arguments.manifest
+    path = existing(arguments.manifest)
+    path = existing(manifest_path(path)) if path.suffix.lower() == ".mp4" else path
     before = load_manifest(path)
     if before.output is None:
         raise InvalidInputError(f"{path} records a run without a film", advice="Run `reel generate` instead.")
@@ -40,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     after = load_manifest(result.manifest)
     assert after.output is not None
     same_bytes, same_frames = (before.output[key] == after.output[key] for key in ("sha256", "frames_sha256"))
+    verdict = {"replay": {"same_bytes": same_bytes, "same_frames": same_frames}}
+    tell(result, as_json=arguments.json, more=verdict)
     note(compare(same_bytes=same_bytes, same_frames=same_frames))
     return 0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, Failure
-from .arguments import add_json_argument, note
+from .arguments import add_json_argument, cell, console, note
 
 if TYPE_CHECKING:
     from ..installation import Installation, Order, Outcome, Told
@@ -108,11 +108,9 @@ def default_directory() -> Path:
 
 
 def _show(installation: Installation) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from ..installation.planning import gigabytes
-    from .arguments import cell
 
     table = Table("part", "to fetch", "there", "from")
     for column in table.columns[:3]:
@@ -123,13 +121,13 @@ def _show(installation: Installation) -> None:
         size = "to write" if not part.done and not part.todo_bytes else size
         there = gigabytes(part.there_bytes) if part.there_bytes else ("yes" if part.done else "-")
         table.add_row(part.name, size, there, cell("; ".join(filter(None, (part.source, part.note)))))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(cell(f"everything goes into {installation.order.directory}"))
+    out = console()
+    out.print(table)
+    out.print(cell(f"everything goes into {installation.order.directory}"))
     for space in installation.spaces:
         free = "unknown" if space.free_bytes is None else gigabytes(space.free_bytes)
         verdict = "enough" if space.enough else "NOT ENOUGH"
-        console.print(cell(f"{space.folder}: {gigabytes(space.need_bytes)} to come, {free} free: {verdict}"))
+        out.print(cell(f"{space.folder}: {gigabytes(space.need_bytes)} to come, {free} free: {verdict}"))
 
 
 def _close(outcome: Outcome) -> None:

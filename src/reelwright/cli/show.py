@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_json_argument, cell
+from .arguments import add_json_argument, cell, console, existing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..history import load_manifest
     from ..result import manifest_path
 
-    path: Path = arguments.path
+    path = existing(arguments.path)
     if path.suffix.lower() == ".mp4":
         if not manifest_path(path).exists():
             return _show_metadata(path, as_json=arguments.json)
@@ -58,18 +58,12 @@ def _show_metadata(path: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(facts["metadata"], ensure_ascii=False))
     else:
-        from rich.console import Console
-
-        _pairs(
-            Console(highlight=False), f"{path.name} (no manifest beside it; from the file itself)", facts["metadata"]
-        )
+        _pairs(console(), f"{path.name} (no manifest beside it; from the file itself)", facts["metadata"])
     return 0
 
 
 def _show(manifest: Manifest) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    out = console()
     output = manifest.output or {}
     about = {
         "film": f"{output.get('path')}: {output.get('width')}x{output.get('height')}, {output.get('frames')} frames"
@@ -83,18 +77,18 @@ def _show(manifest: Manifest) -> None:
         **{f"input {item['role']}": item["path"] for item in manifest.inputs},
         **{str(name): value for name, value in manifest.facts.items()},
     }
-    _pairs(console, "film", about)
-    _parameters(console, manifest)
-    _pairs(console, "seconds per phase", {name: f"{value:.2f}" for name, value in manifest.phase_seconds.items()})
-    _attempts(console, manifest)
-    _pairs(console, "measured", _metric_rows(manifest.metrics or {}))
+    _pairs(out, "film", about)
+    _parameters(out, manifest)
+    _pairs(out, "seconds per phase", {name: f"{value:.2f}" for name, value in manifest.phase_seconds.items()})
+    _attempts(out, manifest)
+    _pairs(out, "measured", _metric_rows(manifest.metrics or {}))
     for warning in manifest.warnings:
-        console.print(cell(f"warning: {warning}", "yellow"))
+        out.print(cell(f"warning: {warning}", "yellow"))
     if manifest.error:
-        console.print(cell(f"{manifest.error['code']}: {manifest.error['message']}", "red"))
+        out.print(cell(f"{manifest.error['code']}: {manifest.error['message']}", "red"))
 
 
-def _pairs(console: Console, title: str, pairs: dict[str, Any]) -> None:
+def _pairs(out: Console, title: str, pairs: dict[str, Any]) -> None:
     from rich.table import Table
 
     if not pairs:
@@ -104,20 +98,20 @@ def _pairs(console: Console, title: str, pairs: dict[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name, value in pairs.items():
         table.add_row(cell(name), cell(value))
-    console.print(table)
+    out.print(table)
 
 
-def _parameters(console: Console, manifest: Manifest) -> None:
+def _parameters(out: Console, manifest: Manifest) -> None:
     from rich.table import Table
 
     table = Table("parameter", "requested", "effective", title="parameters", title_justify="left", box=None)
     for name, value in manifest.effective.items():
         asked = manifest.requested.get(name)
         table.add_row(name, cell("-" if asked is None else asked), cell(value))
-    console.print(table)
+    out.print(table)
 
 
-def _attempts(console: Console, manifest: Manifest) -> None:
+def _attempts(out: Console, manifest: Manifest) -> None:
     from rich.table import Table
 
     table = Table(
@@ -132,7 +126,7 @@ def _attempts(console: Console, manifest: Manifest) -> None:
             cell(", ".join(attempt.changed)),
             f"{attempt.seconds:.1f}",
         )
-    console.print(table)
+    out.print(table)
 
 
 def _metric_rows(metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -4,7 +4,7 @@ Whatever happens in the child (a crash in a parser, an endless loop, a bomb) bec
 here. The child gets the sealed copy of the picture and two anonymous files to write to, and no other
 descriptor: it never touches a path. This module knows nothing of formats or pixels.
 
-    >>> with decode(held, {"format": "PNG", ...}, write=True) as (report, png_fd):
+    >>> with decode(held, {"format": "PNG", **limits}, write=True) as (report, png_fd):
     ...     report["width"]
     1280
 """

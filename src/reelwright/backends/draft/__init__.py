@@ -132,7 +132,8 @@ def _shape(job: Job, findings: list[Finding]) -> _Shape:
         fps = DEFAULT_FPS
     num_frames = job.overrides.get("num_frames") or _num_frames(job, fps, findings)
     if num_frames / fps > LONGEST_S:
-        what = f"{num_frames / fps:g} s is longer than the draft's limit of {LONGEST_S:g} s"
+        asked = job.request.seconds or num_frames / fps
+        what = f"{asked:g} s is longer than the draft's limit of {LONGEST_S:g} s"
         findings.append(_wrong("frames.limit", what, "Ask for less, and join several clips."))
         num_frames = DEFAULT_FRAMES
     if job.request.task == "flf2v" and num_frames < 2:

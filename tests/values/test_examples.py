@@ -1,0 +1,68 @@
+"""The examples in the modules' own words: true where they can be run, and never about names that are gone."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import reelwright
+
+#: Their examples speak of a picture or a film that a reader has, so they cannot be run as they stand.
+NEED_A_FILE = frozenset(
+    f"reelwright.{name}"
+    for name in (
+        "engines.draft", "engines.draft.camera", "engines.draft.joining", "engines.draft.label",
+        "engines.draft.passages", "engines.draft.stills", "executors.watch", "media.continuity", "media.decoding",
+        "media.examination", "media.facts", "media.finishing", "media.image", "media.image_apart",
+        "media.image_child", "media.image_colours", "media.joining", "media.joints", "media.picture_file",
+        "media.seal", "media.sheet", "media.sound", "media.video", "media.writer", "policy.preflight", "result",
+    )
+)  # fmt: skip
+#: Values of other modules, which an example need not import.
+OTHERS_VALUES = {"Path", "Size", "ExpectedVideo"}
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages(reelwright.__path__, "reelwright.")
+    return [module.name for module in found if not module.name.endswith("__main__")]
+
+
+def examples_of(module: ModuleType) -> list[doctest.DocTest]:
+    finder = doctest.DocTestFinder()
+    return [test for test in finder.find(module, extraglobs={"Path": Path}) if test.examples]
+
+
+def _unknown_calls(test: doctest.DocTest, module: ModuleType) -> set[str]:
+    """Functions that an example calls and that are neither there nor made by it."""
+    nodes = [node for example in test.examples for node in ast.walk(ast.parse(example.source))]
+    called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    made = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return called - made - set(vars(module)) - set(vars(builtins)) - OTHERS_VALUES
+
+
+@pytest.mark.parametrize("name", modules())
+def test_an_example_is_true_or_at_least_calls_what_there_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(name)
+    monkeypatch.chdir(tmp_path)
+    for test in examples_of(module):
+        assert _unknown_calls(test, module) == set()
+        if name not in NEED_A_FILE:
+            assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_only_modules_with_an_example_are_excused() -> None:
+    assert {name for name in NEED_A_FILE if not examples_of(importlib.import_module(name))} == set()
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_module_says_what_it_is_for(name: str) -> None:
+    assert importlib.import_module(name).__doc__
