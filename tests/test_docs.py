@@ -63,6 +63,16 @@ def test_every_failure_is_explained_with_its_exit_status() -> None:
     assert "### CANCELLED (exit status 129, 130 or 143)" in text
 
 
+def test_every_failures_entry_has_its_four_parts() -> None:
+    text = (REPOSITORY / "docs" / "troubleshooting.md").read_text("utf-8")
+    entries = dict(re.findall(r"^### ([A-Z_]+) \([^)]*\)\n(.*?)(?=\n##|\Z)", text, re.MULTILINE | re.DOTALL))
+    assert set(entries) == {failure.name for failure in Failure}
+    for name, entry in entries.items():
+        meaning, *parts = re.split(r"^- (?=\*\*)", entry, flags=re.MULTILINE)
+        assert meaning.strip(), name
+        assert [part.split("**")[1] for part in parts] == ["It shows", "Reelwright", "To do"], name
+
+
 def test_the_readme_shows_every_command(reel: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     text = (REPOSITORY / "README.md").read_text("utf-8")
     names = re.search(r"\{(.*?)\}|COMMAND", build_parser().format_usage())
