@@ -4,79 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
-from clips import a_picture as a_picture_with
-from clips import number_in
-from numpy.typing import NDArray
+from clips import a_foreign_clip, cut, file_size_limit
+from parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, frames, packets, read, save, seen
 
-from reelwright.errors import Cancelled, InvalidInputError
-from reelwright.media.continuity import apply, clamped, match
-from reelwright.media.decoding import decoding, to_rgb
-from reelwright.media.joining import JoinOptions, Part, expected_frames, join, places
+from reelwright.errors import BackendUnavailableError, Cancelled, Failure, InvalidInputError, OutputError
+from reelwright.media.joining import JoinOptions, Part, expected_frames, join, length_in_film, places
 from reelwright.media.sheet import FilmSheet
-from reelwright.media.video import Encoding, VideoWriter, examine
+from reelwright.media.video import Encoding, examine
 from reelwright.request import Size
-
-SIZE = Size(128, 96)
-Pixels = NDArray[np.uint8]
-
-
-def coded(number: int) -> Pixels:
-    """A picture with its number in blocks that no encoder can change."""
-    return a_picture_with(number, SIZE)
-
-
-def numbered(number: int, size: Size = SIZE) -> Pixels:
-    """A picture whose brightness is its number."""
-    return np.full((size.height, size.width, 3), 40 + number * 2, np.uint8)
-
-
-def a_clip(path: Path, numbers: Sequence[int], *, size: Size = SIZE, crf: int | None = 1) -> Path:
-    with VideoWriter(path, size, 16, Encoding(crf=crf), {}) as film:
-        for number in numbers:
-            film.write(numbered(number, size))
-    return path
-
-
-def a_coded_clip(path: Path, numbers: Sequence[int]) -> Path:
-    with VideoWriter(path, SIZE, 16, Encoding(crf=10), {}) as film:
-        for number in numbers:
-            film.write(coded(number))
-    return path
-
-
-def read(path: Path) -> list[int]:
-    """The numbers coded into a film's frames."""
-    with decoding(path) as film:
-        return [number_in(to_rgb(frame)) for frame in film.frames()]
-
-
-def seen(path: Path) -> list[int]:
-    """The numbers painted into a film's frames."""
-    with decoding(path) as film:
-        return [round((float(np.median(to_rgb(frame))) - 40) / 2) for frame in film.frames()]
-
-
-def packets(path: Path) -> list[bytes]:
-    with av.open(str(path)) as film:
-        return [bytes(packet) for packet in film.demux(video=0) if packet.size]
-
-
-OPTIONS = JoinOptions(SIZE, 16.0, "Film")
 
 
 @pytest.fixture
 def chain(tmp_path: Path) -> list[Part]:
-    """Three clips, each of which begins with the last frame of the one before."""
-    clips = [a_coded_clip(tmp_path / f"{n}.mp4", range(n * 10, n * 10 + 11)) for n in range(3)]
-    return [Part(clips[0]), Part(clips[1], chained=True), Part(clips[2], chained=True)]
+    return a_chain(tmp_path)
 
 
 def test_the_frame_that_is_there_twice_is_shown_once(chain: list[Part], tmp_path: Path) -> None:
@@ -113,11 +59,106 @@ def test_cuts_keep_every_frame(tmp_path: Path) -> None:
 
 
 def test_a_dissolve_lies_over_both_clips(tmp_path: Path) -> None:
-    parts = [Part(a_clip(tmp_path / "a.mp4", [0] * 8)), Part(a_clip(tmp_path / "b.mp4", [100] * 8), dissolve=3)]
+    parts = [
+        Part(a_grey_clip(tmp_path / "a.mp4", [0] * 8)),
+        Part(a_grey_clip(tmp_path / "b.mp4", [100] * 8), dissolve=3),
+    ]
     report = join(parts, tmp_path / "film.mp4", OPTIONS)
     assert report.num_frames == 13
     assert seen(tmp_path / "film.mp4") == pytest.approx([0] * 5 + [25, 50, 75] + [100] * 5, abs=1)
     assert "dissolves" in report.how
+
+
+def test_a_dissolve_keeps_the_numbers_around_it(tmp_path: Path) -> None:
+    parts = [
+        Part(a_coded_clip(tmp_path / "a.mp4", range(9))),
+        Part(a_coded_clip(tmp_path / "b.mp4", range(9, 18)), dissolve=4),
+    ]
+    join(parts, tmp_path / "film.mp4", OPTIONS)
+    shown = read(tmp_path / "film.mp4")
+    assert (shown[:5], shown[9:]) == (list(range(5)), list(range(13, 18)))
+    assert len(shown) == 14
+
+
+def test_a_crossfade_at_a_chained_joint_is_as_long_as_asked(chain: list[Part], tmp_path: Path) -> None:
+    report = join(chain, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, overlap=3))
+    shown = read(tmp_path / "film.mp4")
+    assert (shown[:8], shown[11:16], shown[19:]) == (list(range(8)), list(range(13, 18)), list(range(23, 31)))
+    assert report.num_frames == len(shown) == 27
+
+
+def test_clips_of_two_frames_can_be_chained(tmp_path: Path) -> None:
+    parts = [Part(a_coded_clip(tmp_path / f"{n}.mp4", [n, n + 1]), chained=n > 0) for n in range(4)]
+    join(parts, tmp_path / "film.mp4", OPTIONS)
+    assert read(tmp_path / "film.mp4") == [0, 1, 2, 3, 4]
+
+
+def test_av1_clips_are_copied(tmp_path: Path) -> None:
+    av1 = Encoding(codec="av1")
+    parts = [Part(a_coded_clip(tmp_path / f"{n}.mp4", range(9 * n, 9 * n + 9), av1), chained=n > 0) for n in range(2)]
+    report = join(parts, tmp_path / "film.mp4", OPTIONS)
+    assert report.how == "copied without encoding again"
+    assert read(tmp_path / "film.mp4") == [*range(8), *range(9, 18)]
+    assert examine(tmp_path / "film.mp4").problems == ()
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "3", "preset": "medium"}], ids=["plain", "B-frames"])
+def test_clips_of_other_encoders_keep_every_frame(tmp_path: Path, options: dict[str, str]) -> None:
+    clips = [a_foreign_clip(tmp_path / f"{n}.mp4", 9, size=SIZE, options=options) for n in range(2)]
+    report = join([Part(clips[0]), Part(clips[1], chained=True)], tmp_path / "film.mp4", OPTIONS)
+    assert ("copied" in report.how) == (options == {"bf": "0"})
+    assert read(tmp_path / "film.mp4") == [*range(8), *range(9)]
+    assert examine(tmp_path / "film.mp4").problems == ()
+
+
+def test_clips_whose_tags_alone_differ_are_not_copied_together(tmp_path: Path) -> None:
+    clips = [a_coded_clip(tmp_path / "ours.mp4", range(9)), a_foreign_clip(tmp_path / "other.mp4", 9, size=SIZE)]
+    report = join([Part(clip) for clip in clips], tmp_path / "film.mp4", OPTIONS)
+    assert "clip 2" in report.how
+    assert examine(tmp_path / "film.mp4").colour["space"] == "bt709"
+
+
+@pytest.mark.parametrize(
+    ("fps", "numbers"), [(32.0, [1, 3, 5, 7]), (8.0, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7])]
+)
+def test_a_clip_of_another_rate_takes_the_time_it_takes(tmp_path: Path, fps: float, numbers: list[int]) -> None:
+    parts = [
+        Part(a_coded_clip(tmp_path / "a.mp4", range(20, 26))),
+        Part(a_coded_clip(tmp_path / "b.mp4", range(8), fps=fps)),
+    ]
+    report = join(parts, tmp_path / "film.mp4", OPTIONS)
+    assert read(tmp_path / "film.mp4") == [*range(20, 26), *numbers]
+    assert report.num_frames == 6 + length_in_film(8, fps, OPTIONS)
+    assert f"clip 2 has {fps:g} frames a second" in report.warnings[0]
+
+
+def test_clips_that_all_have_another_rate_than_the_film_are_not_copied(tmp_path: Path) -> None:
+    report = join([Part(a_grey_clip(tmp_path / "a.mp4", range(8)))], tmp_path / "film.mp4", JoinOptions(SIZE, 24.0))
+    assert "frame rate" in report.how
+    assert examine(tmp_path / "film.mp4").fps == 24.0
+
+
+@pytest.mark.parametrize("fps", [24.0, 24000 / 1001, 16.0, 25, 8.5])
+@pytest.mark.parametrize("count", [1, 2, 81])
+def test_the_frames_of_a_clip_of_another_rate_are_counted_before_they_are_made(
+    tmp_path: Path, fps: float, count: int
+) -> None:
+    clip = a_grey_clip(tmp_path / "a.mp4", [n % 100 for n in range(count)], fps=fps)
+    report = join([Part(clip)], tmp_path / "film.mp4", OPTIONS)
+    assert len(seen(tmp_path / "film.mp4")) == report.num_frames == length_in_film(count, fps, OPTIONS)
+
+
+def test_a_clip_of_another_shape_lies_on_black_whatever_its_colours(tmp_path: Path) -> None:
+    given = save(np.full((96, 48, 3), 80, np.uint8), tmp_path / "given.png")
+    parts = [
+        Part(a_grey_clip(tmp_path / "a.mp4", [0] * 3)),
+        Part(a_grey_clip(tmp_path / "b.mp4", [30] * 3, size=Size(48, 96)), first_picture=given),
+    ]
+    report = join(parts, tmp_path / "film.mp4", OPTIONS)
+    last = frames(tmp_path / "film.mp4")[-1]
+    assert last[:, :36].max() <= 2
+    assert last[:, 42:86].mean() == pytest.approx(80, abs=2)
+    assert "clip 2 is 48x96: it is fitted into 128x96 on black" in report.warnings
 
 
 REASONS: dict[str, dict[str, Any]] = {
@@ -129,8 +170,8 @@ REASONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", REASONS)
 def test_clips_of_another_kind_are_encoded_again_and_told(tmp_path: Path, kind: str) -> None:
     parts = [
-        Part(a_clip(tmp_path / "a.mp4", range(5))),
-        Part(a_clip(tmp_path / "b.mp4", range(5, 10), **REASONS[kind])),
+        Part(a_grey_clip(tmp_path / "a.mp4", range(5))),
+        Part(a_grey_clip(tmp_path / "b.mp4", range(5, 10), **REASONS[kind])),
     ]
     report = join(parts, tmp_path / "film.mp4", OPTIONS)
     assert "clip 2" in report.how
@@ -140,7 +181,10 @@ def test_clips_of_another_kind_are_encoded_again_and_told(tmp_path: Path, kind: 
 
 
 def test_too_short_a_clip_for_its_transitions_is_refused(tmp_path: Path) -> None:
-    parts = [Part(a_clip(tmp_path / "a.mp4", range(5))), Part(a_clip(tmp_path / "b.mp4", range(5)), dissolve=5)]
+    parts = [
+        Part(a_grey_clip(tmp_path / "a.mp4", range(5))),
+        Part(a_grey_clip(tmp_path / "b.mp4", range(5)), dissolve=5),
+    ]
     with pytest.raises(InvalidInputError, match="too few"):
         join(parts, tmp_path / "film.mp4", OPTIONS)
 
@@ -158,137 +202,69 @@ def test_a_stop_leaves_no_film(chain: list[Part], tmp_path: Path, options: JoinO
     assert not (tmp_path / "film.mp4").exists()
 
 
+def test_no_clip_at_all_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="no clip"):
+        join([], tmp_path / "film.mp4", OPTIONS)
+
+
+def test_a_clip_is_never_written_over(chain: list[Part], tmp_path: Path) -> None:
+    before = chain[1].video.read_bytes()
+    with pytest.raises(ValueError, match="written over"):
+        join(chain, chain[1].video, OPTIONS)
+    assert chain[1].video.read_bytes() == before
+
+
+@pytest.mark.parametrize("overlap", [0, 3], ids=["copied", "encoded"])
+def test_a_damaged_clip_is_named_and_no_film_is_left(chain: list[Part], tmp_path: Path, overlap: int) -> None:
+    broken = cut(chain[1].video, 0.7)
+    with pytest.raises(OutputError, match=broken.name):
+        join([chain[0], Part(broken, chained=True)], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, overlap=overlap))
+    assert not (tmp_path / "film.mp4").exists()
+
+
+@pytest.mark.parametrize("overlap", [0, 3], ids=["copied", "encoded"])
+def test_d01_a_full_disk_is_told_and_no_film_is_left(chain: list[Part], tmp_path: Path, overlap: int) -> None:
+    with file_size_limit(20_000), pytest.raises(BackendUnavailableError) as caught:
+        join(chain, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, overlap=overlap))
+    assert caught.value.failure is Failure.DISK
+    assert not (tmp_path / "film.mp4").exists()
+
+
+def test_a_jump_between_quiet_clips_is_seen_although_another_is_lively(tmp_path: Path) -> None:
+    parts = [
+        Part(a_grey_clip(tmp_path / "a.mp4", [0] * 12)),
+        Part(a_grey_clip(tmp_path / "b.mp4", [2] * 12), chained=True),
+        Part(a_grey_clip(tmp_path / "c.mp4", [90, 10] * 20)),
+    ]
+    assert [joint.jump for joint in join(parts, tmp_path / "film.mp4", OPTIONS).joints] == [True, False]
+
+
+def test_a_lively_chained_joint_is_no_jump_although_the_rest_is_still(tmp_path: Path) -> None:
+    parts = [
+        Part(a_grey_clip(tmp_path / "a.mp4", [0] * 60)),
+        Part(a_grey_clip(tmp_path / "b.mp4", range(0, 60, 5))),
+        Part(a_grey_clip(tmp_path / "c.mp4", range(60, 110, 5)), chained=True),
+    ]
+    assert not any(joint.jump for joint in join(parts, tmp_path / "film.mp4", OPTIONS).joints)
+
+
+def test_a_jump_within_a_crossfade_is_seen(tmp_path: Path) -> None:
+    parts = [
+        Part(a_grey_clip(tmp_path / "a.mp4", [0] * 12)),
+        Part(a_grey_clip(tmp_path / "b.mp4", [0] + [60] * 11), chained=True),
+    ]
+    (joint,) = join(parts, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, overlap=4)).joints
+    assert joint.jump
+
+
 def test_a_jump_at_a_chained_joint_is_told(tmp_path: Path) -> None:
-    parts = [Part(a_clip(tmp_path / "a.mp4", range(9))), Part(a_clip(tmp_path / "b.mp4", range(60, 69)), chained=True)]
+    parts = [
+        Part(a_grey_clip(tmp_path / "a.mp4", range(9))),
+        Part(a_grey_clip(tmp_path / "b.mp4", range(60, 69)), chained=True),
+    ]
     report = join(parts, tmp_path / "film.mp4", OPTIONS)
     assert [joint.jump for joint in report.joints] == [True]
     assert "clip 2" in report.warnings[0]
-
-
-# ------------------------------------------------------------------------------------------------------- colour
-
-
-def a_picture(seed: int = 1) -> Pixels:
-    noise = np.random.default_rng(seed).integers(30, 200, (12, 16, 3), dtype=np.uint8)
-    return np.asarray(cv2.resize(noise, SIZE, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-
-
-DRIFT = np.array([[1.08, 0.02, 0, -6], [0, 0.95, 0.01, 4], [0.01, 0, 1.04, 3]])
-
-
-def test_a_drift_of_colour_is_measured_and_undone() -> None:
-    given = a_picture()
-    found = match(given, apply(DRIFT, given))
-    assert not found.is_identity
-    assert np.abs(found.applied(apply(DRIFT, given)).astype(int) - given).mean() < 1.0
-
-
-def test_other_content_is_not_taken_for_a_drift() -> None:
-    found = match(a_picture(1), a_picture(2))
-    assert found.is_identity
-    assert found.note
-
-
-def test_a_label_in_the_corner_does_not_spoil_the_fit() -> None:
-    given, shown = a_picture(), apply(DRIFT, a_picture())
-    shown[-12:, :40] = 0
-    assert np.abs(match(given, shown).applied(shown)[:-16].astype(int) - given[:-16]).mean() < 2.0
-
-
-def test_gains_beyond_any_drift_are_held_back() -> None:
-    matrix = clamped(np.hstack([np.diag([2.0, 1.0, 1.0]), np.zeros((3, 1))]))
-    assert matrix[0, 0] == pytest.approx(1.25)
-
-
-def chained_with_drift(folder: Path, count: int) -> list[Part]:
-    """Clips of one picture, each of which shifts the colours that it was given; pictures handed on are uncorrected."""
-    parts, given = [], a_picture()
-    for number in range(count):
-        shown = given if number == 0 else apply(DRIFT, given)
-        path, first = folder / f"{number}.mp4", folder / f"{number}.png"
-        with VideoWriter(path, SIZE, 16, Encoding(crf=4), {}) as film:
-            for _ in range(5):
-                film.write(shown)
-        cv2.imwrite(str(first), cv2.cvtColor(given, cv2.COLOR_RGB2BGR))
-        parts.append(Part(path, first if number else None, chained=number > 0))
-        given = shown
-    return parts
-
-
-def test_with_joint_corrections_a_chain_keeps_its_first_colours(tmp_path: Path) -> None:
-    parts = chained_with_drift(tmp_path, 5)
-    report = join(parts, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, color="joint"))
-    with decoding(tmp_path / "film.mp4") as film:
-        last = [to_rgb(frame) for frame in film.frames()][-1]
-    assert np.abs(last.astype(int) - a_picture()).mean() < 6.0
-    assert "colours are corrected" in report.how
-    assert all(joint.colour and joint.colour["corrected"] for joint in report.joints)
-
-
-def test_without_correction_the_same_chain_drifts_away(tmp_path: Path) -> None:
-    join(chained_with_drift(tmp_path, 5), tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, color="off"))
-    with decoding(tmp_path / "film.mp4") as film:
-        last = [to_rgb(frame) for frame in film.frames()][-1]
-    assert np.abs(last.astype(int) - a_picture()).mean() > 8.0
-
-
-# ---------------------------------------------------------------------------------------------------- finishing
-
-
-def test_a_doubled_rate_has_a_frame_between_each_two(tmp_path: Path) -> None:
-    parts = [Part(a_clip(tmp_path / "a.mp4", range(0, 20, 2)))]
-    options = JoinOptions(SIZE, 16.0, double_fps=True)
-    report = join(parts, tmp_path / "film.mp4", options)
-    assert (report.fps, report.num_frames) == (32.0, 19)
-    assert seen(tmp_path / "film.mp4") == pytest.approx(list(range(19)), abs=1)
-
-
-def test_nothing_is_invented_across_a_cut(tmp_path: Path) -> None:
-    parts = [Part(a_clip(tmp_path / "a.mp4", [0, 0])), Part(a_clip(tmp_path / "b.mp4", [100, 100]))]
-    join(parts, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, double_fps=True))
-    assert seen(tmp_path / "film.mp4") == pytest.approx([0, 0, 0, 0, 100, 100, 100], abs=1)
-
-
-def test_enlargement_multiplies_both_sides(tmp_path: Path) -> None:
-    report = join(
-        [Part(a_clip(tmp_path / "a.mp4", range(3)))], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, upscale=2)
-    )
-    facts = examine(tmp_path / "film.mp4")
-    assert (facts.width, facts.height) == (256, 192) == (report.width, report.height)
-
-
-def a_tone(path: Path, seconds: float) -> Path:
-    with av.open(str(path), "w") as target:
-        stream = target.add_stream("pcm_s16le", rate=22_050, layout="mono")
-        wave = (np.sin(np.arange(int(22_050 * seconds)) * 0.1) * 20_000).astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
-        frame.sample_rate = 22_050
-        target.mux(stream.encode(frame))
-        target.mux(stream.encode(None))
-    return path
-
-
-@pytest.mark.parametrize("seconds", [0.5, 5.0])
-def test_sound_is_as_long_as_the_film_and_the_pictures_are_untouched(
-    chain: list[Part], tmp_path: Path, seconds: float
-) -> None:
-    join(chain, tmp_path / "silent.mp4", OPTIONS)
-    tone = a_tone(tmp_path / "tone.wav", seconds)
-    join(chain, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, "Film", audio=tone, audio_fade_s=0.5))
-    assert packets(tmp_path / "film.mp4") == packets(tmp_path / "silent.mp4")
-    with av.open(str(tmp_path / "film.mp4")) as film:
-        sound = np.concatenate([frame.to_ndarray() for frame in film.decode(audio=0)], axis=1)
-    assert abs(sound.shape[1] / 48_000 - 31 / 16) < 0.05
-    assert np.abs(sound[:, -200:]).max() < 0.05
-    assert examine(tmp_path / "film.mp4").problems == ()
-
-
-@pytest.mark.parametrize("content", [b"", b"no sound at all"])
-def test_what_is_no_sound_is_named_and_no_film_is_left(chain: list[Part], tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.mp3").write_bytes(content)
-    with pytest.raises(InvalidInputError, match=r"a\.mp3"):
-        join(chain, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, audio=tmp_path / "a.mp3"))
-    assert {path.suffix for path in tmp_path.iterdir() if "film" in path.name} == set()
 
 
 def test_a_sheet_has_a_row_for_each_clip_in_one_pass_over_the_film(chain: list[Part], tmp_path: Path) -> None:
@@ -304,22 +280,22 @@ def test_a_sheet_has_a_row_for_each_clip_in_one_pass_over_the_film(chain: list[P
 
 
 _MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 from reelwright.media.joining import JoinOptions, Part, join
 from reelwright.request import Size
 parts = [Part(Path(sys.argv[1])) for _ in range(int(sys.argv[3]))]
-join(parts, Path(sys.argv[2]), JoinOptions(Size(128, 96), 16.0, overlap=2, upscale=int(sys.argv[4])))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+join(parts, Path(sys.argv[2]), JoinOptions(Size(128, 96), 16.0, overlap=2, **eval(sys.argv[4])))
+print(int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024)
 """
 
 
-@pytest.mark.parametrize("upscale", [1, 2])
-def test_a_long_film_needs_no_more_memory_than_a_short_one(tmp_path: Path, upscale: int) -> None:
-    clip = a_clip(tmp_path / "a.mp4", [n % 100 for n in range(100)])
+@pytest.mark.parametrize("options", [{}, {"double_fps": True}, {"upscale": 2}], ids=str)
+def test_a_film_of_2000_frames_needs_no_more_memory_than_one_of_200(tmp_path: Path, options: dict[str, Any]) -> None:
+    clip = a_grey_clip(tmp_path / "a.mp4", [n % 100 for n in range(100)])
 
     def peak(count: int) -> int:
-        argv = [sys.executable, "-c", _MEASURE, str(clip), str(tmp_path / f"{count}.mp4"), str(count), str(upscale)]
+        argv = [sys.executable, "-c", _MEASURE, str(clip), str(tmp_path / f"{count}.mp4"), str(count), repr(options)]
         return int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
 
-    assert peak(20) - peak(2) < 25
+    assert peak(20) - peak(2) < 20

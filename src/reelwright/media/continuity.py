@@ -1,14 +1,22 @@
 """Colours from clip to clip: what a generator changed between the picture it was given and its own first frame.
 
-Both show the same pixels, so one affine matrix fitted on the pair needs no guess, and no change of content can fool
-it. One matrix per clip: a correction per frame flickers. Not for: drift within a clip, which may be meant.
+Both show the same things, so one affine map fitted on the pair needs no guess, and no change of content can fool it.
+One map per clip: a correction per frame flickers. Over sixty joints the errors of sixty fits add up, so the fit must
+have none in one direction, and nothing measured may be forgotten. Fitted on every pixel and on RGB, whose channels
+are nearly one, a chain of 61 clips ended 30 to 60 levels away, because H.264 blurs colours and each fit undid that
+once more; a drift of 0.9 levels a clip was under the threshold each time and ended 54 away. Here: means of blocks,
+which encoding hardly changes, in brightness and two colours, drawn towards no change where a picture has none; what
+is too small to be corrected is carried on (`carried`). The same chains end within 2.3 levels, contrast within 5 %.
 
-    >>> match(handed_over, first_frame).is_identity
-    True
+Not for: drift within a clip, which may be meant.
+
+    >>> match(handed_over, first_frame).corrects
+    False
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,99 +24,138 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from ..errors import Failure, OutputError, error_for
+from ..errors import OutputError
+from .writer import explained
 
 Pixels = NDArray[np.uint8]
-_MEASURED_WIDTH = 320
-_CONTENT = 32.0  # a pixel that differs by more shows something else: a label, a new object
-_MIN_SHARE = 0.5  # of the pixels that must show the same
-_MAX_RESIDUAL = 12.0
+Matrix = NDArray[np.float64]
+_COLUMNS, _BLOCK = 64, 8  # of blocks in a picture; no fewer pixels than that across one
+_CONTENT = 32.0  # levels: a block that differs by more shows something else: a label, a new object
+_MIN_SHARE = 0.5  # of the blocks that must show the same
+_NOISE = 2.0  # variance in levels: where a colour varies less, its gain cannot be known and stays near 1
 _GAIN = (0.8, 1.25)  # beyond this it is no drift of colour but another picture
+_MIXED = 0.1  # at most, of one colour's change into another
+_SHIFT = 24.0  # levels
 _UNSEEN = 1.0  # mean change in levels that nobody sees, and less than encoding costs
+_ROUNDED = 0.5  # a smaller one cannot be expressed in whole levels
+_TAG = "reelwright-colour"
+_OPPONENT = np.array([[0.2126, 0.7152, 0.0722], [-0.1146, -0.3854, 0.5], [0.5, -0.4542, -0.0458]])  # BT.709
+_RGB = np.linalg.inv(_OPPONENT)
+
+
+def unchanged() -> Matrix:
+    """The map that changes nothing."""
+    return np.hstack([np.eye(3), np.zeros((3, 1))])
 
 
 @dataclass(frozen=True)
 class ColourMatch:
-    """What brings a clip's colours back to the picture that it was given.
+    """What brings a clip's colours back to the picture that it was given, or to those of its chain's beginning.
 
     Attributes:
-        matrix: 3x4, RGB in levels to RGB in levels.
-        residual: Root mean square of what is left on the fitted pixels, in levels.
-        drift: Mean absolute difference of the pair before, in levels.
-        note: Why there is no correction, if there is none.
+        matrix: 3x4, RGB in levels to RGB in levels; measured even if it is too little to be worth a correction.
+        drift: Mean absolute difference of the pair, in levels of brightness and colours.
+        residual: What is left of it.
+        corrects: Whether frames are to be changed.
+        note: Why not.
     """
 
-    matrix: NDArray[np.float64]
-    residual: float
+    matrix: Matrix
     drift: float
+    residual: float
+    corrects: bool = True
     note: str = ""
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether nothing is to be changed."""
-        return bool(self.note)
 
     def applied(self, picture: Pixels) -> Pixels:
         """A picture with these colours."""
-        return picture if self.is_identity else apply(self.matrix, picture)
+        return apply(self.matrix, picture) if self.corrects else picture
 
     def to_json(self) -> dict[str, Any]:
         """For the joint report."""
         return {
             "drift": round(self.drift, 2),
             "residual": round(self.residual, 2),
-            "corrected": not self.is_identity,
+            "corrected": self.corrects,
             "note": self.note,
             "matrix": [[round(float(value), 4) for value in row] for row in self.matrix],
         }
 
 
-def apply(matrix: NDArray[np.float64], picture: Pixels) -> Pixels:
+def apply(matrix: Matrix, picture: Pixels) -> Pixels:
     """Transform an RGB picture."""
     return np.asarray(cv2.transform(picture, matrix), dtype=np.uint8)
 
 
-def match(wanted: Pixels, found: Pixels) -> ColourMatch:
-    """The matrix from ``found`` to ``wanted``; the identity where they do not show the same thing."""
-    target, source = (_small(picture, wanted.shape) for picture in (wanted, found))
-    drift = float(np.abs(target - source).mean())
-    same = np.abs(target - source - (target - source).mean(0)).max(1) < _CONTENT
+def composed(later: Matrix, first: Matrix) -> Matrix:
+    """One map for two, ``first`` before ``later``."""
+    return np.asarray(later @ np.vstack([first, [0.0, 0.0, 0.0, 1.0]]), dtype=np.float64)
+
+
+def match(wanted: Pixels, found: Pixels, before: Matrix | None = None) -> ColourMatch:
+    """The map from ``found`` to ``wanted``, followed by ``before``: what ``wanted`` itself lacks.
+
+    Where the pictures do not show the same things, only ``before`` is left.
+    """
+    target, source = _blocks(wanted), _blocks(found)
+    drift = float(np.abs(target - source).mean()) if target.shape == source.shape else 0.0
+    own, residual = _fitted(target, source) if target.shape == source.shape else (None, 0.0)
+    note = "" if own is not None else "the pictures show different things"
+    whole = unchanged() if own is None else own
+    whole = whole if before is None else composed(before, whole)
+    if effect(whole, found) < _UNSEEN:
+        return ColourMatch(whole, drift, residual, corrects=False, note=note or "nothing that can be seen")
+    return ColourMatch(whole, drift, residual, note=note)
+
+
+def effect(matrix: Matrix, picture: Pixels) -> float:
+    """By how many levels a map changes a picture, on average."""
+    colours = _blocks(picture) @ _RGB.T
+    return float(np.abs(colours @ matrix[:, :3].T + matrix[:, 3] - colours).mean())
+
+
+def _fitted(target: Matrix, source: Matrix) -> tuple[Matrix | None, float]:
+    """The map in RGB and the mean difference that it leaves; none if it explains too little."""
+    apart = target - source
+    same = np.abs(apart - np.median(apart, 0)).max(1) < _CONTENT
     if same.mean() < _MIN_SHARE:
-        return _identity(drift, drift, "the pictures show different things")
-    design = np.hstack([source[same], np.ones((int(same.sum()), 1))])
-    solution, *_ = np.linalg.lstsq(design, target[same], rcond=None)
-    matrix = np.asarray(solution.T, dtype=np.float64)
-    residual = float(np.sqrt(((design @ solution - target[same]) ** 2).mean()))
-    if residual > _MAX_RESIDUAL:
-        return _identity(drift, residual, "no change of colour explains the difference")
-    matrix = clamped(matrix)
-    if float(np.abs(design @ matrix.T - source[same]).mean()) < _UNSEEN:
-        return _identity(drift, residual, "nothing to correct")
-    return ColourMatch(matrix, residual, drift)
+        return None, float(np.abs(apart).mean())
+    gain, shift, left = _least_squares(target[same], source[same])
+    same[same] = left < max(4.0, 3 * float(np.median(left)))  # once more without what has moved
+    gain, shift, left = _least_squares(target[same], source[same])
+    spread = float(target[same, 0].std())
+    if float(np.sqrt((left**2).mean())) > max(3.0, 0.35 * spread):
+        return None, float(np.abs(apart).mean())
+    residual = float(np.abs(target[same] - source[same] @ gain.T - shift).mean())
+    return np.column_stack([_RGB @ gain @ _OPPONENT, _RGB @ shift]), residual
 
 
-def clamped(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The matrix, drawn towards the identity until no channel's gain is beyond the limits."""
-    identity = np.hstack([np.eye(3), np.zeros((3, 1))])
-    gains = np.diag(matrix[:, :3])
-    share = 1.0
-    for gain in gains:
-        limit = _GAIN[1] if gain > 1 else _GAIN[0]
-        if not _GAIN[0] <= gain <= _GAIN[1]:
-            share = min(share, (limit - 1) / (gain - 1))
-    return np.asarray(identity + share * (matrix - identity), dtype=np.float64)
+def _least_squares(target: Matrix, source: Matrix) -> tuple[Matrix, NDArray[np.float64], NDArray[np.float64]]:
+    """Gains and shift within the limits, and the greatest difference that they leave in each block."""
+    means = target.mean(0), source.mean(0)
+    spread = source - means[1]
+    change = (target - means[0]) - spread
+    ridge = _NOISE * len(source) * np.eye(3)
+    wanted = np.linalg.solve(spread.T @ spread + ridge, spread.T @ change).T
+    own = np.clip(np.diag(wanted), _GAIN[0] - 1, _GAIN[1] - 1)
+    gain = np.eye(3) + np.clip(wanted, -_MIXED, _MIXED) * (1 - np.eye(3)) + np.diag(own)
+    moved = np.clip(means[0] - means[1], -_SHIFT, _SHIFT)
+    shift = means[1] + moved - gain @ means[1]
+    return gain, shift, np.asarray(np.abs(target - source @ gain.T - shift).max(1), dtype=np.float64)
 
 
-def _identity(drift: float, residual: float, note: str) -> ColourMatch:
-    return ColourMatch(np.hstack([np.eye(3), np.zeros((3, 1))]), residual, drift, note)
+def _blocks(picture: Pixels) -> Matrix:
+    """Means of blocks: brightness and two colours."""
+    height, width = picture.shape[:2]
+    columns = max(4, min(_COLUMNS, width // _BLOCK))
+    size = (columns, max(2, round(height * columns / width)))
+    small = cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(small.reshape(-1, 3).astype(np.float64) @ _OPPONENT.T, dtype=np.float64)
 
 
-def _small(picture: Pixels, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    height, width = shape[:2]
-    size = (min(_MEASURED_WIDTH, width), max(1, round(height * min(_MEASURED_WIDTH, width) / width)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(small.reshape(-1, 3), dtype=np.float64)
+# ------------------------------------------------------------------------------------------------ handing over
 
 
 def read_picture(path: Path) -> Pixels:
@@ -123,18 +170,64 @@ def read_picture(path: Path) -> Pixels:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def correct_last_frame(given: Path, video: Path, last_frame: Path) -> ColourMatch:
-    """Bring the frame that a clip hands on back to the colours that the clip was given: so drift does not add up.
+def carried(path: Path) -> Matrix:
+    """What a frame that was handed on still lacks of the colours of its chain's beginning."""
+    try:
+        with Image.open(path) as picture:
+            text = picture.info.get(_TAG)
+        return unchanged() if text is None else np.array(json.loads(text), dtype=np.float64).reshape(3, 4)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise OutputError(f"{path} cannot be read as a picture") from error
 
-    ``last_frame`` is replaced, whole or not at all, if there is something to correct.
+
+def match_given(given: Path, video: Path, before: Matrix | None = None) -> ColourMatch:
+    """What brings a clip back to the beginning of the chain that the picture it was given comes from.
+
+    ``before`` is the map of the clip that handed it on, if that picture was left uncorrected.
     """
     from .video import first_frame
 
-    found = match(read_picture(given), first_frame(video))
-    if not found.is_identity:
-        corrected = found.applied(read_picture(last_frame))
-        unfinished = last_frame.with_name(f".{last_frame.name}.part.png")
-        if not cv2.imwrite(str(unfinished), cv2.cvtColor(corrected, cv2.COLOR_RGB2BGR)):
-            raise error_for(Failure.DISK, f"{unfinished} cannot be written", advice="Make room.")
-        unfinished.replace(last_frame)
+    lacking = carried(given)
+    return match(read_picture(given), first_frame(video), lacking if before is None else composed(before, lacking))
+
+
+def correct_last_frame(given: Path, video: Path, last_frame: Path) -> ColourMatch:
+    """Bring the frame that a clip hands on back to the colours of its chain's beginning: so drift does not add up.
+
+    ``last_frame`` is replaced, whole or not at all. What whole levels cannot express goes along in it.
+    """
+    from .video import last_frame as decoded_last
+
+    found, last = match_given(given, video), read_picture(last_frame)
+    matrix, shown = found.matrix, decoded_last(video)
+    if shown.shape == last.shape and not np.array_equal(shown, last):
+        # A lossless frame was not encoded, but the first frame, on which the map was fitted, was.
+        encoding = _fitted(_blocks(shown), _blocks(last))[0]
+        matrix = matrix if encoding is None else composed(matrix, encoding)
+    if effect(matrix, last) >= _ROUNDED:
+        corrected = apply(matrix, last)
+        matrix, last = _rest(matrix, last, corrected), corrected
+    _save(last, matrix, last_frame)
     return found
+
+
+def _rest(matrix: Matrix, before: Pixels, after: Pixels) -> Matrix:
+    """What rounding kept from being corrected: a shift."""
+    exact = before.reshape(-1, 3) @ matrix[:, :3].T + matrix[:, 3]
+    inside = ((exact > 0) & (exact < 255)).all(1)
+    rest = unchanged()
+    if inside.any():
+        rest[:, 3] = (exact - after.reshape(-1, 3))[inside].mean(0)
+    return rest
+
+
+def _save(picture: Pixels, lacking: Matrix, path: Path) -> None:
+    info = PngInfo()
+    info.add_text(_TAG, json.dumps([[round(float(value), 6) for value in row] for row in lacking]))
+    unfinished = path.with_name(f".{path.name}.part.png")
+    with explained(path):
+        try:
+            Image.fromarray(picture).save(unfinished, format="PNG", pnginfo=info, compress_level=1)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ all others of its clip refer to. Frames stream: a film of an hour needs no more 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,16 +23,17 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ..errors import InvalidInputError, OutputError
+from ..errors import InvalidInputError
 from ..request import Size
-from .continuity import ColourMatch, match, read_picture
+from .continuity import ColourMatch, match_given
+from .copying import clip_facts, copy, demand_whole
 from .decoding import decoding, to_rgb
-from .finishing import doubled, enlarged, fitted
-from .joints import FILM_LIMIT_S, Joint, measured
+from .finishing import doubled, fitted
+from .joints import FILM_LIMIT_S, Joint, Place, measured
 from .seal import seal
 from .sound import with_sound
-from .video import first_frame
-from .writer import Encoding, VideoWriter, create_container, explained
+from .upscaling import LANCZOS, enlarged
+from .writer import Encoding, VideoWriter
 
 Pixels = NDArray[np.uint8]
 Look = Callable[[int, VideoFrame], None]
@@ -43,8 +45,9 @@ class Part:
 
     Attributes:
         video: The clip.
-        first_picture: The picture that it went on from, lossless; for chained clips.
-        chained: Its first frame repeats the last one of the clip before.
+        first_picture: The picture that it went on from, as it was handed on; also if the clip that handed it on is not
+            shown before this one. Its colours are matched to it.
+        chained: It goes on from the clip before: unless it dissolves, its first frame is the last one of that clip.
         dissolve: Frames of the dissolve at its beginning; 0 is a cut.
     """
 
@@ -59,11 +62,13 @@ class JoinOptions:
     """The film.
 
     Attributes:
-        size, fps: Of the film, before enlargement and doubling.
+        size, fps: Of the film, before enlargement and doubling. A clip of another size is fitted in on black; of one
+            with another rate frames are left out or shown again, so that it takes the time it takes.
         color: ``off``, or correct each chained clip by the picture that it was given. ``joint`` adds the corrections
             of a chain up; with ``anchor`` those pictures were corrected already.
         overlap: Frames of crossfade at chained joints; 0 only drops the frame that is there twice.
-        double_fps, upscale: See `finishing`.
+        double_fps: Twice the frame rate, see `finishing`.
+        upscale, upscaler: How many times as long each side is, and what enlarges it, see `upscaling`.
         audio, audio_fade_s: Sound for the whole film, and its fade-out.
         metadata: More tags.
     """
@@ -75,6 +80,7 @@ class JoinOptions:
     overlap: int = 0
     double_fps: bool = False
     upscale: int = 1
+    upscaler: str = LANCZOS
     audio: Path | None = None
     audio_fade_s: float = 1.0
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -103,20 +109,31 @@ def overlaps(parts: Sequence[Part], options: JoinOptions) -> tuple[int, ...]:
     return tuple(part.dissolve or (max(1, options.overlap) if part.chained else 0) for part in parts)
 
 
+def length_in_film(count: int, fps: float | Fraction, options: JoinOptions) -> int:
+    """How many of the film's frames so many frames of a clip with another rate take."""
+    pace = _pace(fps, options)
+    return count if pace == 1 else max(1, math.ceil(count / pace - Fraction(1, 2)))
+
+
+def _pace(fps: float | Fraction, options: JoinOptions) -> Fraction:
+    """The clip's frames for each of the film's."""
+    clip, film = (Fraction(rate).limit_denominator(1001) for rate in (fps, options.fps))
+    return Fraction(1) if abs(clip - film) < film / 1000 else clip / film
+
+
 def expected_frames(lengths: Sequence[int], parts: Sequence[Part], options: JoinOptions) -> int:
-    """Frames of the film: every overlap is counted once, and between each two comes one if the rate is doubled."""
+    """Frames of the film: every overlap is counted once, and between each two comes one if the rate is doubled.
+
+    ``lengths`` are those of the parts in the film's frames (`length_in_film`).
+    """
     total = sum(lengths) - sum(overlaps(parts, options))
     return 2 * total - 1 if options.double_fps else total
 
 
 def places(lengths: Sequence[int], parts: Sequence[Part], options: JoinOptions) -> tuple[int, ...]:
     """For each part, the film's frame with which it begins."""
-    found, place = [], 0
-    for length, overlap in zip(lengths, overlaps(parts, options), strict=True):
-        place -= overlap
-        found.append(place * 2 if options.double_fps else place)
-        place += length
-    return tuple(found)
+    times = 2 if options.double_fps else 1
+    return tuple(begin * times for begin in _begins(lengths, overlaps(parts, options)))
 
 
 def finished(options: JoinOptions) -> tuple[Size, float]:
@@ -150,32 +167,18 @@ def join(  # noqa: PLR0913 -- the last one by name only
 
     Raises:
         OutputError: a clip cannot be read whole.
-        InvalidInputError: the sound cannot be read.
+        InvalidInputError: a clip is too short for its transitions, or the sound cannot be read.
         BackendUnavailableError: the disk is full.
     """
+    if not parts:
+        raise InvalidInputError("there is no clip to join", advice="Name at least one shot that is there.")
+    if any(target.exists() and target.samefile(part.video) for part in parts):
+        raise ValueError(f"{target} would be written over while it is read")
     try:
         return _Join(parts, options, emit, check).made(target, look if measure else None)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What must be equal for packets to be copied, and how many there are."""
-
-    codec: str
-    size: tuple[int, int]
-    pixels: str
-    extradata: bytes
-    time_base: Fraction | None
-    rate: Fraction | None
-    b_frames: bool
-    count: int
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        return (self.codec, self.size, self.pixels, self.extradata, self.time_base, self.rate)
 
 
 class _Join:
@@ -187,17 +190,19 @@ class _Join:
         check: Callable[[], None],
     ) -> None:
         self._parts, self._options, self._emit, self._check = parts, options, emit, check
-        self._facts = [_facts(part.video) for part in parts]
+        self._facts = [clip_facts(part.video) for part in parts]
+        self._lengths = [length_in_film(facts.count, facts.fps, options) for facts in self._facts]
         self._overlaps = overlaps(parts, options)
-        self._demand_room()
-        self._total = expected_frames([facts.count for facts in self._facts], parts, options)
+        demand_room(self._lengths, self._overlaps)
+        self._total = expected_frames(self._lengths, parts, options)
         self._colours = self._matches()
 
     def made(self, target: Path, look: Look | None) -> JoinReport:
         reason = self._why_not_copied()
         size, fps = finished(self._options)
         if reason is None:
-            self._copy(target)
+            pieces = [(part.video, length - end) for part, length, end in self._with_ends()]
+            copy(pieces, target, self._tags(), self._told)
         else:
             self._encode(target, size, fps)
         if self._options.audio:
@@ -206,38 +211,41 @@ class _Join:
             seal(target)
         joints = self._measured(target, look) if look else ()
         how = "copied without encoding again" if reason is None else f"encoded again: {reason}"
-        warnings = tuple(f"a jump can be seen where clip {joint.part + 1} begins" for joint in joints if joint.jump)
+        jumps = [f"a jump can be seen where clip {joint.part + 1} begins" for joint in joints if joint.jump]
+        warnings = (*self._adjusted(), *jumps)
         return JoinReport(self._total, size.width, size.height, fps, how, joints, warnings)
+
+    def _with_ends(self) -> list[tuple[Part, int, int]]:
+        """Each part, its length in the film's frames, and how many of its last ones lie under the next part."""
+        return list(zip(self._parts, self._lengths, (*self._overlaps[1:], 0), strict=True))
+
+    def _told(self, done: int) -> None:
+        self._check()
+        self._emit(done, self._total)
 
     # --- what is to be done
 
-    def _demand_room(self) -> None:
-        """Every clip must be longer than what its neighbours lie over."""
-        for index, facts in enumerate(self._facts):
-            after = self._overlaps[index + 1] if index + 1 < len(self._parts) else 0
-            if self._overlaps[index] + after >= facts.count and len(self._parts) > 1:
-                raise InvalidInputError(
-                    f"clip {index + 1} has {facts.count} frames, too few for its transitions",
-                    advice="Make the shot longer or its dissolves shorter.",
-                )
-
     def _matches(self) -> list[ColourMatch | None]:
-        """For each part, how its colours differ from the picture that it was given."""
+        """For each part, how its colours differ from those of its chain's beginning."""
         found: list[ColourMatch | None] = []
         for part in self._parts:
-            wanted = part.first_picture is not None and part.chained and self._options.color != "off"
             self._check()
-            found.append(match(read_picture(part.first_picture), first_frame(part.video)) if wanted else None)  # type: ignore[arg-type]
+            before = found[-1] if found and part.chained and self._options.color == "joint" else None
+            if part.first_picture is None or self._options.color == "off":
+                found.append(None)
+            else:
+                found.append(match_given(part.first_picture, part.video, before.matrix if before else None))
         return found
 
-    def _matrices(self) -> list[NDArray[np.float64] | None]:
-        """The correction of each part; with ``joint`` those of a chain add up."""
-        found: list[NDArray[np.float64] | None] = []
-        for part, colour in zip(self._parts, self._colours, strict=True):
-            own = colour.matrix if colour is not None and not colour.is_identity else None
-            before = found[-1] if found and part.chained and self._options.color == "joint" else None
-            found.append(_composed(before, own))
-        return found
+    def _adjusted(self) -> Iterator[str]:
+        """What was done to clips that are not as the film is."""
+        size, fps = self._options.size, self._options.fps
+        for number, facts in enumerate(self._facts, 1):
+            if facts.size != tuple(size):
+                yield f"clip {number} is {facts.size[0]}x{facts.size[1]}: it is fitted into {size} on black"
+            if _pace(facts.fps, self._options) != 1:
+                change = "frames are left out" if facts.fps > fps else "frames are shown again"
+                yield f"clip {number} has {float(facts.fps):g} frames a second, the film {fps:g}: {change}"
 
     def _why_not_copied(self) -> str | None:
         options, first = self._options, self._facts[0]
@@ -247,84 +255,60 @@ class _Join:
             "chained clips are crossfaded": options.overlap > 1 and any(part.chained for part in self._parts),
             "the frame rate is doubled": options.double_fps,
             "the film is enlarged": options.upscale > 1,
-            "colours are corrected": any(matrix is not None for matrix in self._matrices()),
+            "colours are corrected": any(colour and colour.corrects for colour in self._colours),
             f"clip {others[0] + 1} is coded in another way than the first" if others else "": bool(others),
             "a clip has B-frames": any(facts.b_frames for facts in self._facts),
             "the clips have another size than the film": first.size != tuple(options.size),
+            "the clips have another frame rate than the film": _pace(first.fps, options) != 1,
         }
         return next((text for text, holds in reasons.items() if holds), None)
 
     def _tags(self) -> dict[str, str]:
         return {"title": self._options.title, "generator": "film", **self._options.metadata}
 
-    # --- copying
-
-    def _copy(self, target: Path) -> None:
-        done, stream = 0, None
-        with explained(target), create_container(target, self._tags()) as container:
-            for index, part in enumerate(self._parts):
-                ends = self._overlaps[index + 1] if index + 1 < len(self._parts) else 0
-                with decoding(part.video, FILM_LIMIT_S) as film:
-                    assert film.stream is not None
-                    if stream is None:
-                        stream = container.add_stream_from_template(film.stream)
-                    step = round(1 / Fraction(film.stream.average_rate or 1) / Fraction(film.stream.time_base or 1))
-                    kept = self._facts[index].count - ends
-                    for packet in film.packets(film.stream):
-                        if packet.dts is None or kept == 0:
-                            continue
-                        kept -= 1
-                        packet.pts = packet.dts = done * step
-                        packet.duration = step
-                        packet.stream = stream
-                        container.mux(packet)
-                        done += 1
-                        self._check()
-                    _demand_whole(part.video, film.problems)
-                self._emit(done, self._total)
-
     # --- encoding
 
     def _encode(self, target: Path, size: Size, fps: float) -> None:
-        frames = self._frames()
-        if self._options.double_fps:
-            frames = doubled(frames)
-        frames = enlarged(frames, self._options.upscale)
-        with VideoWriter(target, size, fps, Encoding(codec=self._options.codec), self._tags()) as film:
+        options, frames = self._options, self._frames()
+        if options.double_fps:
+            begins = _begins(self._lengths, self._overlaps)
+            cuts = {begin for begin, part in zip(begins, self._parts, strict=True) if _kind(part) == "cut"}
+            frames = doubled(frames, cuts)
+        frames = enlarged(frames, options.upscale, options.upscaler)
+        with VideoWriter(target, size, fps, Encoding(codec=options.codec), self._tags()) as film:
             for done, frame in enumerate(frames, 1):
-                self._check()
                 film.write(frame)
-                self._emit(done, self._total)
+                self._told(done)
 
     def _frames(self) -> Iterator[Pixels]:
         """Every frame of the film in its own size; at most an overlap of them is held."""
-        matrices = self._matrices()
         held: deque[Pixels] = deque()
-        for index, part in enumerate(self._parts):
-            over = deque(held)
-            held = deque()
-            ends = self._overlaps[index + 1] if index + 1 < len(self._parts) else 0
-            dropped = part.chained and self._options.overlap <= 1 and not part.dissolve
-            for number, frame in enumerate(self._decoded(part.video, matrices[index])):
-                if over:
-                    shown = (
-                        frame if dropped else _mixed(over.popleft(), frame, (number + 1) / (self._overlaps[index] + 1))
-                    )
-                    over = deque() if dropped else over
-                else:
-                    shown = frame
-                held.append(shown)
-                if len(held) > ends:
+        for index, (part, _, end) in enumerate(self._with_ends()):
+            over, held, overlap = held, deque(), self._overlaps[index]
+            if overlap == 1 and _kind(part) == "chained":
+                over.clear()  # the frame that is there twice
+            for number, frame in enumerate(self._paced(index), 1):
+                held.append(_mixed(over.popleft(), frame, number / (overlap + 1)) if over else frame)
+                if len(held) > end:
                     yield held.popleft()
         yield from held
 
-    def _decoded(self, video: Path, matrix: NDArray[np.float64] | None) -> Iterator[Pixels]:
-        size = self._options.size
+    def _paced(self, index: int) -> Iterator[Pixels]:
+        """A part's frames, so many as the film shows."""
+        pace, shown, length = _pace(self._facts[index].fps, self._options), 0, self._lengths[index]
+        last = self._facts[index].count - 1
+        for number, frame in enumerate(self._decoded(index)):
+            while shown < length and min(last, int((shown + Fraction(1, 2)) * pace)) == number:
+                yield frame
+                shown += 1
+
+    def _decoded(self, index: int) -> Iterator[Pixels]:
+        video, colour, size = self._parts[index].video, self._colours[index], self._options.size
         with decoding(video, FILM_LIMIT_S) as film:
             for frame in film.frames():
-                picture = fitted(to_rgb(frame), size.width, size.height)
-                yield picture if matrix is None else np.asarray(cv2.transform(picture, matrix), dtype=np.uint8)
-            _demand_whole(video, film.problems)
+                picture = to_rgb(frame)
+                yield fitted(picture if colour is None else colour.applied(picture), size.width, size.height)
+            demand_whole(video, film.problems)
 
     # --- looking at the result
 
@@ -335,43 +319,49 @@ class _Join:
             self._check()
             look(number, frame)
 
-        begins = places([facts.count for facts in self._facts], self._parts, self._options)
-        kinds = ["dissolve" if part.dissolve else "chained" if part.chained else "cut" for part in self._parts]
-        colours = [colour.to_json() if colour is not None else None for colour in self._colours]
-        return measured(target, list(zip(kinds, begins, colours, strict=True)), seen)
+        where = [
+            Place(_kind(part), begin, self._mixed_frames(index), colour.to_json() if colour else None)
+            for index, (part, begin, colour) in enumerate(
+                zip(self._parts, places(self._lengths, self._parts, self._options), self._colours, strict=True)
+            )
+        ]
+        return measured(target, where, seen)
+
+    def _mixed_frames(self, index: int) -> int:
+        part, overlap = self._parts[index], self._overlaps[index]
+        if _kind(part) == "chained" and overlap == 1:
+            return 0
+        return overlap * 2 if self._options.double_fps else overlap
 
 
-def _facts(video: Path) -> _Facts:
-    with decoding(video, FILM_LIMIT_S) as film:
-        stream = film.stream
-        if stream is None:
-            raise OutputError(f"{video} cannot be joined", evidence=film.problems)
-        codec = stream.codec_context
-        stamps = [(packet.pts, packet.dts) for packet in film.packets(stream) if packet.dts is not None]
-        return _Facts(
-            codec.name,
-            (codec.width, codec.height),
-            str(codec.pix_fmt),
-            bytes(codec.extradata or b""),
-            stream.time_base,
-            stream.average_rate,
-            any(pts != dts for pts, dts in stamps),
-            len(stamps),
-        )
+def demand_room(lengths: Sequence[int], overlapping: Sequence[int]) -> None:
+    """Every clip must be longer than what its neighbours lie over.
+
+    Raises:
+        InvalidInputError: one is not; its number is in the message.
+    """
+    mixed = [0 if overlap == 1 else overlap for overlap in overlapping]  # one frame is only the one that is there twice
+    for number, (length, before, after) in enumerate(zip(lengths, mixed, (*overlapping[1:], 0), strict=True), 1):
+        if before + after >= length and len(lengths) > 1:
+            raise InvalidInputError(
+                f"clip {number} has {length} frames, too few for its transitions",
+                advice="Make the shot longer or its dissolves shorter.",
+            )
 
 
-def _demand_whole(video: Path, problems: tuple[str, ...]) -> None:
-    if problems:
-        raise OutputError(f"{video} cannot be read whole", evidence=problems)
+def _kind(part: Part) -> str:
+    return "dissolve" if part.dissolve else "chained" if part.chained else "cut"
+
+
+def _begins(lengths: Sequence[int], overlapping: Sequence[int]) -> list[int]:
+    """The film's frame with which each part begins, before doubling."""
+    found, place = [], 0
+    for length, overlap in zip(lengths, overlapping, strict=True):
+        place -= overlap
+        found.append(place)
+        place += length
+    return found
 
 
 def _mixed(one: Pixels, other: Pixels, share: float) -> Pixels:
     return np.asarray(cv2.addWeighted(one, 1 - share, other, share, 0), dtype=np.uint8)
-
-
-def _composed(before: NDArray[np.float64] | None, own: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    """First a part's own correction, then that of the part before."""
-    if before is None or own is None:
-        return own if before is None else before
-    whole = np.vstack([own, [0, 0, 0, 1]])
-    return np.asarray(before @ whole, dtype=np.float64)

@@ -19,10 +19,21 @@ from ..errors import InvalidInputError, OutputError
 from .decoding import decoding
 from .joints import FILM_LIMIT_S
 from .seal import seal
-from .writer import create_container, explained
+from .writer import add_copied, create_container, explained
 
 RATE = 48_000
 _CHUNK = 1024  # samples of an AAC frame
+_OPTIONS = {"protocol_whitelist": "file"}  # a playlist named music.mp3 must not reach into the network
+
+
+def check_sound(audio: Path) -> None:
+    """Decode the first moment of an audio file: before hours of rendering, not after.
+
+    Raises:
+        InvalidInputError: it is not there, or holds no sound that can be read.
+    """
+    if next(_decoded(audio), None) is None:
+        raise InvalidInputError(f"{audio} holds no sound", advice="Give an audio file.")
 
 
 def with_sound(film: Path, audio: Path, fade_s: float) -> None:
@@ -48,7 +59,7 @@ def _write(film: Path, audio: Path, fade_s: float, target: Path) -> None:
         if source.stream is None:
             raise OutputError(f"{film} cannot be read", evidence=source.problems)
         with create_container(target, source.metadata) as container:
-            video = container.add_stream_from_template(source.stream)
+            video = add_copied(container, source.stream)
             sound: Any = container.add_stream("aac", rate=RATE, layout="stereo")
             sound.bit_rate = 192_000
             packets = _encoded(audio, round(seconds * RATE), fade_s, sound)
@@ -112,7 +123,8 @@ def _blocks(audio: Path, length: int) -> Iterator[np.ndarray[Any, Any]]:
 def _decoded(audio: Path) -> Iterator[np.ndarray[Any, Any]]:
     resampler = AudioResampler(format="fltp", layout="stereo", rate=RATE)
     try:
-        with av.open(str(audio.absolute())) as source:
+        # An absolute path, because "name:..." would be taken for a protocol.
+        with av.open(str(audio.absolute()), options=_OPTIONS) as source:
             if not source.streams.audio:
                 raise InvalidInputError(f"{audio} holds no sound", advice="Give an audio file.")
             for frame in source.decode(audio=0):
@@ -120,7 +132,7 @@ def _decoded(audio: Path) -> Iterator[np.ndarray[Any, Any]]:
                     yield part.to_ndarray()
             for part in resampler.resample(None):
                 yield part.to_ndarray()
-    except (FFmpegError, OSError) as error:
+    except (FFmpegError, OSError, ValueError) as error:  # ValueError: its format changes on the way
         raise InvalidInputError(
             f"{audio} cannot be read as sound: {getattr(error, 'strerror', None) or error}",
             advice="Give an audio file that other players can open.",

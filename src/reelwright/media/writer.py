@@ -33,6 +33,7 @@ from .decoding import Decoding, decoding
 from .seal import seal
 
 if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
     from av.container import OutputContainer
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
@@ -256,8 +257,13 @@ def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> N
             raise
 
 
+def add_copied(container: OutputContainer, track: VideoStream | AudioStream) -> VideoStream | AudioStream:
+    """A track for another film's packets. Opaque: else PyAV asks for an encoder named libdav1d, which is a decoder."""
+    return container.add_stream_from_template(track, opaque=True)
+
+
 def _copy_tracks(film: Decoding, container: OutputContainer) -> None:
-    copies = {track.index: container.add_stream_from_template(track) for track in film.tracks}
+    copies = {track.index: add_copied(container, track) for track in film.tracks}
     for packet in film.packets(*film.tracks):
         if packet.dts is not None:  # not the empty one at the end
             packet.stream = copies[packet.stream.index]
