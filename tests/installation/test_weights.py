@@ -104,7 +104,8 @@ def test_killed_in_the_middle_it_resumes_where_it_was(site: Site, hub: Hub, numb
     hub.hold[SHARD] = MIDDLE
     process = subprocess.Popen(site.argv(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ)
     assert hub.held.wait(20)
-    (partial,) = eventually(lambda: [p for p in site.weights.rglob("*.incomplete") if p.stat().st_size >= MIDDLE])
+    (partial,) = eventually(lambda: list(site.weights.rglob(f"{SHARD}.*.incomplete")))
+    eventually(lambda: partial.stat().st_size >= MIDDLE)
     process.send_signal(number)
     _, said = process.communicate(timeout=20)
     assert (b"what was fetched is kept" in said) == (number == signal.SIGINT)

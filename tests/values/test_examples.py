@@ -19,10 +19,11 @@ NEED_A_FILE = frozenset(
     f"reelwright.{name}"
     for name in (
         "engines.draft", "engines.draft.camera", "engines.draft.joining", "engines.draft.label",
-        "engines.draft.passages", "engines.draft.stills", "executors.watch", "media.continuity", "media.decoding",
-        "media.examination", "media.facts", "media.finishing", "media.image", "media.image_apart",
+        "engines.draft.passages", "engines.draft.stills", "executors.watch", "media.continuity", "media.copying",
+        "media.decoding", "media.examination", "media.facts", "media.finishing", "media.image", "media.image_apart",
         "media.image_child", "media.image_colours", "media.joining", "media.joints", "media.picture_file",
-        "media.seal", "media.sheet", "media.sound", "media.video", "media.writer", "policy.preflight", "result",
+        "media.seal", "media.sheet", "media.sound", "media.upscaling", "media.video", "media.writer",
+        "policy.preflight", "result",
     )
 )  # fmt: skip
 #: Values of other modules, which an example need not import.
