@@ -163,10 +163,20 @@ class Command:
 
 @dataclass(frozen=True)
 class EngineCall:
-    """A renderer of ours by name, with JSON options."""
+    """A renderer of ours by name, with JSON options.
+
+    Attributes:
+        engine: Its name in `engines`.
+        options: What it is to render.
+        model: What it must have loaded before; empty for an engine that loads nothing.
+        worker: The program that holds the engine between calls (``argv`` without the pipes' numbers, which the
+            executor adds); ``None``: it runs in this process.
+    """
 
     engine: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    worker: Command | None = None
 
 
 @dataclass(frozen=True)

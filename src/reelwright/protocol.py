@@ -11,7 +11,8 @@ only their paths.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Union
 
 #: The phases of one generation in order; a generator may skip some, never go back to an earlier one of its own.
@@ -72,16 +73,123 @@ class AttemptStarted:
     reason: str = ""
 
 
-Event = Union[Phase, Progress, Log, Output, AttemptStarted]
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Phase, Progress, Log, Output, AttemptStarted)}
+#: Version of what a resident worker and its owner say to each other; both refuse another.
+VERSION = 1
 
 
-def encode(event: Event) -> str:
+@dataclass(frozen=True)
+class Hello:
+    """A worker's first line: the protocol it speaks, the engine it holds and the versions of what it runs on."""
+
+    protocol: int
+    engine: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Load:
+    """Request: have this model ready (the engine's own options); the same model again does nothing."""
+
+    model: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Answer to `Load`: the model is ready."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Request: encode what later requests will need (options of several `Generate`), while the encoders are there."""
+
+    requests: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Answer to `Prepare`."""
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Request: make a clip; its frames go into ``folder``."""
+
+    options: Mapping[str, Any]
+    folder: str
+
+
+@dataclass(frozen=True)
+class LatentsSaved:
+    """Denoising is done and cannot be lost any more: its result lies here."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Answer to `Generate`: the frames lie here, RGB, uint8, ``frames`` x ``height`` x ``width`` x 3, nothing else."""
+
+    path: str
+    frames: int
+    width: int
+    height: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The GPU's memory in bytes: now in use, and the peak since the request began."""
+
+    allocated: int
+    peak: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Answer to any request: it could not be done; the worker is ready for the next one.
+
+    ``failure`` is a name of `errors.Failure`; ``evidence`` are the lines that prove it.
+    """
+
+    failure: str
+    message: str
+    phase: str = ""
+    advice: str = ""
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Request: end what is being done at the next step; it is answered by `Failed` with CANCELLED."""
+
+
+@dataclass(frozen=True)
+class Unload:
+    """Request: give the model's memory back and end."""
+
+
+Event = Union[Phase, Progress, Log, Output, AttemptStarted, Memory, LatentsSaved]
+Request = Union[Load, Prepare, Generate, Cancel, Unload]
+Answer = Union[Hello, Loaded, Prepared, Saved, Failed]
+Message = Union[Event, Request, Answer]
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Phase, Progress, Log, Output, AttemptStarted, Memory, LatentsSaved),
+        *(Load, Prepare, Generate, Cancel, Unload),
+        *(Hello, Loaded, Prepared, Saved, Failed),
+    )
+}
+
+
+def encode(event: Message) -> str:
     """One line of JSON, without the line break; line breaks and control characters inside are escaped."""
     return json.dumps({"event": type(event).__name__, **asdict(event)}, ensure_ascii=True, separators=(",", ":"))
 
 
-def decode(line: str) -> Event:
+def decode(line: str) -> Message:
     """The event of one line.
 
     Raises:
@@ -91,7 +199,7 @@ def decode(line: str) -> Event:
         data = json.loads(line)
         kind = _KINDS[data.pop("event")]
         lists = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-        event: Event = kind(**lists)
+        event: Message = kind(**lists)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"not an event: {line[:200]!r}") from error
     return event
