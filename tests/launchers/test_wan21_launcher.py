@@ -126,6 +126,26 @@ def test_without_flash_attention_pytorchs_takes_its_place(tmp_path: Path) -> Non
     assert served == {"__main__.flash_attention_of.<locals>.flash_attention"}
 
 
+@pytest.mark.parametrize(
+    ("knobs", "options"),
+    [
+        (Knobs(flash_attn="broken"), ("--attention=sdpa",)),
+        (Knobs(flash_attn="broken", flash_attn_interface="broken"), ("--attention=sdpa",)),
+        (Knobs(flash_attn="broken", flash_attn_interface="present"), ("--attention=sdpa",)),
+        (Knobs(flash_attn="present", flash_attn_interface="broken"), ()),
+    ],
+)
+def test_a_build_of_flash_attention_for_another_torch_is_left_out(
+    tmp_path: Path, knobs: Knobs, options: tuple[str, ...]
+) -> None:
+    machine = Machine(tmp_path, knobs)
+    assert "undefined symbol" in machine.start().stderr
+    done = machine.launched(*options)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be imported and is left out" in done.stdout
+    assert machine.out.exists()
+
+
 def test_between_gpus_without_flash_attention_xfuser_is_asked_for_pytorchs_kernel(tmp_path: Path) -> None:
     machine = Machine(tmp_path, Knobs(flash_attn="absent"))
     split = ("--ulysses_size=2", "--dit_fsdp", "--t5_fsdp")
@@ -234,6 +254,22 @@ def test_missing_flash_attention_is_told_and_survived(wan: WanMachine, tmp_path:
     assert outcome.code == "ok", outcome.error
     assert any("PyTorch's own attention" in warning for warning in outcome.manifest.warnings)
     assert outcome.manifest.effective["attention"] == "sdpa"
+    wan.check()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "attention"),
+    [
+        (Knobs(flash_attn="broken"), "sdpa"),
+        (Knobs(flash_attn="present", flash_attn_interface="broken"), "flash"),
+        (Knobs(flash_attn="absent", flash_attn_interface="present"), "sdpa"),  # the image encoder asks for version 2
+    ],
+)
+def test_broken_flash_attention_is_survived(wan: WanMachine, tmp_path: Path, knobs: Knobs, attention: str) -> None:
+    outcome = wan.run({}, python=str(make_interpreter(tmp_path / "broken", knobs)))
+    assert outcome.code == "ok", outcome.error
+    assert len(outcome.manifest.attempts) == 1
+    assert outcome.manifest.effective["attention"] == attention
     wan.check()
 
 

@@ -8,6 +8,7 @@ Before generate.py runs, as ``__main__`` and with its own argv:
 
 * ``--add-size`` gives the sizes of the checkout's own tables one row more (t2v-14B, i2v-14B, flf2v-14B). The tables
   only name sizes, the model knows none.
+* A flash-attn build that cannot be imported is left out, as if it were not installed.
 * ``--attention=sdpa`` puts PyTorch's scaled_dot_product_attention in the place of ``flash_attention``, which
   wan/modules/model.py calls directly although an unused fallback exists (Wan2.1#40); on several GPUs, where xfuser
   computes the attention, it asks xfuser for its own PyTorch kernel.
@@ -101,8 +102,8 @@ def _prepare(order: Order, checkout: str) -> list[str]:
     """Change what was asked for; returns what to say about it."""
     if not os.path.isfile(os.path.join(checkout, "wan", "configs", "__init__.py")):  # noqa: PTH113, PTH118
         raise Refused(f"{checkout} is no checkout of Wan2.1: it has no wan/configs")
+    told = hide_broken_flash_attn()
     configs = importlib.import_module("wan.configs")
-    told = []
     for size in order.sizes:
         add_size(configs, size)
         told.append(f"{size[0]}*{size[1]} added to the sizes of {', '.join(TASKS)}")
@@ -143,6 +144,24 @@ def add_size(configs: Any, size: tuple[int, int]) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- attention
+
+
+def hide_broken_flash_attn() -> list[str]:
+    """A build that cannot be imported becomes one that is not there; returns what to say about it.
+
+    wan/modules/attention.py expects flash-attn to be absent or whole: the undefined symbol of a build for another
+    torch is no ModuleNotFoundError, and ends the import of all of Wan.
+    """
+    told = []
+    for name in ("flash_attn_interface", "flash_attn"):
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+        except Exception as error:  # noqa: BLE001 -- a binary extension may raise anything
+            sys.modules[name] = None  # type: ignore[assignment] # what the import system takes for "not there"
+            told.append(f"{name} cannot be imported and is left out: {error}")
+    return told
 
 
 def use_sdpa(torch: Any) -> None:

@@ -86,7 +86,8 @@ def plan(job: Job) -> Plan:
 def _command(choice: Choice) -> Command:
     job, parameters = choice.job, choice.parameters
     assert job.settings.wan2_dir is not None
-    launched = choice.size in facts.ADDED_SIZES or choice.sdpa
+    broken = any(_is_broken(choice.interpreter.broken.get(name)) for name in ATTENTION)
+    launched = choice.size in facts.ADDED_SIZES or choice.sdpa or broken
     script = [str(LAUNCHER), *_launcher_options(choice), "--"] if launched else []
     program = Program(
         python=choice.interpreter.path,
@@ -99,6 +100,11 @@ def _command(choice: Choice) -> Command:
         env=EXPANDABLE_SEGMENTS if parameters["expandable_segments"] else {},
     )
     return command(job, program)
+
+
+def _is_broken(why: str | None) -> bool:
+    """Whether a package is there and cannot be imported, which would end the framework's own import of it."""
+    return why is not None and not why.startswith("ModuleNotFoundError")
 
 
 def _launcher_options(choice: Choice) -> Iterator[str]:

@@ -10,7 +10,7 @@ from ...plan import Finding
 from ...request import VideoRequest
 from ...scripts import checkpoint_findings, gpu_findings, interpreter_findings
 from . import facts
-from .choice import Choice, model_dir
+from .choice import Choice, flash_attn_missing, model_dir
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B
 
 #: imageio_ffmpeg is imported by imageio only when the film is written, and its absence is hidden there (row P27).
@@ -33,12 +33,10 @@ _FLAGS = ("--task", "--size", "--frame_num", "--ckpt_dir", "--offload_model", "-
 def findings(choice: Choice) -> Iterator[Finding]:
     settings = choice.job.settings
     yield from _checkout_findings(choice)
-    flash = () if choice.sdpa else ("flash_attn",)
-    if "flash_attn_interface" in choice.interpreter.modules:
-        flash = ()
+    flash = None if choice.sdpa else flash_attn_missing(choice.variant, choice.interpreter)
     yield from interpreter_findings(
         choice.interpreter,
-        (*MODULES, *flash),
+        (*MODULES, *([flash] if flash else [])),
         framework="Wan2.1",
         multi_gpu=("xfuser",) if choice.ranks > 1 else (),
     )

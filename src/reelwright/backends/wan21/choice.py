@@ -29,6 +29,15 @@ def variant_of(request: VideoRequest, settings: Settings) -> Variant:
     return T2V_1_3B if small and (settings.model or settings.t2v_1_3b_model_dir) else T2V_14B
 
 
+def flash_attn_missing(variant: Variant, interpreter: Interpreter) -> str | None:
+    """The package without which generate.py has no flash attention for this task; ``None`` if it has one.
+
+    Its transformer takes either generation; its image encoder asks for the second by number (wan/modules/clip.py).
+    """
+    enough = ATTENTION[:1] if variant.clip else ATTENTION
+    return None if any(name in interpreter.modules for name in enough) else ATTENTION[0]
+
+
 def model_dir(variant: Variant, settings: Settings) -> Path | None:
     directory: Path | None = getattr(settings, variant.key)
     return directory
@@ -70,8 +79,8 @@ def choose(job: Job) -> Choice:
     queries = interpreter_queries(settings, settings.wan2_dir, ())
     interpreter = pick_interpreter(queries, job.host)
     checkout = job.host.checkouts.get(settings.wan2_dir) if settings.wan2_dir else None
-    has_flash = any(name in interpreter.modules for name in ATTENTION)
-    sdpa = settings.attention == "sdpa" or (settings.attention == "auto" and not has_flash)
+    missing = flash_attn_missing(variant, interpreter)
+    sdpa = settings.attention == "sdpa" or (settings.attention == "auto" and missing is not None)
     draft = Choice(job, variant, size, frames, gpus, ranks, interpreter, checkout, sdpa, {})
     return replace(draft, parameters=_parameters(draft))
 
