@@ -6,6 +6,7 @@ is published, and where a run's record lies, is `runner`'s business.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +18,11 @@ from .executors import AttemptFiles, Cancellation, Executor
 from .executors.inline import InlineExecutor
 from .host import Host
 from .journal import Journal
+from .media import examination
 from .plan import Command, Plan
 from .policy import Evidence, Next, Stop, diagnosis, preflight, retry
 from .preparation import Order, Prepared, avoided_gpus, planned
-from .protocol import AttemptStarted, Log, Phase
+from .protocol import AttemptStarted, Event, Log, Phase
 from .request import VideoRequest
 
 if TYPE_CHECKING:
@@ -163,15 +165,30 @@ def _attempt(run: Run, plan: Plan, number: int, lease_fds: tuple[int, ...]) -> t
         run_id=folder.run_id,
         lease_fds=lease_fds,
     )
-    evidence = _executor(plan, run.order).run(plan, files, run.journal, run.cancellation)
-    good_enough = evidence.ran_to_end or (settings.accept_valid_on_nonzero and evidence.kill_reason is None)
-    if not good_enough:
-        return evidence, None
-    run.journal(Phase("verifying"))
-    try:
-        return evidence, _verified(run, plan, number)
-    except OutputError as error:
-        return replace(evidence, output_problem=error.message, output_exists=files.video.exists()), None
+    with contextlib.closing(examination.Examiner()) as examiner:
+        emit = _Listening(run, examiner) if isinstance(plan.run, Command) else run.journal
+        evidence = _executor(plan, run.order).run(plan, files, emit, run.cancellation)
+        good_enough = evidence.ran_to_end or (settings.accept_valid_on_nonzero and evidence.kill_reason is None)
+        if not good_enough:
+            return evidence, None
+        run.journal(Phase("verifying"))
+        try:
+            return evidence, _verified(run, plan, number, examiner)
+        except OutputError as error:
+            return replace(evidence, output_problem=error.message, output_exists=files.video.exists()), None
+
+
+@dataclass(frozen=True)
+class _Listening:
+    """The journal, and the examiner of a stranger's film: it gets up while the film is being written."""
+
+    run: Run
+    examiner: examination.Examiner
+
+    def __call__(self, event: Event) -> None:
+        self.run.journal(event)
+        if isinstance(event, Phase) and event.name in ("decoding", "saving"):
+            self.examiner.start()
 
 
 def _executor(plan: Plan, order: Order) -> Executor:
@@ -182,19 +199,17 @@ def _executor(plan: Plan, order: Order) -> Executor:
     return InlineExecutor()
 
 
-def _verified(run: Run, plan: Plan, number: int) -> Film:
+def _verified(run: Run, plan: Plan, number: int, examiner: examination.Examiner) -> Film:
     """The film of an attempt and what a full decode finds in it; raises `OutputError` if it is not the promised one.
 
     A stranger's film is decoded in a process of its own, and what is published is its copy with our tags and seal.
     """
-    from .media import examination
-
     video = run.folder.video(number)
     if not isinstance(plan.run, Command):
         facts = examination.verify(video, plan.expected, apart=False)
     else:
         tagging = examination.Tagging(run.folder.tagged(number), _tags(plan, run.order.request))
-        facts = examination.verify(video, plan.expected, apart=True, tagging=tagging)
+        facts = examination.verify(video, plan.expected, apart=examiner, tagging=tagging)
         video = tagging.target if tagging.target.exists() else video
     for warning in facts["warnings"]:
         run.journal.warn(warning)

@@ -37,28 +37,70 @@ class Tagging:
     metadata: Mapping[str, str]
 
 
+class Examiner:
+    """A child that looks at one film. Started early, its imports cost nothing: they take longer than a short film.
+
+    A child that is not asked ends with the `close` of its examiner, and with the runner: its input is a pipe.
+    """
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the child, once."""
+        if self._child is None:
+            pipe = subprocess.PIPE
+            self._child = subprocess.Popen([sys.executable, "-P", "-c", _CHILD], stdin=pipe, stdout=pipe, stderr=pipe)
+
+    def facts(self, order: list[Any]) -> dict[str, Any]:
+        """What the child finds; whatever becomes of it is told as a problem of the film."""
+        self.start()
+        child, self._child = self._child, None
+        assert child is not None
+        try:
+            out, errors = child.communicate(json.dumps(order).encode(), TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return _unreadable(f"decoding took longer than {TIMEOUT_S:.0f} s")
+        finally:
+            _end(child)
+        if child.returncode != 0:
+            last = errors.decode(errors="replace").strip().splitlines()[-1:]
+            return _unreadable(f"the decoder ended with status {child.returncode}: {' '.join(last)[:300]}")
+        facts: dict[str, Any] = json.loads(out)
+        return facts
+
+    def close(self) -> None:
+        """End a child that was not asked."""
+        child, self._child = self._child, None
+        if child is not None:
+            _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    with child:  # its pipes are closed and it is waited for
+        pass
+
+
 def examine(
-    path: Path, expected: ExpectedVideo | None = None, *, apart: bool, tagging: Tagging | None = None
+    path: Path,
+    expected: ExpectedVideo | None = None,
+    *,
+    apart: bool | Examiner,
+    tagging: Tagging | None = None,
 ) -> dict[str, Any]:
     """`video.VideoFacts` of a file as a mapping; a bad file is no error, its ``problems`` say what is wrong.
 
     With ``expected``, ``differences`` lists what differs from that promise. With ``tagging``, the facts are those of
-    the copy; if there can be no good copy, they are those of the file itself and the copy does not exist.
+    the copy; if there can be no good copy, they are those of the file itself and the copy does not exist. ``apart``
+    may be a child that was started before.
     """
     promise = [expected.width, expected.height, expected.num_frames, expected.fps] if expected else None
-    if not apart:
+    if apart is False:
         return _examine_here(path, promise, tagging)
     copy = [str(tagging.target), dict(tagging.metadata)] if tagging else None
-    argv = [sys.executable, "-P", "-c", _CHILD, str(path), json.dumps([promise, copy])]
-    try:
-        child = subprocess.run(argv, capture_output=True, timeout=TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        return _unreadable(f"decoding took longer than {TIMEOUT_S:.0f} s")
-    if child.returncode != 0:
-        last = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        return _unreadable(f"the decoder ended with status {child.returncode}: {' '.join(last)[:300]}")
-    facts: dict[str, Any] = json.loads(child.stdout)
-    return facts
+    examiner = apart if isinstance(apart, Examiner) else Examiner()
+    return examiner.facts([str(path), promise, copy])
 
 
 def _examine_here(path: Path, promise: list[Any] | None, tagging: Tagging | None) -> dict[str, Any]:
@@ -87,7 +129,7 @@ def _unreadable(problem: str) -> dict[str, Any]:
 
 
 def verify(
-    path: Path, expected: ExpectedVideo | None, *, apart: bool, tagging: Tagging | None = None
+    path: Path, expected: ExpectedVideo | None, *, apart: bool | Examiner, tagging: Tagging | None = None
 ) -> dict[str, Any]:
     """The facts of a film that keeps its promise; one that promised nothing is decoded completely all the same.
 
@@ -119,7 +161,11 @@ def save_last_frame(path: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """The child: facts of the file named by the first argument, as JSON; the second holds promise and tagging."""
-    promise, copy = json.loads(sys.argv[2])
-    tagging = Tagging(Path(copy[0]), copy[1]) if copy else None
-    json.dump(_examine_here(Path(sys.argv[1]), promise, tagging), sys.stdout)
+    """The child: reads a film's name, promise and tagging as JSON, and writes its facts as JSON."""
+    from . import video  # noqa: F401 -- while there is nothing to do yet
+
+    asked = sys.stdin.read()
+    if asked:  # else nobody wants to know any more
+        path, promise, copy = json.loads(asked)
+        tagging = Tagging(Path(copy[0]), copy[1]) if copy else None
+        json.dump(_examine_here(Path(path), promise, tagging), sys.stdout)
