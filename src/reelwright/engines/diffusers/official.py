@@ -1,0 +1,115 @@
+"""The components of a diffusers pipeline, read from a folder in the official layout of Wan2.1.
+
+The official download holds one folder: the transformer's shards in its root, `Wan2.1_VAE.pth`, the umT5 and the CLIP
+weights as `.pth`, and the tokenizer in `google/umt5-xxl`. The components made of them compute what the official script
+computes; nothing is written, and no weight is in memory twice. Sizes come from the weights and from `config.json`.
+
+Not for folders in the layout of diffusers (`*-Diffusers`), which diffusers reads by itself, and not for pipelines.
+
+    >>> sorted(TASKS)
+    ['flf2v', 'i2v', 't2v']
+    >>> load_components(Path("no such folder"), "i2v", "bfloat16")
+    Traceback (most recent call last):
+        ...
+    reelwright.errors.ModelNotFoundError: no such folder/config.json does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...errors import ModelNotFoundError
+from .official_image import load_image_encoder
+from .official_pictures import clip_processor
+from .official_text import load_text_encoder
+from .official_transformer import load_transformer
+from .official_vae import load_vae
+
+TEXT_WEIGHTS = "models_t5_umt5-xxl-enc-bf16.pth"
+VAE_WEIGHTS = "Wan2.1_VAE.pth"
+CLIP_WEIGHTS = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
+TOKENIZER = Path("google", "umt5-xxl")
+#: The tasks, each with whether it films a picture.
+TASKS = {"i2v": True, "flf2v": True, "t2v": False}
+
+
+def load_components(
+    directory: Path,
+    task: str,
+    dtype: Any,
+    device: str = "cpu",
+    before: Callable[[str], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Every component of the pipeline for ``task``, ready to be given to its constructor.
+
+    Args:
+        directory: The official folder.
+        task: ``i2v``, ``flf2v`` or ``t2v``.
+        dtype: That of the transformer (a torch dtype or its name). The text encoder stays as it is stored, which is
+            bfloat16; the VAE and CLIP are float32.
+        device: Where the transformer's weights go, each straight from its file.
+        before: Called with the name of each phase before it begins; it may raise to stop the loading.
+
+    Raises:
+        ModelNotFoundError: a file or a weight is missing, unknown, of another task, or unreadable.
+    """
+    require(directory / "config.json")
+    before("loading text encoder")
+    components: dict[str, Any] = {
+        "tokenizer": load_tokenizer(directory / TOKENIZER),
+        "text_encoder": load_text_encoder(require(directory / TEXT_WEIGHTS)),
+        "scheduler": official_scheduler(),
+    }
+    before("loading VAE")
+    components["vae"] = load_vae(require(directory / VAE_WEIGHTS))
+    if TASKS[task]:
+        before("loading CLIP")
+        components["image_encoder"] = load_image_encoder(require(directory / CLIP_WEIGHTS))
+        components["image_processor"] = clip_processor(components["image_encoder"].config.image_size)
+    before("loading transformer")
+    components["transformer"] = load_transformer(directory, task, dtype, device)
+    return components
+
+
+def require(path: Path) -> Path:
+    """``path``, if it is there.
+
+    Raises:
+        ModelNotFoundError: it is not.
+    """
+    if path.exists():
+        return path
+    raise ModelNotFoundError(
+        f"{path} does not exist.",
+        advice="Give the folder of the official download, complete; `reel doctor` lists what belongs to it.",
+    )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of umT5, from the folder of the download only."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(require(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelNotFoundError(f"{folder} holds no tokenizer that can be read.", evidence=str(error)) from error
+
+
+def official_scheduler(shift: float = 5.0) -> Any:
+    """The UniPC scheduler with the noise levels of the official script.
+
+    diffusers' own spaces them between 1 and 0.001; the official one between 0.999 and 0 (fm_solvers_unipc.py takes the
+    ends from its table of 1000 training steps), which moves every step of a film by up to 0.001.
+    """
+    import numpy as np
+    from diffusers import UniPCMultistepScheduler
+
+    class OfficialUniPC(UniPCMultistepScheduler):  # type: ignore[misc]
+        def set_timesteps(self, num_inference_steps: int, device: Any = None, **more: Any) -> None:
+            least = 1 / self.config.num_train_timesteps
+            more.setdefault("sigmas", np.linspace(1 - least, 0, num_inference_steps + 1)[:-1])
+            super().set_timesteps(num_inference_steps, device=device, **more)
+
+    return OfficialUniPC(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
