@@ -1,0 +1,99 @@
+"""Which attention kernel computes: PyTorch's own unless the plan names another, and then how much that one differs.
+
+The presets speak of three kinds. *Dense* backends compute the same sums in another order: rounding is all they
+differ by, and it is measured here on the device, against ``native``, when the model is loaded. *Quantised* ones round
+to eight bits. Those named ``…_hub`` download a kernel when they are first used, and are refused. On a CPU (torch
+2.13) ``_native_flash`` gives the same bits as ``native``, being the kernel that ``native`` takes there; the
+mathematical one and flex differ by 3e-7 in float32 and 4e-3 in bfloat16. This module installs nothing.
+
+    >>> sorted(QUANTISED)[0], rounding("bfloat16")
+    ('_sage_qk_int8_pv_fp16_cuda', 0.02)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...errors import ConfigurationError
+
+QUANTISED = frozenset(
+    {
+        *("sage", "sage_varlen", "_sage_qk_int8_pv_fp8_cuda", "_sage_qk_int8_pv_fp8_cuda_sm90"),
+        *("_sage_qk_int8_pv_fp16_cuda", "_sage_qk_int8_pv_fp16_triton"),
+    }
+)
+#: (queries, keys) of the probe: within a clip, to the text's 512 tokens, to the picture's 257 (Wan2.1).
+_PROBES = ((1536, 1536), (1536, 512), (1536, 257))
+
+
+def rounding(dtype: str) -> float:
+    """The relative difference that another order of the same sums may make: a few units of the last place."""
+    return {"float32": 1e-5, "float16": 3e-3}.get(dtype, 2e-2)
+
+
+def choose(transformers: Sequence[Any], name: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Let the transformers use a backend; returns its name and its relative difference from ``native`` here.
+
+    Raises:
+        ConfigurationError: it is unknown, not usable on this device, or no dense attention although it should be.
+    """
+    if name.endswith("_hub"):
+        raise ConfigurationError(
+            f"the attention {name} downloads its kernel when it is used", advice="Choose an installed one, or native."
+        )
+    difference = 0.0
+    if name != "native":
+        try:
+            difference = difference_from_native(name, model)
+        except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfigurationError(
+                f"the attention {name} cannot be used here: {first}", advice="Choose attention native."
+            ) from error
+        _check(name, difference, model)
+    for transformer in transformers:
+        transformer.set_attention_backend(name)
+    return {"attention": name, "attention_difference": difference}
+
+
+def _check(name: str, difference: float, model: Mapping[str, Any]) -> None:
+    limit = rounding(str(model.get("dtype")))
+    if name not in QUANTISED and not difference <= limit:
+        raise ConfigurationError(
+            f"the attention {name} differs by {difference:.1e} from PyTorch's own on this device, and rounding "
+            f"explains {limit:.0e}",
+            advice="Choose attention native; the installed kernel may not fit this GPU.",
+        )
+
+
+def difference_from_native(name: str, model: Mapping[str, Any]) -> float:
+    """The greatest relative difference over the probes; 0.0 means the same bits.
+
+    Hunyuan's transformers give attention a mask, Wan's do not, so theirs are probed with one.
+    """
+    import torch
+    from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend, dispatch_attention_fn
+
+    generator = torch.Generator().manual_seed(0)
+    dtype, device = getattr(torch, str(model.get("dtype", "bfloat16"))), model.get("device", "cpu")
+    masked = not str(model.get("family", "wan")).startswith("wan")
+    found = 0.0
+    for queries, keys in _PROBES:
+        q, k, v = (
+            torch.randn(1, length, 2, 128, generator=generator).to(device, dtype) for length in (queries, keys, keys)
+        )
+        mask = torch.ones(1, 1, 1, keys, dtype=torch.bool, device=device) if masked else None
+        with attention_backend(name):  # checks that what it needs is installed
+            other = dispatch_attention_fn(q, k, v, attn_mask=mask, backend=AttentionBackendName(name))
+        own = dispatch_attention_fn(q, k, v, attn_mask=mask, backend=AttentionBackendName.NATIVE)
+        if not torch.equal(own, other):
+            found = max(found, float((other.double() - own.double()).norm() / own.double().norm()))
+    return found
+
+
+def restore(transformers: Sequence[Any]) -> None:
+    """Give the transformers PyTorch's own again; diffusers also keeps the last choice for the whole process."""
+    for transformer in transformers:
+        transformer.set_attention_backend("native")
+        transformer.reset_attention_backend()

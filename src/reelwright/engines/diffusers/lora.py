@@ -1,0 +1,97 @@
+"""LoRA files that the user gives: read safely, checked against the model, and added to its weights.
+
+Only safetensors are read; a pickle could run code. A file whose layers are not all found in the model is refused:
+diffusers would warn and go on with what fits. The change is added to the weights once, so that steps cost nothing
+more; it cannot be taken out again without rounding, so the weights are loaded again for another preset. Nothing is
+downloaded.
+
+    >>> Adapter(Path("distilled.safetensors")).scale
+    1.0
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigurationError, ModelNotFoundError
+
+#: Attribute of a transformer whose weights or code cannot be given back (`speed.undo`).
+CHANGED = "_reelwright_changed"
+_BYTES = 2**22
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One file, how strongly it is added, and to which transformer (``transformer_2``: Wan2.2's low noise)."""
+
+    path: Path
+    scale: float = 1.0
+    into: str = "transformer"
+
+
+def fused(pipeline: Any, adapter: Adapter) -> dict[str, Any]:
+    """Add a file to the weights; returns its name, hash and scale for the manifest.
+
+    Raises:
+        ModelNotFoundError: the file is missing or no safetensors.
+        ConfigurationError: it is for another model.
+    """
+    tensors, digest = _read(adapter.path)
+    transformer = getattr(pipeline, adapter.into, None)
+    if transformer is None or not hasattr(pipeline, "load_lora_weights"):
+        raise ConfigurationError(f"{type(pipeline).__name__} has no {adapter.into} that takes a LoRA")
+    wanted = _load(pipeline, adapter, tensors)
+    taken = _layers_with_adapters(transformer)
+    if not wanted or wanted - taken:
+        missing = sorted(wanted - taken)[:3] or ["(none at all)"]
+        raise _another(adapter, f"the model has no layers {', '.join(missing)}")
+    pipeline.fuse_lora(components=[adapter.into], lora_scale=adapter.scale, safe_fusing=True)
+    pipeline.unload_lora_weights()
+    setattr(transformer, CHANGED, True)
+    return {"name": adapter.path.name, "sha256": digest, "scale": adapter.scale, "into": adapter.into}
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    advice = "Give the path of a LoRA in the safetensors format."
+    if path.suffix != ".safetensors" or not path.is_file():
+        problem = "is no file" if path.suffix == ".safetensors" else "is not named .safetensors"
+        raise ModelNotFoundError(f"the LoRA {path} {problem}", advice=advice)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ModelNotFoundError(f"the LoRA {path} cannot be read: {error}", advice=advice) from error
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BYTES):
+            digest.update(block)
+    return tensors, digest.hexdigest()
+
+
+def _load(pipeline: Any, adapter: Adapter, tensors: dict[str, Any]) -> set[str]:
+    """Put the adapter beside the layers; returns the names of the layers that the file speaks of."""
+    options = {"load_into_transformer_2": True} if adapter.into == "transformer_2" else {}
+    try:
+        known = pipeline.lora_state_dict(dict(tensors))
+        pipeline.load_lora_weights(tensors, adapter_name="given", **options)
+    except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+        lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+        raise _another(adapter, " ".join(lines[:2])) from error
+    names = {key.partition(".lora_")[0] for key in known if ".lora_" in key}
+    return {name.removeprefix("transformer.") for name in names}
+
+
+def _layers_with_adapters(transformer: Any) -> set[str]:
+    return {name for name, module in transformer.named_modules() if len(getattr(module, "lora_A", ())) > 0}
+
+
+def _another(adapter: Adapter, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the LoRA {adapter.path} does not fit this model: {reason}", advice="Give one made for exactly this model."
+    )
