@@ -2,20 +2,24 @@
 
 An engine turns the JSON options of an `plan.EngineCall` into a film at ``output``. It emits the events of
 `protocol`, asks ``cancellation.check()`` at least once per frame or step, and raises the errors of `errors`. It
-leaves no process and no open file behind, and it never publishes: the runner verifies and publishes.
+leaves no process and no open file behind, and it never publishes: the runner verifies and publishes. An engine with
+large weights is a `ResidentEngine`: it lives in a worker (`serving`) and keeps them between calls.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ConfigurationError
-from ..protocol import Event
+from ..protocol import Event, Saved
 
-_MODULES: Mapping[str, str] = {"draft": "reelwright.engines.draft"}
+_MODULES: Mapping[str, str] = {
+    "draft": "reelwright.engines.draft",
+    "diffusers": "reelwright.engines.diffusers",
+}
 
 
 class Engine(Protocol):
@@ -31,7 +35,40 @@ class Engine(Protocol):
         ...
 
 
-def load_engine(name: str) -> Engine:
+class ResidentEngine(Protocol):
+    """A renderer that keeps its weights. Imported in the worker's interpreter, which may be another than ours.
+
+    It imports nothing of this package but `errors`, `protocol` and this module.
+    """
+
+    def versions(self) -> Mapping[str, str]:
+        """What it runs on, for the record: Python, torch, the device."""
+        ...
+
+    def load(
+        self, model: Mapping[str, Any], emit: Callable[[Event], None], check: Callable[[], None]
+    ) -> Mapping[str, Any]:
+        """Have this model ready, and no other; returns facts. The same model again returns at once."""
+        ...
+
+    def prepare(
+        self, requests: Sequence[Mapping[str, Any]], emit: Callable[[Event], None], check: Callable[[], None]
+    ) -> None:
+        """Encode what these later requests will need, while the encoders are there."""
+        ...
+
+    def generate(
+        self, options: Mapping[str, Any], folder: Path, emit: Callable[[Event], None], check: Callable[[], None]
+    ) -> Saved:
+        """Make a clip; its frames lie in ``folder`` as the answer says."""
+        ...
+
+    def unload(self) -> None:
+        """Give the model's memory back."""
+        ...
+
+
+def load_engine(name: str) -> Any:
     """The engine of that name: one of ours, or ``module:attribute`` given by a plugin's plan.
 
     Raises:
@@ -40,5 +77,4 @@ def load_engine(name: str) -> Engine:
     module, _, attribute = name.partition(":") if ":" in name else (_MODULES.get(name, ""), "", "ENGINE")
     if not module:
         raise ConfigurationError(f"there is no engine named {name!r}", advice=f"Known: {', '.join(_MODULES)}.")
-    engine: Engine = getattr(importlib.import_module(module), attribute)
-    return engine
+    return getattr(importlib.import_module(module), attribute)

@@ -2,7 +2,8 @@
 
 Started by path (``python -I -S shim.py CONTROL STATUS KEEP...``), standard library only. The runner gives it:
 
-* stdin: one JSON object ``{"argv", "cwd", "env", "mark", "grace_s"}`` (never on the command line: E2BIG, secrets);
+* stdin: one JSON object ``{"argv", "cwd", "env", "mark", "grace_s"}`` (never on the command line: E2BIG, secrets),
+  with ``"pass_fds"`` if the command gets descriptors of its own;
 * CONTROL: the read end of a pipe; ``T`` asks for TERM, grace, KILL; ``K`` for KILL at once; END OF FILE means that
   the runner is gone, and is the same as ``T``;
 * STATUS: the write end of a pipe for one JSON line per event: ``started`` (pid), ``failed`` (errno), ``exited``
@@ -256,6 +257,8 @@ def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[
     except OSError as error:
         _say(status_fd, event="failed", errno=error.errno)
         return 0
+    for fd in spec.get("pass_fds", ()):  # the command's alone, so that its end is the end of its pipes
+        os.close(fd)
     # The log belongs to the command alone: the runner sees its end when the last writer has ended.
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
