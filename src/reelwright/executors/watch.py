@@ -9,15 +9,13 @@ stream to a bounded file and are never held. All limits are on a monotonic clock
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import select
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,59 +24,12 @@ from ..policy import Evidence, KillReason
 from ..policy.progress import LogReader
 from ..protocol import Event, Log, Phase, Progress
 from . import AttemptFiles, Cancellation, PhaseClock
+from .child import CHUNK, SHIM_MARGIN_S, Child
 from .logfile import BoundedLog, Masker
 
-CHUNK = 256 * 1024
-#: How long the shim may take beyond the grace to end everything.
-SHIM_MARGIN_S = 15.0
 _DRAIN_S = 2.0
 _DEFAULT_QUIET_S = 1800.0
 _WRITER_CHECK_S = 30.0
-
-
-@dataclass
-class Child:
-    """The running shim and the runner's ends of its pipes."""
-
-    process: subprocess.Popen[bytes]
-    mark: str
-    control: int
-    status: int
-    log: int
-    pid: int | None = None
-    told: bytes = b""
-    ended: dict[str, Any] | None = None
-    fds: list[int] = field(default_factory=list)
-
-    def ask(self, what: bytes) -> None:
-        """``T``: TERM, grace, KILL; ``K``: KILL at once."""
-        with contextlib.suppress(OSError):
-            os.write(self.control, what)
-
-    def close(self) -> None:
-        """Give the pipes back; the shim takes the end of its control pipe for ``T``."""
-        for fd in self.fds:
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        self.fds = []
-
-    def read_status(self) -> bool:
-        """Take what the shim says; false once it is gone."""
-        while True:
-            try:
-                data = os.read(self.status, 65536)
-            except BlockingIOError:
-                return True
-            if not data:
-                return False
-            *lines, self.told = (self.told + data).split(b"\n")
-            for line in lines:
-                event = json.loads(line)
-                if event["event"] == "started":
-                    self.pid = event["pid"]
-                else:
-                    self.ended = event
-                    return True
 
 
 @dataclass(frozen=True)

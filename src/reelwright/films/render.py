@@ -277,7 +277,7 @@ def _subreaping(missing: Sequence[Planned]) -> Iterator[None]:
     if not any(item.backend.requires_gpu for item in missing):
         yield
         return
-    from ..executors.process import subreaping
+    from ..executors.child import subreaping
 
     with subreaping():
         yield
