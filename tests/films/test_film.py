@@ -20,6 +20,7 @@ from reelwright.films import FilmEvent, SegmentState
 from reelwright.films.assembly import FilmResult, film
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
+from reelwright.media import joining
 from reelwright.settings import load_settings
 from tests.conftest import a_photo
 from tests.stand_ins.checkout import launches
@@ -129,6 +130,54 @@ def test_d12_another_picture_under_the_same_name_is_noticed(folder: Path) -> Non
     assert set(result.rendered) == {"three", "four", "five"}
 
 
+def test_a_changed_shot_touches_no_other_piece_of_the_film(folder: Path) -> None:
+    make(folder)
+    pieces = folder / ".reel" / "pieces"
+    before = {path.name: path.stat().st_mtime_ns for path in pieces.iterdir()}
+    result, _ = make(folder, BOARD.replace("prompt: pull out", "prompt: push in slow"))
+    assert {name: (pieces / name).stat().st_mtime_ns for name in before} == before
+    new = sorted(path.suffix for path in pieces.iterdir() if path.name not in before)
+    assert new == [".json", ".npz"]  # what was seen in the changed clip
+    assert len(result.rendered) == 1
+
+
+def test_the_manifest_says_which_clips_were_encoded_again_and_how_long_each_is(folder: Path) -> None:
+    result, _ = make(folder)
+    shots = json.loads(result.manifest.read_text())["facts"]["shots"]
+    assert [shot["encoded_again"] for shot in shots] == [None, None, "it dissolves in", None, None]
+    assert [shot["frames"] for shot in shots] == [8, 6, 8, 9, 9]
+    assert result.how == "4 of 5 clips copied; encoded again: clip 3 (it dissolves in)"
+
+
+def test_d12_damaged_pieces_are_made_again_and_give_the_same_film(folder: Path) -> None:
+    make(folder)
+    before = digest(folder)
+    for path in (folder / ".reel" / "pieces").iterdir():
+        path.write_bytes(path.read_bytes()[:-50])
+    (folder / "film.mp4").unlink()
+    result, _ = make(folder)
+    assert not result.rendered
+    assert digest(folder) == before
+
+
+def test_a_film_that_was_damaged_while_it_was_written_is_not_published(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = joining.join
+
+    def damaged(parts: Any, target: Path, *others: Any, **more: Any) -> joining.JoinReport:
+        report = whole(parts, target, *others, **more)
+        data = bytearray(target.read_bytes())
+        data[len(data) // 2] ^= 1
+        target.write_bytes(data)
+        return report
+
+    monkeypatch.setattr(joining, "join", damaged)
+    with pytest.raises(VideoGenerationError, match="not the promised one"):
+        make(folder)
+    assert not (folder / "film.mp4").exists()
+
+
 def test_only_and_from_choose_shots_and_what_they_need(folder: Path) -> None:
     result, _ = make(folder, only=("two",))
     assert set(result.rendered) == {"one", "two"}
@@ -170,6 +219,28 @@ def test_garbage_is_what_no_film_uses(folder: Path, reel: Reel) -> None:
     reel("film", "gc", folder)
     assert len(list(clips.iterdir())) == before - 3
     assert make(folder, BOARD.replace("prompt: pan left", "prompt: pan right"))[0].unchanged
+
+
+def test_garbage_is_also_what_was_encoded_for_a_film_that_is_another_now(folder: Path, reel: Reel) -> None:
+    make(folder)
+    make(folder, BOARD.replace("dissolve 3", "dissolve 2"))
+    pieces = folder / ".reel" / "pieces"
+    before = set(pieces.iterdir())
+    reel("film", "gc", folder)
+    assert sorted(path.suffix for path in before - set(pieces.iterdir())) == [".json", ".mp4", ".npz", ".npz"]
+    (folder / "film.mp4").unlink()
+    left = {path: path.stat().st_mtime_ns for path in pieces.iterdir()}
+    make(folder, BOARD.replace("dissolve 3", "dissolve 2"))
+    assert {path: path.stat().st_mtime_ns for path in pieces.iterdir()} == left
+
+
+def test_nothing_is_garbage_while_a_film_is_being_made(folder: Path, reel: Reel) -> None:
+    process = started(folder, "--draft")
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert reel("film", "gc", folder, "--json").returncode == 33
+    process.communicate(timeout=100)
+    assert reel("film", "gc", folder).returncode == 0
 
 
 # ---------------------------------------------------------------------------------------------------- interrupted

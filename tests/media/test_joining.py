@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from clips import a_foreign_clip, cut, file_size_limit
+from clips import a_foreign_clip, cut, file_size_limit, number_in
 from parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, frames, packets, read, save, seen
 
 from reelwright.errors import BackendUnavailableError, Cancelled, Failure, InvalidInputError, OutputError
 from reelwright.media.joining import JoinOptions, Part, expected_frames, join, length_in_film, places
-from reelwright.media.sheet import FilmSheet
+from reelwright.media.sheet import film_sheet
 from reelwright.media.video import Encoding, examine
 from reelwright.request import Size
 
@@ -161,17 +162,26 @@ def test_a_clip_of_another_shape_lies_on_black_whatever_its_colours(tmp_path: Pa
     assert "clip 2 is 48x96: it is fitted into 128x96 on black" in report.warnings
 
 
-REASONS: dict[str, dict[str, Any]] = {
-    "size": {"size": Size(64, 48)},
-    "coding": {"crf": 30},
+REASONS: dict[str, Callable[[Path], Path]] = {
+    "size": lambda path: a_grey_clip(path, range(5, 10), size=Size(64, 48)),
+    "coding": lambda path: a_coded_clip(path, range(5, 10), Encoding(codec="av1")),
 }
+
+
+def test_clips_of_other_quality_are_copied_together(tmp_path: Path) -> None:
+    parts = [
+        Part(a_coded_clip(tmp_path / f"{n}.mp4", range(9 * n, 9 * n + 9), Encoding(crf=10 + 9 * n))) for n in range(3)
+    ]
+    assert join(parts, tmp_path / "film.mp4", OPTIONS).how == "copied without encoding again"
+    assert read(tmp_path / "film.mp4") == list(range(27))
+    assert examine(tmp_path / "film.mp4").problems == ()
 
 
 @pytest.mark.parametrize("kind", REASONS)
 def test_clips_of_another_kind_are_encoded_again_and_told(tmp_path: Path, kind: str) -> None:
     parts = [
         Part(a_grey_clip(tmp_path / "a.mp4", range(5))),
-        Part(a_grey_clip(tmp_path / "b.mp4", range(5, 10), **REASONS[kind])),
+        Part(REASONS[kind](tmp_path / "b.mp4")),
     ]
     report = join(parts, tmp_path / "film.mp4", OPTIONS)
     assert "clip 2" in report.how
@@ -267,16 +277,16 @@ def test_a_jump_at_a_chained_joint_is_told(tmp_path: Path) -> None:
     assert "clip 2" in report.warnings[0]
 
 
-def test_a_sheet_has_a_row_for_each_clip_in_one_pass_over_the_film(chain: list[Part], tmp_path: Path) -> None:
+def test_a_sheet_has_a_row_for_each_clip_of_frames_that_the_film_shows(chain: list[Part], tmp_path: Path) -> None:
     begins = places([11, 11, 11], chain, OPTIONS)
     assert begins == (0, 10, 20)
-    sheet = FilmSheet([(f"shot {n}", begin, 10) for n, begin in enumerate(begins)], columns=2)
-    join(chain, tmp_path / "film.mp4", OPTIONS, look=sheet.look)
-    sheet.save(tmp_path / "sheet.png")
+    report = join(chain, tmp_path / "film.mp4", OPTIONS)
+    film_sheet([(f"shot {n}", glance.tiles) for n, glance in enumerate(report.glances)], tmp_path / "sheet.png")
     drawn = cv2.imread(str(tmp_path / "sheet.png"))
     assert drawn is not None
     assert drawn.shape[0] > 3 * 60
-    assert [len(tiles) for tiles in sheet._tiles] == [2, 2, 2]
+    assert [len(glance.tiles) for glance in report.glances] == [6, 6, 6]
+    assert [number_in(cv2.resize(tile, tuple(SIZE))) for tile in report.glances[1].tiles] == [10, 12, 14, 15, 17, 19]
 
 
 _MEASURE = """

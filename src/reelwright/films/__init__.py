@@ -9,9 +9,10 @@ A segment is one clip of a generator. `storyboard` reads what a person wrote, `t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 from ..protocol import Event
 
@@ -45,3 +46,42 @@ class Joining:
 
 FilmEvent = SegmentState | SegmentEvent | Joining
 EmitFilm = Callable[[FilmEvent], None]
+
+
+@dataclass(frozen=True)
+class FilmResult:
+    """What a successful `film` returns.
+
+    Attributes:
+        output, manifest, sheet: The film, its manifest, and a picture with a row per shot.
+        rendered, stored: Segments that were made now, and that were there.
+        how: Whether the clips were copied or encoded again, and why.
+        joints: What was measured at every joint (`media.joining.Joint`).
+        estimate: For a draft: what the real film would take, in words.
+        unchanged: The film was there already, and is what would be made now.
+    """
+
+    output: Path
+    manifest: Path
+    sheet: Path
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    seconds: float
+    generative: bool
+    degraded: bool
+    rendered: tuple[str, ...]
+    stored: tuple[str, ...]
+    failed: tuple[str, ...]
+    how: str
+    joints: tuple[Mapping[str, Any], ...]
+    warnings: tuple[str, ...]
+    estimate: tuple[str, ...] = ()
+    unchanged: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The result object that ``--json`` prints as its last line."""
+        data = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        data["frames"] = data.pop("num_frames")
+        return {key: str(value) if isinstance(value, Path) else value for key, value in data.items()}

@@ -7,71 +7,35 @@ file that its manifest describes, made from the same storyboard.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import workspace
 from .._version import __version__
 from ..errors import Failure, InvalidInputError, StateError, VideoGenerationError, error_for
 from ..executors import Cancellation
 from ..history import load_manifest
-from ..plan import ExpectedVideo
 from ..result import Manifest, manifest_path
-from . import EmitFilm, FilmEvent, Joining
-from .planning import Planned, Planner
-from .render import FilmOrder, Made, chosen_shots, make_clips, rules
+from . import EmitFilm, FilmEvent, FilmResult, Joining
+from .estimate import estimate
+from .planning import Planned
+from .render import FilmOrder, Made, chosen_shots, make_clips
 from .store import Clip, Store, file_digest, key_of
-from .timeline import segments
 
+if TYPE_CHECKING:
+    from ..media.joining import JoinReport
+
+__all__ = ["FilmResult", "film"]
 TASK = "film"
 SHEET_SUFFIX = ".sheet.png"
 
 
 def _ignore(event: FilmEvent) -> None:
     """The default listener."""
-
-
-@dataclass(frozen=True)
-class FilmResult:
-    """What a successful `film` returns.
-
-    Attributes:
-        output, manifest, sheet: The film, its manifest, and a picture with a row per shot.
-        rendered, stored: Segments that were made now, and that were there.
-        how: Whether the clips were copied or encoded again, and why.
-        joints: What was measured at every joint (`media.joining.Joint`).
-        estimate: For a draft: what the real film would take, in words.
-        unchanged: The film was there already, and is what would be made now.
-    """
-
-    output: Path
-    manifest: Path
-    sheet: Path
-    width: int
-    height: int
-    num_frames: int
-    fps: float
-    seconds: float
-    generative: bool
-    degraded: bool
-    rendered: tuple[str, ...]
-    stored: tuple[str, ...]
-    failed: tuple[str, ...]
-    how: str
-    joints: tuple[Mapping[str, Any], ...]
-    warnings: tuple[str, ...]
-    estimate: tuple[str, ...] = ()
-    unchanged: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The result object that ``--json`` prints as its last line."""
-        data = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        data["frames"] = data.pop("num_frames")
-        return {key: str(value) if isinstance(value, Path) else value for key, value in data.items()}
 
 
 def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation | None = None) -> FilmResult:
@@ -90,10 +54,13 @@ def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation 
     with store.held(output.stem):
         before = _ours(order, output)
         made = make_clips(order, store, emit, cancellation)
-        store.note(output.stem, order.source, [item.key for item in made.planned])
+        keys = [item.key for item in made.planned]
+        store.note(output.stem, order.source, keys, _kept(before))
         if made.failures and not (order.keep_going and _parts(order, made)):
             raise _failed(made)
-        return _Assembly(order, made, output, before).result(emit, cancellation)
+        manifest, unchanged = _Assembly(order, made, store, before).manifest(emit, cancellation)
+        store.note(output.stem, order.source, keys, _kept(manifest))
+        return _told(order, made, manifest, unchanged=unchanged)
 
 
 def _ours(order: FilmOrder, output: Path) -> Manifest | None:
@@ -154,18 +121,22 @@ def _parts(order: FilmOrder, made: Made) -> tuple[_Piece, ...]:
 class _Assembly:
     """Joining, verifying and publishing one film."""
 
-    def __init__(self, order: FilmOrder, made: Made, output: Path, before: Manifest | None) -> None:
-        self._order, self._made, self._output, self._before = order, made, output, before
-        self._pieces = _parts(order, made)
-        self._sheet = output.with_name(output.stem + SHEET_SUFFIX)
+    def __init__(self, order: FilmOrder, made: Made, store: Store, before: Manifest | None) -> None:
+        from ..media.shelf import Shelf
 
-    def result(self, emit: EmitFilm, cancellation: Cancellation) -> FilmResult:
-        """The film as it lies there if nothing changed, else as it is made now."""
+        self._order, self._made, self._before = order, made, before
+        self._output = workspace.absolute_output(order.output)
+        self._pieces = _parts(order, made)
+        self._sheet = _sheet_of(self._output)
+        self._shelf = Shelf(store.pieces)
+
+    def manifest(self, emit: EmitFilm, cancellation: Cancellation) -> tuple[Manifest, bool]:
+        """That of the film as it lies there (true) if nothing changed, else as it is made now."""
         key = self._key()
         there = self._output.exists() and self._sheet.exists()
         if self._before is not None and self._before.facts.get("key") == key and there:
-            return self._told(self._before, unchanged=True)
-        return self._told(self._made_now(key, emit, cancellation))
+            return self._before, True
+        return self._made_now(key, emit, cancellation), False
 
     def _key(self) -> str:
         board = self._order.board
@@ -188,8 +159,7 @@ class _Assembly:
         return segment.upstream == before.name, segment.dissolve
 
     def _made_now(self, key: str, emit: EmitFilm, cancellation: Cancellation) -> Manifest:
-        from ..media import joining
-        from ..media.sheet import FilmSheet
+        from ..media import joining, proof
 
         started = datetime.now(UTC)
         run_id = workspace.new_run_id()
@@ -201,40 +171,40 @@ class _Assembly:
             def joined(done: int, total: int) -> None:
                 emit(Joining(done, total))
 
-            sheet_png, sheet = folder.attempt(1) / "sheet.png", FilmSheet(self._rows(parts, options))
-            with ThreadPoolExecutor(1, thread_name_prefix="verify") as pool:
-                verified = _Verification(pool, video, self._promise(parts, options))
-
-                def look(number: int, frame: Any) -> None:
-                    verified.begin()  # beside the pass that looks at the joints: it decodes in a process of its own
-                    sheet.look(number, frame)
-
-                report = joining.join(parts, video, options, joined, cancellation.check, look=look)
-                facts = verified.facts()
-            sheet.save(sheet_png)
+            report = joining.join(parts, video, options, joined, cancellation.check, shelf=self._shelf)
+            with ThreadPoolExecutor(1, thread_name_prefix="sheet") as pool:
+                drawn = pool.submit(self._draw, report, folder.attempt(1) / "sheet.png")
+                facts = proof.proven(video, report.promise)
+                workspace.place(drawn.result(), self._sheet)
             cancellation.check()
-            workspace.place(sheet_png, self._sheet)
-            manifest = self._manifest(run_id, started, {"key": key, **report.to_json()}, facts)
+            told = {"key": key, **report.to_json(), "kept": sorted(self._shelf.used), "shots": self._shots(report)}
+            manifest = self._manifest(run_id, started, told, facts.to_json())
             replace = self._before is not None or self._order.settings.if_exists == "overwrite"
             workspace.publish(folder, video, manifest, replace=replace)
         return manifest
 
-    def _rows(self, parts: list[Any], options: Any) -> list[tuple[str, int, int]]:
-        """Name, first frame and number of frames of each clip in the film."""
-        from ..media import joining
+    def _shots(self, report: JoinReport) -> list[dict[str, Any]]:
+        """Each clip's entry in the film's manifest: its own manifest, where it lies, and how it came into the film."""
+        return [
+            {
+                "segment": piece.name,
+                "shot": piece.planned.segment.shot,
+                "key": piece.clip.key,
+                "goes_on_from": piece.planned.segment.upstream,
+                "frames": glance.frames,
+                "encoded_again": report.encoded.get(number),
+                "manifest": json.loads(piece.clip.manifest.to_text()),
+            }
+            for number, (piece, glance) in enumerate(zip(self._pieces, report.glances, strict=True))
+        ]
 
-        lengths = [int((piece.clip.manifest.output or {})["frames"]) for piece in self._pieces]
-        begins = joining.places(lengths, parts, options)
-        ends = (*begins[1:], joining.expected_frames(lengths, parts, options))
-        names = [piece.name for piece in self._pieces]
-        return [(name, begin, end - begin) for name, begin, end in zip(names, begins, ends, strict=True)]
+    def _draw(self, report: JoinReport, target: Path) -> Path:
+        from ..media.sheet import film_sheet
 
-    def _promise(self, parts: list[Any], options: Any) -> ExpectedVideo:
-        from ..media import joining
-
-        lengths = [int((piece.clip.manifest.output or {})["frames"]) for piece in self._pieces]
-        size, fps = joining.finished(options)
-        return ExpectedVideo(size.width, size.height, joining.expected_frames(lengths, parts, options), fps)
+        film_sheet(
+            [(piece.name, glance.tiles) for piece, glance in zip(self._pieces, report.glances, strict=True)], target
+        )
+        return target
 
     def _join_parts(self) -> list[Any]:
         from ..media.joining import Part
@@ -243,7 +213,8 @@ class _Assembly:
         for index, piece in enumerate(self._pieces):
             chained, dissolve = self._joint(index)
             first = self._pieces[index - 1].clip.last_frame if chained else None
-            parts.append(Part(piece.clip.video, first, chained and not dissolve, dissolve))
+            digest = str((piece.clip.manifest.output or {})["sha256"])  # `Store.find` has just compared it
+            parts.append(Part(piece.clip.video, first, chained and not dissolve, dissolve, digest))
         return parts
 
     def _join_options(self) -> Any:
@@ -301,91 +272,38 @@ class _Assembly:
             seconds=(datetime.now(UTC) - started).total_seconds(),
             degraded=any(piece.clip.manifest.degraded for piece in self._pieces) or bool(self._made.failures),
             warnings=tuple(dict.fromkeys(warnings)),
-            facts={**facts, "shots": [_shot(piece) for piece in self._pieces], "estimate": list(self._estimate())},
-        )
-
-    def _estimate(self) -> Sequence[str]:
-        """What the real film would take, for a draft of one that names another generator."""
-        order = self._order
-        if not order.draft:
-            return ()
-        planner = Planner(order.settings, self._output.parent, order.environ)
-        try:
-            real = planner.plan(segments(order.board, lambda name: rules(name, order.settings)))
-        except VideoGenerationError as error:
-            return (f"the real film cannot be estimated: {error.message}",)
-        if all(item.backend.name == "draft" for item in real):
-            return ()
-        return tuple(_estimated(real))
-
-    def _told(self, manifest: Manifest, *, unchanged: bool = False) -> FilmResult:
-        output, facts = manifest.output or {}, manifest.facts
-        rendered = tuple(self._made.rendered)
-        return FilmResult(
-            output=self._output,
-            manifest=manifest_path(self._output),
-            sheet=self._sheet,
-            width=output["width"],
-            height=output["height"],
-            num_frames=output["frames"],
-            fps=output["fps"],
-            seconds=output["seconds"],
-            generative=manifest.generative,
-            degraded=manifest.degraded,
-            rendered=rendered,
-            stored=tuple(name for name in self._made.clips if name not in rendered),
-            failed=(*self._made.failures, *self._made.blocked),
-            how=str(facts.get("how", "")),
-            joints=tuple(facts.get("joints", ())),
-            warnings=manifest.warnings,
-            estimate=tuple(facts.get("estimate", ())),
-            unchanged=unchanged,
+            facts={**facts, "estimate": estimate(order, self._output.parent)},
         )
 
 
-class _Verification:
-    """The full check of the film, begun once and waited for at the end."""
-
-    def __init__(self, pool: ThreadPoolExecutor, video: Path, promise: ExpectedVideo) -> None:
-        self._pool, self._video, self._promise = pool, video, promise
-        self._running: Future[dict[str, Any]] | None = None
-
-    def begin(self) -> None:
-        from ..media import examination
-
-        if self._running is None:
-            self._running = self._pool.submit(examination.verify, self._video, self._promise, apart=True)
-
-    def facts(self) -> dict[str, Any]:
-        """What the decode found; raises `OutputError` if it is not the promised film."""
-        self.begin()
-        assert self._running is not None
-        return self._running.result()
-
-
-def _shot(piece: _Piece) -> dict[str, Any]:
-    """A clip's entry in the film's manifest: its own manifest, and where it lies."""
-    return {
-        "segment": piece.name,
-        "shot": piece.planned.segment.shot,
-        "key": piece.clip.key,
-        "goes_on_from": piece.planned.segment.upstream,
-        "manifest": json.loads(piece.clip.manifest.to_text()),
-    }
+def _told(order: FilmOrder, made: Made, manifest: Manifest, *, unchanged: bool) -> FilmResult:
+    video, output, facts = workspace.absolute_output(order.output), manifest.output or {}, manifest.facts
+    return FilmResult(
+        output=video,
+        manifest=manifest_path(video),
+        sheet=_sheet_of(video),
+        width=output["width"],
+        height=output["height"],
+        num_frames=output["frames"],
+        fps=output["fps"],
+        seconds=output["seconds"],
+        generative=manifest.generative,
+        degraded=manifest.degraded,
+        rendered=tuple(made.rendered),
+        stored=tuple(name for name in made.clips if name not in made.rendered),
+        failed=(*made.failures, *made.blocked),
+        how=str(facts.get("how", "")),
+        joints=tuple(facts.get("joints", ())),
+        warnings=manifest.warnings,
+        estimate=tuple(facts.get("estimate", ())),
+        unchanged=unchanged,
+    )
 
 
-def _estimated(real: Sequence[Planned]) -> list[str]:
-    seconds = [item.plan.seconds for item in real]
-    known = [value for value in seconds if value is not None]
-    memory = max((item.plan.gpu_bytes or 0 for item in real), default=0)
-    names = ", ".join(dict.fromkeys(item.backend.name for item in real))
-    lines = [f"the real film by {names}: {len(real)} clips"]
-    if memory:
-        lines[0] += f", about {memory / 2**30:.0f} GiB of GPU memory each"
-    if len(known) == len(seconds):
-        lines.append(f"about {sum(known) / 3600:.1f} h on one place, from this machine's history")
-    else:
-        lines.append("its time is not known yet: this machine has not made such a clip")
-    problems = dict.fromkeys(finding.message for item in real for finding in item.plan.errors)
-    lines += [f"it could not be made here now: {text}" for text in problems]
-    return lines
+def _sheet_of(video: Path) -> Path:
+    return video.with_name(video.stem + SHEET_SUFFIX)
+
+
+def _kept(manifest: Manifest | None) -> tuple[str, ...]:
+    """What lies on the shelf for a film."""
+    return tuple(manifest.facts.get("kept", ())) if manifest else ()

@@ -1,7 +1,8 @@
 """Where a film's clips are kept, under a key of everything that determines them: ``.reel/`` beside the film.
 
     .reel/clips/KEY.mp4, KEY.reel.json, KEY.last.png      one clip, its manifest, its lossless last frame
-    .reel/films/NAME.json                                 which clips a film uses
+    .reel/pieces/KEY.*                                    what was seen in clips, and encoded for a film (`media.shelf`)
+    .reel/films/NAME.json                                 which of these a film uses
     .reel/films/NAME.lock                                 held while it is being made
 
 A clip is found only if it is the very file that its manifest describes. Two films in one folder share clips.
@@ -50,6 +51,7 @@ class Store:
         self.root = folder / FOLDER
         self.clips = self.root / "clips"
         self.films = self.root / "films"
+        self.pieces = self.root / "pieces"
 
     def prepare(self) -> None:
         """Make the folders."""
@@ -99,29 +101,40 @@ class Store:
             lock.flush()
             yield
 
-    def note(self, name: str, storyboard: Path | None, keys: Sequence[str]) -> None:
-        """Remember which clips a film uses, so that `garbage` keeps them."""
+    def note(self, name: str, storyboard: Path | None, keys: Sequence[str], pieces: Sequence[str] = ()) -> None:
+        """Remember which clips and pieces a film uses, so that `garbage` keeps them."""
         path = self.films / f"{name}.json"
         unfinished = path.with_suffix(".new")
-        record = {"storyboard": str(storyboard) if storyboard else None, "keys": list(keys)}
+        record = {"storyboard": str(storyboard) if storyboard else None, "keys": list(keys), "pieces": list(pieces)}
         unfinished.write_text(json.dumps(record), encoding="utf-8")
         unfinished.replace(path)
 
     def garbage(self) -> tuple[Path, ...]:
-        """Files of clips that no film here uses; a record whose storyboard is gone counts no more."""
-        used: set[str] = set()
+        """Files of clips and pieces that no film here uses; a record whose storyboard is gone counts no more.
+
+        Raises:
+            BusyError: a film here is being made: what it has made is in no record yet.
+        """
+        for lock in sorted(self.films.glob("*.lock")):
+            with self.held(lock.stem):
+                pass
+        keys: set[str] = set()
+        pieces: set[str] = set()
         for path in self.films.glob("*.json"):
             with contextlib.suppress(OSError, ValueError):
                 record = json.loads(path.read_text(encoding="utf-8"))
                 if record["storyboard"] is None or Path(record["storyboard"]).exists():
-                    used.update(record["keys"])
-        if not self.clips.is_dir():
-            return ()
-        return tuple(
-            path
-            for path in sorted(self.clips.iterdir())
-            if path.is_file() and path.name.partition(".")[0] not in used and not path.name.startswith(".")
-        )
+                    keys.update(record["keys"])
+                    pieces.update(record.get("pieces", ()))
+        clips = (path for path in _files(self.clips) if path.name.partition(".")[0] not in keys)
+        return (*clips, *(path for path in _files(self.pieces) if path.name not in pieces))
+
+
+def _files(folder: Path) -> list[Path]:
+    """What lies in a folder, without what is just being written."""
+    if not folder.is_dir():
+        return []
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
 
 
 def file_digest(path: Path) -> str | None:

@@ -48,10 +48,11 @@ class Segment:
 def segments(board: Storyboard, rules_of: Callable[[str], ClipRules], *, draft: bool = False) -> tuple[Segment, ...]:
     """The clips in the order of the film. With ``draft``, the draft generator makes the very same ones."""
     found: list[Segment] = []
+    rules = {name: rules_of(name) for name in dict.fromkeys(shot.generator or board.generator for shot in board.shots)}
     for index, shot in enumerate(board.shots):
         chained = index > 0 and shot.image is None and shot.continues is not False
         upstream = found[-1].id if chained else None
-        found += _clips_of(board, shot, rules_of(shot.generator or board.generator), upstream, draft=draft)
+        found += _clips_of(board, shot, rules[shot.generator or board.generator], upstream, draft=draft)
     return tuple(found)
 
 

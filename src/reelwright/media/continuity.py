@@ -17,7 +17,8 @@ Not for: drift within a clip, which may be meant.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,15 @@ class ColourMatch:
     def applied(self, picture: Pixels) -> Pixels:
         """A picture with these colours."""
         return apply(self.matrix, picture) if self.corrects else picture
+
+    def kept(self) -> dict[str, Any]:
+        """All of it, unrounded, as JSON values."""
+        return {**asdict(self), "matrix": self.matrix.tolist()}
+
+    @classmethod
+    def taken(cls, data: Mapping[str, Any]) -> ColourMatch:
+        """What `kept` gave."""
+        return cls(**{**data, "matrix": np.array(data["matrix"], dtype=np.float64)})
 
     def to_json(self) -> dict[str, Any]:
         """For the joint report."""

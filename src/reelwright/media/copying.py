@@ -2,7 +2,7 @@
 
     >>> facts = [clip_facts(a), clip_facts(b)]
     >>> if facts[0].kind == facts[1].kind and not any(clip.b_frames for clip in facts):
-    ...     copy([(a, facts[0].count - 1), (b, facts[1].count)], film, tags, told)
+    ...     copy([(a, facts[0].count - 1), (b, facts[1].count)], film, tags, check)
 
 Without B-frames the last packet of a clip is the last frame shown and nothing refers to it, so that packets can be
 left out at a clip's end; every clip begins with a frame that needs no other. Clips of other encoders may have edit
@@ -15,12 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError
 from .decoding import decoding
 from .joints import FILM_LIMIT_S
 from .writer import add_copied, create_container, explained
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,27 @@ class ClipFacts:
         count: Frames.
     """
 
-    kind: tuple[Any, ...]
+    kind: tuple[str, ...]
     size: tuple[int, int]
     fps: Fraction
     b_frames: bool
     count: int
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {
+            "kind": list(self.kind),
+            "size": list(self.size),
+            "fps": str(self.fps),
+            "b_frames": self.b_frames,
+            "count": self.count,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ClipFacts:
+        """The facts that `to_json` gave."""
+        width, height = data["size"]
+        return cls(tuple(data["kind"]), (width, height), Fraction(data["fps"]), data["b_frames"], data["count"])
 
 
 def clip_facts(video: Path) -> ClipFacts:
@@ -53,21 +72,30 @@ def clip_facts(video: Path) -> ClipFacts:
         stream = film.stream
         if stream is None or not stream.average_rate:
             raise OutputError(f"{video} cannot be joined", evidence=film.problems)
-        codec = stream.codec_context
-        size = (codec.width, codec.height)
-        colours = (codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc)
-        clock = (stream.time_base, stream.average_rate)
-        kind = (codec.name, size, str(codec.pix_fmt), *map(int, colours), bytes(codec.extradata or b""), *clock)
         stamps = [(packet.pts, packet.dts) for packet in film.packets(stream) if packet.dts is not None]
         demand_whole(video, film.problems)
         shuffled = any(pts != dts for pts, dts in stamps)
-        return ClipFacts(kind, size, Fraction(stream.average_rate), shuffled, len(stamps))
+        size = (stream.codec_context.width, stream.codec_context.height)
+        return ClipFacts(kind_of(stream), size, Fraction(stream.average_rate), shuffled, len(stamps))
 
 
-def copy(
-    pieces: Sequence[tuple[Path, int]], target: Path, tags: Mapping[str, str], told: Callable[[int], None]
-) -> None:
-    """Write the first packets of each clip, so many as said, into one film; ``told`` hears how many are written.
+def kind_of(stream: VideoStream) -> tuple[str, ...]:
+    """See `ClipFacts`."""
+    codec = stream.codec_context
+    colours = (codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc)
+    return (
+        codec.name,
+        f"{codec.width}x{codec.height}",
+        str(codec.pix_fmt),
+        " ".join(str(int(value)) for value in colours),
+        bytes(codec.extradata or b"").hex(),
+        str(stream.time_base),
+        str(stream.average_rate),
+    )
+
+
+def copy(pieces: Sequence[tuple[Path, int]], target: Path, tags: Mapping[str, str], check: Callable[[], None]) -> None:
+    """Write the first packets of each clip, so many as said, into one film; ``check`` may raise before each.
 
     Raises:
         OutputError: a clip cannot be read whole.
@@ -84,12 +112,12 @@ def copy(
                 for packet in film.packets(film.stream):
                     if packet.dts is None or done == end:
                         continue
+                    check()
                     packet.pts = packet.dts = done * step
                     packet.duration = step
                     packet.stream = stream
                     container.mux(packet)
                     done += 1
-                    told(done)
                 demand_whole(video, film.problems)
 
 

@@ -16,7 +16,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,19 +104,28 @@ class Decoding:
             return None
         return stream
 
-    def frames(self) -> Iterator[VideoFrame]:
-        """Every frame that can be decoded; never raises for what is in the file."""
+    def frames(self, packets: Iterable[Packet[Any]] | None = None) -> Iterator[VideoFrame]:
+        """Every frame that can be decoded, or those of some `packets`; never raises for what is in the file."""
         if self.stream is None:
             return
         decoder = self.stream.codec_context
         decoder.thread_type = "FRAME"
         decoder.thread_count = _THREADS
         decoder.options = {"max_pixels": _OPTIONS["max_pixels"]}
-        for packet in self.packets(self.stream):
+        for packet in self.packets(self.stream) if packets is None else packets:
             try:
                 yield from packet.decode()
             except (FFmpegError, ValueError) as error:
                 self.note(f"decoding fails: {_reason(error)}")
+
+    def alone(self, packet: Packet[Any]) -> VideoFrame | None:
+        """The frame of a packet that needs no other; nothing can be decoded after it."""
+        found = list(self.frames([packet]))
+        try:
+            found += self.stream.codec_context.decode(None) if self.stream else []
+        except (FFmpegError, ValueError) as error:
+            self.note(f"decoding fails: {_reason(error)}")
+        return found[0] if found else None
 
     def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet[Any]]:
         """The stored packets of some streams; empty ones tell a decoder that the end is here."""

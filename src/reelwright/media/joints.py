@@ -1,29 +1,38 @@
-"""What is seen where clips meet in a finished film: how much frames differ there, against those around.
+"""What is seen where clips meet in a film: how much frames differ there, against those around.
 
->>> [joint.jump for joint in measured(film, [Place("cut", 0), Place("chained", 80)], look)]
+>>> [joint.jump for joint in measured(stretches, [Place("cut", 0), Place("chained", 80)])]
 [False]
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from .decoding import decoding
-
 #: Reading a whole film may take long; this only ends what never would.
 FILM_LIMIT_S = 24 * 3600.0
 _JUMP = 3.0
-_EVERY = 8  # pixels: enough to see a jump
-_FLAT = 1 / 3  # levels, for still clips: grain and encoding differ too, and a jump of under a level is not seen
+_BLOCK = 8  # pixels a side
+_FLAT = 1 / 3  # levels, for still clips: a jump of under a level is not seen
 _ENOUGH = 8  # differences that have a median worth comparing with
+
+
+class Stretch(Protocol):
+    """What of a piece of film tells how it meets its neighbours (`glance.Glance`)."""
+
+    @property
+    def differences(self) -> Sequence[float]: ...
+    @property
+    def first(self) -> NDArray[np.float32]: ...
+    @property
+    def last(self) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -64,19 +73,19 @@ class Joint:
     jump: bool
 
 
-def measured(film: Path, places: Sequence[Place], look: Callable[[int, VideoFrame], None]) -> tuple[Joint, ...]:
-    """A joint for each clip but the first.
-
-    ``look`` is shown every frame with its number, so that nobody has to decode the film once more; it may raise.
-    """
-    differences = _differences(film, look)
+def measured(stretches: Sequence[Stretch], places: Sequence[Place]) -> tuple[Joint, ...]:
+    """A joint for each clip but the first; ``stretches`` are the film's frames from each place to the next."""
+    differences: list[float] = []
+    for before, stretch in zip((None, *stretches), stretches, strict=False):
+        differences += [difference(before.last, stretch.first)] if before else []
+        differences += stretch.differences
     joints = []
     for index, place in enumerate(places[1:], 1):
         meeting = differences[max(0, place.begin - 1) : place.begin + place.mixed]
-        difference = max(meeting, default=0.0)
-        ratio = difference / _usual(differences, places, index)
+        most = max(meeting, default=0.0)
+        ratio = most / _usual(differences, places, index)
         jump = place.kind == "chained" and ratio > _JUMP
-        joints.append(Joint(index, place.kind, place.begin, round(difference, 3), round(ratio, 2), place.colour, jump))
+        joints.append(Joint(index, place.kind, place.begin, round(most, 3), round(ratio, 2), place.colour, jump))
     return tuple(joints)
 
 
@@ -89,17 +98,14 @@ def _usual(differences: Sequence[float], places: Sequence[Place], index: int) ->
     return max(_FLAT, statistics.median(around)) if around else _FLAT
 
 
-def _differences(film: Path, look: Callable[[int, VideoFrame], None]) -> list[float]:
-    """Mean difference in brightness of each two neighbouring frames."""
-    found: list[float] = []
-    before: NDArray[np.int16] | None = None
-    with decoding(film, FILM_LIMIT_S) as source:
-        for number, frame in enumerate(source.frames()):
-            look(number, frame)
-            plane = frame.planes[0]
-            luma = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
-            now = luma[::_EVERY, : plane.width : _EVERY].astype(np.int16)
-            if before is not None:
-                found.append(float(np.abs(now - before).mean()))
-            before = now
-    return found
+def thinned(frame: VideoFrame) -> NDArray[np.float32]:
+    """The mean brightness of each block of a frame: grain and encoding, which differ from clip to clip, cancel out."""
+    plane = frame.planes[0]
+    luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:, : plane.width]
+    size = (max(1, plane.width // _BLOCK), max(1, plane.height // _BLOCK))
+    return np.asarray(cv2.resize(luma.astype(np.float32), size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Mean difference of two such pictures, in levels."""
+    return float(np.abs(one - other).mean())

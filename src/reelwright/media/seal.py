@@ -28,6 +28,17 @@ def seal(path: Path) -> None:
 
 def broken_seal(path: Path) -> str | None:
     """What is wrong with the seal; ``None`` if it is whole or there is none (films of other makers)."""
+    broken = _holds(path) is False
+    return "its checksum is another one: the file has changed since it was written" if broken else None
+
+
+def sealed(path: Path) -> bool:
+    """Whether there is a seal, and the file is the one that was sealed."""
+    return _holds(path) is True
+
+
+def _holds(path: Path) -> bool | None:
+    """``None``: there is no seal."""
     content = hashlib.sha256()
     with path.open("rb") as file:
         rest = file.seek(0, 2) - _BOX_BYTES
@@ -39,6 +50,4 @@ def broken_seal(path: Path) -> str | None:
         while rest > 0 and (part := file.read(min(rest, 1 << 20))):
             content.update(part)
             rest -= len(part)
-    if content.digest() == box[len(_HEADER) :]:
-        return None
-    return "its checksum is another one: the file has changed since it was written"
+    return content.digest() == box[len(_HEADER) :]

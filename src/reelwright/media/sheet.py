@@ -12,7 +12,9 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import OutputError
@@ -41,49 +43,26 @@ def contact_sheet(path: Path, target_png: Path, *, columns: int = 4, count: int 
     _replace(_drawn(tiles, min(columns, len(tiles)), title), target_png)
 
 
-class FilmSheet:
-    """A row of frames per clip of a film, each row with its name; shown the film's frames one after the other.
-
-    Args:
-        rows: Name, first frame and number of frames of each clip.
-        columns: Frames of a row.
-    """
-
-    def __init__(self, rows: Sequence[tuple[str, int, int]], *, columns: int = 6) -> None:
-        self._names = [name for name, _, _ in rows]
-        self._wanted = {
-            begin + place: row for row, (_, begin, count) in enumerate(rows) for place in spread(count, columns)
-        }
-        self._tiles: list[list[Image.Image]] = [[] for _ in rows]
-
-    def look(self, number: int, frame: VideoFrame) -> None:
-        """Take a frame of the film, if it is one of those to be shown."""
-        row = self._wanted.get(number)
-        if row is not None:
-            scale = math.sqrt(_TILE_AREA / 4 / (frame.width * frame.height))
-            size = (max(2, round(frame.width * scale)), max(2, round(frame.height * scale)))
-            self._tiles[row].append(Image.fromarray(to_rgb(frame, *size)))
-
-    def save(self, target_png: Path) -> None:
-        """Draw it, replacing the file."""
-        drawn = [(name, tiles) for name, tiles in zip(self._names, self._tiles, strict=True) if tiles]
-        width = _MARGIN * 2 + max(sum(tile.width + _GAP for tile in tiles) for _, tiles in drawn)
-        heights = [_CAPTION + max(tile.height for tile in tiles) + _GAP for _, tiles in drawn]
-        sheet = Image.new("RGB", (width, sum(heights) + 2 * _MARGIN), _PAPER)
-        pen, font, y = ImageDraw.Draw(sheet), ImageFont.load_default(15), _MARGIN
-        for (name, tiles), height in zip(drawn, heights, strict=True):
-            pen.text((_MARGIN, y), name, fill=_INK, font=font)
-            for column, tile in enumerate(tiles):
-                sheet.paste(tile, (_MARGIN + column * (tile.width + _GAP), y + _CAPTION))
-            y += height
-        _replace(sheet, target_png)
+def film_sheet(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], target_png: Path) -> None:
+    """A row of small pictures per clip of a film, each row with its name, replacing the file."""
+    drawn = [(name, [Image.fromarray(tile) for tile in tiles]) for name, tiles in rows if tiles]
+    width = _MARGIN * 2 + max(sum(tile.width + _GAP for tile in tiles) for _, tiles in drawn)
+    heights = [_CAPTION + max(tile.height for tile in tiles) + _GAP for _, tiles in drawn]
+    sheet = Image.new("RGB", (width, sum(heights) + 2 * _MARGIN), _PAPER)
+    pen, font, y = ImageDraw.Draw(sheet), ImageFont.load_default(15), _MARGIN
+    for (name, tiles), height in zip(drawn, heights, strict=True):
+        pen.text((_MARGIN, y), name, fill=_INK, font=font)
+        for column, tile in enumerate(tiles):
+            sheet.paste(tile, (_MARGIN + column * (tile.width + _GAP), y + _CAPTION))
+        y += height
+    _replace(sheet, target_png)
 
 
 def _replace(sheet: Image.Image, target_png: Path) -> None:
     part = target_png.with_name(f".{target_png.name}.part")
     with explained(target_png):
         try:
-            sheet.save(part, format="PNG")
+            sheet.save(part, format="PNG", compress_level=1)  # a quarter of the time, a sixth larger
             part.replace(target_png)
         finally:
             part.unlink(missing_ok=True)

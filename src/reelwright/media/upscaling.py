@@ -51,8 +51,10 @@ def find_upscaler(name: str) -> Callable[[int], Upscaler]:
     return loaded
 
 
-def enlarged(frames: Iterator[Pixels], times: int, name: str = LANCZOS) -> Iterator[Pixels]:
-    """Each side ``times`` as long; 1 leaves the frames as they are.
+def enlarged(
+    frames: Iterator[Pixels], times: int, name: str = LANCZOS, loaded: Upscaler | None = None
+) -> Iterator[Pixels]:
+    """Each side ``times`` as long; 1 leaves the frames as they are. ``loaded`` is that upscaler, if it is there yet.
 
     Raises:
         OutputError: the upscaler returned something else than a larger picture.
@@ -60,7 +62,7 @@ def enlarged(frames: Iterator[Pixels], times: int, name: str = LANCZOS) -> Itera
     if times == 1:
         yield from frames
         return
-    upscale = find_upscaler(name)(times)
+    upscale = loaded or find_upscaler(name)(times)
     for frame in frames:
         large = upscale(frame)
         wanted = (frame.shape[0] * times, frame.shape[1] * times, 3)

@@ -76,8 +76,9 @@ class Encoding:
         if self.codec == "av1":
             return {**options, "svtav1-params": f"lp={max(1, self.threads // 2)}"}
         # Without B-frames the last frame shown is the last one stored: films can be joined by dropping it,
-        # without encoding again (with B-frames others referred to it in 8 of 8 cases).
-        return {**options, "bf": "0"}
+        # without encoding again (with B-frames others referred to it in 8 of 8 cases). Stitchable: the decoder's
+        # settings are the same for every crf (else x264 puts it there as pic_init_qp), so that a film may hold both.
+        return {**options, "bf": "0", "x264-params": "stitchable=1"}
 
 
 class VideoWriter:
