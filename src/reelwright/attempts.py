@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,11 @@ from . import history, workspace
 from .errors import BusyError, Cancelled, Failure, OutputError, error_for
 from .executors import AttemptFiles, Cancellation, Executor
 from .executors.inline import InlineExecutor
+from .executors.workers import Turn, Workers
 from .host import Host
 from .journal import Journal
 from .media import examination
-from .plan import Command, Plan
+from .plan import Command, EngineCall, Plan
 from .policy import Evidence, Next, Stop, diagnosis, preflight, retry
 from .preparation import Order, Prepared, avoided_gpus, planned
 from .protocol import AttemptStarted, Event, Log, Phase
@@ -34,13 +35,15 @@ Film = tuple[Path, dict[str, Any]]
 
 @dataclass
 class Run:
-    """What the rings share."""
+    """What the rings share; ``latents`` is what a film was decoded from, of no more use once it is published."""
 
     order: Order
     folder: workspace.RunFolder
     journal: Journal
     cancellation: Cancellation
+    workers: Workers = field(default_factory=Workers)
     published: bool = False
+    latents: Path | None = None
 
     def unfinished(self) -> bool:
         """Whether the film has its name and the manifest could not follow: the next `workspace.recover` moves it."""
@@ -64,8 +67,9 @@ def attempt_until_good(run: Run, prepared: Prepared) -> Film:
         while True:
             number = len(past) + 1
             run.journal(AttemptStarted(number, rules.max_retries + 1, step.why if step else ""))
-            plan, lease_fds = _hold(run, prepared, _Try(number, plan, step), leases)
-            evidence, good = _attempt(run, plan, number, lease_fds)
+            with _turn(run, prepared, plan) as turn:
+                plan, lease_fds = _hold(run, prepared, _Try(number, plan, step), leases, turn)
+                evidence, good = _attempt(run, plan, number, _Means(lease_fds, turn))
             if good is not None:
                 run.journal.ended(plan, evidence, None, step)
                 history.remember_success(settings.state_dir, prepared.asked, plan, prepared.job.host, evidence)
@@ -88,9 +92,37 @@ class _Try:
     step: Next | None
 
 
-def _hold(run: Run, prepared: Prepared, attempt: _Try, leases: LeaseHolder) -> tuple[Plan, tuple[int, ...]]:
-    """The GPUs of the plan; others where another run was faster and there is a choice; else it waits for them."""
+@dataclass(frozen=True)
+class _Means:
+    """What an attempt may use: the locks of its GPUs, or its turn with a worker that holds them."""
+
+    lease_fds: tuple[int, ...]
+    turn: Turn | None
+
+
+def _turn(run: Run, prepared: Prepared, plan: Plan) -> contextlib.AbstractContextManager[Turn | None]:
+    """The turn with the worker of the plan's GPUs; a script gets GPUs that no idle worker of ours holds."""
+    uuids = _uuids(plan, prepared.job.host)
+    if isinstance(plan.run, EngineCall) and plan.run.worker is not None:
+        return run.workers.turn(uuids, run.cancellation)
+    run.workers.release_idle(uuids)
+    return contextlib.nullcontext()
+
+
+def _hold(
+    run: Run, prepared: Prepared, attempt: _Try, leases: LeaseHolder, turn: Turn | None
+) -> tuple[Plan, tuple[int, ...]]:
+    """The GPUs of the plan; others where another run was faster and there is a choice; else it waits for them.
+
+    A warm worker holds its GPUs itself.
+    """
     plan, host = attempt.plan, prepared.job.host
+    if turn is not None:
+        warm = turn.worker is not None and isinstance(plan.run, EngineCall) and turn.serves(plan.run, run.order.environ)
+        if warm:
+            return plan, ()
+        turn.end_worker()
+        return plan, leases.hold(_uuids(plan, host), run.cancellation)
     for _ in plan.gpus:
         try:
             return plan, leases.hold(_uuids(plan, host), run.cancellation, wait_s=0)
@@ -152,7 +184,7 @@ def _replan(run: Run, prepared: Prepared, before: _Try, step: Next) -> Plan:
     return plan
 
 
-def _attempt(run: Run, plan: Plan, number: int, lease_fds: tuple[int, ...]) -> tuple[Evidence, Film | None]:
+def _attempt(run: Run, plan: Plan, number: int, means: _Means) -> tuple[Evidence, Film | None]:
     """One executor run and the full verification of its film; the second value is ``None`` unless it is good."""
     folder = run.folder
     folder.attempt(number).mkdir(mode=0o700)
@@ -163,11 +195,11 @@ def _attempt(run: Run, plan: Plan, number: int, lease_fds: tuple[int, ...]) -> t
         log=folder.log(number),
         log_limit_bytes=settings.log_limit_mb * 1024 * 1024,
         run_id=folder.run_id,
-        lease_fds=lease_fds,
+        lease_fds=means.lease_fds,
     )
     with contextlib.closing(examination.Examiner()) as examiner:
         emit = _Listening(run, examiner) if isinstance(plan.run, Command) else run.journal
-        evidence = _executor(plan, run.order).run(plan, files, emit, run.cancellation)
+        evidence = _executor(run, plan, means).run(plan, files, emit, run.cancellation)
         good_enough = evidence.ran_to_end or (settings.accept_valid_on_nonzero and evidence.kill_reason is None)
         if not good_enough:
             return evidence, None
@@ -191,12 +223,20 @@ class _Listening:
             self.examiner.start()
 
 
-def _executor(plan: Plan, order: Order) -> Executor:
+def _executor(run: Run, plan: Plan, means: _Means) -> Executor:
+    settings, environ = run.order.settings, run.order.environ
     if isinstance(plan.run, Command):
         from .executors.process import ProcessExecutor
 
-        return ProcessExecutor(order.settings.timeout, order.settings.stop_grace_s, order.environ)
-    return InlineExecutor()
+        return ProcessExecutor(settings.timeout, settings.stop_grace_s, environ)
+    if means.turn is None or plan.run is None:
+        return InlineExecutor()
+    from .executors.worker import Limits, WorkerExecutor
+
+    latents = plan.run.options.get("latents")
+    run.latents = Path(latents) if latents else None
+    limits = Limits(settings.timeout, settings.stop_grace_s, environ)
+    return WorkerExecutor(means.turn, limits, _tags(plan, run.order.request))
 
 
 def _verified(run: Run, plan: Plan, number: int, examiner: examination.Examiner) -> Film:

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import backends, history, workspace
 from .backends import Backend
@@ -26,6 +26,9 @@ from .plan import Command, Finding, Job, Plan
 from .policy import preflight
 from .request import MAX_SEED, Picture, VideoRequest
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .executors.workers import Workers
 
 _ROLES = ("first", "last", "depth")
 
@@ -39,6 +42,7 @@ class Order:
         last_frame: Where to leave the film's last frame as a PNG, lossless where the renderer is ours, for a film
             that goes on from it. It is there whenever the film is.
         adjust_last_frame: Called with the film and that PNG before either has its name.
+        workers: The owner of engines that stay warm for the next order; ``None``: they end with this one.
     """
 
     request: VideoRequest
@@ -48,6 +52,7 @@ class Order:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     last_frame: Path | None = None
     adjust_last_frame: Callable[[Path, Path], object] | None = None
+    workers: Workers | None = None
 
 
 @dataclass(frozen=True)

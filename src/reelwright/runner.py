@@ -14,6 +14,7 @@ Nothing here knows a framework, a flag, or how a film is decoded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from . import history, workspace
 from .attempts import Run, attempt_until_good
 from .errors import Cancelled, Failure, InvalidInputError, OutputError, StateError, VideoGenerationError
 from .executors import Cancellation, Emit
+from .executors.workers import Workers
 from .journal import Journal
 from .policy import preflight
 from .preparation import Order, Prepared, prepare
@@ -55,8 +57,10 @@ def generate(order: Order, emit: Emit = _ignore, cancellation: Cancellation | No
         return _skipped(output)
     run_id = workspace.new_run_id()
     folder = workspace.plan_folder(settled, run_id)
-    run = Run(order, folder, Journal(run_id, order.request, emit), cancellation or Cancellation())
-    return _recorded(run)
+    with contextlib.ExitStack() as stack:
+        workers = order.workers or stack.enter_context(Workers())
+        run = Run(order, folder, Journal(run_id, order.request, emit), cancellation or Cancellation(), workers)
+        return _recorded(run)
 
 
 def _recorded(run: Run) -> Result:
@@ -97,6 +101,8 @@ def _generate(run: Run) -> Result:
         _rescue(run, video, error)
         raise
     run.published = True
+    if run.latents is not None:
+        run.latents.unlink(missing_ok=True)
     return _result(manifest, run.folder.output)
 
 

@@ -1,0 +1,248 @@
+"""One attempt in a worker: an engine that stays warm behind two pipes, watched like any framework's process.
+
+The worker is started under the shim if none is warm (`workers.Workers` owns them), gets the model and the request as
+lines of `protocol`, and is given free for the next one as soon as its frames are there; they are encoded here. What
+fails is either told by the worker (`protocol.Failed`) or seen from outside: a crash, a hang, a time limit. In every
+case but a failure that the worker told, the worker is ended, and the next attempt starts another.
+
+    >>> WorkerExecutor(turn, Limits(3600)).run(plan, files, emit, cancellation)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import Cancelled, Failure, VideoGenerationError
+from ..machine.memory import oom_kills
+from ..plan import Command, EngineCall, Plan
+from ..policy import Evidence
+from ..protocol import VERSION, Answer, Failed, Generate, Hello, Load, Message, Phase, Saved, decode, encode
+from . import AttemptFiles, Cancellation, Emit, PhaseClock
+from .child import CHUNK, Child, Start, make_sure, sampled, start
+from .frames import encode_frames
+from .talk import Talk, Watching
+from .workers import Program, Turn, program_of
+
+_MAX_LINE_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What holds for an attempt: its wall clock, the time between asking to end and killing, the environment."""
+
+    timeout_s: float | None = None
+    grace_s: float = 10.0
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+class Worker:
+    """A process that holds an engine, and our ends of its pipes."""
+
+    def __init__(self, child: Child, requests: int, answers: int, program: Program) -> None:
+        self.child = child
+        self.answers = answers
+        self.program = program
+        self.model: Mapping[str, Any] | None = None
+        self.greeted = False
+        self._requests = requests
+        self._rest = b""
+        self._messages: list[Message] = []
+
+    @property
+    def alive(self) -> bool:
+        """Whether it and its shim still run."""
+        return self.child.read_status() and self.child.ended is None
+
+    def tell(self, request: Message) -> None:
+        """Send a request; that nobody reads it is seen by the end of the process."""
+        data = (encode(request) + "\n").encode("ascii")
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(self._requests, data) :]
+
+    def receive(self) -> bool:
+        """Take what it said; false at the end of its pipe.
+
+        Raises:
+            ValueError: what it said is no message of this version.
+        """
+        try:
+            data = os.read(self.answers, CHUNK)
+        except BlockingIOError:
+            return True
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _MAX_LINE_BYTES:
+            raise ValueError(f"a line of more than {_MAX_LINE_BYTES:,} bytes")
+        self._messages += [decode(line.decode("utf-8", "replace")) for line in lines]
+        return bool(data)
+
+    def said(self) -> list[Message]:
+        """The messages that were not looked at yet."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    def put_back(self, messages: list[Message]) -> None:
+        """What came after an answer belongs to the next request."""
+        self._messages = messages + self._messages
+
+    def end(self, grace_s: float = 10.0) -> None:
+        """End it; no process, memory or lease of it is left at the return."""
+        make_sure(self.child, grace_s)
+        self.child.close()
+        for fd in (self._requests, self.answers):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+class WorkerExecutor:
+    """Carries out an `EngineCall` in a worker; ``turn`` is given free as soon as the worker is.
+
+    ``tags`` go into the film.
+    """
+
+    def __init__(self, turn: Turn, limits: Limits, tags: Mapping[str, str] | None = None) -> None:
+        self._turn = turn
+        self._limits = limits
+        self._tags = tags or {}
+
+    def run(self, plan: Plan, files: AttemptFiles, emit: Emit, cancellation: Cancellation) -> Evidence:
+        """See `executors.Executor`."""
+        call = plan.run
+        assert isinstance(call, EngineCall)
+        assert call.worker is not None
+        phases = PhaseClock(emit)
+        phases(Phase("starting"))
+        files.video.unlink(missing_ok=True)
+        try:
+            worker = self._worker(call.worker, files)
+        except OSError as error:
+            return Evidence(start_errno=error.errno, phase_seconds=phases.stop())
+        part = _Part(worker, call, files, phases, cancellation)
+        evidence, saved = self._attempt(plan, part)
+        if saved is None:
+            return evidence
+        self._turn.release()
+        return self._encoded(plan, saved, part, evidence)
+
+    def _worker(self, command: Command, files: AttemptFiles) -> Worker:
+        """The warm one if it is the right program; else a new one in its place."""
+        warm = self._turn.worker
+        program = program_of(command, self._limits.environ)
+        if warm is not None and warm.program == program:
+            return warm
+        self._turn.end_worker()
+        worker = _started(program, files)
+        self._turn.keep(worker)
+        return worker
+
+    def _attempt(self, plan: Plan, part: _Part) -> tuple[Evidence, Saved | None]:
+        worker, call = part.worker, part.call
+        assert call.worker is not None
+        kills_before = oom_kills()
+        watching = Watching(call.worker, self._limits.timeout_s, self._limits.grace_s, part.files)
+        talk = Talk(worker, watching, part.phases, part.cancellation)
+        answer: Answer | None = None
+        try:
+            with sampled(worker.child, self._limits.environ, gpus=bool(plan.gpus)) as sampler:
+                answer = _asked(talk, worker, call, part.files)
+            metrics = sampler.metrics().to_json()
+        finally:
+            if answer is None or talk.distrusted:
+                self._turn.end_worker()
+            talk.close()
+        kills = oom_kills()
+        happened = kills - kills_before if kills is not None and kills_before is not None else None
+        evidence = talk.evidence(answer, happened, metrics)
+        return evidence, answer if isinstance(answer, Saved) and evidence.kill_reason is None else None
+
+    def _encoded(self, plan: Plan, saved: Saved, part: _Part, evidence: Evidence) -> Evidence:
+        """The frames as a film; the worker has the next request meanwhile."""
+        assert plan.expected is not None
+        part.phases(Phase("saving"))
+        error: VideoGenerationError | None = None
+        try:
+            codec = part.call.options.get("codec", "h264")
+            encode_frames(saved, part.files.video, plan.expected.fps, codec, self._tags, part.cancellation.check)
+        except VideoGenerationError as caught:
+            error = caught
+        return replace(
+            evidence,
+            exit_status=0 if error is None else error.exit_status,
+            error=error,
+            kill_reason="cancelled" if isinstance(error, Cancelled) else None,
+            output_exists=part.files.video.exists(),
+            facts=dict(saved.facts),
+            phase_seconds=part.phases.stop(),
+            wall_s=time.monotonic() - part.since,
+        )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one attempt is about."""
+
+    worker: Worker
+    call: EngineCall
+    files: AttemptFiles
+    phases: PhaseClock
+    cancellation: Cancellation
+    since: float = field(default_factory=time.monotonic)
+
+
+def _asked(talk: Talk, worker: Worker, call: EngineCall, files: AttemptFiles) -> Answer | None:
+    """Greeting, model, clip: the last answer, which is the first that is not what was asked for."""
+    for request, expected in _requests(worker, call, files.folder):
+        answer: Answer | None = talk.ask(request)
+        if isinstance(answer, Hello) and answer.protocol != VERSION:
+            talk.distrusted = True
+            return Failed(
+                Failure.ENV.name,
+                f"the worker speaks version {answer.protocol} of the protocol, not {VERSION}",
+                advice="Install the same reelwright in both interpreters.",
+            )
+        if type(answer).__name__ != expected:
+            if not isinstance(answer, Failed | None):
+                talk.distrusted = True
+                return Failed(Failure.FRAMEWORK.name, f"the worker answered {type(answer).__name__}, not {expected}")
+            return answer
+        worker.greeted = True
+        if isinstance(request, Load):
+            worker.model = call.model
+    return answer
+
+
+def _requests(worker: Worker, call: EngineCall, folder: Path) -> Iterator[tuple[Message | None, str]]:
+    if not worker.greeted:
+        yield None, "Hello"
+    if call.model and worker.model != call.model:
+        worker.model = None  # whatever becomes of it, the one before is gone
+        yield Load(call.model), "Loaded"
+    yield Generate(call.options, str(folder)), "Saved"
+
+
+def _started(program: Program, files: AttemptFiles) -> Worker:
+    """A new worker with its two pipes; raises OSError."""
+    words, cwd, variables = program
+    with contextlib.ExitStack() as undo:
+        theirs_in, requests = _pipe(undo)
+        answers, theirs_out = _pipe(undo)
+        argv = (*words, str(theirs_in), str(theirs_out))
+        child = start(Start(argv, Path(cwd), dict(variables), files, pass_fds=(theirs_in, theirs_out)))
+        undo.pop_all()
+    os.close(theirs_in)
+    os.close(theirs_out)
+    os.set_blocking(answers, False)
+    return Worker(child, requests, answers, program)
+
+
+def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
+    read, write = os.pipe2(os.O_CLOEXEC)
+    undo.callback(os.close, read)
+    undo.callback(os.close, write)
+    return read, write

@@ -1,0 +1,161 @@
+"""Who has which worker: the owner of engines that stay warm, and the turns of those who want one.
+
+A film has one owner, a Python process has one, a service will have one; nothing else holds a worker. One turn at a
+time for each set of GPUs; who waits is served in the order of arrival.
+
+    >>> with Workers() as workers, workers.turn((), Cancellation()) as turn:
+    ...     turn.worker is None  # nothing is warm yet
+    True
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ..launchers import shim
+from ..plan import Command, EngineCall
+from . import Cancellation
+from .child import environment
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+#: What stands for the GPU of a worker that has none.
+_NO_GPU = "cpu"
+_LOOK_S = 0.1
+
+
+#: What a worker is: its words, folder and variables. Another program is another worker.
+Program = tuple[tuple[str, ...], str, tuple[tuple[str, str], ...]]
+
+
+def program_of(command: Command, environ: Mapping[str, str]) -> Program:
+    """The program that a command starts under the runner's environment."""
+    return command.argv, str(command.cwd), tuple(sorted(environment(command, environ).items()))
+
+
+class Turn:
+    """The right to use some GPUs' worker until `release`; ``worker`` is the warm one, if there is one."""
+
+    def __init__(self, workers: Workers, gpus: frozenset[str]) -> None:
+        self.gpus = gpus
+        self.worker: Worker | None = None
+        self._workers = workers
+
+    def serves(self, call: EngineCall, environ: Mapping[str, str]) -> bool:
+        """Whether the warm worker is the program that this call asks for."""
+        assert call.worker is not None
+        return self.worker is not None and self.worker.program == program_of(call.worker, environ)
+
+    def keep(self, worker: Worker) -> None:
+        """Leave this worker warm for those who come next."""
+        self.worker = worker
+        self._workers.keep(self.gpus, worker)
+
+    def end_worker(self) -> None:
+        """End the worker; nothing of it is left at the return."""
+        worker, self.worker = self.worker, None
+        if worker is not None:
+            self._workers.forget(self.gpus)
+            worker.end()
+
+    def release(self) -> None:
+        """Let the next one in; twice does nothing."""
+        self._workers.leave(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Workers:
+    """The owner. All its methods may be called from any thread; `close` ends every worker."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._warm: dict[frozenset[str], Worker] = {}
+        self._turns: list[Turn] = []  # those that have the turn and those that wait, in the order of arrival
+        self._reaped_before: bool | None = None
+
+    def turn(self, gpus: Sequence[str], cancellation: Cancellation) -> Turn:
+        """Wait for these GPUs (UUIDs; none: the CPU) and end idle workers that hold a part of them.
+
+        Raises:
+            Cancelled: asked to stop.
+        """
+        mine = Turn(self, frozenset(gpus or [_NO_GPU]))
+        with self._changed:
+            self._turns.append(mine)
+            try:
+                while self._must_wait(mine):
+                    self._changed.wait(_LOOK_S)  # woken by a turn that ends; else only to see a request to stop
+                    cancellation.check()
+            except BaseException:
+                self._turns.remove(mine)
+                self._changed.notify_all()
+                raise
+            mine.worker = self._warm.get(mine.gpus)
+            others = [held for held in self._warm if held != mine.gpus and held & mine.gpus]
+            idle = [self._warm.pop(held) for held in others]
+        for worker in idle:
+            worker.end()
+        if mine.worker is not None and not mine.worker.alive:
+            mine.end_worker()
+        return mine
+
+    def _must_wait(self, mine: Turn) -> bool:
+        before = self._turns[: self._turns.index(mine)]
+        return any(turn.gpus & mine.gpus for turn in before)
+
+    def release_idle(self, gpus: Sequence[str]) -> None:
+        """End the workers that hold one of these GPUs and have nothing to do: a framework's script wants it."""
+        with self._changed:
+            busy = [turn.gpus for turn in self._turns]
+            held = [held for held in self._warm if held & frozenset(gpus) and not any(held & other for other in busy)]
+            idle = [self._warm.pop(key) for key in held]
+        for worker in idle:
+            worker.end()
+
+    def keep(self, gpus: frozenset[str], worker: Worker) -> None:
+        """For `Turn` only."""
+        with self._changed:
+            if self._reaped_before is None:  # if a shim is killed, what it supervised becomes our child
+                self._reaped_before = shim.become_subreaper()
+            self._warm[gpus] = worker
+
+    def forget(self, gpus: frozenset[str]) -> None:
+        """For `Turn` only."""
+        with self._changed:
+            self._warm.pop(gpus, None)
+
+    def leave(self, turn: Turn) -> None:
+        """For `Turn` only."""
+        with self._changed:
+            if turn in self._turns:
+                self._turns.remove(turn)
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """End every worker; all memory and every lease is free at the return. It may be used again."""
+        with self._changed:
+            warm, self._warm = list(self._warm.values()), {}
+            before, self._reaped_before = self._reaped_before, None
+        for worker in warm:
+            worker.end()
+        if before is not None:
+            shim.become_subreaper(before)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

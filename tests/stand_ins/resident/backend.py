@@ -1,0 +1,79 @@
+"""The backend for it. What the settings' ``env`` says under STAND_IN goes into the options as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from reelwright.backends import Backend, ClipRules
+from reelwright.host import Host, HostQuery
+from reelwright.plan import Command, EngineCall, ExpectedVideo, Job, Plan
+from reelwright.request import Size, VideoRequest
+from reelwright.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+LAUNCHER = ROOT / "src" / "reelwright" / "launchers" / "resident.py"
+ENGINE = "tests.stand_ins.resident.engine:ENGINE"
+
+
+def plan(job: Job) -> Plan:
+    request, extra = job.request, json.loads(job.settings.env.get("STAND_IN", "{}"))
+    size, frames = request.size or Size(64, 48), request.num_frames or 5
+    parameters = {"size": size, "num_frames": frames, "fps": 16.0, "steps": request.steps or 3, "seed": request.seed}
+    options: dict[str, Any] = {
+        "prompt": request.prompt,
+        "image": str(job.first.path) if job.first else None,
+        "width": size.width,
+        "height": size.height,
+        "num_frames": frames,
+        "steps": parameters["steps"],
+        "seed": request.seed,
+        **extra.get("options", {}),
+    }
+    python = job.settings.python or Path(sys.executable)
+    quiet = job.settings.progress_timeout or 30.0
+    return Plan(
+        generator="resident",
+        task=request.task,
+        generative=True,
+        run=EngineCall(
+            extra.get("engine", ENGINE),
+            options,
+            {"name": extra.get("model", "one"), "notes": options.get("notes")},
+            Command(
+                argv=(str(python), *extra.get("program", [str(LAUNCHER), extra.get("engine", ENGINE)])),
+                cwd=ROOT,
+                env={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+                env_names=("PATH", "HOME", "TMPDIR"),
+                quiet_limits_s={"": quiet},
+            ),
+        ),
+        expected=ExpectedVideo(size.width, size.height, frames, 16.0),
+        parameters=parameters,
+        gpus=tuple(gpu.index for gpu in job.host.gpus or ())[:1] if job.settings.gpus is None else job.settings.gpus,
+    )
+
+
+def query(request: VideoRequest, settings: Settings) -> HostQuery:
+    del request
+    return HostQuery(gpus=settings.simulate_gpus is not None)
+
+
+def capabilities(settings: Settings, host: Host) -> dict[str, Any]:
+    del settings, host
+    return {"supports_text_to_video": True, "supports_image_to_video": True}
+
+
+BACKEND = Backend(
+    name="resident",
+    title="A stand-in for an engine that stays warm",
+    generative=True,
+    requires_gpu=False,
+    query=query,
+    plan=plan,
+    capabilities=capabilities,
+    clip=ClipRules(fps=16.0, max_frames=81),
+    execution=frozenset(),
+)

@@ -1,0 +1,154 @@
+"""The engine: standard library only, imported by a worker in any interpreter.
+
+Its options hold, beside what a real engine needs:
+
+* ``notes``: a file to which it appends a line of JSON for all that happens (loads, steps, clips; with its pid);
+* ``faults``: {"step": kind}; each strikes once, for which a file in ``marks`` is made;
+* ``gates``: {"step": FIFO}; there it waits until somebody has opened the FIFO for writing and closed it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reelwright.errors import Failure, error_for
+from reelwright.protocol import Event, LatentsSaved, Memory, Phase, Progress, Saved
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names its own."""
+
+
+def _crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _memory() -> None:
+    raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def _error() -> None:
+    raise ValueError("the stand-in was told to fail")
+
+
+def _flood() -> None:
+    for _ in range(300):
+        sys.stdout.write("x" * 9_999 + "\n")
+    sys.stdout.flush()
+
+
+def _wait_for_ever() -> None:
+    while True:
+        signal.pause()
+
+
+FAULTS: Mapping[str, Callable[[], None]] = {
+    "crash": _crash,
+    "kill": _killed,
+    "oom": _memory,
+    "error": _error,
+    "flood": _flood,
+    "hang": _wait_for_ever,
+    "exit": lambda: os._exit(0),
+    "input": lambda: (_ for _ in ()).throw(error_for(Failure.INPUT, "no such picture", advice="Choose another.")),
+}
+
+
+class Resident:
+    """Frames of one colour, from a hash of the options that determine them."""
+
+    def __init__(self) -> None:
+        self.model: Mapping[str, Any] | None = None
+
+    def versions(self) -> dict[str, str]:
+        return {"python": sys.version.split()[0]}
+
+    def load(self, model: Mapping[str, Any], emit: Callable[[Event], None], check: Callable[[], None]) -> Any:
+        emit(Phase("loading transformer"))
+        check()
+        _note(model, event="load", model=model.get("name"), pydantic=_there("pydantic"))
+        self.model = model
+        return {"model": model.get("name")}
+
+    def prepare(self, requests: Sequence[Mapping[str, Any]], emit: Any, check: Callable[[], None]) -> None:
+        emit(Phase("encoding"))
+        for request in requests:
+            check()
+            _note(request, event="prepare", prompt=request["prompt"])
+
+    def generate(
+        self, options: Mapping[str, Any], folder: Path, emit: Callable[[Event], None], check: Callable[[], None]
+    ) -> Saved:
+        _note(options, event="generate", prompt=options["prompt"])
+        emit(Phase("denoising"))
+        for step in range(1, options["steps"] + 1):
+            check()
+            _strike(options, str(step))
+            emit(Progress("denoising", step, options["steps"]))
+            _note(options, event="step", step=step, prompt=options["prompt"])
+            _pass(options, str(step))
+        if options.get("latents"):
+            Path(options["latents"]).write_bytes(b"latents")
+            emit(LatentsSaved(options["latents"]))
+        emit(Phase("decoding"))
+        emit(Memory(10, 20))
+        frames, (width, height) = options["num_frames"], (options["width"], options["height"])
+        path = folder / "frames.rgb"
+        path.write_bytes(b"".join(_frame(options, index, width * height) for index in range(frames)))
+        _note(options, event="saved", prompt=options["prompt"])
+        return Saved(str(path), frames, width, height, {"stand_in": True})
+
+    def unload(self) -> None:
+        self.model = None
+
+
+def _there(package: str) -> bool:
+    try:
+        __import__(package)
+    except ImportError:
+        return False
+    return True
+
+
+def _frame(options: Mapping[str, Any], index: int, pixels: int) -> bytes:
+    first = Path(options["image"]).read_bytes() if options.get("image") else b""
+    words = f"{options['prompt']} {options['seed']} {index // 2}".encode()
+    colour = hashlib.sha256(words + first).digest()[:3]
+    return bytes(64 + byte // 2 for byte in colour) * pixels
+
+
+def _strike(options: Mapping[str, Any], step: str) -> None:
+    kind = options.get("faults", {}).get(step)
+    if kind is None:
+        return
+    try:
+        os.close(os.open(Path(options["marks"]) / f"{options['prompt']}-{step}", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    FAULTS[kind]()
+
+
+def _pass(options: Mapping[str, Any], step: str) -> None:
+    gate = options.get("gates", {}).get(step)
+    if gate:
+        Path(gate).read_bytes()
+
+
+def _note(options: Mapping[str, Any], **values: Any) -> None:
+    if options.get("notes"):
+        with Path(options["notes"]).open("a") as file:
+            file.write(json.dumps({"pid": os.getpid(), **values}) + "\n")
+
+
+ENGINE = Resident()

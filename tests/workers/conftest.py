@@ -1,0 +1,89 @@
+"""A machine with the resident stand-in: settings, an owner of workers, and what must be true after every run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reelwright import backends
+from reelwright.errors import VideoGenerationError
+from reelwright.executors import Cancellation
+from reelwright.executors.workers import Workers
+from reelwright.launchers import shim
+from reelwright.machine.leases import Leases, lease_directory
+from reelwright.protocol import Event
+from reelwright.request import VideoRequest
+from reelwright.result import Result
+from reelwright.runner import Order, generate
+from reelwright.settings import Settings, load_settings
+from tests.conftest import eventually
+
+
+@dataclass
+class Machine:
+    """Everything that a test needs, in one folder."""
+
+    folder: Path
+    workers: Workers
+    environ: dict[str, str]
+    events: list[Event] = field(default_factory=list)
+
+    def settings(self, *, stand_in: Any = None, **values: Any) -> Settings:
+        extra = dict(stand_in or {})
+        marks = self.folder / "marks"
+        marks.mkdir(exist_ok=True)
+        extra["options"] = {"notes": str(self.folder / "notes"), "marks": str(marks), **extra.get("options", {})}
+        wanted = {"generator": "resident", "state_dir": str(self.folder / "state"), "stop_grace_s": 2.0, **values}
+        return load_settings(environ={}, arguments={**wanted, "env": {"STAND_IN": json.dumps(extra)}})
+
+    def run(self, name: str, cancellation: Cancellation | None = None, *, prompt: str = "sea", **values: Any) -> Result:
+        asked = {"seed": 1, **values.pop("ask", {})}
+        request = VideoRequest(prompt=prompt, **asked)
+        order = Order(request, self.settings(**values), self.folder / name, self.environ, workers=self.workers)
+        return generate(order, self.events.append, cancellation)
+
+    def fails(self, name: str, cancellation: Cancellation | None = None, **values: Any) -> VideoGenerationError:
+        with pytest.raises(VideoGenerationError) as caught:
+            self.run(name, cancellation, **values)
+        assert not (self.folder / name).exists()
+        return caught.value
+
+    @property
+    def notes(self) -> list[dict[str, Any]]:
+        path = self.folder / "notes"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def noted(self, event: str) -> list[dict[str, Any]]:
+        return [note for note in self.notes if note["event"] == event]
+
+    @property
+    def pids(self) -> list[int]:
+        return list(dict.fromkeys(note["pid"] for note in self.notes))
+
+    def leased(self) -> set[str]:
+        return set(Leases(lease_directory(self.environ)).holders())
+
+    def check_gone(self) -> None:
+        """No process of the workers is there any more, no lease is held, no private folder is left."""
+        for pid in self.pids:
+            eventually(lambda pid=pid: shim.start_time(pid) is None, what=f"the end of {pid}")
+        eventually(lambda: not self.leased(), what="the end of every lease")
+        assert not [path for path in self.folder.iterdir() if path.name.startswith(".reelwright")]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    monkeypatch.setitem(backends._MODULES, "resident", "tests.stand_ins.resident.backend")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    with Workers() as workers:
+        made = Machine(folder, workers, {**os.environ, "TMPDIR": str(tmp_path)})
+        yield made
+    made.check_gone()
