@@ -1,7 +1,26 @@
-"""The machine with a stand-in Wan2.1 serves here as well."""
+"""A folder with a small storyboard; the machine with a stand-in Wan2.1 serves here as well."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from tests.films.small import digest, make, set_up
 from tests.wan.conftest import wan, wan_parts
 
-__all__ = ["wan", "wan_parts"]
+__all__ = ["folder", "undisturbed", "wan", "wan_parts"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A storyboard of five small shots with their pictures."""
+    return set_up(tmp_path / "film")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the film that nobody interrupts."""
+    here = set_up(tmp_path_factory.mktemp("undisturbed"))
+    make(here)
+    return digest(here)

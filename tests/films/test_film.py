@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import random
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,58 +12,18 @@ from typing import Any
 import pytest
 
 from reelwright.errors import VideoGenerationError
-from reelwright.films import FilmEvent, SegmentState
-from reelwright.films.assembly import FilmResult, film
-from reelwright.films.render import FilmOrder
+from reelwright.films.assembly import film
+from reelwright.films.render import FilmOrder, make_clips
+from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
 from reelwright.media import joining
 from reelwright.settings import load_settings
 from tests.conftest import a_photo
+from tests.films.small import BOARD, digest, finished, make, started
 from tests.stand_ins.checkout import launches
 from tests.wan.conftest import WanMachine
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]
-BOARD = """\
-title: Small
-size: 160x96
-shots:
-  - {id: one, prompt: push in, image: a.png, frames: 9}
-  - {id: two, prompt: pan left, frames: 9}
-  - {id: three, prompt: tilt up, image: b.png, frames: 9, transition: dissolve 3}
-  - {id: four, prompt: hold, frames: 9}
-  - {id: five, prompt: pull out, image: a.png, last_image: b.png, frames: 9}
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A storyboard of five small shots with their pictures."""
-    here = tmp_path / "film"
-    here.mkdir()
-    a_photo(here / "a.png", (320, 192))
-    a_photo(here / "b.png", (300, 200))
-    (here / "film.yaml").write_text(BOARD)
-    return here
-
-
-def make(folder: Path, text: str = BOARD, **options: Any) -> tuple[FilmResult, dict[str, str]]:
-    """The film, and the last state of each of its clips."""
-    (folder / "film.yaml").write_text(text)
-    settings = load_settings(environ={}, arguments={"generator": "draft", **options.pop("settings", {})})
-    order = FilmOrder(
-        load_storyboard(folder / "film.yaml"), settings, folder / "film.mp4", folder / "film.yaml", **options
-    )
-    states: dict[str, str] = {}
-
-    def listen(event: FilmEvent) -> None:
-        if isinstance(event, SegmentState):
-            states[event.segment] = event.state
-
-    return film(order, listen), states
-
-
-def digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "film.mp4").read_bytes()).hexdigest()
 
 
 def test_a_film_has_every_shot_once_and_a_record_of_each(folder: Path) -> None:
@@ -139,6 +95,20 @@ def test_a_changed_shot_touches_no_other_piece_of_the_film(folder: Path) -> None
     new = sorted(path.suffix for path in pieces.iterdir() if path.name not in before)
     assert new == [".json", ".npz"]  # what was seen in the changed clip
     assert len(result.rendered) == 1
+
+
+def test_clips_are_looked_at_while_others_are_being_made_so_that_joining_has_only_to_copy(folder: Path) -> None:
+    settings = load_settings(environ={}, arguments={"generator": "draft"})
+    board = load_storyboard(folder / "film.yaml")
+    store = Store(folder)
+    store.prepare()
+    make_clips(FilmOrder(board, settings, folder / "film.mp4"), store)
+    pieces = folder / ".reel" / "pieces"
+    seen = {path.name for path in pieces.iterdir()}
+    make(folder)
+    new = {path.name for path in pieces.iterdir()} - seen
+    # What is made of the third clip, which dissolves in, and the colours of what goes on from another.
+    assert sorted(Path(name).suffix for name in new) == [".json", ".json", ".json", ".json", ".mp4", ".npz"]
 
 
 def test_the_manifest_says_which_clips_were_encoded_again_and_how_long_each_is(folder: Path) -> None:
@@ -244,62 +214,6 @@ def test_nothing_is_garbage_while_a_film_is_being_made(folder: Path, reel: Reel)
 
 
 # ---------------------------------------------------------------------------------------------------- interrupted
-
-
-def started(folder: Path, *more: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    argv = [
-        sys.executable,
-        "-m",
-        "reelwright",
-        "film",
-        str(folder / "film.yaml"),
-        "-o",
-        str(folder / "film.mp4"),
-        "--json",
-    ]
-    pipe = subprocess.PIPE
-    return subprocess.Popen([*argv, *more], stdout=pipe, stderr=pipe, text=True, env={**os.environ, **(env or {})})
-
-
-def finished(folder: Path, *more: str, env: dict[str, str] | None = None) -> dict[str, Any]:
-    process = started(folder, *more, env=env)
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
-    return dict(json.loads(out.splitlines()[-1]))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The digest of the film that nobody interrupts."""
-    here = tmp_path_factory.mktemp("undisturbed")
-    a_photo(here / "a.png", (320, 192))
-    a_photo(here / "b.png", (300, 200))
-    make(here)
-    return digest(here)
-
-
-def killed_after(process: subprocess.Popen[str], lines: int) -> bool:
-    """Kill a process with the given number of lines said; false if it ended by itself before."""
-    assert process.stdout is not None
-    for _ in range(lines):
-        if not process.stdout.readline():
-            process.communicate()
-            return False
-    process.kill()
-    process.communicate()
-    return True
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_d13_a_film_killed_at_random_moments_ends_with_the_same_bytes(
-    folder: Path, undisturbed: str, seed: int
-) -> None:
-    moments = random.Random(seed)
-    while killed_after(started(folder, "--draft"), moments.randint(1, 110)):
-        pass
-    finished(folder, "--draft")
-    assert digest(folder) == undisturbed
-    assert not [path for path in folder.iterdir() if path.name.startswith(".reelwright-")]
 
 
 def test_p22_ctrl_c_keeps_what_is_made_and_the_same_command_goes_on(folder: Path, undisturbed: str) -> None:

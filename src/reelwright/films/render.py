@@ -23,6 +23,7 @@ from ..protocol import Event
 from ..request import VideoRequest
 from ..settings import Settings
 from . import EmitFilm, FilmEvent, SegmentEvent, SegmentState
+from .ahead import Lookout
 from .planning import Planned, Planner, overrides_for
 from .schedule import Schedule, gpu_groups
 from .store import Clip, Store
@@ -148,6 +149,7 @@ class _Making:
         self._order, self._store, self._made = order, store, made
         self._emit, self._cancellation = emit, cancellation
         self._quality: dict[str, Any] = {}
+        self._ahead = Lookout(order.board, made.planned, store)
         self._ended: queue.SimpleQueue[tuple[str, tuple[int, ...], VideoGenerationError | None]] = queue.SimpleQueue()
 
     def run(self, missing: Sequence[Planned], gpus: Sequence[int]) -> None:
@@ -226,6 +228,7 @@ class _Making:
         if clip is None:
             raise error_for(_internal(), f"the clip {item.key} vanished from {store.root}")
         self._watch_quality(item, clip)
+        self._ahead.look(segment.id, clip)
         return clip
 
     def _adjust(self, item: Planned, request: VideoRequest) -> Callable[[Path, Path], object] | None:

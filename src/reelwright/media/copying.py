@@ -104,7 +104,7 @@ def copy(pieces: Sequence[tuple[Path, int]], target: Path, tags: Mapping[str, st
     done, stream = 0, None
     with explained(target), create_container(target, tags) as container:
         for video, kept in pieces:
-            with decoding(video, FILM_LIMIT_S) as film:
+            with decoding(video, FILM_LIMIT_S, packets_only=stream is not None) as film:
                 assert film.stream is not None
                 stream = stream or add_copied(container, film.stream)
                 step = round(1 / Fraction(film.stream.average_rate or 1) / Fraction(film.stream.time_base or 1))

@@ -65,7 +65,7 @@ class Cutting:
     def __init__(self, parts: Sequence[Part], options: JoinOptions, shelf: Shelf, check: Callable[[], None]) -> None:
         self._shelf, self._check = shelf, check
         self._sources = [Source(part.video, part.digest or _digest(part.video)) for part in parts]
-        facts = [self._facts_of(source) for source in self._sources]
+        facts = [known_facts(source, shelf) for source in self._sources]
         self.clips = Clips(parts, options, facts, self._matches(parts, options))
         demand_room(self.clips.lengths, overlaps(parts, options))
         self._showing = Showing(self.clips)
@@ -95,10 +95,6 @@ class Cutting:
         return tuple(found[index] for index in range(len(reasons)))
 
     # --- what is to be done
-
-    def _facts_of(self, source: Source) -> ClipFacts:
-        name = f"{key_of({'facts': 1, 'clip': source.digest})}.json"
-        return ClipFacts.from_json(self._shelf.value(name, lambda: clip_facts(source.video).to_json()))
 
     def _matches(self, parts: Sequence[Part], options: JoinOptions) -> list[ColourMatch | None]:
         """For each part, how its colours differ from those of its chain's beginning."""
@@ -158,7 +154,7 @@ class Cutting:
         if path is None or not sealed(path):
             path = self._shelf.put(name, lambda unfinished: self._encode(index, unfinished, written))
         source = Source(path, _digest(path))
-        facts = self._facts_of(source)
+        facts = known_facts(source, self._shelf)
         return Piece(path, facts, looked(source, facts.count, self._shelf), reason)
 
     def _material(self, index: int) -> dict[str, Any]:
@@ -190,6 +186,18 @@ class Cutting:
             for done, frame in enumerate(frames, 1):
                 film.write(frame)
                 written(done)
+
+
+def known_facts(source: Source, shelf: Shelf) -> ClipFacts:
+    """What a clip's header says, read once."""
+    name = f"{key_of({'facts': 1, 'clip': source.digest})}.json"
+    return ClipFacts.from_json(shelf.value(name, lambda: clip_facts(source.video).to_json()))
+
+
+def look_ahead(source: Source, shown: int, shelf: Shelf) -> None:
+    """Do now what a film will ask of a clip whose packets it takes, up to ``shown`` frames."""
+    known_facts(source, shelf)
+    looked(source, shown, shelf)
 
 
 def _digest(path: Path) -> str:

@@ -1,0 +1,80 @@
+"""A storyboard of five small shots: made in this process, or by `reel film` in one of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from reelwright.films import FilmEvent, FilmResult, SegmentState
+from reelwright.films.assembly import film
+from reelwright.films.render import FilmOrder
+from reelwright.films.storyboard import load_storyboard
+from reelwright.settings import load_settings
+from tests.conftest import a_photo
+
+BOARD = """\
+title: Small
+size: 160x96
+shots:
+  - {id: one, prompt: push in, image: a.png, frames: 9}
+  - {id: two, prompt: pan left, frames: 9}
+  - {id: three, prompt: tilt up, image: b.png, frames: 9, transition: dissolve 3}
+  - {id: four, prompt: hold, frames: 9}
+  - {id: five, prompt: pull out, image: a.png, last_image: b.png, frames: 9}
+"""
+
+
+def set_up(here: Path) -> Path:
+    """The storyboard with its pictures in a folder."""
+    here.mkdir(exist_ok=True)
+    a_photo(here / "a.png", (320, 192))
+    a_photo(here / "b.png", (300, 200))
+    (here / "film.yaml").write_text(BOARD)
+    return here
+
+
+def make(folder: Path, text: str = BOARD, **options: Any) -> tuple[FilmResult, dict[str, str]]:
+    """The film, and the last state of each of its clips."""
+    (folder / "film.yaml").write_text(text)
+    settings = load_settings(environ={}, arguments={"generator": "draft", **options.pop("settings", {})})
+    order = FilmOrder(
+        load_storyboard(folder / "film.yaml"), settings, folder / "film.mp4", folder / "film.yaml", **options
+    )
+    states: dict[str, str] = {}
+
+    def listen(event: FilmEvent) -> None:
+        if isinstance(event, SegmentState):
+            states[event.segment] = event.state
+
+    return film(order, listen), states
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "film.mp4").read_bytes()).hexdigest()
+
+
+def started(folder: Path, *more: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    argv = [
+        sys.executable,
+        "-m",
+        "reelwright",
+        "film",
+        str(folder / "film.yaml"),
+        "-o",
+        str(folder / "film.mp4"),
+        "--json",
+    ]
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*argv, *more], stdout=pipe, stderr=pipe, text=True, env={**os.environ, **(env or {})})
+
+
+def finished(folder: Path, *more: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+    process = started(folder, *more, env=env)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    return dict(json.loads(out.splitlines()[-1]))
