@@ -1,0 +1,88 @@
+"""Latents become frames: as a whole, in tiles when that does not fit, and on the CPU when nothing else does.
+
+>>> WAYS
+('full', 'tiled', 'cpu')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import OutOfMemoryError
+from ...protocol import Event, Log
+from .placement import Placement, out_of_memory, release_memory
+
+WAYS = ("full", "tiled", "cpu")
+
+
+def decode(
+    pipeline: Any, latents: Any, ways: Sequence[str], placement: Placement, emit: Callable[[Event], None]
+) -> Any:
+    """Frames between -1 and 1 (3 x frames x height x width, float32) and the way that worked.
+
+    Raises:
+        OutOfMemoryError: no way is left.
+    """
+    for number, way in enumerate(ways):
+        try:
+            return _decoded(pipeline, latents, way), way
+        except RuntimeError as error:  # torch's own for memory is one; cuDNN says others for the same cause
+            if number + 1 == len(ways):
+                raise _refused(error, way) from error
+            first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            emit(Log(f"decoding ({way}) failed: {first}; trying again: {ways[number + 1]}", "warning"))
+        placement.denoiser_away()
+    raise OutOfMemoryError("no way of decoding is allowed")
+
+
+def _refused(error: RuntimeError, way: str) -> Exception:
+    if out_of_memory(error):
+        return OutOfMemoryError(f"decoding ({way}) ran out of memory", evidence=str(error)[:500])
+    return error
+
+
+def _decoded(pipeline: Any, latents: Any, way: str) -> Any:
+    import torch
+
+    vae = pipeline.vae
+    device = torch.device("cpu") if way == "cpu" else vae.device
+    before = vae.device
+    tiles = way == "tiled" or (way == "cpu" and before.type != "cpu")
+    try:
+        if tiles:
+            vae.enable_tiling()
+        vae.to(device)
+        with torch.no_grad():
+            video = vae.decode(_unscaled(vae, latents.to(device, vae.dtype)), return_dict=False)[0]
+        return video[0].float().cpu()
+    finally:
+        vae.disable_tiling()
+        vae.to(before)
+        release_memory()
+
+
+def _unscaled(vae: Any, latents: Any) -> Any:
+    """Latents as the VAE knows them: Wan's have a mean and a deviation for each channel, the others one factor."""
+    import torch
+
+    mean = getattr(vae.config, "latents_mean", None)
+    if mean is None:
+        return latents / vae.config.scaling_factor
+    shape = (1, len(mean), 1, 1, 1)
+    deviation = 1.0 / torch.tensor(vae.config.latents_std).view(shape).to(latents.device, latents.dtype)
+    return latents / deviation + torch.tensor(mean).view(shape).to(latents.device, latents.dtype)
+
+
+def write_frames(video: Any, path: Path) -> tuple[int, int, int]:
+    """Write RGB bytes frame by frame; returns frames, width and height.
+
+    Values are cut off to whole numbers, not rounded, as in the official scripts.
+    """
+    _, frames, height, width = video.shape
+    with path.open("wb") as file:
+        for index in range(frames):
+            values = (video[:, index].clamp(-1, 1) + 1) / 2 * 255
+            file.write(values.byte().permute(1, 2, 0).contiguous().numpy().tobytes())
+    return frames, width, height

@@ -1,0 +1,93 @@
+"""Texts and pictures are encoded once: shots of a film share a negative prompt, a style, often the picture.
+
+The pipelines' own ``encode_prompt`` and ``encode_image`` are called through a memory of what they were called with.
+Only on a miss do the encoders come to the GPU (`placement`).
+
+    >>> remembered = Encodings(placement)  # doctest: +SKIP
+    >>> remembered.attach(pipeline)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from .placement import Placement
+
+#: Encodings kept: some megabytes each.
+CAPACITY = 64
+_METHODS = ("encode_prompt", "encode_image")
+
+
+class Encodings:
+    """What was encoded, by what it was encoded from."""
+
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+        self._known: OrderedDict[str, Any] = OrderedDict()
+        self._check: Callable[[], None] = lambda: None
+        self.hits = self.misses = 0
+
+    def begin(self, check: Callable[[], None]) -> None:
+        """A clip begins: count from nought; ``check`` may end it between two encodings."""
+        self._check = check
+        self.hits = self.misses = 0
+
+    def attach(self, pipeline: Any) -> None:
+        """Let the pipeline ask here first."""
+        for name in _METHODS:
+            original = getattr(pipeline, name, None)
+            if original is not None:
+                setattr(pipeline, name, self._remembering(name, original))
+
+    def _remembering(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def encode(*arguments: Any, **options: Any) -> Any:
+            key = _digest((name, arguments, sorted(options.items())))
+            if key in self._known:
+                self.hits += 1
+                self._known.move_to_end(key)
+                return self._known[key]
+            self._check()
+            self.misses += 1
+            self._placement.encoding(True)
+            try:
+                found = original(*arguments, **options)
+            finally:
+                self._placement.encoding(False)
+            self._known[key] = found
+            while len(self._known) > CAPACITY:
+                self._known.popitem(last=False)
+            return found
+
+        return encode
+
+    def forget(self) -> None:
+        """Drop all: they lie on the GPU."""
+        self._known.clear()
+
+
+def _digest(value: Any) -> str:
+    hasher = hashlib.sha256()
+    _feed(hasher, value)
+    return hasher.hexdigest()
+
+
+def _feed(hasher: Any, value: Any) -> None:
+    """The content of whatever a pipeline passes: words, numbers, pictures, tensors, and collections of them."""
+    hasher.update(type(value).__name__.encode() + b"\0")
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _feed(hasher, item)
+    elif isinstance(value, dict):
+        _feed(hasher, sorted(value.items()))
+    elif hasattr(value, "tobytes") and hasattr(value, "size"):  # a picture, or an array
+        hasher.update(repr(value.size).encode() + value.tobytes())
+    elif hasattr(value, "untyped_storage"):  # a tensor
+        import torch
+
+        plain = value.detach().cpu().contiguous()
+        hasher.update(repr((plain.shape, plain.dtype)).encode() + plain.view(torch.uint8).numpy().tobytes())
+    else:
+        hasher.update(repr(value).encode() + b"\0")

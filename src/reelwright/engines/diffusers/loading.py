@@ -1,0 +1,174 @@
+"""From a folder of weights to pipelines, one for each task, that share their components.
+
+Nothing is downloaded and nothing is executed from the folder: weights are safetensors, or, in the official layout,
+read with ``weights_only``. Both layouts of Wan2.1 get the official noise levels and picture filters, so that a film
+does not depend on the layout (`official`).
+
+    >>> pipelines, components = load(model, lambda phase: None)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ...errors import ConfigurationError, ModelNotFoundError
+
+#: Phases by what a component's name begins with; what is not named here is small.
+_PHASES = {
+    "text_encoder": "loading text encoder",
+    "vae": "loading VAE",
+    "image_encoder": "loading CLIP",
+    "transformer": "loading transformer",
+}
+#: Encoders and the VAE stay as precise as their official scripts run them.
+_FLOAT32 = ("vae", "image_encoder")
+_TRANSFORMERS = ("transformer", "transformer_2")
+
+
+def load(model: Mapping[str, Any], phase: Callable[[str], object]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pipelines by task, and the components that they share, all in the host's memory.
+
+    ``phase`` is told each phase before it begins; it may raise to stop the loading.
+
+    Raises:
+        ModelNotFoundError: a part is missing, damaged or of another kind.
+        ConfigurationError: diffusers has no such pipeline.
+    """
+    kinds = {task: _pipeline_class(name) for task, name in model["tasks"].items()}
+    directory = Path(model["directory"])
+    if model["layout"] == "official":
+        from .official import load_components
+
+        task = next(iter(kinds))
+        components = load_components(directory, task, model["dtype"], before=phase)
+        config: Mapping[str, Any] = {}
+    else:
+        components, config = _components(directory, model["dtype"], phase)
+    pipelines = {task: _pipeline(kind, components, config) for task, kind in kinds.items()}
+    if model["family"] == "wan":
+        _officially(pipelines.values())
+    return pipelines, components
+
+
+def load_transformers(model: Mapping[str, Any], device: str) -> Any:
+    """The transformers alone, on a device, as attributes: for the other ranks of a clip (`follower`)."""
+    directory = Path(model["directory"])
+    if model["layout"] == "official":
+        from .official_transformer import load_transformer
+
+        task = next(iter(model["tasks"]))
+        return SimpleNamespace(transformer=load_transformer(directory, task, model["dtype"], device))
+    index = _index(directory)
+    there = {name: index[name] for name in _TRANSFORMERS if index.get(name, [None])[0]}
+    loaded = {name: _component(directory, name, kind, model["dtype"]).to(device) for name, kind in there.items()}
+    return SimpleNamespace(**loaded)
+
+
+def _pipeline_class(name: str) -> Any:
+    import diffusers
+
+    try:
+        return getattr(diffusers, name)
+    except (AttributeError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"diffusers {diffusers.__version__} has no {name}: {error}",
+            advice="Install the version of diffusers that the extra `engine` asks for.",
+        ) from error
+
+
+def _index(directory: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((directory / "model_index.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelNotFoundError(f"{directory} has no model_index.json that can be read: {error}") from error
+    return found
+
+
+def _components(
+    directory: Path, dtype: str, phase: Callable[[str], object]
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Every component that the folder's index names, and the pipeline's own configuration in it."""
+    index = _index(directory)
+    named = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
+    config = {name: value for name, value in index.items() if name not in named and not name.startswith("_")}
+    components: dict[str, Any] = {}
+    for name in sorted(named, key=_order):
+        library, kind = named[name]
+        if kind is None:
+            components[name] = None
+            continue
+        told = next((said for start, said in _PHASES.items() if name.startswith(start)), None)
+        if told:
+            phase(told)
+        components[name] = _component(directory, name, [library, kind], dtype)
+    return components, config
+
+
+def _order(name: str) -> int:
+    """Encoders before the transformer, as the phases of a generation are told."""
+    return next((place for place, start in enumerate(_PHASES) if name.startswith(start)), -1)
+
+
+def _component(directory: Path, name: str, kind: list[str], dtype: str) -> Any:
+    import diffusers
+    import torch
+    import transformers
+
+    library = {"diffusers": diffusers, "transformers": transformers}.get(kind[0])
+    cls: Any = getattr(library, kind[1], None) or getattr(diffusers.guiders, kind[1], None)
+    if cls is None:
+        raise ModelNotFoundError(
+            f"{directory}/model_index.json names {'.'.join(kind)} as its {name}, which is not installed",
+            advice="Code that is not part of diffusers or transformers is never run from a folder of weights.",
+        )
+    options: dict[str, Any] = {"local_files_only": True}
+    if isinstance(cls, type) and issubclass(cls, torch.nn.Module):
+        precision = "float32" if name in _FLOAT32 else dtype
+        key = "torch_dtype" if kind[0] == "diffusers" else "dtype"
+        options |= {key: getattr(torch, precision), "use_safetensors": True}
+    try:
+        loaded = cls.from_pretrained(str(directory / name), **options)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelNotFoundError(
+            f"{directory / name} cannot be read: {first}",
+            evidence=str(error)[:2000],
+            advice="Download that folder again; only safetensors are read.",
+        ) from error
+    return loaded.eval() if hasattr(loaded, "eval") else loaded
+
+
+def _pipeline(kind: Any, components: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    """A pipeline over the components that it takes; what a task does not need is left out."""
+    import inspect
+
+    wanted = inspect.signature(kind.__init__).parameters
+    given = {name: value for name, value in {**config, **components}.items() if name in wanted}
+    missing = [
+        name
+        for name, value in wanted.items()
+        if name != "self" and value.default is inspect.Parameter.empty and name not in given
+    ]
+    if missing:
+        raise ModelNotFoundError(
+            f"{kind.__name__} needs {', '.join(missing)}, which this folder does not have",
+            advice="This model cannot do the task; `reel doctor` lists what it can.",
+        )
+    pipeline = kind(**given)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _officially(pipelines: Any) -> None:
+    """Wan's pictures as its official script prepares them, whatever the layout of the folder."""
+    from .official_pictures import clip_processor, video_processor
+
+    for pipeline in pipelines:
+        pipeline.video_processor = video_processor(pipeline.vae_scale_factor_spatial)
+        encoder = getattr(pipeline, "image_encoder", None)
+        if encoder is not None:
+            pipeline.image_processor = clip_processor(encoder.config.image_size)
