@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ModelNotFoundError
+from .official_precision import compute_officially, is_kept, transformer_class
 from .official_weights import Weight, empty_model, explain, fill
 
 STEM = "diffusion_pytorch_model"
@@ -32,7 +33,6 @@ def load_transformer(directory: Path, task: str, dtype: Any, device: str = "cpu"
         ModelNotFoundError: a shard or a weight is missing, unknown, or of another task.
     """
     import torch
-    from diffusers import WanTransformer3DModel
 
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     files = shards(directory)
@@ -44,17 +44,17 @@ def load_transformer(directory: Path, task: str, dtype: Any, device: str = "cpu"
             advice="Give the folder of the model for that task.",
         )
     config = transformer_config(_config(directory), shapes)
-    model = empty_model(lambda: WanTransformer3DModel(**config))
+    model = empty_model(lambda: transformer_class()(**config))
     places = _places(shapes)
 
     def weights() -> Iterator[Weight]:
         for file in files:
             for key, tensor in _tensors(file):
                 place = places[key]
-                kept = set(place.split(".")) & set(WanTransformer3DModel._keep_in_fp32_modules)
-                yield Weight(key, place, tensor.to(device=device, dtype=torch.float32 if kept else dtype))
+                yield Weight(key, place, tensor.to(device=device, dtype=torch.float32 if is_kept(place) else dtype))
 
-    return fill(model, weights(), directory)
+    fill(model, weights(), directory)
+    return compute_officially(model) if dtype is torch.bfloat16 else model
 
 
 def shards(directory: Path) -> list[Path]:
