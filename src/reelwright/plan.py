@@ -227,6 +227,34 @@ class Job:
 
 
 @dataclass(frozen=True)
+class PublishedTime:
+    """What others measured for work like this, scaled: better than nothing before a machine has a history.
+
+    Attributes:
+        seconds: Of the whole generation.
+        source: On which machine, by whom, and what was done to the figure.
+    """
+
+    seconds: float
+    source: str
+
+    def to_json(self) -> dict[str, Any]:
+        """``seconds`` and ``source``."""
+        return {"seconds": round(self.seconds, 1), "source": self.source}
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it.
+
+    >>> in_words(75), in_words(1491.6), in_words(9000)
+    ('75 s', '25 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True)
 class Plan:
     """What will run and what it promises.
 
@@ -243,6 +271,7 @@ class Plan:
         host_bytes: Predicted peak of the host's memory.
         disk_bytes: Room that the private files and the film may take.
         seconds: Predicted duration; ``None`` without a measurement to predict from.
+        published: An estimate from published figures, for whoever has no measurement.
         findings: Everything worth telling before the run.
         levers: Memory levers in the order in which a retry should pull them.
     """
@@ -258,6 +287,7 @@ class Plan:
     host_bytes: int | None = None
     disk_bytes: int = 0
     seconds: float | None = None
+    published: PublishedTime | None = None
     findings: tuple[Finding, ...] = ()
     levers: tuple[Lever, ...] = ()
 
@@ -286,6 +316,7 @@ class Plan:
             "host_bytes": self.host_bytes,
             "disk_bytes": self.disk_bytes,
             "seconds": self.seconds,
+            "published": self.published.to_json() if self.published else None,
             "findings": [finding.to_json() for finding in self.findings],
             "levers": [
                 {"name": lever.name, "helps": lever.helps, "costs": lever.costs, "why": lever.why}

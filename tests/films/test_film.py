@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,22 @@ def test_a_film_by_the_framework_goes_on_from_the_last_frame(wan: WanMachine, wa
     assert result.generative
     images = [word for entry in launches(wan.checkout) for word in entry["argv"] if word.startswith("--image=")]
     assert len(images) == 3
+
+
+def test_a_draft_tells_what_the_real_film_would_take_first_from_published_figures_then_from_history(
+    wan: WanMachine, wan_film: Path
+) -> None:
+    def told() -> tuple[str, ...]:
+        order = wan_order(wan)
+        return film(replace(order, draft=True, output=wan.folder / "out" / "draft.mp4")).estimate
+
+    size, time = told()
+    assert size.startswith("the real film by wan2.1: 3 clips, about ")
+    assert time.startswith("clip after clip: about ")
+    assert "an estimate for 1 x H100 from Wan2.1's published figures" in time
+    wan.script({})
+    film(wan_order(wan))
+    assert told()[1].endswith(" s (from this machine's history)")
 
 
 def test_independent_shots_run_on_their_own_gpus(wan: WanMachine, wan_film: Path) -> None:

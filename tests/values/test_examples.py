@@ -19,7 +19,7 @@ NEED_A_FILE = frozenset(
     f"reelwright.{name}"
     for name in (
         "engines.draft", "engines.draft.camera", "engines.draft.joining", "engines.draft.label",
-        "engines.draft.passages", "engines.draft.stills", "executors.watch", "media.continuity", "media.copying",
+        "engines.draft.passages", "engines.draft.stills", "executors.watch", "films.ahead", "media.continuity", "media.copying",
         "media.decoding", "media.examination", "media.facts", "media.finishing", "media.image", "media.image_apart",
         "media.image_child", "media.image_colours", "media.glance", "media.joining", "media.joints", "media.picture_file", "media.pieces", "media.proof",
         "media.seal", "media.sheet", "media.shelf", "media.shown", "media.sound", "media.timing", "media.upscaling", "media.video", "media.writer",

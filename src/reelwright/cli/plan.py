@@ -64,7 +64,7 @@ def _show(plan: Plan) -> None:
 
 
 def _rows(plan: Plan) -> list[tuple[str, str]]:
-    from ..plan import Command
+    from ..plan import Command, in_words
 
     rows = [("generator", f"{plan.generator} ({plan.task})" + ("" if plan.generative else ", not generative"))]
     if plan.expected:
@@ -83,7 +83,9 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
             rows.append((name, f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"))
     if plan.seconds:
         source = "from this machine's history" if isinstance(plan.run, Command) else "estimated"
-        rows.append(("time", f"about {plan.seconds:.0f} s ({source})"))
+        rows.append(("time", f"about {in_words(plan.seconds)} ({source})"))
+    elif plan.published:
+        rows.append(("time", f"about {in_words(plan.published.seconds)} ({plan.published.source})"))
     if isinstance(plan.run, Command):
         environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(plan.run.shown_env.items()))
         rows += [("folder", str(plan.run.cwd)), ("environment", environment), ("command", shlex.join(plan.run.argv))]

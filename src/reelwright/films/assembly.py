@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,9 +58,10 @@ def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation 
         store.note(output.stem, order.source, keys, _kept(before))
         if made.failures and not (order.keep_going and _parts(order, made)):
             raise _failed(made)
-        manifest, unchanged = _Assembly(order, made, store, before).manifest(emit, cancellation)
+        estimated = estimate(order, output.parent)
+        manifest = _Assembly(order, made, store, before).manifest(estimated, emit, cancellation)
         store.note(output.stem, order.source, keys, _kept(manifest))
-        return _told(order, made, manifest, unchanged=unchanged)
+        return replace(_told(order, made, manifest), estimate=tuple(estimated), unchanged=manifest is before)
 
 
 def _ours(order: FilmOrder, output: Path) -> Manifest | None:
@@ -130,13 +131,13 @@ class _Assembly:
         self._sheet = _sheet_of(self._output)
         self._shelf = Shelf(store.pieces)
 
-    def manifest(self, emit: EmitFilm, cancellation: Cancellation) -> tuple[Manifest, bool]:
-        """That of the film as it lies there (true) if nothing changed, else as it is made now."""
+    def manifest(self, estimated: list[str], emit: EmitFilm, cancellation: Cancellation) -> Manifest:
+        """That of the film as it lies there if nothing changed, else as it is made now."""
         key = self._key()
         there = self._output.exists() and self._sheet.exists()
         if self._before is not None and self._before.facts.get("key") == key and there:
-            return self._before, True
-        return self._made_now(key, emit, cancellation), False
+            return self._before
+        return self._made_now({"key": key, "estimate": estimated}, emit, cancellation)
 
     def _key(self) -> str:
         board = self._order.board
@@ -158,7 +159,7 @@ class _Assembly:
         segment, before = self._pieces[index].planned.segment, self._pieces[index - 1]
         return segment.upstream == before.name, segment.dissolve
 
-    def _made_now(self, key: str, emit: EmitFilm, cancellation: Cancellation) -> Manifest:
+    def _made_now(self, known: Mapping[str, Any], emit: EmitFilm, cancellation: Cancellation) -> Manifest:
         from ..media import joining, proof
 
         started = datetime.now(UTC)
@@ -177,10 +178,10 @@ class _Assembly:
                 facts = proof.proven(video, report.promise)
                 workspace.place(drawn.result(), self._sheet)
             cancellation.check()
-            told = {"key": key, **report.to_json(), "kept": sorted(self._shelf.used), "shots": self._shots(report)}
+            told = {**known, **report.to_json(), "kept": sorted(self._shelf.used), "shots": self._shots(report)}
             manifest = self._manifest(run_id, started, told, facts.to_json())
-            replace = self._before is not None or self._order.settings.if_exists == "overwrite"
-            workspace.publish(folder, video, manifest, replace=replace)
+            over = self._before is not None or self._order.settings.if_exists == "overwrite"
+            workspace.publish(folder, video, manifest, replace=over)
         return manifest
 
     def _shots(self, report: JoinReport) -> list[dict[str, Any]]:
@@ -272,11 +273,11 @@ class _Assembly:
             seconds=(datetime.now(UTC) - started).total_seconds(),
             degraded=any(piece.clip.manifest.degraded for piece in self._pieces) or bool(self._made.failures),
             warnings=tuple(dict.fromkeys(warnings)),
-            facts={**facts, "estimate": estimate(order, self._output.parent)},
+            facts=facts,
         )
 
 
-def _told(order: FilmOrder, made: Made, manifest: Manifest, *, unchanged: bool) -> FilmResult:
+def _told(order: FilmOrder, made: Made, manifest: Manifest) -> FilmResult:
     video, output, facts = workspace.absolute_output(order.output), manifest.output or {}, manifest.facts
     return FilmResult(
         output=video,
@@ -295,8 +296,6 @@ def _told(order: FilmOrder, made: Made, manifest: Manifest, *, unchanged: bool) 
         how=str(facts.get("how", "")),
         joints=tuple(facts.get("joints", ())),
         warnings=manifest.warnings,
-        estimate=tuple(facts.get("estimate", ())),
-        unchanged=unchanged,
     )
 
 

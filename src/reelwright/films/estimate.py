@@ -1,11 +1,15 @@
-"""What the film of a draft's storyboard would take by the generator that it names, in sentences for people."""
+"""What the film of a draft's storyboard would take by the generator that it names, in sentences for people.
+
+Times are this machine's own where it has made such a clip, else published ones of another machine, and said to be so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import VideoGenerationError
+from ..plan import in_words
 from .planning import Planned, Planner
 from .render import FilmOrder, rules
 from .timeline import segments
@@ -22,21 +26,31 @@ def estimate(order: FilmOrder, folder: Path) -> list[str]:
         return [f"the real film cannot be estimated: {error.message}"]
     if all(item.backend.name == "draft" for item in real):
         return []
-    return _estimated(real)
+    problems = dict.fromkeys(finding.message for item in real for finding in item.plan.errors)
+    return [_size(real), *_times(planner, real), *(f"it could not be made here now: {text}" for text in problems)]
 
 
-def _estimated(real: Sequence[Planned]) -> list[str]:
-    seconds = [item.plan.seconds for item in real]
-    known = [value for value in seconds if value is not None]
+def _size(real: Sequence[Planned]) -> str:
     memory = max((item.plan.gpu_bytes or 0 for item in real), default=0)
     names = ", ".join(dict.fromkeys(item.backend.name for item in real))
-    lines = [f"the real film by {names}: {len(real)} clips"]
-    if memory:
-        lines[0] += f", about {memory / 2**30:.0f} GiB of GPU memory each"
-    if len(known) == len(seconds):
-        lines.append(f"about {sum(known) / 3600:.1f} h on one place, from this machine's history")
-    else:
-        lines.append("its time is not known yet: this machine has not made such a clip")
-    problems = dict.fromkeys(finding.message for item in real for finding in item.plan.errors)
-    lines += [f"it could not be made here now: {text}" for text in problems]
-    return lines
+    room = f", about {memory / 2**30:.0f} GiB of memory on each GPU" if memory else ""
+    return f"the real film by {names}: {len(real)} clips{room}"
+
+
+def _times(planner: Planner, real: Sequence[Planned]) -> Iterator[str]:
+    """One sentence for each source of times; all are of one clip after the other."""
+    found: dict[str, list[float]] = {}
+    unknown = 0
+    for item in real:
+        measured, published = planner.measured_seconds(item), item.plan.published
+        if measured is not None:
+            found.setdefault("from this machine's history", []).append(measured)
+        elif published is not None:
+            found.setdefault(published.source, []).append(published.seconds)
+        else:
+            unknown += 1
+    for source, seconds in found.items():
+        which = "clip after clip" if len(seconds) == len(real) else f"{len(seconds)} of the clips"
+        yield f"{which}: about {in_words(sum(seconds))} ({source})"
+    if unknown:
+        yield f"{unknown} of the clips: their time is not known, this machine has not made such a clip"

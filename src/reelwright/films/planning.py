@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import backends
+from .. import backends, history
 from .._version import __version__
 from ..backends import Backend
 from ..errors import VideoGenerationError, error_for
@@ -126,6 +126,12 @@ class Planner:
                 query, environ=self.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir
             )
         return self._hosts[place]
+
+    def measured_seconds(self, planned: Planned) -> float | None:
+        """How long this machine took for such a clip; ``None`` if it never made one."""
+        host = self._hosts[(planned.backend.name, planned.segment.request.task)]
+        known = history.predicted_seconds(self.settings.state_dir, planned.plan, host)
+        return planned.plan.seconds if known is None else known
 
     def gpu_indices(self) -> tuple[int, ...]:
         """The GPUs that were seen."""

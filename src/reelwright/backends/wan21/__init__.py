@@ -12,7 +12,7 @@ from typing import Any
 
 from ...asked import disk_bytes, is_illegal, picture_frame
 from ...host import CheckoutQuery, CheckpointQuery, Host, HostQuery
-from ...plan import Command, Job, Plan
+from ...plan import Command, Job, Plan, PublishedTime
 from ...request import Size, VideoRequest
 from ...scripts import EXPANDABLE_SEGMENTS, Program, command, gpu_count, interpreter_queries, option
 from ...settings import Settings
@@ -78,9 +78,18 @@ def plan(job: Job) -> Plan:
         gpu_bytes=facts.peak_gpu_bytes(choice.use),
         host_bytes=facts.host_bytes(choice.use),
         disk_bytes=disk_bytes(job.settings, expected),
+        published=_published(choice),
         findings=found,
         levers=tuple(levers(choice)),
     )
+
+
+def _published(choice: Choice) -> PublishedTime:
+    size, steps, ranks = choice.size, choice.parameters["steps"], choice.ranks
+    seconds = facts.published_seconds(choice.variant, size, choice.frames, steps, ranks)
+    cards = f"{ranks} x {facts.published(choice.variant).card}"
+    source = f"an estimate for {cards} from Wan2.1's published figures, scaled to this size, length and steps"
+    return PublishedTime(seconds, source)
 
 
 def _command(choice: Choice) -> Command:

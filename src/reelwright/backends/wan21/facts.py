@@ -35,7 +35,7 @@ class Variant:
         key: The setting that names its weights.
         model_type: ``model_type`` in the weights' config.json.
         heads: Attention heads, which the ulysses degree must divide.
-        dim: Width of the transformer.
+        dim, layers: Width and depth of the transformer.
         weight_bytes: fp32 weights of the transformer, as they are on disk and on the GPU.
         sizes: Sizes of the parser's table for the task.
         framework_steps: Default of ``--sample_steps``; flf2v does not contain "i2v" and so has 50.
@@ -47,6 +47,7 @@ class Variant:
     model_type: str
     heads: int = 40
     dim: int = 5120
+    layers: int = 40
     weight_bytes: int = 57_200_000_000
     sizes: tuple[Size, ...] = OWN_SIZES
     framework_steps: int = 50
@@ -55,7 +56,14 @@ class Variant:
 
 T2V_14B = Variant("t2v-14B", "t2v_model_dir", "t2v")
 T2V_1_3B = Variant(
-    "t2v-1.3B", "t2v_1_3b_model_dir", "t2v", heads=12, dim=1536, weight_bytes=5_680_000_000, sizes=SMALL_SIZES
+    "t2v-1.3B",
+    "t2v_1_3b_model_dir",
+    "t2v",
+    heads=12,
+    dim=1536,
+    layers=30,
+    weight_bytes=5_680_000_000,
+    sizes=SMALL_SIZES,
 )
 I2V_14B = Variant("i2v-14B", "i2v_model_dir", "i2v", weight_bytes=65_600_000_000, framework_steps=40, clip=True)
 FLF2V_14B = replace(I2V_14B, task="flf2v-14B", key="flf2v_model_dir", model_type="flf2v", framework_steps=50)
@@ -134,6 +142,60 @@ def peak_gpu_bytes(use: MemoryUse) -> int:
 def host_bytes(use: MemoryUse) -> int:
     """Predicted peak of the host's memory: every rank builds the whole fp32 model and the text encoder there."""
     return use.ranks * (use.variant.weight_bytes + T5_BYTES)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of the published table (assets/comp_effic.png): seconds of a whole clip of 81 frames by number of GPUs."""
+
+    card: str
+    size: Size
+    steps: int
+    seconds: Mapping[int, float]
+
+
+_PUBLISHED: Mapping[str, Measured] = {
+    "t2v": Measured("H100", Size(1280, 720), 50, {1: 1837.9, 2: 945.1, 4: 497.0, 8: 287.9}),
+    "i2v": Measured("H100", Size(1280, 720), 40, {1: 1491.6, 2: 753.9, 4: 403.9, 8: 238.8}),
+    "t2v-1.3B": Measured("RTX 4090", Size(832, 480), 50, {1: 261.4, 2: 188.5, 4: 120.8, 8: 112.3}),
+}
+
+
+def published(variant: Variant) -> Measured:
+    """The row for a model; first-last-frame has none of its own and is as large as image-to-video."""
+    return _PUBLISHED.get(variant.task) or _PUBLISHED["t2v" if variant.model_type == "t2v" else "i2v"]
+
+
+def pass_flops(variant: Variant, size: Size, frames: int) -> float:
+    """Work of one pass through the transformer: two operations for each weight and token, and attention.
+
+    Attention is 4 x tokens squared x width in each layer. At 480p the two are alike, at 720p attention is twice as
+    much: time grows faster than pixels.
+    """
+    sequence, weights = tokens(size, frames), variant.weight_bytes / 4
+    return 2.0 * weights * sequence + 4.0 * sequence**2 * variant.dim * variant.layers
+
+
+def published_seconds(variant: Variant, size: Size, frames: int, steps: int, ranks: int) -> float:
+    """What a clip would take on the GPUs of the published table: its figure, scaled by work and steps.
+
+    Guidance doubles the passes there and here. Between the numbers of GPUs of the table it is interpolated; more than
+    eight are taken to be no faster, for nothing is published. A 480p clip comes out at 10.2 s a step on one H100,
+    where diffusers was measured at 9.8 (LightX2V's comparison).
+    """
+    row = published(variant)
+    share = pass_flops(variant, size, frames) / pass_flops(variant, row.size, CLIP_FRAMES)
+    return _by_ranks(row.seconds, ranks) * share * steps / row.steps
+
+
+def _by_ranks(seconds: Mapping[int, float], ranks: int) -> float:
+    """Interpolated in the logarithms, as halving and doubling are equal steps."""
+    below = max((known for known in seconds if known <= ranks), default=1)
+    above = min((known for known in seconds if known >= ranks), default=below)
+    if below == above:
+        return seconds[below]
+    share = math.log(ranks / below) / math.log(above / below)
+    return math.exp(math.log(seconds[below]) * (1 - share) + math.log(seconds[above]) * share)
 
 
 QUIET_LIMITS_S: Mapping[str, float] = {
