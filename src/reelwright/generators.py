@@ -194,10 +194,17 @@ class HunyuanVideoGenerator(LocalVideoGenerator):
     backend_name = "hunyuan"
 
 
+class DiffusersGenerator(LocalVideoGenerator):
+    """The resident engine: weights stay loaded between calls, until `release`."""
+
+    backend_name = "diffusers"
+
+
 _CLASSES: Mapping[str, type[LocalVideoGenerator]] = {
     "draft": DraftGenerator,
     "wan2.1": Wan21Generator,
     "hunyuan": HunyuanVideoGenerator,
+    "diffusers": DiffusersGenerator,
 }
 
 

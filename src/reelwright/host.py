@@ -111,6 +111,9 @@ class CheckpointQuery:
         required: Files and folders that must be there (a folder ends with ``/``), relative.
         weights: Globs of the tensor files to open (headers only), relative.
         config: JSON file whose content the backend wants, relative.
+        configs: JSON files of which it wants those that are there, relative.
+        components: The folder is one of diffusers: all that its ``model_index.json`` names must be there and whole.
+        otherwise: What to look for instead where the folder has no ``model_index.json``.
         foreign: Names whose presence tells another layout, such as ``model_index.json``.
         verify: Hash every file against the checksums stored beside it.
     """
@@ -121,6 +124,9 @@ class CheckpointQuery:
     config: str | None = None
     foreign: tuple[str, ...] = ()
     verify: bool = False
+    configs: tuple[str, ...] = ()
+    components: bool = False
+    otherwise: CheckpointQuery | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,7 @@ class Checkpoint:
         files: Size in bytes of every file looked at, by relative name.
         config: The content of the asked JSON file.
         foreign: Which of the foreign names are there.
+        configs: The contents of those ``configs`` that are there.
     """
 
     directory: Path
@@ -140,6 +147,7 @@ class Checkpoint:
     files: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, object] = field(default_factory=dict)
     foreign: frozenset[str] = frozenset()
+    configs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     @property
     def total_bytes(self) -> int:

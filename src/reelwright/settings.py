@@ -147,6 +147,15 @@ class Settings(BaseSettings):
     super_resolution: Annotated[bool | None, BeforeValidator(_auto_is_none)] = Field(
         None, description="HunyuanVideo-1.5: make a smaller film and enlarge it; auto does so where the size needs it"
     )
+    weights: FilePath | None = Field(None, description="resident engine: folder of the weights, in either layout")
+    speed: Literal["exact", "balanced", "fast"] = Field("exact", description="resident engine: see docs/engine.md")
+    placement: Literal["auto", "resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload"] = (
+        Field("auto", description="resident engine: where the weights lie; auto takes the fastest that fits")
+    )
+    lora: Annotated[tuple[FilePath, ...], BeforeValidator(_as_tuple)] = Field(
+        (), description="resident engine: LoRA files (.safetensors), for speed: fast"
+    )
+    engine_device: Literal["cuda", "cpu"] = Field("cuda", description="resident engine: cpu is for tiny models")
     generators: Mapping[str, Mapping[str, Any]] = Field({}, description="settings for one generator only")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

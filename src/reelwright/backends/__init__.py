@@ -5,7 +5,7 @@ machine) and ``plan``. Listing the names imports nothing heavy. Other packages a
 point group ``reelwright.backends``; a broken one is reported by ``reel doctor`` and never breaks the others.
 
     >>> sorted(names())
-    ['draft', 'hunyuan', 'wan2.1']
+    ['diffusers', 'draft', 'hunyuan', 'wan2.1']
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ ENTRY_POINT_GROUP = "reelwright.backends"
 _MODULES: Mapping[str, str] = {
     "wan2.1": "reelwright.backends.wan21",
     "hunyuan": "reelwright.backends.hunyuan",
+    "diffusers": "reelwright.backends.diffusers",
     "draft": "reelwright.backends.draft",
 }
 
@@ -62,8 +63,10 @@ class Backend:
         capabilities: The documented mapping (``get_capabilities``), true for what was found on this machine.
         configuration_hint: What to set to make it available.
         clip: What a single clip can be.
+        clip_of: The same where it depends on the settings.
         execution: Names of effective parameters that say how it is computed, not what is seen: two clips that differ
             only in these are the same shot of a film.
+        resident: Whether a worker keeps its weights between clips; a film then prepares the next clip meanwhile.
     """
 
     name: str
@@ -78,6 +81,12 @@ class Backend:
     configuration_hint: str = ""
     clip: ClipRules = ClipRules()
     execution: frozenset[str] = frozenset()
+    resident: bool = False
+    clip_of: Callable[[Settings], ClipRules] | None = None
+
+    def clip_rules(self, settings: Settings) -> ClipRules:
+        """What a single clip can be, under these settings."""
+        return self.clip_of(settings.for_generator(self.name)) if self.clip_of else self.clip
 
 
 def _entry_points() -> dict[str, EntryPoint]:

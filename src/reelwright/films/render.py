@@ -95,7 +95,7 @@ def _existing(folder: Path) -> Path:
 def rules(generator: str, settings: Settings) -> backends.ClipRules:
     """What a single clip of a generator can be; `auto` is the first that is configured."""
     name = generator if generator != "auto" else settings.generator
-    return backends.candidates(name, settings)[0].clip
+    return backends.candidates(name, settings)[0].clip_rules(settings)
 
 
 def _wanted(everything: Sequence[Segment], order: FilmOrder) -> tuple[Segment, ...]:

@@ -11,6 +11,7 @@ and what the engine itself is made for.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from types import ModuleType
@@ -30,10 +31,10 @@ def main(argv: list[str]) -> int:
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 -- nothing is imported that is not needed
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != here]  # noqa: PTH100
     make_importable(os.path.dirname(here))  # noqa: PTH120
-    from reelwright.engines.serving import serve
-
+    serving = importlib.import_module(f"{PACKAGE}.engines.serving")
     engine, read_fd, write_fd = argv
-    return serve(engine, int(read_fd), int(write_fd))
+    status: int = serving.serve(engine, int(read_fd), int(write_fd))
+    return status
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ from .weights import LFS_MAGIC, tensor_names, weights_problem
 Progress = Callable[[int, int], None]
 STALL_S = 60.0
 _PARTIAL = (".incomplete", ".aria2", ".part", ".crdownload", ".lock")
+#: The file that a folder in diffusers' layout begins with.
+INDEX = "model_index.json"
+_WEIGHTY = re.compile(r"transformer|vae|text_encoder|image_encoder")
 _TENSORS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
@@ -78,20 +81,26 @@ class _Look:
 
     def run(self) -> Checkpoint:
         config: dict[str, Any] = {}
+        configs: dict[str, dict[str, Any]] = {}
         names = self._names()
+        if self.query.otherwise is not None and INDEX not in names:
+            self.query = self.query.otherwise
         if names:
             for name in self.query.required:
                 self._require(name)
             for pattern in self.query.weights:
                 self._look_at_weights(pattern)
+            if self.query.components:
+                self._look_at_components()
             self._look_for_partial()
             if self.query.config is not None:
                 config = self.folder.json(self.query.config)
+            configs = {name: self.folder.json(name) for name in self.query.configs if self._is_there(name)}
             if self.query.verify and not self.folder.problems:
                 self._verify()
         problems = tuple(dict.fromkeys(self.folder.problems))
         foreign = frozenset(name for name in self.query.foreign if name in names)
-        return Checkpoint(self.query.directory, problems, self._sizes, config, foreign)
+        return Checkpoint(self.query.directory, problems, self._sizes, config, foreign, configs)
 
     def _names(self) -> list[str]:
         if self.folder.size("", folder=True) is None:
@@ -126,6 +135,26 @@ class _Look:
             if problem:
                 self.folder.say(name, problem)
         return len(self.folder.problems) == before
+
+    def _is_there(self, name: str) -> bool:
+        folder, _, file = name.rpartition("/")
+        return file in (self.folder.names(folder) or [])
+
+    def _look_at_components(self) -> None:
+        """Everything that the index names; a component with a configuration of its own holds weights."""
+        index = self.folder.json(INDEX)
+        for name, value in index.items():
+            if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or value[1] is None:
+                continue
+            inner = self.folder.names(name) if self.folder.size(name, folder=True) is not None else []
+            if not inner:
+                self.folder.say(name, f"is missing or empty, and {INDEX} names it")
+                continue
+            for file in inner:
+                if file.endswith(".json"):
+                    self._check(f"{name}/{file}")
+            if _WEIGHTY.match(name):
+                self._look_at_weights(f"{name}/*.safetensors")
 
     # Shards
 

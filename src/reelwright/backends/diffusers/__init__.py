@@ -1,0 +1,254 @@
+"""The resident engine on diffusers: weights loaded once, for Wan2.1, Wan2.2 and the HunyuanVideo family.
+
+`BACKEND` is the record; `plan` is pure. The plan is a call of `engines.diffusers` in a worker: what it must load, what
+it is to make, and where the denoised latents are kept until the film is there. Sizes, lengths and defaults are those
+of the official scripts, so that a shot may move between them.
+
+    >>> BACKEND.name
+    'diffusers'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...asked import disk_bytes, is_illegal, picture_frame
+from ...host import CheckoutQuery, CheckpointQuery, Host, HostQuery
+from ...plan import Command, Dialect, EngineCall, Job, Plan
+from ...request import VideoRequest
+from ...scripts import ENV_NAMES, environment
+from ...settings import Settings
+from ...wan import CLIP_FILE, T5_FILE, TOKENIZER, VAE_FILE
+from .. import Backend, ClipRules
+from .checks import findings
+from .choice import CACHE_THRESHOLD, Choice, choose, expected_video, interpreters, weights_dir
+from .models import MODELS, layout_of, recognise
+
+LAUNCHER = Path(__file__).parents[2] / "launchers" / "resident.py"
+ENGINE = "diffusers"
+_CONFIGS = ("model_index.json", "transformer/config.json", "vae/config.json")
+#: The official script adds a negative prompt of its own; it is read from the user's checkout, where there is one.
+_NEGATIVE: Mapping[str, tuple[str, str]] = {
+    "all": ("wan/configs/shared_config.py", r"sample_neg_prompt = ['\"]([^'\"]*)['\"]"),
+    "i2v": ("wan/configs/wan_i2v_14B.py", r"sample_neg_prompt = ['\"]([^'\"]*)['\"] \+"),
+    "flf2v": ("wan/configs/__init__.py", r"flf2v_14B\.sample_neg_prompt = ['\"]([^'\"]*)['\"] \+"),
+}
+_QUIET_LIMITS_S: Mapping[str, float] = {
+    "": 900.0,
+    "starting": 300.0,
+    "loading text encoder": 1200.0,
+    "loading transformer": 2700.0,
+    "denoising": 1800.0,
+    "decoding": 2700.0,
+}
+
+
+def query(request: VideoRequest, settings: Settings) -> HostQuery:
+    """The folder in whichever layout, the interpreter, the GPUs, and Wan's negative prompt if its checkout is set."""
+    directory = weights_dir(request, settings)
+    pictures = (CLIP_FILE,) if request.task in ("i2v", "flf2v") else ()
+    official = CheckpointQuery(
+        directory or Path(),
+        required=(T5_FILE, VAE_FILE, TOKENIZER, "config.json", *pictures),
+        weights=("diffusion_pytorch_model*.safetensors",),
+        config="config.json",
+        verify=settings.verify_model,
+    )
+    folder = CheckpointQuery(
+        directory or Path(), configs=_CONFIGS, components=True, verify=settings.verify_model, otherwise=official
+    )
+    files = tuple(dict.fromkeys(file for file, _ in _NEGATIVE.values()))
+    return HostQuery(
+        gpus=settings.engine_device == "cuda",
+        interpreters=interpreters(settings),
+        checkouts=(CheckoutQuery(settings.wan2_dir, files, _NEGATIVE),) if settings.wan2_dir else (),
+        checkpoints=(folder,) if directory else (),
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- plan
+
+
+def plan(job: Job) -> Plan:
+    """The call for a request, the film it will give, and every mistake that can be known now."""
+    choice = choose(job)
+    found = tuple(findings(choice))
+    expected = expected_video(choice)
+    possible = not is_illegal(found) and choice.model is not None
+    return Plan(
+        generator=BACKEND.name,
+        task=job.request.task,
+        generative=True,
+        run=_call(choice) if possible else None,
+        expected=expected,
+        parameters=choice.parameters,
+        gpus=tuple(gpu.index for gpu in choice.gpus.gpus),
+        gpu_bytes=None if choice.on_cpu else choice.placed.gpu_bytes,
+        host_bytes=choice.placed.host_bytes,
+        disk_bytes=disk_bytes(job.settings, expected) + _frames_bytes(choice),
+        findings=found,
+    )
+
+
+def _frames_bytes(choice: Choice) -> int:
+    """The frames between worker and encoder, and the latents."""
+    return choice.size.area * choice.frames * 3 + choice.size.area * choice.frames // 4
+
+
+def _call(choice: Choice) -> EngineCall:
+    model, options = _model(choice), _options(choice)
+    key = _latents_key(choice, model, options)
+    folder = choice.job.settings.state_dir / "latents"
+    kept = {"latents": str(folder / f"{key[:32]}.safetensors"), "latents_key": key}
+    return EngineCall(ENGINE, {**options, **kept}, model, _worker(choice))
+
+
+def _worker(choice: Choice) -> Command:
+    settings, job = choice.job.settings, choice.job
+    limits = {"": settings.progress_timeout} if settings.progress_timeout else _QUIET_LIMITS_S
+    return Command(
+        argv=(str(choice.interpreter.path), str(LAUNCHER), ENGINE),
+        cwd=Path("/"),
+        env=environment(settings, choice.gpus.gpus, simulated=job.host.simulated),
+        env_names=ENV_NAMES,
+        dialect=Dialect(bars=()),
+        quiet_limits_s=limits,
+        hidden=frozenset(settings.env),
+    )
+
+
+def _model(choice: Choice) -> dict[str, Any]:
+    """What the engine loads; see docs/decisions/0006."""
+    model, parameters = choice.model, choice.parameters
+    assert model is not None
+    assert choice.checkpoint is not None
+    return {
+        "name": model.name,
+        "family": model.family,
+        "directory": str(choice.directory),
+        "layout": layout_of(choice.checkpoint),
+        "tasks": dict(model.tasks),
+        "dtype": parameters["dtype"],
+        "device": parameters["device"],
+        "ranks": choice.ranks,
+        "parallel": {"ulysses": parameters["ulysses_size"], "ring": parameters["ring_size"]},
+        "attention": parameters["attention"],
+        "placements": list(choice.placed.ladder),
+        "speed": _speed(choice),
+    }
+
+
+def _speed(choice: Choice) -> dict[str, Any]:
+    settings, model = choice.job.settings, choice.model
+    assert model is not None
+    balanced = settings.speed == "balanced"
+    return {
+        "preset": settings.speed,
+        "compile": balanced and not choice.on_cpu,
+        "cache": {"kind": "first_block", "threshold": CACHE_THRESHOLD} if balanced and model.cache else None,
+        "fp8": balanced and not choice.on_cpu,
+        "lora": [{"path": str(path), "scale": 1.0} for path in settings.lora],
+    }
+
+
+def _options(choice: Choice) -> dict[str, Any]:
+    job, parameters = choice.job, choice.parameters
+    return {
+        "task": job.request.task,
+        "prompt": job.request.prompt,
+        "negative_prompt": job.request.negative_prompt or _official_negative(choice),
+        "image": str(job.first.path) if job.first else None,
+        "last_image": str(job.last.path) if job.last else None,
+        "width": choice.size.width,
+        "height": choice.size.height,
+        "num_frames": choice.frames,
+        "fps": parameters["fps"],
+        "steps": parameters["steps"],
+        "guidance_scale": parameters["guidance_scale"],
+        "flow_shift": parameters["flow_shift"],
+        "seed": parameters["seed"],
+        "decode": ["full", "tiled", "cpu"],
+        "codec": job.settings.codec,
+    }
+
+
+def _official_negative(choice: Choice) -> str:
+    """What the official script would put there, from the checkout that is set; empty without one."""
+    settings, model = choice.job.settings, choice.model
+    checkout = choice.job.host.checkouts.get(settings.wan2_dir) if settings.wan2_dir else None
+    if checkout is None or model is None or not model.name.startswith("wan2.1"):
+        return ""
+    parts = {"t2v": ("all",), "i2v": ("i2v", "all"), "flf2v": ("flf2v", "i2v", "all")}[model.kind]
+    return "".join((checkout.matches.get(part) or ("",))[0] for part in parts)
+
+
+def _latents_key(choice: Choice, model: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Of everything that determines the latents, and nothing else: not the placement, not the names of private files."""
+    job = choice.job
+    assert choice.checkpoint is not None
+    named = {name: value for name, value in options.items() if name not in ("image", "last_image", "decode", "codec")}
+    pictures = [[picture.sha256, str(picture.size)] if picture else None for picture in (job.first, job.last)]
+    loaded = {name: value for name, value in model.items() if name != "placements"}
+    files = sorted(choice.checkpoint.files.items())
+    text = json.dumps(
+        [1, loaded, named, pictures, files, dict(choice.interpreter.modules)], sort_keys=True, default=str
+    )
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------- the record
+
+
+def capabilities(settings: Settings, host: Host) -> Mapping[str, Any]:
+    """The documented mapping, true for the folders that are set."""
+    found = [recognise(checkpoint) for checkpoint in host.checkpoints.values() if not checkpoint.problems]
+    models = [model for model in found if model is not None]
+    tasks = {task for model in models for task in model.tasks}
+    count = len(host.gpus or ())
+    longest = max((model.frames / model.fps for model in models), default=0.0)
+    return {
+        "max_duration": longest or MODELS["wan2.1-i2v-14B"].frames / MODELS["wan2.1-i2v-14B"].fps,
+        "supported_resolutions": ["any multiple of 16"],
+        "supported_formats": ["mp4"],
+        "requires_gpu": settings.engine_device == "cuda",
+        "cost_per_second": 0.0,
+        "max_concurrent": max(1, count // (settings.gpu_count or 1)),
+        "supports_image_to_video": "i2v" in tasks,
+        "supports_text_to_video": "t2v" in tasks,
+        "supports_first_last_frame": "flf2v" in tasks,
+        "models": [model.name for model in models],
+        "fps": models[0].fps if models else None,
+        "frames": "4n+1",
+    }
+
+
+def configured(settings: Settings) -> bool:
+    """Whether ``weights`` is set: the folders of the official scripts alone do not choose this engine."""
+    return settings.weights is not None
+
+
+def clip_of(settings: Settings) -> ClipRules:
+    """The clip of the model that ``model`` names; of Wan2.1 where it names none."""
+    model = MODELS.get(settings.model or "", MODELS["wan2.1-i2v-14B"])
+    return ClipRules(model.fps, model.frames, 4)
+
+
+BACKEND = Backend(
+    name="diffusers",
+    title="Resident engine: Wan2.1, Wan2.2 and HunyuanVideo on diffusers, weights loaded once",
+    generative=True,
+    requires_gpu=True,
+    query=query,
+    plan=plan,
+    capabilities=capabilities,
+    frame=picture_frame,
+    configured=configured,
+    configuration_hint="Set weights to a folder of a model and install the extra `engine` (docs/engine.md).",
+    clip_of=clip_of,
+    execution=frozenset({"placement", "gpu_count", "ulysses_size", "ring_size", "device"}),
+    resident=True,
+)

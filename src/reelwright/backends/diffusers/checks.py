@@ -1,0 +1,134 @@
+"""Mistakes that the resident engine would find after minutes of loading: folder, packages, card, size, length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...asked import Length, length_findings, request_findings
+from ...errors import Failure
+from ...host import GIB
+from ...plan import Finding, Severity
+from ...scripts import gpu_findings, interpreter_findings
+from . import placement
+from .choice import MODULES, Choice
+from .models import MODELS, TEXT_TOKENS
+
+_ADVICE = "Set `weights` to a folder of Wan2.1 (either layout), Wan2.2 or HunyuanVideo (docs/engine.md)."
+
+
+def findings(choice: Choice) -> Iterator[Finding]:
+    """Everything that stands in the way, or is worth telling."""
+    yield from interpreter_findings(choice.interpreter, MODULES, framework="the resident engine")
+    yield from _folder_findings(choice)
+    yield from choice.gpus.findings
+    yield from gpu_findings(choice.gpus.gpus)
+    if choice.model is None:
+        return
+    yield from _task_findings(choice)
+    yield from _length_findings(choice)
+    yield from request_findings(choice.job.request, choice.model.name, choice.model.fps, tokens=TEXT_TOKENS)
+    yield from _size_findings(choice)
+    yield from _speed_findings(choice)
+    yield from _placement_findings(choice)
+    yield from _parallel_findings(choice)
+
+
+def _folder_findings(choice: Choice) -> Iterator[Finding]:
+    if choice.directory is None:
+        yield Finding("model.unset", "error", f"no weights are set for {choice.job.request.task}", _ADVICE)
+        return
+    checkpoint = choice.checkpoint
+    for problem in checkpoint.problems if checkpoint else (f"{choice.directory} was not looked at",):
+        fix = "Download that file again (an interrupted download resumes)."
+        yield Finding("model.incomplete", "error", f"weights: {problem}", fix, Failure.MODEL)
+    if checkpoint and not checkpoint.problems and choice.model is None:
+        text = f"{choice.directory} holds none of the models that the engine knows: {', '.join(MODELS)}"
+        yield Finding("model.unknown", "error", text, _ADVICE, Failure.MODEL)
+
+
+def _task_findings(choice: Choice) -> Iterator[Finding]:
+    model, task = choice.model, choice.job.request.task
+    assert model is not None
+    named = choice.job.settings.model
+    if named is not None and named != model.name:
+        text = f"{choice.directory} holds {model.name}, and `model` says {named}"
+        yield Finding("model.other", "error", text, "Correct `model` or `weights`.")
+    if task not in model.tasks:
+        text = f"{model.name} in {choice.directory} does {', '.join(model.tasks)}, and {task} is asked for"
+        yield Finding(
+            "model.task", "error", text, "Set `weights` (or the folder of that task) to a model that does it."
+        )
+
+
+def _length_findings(choice: Choice) -> Iterator[Finding]:
+    model = choice.model
+    assert model is not None
+    if model.fixed_frames and choice.frames != model.frames:
+        text = f"{model.name} makes exactly {model.frames} frames, and {choice.frames} are asked for"
+        yield Finding(
+            "frames.fixed", "error", text, f"Ask for {model.frames} frames ({model.frames / model.fps:.2f} s)."
+        )
+        return
+    length = Length(model.name, model.fps, model.frames, model.frames / model.fps)
+    yield from length_findings(choice.job.request, choice.frames, length)
+
+
+def _size_findings(choice: Choice) -> Iterator[Finding]:
+    size = choice.size
+    if min(size) < 32:
+        yield Finding("size.small", "error", f"{size} is too small for the model", "Ask for at least 64x64.")
+    asked = choice.job.request.size
+    if asked is not None and asked != size:
+        text = f"{asked} becomes {size}: the picture's aspect is kept, in the steps that the model's grid allows"
+        yield Finding("size.derived", "info", text)
+
+
+def _speed_findings(choice: Choice) -> Iterator[Finding]:
+    settings = choice.job.settings
+    guidance, steps = choice.parameters["guidance_scale"], choice.parameters["steps"]
+    if settings.speed == "fast" and not settings.lora:
+        fix = "Name a step-distilled LoRA of this model with `lora`, or choose `speed: balanced`."
+        yield Finding("speed.lora", "error", "`speed: fast` needs a step-distilled LoRA, and none is set", fix)
+    if settings.speed == "exact" and settings.lora:
+        fix = "Choose `speed: fast` or `balanced`, or leave out `lora`."
+        yield Finding(
+            "speed.exact", "error", "`speed: exact` computes the model's own weights: a LoRA changes them", fix
+        )
+    for path in settings.lora:
+        if path.suffix != ".safetensors":
+            fix = "Only .safetensors are read: other formats can run code."
+            yield Finding("lora.format", "error", f"{path} is no .safetensors file", fix)
+    if settings.speed == "fast" and (guidance > 1 or steps > 12):
+        text = f"`speed: fast` is for 4 to 8 steps without guidance; {steps} steps with guidance {guidance:g} are asked for"
+        yield Finding("speed.fast", "warning", text, "Leave out steps and guidance.")
+    if settings.speed == "balanced":
+        text = "`speed: balanced` skips blocks that change little and keeps weights in eight bits: the picture differs a little"
+        yield Finding("speed.balanced", "info", text)
+
+
+def _placement_findings(choice: Choice) -> Iterator[Finding]:
+    if choice.on_cpu or not choice.gpus.gpus:
+        return
+    placed, model = choice.placed, choice.model
+    assert model is not None
+    free = min((gpu.free_bytes for gpu in choice.gpus.gpus if gpu.free_bytes is not None), default=None)
+    have = "unknown" if free is None else f"{free / GIB:.1f} GiB"
+    if not placed.fits:
+        text = (
+            f"{model.name} at {choice.size}, {choice.frames} frames needs {placed.gpu_bytes / GIB:.1f} GiB of a card even on "
+            f"the placement {placed.rung}; {have} are free"
+        )
+        fix = "Ask for a smaller size or fewer frames, free the card, or set `placement` to try all the same."
+        severity: Severity = "warning" if choice.job.settings.placement != "auto" else "error"
+        yield Finding("memory.gpu", severity, text, fix, Failure.OOM_GPU)
+    elif placed.rung != placement.RUNGS[0]:
+        text = f"the weights do not all fit on the card ({have} free): placement {placed.rung}, slower, with the same picture"
+        yield Finding("placement", "info", text)
+
+
+def _parallel_findings(choice: Choice) -> Iterator[Finding]:
+    ring = choice.parameters["ring_size"]
+    if choice.ranks > 1 and ring > 1 and choice.model is not None:
+        heads = choice.network.heads
+        text = f"{choice.ranks} GPUs do not divide the {heads} heads of {choice.model.name}: a ring of {ring} is slower"
+        yield Finding("parallel.ring", "warning", text, "Use a number of GPUs that divides the heads.")

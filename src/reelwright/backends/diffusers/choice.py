@@ -1,0 +1,189 @@
+"""What is decided about a clip of the resident engine: folder, model, size, length, GPUs, placement, speed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...asked import asked_frames, asked_size, first
+from ...host import GIB, Checkpoint, Gpu, Interpreter, InterpreterQuery
+from ...plan import ExpectedVideo, Job
+from ...request import Size, VideoRequest
+from ...scripts import GpuChoice, choose_gpus, gpu_count, pick_interpreter, split_degrees
+from ...settings import Settings
+from ...wan import PATCH, T5_BYTES, output_size, tokens
+from . import placement
+from .models import Model, Network, component_bytes, layout_of, network_of, recognise
+
+#: Packages that the worker's interpreter must have.
+MODULES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "ftfy")
+#: Relative change under which `balanced` leaves blocks out.
+CACHE_THRESHOLD = 0.08
+FAST_STEPS = 4
+_HEADROOM = 0.3 * GIB
+
+
+def weights_dir(request: VideoRequest, settings: Settings) -> Path | None:
+    """The folder for a request: ``weights``, else the one that is set for its task."""
+    by_task = {
+        "i2v": settings.i2v_model_dir,
+        "flf2v": settings.flf2v_model_dir,
+        "t2v": settings.t2v_model_dir or settings.t2v_1_3b_model_dir,
+    }
+    return settings.weights or by_task[request.task]
+
+
+def interpreters(settings: Settings) -> tuple[InterpreterQuery, ...]:
+    """The configured interpreter, else the one that runs this."""
+    return (InterpreterQuery(settings.python or Path(sys.executable), MODULES),)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Everything decided about a clip."""
+
+    job: Job
+    directory: Path | None
+    checkpoint: Checkpoint | None
+    model: Model | None
+    network: Network
+    interpreter: Interpreter
+    gpus: GpuChoice
+    size: Size
+    frames: int
+    weights: placement.Weights
+    placed: placement.Choice
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.job.settings.engine_device == "cpu"
+
+    @property
+    def ranks(self) -> int:
+        return max(1, len(self.gpus.gpus))
+
+
+def choose(job: Job) -> Choice:
+    """Decide; what is wrong with it is for `checks`."""
+    settings, host = job.settings, job.host
+    directory = weights_dir(job.request, settings)
+    checkpoint = host.checkpoints.get(directory) if directory else None
+    model = recognise(checkpoint) if checkpoint else None
+    network = network_of(model, checkpoint) if model and checkpoint else Network(40, 40, 5120, 0)
+    gpus = _gpus(job, network)
+    size = _size(job, model)
+    frames = asked_frames(job, model.fps if model else 16.0, model.frames if model else 81)
+    weights = _weights(model, network, checkpoint, settings)
+    ranks = max(1, len(gpus.gpus))
+    precision = 4 if settings.engine_device == "cpu" else 2
+    side = model.side if model else 8
+    work = placement.Work(tokens(size, frames, side), network.width, size.area, ranks, precision)
+    wanted = str(job.overrides.get("placement") or settings.placement)
+    free = None if settings.engine_device == "cpu" else _free(gpus.gpus)
+    placed = placement.choose(weights, work, free, host.memory_available_bytes, wanted)
+    found = Choice(
+        job,
+        directory,
+        checkpoint,
+        model,
+        network,
+        pick_interpreter(interpreters(settings), host),
+        gpus,
+        size,
+        frames,
+        weights,
+        placed,
+    )
+    return _with_parameters(found)
+
+
+def _gpus(job: Job, network: Network) -> GpuChoice:
+    settings, host = job.settings, job.host
+    if settings.engine_device == "cpu":
+        return GpuChoice(())
+    wanted = gpu_count(settings, host) if settings.gpus or settings.gpu_count or settings.total_gpus else 1
+    found = choose_gpus(settings, host, wanted, avoid=tuple(job.overrides.get("avoid_gpus", ())))
+    del network
+    return found
+
+
+def _size(job: Job, model: Model | None) -> Size:
+    """The film's size: with a picture its aspect at the asked area, as the official scripts do; else as asked."""
+    asked = asked_size(job.request, job.settings, job.overrides)
+    side = model.side if model else 8
+    if job.first is not None:
+        return output_size(asked.area, job.first.size, side)
+    grid = side * PATCH
+    return Size(asked.width // grid * grid, asked.height // grid * grid)
+
+
+def _weights(
+    model: Model | None, network: Network, checkpoint: Checkpoint | None, settings: Settings
+) -> placement.Weights:
+    """Bytes in memory: the denoiser in two bytes a weight whatever it is stored in, the VAE and CLIP in four."""
+    if model is None or checkpoint is None:
+        return placement.Weights(0, 0, 0, 0, 1)
+    precision = 4 if settings.engine_device == "cpu" else 2
+    copies = 2 if model.two_experts else 1
+    if layout_of(checkpoint) == "official":
+        on_disk, text = component_bytes(checkpoint, "diffusion_pytorch_model"), component_bytes(checkpoint, "models_t5")
+        image, vae = component_bytes(checkpoint, "models_clip"), component_bytes(checkpoint, "Wan2.1_VAE")
+    else:
+        on_disk, text = component_bytes(checkpoint, "transformer"), component_bytes(checkpoint, "text_encoder")
+        image, vae = component_bytes(checkpoint, "image_encoder"), component_bytes(checkpoint, "vae")
+    denoiser = min(on_disk, network.parameters * precision * copies) if network.parameters else on_disk
+    return placement.Weights(
+        denoiser, min(text, T5_BYTES * precision // 2) or text, image, vae, network.layers * copies
+    )
+
+
+def _free(gpus: tuple[Gpu, ...]) -> int | None:
+    known = [gpu.free_bytes for gpu in gpus if gpu.free_bytes is not None]
+    return round(min(known) - _HEADROOM) if known else None
+
+
+def _with_parameters(choice: Choice) -> Choice:
+    from dataclasses import replace
+
+    return replace(choice, parameters=_parameters(choice))
+
+
+def _parameters(choice: Choice) -> dict[str, Any]:
+    """Effective parameters, by the field's names; what only says how it is computed is `Backend.execution`."""
+    job, model = choice.job, choice.model
+    request, settings = job.request, job.settings
+    fast, framework = settings.speed == "fast", settings.preset == "framework"
+    own_steps = model.steps if model and framework else 50
+    own_guidance = model.guidance if model and framework else 7.5
+    ulysses, ring = split_degrees(choice.ranks, choice.network.heads)
+    shift = model.flow_shift(choice.size) if model else 5.0
+    return {
+        "model": model.name if model else None,
+        "size": choice.size,
+        "num_frames": choice.frames,
+        "fps": model.fps if model else 16.0,
+        "steps": int(
+            job.overrides.get("steps") or request.steps or settings.sample_steps or (FAST_STEPS if fast else own_steps)
+        ),
+        "guidance_scale": first(request.guidance_scale, settings.guide_scale, 1.0 if fast else own_guidance),
+        "flow_shift": first(request.flow_shift, settings.sample_shift, shift),
+        "seed": first(request.seed, settings.base_seed, 0),
+        "speed": settings.speed,
+        "dtype": "float32" if choice.on_cpu else "bfloat16",
+        "device": settings.engine_device,
+        "placement": choice.placed.rung,
+        "gpu_count": choice.ranks,
+        "ulysses_size": ulysses,
+        "ring_size": ring,
+        "attention": "native" if ring == 1 else "_native_flash",
+    }
+
+
+def expected_video(choice: Choice) -> ExpectedVideo:
+    """The promised film."""
+    rate = choice.model.fps if choice.model else 16.0
+    return ExpectedVideo(choice.size.width, choice.size.height, 4 * ((choice.frames - 1) // 4) + 1, rate)

@@ -1,0 +1,125 @@
+"""Where the weights of a model go on a card: the fastest rung that fits, and those below it. Pure.
+
+Sizes of weights come from the files. What a pass through the network needs beside them is estimated from the tokens
+of the clip and the width of the network; both are compared with what is free. The engine goes down the ladder by
+itself if the estimate was too low, and the true peak is in the manifest.
+
+    >>> RUNGS[0]
+    'resident'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...host import GIB
+
+RUNGS = ("resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload")
+#: CUDA's own context and what the allocator keeps.
+_BASE_BYTES = 1.0 * GIB
+#: Tensors of the size tokens x width that a block holds at its peak, in 2 bytes each (queries, keys, values, their
+#: rotated copies, the four times wider middle of the feed-forward part, the residual in four bytes).
+_TENSORS = 14
+_GROUPS = 2  # one block computes while the next one arrives
+_LEAF_BYTES = 0.6 * GIB  # the largest single matrix, twice
+_TILE_BYTES = 1.5 * GIB  # decoding a tile of 256 pixels
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bytes of a model's components as they lie in memory."""
+
+    denoiser: int
+    text: int
+    image: int
+    vae: int
+    blocks: int
+
+    @property
+    def total(self) -> int:
+        return self.denoiser + self.text + self.image + self.vae
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a clip asks of a card."""
+
+    tokens: int
+    width: int
+    area: int
+    ranks: int = 1
+    bytes_per_value: int = 2
+
+    @property
+    def denoising(self) -> float:
+        """Bytes of a pass through the network, beside its weights."""
+        return self.tokens / self.ranks * self.width * self.bytes_per_value * _TENSORS
+
+    @property
+    def decoding(self) -> float:
+        """Bytes of decoding a whole clip with Wan's VAE, which goes frame by frame (the published peaks)."""
+        return (1.13 + 2.2595e-5 * self.area) * GIB
+
+
+def peaks(weights: Weights, work: Work) -> Mapping[str, int]:
+    """Predicted peak memory of the card on every rung, in bytes."""
+    encoders = weights.text + weights.image
+    block = weights.denoiser / max(1, weights.blocks)
+    denoising, decoding = work.denoising, work.decoding
+    found = {
+        "resident": weights.total + max(denoising, decoding),
+        # A decode that does not fit beside the transformer gets its room (`engines.diffusers.decoding`).
+        "encoders_off": weights.vae + max(encoders, weights.denoiser + denoising, min(decoding, _TILE_BYTES)),
+        "group_offload": weights.vae + max(encoders, _GROUPS * block + denoising, min(decoding, _TILE_BYTES)),
+        "group_offload_low": weights.vae + max(_LEAF_BYTES + denoising, min(decoding, _TILE_BYTES)),
+        "disk_offload": weights.vae + max(_LEAF_BYTES + denoising, min(decoding, _TILE_BYTES)),
+    }
+    return {rung: round(need + _BASE_BYTES) for rung, need in found.items()}
+
+
+def host_bytes(weights: Weights, rung: str) -> int:
+    """Predicted peak of the host's memory: what does not lie on the card, and while loading the largest component."""
+    encoders = weights.text + weights.image
+    largest = max(weights.denoiser, weights.text)
+    return {
+        "resident": largest,
+        "encoders_off": max(largest, encoders),
+        "group_offload": weights.denoiser + encoders,
+        "group_offload_low": weights.denoiser + encoders,
+        "disk_offload": largest,
+    }[rung]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The ladder from the chosen rung down, and the predictions for it; ``fits`` is false when no rung does."""
+
+    ladder: tuple[str, ...]
+    gpu_bytes: int
+    host_bytes: int
+    fits: bool
+
+    @property
+    def rung(self) -> str:
+        return self.ladder[0]
+
+
+def choose(weights: Weights, work: Work, free: int | None, host_free: int | None, wanted: str = "auto") -> Choice:
+    """The fastest rung for the free bytes of the card and the host; ``wanted`` forces one.
+
+    What could not be asked (``None``) is taken to be enough.
+    """
+    needs = peaks(weights, work)
+    if wanted != "auto":
+        return _from(wanted, needs, weights, free is None or needs[wanted] <= free)
+    for rung in RUNGS:
+        enough = free is None or needs[rung] <= free
+        if enough and (host_free is None or host_bytes(weights, rung) <= host_free):
+            return _from(rung, needs, weights, True)
+    return _from(RUNGS[-1], needs, weights, False)
+
+
+def _from(rung: str, needs: Mapping[str, int], weights: Weights, fits: bool) -> Choice:
+    ladder = RUNGS[RUNGS.index(rung) :]
+    return Choice(ladder, needs[rung], host_bytes(weights, rung), fits)
