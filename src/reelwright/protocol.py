@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Union
 
 #: The phases of one generation in order; a generator may skip some, never go back to an earlier one of its own.
@@ -200,6 +200,19 @@ def decode(line: str) -> Message:
         kind = _KINDS[data.pop("event")]
         lists = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
         event: Message = kind(**lists)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        wrong = [part.name for part in fields(event) if not _fits(getattr(event, part.name), str(part.type))]
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"not an event: {line[:200]!r}") from error
+    if wrong:
+        raise ValueError(f"not an event ({', '.join(wrong)}): {line[:200]!r}")
     return event
+
+
+def _fits(value: object, written: str) -> bool:
+    """Whether a value is of the type that its field is written with: another process may say anything."""
+    if written.startswith("tuple"):
+        inner: type = Mapping if "Mapping" in written else str
+        return isinstance(value, tuple) and all(isinstance(item, inner) for item in value)
+    if written == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Mapping if written.startswith("Mapping") else str)

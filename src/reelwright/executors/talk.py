@@ -2,7 +2,7 @@
 
 For `worker` only, as `watch` is for `process`. All limits are on a monotonic clock.
 
-    >>> talk.ask(Generate(options, folder))  # doctest: +SKIP
+    >>> talk.ask(request)  # doctest: +SKIP
     Saved(path='...', frames=81, width=1280, height=720, facts={})
 """
 
@@ -99,7 +99,9 @@ class Talk:
         waiting += [worker.answers] if self._answers_open else []
         waiting += [child.log] if self._log_open else []
         waiting += [self._cancellation] if self._reason is None else []
-        ready, _, _ = select.select(waiting, [], [], min(1.0, max(0.02, self._next_deadline())))
+        ready, full, _ = select.select(waiting, worker.full, [], min(1.0, max(0.02, self._next_deadline())))
+        if full:
+            worker.flush()
         if child.log in ready:
             self._pump()
         if worker.answers in ready:

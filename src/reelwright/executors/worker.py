@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import Cancelled, Failure, VideoGenerationError
+from ..errors import Cancelled, Failure, OutputError, VideoGenerationError
 from ..machine.memory import oom_kills
 from ..plan import Command, EngineCall, Plan
 from ..policy import Evidence
@@ -51,7 +51,7 @@ class Worker:
         self.model: Mapping[str, Any] | None = None
         self.greeted = False
         self._requests = requests
-        self._rest = b""
+        self._unsent = self._rest = b""
         self._messages: list[Message] = []
 
     @property
@@ -60,11 +60,24 @@ class Worker:
         return self.child.read_status() and self.child.ended is None
 
     def tell(self, request: Message) -> None:
-        """Send a request; that nobody reads it is seen by the end of the process."""
-        data = (encode(request) + "\n").encode("ascii")
-        with contextlib.suppress(OSError):
-            while data:
-                data = data[os.write(self._requests, data) :]
+        """Send a request, as much of it as the pipe takes now; `flush` sends the rest. Never blocks."""
+        self._unsent += (encode(request) + "\n").encode("ascii")
+        self.flush()
+
+    def flush(self) -> None:
+        """Send more of it; that nobody reads it is seen by the end of the process."""
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[os.write(self._requests, self._unsent) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._unsent = b""
+
+    @property
+    def full(self) -> tuple[int, ...]:
+        """The pipe of requests, if there is more to send than it takes."""
+        return (self._requests,) if self._unsent else ()
 
     def receive(self) -> bool:
         """Take what it said; false at the end of its pipe.
@@ -167,6 +180,8 @@ class WorkerExecutor:
         part.phases(Phase("saving"))
         error: VideoGenerationError | None = None
         try:
+            if Path(saved.path).parent != part.files.folder:
+                raise OutputError(f"the worker left its frames in another place than it was given: {saved.path}")
             codec = part.call.options.get("codec", "h264")
             encode_frames(saved, part.files.video, plan.expected.fps, codec, self._tags, part.cancellation.check)
         except VideoGenerationError as caught:
@@ -237,7 +252,8 @@ def _started(program: Program, files: AttemptFiles) -> Worker:
         undo.pop_all()
     os.close(theirs_in)
     os.close(theirs_out)
-    os.set_blocking(answers, False)
+    for fd in (answers, requests):
+        os.set_blocking(fd, False)
     return Worker(child, requests, answers, program)
 
 

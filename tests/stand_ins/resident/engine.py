@@ -38,6 +38,10 @@ def _memory() -> None:
     raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
+def _host_memory() -> None:
+    raise MemoryError
+
+
 def _error() -> None:
     raise ValueError("the stand-in was told to fail")
 
@@ -57,6 +61,7 @@ FAULTS: Mapping[str, Callable[[], None]] = {
     "crash": _crash,
     "kill": _killed,
     "oom": _memory,
+    "host": _host_memory,
     "error": _error,
     "flood": _flood,
     "hang": _wait_for_ever,
