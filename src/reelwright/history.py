@@ -64,6 +64,9 @@ def starting_overrides(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any
     for lever in plan.levers:
         if lever.name in wanted and lever.costs in ("nothing", "time"):
             overrides.update(lever.overrides)
+    placement = entry.get("placement")
+    if isinstance(placement, str) and plan.parameters.get("placement") not in (None, placement):
+        overrides["placement"] = placement
     return overrides
 
 
@@ -93,6 +96,8 @@ def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, ev
         "steps": plan.parameters.get("steps"),
         "metrics": _peaks(evidence.metrics),
     }
+    if "placement" in plan.parameters:  # an engine goes down its own ladder
+        entry |= {name: evidence.facts.get(name) for name in ("placement", "peak_bytes")}
 
     def note(entries: Entries) -> None:
         entries[key_of(original, host, original.parameters)] = entry

@@ -109,6 +109,8 @@ def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, jo
     pictures = _pictures(backend, order, folder, write=journal is not None)
     query = replace(backend.query(order.request, settings), disks=(folder.output.parent,))
     host = take_host(query, environ=order.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir)
+    if order.workers is not None and host.gpus:
+        host = replace(host, gpus=order.workers.as_if_idle(host.gpus))
     job = Job(
         order.request,
         settings,
@@ -144,8 +146,9 @@ def avoided_gpus(backend: Backend, host: Host, order: Order) -> dict[str, Any]:
     from .machine.leases import Leases, lease_directory
 
     avoided = set(history.suspect_gpus(order.settings.state_dir))
+    ours = order.workers.gpus if order.workers else frozenset()
     with contextlib.suppress(VideoGenerationError):  # a folder that cannot be used is told by the claim
-        avoided |= set(Leases(lease_directory(order.environ)).holders())
+        avoided |= set(Leases(lease_directory(order.environ)).holders()) - ours
     return {"avoid_gpus": tuple(gpu.index for gpu in host.gpus if gpu.uuid in avoided)}
 
 

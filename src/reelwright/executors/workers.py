@@ -10,11 +10,14 @@ time for each set of GPUs; who waits is served in the order of arrival.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ..host import Gpu
 from ..launchers import shim
 from ..plan import Command, EngineCall
 from . import Cancellation
@@ -82,7 +85,9 @@ class Workers:
         self._changed = threading.Condition()
         self._warm: dict[frozenset[str], Worker] = {}
         self._turns: list[Turn] = []  # those that have the turn and those that wait, in the order of arrival
+        self._ending: list[frozenset[str]] = []
         self._reaped_before: bool | None = None
+        self._process = os.getpid()
 
     def turn(self, gpus: Sequence[str], cancellation: Cancellation) -> Turn:
         """Wait for these GPUs (UUIDs; none: the CPU) and end idle workers that hold a part of them.
@@ -102,26 +107,49 @@ class Workers:
                 self._changed.notify_all()
                 raise
             mine.worker = self._warm.get(mine.gpus)
-            others = [held for held in self._warm if held != mine.gpus and held & mine.gpus]
-            idle = [self._warm.pop(held) for held in others]
-        for worker in idle:
-            worker.end()
+            idle = self._taken([held for held in self._warm if held != mine.gpus and held & mine.gpus])
+        self._end(idle)
         if mine.worker is not None and not mine.worker.alive:
             mine.end_worker()
         return mine
 
+    def as_if_idle(self, gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
+        """The GPUs with what our own warm workers hold counted as free: whoever plans for one gets its room."""
+        with self._changed:
+            ours = {uuid: worker for held, worker in self._warm.items() for uuid in held}
+        return tuple(_given_back(gpu, ours[gpu.uuid]) if gpu.uuid in ours else gpu for gpu in gpus)
+
+    @property
+    def gpus(self) -> frozenset[str]:
+        """UUIDs of the GPUs that warm workers hold."""
+        with self._changed:
+            return frozenset(uuid for held in self._warm for uuid in held)
+
     def _must_wait(self, mine: Turn) -> bool:
         before = self._turns[: self._turns.index(mine)]
-        return any(turn.gpus & mine.gpus for turn in before)
+        return any(gpus & mine.gpus for gpus in (*(turn.gpus for turn in before), *self._ending))
 
-    def release_idle(self, gpus: Sequence[str]) -> None:
-        """End the workers that hold one of these GPUs and have nothing to do: a framework's script wants it."""
+    def release_idle(self, gpus: Sequence[str] | None = None) -> None:
+        """End the workers that have nothing to do; with ``gpus`` those that hold one of them, which a script wants."""
         with self._changed:
             busy = [turn.gpus for turn in self._turns]
-            held = [held for held in self._warm if held & frozenset(gpus) and not any(held & other for other in busy)]
-            idle = [self._warm.pop(key) for key in held]
-        for worker in idle:
-            worker.end()
+            wanted = [held for held in self._warm if gpus is None or held & frozenset(gpus)]
+            idle = self._taken([held for held in wanted if not any(held & other for other in busy)])
+        self._end(idle)
+
+    def _taken(self, keys: Sequence[frozenset[str]]) -> dict[frozenset[str], Worker]:
+        """Workers to be ended: nobody finds them any more, and nobody gets their GPUs before they are free."""
+        self._ending += keys
+        return {held: self._warm.pop(held) for held in keys}
+
+    def _end(self, workers: Mapping[frozenset[str], Worker]) -> None:
+        for held, worker in workers.items():
+            try:
+                worker.end()
+            finally:
+                with self._changed:
+                    self._ending.remove(held)
+                    self._changed.notify_all()
 
     def keep(self, gpus: frozenset[str], worker: Worker) -> None:
         """For `Turn` only."""
@@ -144,11 +172,12 @@ class Workers:
 
     def close(self) -> None:
         """End every worker; all memory and every lease is free at the return. It may be used again."""
+        if os.getpid() != self._process:  # a fork: the workers are our parent's
+            return
         with self._changed:
-            warm, self._warm = list(self._warm.values()), {}
+            warm = self._taken(list(self._warm))
             before, self._reaped_before = self._reaped_before, None
-        for worker in warm:
-            worker.end()
+        self._end(warm)
         if before is not None:
             shim.become_subreaper(before)
 
@@ -159,3 +188,13 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _given_back(gpu: Gpu, worker: Worker) -> Gpu:
+    """The GPU as it would be without the worker's processes; where the driver does not tell whose memory it is, whole."""
+    pids = {*shim.descendants(worker.child.process.pid)}
+    held = [process.used_bytes for process in gpu.processes if process.pid in pids]
+    known = [size for size in held if size is not None]
+    if gpu.free_bytes is None or len(known) < max(1, len(held)):
+        return replace(gpu, free_bytes=gpu.total_bytes)
+    return replace(gpu, free_bytes=gpu.free_bytes + sum(known))

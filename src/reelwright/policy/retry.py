@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import Failure, Retry
-from ..plan import Lever, Plan
+from ..plan import EngineCall, Lever, Plan
 from ..settings import Settings
 from . import Diagnosis, Next, Stop
 
@@ -103,7 +103,7 @@ class _Case:
 def decide(rules: RetryRules, original: Plan, past: Sequence[Past]) -> Next | Stop:
     """The next attempt after the failures so far (the last one is the newest), or why there is none."""
     case = _Case(rules, original, past, past[-1].diagnosis)
-    decision = _decide(case)
+    decision = _resident(case) or _decide(case)
     if isinstance(decision, Stop) or not decision.counts:
         return decision
     retries = sum(1 for item in past if item.step and item.step.counts)
@@ -113,6 +113,16 @@ def decide(rules: RetryRules, original: Plan, past: Sequence[Past]) -> Next | St
     if rules.budget_s is not None and spent >= rules.budget_s:
         return Stop(f"The retry budget of {rules.budget_s:g} s is spent ({spent:.0f} s).")
     return decision
+
+
+def _resident(case: _Case) -> Stop | None:
+    """What ends an engine's clip that would end a script's only after the documented ladder, which is for scripts."""
+    resident = isinstance(case.plan.run, EngineCall) and case.plan.run.worker is not None
+    why = {
+        Failure.OOM_GPU: "The engine has tried every placement of its weights.",
+        Failure.FRAMEWORK: "The engine would fail the same way again.",
+    }.get(case.found.failure)
+    return Stop(why) if resident and why else None
 
 
 def _decide(case: _Case) -> Next | Stop:

@@ -82,7 +82,7 @@ def choose(job: Job) -> Choice:
     precision = 4 if settings.engine_device == "cpu" else 2
     side = model.side if model else 8
     work = placement.Work(tokens(size, frames, side), network.width, size.area, ranks, precision)
-    wanted = str(job.overrides.get("placement") or settings.placement)
+    wanted = str(job.overrides.get("placement", "auto")) if settings.placement == "auto" else settings.placement
     free = None if settings.engine_device == "cpu" else _free(gpus.gpus)
     placed = placement.choose(weights, work, free, host.memory_available_bytes, wanted)
     found = Choice(

@@ -83,6 +83,9 @@ def arguments(pipeline: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         "output_type": "latent",
     }
     wanted = inspect.signature(type(pipeline).__call__).parameters
+    if "height" not in wanted:  # HunyuanVideo-1.5 would choose among its own sizes; the plan has promised one
+        size = options["height"], options["width"]
+        pipeline.video_processor.calculate_default_height_width = lambda **_: size
     return {name: value for name, value in ours.items() if name in wanted and value is not None}
 
 

@@ -66,6 +66,15 @@ class Placement:
         self.apply()
         return self.rung
 
+    def follow(self, ladder: Sequence[str]) -> None:
+        """Another clip, another ladder: a larger one needs a lower rung, a smaller one may go up again."""
+        if self.rung != ladder[0]:
+            self.take_off()
+            self._ladder = list(ladder)
+            self.apply()
+        else:
+            self._ladder = list(ladder)
+
     def take_off(self) -> None:
         """Bring all weights to the host and give the GPU's memory back."""
         for transformer in transformers(self._holder):

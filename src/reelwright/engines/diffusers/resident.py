@@ -65,7 +65,7 @@ class DiffusersEngine:
     def load(self, model: Mapping[str, Any], emit: Emit, check: Check) -> dict[str, Any]:
         """Have this model ready; facts are seconds, preset and placement."""
         identity = json.dumps(model, sort_keys=True)
-        if self._held is not None and self._held.identity == identity:
+        if self._held is not None and self._held.identity == identity and not _lost_ranks(self._held):
             return self._held.facts
         self.unload()
         started = time.monotonic()
@@ -176,6 +176,11 @@ class DiffusersEngine:
         if self._held is None:
             raise StateError("no model is loaded")
         return self._held
+
+
+def _lost_ranks(held: Held) -> bool:
+    """Whether a rank failed since: it cannot be had back alone."""
+    return held.ranks is not None and held.ranks.closed
 
 
 class _Clock:
