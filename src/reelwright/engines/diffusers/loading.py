@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ...errors import ConfigurationError, ModelNotFoundError
+from .official_precision import compute_officially, transformer_class
 
 #: Phases by what a component's name begins with; what is not named here is small.
 _PHASES = {
@@ -125,6 +126,8 @@ def _component(directory: Path, name: str, kind: list[str], dtype: str) -> Any:
             f"{directory}/model_index.json names {'.'.join(kind)} as its {name}, which is not installed",
             advice="Code that is not part of diffusers or transformers is never run from a folder of weights.",
         )
+    officially = kind[1] == "WanTransformer3DModel" and dtype == "bfloat16"
+    cls = transformer_class() if officially else cls
     options: dict[str, Any] = {"local_files_only": True}
     if isinstance(cls, type) and issubclass(cls, torch.nn.Module):
         precision = "float32" if name in _FLOAT32 else dtype
@@ -139,6 +142,8 @@ def _component(directory: Path, name: str, kind: list[str], dtype: str) -> Any:
             evidence=str(error)[:2000],
             advice="Download that folder again; only safetensors are read.",
         ) from error
+    if officially:
+        compute_officially(loaded)
     return loaded.eval() if hasattr(loaded, "eval") else loaded
 
 
@@ -169,6 +174,7 @@ def _officially(pipelines: Any) -> None:
 
     for pipeline in pipelines:
         pipeline.video_processor = video_processor(pipeline.vae_scale_factor_spatial)
+        pipeline.text_encoder.set_attn_implementation("eager")  # sums in the order of the official code
         encoder = getattr(pipeline, "image_encoder", None)
         if encoder is not None:
             pipeline.image_processor = clip_processor(encoder.config.image_size)

@@ -26,6 +26,7 @@ from .official_pictures import clip_processor
 from .official_text import load_text_encoder
 from .official_transformer import load_transformer
 from .official_vae import load_vae
+from .official_weights import ADVICE
 
 TEXT_WEIGHTS = "models_t5_umt5-xxl-enc-bf16.pth"
 VAE_WEIGHTS = "Wan2.1_VAE.pth"
@@ -94,7 +95,9 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(require(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelNotFoundError(f"{folder} holds no tokenizer that can be read.", evidence=str(error)) from error
+        raise ModelNotFoundError(
+            f"{folder} holds no tokenizer that can be read.", evidence=str(error)[:2000], advice=ADVICE
+        ) from error
 
 
 def official_scheduler(shift: float = 5.0) -> Any:
