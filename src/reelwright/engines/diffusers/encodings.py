@@ -1,9 +1,8 @@
 """Texts and pictures are encoded once: shots of a film share a negative prompt, a style, often the picture.
 
 The pipelines' own ``encode_prompt`` and ``encode_image`` are called through a memory of what they were called with.
-Only on a miss do the encoders come to the GPU (`placement`).
 
-    >>> remembered = Encodings(placement)  # doctest: +SKIP
+    >>> remembered = Encodings()
     >>> remembered.attach(pipeline)  # doctest: +SKIP
 """
 
@@ -14,8 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from .placement import Placement
-
 #: Encodings kept: some megabytes each.
 CAPACITY = 64
 _METHODS = ("encode_prompt", "encode_image")
@@ -24,8 +21,7 @@ _METHODS = ("encode_prompt", "encode_image")
 class Encodings:
     """What was encoded, by what it was encoded from."""
 
-    def __init__(self, placement: Placement) -> None:
-        self._placement = placement
+    def __init__(self) -> None:
         self._known: OrderedDict[str, Any] = OrderedDict()
         self._check: Callable[[], None] = lambda: None
         self.hits = self.misses = 0
@@ -51,11 +47,7 @@ class Encodings:
                 return self._known[key]
             self._check()
             self.misses += 1
-            self._placement.encoding(True)
-            try:
-                found = original(*arguments, **options)
-            finally:
-                self._placement.encoding(False)
+            found = original(*arguments, **options)
             self._known[key] = found
             while len(self._known) > CAPACITY:
                 self._known.popitem(last=False)

@@ -55,7 +55,7 @@ class Placement:
         if vae is not None:
             vae.to(self._device)
         for encoder in self._encoders():
-            encoder.to(self._device if self.rung == "resident" else "cpu")
+            self._place_encoder(encoder)
         for transformer in transformers(self._holder):
             self._place(transformer)
 
@@ -77,25 +77,16 @@ class Placement:
 
     def take_off(self) -> None:
         """Bring all weights to the host and give the GPU's memory back."""
-        for transformer in transformers(self._holder):
-            _unhook(transformer)
-            transformer.to("cpu")
-        for module in (*self._encoders(), self._components.get("vae")):
-            if module is not None:
-                module.to("cpu")
+        for module in (*transformers(self._holder), *self._encoders()):
+            _unhook(module)
+            module.to("cpu")
+        vae = self._components.get("vae")
+        if vae is not None:
+            vae.to("cpu")
         release_memory()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
-
-    def encoding(self, on: bool) -> None:
-        """The encoders come to the GPU, or leave it; on the rung that keeps them there nothing is moved."""
-        if self.rung == "resident":
-            return
-        for encoder in self._encoders():
-            encoder.to(self._device if on else "cpu")
-        if not on:
-            release_memory()
 
     def denoiser_away(self) -> None:
         """The transformers leave the GPU: a decode that did not fit gets their room."""
@@ -113,6 +104,23 @@ class Placement:
     def _encoders(self) -> list[Any]:
         found = (self._components.get(name) for name in ENCODERS)
         return [module for module in found if module is not None]
+
+    def _place_encoder(self, encoder: Any) -> None:
+        """On the GPU, or streamed through it matrix by matrix: for one pass that is as much to move as all at once."""
+        if self.rung == "resident" or self._device == "cpu":
+            encoder.to(self._device)
+            return
+        import torch
+        from diffusers.hooks import apply_group_offloading
+
+        apply_group_offloading(
+            encoder,
+            onload_device=torch.device(self._device),
+            offload_device=torch.device("cpu"),
+            offload_type="leaf_level",
+            use_stream=True,
+            low_cpu_mem_usage=True,
+        )
 
     def _place(self, transformer: Any) -> None:
         if self.rung in ("resident", "encoders_off") or self._device == "cpu":
@@ -135,12 +143,12 @@ class Placement:
         transformer.enable_group_offload(**options)
 
 
-def _unhook(transformer: Any) -> None:
+def _unhook(module: Any) -> None:
     """Take the offloading off; diffusers has the hooks' names, and no function for it."""
     from diffusers.hooks import HookRegistry
     from diffusers.hooks import group_offloading as offloading
 
-    registry = HookRegistry.check_if_exists_or_initialize(transformer)
+    registry = HookRegistry.check_if_exists_or_initialize(module)
     for name in (
         offloading._GROUP_OFFLOADING,
         offloading._LAYER_EXECUTION_TRACKER,

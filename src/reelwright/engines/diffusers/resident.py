@@ -86,7 +86,7 @@ class DiffusersEngine:
             facts = dict(speed.apply(first, model))
             placement = Placement(components, model["device"], model["placements"])
             _placed(placement, watch)
-            encodings = Encodings(placement)
+            encodings = Encodings()
             for pipeline in pipelines.values():
                 encodings.attach(pipeline)
             if ranks is not None:

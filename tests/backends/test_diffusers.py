@@ -1,0 +1,349 @@
+"""The resident engine's plans: which model a folder holds, where its weights go, what determines a film."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from reelwright.backends.diffusers import BACKEND, capabilities, plan
+from reelwright.backends.diffusers.models import MODELS, recognise
+from reelwright.backends.diffusers.placement import RUNGS, Weights, Work, choose, host_bytes, peaks
+from reelwright.host import GIB, Checkout, Checkpoint, Gpu, Host, Interpreter, simulated_gpus
+from reelwright.plan import EngineCall, Job, Plan
+from reelwright.request import Picture, Size, VideoRequest
+from reelwright.settings import Settings, load_settings
+
+FOLDER = Path("/models/here")
+PYTHON = Path("/env/bin/python")
+FULL = Size(1280, 720)
+_T5, _CLIP, _VAE = 11_361_920_418, 4_772_359_047, 507_609_880
+_OFFICIAL = {"models_t5_umt5-xxl-enc-bf16.pth": _T5, "Wan2.1_VAE.pth": _VAE, "config.json": 300}
+
+
+def official(kind: str, width: int = 5120) -> Checkpoint:
+    files = {
+        **_OFFICIAL,
+        "diffusion_pytorch_model-00001-of-00001.safetensors": 65_600_000_000 if width > 3000 else 5_680_000_000,
+    }
+    if kind != "t2v":
+        files["models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"] = _CLIP
+    heads, layers = (40, 40) if width > 3000 else (12, 30)
+    config = {
+        "model_type": kind,
+        "dim": width,
+        "num_heads": heads,
+        "num_layers": layers,
+        "ffn_dim": 13824 if width > 3000 else 8960,
+    }
+    return Checkpoint(FOLDER, files=files, config=config)
+
+
+def folder(name: str, *, two: bool = False, **network: Any) -> Checkpoint:
+    index: dict[str, Any] = {"_class_name": name, **network.pop("index", {})}
+    files = {"transformer/diffusion_pytorch_model.safetensors": 30_000_000_000, "text_encoder/model.safetensors": _T5,
+             "vae/diffusion_pytorch_model.safetensors": _VAE}  # fmt: skip
+    if two:
+        files["transformer_2/diffusion_pytorch_model.safetensors"] = 30_000_000_000
+    shape = {"num_attention_heads": 40, "attention_head_dim": 128, "num_layers": 40, "ffn_dim": 13824, **network}
+    return Checkpoint(FOLDER, files=files, configs={"model_index.json": index, "transformer/config.json": shape})
+
+
+def picture(size: Size = FULL, sha: str = "a" * 64) -> Picture:
+    return Picture(Path("/private/first.png"), Path("/home/first.jpg"), size, size, sha)
+
+
+def planned(
+    checkpoint: Checkpoint | None = None,
+    *,
+    gpus: str = "1x80GiB",
+    first: Picture | Literal["photo"] | None = "photo",
+    last: Picture | None = None,
+    host_gib: float = 256,
+    overrides: Any = None,
+    checkout: Checkout | None = None,
+    ask: Any = None,
+    **settings: Any,
+):  # fmt: skip
+    checkpoint = checkpoint or official("i2v")
+    first = picture() if first == "photo" else first
+    values: Settings = load_settings(
+        environ={}, arguments={"weights": str(FOLDER), "python": str(PYTHON), "state_dir": "/state", **settings}
+    )
+    modules = {
+        "torch": "2.13.0",
+        "diffusers": "0.42.1",
+        "transformers": "5.23.0",
+        "accelerate": "1.15.0",
+        "safetensors": "0.8.0",
+        "ftfy": "6.3.1",
+    }
+    host = Host(
+        gpus=simulated_gpus(gpus), simulated=True, memory_available_bytes=round(host_gib * GIB),
+        interpreters={PYTHON: Interpreter(PYTHON, modules=modules)}, checkpoints={FOLDER: checkpoint},
+        checkouts={checkout.directory: checkout} if checkout else {},
+    )  # fmt: skip
+    request = VideoRequest(
+        prompt="a cat",
+        image=first.source if first else None,
+        last_image=last.source if last else None,
+        seed=1,
+        **(ask or {}),
+    )
+    return plan(Job(request, values, host, Path("/out/film.mp4"), first, last, overrides=overrides or {}))
+
+
+def call(made: Plan) -> EngineCall:
+    assert isinstance(made.run, EngineCall), made.errors
+    return made.run
+
+
+def codes(made: Plan) -> set[str]:
+    return {finding.code for finding in made.errors}
+
+
+# --------------------------------------------------------------------------------------------------- recognition
+
+FOLDERS = {
+    "wan2.1-i2v-14B": (official("i2v"), folder("WanImageToVideoPipeline", image_dim=1280)),
+    "wan2.1-flf2v-14B": (official("flf2v"), folder("WanImageToVideoPipeline", image_dim=1280, pos_embed_seq_len=514)),
+    "wan2.1-t2v-14B": (official("t2v"), folder("WanPipeline")),
+    "wan2.1-t2v-1.3B": (official("t2v", 1536), folder("WanPipeline", num_attention_heads=12)),
+    "wan2.2-i2v-A14B": (folder("WanImageToVideoPipeline", index={"boundary_ratio": 0.9}, two=True),),
+    "wan2.2-ti2v-5B": (folder("WanPipeline", index={"expand_timesteps": True}), folder("WanImageToVideoPipeline", index={"expand_timesteps": True})),
+    "hunyuanvideo-t2v": (folder("HunyuanVideoPipeline"),),
+    "hunyuanvideo-i2v": (folder("HunyuanVideoImageToVideoPipeline"),),
+    "hunyuanvideo-1.5-t2v": (folder("HunyuanVideo15Pipeline"),),
+    "hunyuanvideo-1.5-i2v": (folder("HunyuanVideo15ImageToVideoPipeline"),),
+}  # fmt: skip
+
+
+def test_every_model_of_the_table_is_recognised_somewhere() -> None:
+    assert FOLDERS.keys() == MODELS.keys()
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_tells_which_model_it_holds(name: str) -> None:
+    assert [getattr(recognise(checkpoint), "name", None) for checkpoint in FOLDERS[name]] == [name] * len(FOLDERS[name])
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_model_gets_a_plan_for_each_of_its_tasks(name: str) -> None:
+    model = MODELS[name]
+    for checkpoint in FOLDERS[name]:
+        for task in model.tasks:
+            first = picture() if task != "t2v" else None
+            last = picture(sha="b" * 64) if task == "flf2v" else None
+            made = planned(checkpoint, gpus="1x141GiB", first=first, last=last)
+            assert not made.errors, made.errors
+            assert made.task == task
+            assert call(made).model["tasks"][task] == model.tasks[task]
+            assert made.expected is not None
+            assert (made.expected.fps, made.expected.num_frames) == (model.fps, model.frames)
+
+
+def test_a_folder_of_something_else_is_refused_with_what_is_known() -> None:
+    made = planned(folder("StableDiffusionPipeline"))
+    assert codes(made) == {"model.unknown"}
+    assert made.run is None
+
+
+def test_a_folder_that_is_not_whole_is_refused_before_anything_is_loaded() -> None:
+    broken = replace(official("i2v"), problems=("models_t5_umt5-xxl-enc-bf16.pth is missing",))
+    made = planned(broken)
+    assert codes(made) == {"model.incomplete"}
+
+
+def test_a_text_model_is_not_asked_for_pictures() -> None:
+    assert codes(planned(official("t2v"))) == {"model.task"}
+
+
+def test_no_folder_is_told_with_the_setting_to_set() -> None:
+    values = load_settings(environ={}, arguments={"python": str(PYTHON)})
+    made = plan(Job(VideoRequest(prompt="x", seed=1), values, Host(gpus=simulated_gpus("1x80GiB")), Path("/out/a.mp4")))
+    assert "model.unset" in codes(made)
+
+
+# ------------------------------------------------------------------------------------------ size, length, defaults
+
+
+def test_the_size_is_that_of_the_official_script() -> None:
+    made = planned(first=picture(Size(832, 480)), ask={"size": Size(832, 480)})
+    assert made.expected is not None
+    assert (made.expected.width, made.expected.height) == (832, 464)
+
+
+def test_the_documented_defaults_and_those_of_the_framework() -> None:
+    documented, framework = planned().parameters, planned(preset="framework").parameters
+    assert (documented["steps"], documented["guidance_scale"]) == (50, 7.5)
+    assert (framework["steps"], framework["guidance_scale"]) == (40, 5.0)
+    assert documented["flow_shift"] == 5.0
+    assert planned(ask={"size": Size(832, 480)}).parameters["flow_shift"] == 3.0
+
+
+def test_first_and_last_frame_is_for_81_frames_only() -> None:
+    made = planned(official("flf2v"), last=picture(sha="b" * 64), ask={"num_frames": 49})
+    assert codes(made) == {"frames.fixed"}
+
+
+def test_frames_must_be_4n_1() -> None:
+    assert codes(planned(ask={"num_frames": 50})) == {"frames.4n1"}
+
+
+def test_the_official_negative_prompt_is_read_from_the_users_checkout() -> None:
+    found = Checkout(Path("/wan"), matches={"all": ("ugly",), "i2v": ("shaky, ",), "flf2v": ("cuts, ",)})
+    assert call(planned(wan2_dir="/wan", checkout=found)).options["negative_prompt"] == "shaky, ugly"
+    made = planned(official("flf2v"), last=picture(), wan2_dir="/wan", checkout=found)
+    assert call(made).options["negative_prompt"] == "cuts, shaky, ugly"
+    assert call(planned()).options["negative_prompt"] == ""
+    asked = planned(wan2_dir="/wan", checkout=found, ask={"negative_prompt": "mine"})
+    assert call(asked).options["negative_prompt"] == "mine"
+
+
+# ------------------------------------------------------------------------------------------------------ placement
+
+CARDS = [8, 12, 16, 24, 32, 48, 80, 141]
+EXPECTED = {
+    ("wan2.1-t2v-1.3B", "832x480"): ["encoders_off", "encoders_off", "encoders_off", *["resident"] * 5],
+    ("wan2.1-i2v-14B", "832x480"): ["group_offload", *["group_offload"] * 4, "encoders_off", "resident", "resident"],
+    ("wan2.1-i2v-14B", "1280x720"): [None, None, *["group_offload"] * 3, "encoders_off", "resident", "resident"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "size"), EXPECTED)
+@pytest.mark.parametrize("card", CARDS)
+def test_each_card_gets_the_fastest_placement_that_fits(name: str, size: str, card: int) -> None:
+    width, height = map(int, size.split("x"))
+    first = None if "t2v" in name else picture(Size(width, height))
+    made = planned(FOLDERS[name][0], gpus=f"1x{card}GiB", first=first, ask={"size": Size(width, height)})
+    expected = EXPECTED[name, size][CARDS.index(card)]
+    assert made.gpu_bytes is not None
+    if expected is None:
+        assert codes(made) == {"memory.gpu"}
+        (error,) = made.errors
+        assert "GiB are free" in error.message
+        assert made.gpu_bytes > card * GIB * 0.9
+    else:
+        assert not made.errors, made.errors
+        assert made.parameters["placement"] == expected
+        assert call(made).model["placements"] == list(RUNGS[RUNGS.index(expected) :])
+        assert made.gpu_bytes <= card * GIB
+
+
+def test_every_rung_needs_no_more_than_the_one_above() -> None:
+    weights = Weights(32 * GIB, 11 * GIB, 2 * GIB, GIB // 2, 40)
+    for tokens in (1000, 32760, 75600):
+        found = list(peaks(weights, Work(tokens, 5120, 1280 * 720)).values())
+        assert found == sorted(found, reverse=True)
+
+
+def test_weights_that_the_host_cannot_hold_stream_from_the_disk() -> None:
+    weights, work = Weights(32 * GIB, 11 * GIB, 0, GIB // 2, 40), Work(32760, 5120, 832 * 480)
+    assert choose(weights, work, 16 * GIB, 256 * GIB).rung == "group_offload"
+    assert choose(weights, work, 16 * GIB, 40 * GIB).rung == "disk_offload"
+    assert host_bytes(weights, "disk_offload") <= 40 * GIB
+
+
+def test_a_placement_can_be_forced_and_what_worked_last_time_is_the_start() -> None:
+    assert planned(placement="group_offload").parameters["placement"] == "group_offload"
+    assert planned(overrides={"placement": "encoders_off"}).parameters["placement"] == "encoders_off"
+    forced = planned(gpus="1x8GiB", placement="resident")
+    assert not forced.errors
+    assert "memory.gpu" in {finding.code for finding in forced.findings}
+
+
+def test_an_unknown_amount_of_free_memory_is_not_a_refusal() -> None:
+    weights, work = Weights(32 * GIB, 11 * GIB, 0, GIB // 2, 40), Work(32760, 5120, 832 * 480)
+    assert choose(weights, work, None, None).rung == "resident"
+
+
+# ---------------------------------------------------------------------------------------------------------- speed
+
+
+def test_exact_is_the_default_and_changes_nothing() -> None:
+    assert call(planned()).model["speed"] == {
+        "preset": "exact",
+        "compile": False,
+        "cache": None,
+        "fp8": False,
+        "lora": [],
+    }
+
+
+def test_balanced_is_a_recorded_choice() -> None:
+    made = planned(speed="balanced")
+    assert call(made).model["speed"]["fp8"]
+    assert made.parameters["speed"] == "balanced"
+    assert "speed.balanced" in {finding.code for finding in made.findings}
+
+
+def test_fast_needs_a_lora_and_brings_its_own_steps() -> None:
+    assert codes(planned(speed="fast")) == {"speed.lora"}
+    made = planned(speed="fast", lora=["/loras/four.safetensors"])
+    assert (made.parameters["steps"], made.parameters["guidance_scale"]) == (4, 1.0)
+    assert call(made).model["speed"]["lora"] == [{"path": "/loras/four.safetensors", "scale": 1.0}]
+
+
+def test_exact_takes_no_lora_and_no_lora_is_a_pickle() -> None:
+    assert codes(planned(lora=["/loras/a.safetensors"])) == {"speed.exact"}
+    assert codes(planned(speed="fast", lora=["/loras/a.pt"])) == {"lora.format"}
+
+
+def test_a_model_whose_pipeline_knows_no_cache_gets_none() -> None:
+    made = planned(FOLDERS["hunyuanvideo-i2v"][0], speed="balanced", gpus="1x141GiB")
+    assert call(made).model["speed"]["cache"] is None
+
+
+# ------------------------------------------------------------------------------------------------------- identity
+
+
+def _key(made: Plan) -> str:
+    return str(call(made).options["latents_key"])
+
+
+def test_the_latents_key_does_not_know_how_it_is_computed() -> None:
+    assert _key(planned(gpus="1x24GiB")) == _key(planned(gpus="1x141GiB"))
+    moved = replace(picture(), path=Path("/private/another/first.png"))
+    assert _key(planned(first=moved)) == _key(planned())
+    assert _key(planned(codec="av1")) == _key(planned())
+
+
+CHANGES: dict[str, Any] = {
+    "steps": {"ask": {"steps": 30}},
+    "guidance": {"ask": {"guidance_scale": 4.0}},
+    "shift": {"ask": {"flow_shift": 4.0}},
+    "frames": {"ask": {"num_frames": 49}},
+    "size": {"ask": {"size": Size(832, 480)}},
+    "picture": {"first": picture(sha="c" * 64)},
+    "negative": {"ask": {"negative_prompt": "rain"}},
+    "speed": {"speed": "balanced"},
+    "weights": {"checkpoint": replace(official("i2v"), files={**official("i2v").files, "Wan2.1_VAE.pth": 1})},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_latents_key_follows_everything_that_determines_the_film(name: str) -> None:
+    assert _key(planned(**CHANGES[name])) != _key(planned())
+
+
+def test_the_same_job_gives_the_same_plan() -> None:
+    assert planned() == planned()
+
+
+def test_the_worker_is_told_its_gpus_and_keeps_the_users_values_to_itself() -> None:
+    made = planned(gpus="2x80GiB", gpu_count=2, env={"MY_TOKEN": "abc"})
+    worker = call(made).worker
+    assert worker is not None
+    assert worker.argv[0] == str(PYTHON)
+    assert worker.argv[-1] == "diffusers"
+    assert worker.shown_env["MY_TOKEN"] == "***"
+    assert call(made).model["parallel"] == {"ulysses": 2, "ring": 1}
+
+
+def test_capabilities_are_those_of_the_folder() -> None:
+    host = Host(gpus=(Gpu(0, "G", "card", 1, 1),), checkpoints={FOLDER: official("flf2v")})
+    found = capabilities(load_settings(environ={}, arguments={"weights": str(FOLDER)}), host)
+    assert (found["supports_first_last_frame"], found["supports_text_to_video"]) == (True, False)
+    assert BACKEND.resident
