@@ -23,17 +23,20 @@ _SCALE = "reelwright_fp8_scale"
 _LARGEST = 448.0  # of e4m3
 
 
-def store(transformer: Any, blocks: Sequence[Any]) -> None:
-    """Store the matrices of the blocks in eight bits; this cannot be undone without loading them again."""
+def store(transformer: Any, blocks: Sequence[Any], device: str = "cpu") -> None:
+    """Store the matrices of the blocks in eight bits; this cannot be undone without loading them again.
+
+    ``device`` is where it is computed (14B on a CPU would take minutes); the weights stay where they are.
+    """
     from diffusers.hooks import HookRegistry
 
-    compute = transformer.dtype
+    told = transformer.dtype  # asked before any weight is in eight bits
     hook_class = _hook_class()
     for block in blocks:
         layers = [layer for name, layer in block.named_modules() if _is_matrix(name, layer)]
         for layer in layers:
-            _reduce(layer, compute)
-        HookRegistry.check_if_exists_or_initialize(block).register_hook(hook_class(layers, compute), HOOK)
+            _reduce(layer, device)
+        HookRegistry.check_if_exists_or_initialize(block).register_hook(hook_class(layers, told), HOOK)
 
 
 def _hook_class() -> type[Any]:
@@ -45,9 +48,9 @@ def _hook_class() -> type[Any]:
 
         _is_stateful = False
 
-        def __init__(self, layers: Sequence[Any], compute: Any) -> None:
+        def __init__(self, layers: Sequence[Any], told: Any) -> None:
             super().__init__()
-            self.compute_dtype = compute
+            self.compute_dtype = told
             self._layers = layers
             self._kept: list[Any] = []
 
@@ -55,7 +58,8 @@ def _hook_class() -> type[Any]:
             self._give_back()  # an error inside the block before may have left its casts
             self._kept = [layer.weight.data for layer in self._layers]
             for layer, kept in zip(self._layers, self._kept, strict=True):
-                layer.weight.data = kept.to(self.compute_dtype).mul_(getattr(layer, _SCALE))
+                scale = getattr(layer, _SCALE)
+                layer.weight.data = kept.to(scale.dtype).mul_(scale)
             return args, kwargs
 
         def post_forward(self, _module: Any, output: Any) -> Any:
@@ -77,14 +81,16 @@ def _is_matrix(name: str, layer: Any) -> bool:
     return isinstance(layer, torch.nn.Linear) and "norm" not in name
 
 
-def _reduce(layer: Any, compute: Any) -> None:
+def _reduce(layer: Any, device: str) -> None:
+    """Eight bits and a scale for each row, in the type that the weight had and will be cast to."""
     import torch
 
-    weight = layer.weight.data.float()
-    scale = (weight.abs().amax(dim=1, keepdim=True) / _LARGEST).clamp_(min=1e-12).to(compute)
-    layer.weight.data = (weight / scale.float()).clamp_(-_LARGEST, _LARGEST).to(torch.float8_e4m3fn)
+    home = layer.weight.device
+    weight = layer.weight.data.to(device).float()
+    scale = (weight.abs().amax(dim=1, keepdim=True) / _LARGEST).clamp_(min=1e-12).to(layer.weight.dtype)
+    layer.weight.data = (weight / scale.float()).clamp_(-_LARGEST, _LARGEST).to(torch.float8_e4m3fn).to(home)
     layer.weight.requires_grad_(False)
-    layer.register_buffer(_SCALE, scale, persistent=False)
+    layer.register_buffer(_SCALE, scale.to(home), persistent=False)
 
 
 def stored(transformer: Any) -> bool:

@@ -123,7 +123,7 @@ def apply(pipeline: Any, model: Mapping[str, Any]) -> dict[str, Any]:
         if asked.compiled:
             _compile(transformer)  # before any hook, so that it lies beneath them
         if asked.fp8:
-            fp8.store(transformer, blocks(transformer))
+            fp8.store(transformer, blocks(transformer), str(model.get("device", "cpu")))
         if asked.threshold is not None:
             _cache(pipeline, transformer, asked.threshold)
     return {
