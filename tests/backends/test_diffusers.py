@@ -342,6 +342,18 @@ def test_the_worker_is_told_its_gpus_and_keeps_the_users_values_to_itself() -> N
     assert call(made).model["parallel"] == {"ulysses": 2, "ring": 1}
 
 
+def test_cards_that_cannot_hold_the_transformer_do_not_share_a_clip() -> None:
+    assert codes(planned(gpus="2x24GiB", gpu_count=2)) == {"parallel.placement"}
+    assert not planned(gpus="2x48GiB", gpu_count=2).errors
+
+
+def test_heads_that_the_cards_do_not_divide_need_a_ring_and_its_attention() -> None:
+    made = planned(gpus="3x80GiB", gpu_count=3)
+    assert call(made).model["parallel"] == {"ulysses": 1, "ring": 3}
+    assert call(made).model["attention"] == "_native_flash"
+    assert "parallel.ring" in {finding.code for finding in made.findings}
+
+
 def test_capabilities_are_those_of_the_folder() -> None:
     host = Host(gpus=(Gpu(0, "G", "card", 1, 1),), checkpoints={FOLDER: official("flf2v")})
     found = capabilities(load_settings(environ={}, arguments={"weights": str(FOLDER)}), host)

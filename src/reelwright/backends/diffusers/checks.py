@@ -128,6 +128,9 @@ def _placement_findings(choice: Choice) -> Iterator[Finding]:
 
 def _parallel_findings(choice: Choice) -> Iterator[Finding]:
     ring = choice.parameters["ring_size"]
+    if choice.ranks > 1 and choice.placed.rung not in placement.RUNGS[:2]:
+        text = f"several GPUs share a clip only where each holds the whole transformer, not on {choice.placed.rung}"
+        yield Finding("parallel.placement", "error", text, "Set gpu_count: 1, or a smaller size.")
     if choice.ranks > 1 and ring > 1 and choice.model is not None:
         heads = choice.network.heads
         text = f"{choice.ranks} GPUs do not divide the {heads} heads of {choice.model.name}: a ring of {ring} is slower"
