@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         create_video_generator,
         film,
         generate,
+        release,
     )
     from .plan import Plan
     from .request import Size, VideoRequest
@@ -71,6 +72,7 @@ _HOMES = {
         "create_video_generator",
         "film",
         "generate",
+        "release",
     ),
     "plan": ("Plan",),
     "request": ("Size", "VideoRequest"),
@@ -111,6 +113,7 @@ __all__ = [
     "generate",
     "load_settings",
     "load_storyboard",
+    "release",
 ]
 
 

@@ -122,6 +122,7 @@ def _hold(
         if warm:
             return plan, ()
         turn.end_worker()
+        turn.when_kept = leases.give_back  # else nobody could start another worker while we encode this one's frames
         return plan, leases.hold(_uuids(plan, host), run.cancellation)
     for _ in plan.gpus:
         try:
@@ -149,7 +150,7 @@ def _plan_of(run: Run, prepared: Prepared, attempt: _Try, more: Mapping[str, Any
 
 def _sweep(run: Run, plan: Plan) -> None:
     """End what a killed runner whose shim was killed as well left on the GPUs (row P21)."""
-    if isinstance(plan.run, Command):
+    if isinstance(plan.run, Command) or (isinstance(plan.run, EngineCall) and plan.run.worker is not None):
         from .executors.dead_runs import sweep_dead_runs
 
         for run_id in sweep_dead_runs():

@@ -9,16 +9,19 @@ A generator here is a thin face over `runner.generate`: the same checks, attempt
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import backends, workspace
 from .backends import Backend
 from .errors import ConfigurationError, Failure, VideoGenerationError
+from .executors.workers import Workers
 from .host import Host
 from .protocol import Event
 from .request import VideoRequest, parse_size
@@ -99,7 +102,7 @@ class LocalVideoGenerator(VideoGenerator):
         """Make the film and return its path; ``on_progress`` receives every event of `protocol`."""
         on_progress: Callable[[Event], None] | None = kwargs.pop("on_progress", None)
         request = self._request(prompt, input_image_path, duration, kwargs)
-        order = Order(request, self.settings, Path(output_path))
+        order = Order(request, self.settings, Path(output_path), workers=warm_workers())
         return str((run_order(order, on_progress) if on_progress else run_order(order)).output)
 
     def _request(
@@ -268,7 +271,7 @@ def generate(
         if isinstance(options.get(name), str):
             options[name] = Path(options[name])
     request = VideoRequest(prompt=prompt, image=Path(image) if image else None, **options)
-    order = Order(request, _settings(settings), Path(output))
+    order = Order(request, _settings(settings), Path(output), workers=warm_workers())
     return run_order(order, on_progress) if on_progress else run_order(order)
 
 
@@ -296,7 +299,24 @@ def film(  # noqa: PLR0913 -- a function for people, all but two by name
     board = load_storyboard(Path(storyboard)) if isinstance(storyboard, (str, Path)) else storyboard
     source = Path(str(storyboard)).absolute() if written else None
     order = FilmOrder(board, _settings(settings), Path(output), source, draft=draft, keep_going=keep_going)
+    order = replace(order, workers=warm_workers())
     return make_film(order, on_event) if on_event else make_film(order)
+
+
+@functools.cache
+def warm_workers() -> Workers:
+    """The owner of the engines that stay warm in this Python process, from one call to the next and to its end."""
+    workers = Workers()
+    atexit.register(workers.close)
+    return workers
+
+
+def release() -> None:
+    """Give back all GPU and host memory that engines hold for the next call, which then loads its model again.
+
+    Clips that are being made in other threads are not disturbed.
+    """
+    warm_workers().release_idle()
 
 
 def _settings(given: Settings | Mapping[str, Any] | None) -> Settings:

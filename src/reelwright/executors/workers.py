@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -46,6 +46,7 @@ class Turn:
     def __init__(self, workers: Workers, gpus: frozenset[str]) -> None:
         self.gpus = gpus
         self.worker: Worker | None = None
+        self.when_kept: Callable[[], None] = lambda: None
         self._workers = workers
 
     def serves(self, call: EngineCall, environ: Mapping[str, str]) -> bool:
@@ -54,9 +55,10 @@ class Turn:
         return self.worker is not None and self.worker.program == program_of(call.worker, environ)
 
     def keep(self, worker: Worker) -> None:
-        """Leave this worker warm for those who come next."""
+        """Leave this worker warm for those who come next; its shim alone holds its GPUs from now on."""
         self.worker = worker
         self._workers.keep(self.gpus, worker)
+        self.when_kept()
 
     def end_worker(self) -> None:
         """End the worker; nothing of it is left at the return."""

@@ -17,6 +17,7 @@ from .. import backends, history
 from .._version import __version__
 from ..backends import Backend
 from ..errors import VideoGenerationError, error_for
+from ..executors.workers import Workers
 from ..host import Host
 from ..plan import EngineCall, Finding, Job, Plan
 from ..policy import preflight
@@ -40,6 +41,11 @@ class Planned:
     plan: Plan
     key: str
 
+    @property
+    def resident(self) -> bool:
+        """Whether an engine that stays warm makes it."""
+        return isinstance(self.plan.run, EngineCall) and self.plan.run.worker is not None
+
 
 @dataclass
 class Planner:
@@ -49,6 +55,7 @@ class Planner:
     folder: Path
     environ: Mapping[str, str]
     color: str = "anchor"
+    workers: Workers | None = None
     _hosts: dict[Any, Host] = field(default_factory=dict)
     _chosen: dict[str, Backend] = field(default_factory=dict)
     _digests: dict[Path, str] = field(default_factory=dict)
@@ -122,9 +129,12 @@ class Planner:
         place = (backend.name, request.task)
         if place not in self._hosts:
             query = replace(backend.query(request, settings), disks=(self.folder,))
-            self._hosts[place] = take_host(
+            host = take_host(
                 query, environ=self.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir
             )
+            if self.workers is not None and host.gpus:
+                host = replace(host, gpus=self.workers.as_if_idle(host.gpus))
+            self._hosts[place] = host
         return self._hosts[place]
 
     def measured_seconds(self, planned: Planned) -> float | None:

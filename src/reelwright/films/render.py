@@ -12,13 +12,14 @@ import os
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .. import backends, runner
 from ..errors import Cancelled, InvalidInputError, VideoGenerationError, error_for
 from ..executors import Cancellation
+from ..executors.workers import Workers
 from ..protocol import Event
 from ..request import VideoRequest
 from ..settings import Settings
@@ -32,6 +33,9 @@ from .timeline import Segment, segments
 
 #: What a retry may lower; later clips of a film get the same, so that they look alike.
 _QUALITY = {"steps": "steps", "guidance_scale": "guidance_scale"}
+#: Clips at once on the GPUs of one warm engine: while it makes one, the one before is encoded, verified and
+#: published, and the one after is prepared.
+_IN_FLIGHT = 2
 
 
 def _ignore(event: FilmEvent) -> None:
@@ -51,6 +55,7 @@ class FilmOrder:
         only: Only these shots, by id.
         start: Only this shot and those after it.
         keep_going: Join what there is although a shot failed.
+        workers: The owner of engines that stay warm for the next film; ``None``: they end with the clips of this one.
     """
 
     board: Storyboard
@@ -62,6 +67,7 @@ class FilmOrder:
     start: str | None = None
     keep_going: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    workers: Workers | None = None
 
 
 @dataclass
@@ -83,7 +89,7 @@ def plan_film(order: FilmOrder, store: Store) -> tuple[Planner, tuple[Planned, .
         InvalidInputError: a shot is named that is not there.
         ConfigurationError: a generator is not known.
     """
-    planner = Planner(order.settings, _existing(store.root.parent), order.environ, order.board.color)
+    planner = Planner(order.settings, _existing(store.root.parent), order.environ, order.board.color, order.workers)
     everything = segments(order.board, lambda name: rules(name, order.settings), draft=order.draft)
     return planner, planner.plan(_wanted(everything, order))
 
@@ -138,7 +144,9 @@ def make_clips(
     missing = [item for item in planned if item.segment.id not in made.clips]
     if missing:
         planner.check(missing)
-        _Making(order, store, made, emit, cancellation or Cancellation()).run(missing, planner.gpu_indices())
+        with contextlib.ExitStack() as stack:
+            order = replace(order, workers=order.workers or stack.enter_context(Workers()))
+            _Making(order, store, made, emit, cancellation or Cancellation()).run(missing, planner.gpu_indices())
     return made
 
 
@@ -170,12 +178,15 @@ class _Making:
             raise Cancelled(signal_number=self._cancellation.signal_number or 2)
 
     def _places(self, missing: Sequence[Planned], gpus: Sequence[int]) -> Sequence[tuple[int, ...]]:
-        settings = self._order.settings
-        if any(item.backend.requires_gpu for item in missing):
+        settings, resident = self._order.settings, all(item.resident for item in missing)
+        if resident and not any(item.plan.gpus for item in missing):
+            return ((),) * _IN_FLIGHT
+        if any(item.backend.requires_gpu or item.plan.gpus for item in missing):
             total = settings.total_gpus
             if settings.gpu_count:
                 total = min(total or len(gpus), settings.gpu_count * (settings.parallel_segments or 1))
-            return gpu_groups(settings.gpus or gpus, total, settings.parallel_segments)
+            groups = gpu_groups(settings.gpus or gpus, total, settings.parallel_segments)
+            return groups * _IN_FLIGHT if resident else groups
         # One draft renders and encodes on about one and a half cores, and waits in between.
         parallel = settings.parallel_segments or min(4, os.cpu_count() or 1)
         return gpu_groups((), None, parallel)
@@ -218,6 +229,7 @@ class _Making:
             overrides=overrides_for(segment),
             last_frame=store.last_frame(item.key),
             adjust_last_frame=self._adjust(item, request),
+            workers=self._order.workers,
         )
 
         def listen(event: Event) -> None:

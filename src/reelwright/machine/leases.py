@@ -314,13 +314,17 @@ class LeaseHolder:
         two runs wait for each other for ever.
         """
         if set(uuids) != set(self._lease.uuids):
-            self._lease.release()
-            self._lease = Lease((), ())
+            self.give_back()
         if uuids and not self._lease.fds:
             owner = {"run": self._run_id}
             patience_s = self._wait_s if wait_s is None else wait_s
             self._lease = self._leases.claim(uuids, wait_s=patience_s, owner=owner, cancellation=cancellation)
         return self._lease.fds
+
+    def give_back(self) -> None:
+        """Close our descriptors; a shim that got them holds the GPUs as long as it lives."""
+        lease, self._lease = self._lease, Lease((), ())
+        lease.release()
 
     def __enter__(self) -> LeaseHolder:
         return self

@@ -33,12 +33,15 @@ def plan(job: Job) -> Plan:
         **extra.get("options", {}),
     }
     python = job.settings.python or Path(sys.executable)
+    script = Command(("/bin/sh", "-c", str(extra.get("script"))), ROOT)
     quiet = job.settings.progress_timeout or 30.0
     return Plan(
         generator="resident",
         task=request.task,
         generative=True,
-        run=EngineCall(
+        run=script
+        if "script" in extra
+        else EngineCall(
             extra.get("engine", ENGINE),
             options,
             {"name": extra.get("model", "one"), "notes": options.get("notes")},
@@ -52,8 +55,15 @@ def plan(job: Job) -> Plan:
         ),
         expected=ExpectedVideo(size.width, size.height, frames, 16.0),
         parameters=parameters,
-        gpus=tuple(gpu.index for gpu in job.host.gpus or ())[:1] if job.settings.gpus is None else job.settings.gpus,
+        gpu_bytes=extra.get("gpu_bytes"),
+        gpus=_gpus(job),
     )
+
+
+def _gpus(job: Job) -> tuple[int, ...]:
+    avoided = job.overrides.get("avoid_gpus", ())
+    able = sorted(job.host.gpus or (), key=lambda gpu: (gpu.index in avoided, gpu.index))
+    return tuple(gpu.index for gpu in able)[:1] if job.settings.gpus is None else job.settings.gpus
 
 
 def query(request: VideoRequest, settings: Settings) -> HostQuery:

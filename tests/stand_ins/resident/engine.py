@@ -4,7 +4,7 @@ Its options hold, beside what a real engine needs:
 
 * ``notes``: a file to which it appends a line of JSON for all that happens (loads, steps, clips; with its pid);
 * ``faults``: {"step": kind}; each strikes once, for which a file in ``marks`` is made;
-* ``gates``: {"step": FIFO}; there it waits until somebody has opened the FIFO for writing and closed it.
+* ``gates``: {"step": FIFO} (or "prompt:step", as for faults); there it waits until somebody has opened the FIFO for writing and closed it.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _frame(options: Mapping[str, Any], index: int, pixels: int) -> bytes:
 
 
 def _strike(options: Mapping[str, Any], step: str) -> None:
-    kind = options.get("faults", {}).get(step)
+    kind = _of(options, "faults", step)
     if kind is None:
         return
     try:
@@ -144,8 +144,14 @@ def _strike(options: Mapping[str, Any], step: str) -> None:
     FAULTS[kind]()
 
 
+def _of(options: Mapping[str, Any], what: str, step: str) -> str | None:
+    """What is to happen in this step of this prompt's clip, or of any."""
+    known: Mapping[str, str] = options.get(what, {})
+    return known.get(f"{options['prompt']}:{step}", known.get(step))
+
+
 def _pass(options: Mapping[str, Any], step: str) -> None:
-    gate = options.get("gates", {}).get(step)
+    gate = _of(options, "gates", step)
     if gate:
         Path(gate).read_bytes()
 

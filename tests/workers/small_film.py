@@ -1,0 +1,78 @@
+"""A film of twelve shots by the stand-in: made here, or as `python -m tests.workers.small_film FOLDER` to be killed.
+
+Four chains of two shots and four shots alone. The module says each event as a line, for whoever wants to kill it in
+a certain moment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reelwright import backends
+from reelwright.films import FilmEvent, FilmResult, SegmentEvent
+from reelwright.films.assembly import film
+from reelwright.films.render import FilmOrder
+from reelwright.films.storyboard import load_storyboard
+from reelwright.settings import load_settings
+from tests.conftest import a_photo
+
+BACKEND = "tests.stand_ins.resident.backend"
+SHOTS = tuple(f"s{number:02}" for number in range(1, 13))
+_CHAINED = ("s02", "s05", "s08", "s11")
+
+
+def set_up(here: Path) -> Path:
+    """The storyboard with its pictures in a folder."""
+    here.mkdir(exist_ok=True)
+    lines = ["title: Twelve", "size: 64x48", "defaults: {frames: 5, steps: 3, seed: 7}", "shots:"]
+    for number, name in enumerate(SHOTS):
+        a_photo(here / f"{name}.png", (64 + number, 48))
+        image = "" if name in _CHAINED else f", image: {name}.png"
+        lines.append(f"  - {{id: {name}, prompt: {name}{image}}}")
+    (here / "film.yaml").write_text("\n".join(lines) + "\n")
+    return here
+
+
+def make(
+    here: Path,
+    listen: Callable[[FilmEvent], None] = lambda _: None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> FilmResult:
+    """The film; ``options`` are the stand-in's."""
+    marks = here / "marks"
+    marks.mkdir(exist_ok=True)
+    stand_in = {"options": {"notes": str(here / "notes"), "marks": str(marks), **(options or {})}}
+    asked = {"generator": "resident", "state_dir": str(here / "state"), "env": {"STAND_IN": json.dumps(stand_in)}}
+    order = FilmOrder(
+        load_storyboard(here / "film.yaml"),
+        load_settings(environ={}, arguments={**asked, "stop_grace_s": 2.0, **settings}),
+        here / "film.mp4",
+        here / "film.yaml",
+        environ=environ or dict(os.environ),
+    )
+    return film(order, listen)
+
+
+def notes(here: Path, event: str = "") -> list[dict[str, Any]]:
+    """What the stand-in noted."""
+    path = here / "notes"
+    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [note for note in found if event in ("", note["event"])]
+
+
+def _say(event: FilmEvent) -> None:
+    name = type(event.event if isinstance(event, SegmentEvent) else event).__name__
+    print(name, flush=True)
+
+
+if __name__ == "__main__":
+    backends._MODULES["resident"] = BACKEND  # type: ignore[index]
+    make(Path(sys.argv[1]), _say, simulate_gpus="1x80GiB")

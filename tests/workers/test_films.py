@@ -1,0 +1,187 @@
+"""A film keeps its engine warm from the first shot to the last, and never lets it wait for an encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reelwright import backends
+from reelwright.films import FilmEvent, SegmentEvent
+from reelwright.launchers import shim
+from reelwright.machine.leases import Leases, lease_directory
+from reelwright.protocol import AttemptStarted, Phase, Progress
+from tests.conftest import REPOSITORY, eventually
+from tests.workers.small_film import BACKEND, SHOTS, make, notes, set_up
+
+_WAIT_S = 30.0
+SEEDS = range(int(os.environ.get("CAMPAIGN", "4")))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(backends._MODULES, "resident", BACKEND)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return set_up(tmp_path / "film")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the film that nobody interrupts."""
+    folder = set_up(tmp_path_factory.mktemp("undisturbed") / "film")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(backends._MODULES, "resident", BACKEND)
+        make(folder)
+    return _digest(folder)
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "film.mp4").read_bytes()).hexdigest()
+
+
+def _pids(folder: Path) -> list[int]:
+    return list(dict.fromkeys(note["pid"] for note in notes(folder)))
+
+
+def _check_gone(folder: Path) -> None:
+    """No worker and no lease is there five seconds later."""
+    for pid in _pids(folder):
+        eventually(lambda pid=pid: shim.start_time(pid) is None, within_s=5.0, what=f"the end of {pid}")
+    leases = Leases(lease_directory(os.environ))
+    eventually(lambda: not leases.holders(), within_s=5.0, what="the end of every lease")
+
+
+def test_twelve_shots_have_one_worker_that_loads_once_and_ends_with_the_film(here: Path) -> None:
+    result = make(here)
+    assert len(result.rendered) == len(SHOTS)
+    assert len(_pids(here)) == 1
+    assert len(notes(here, "load")) == 1
+    assert len(notes(here, "generate")) == len(SHOTS)
+    _check_gone(here)
+
+
+def _events_of(segment: str, act: Callable[[object], None]) -> Callable[[FilmEvent], None]:
+    return lambda event: act(event.event) if isinstance(event, SegmentEvent) and event.segment == segment else None
+
+
+def test_the_next_clip_is_made_while_the_one_before_is_verified(here: Path) -> None:
+    overlapped = threading.Event()
+
+    def verifying(event: object) -> None:
+        if event == Phase("verifying"):
+            eventually(lambda: "s03" in _prompts(here), within_s=_WAIT_S, what="the next clip's beginning")
+            overlapped.set()
+
+    make(here, _events_of("s01", verifying))
+    assert overlapped.is_set()
+
+
+def test_the_next_clip_is_prepared_while_the_one_before_is_made(here: Path) -> None:
+    prepared, overlapped = threading.Event(), threading.Event()
+
+    def step(event: object) -> None:
+        if event == Progress("denoising", 1, 3):
+            assert prepared.wait(_WAIT_S), "the next clip was not prepared"
+            overlapped.set()
+
+    def listen(event: FilmEvent) -> None:
+        _events_of("s01", step)(event)
+        _events_of("s03", lambda said: prepared.set() if isinstance(said, AttemptStarted) else None)(event)
+
+    make(here, listen)
+    assert overlapped.is_set()
+
+
+def test_clips_that_go_on_from_others_wait_for_them_while_the_worker_makes_more(here: Path) -> None:
+    make(here)
+    order = _prompts(here)
+    assert sorted(order) == list(SHOTS)
+    assert order.index("s02") > order.index("s01") + 1  # another one in between, while the first was finished
+    for first, second in (("s04", "s05"), ("s07", "s08"), ("s10", "s11")):
+        assert order.index(first) < order.index(second)
+
+
+def _prompts(folder: Path) -> list[str]:
+    return [note["prompt"] for note in notes(folder, "generate")]
+
+
+def test_each_gpu_has_its_worker_and_each_worker_its_share(here: Path) -> None:
+    make(here, simulate_gpus="2x80GiB", parallel_segments=2)
+    assert len(_pids(here)) == 2
+    assert len(notes(here, "load")) == 2
+    assert len(notes(here, "generate")) == len(SHOTS)
+
+
+def test_a_film_survives_three_kills_of_its_worker_with_the_same_bytes(here: Path, undisturbed: str) -> None:
+    faults = {"s03:2": "kill", "s07:1": "crash", "s12:3": "kill"}
+    result = make(here, options={"faults": faults})
+    assert len(_pids(here)) == 4
+    assert _digest(here) == undisturbed
+    assert not result.degraded
+
+
+# ------------------------------------------------------------------------------------------------- the film is killed
+
+
+def _started(folder: Path) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "tests.workers.small_film", str(folder)]
+    return subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_film_leaves_no_worker_and_no_lease_and_ends_with_the_same_bytes(
+    here: Path, undisturbed: str, seed: int
+) -> None:
+    dice = random.Random(seed)
+    for _ in range(3):
+        process = _started(here)
+        assert process.stdout is not None
+        for _ in range(dice.randint(5, 60)):
+            process.stdout.readline()
+        select.select([], [], [], dice.uniform(0, 0.05))  # any moment is as good as another: nothing is waited for
+        process.kill()
+        process.communicate()
+        _check_gone(here)
+    process = _started(here)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    assert _digest(here) == undisturbed
+    _check_gone(here)
+
+
+def test_a_stopped_film_leaves_nothing(here: Path) -> None:
+    process = _started(here)
+    assert process.stdout is not None
+    while "Progress" not in process.stdout.readline():
+        continue
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    _check_gone(here)
+    assert not list(here.rglob(".reelwright-*"))
+
+
+def test_what_a_killed_film_and_a_killed_shim_leave_is_ended_by_the_next_run(here: Path, undisturbed: str) -> None:
+    process = _started(here)
+    assert process.stdout is not None
+    while "Progress" not in process.stdout.readline():
+        continue
+    (worker,) = _pids(here)
+    supervisor = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(process.pid, signal.SIGSTOP)  # else it would end the worker when its shim dies
+    os.kill(supervisor, signal.SIGKILL)
+    process.kill()
+    process.communicate()
+    process = _started(here)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    assert _digest(here) == undisturbed
+    _check_gone(here)
