@@ -137,8 +137,10 @@ class _Look:
         return len(self.folder.problems) == before
 
     def _is_there(self, name: str) -> bool:
+        """Whether an optional file of the folder or of a folder in it is there; that it is not is no problem."""
         folder, _, file = name.rpartition("/")
-        return file in (self.folder.names(folder) or [])
+        known = not folder or folder in (self.folder.names("") or [])
+        return known and file in (self.folder.names(folder) or [])
 
     def _look_at_components(self) -> None:
         """Everything that the index names; a component with a configuration of its own holds weights."""
@@ -146,11 +148,12 @@ class _Look:
         for name, value in index.items():
             if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or value[1] is None:
                 continue
-            inner = self.folder.names(name) if self.folder.size(name, folder=True) is not None else []
-            if not inner:
-                self.folder.say(name, f"is missing or empty, and {INDEX} names it")
+            if self.folder.size(name, folder=True) is None:
                 continue
-            for file in inner:
+            inner = self.folder.names(name)
+            if inner == []:
+                self.folder.say(name, "is empty")
+            for file in inner or []:
                 if file.endswith(".json"):
                     self._check(f"{name}/{file}")
             if _WEIGHTY.match(name):
