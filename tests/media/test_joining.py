@@ -17,6 +17,7 @@ from parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, frames, pac
 from reelwright.errors import BackendUnavailableError, Cancelled, Failure, InvalidInputError, OutputError
 from reelwright.media.joining import JoinOptions, Part, expected_frames, join, length_in_film, places
 from reelwright.media.sheet import film_sheet
+from reelwright.media.shelf import Shelf
 from reelwright.media.video import Encoding, examine
 from reelwright.request import Size
 
@@ -280,8 +281,8 @@ def test_a_jump_at_a_chained_joint_is_told(tmp_path: Path) -> None:
 def test_a_sheet_has_a_row_for_each_clip_of_frames_that_the_film_shows(chain: list[Part], tmp_path: Path) -> None:
     begins = places([11, 11, 11], chain, OPTIONS)
     assert begins == (0, 10, 20)
-    report = join(chain, tmp_path / "film.mp4", OPTIONS)
-    film_sheet([(f"shot {n}", glance.tiles) for n, glance in enumerate(report.glances)], tmp_path / "sheet.png")
+    report = join(chain, tmp_path / "film.mp4", OPTIONS, shelf=Shelf(tmp_path / "shelf"))
+    film_sheet([(f"shot {n}", glance) for n, glance in enumerate(report.glances)], tmp_path / "sheet.png")
     drawn = cv2.imread(str(tmp_path / "sheet.png"))
     assert drawn is not None
     assert drawn.shape[0] > 3 * 60

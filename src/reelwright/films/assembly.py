@@ -123,13 +123,11 @@ class _Assembly:
     """Joining, verifying and publishing one film."""
 
     def __init__(self, order: FilmOrder, made: Made, store: Store, before: Manifest | None) -> None:
-        from ..media.shelf import Shelf
-
         self._order, self._made, self._before = order, made, before
         self._output = workspace.absolute_output(order.output)
         self._pieces = _parts(order, made)
         self._sheet = _sheet_of(self._output)
-        self._shelf = Shelf(store.pieces)
+        self._store = store
 
     def manifest(self, estimated: list[str], emit: EmitFilm, cancellation: Cancellation) -> Manifest:
         """That of the film as it lies there if nothing changed, else as it is made now."""
@@ -161,6 +159,7 @@ class _Assembly:
 
     def _made_now(self, known: Mapping[str, Any], emit: EmitFilm, cancellation: Cancellation) -> Manifest:
         from ..media import joining, proof
+        from ..media.shelf import Shelf
 
         started = datetime.now(UTC)
         run_id = workspace.new_run_id()
@@ -172,13 +171,14 @@ class _Assembly:
             def joined(done: int, total: int) -> None:
                 emit(Joining(done, total))
 
-            report = joining.join(parts, video, options, joined, cancellation.check, shelf=self._shelf)
+            shelf = Shelf(self._store.pieces)
+            report = joining.join(parts, video, options, joined, cancellation.check, shelf=shelf)
             with ThreadPoolExecutor(1, thread_name_prefix="sheet") as pool:
                 drawn = pool.submit(self._draw, report, folder.attempt(1) / "sheet.png")
                 facts = proof.proven(video, report.promise)
                 workspace.place(drawn.result(), self._sheet)
             cancellation.check()
-            told = {**known, **report.to_json(), "kept": sorted(self._shelf.used), "shots": self._shots(report)}
+            told = {**known, **report.to_json(), "kept": sorted(shelf.used), "shots": self._shots(report)}
             manifest = self._manifest(run_id, started, told, facts.to_json())
             over = self._before is not None or self._order.settings.if_exists == "overwrite"
             workspace.publish(folder, video, manifest, replace=over)
@@ -202,9 +202,8 @@ class _Assembly:
     def _draw(self, report: JoinReport, target: Path) -> Path:
         from ..media.sheet import film_sheet
 
-        film_sheet(
-            [(piece.name, glance.tiles) for piece, glance in zip(self._pieces, report.glances, strict=True)], target
-        )
+        names = (piece.name for piece in self._pieces)
+        film_sheet(list(zip(names, report.glances, strict=True)), target)
         return target
 
     def _join_parts(self) -> list[Any]:

@@ -18,7 +18,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,25 +54,41 @@ class Source:
 
 @dataclass(frozen=True)
 class Glance:
-    """The first frames of a clip, as many as a film shows.
+    """The first frames of a clip, as many as a film shows. Pictures stay on the disk: a film may have hundreds of clips.
 
     Attributes:
         frames: How many.
         packets: Digest of their packets, see `PacketDigest`.
         differences: Of each two neighbours, in levels of brightness.
-        first, last: Thinned brightness of the first and the last one.
-        tiles: Small pictures, evenly spread.
         mean_luma, is_black: As in `VideoFacts`.
+        kept: The file on the shelf.
     """
 
     frames: int
     packets: str
-    differences: tuple[float, ...]
-    first: NDArray[np.float32]
-    last: NDArray[np.float32]
-    tiles: tuple[Pixels, ...]
+    differences: NDArray[np.float64]
     mean_luma: float
     is_black: bool
+    kept: Path
+
+    @property
+    def first(self) -> NDArray[np.float32]:
+        """Thinned brightness of the first frame."""
+        return self._picture("first")
+
+    @property
+    def last(self) -> NDArray[np.float32]:
+        """Thinned brightness of the last frame."""
+        return self._picture("last")
+
+    @property
+    def tiles(self) -> Sequence[Pixels]:
+        """Small pictures, evenly spread."""
+        return tuple(self._picture("tiles"))
+
+    def _picture(self, name: str) -> NDArray[Any]:
+        with np.load(self.kept) as parts:
+            return np.asarray(parts[name])
 
 
 class PacketDigest:
@@ -101,13 +117,15 @@ def looked(source: Source, frames: int, shelf: Shelf) -> Glance:
     path = shelf.find(name)
     kept = _loaded(path) if path else None
     if kept is None:
-        kept = _decoded(source.video, frames)
-        content = _packed(kept)
-        shelf.put(name, lambda unfinished: unfinished.write_bytes(content))
+        content = _decoded(source.video, frames)
+        kept = _loaded(shelf.put(name, lambda unfinished: unfinished.write_bytes(content)))
+    if kept is None:
+        raise OutputError(f"{shelf.folder / name} cannot be read back", advice="Look at the disk.")
     return kept
 
 
-def _decoded(video: Path, frames: int) -> Glance:
+def _decoded(video: Path, frames: int) -> bytes:
+    """The file of a glance."""
     tally, digest, wanted = Tally(hash_frames=False), PacketDigest(), set(spread(frames, TILES))
     differences: list[float] = []
     tiles: list[Pixels] = []
@@ -129,8 +147,17 @@ def _decoded(video: Path, frames: int) -> Glance:
     if problems:
         raise OutputError(f"{video} cannot be read whole", evidence=problems)
     measured = tally.measured(None)
-    seen = (measured["mean_luma"], measured["is_black"])
-    return Glance(frames, digest.value(), tuple(differences), first, last, tuple(tiles), *seen)
+    facts = {"packets": digest.value(), **{name: measured[name] for name in ("mean_luma", "is_black")}}
+    target = io.BytesIO()
+    np.savez(
+        target,
+        facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
+        differences=np.array(differences, np.float64),
+        first=first,
+        last=last,
+        tiles=np.stack(tiles),
+    )
+    return target.getvalue()
 
 
 def _first_packets(film: Decoding, frames: int, digest: PacketDigest) -> Iterator[Packet[Any]]:
@@ -150,30 +177,13 @@ def _tile(frame: VideoFrame) -> Pixels:
     return to_rgb(frame, max(2, round(frame.width * scale)), max(2, round(frame.height * scale)))
 
 
-def _packed(glance: Glance) -> bytes:
-    facts = {
-        "frames": glance.frames,
-        "packets": glance.packets,
-        "mean_luma": glance.mean_luma,
-        "is_black": glance.is_black,
-    }
-    target = io.BytesIO()
-    np.savez(
-        target,
-        facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
-        differences=np.array(glance.differences, np.float64),
-        first=glance.first,
-        last=glance.last,
-        tiles=np.stack(glance.tiles),
-    )
-    return target.getvalue()
-
-
 def _loaded(path: Path) -> Glance | None:
-    """What `_packed` gave; ``None`` if the file is damaged: every part of it has a checksum (CRC-32)."""
+    """What `_decoded` gave; ``None`` if the file is damaged: every part of it has a checksum (CRC-32)."""
     with contextlib.suppress(*_DAMAGED), np.load(io.BytesIO(path.read_bytes())) as parts:
-        facts = json.loads(parts["facts"].tobytes())
-        differences = tuple(float(value) for value in parts["differences"])
-        counts, seen = (facts["frames"], facts["packets"]), (facts["mean_luma"], facts["is_black"])
-        return Glance(*counts, differences, parts["first"], parts["last"], tuple(parts["tiles"]), *seen)
+        sizes = [parts[name].size for name in ("first", "last", "tiles")]  # reads them whole
+        facts, differences = json.loads(parts["facts"].tobytes()), parts["differences"]
+        if all(sizes):
+            return Glance(
+                len(differences) + 1, facts["packets"], differences, facts["mean_luma"], facts["is_black"], path
+            )
     return None

@@ -28,7 +28,7 @@ class Stretch(Protocol):
     """What of a piece of film tells how it meets its neighbours (`glance.Glance`)."""
 
     @property
-    def differences(self) -> Sequence[float]: ...
+    def differences(self) -> NDArray[np.float64]: ...
     @property
     def first(self) -> NDArray[np.float32]: ...
     @property
@@ -78,7 +78,7 @@ def measured(stretches: Sequence[Stretch], places: Sequence[Place]) -> tuple[Joi
     differences: list[float] = []
     for before, stretch in zip((None, *stretches), stretches, strict=False):
         differences += [difference(before.last, stretch.first)] if before else []
-        differences += stretch.differences
+        differences += stretch.differences.tolist()
     joints = []
     for index, place in enumerate(places[1:], 1):
         meeting = differences[max(0, place.begin - 1) : place.begin + place.mixed]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -22,6 +23,7 @@ from .decoding import decoding, to_rgb
 from .writer import explained
 
 _TILE_AREA = 400 * 225  # of every tile, whatever its shape
+_FULL_ROWS = 60  # of a film's sheet; more of them are smaller
 _GAP, _MARGIN, _CAPTION, _TITLE = 12, 24, 26, 40
 _PAPER, _INK, _FAINT = (24, 25, 28), (236, 236, 232), (150, 152, 158)
 
@@ -43,19 +45,38 @@ def contact_sheet(path: Path, target_png: Path, *, columns: int = 4, count: int 
     _replace(_drawn(tiles, min(columns, len(tiles)), title), target_png)
 
 
-def film_sheet(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], target_png: Path) -> None:
-    """A row of small pictures per clip of a film, each row with its name, replacing the file."""
-    drawn = [(name, [Image.fromarray(tile) for tile in tiles]) for name, tiles in rows if tiles]
-    width = _MARGIN * 2 + max(sum(tile.width + _GAP for tile in tiles) for _, tiles in drawn)
-    heights = [_CAPTION + max(tile.height for tile in tiles) + _GAP for _, tiles in drawn]
-    sheet = Image.new("RGB", (width, sum(heights) + 2 * _MARGIN), _PAPER)
-    pen, font, y = ImageDraw.Draw(sheet), ImageFont.load_default(15), _MARGIN
-    for (name, tiles), height in zip(drawn, heights, strict=True):
+class Row(Protocol):
+    """What is shown of a clip (`glance.Glance`)."""
+
+    @property
+    def tiles(self) -> Sequence[NDArray[np.uint8]]: ...
+
+
+def film_sheet(rows: Sequence[tuple[str, Row]], target_png: Path) -> None:
+    """A row of small pictures per clip of a film, each row with its name, replacing the file.
+
+    Pictures are taken from one clip at a time, and are smaller in a film of many clips: a sheet of hundreds of rows
+    needs no more memory than one of sixty.
+    """
+    share = math.sqrt(min(1.0, _FULL_ROWS / len(rows)))
+    width, height = (max(2, round(side * share)) for side in _largest(rows[0][1].tiles))
+    caption, gap = max(11, round(_CAPTION * share)), max(2, round(_GAP * share))
+    columns = max(len(row.tiles) for _, row in rows[:1])
+    size = (2 * _MARGIN + columns * (width + gap), 2 * _MARGIN + len(rows) * (caption + height + gap))
+    sheet = Image.new("RGB", size, _PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(max(8, round(15 * share)))
+    for number, (name, row) in enumerate(rows):
+        y = _MARGIN + number * (caption + height + gap)
         pen.text((_MARGIN, y), name, fill=_INK, font=font)
-        for column, tile in enumerate(tiles):
-            sheet.paste(tile, (_MARGIN + column * (tile.width + _GAP), y + _CAPTION))
-        y += height
+        for column, tile in enumerate(row.tiles):
+            picture = Image.fromarray(tile)
+            picture.thumbnail((width, height))
+            sheet.paste(picture, (_MARGIN + column * (width + gap), y + caption))
     _replace(sheet, target_png)
+
+
+def _largest(tiles: Sequence[NDArray[np.uint8]]) -> tuple[int, int]:
+    return max(tile.shape[1] for tile in tiles), max(tile.shape[0] for tile in tiles)
 
 
 def _replace(sheet: Image.Image, target_png: Path) -> None:
