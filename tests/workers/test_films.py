@@ -176,6 +176,7 @@ def test_what_a_killed_film_and_a_killed_shim_leave_is_ended_by_the_next_run(her
         continue
     (worker,) = _pids(here)
     supervisor = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(worker, signal.SIGSTOP)  # else it would end by itself when its pipes do; one that hangs does not
     os.kill(process.pid, signal.SIGSTOP)  # else it would end the worker when its shim dies
     os.kill(supervisor, signal.SIGKILL)
     process.kill()
