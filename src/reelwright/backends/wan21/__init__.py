@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ... import wan
 from ...asked import disk_bytes, is_illegal, picture_frame
 from ...host import CheckoutQuery, CheckpointQuery, Host, HostQuery
 from ...plan import Command, Job, Plan, PublishedTime
@@ -166,7 +167,7 @@ def capabilities(settings: Settings, host: Host) -> Mapping[str, Any]:
     per_run = max(1, min(gpu_count(settings, host), count)) if count else 1
     models = [variant.task for variant in (I2V_14B, FLF2V_14B, T2V_14B, T2V_1_3B) if model_dir(variant, settings)]
     return {
-        "max_duration": facts.CLIP_FRAMES / facts.FPS,
+        "max_duration": wan.CLIP_FRAMES / wan.FPS,
         "supported_resolutions": [str(size) for size in (*facts.OWN_SIZES, *facts.ADDED_SIZES)],
         "supported_formats": ["mp4"],
         "input_types": ["text", "image"],
@@ -177,7 +178,7 @@ def capabilities(settings: Settings, host: Host) -> Mapping[str, Any]:
         "supports_text_to_video": bool({T2V_14B.task, T2V_1_3B.task} & set(models)),
         "supports_first_last_frame": FLF2V_14B.task in models,
         "models": models,
-        "fps": facts.FPS,
+        "fps": wan.FPS,
         "frames": "4n+1, 81 per clip",
     }
 
@@ -198,7 +199,7 @@ BACKEND = Backend(
     capabilities=capabilities,
     frame=picture_frame,
     configured=configured,
-    clip=ClipRules(facts.FPS, facts.CLIP_FRAMES, 4),
+    clip=ClipRules(wan.FPS, wan.CLIP_FRAMES, 4),
     execution=frozenset(
         {"offload_model", "t5_cpu", "gpu_count", "ulysses_size", "ring_size", "fsdp", "expandable_segments"}
     ),

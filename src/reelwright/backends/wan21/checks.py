@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ... import wan
 from ...asked import Length, length_findings, request_findings
 from ...errors import Failure
 from ...plan import Finding
@@ -126,7 +127,7 @@ def _size_findings(choice: Choice) -> Iterator[Finding]:
         yield Finding("size.added", "info", text)
     if picture is None:
         return
-    result = facts.output_size(size.area, picture.size)
+    result = wan.output_size(size.area, picture.size)
     if result != size:
         text = (
             f"the film will be {result}: Wan2.1 keeps the picture's aspect ({picture.size}) and takes only the area "
@@ -141,9 +142,9 @@ def _size_findings(choice: Choice) -> Iterator[Finding]:
 
 def _frame_findings(choice: Choice) -> Iterator[Finding]:
     frames, variant = choice.frames, choice.variant
-    length = Length("Wan2.1", facts.FPS, facts.CLIP_FRAMES, facts.CLIP_FRAMES / facts.FPS)
+    length = Length("Wan2.1", wan.FPS, wan.CLIP_FRAMES, wan.CLIP_FRAMES / wan.FPS)
     yield from length_findings(choice.job.request, frames, length)
-    if frames % 4 != 1 or frames == facts.CLIP_FRAMES:
+    if frames % 4 != 1 or frames == wan.CLIP_FRAMES:
         return
     matches: Mapping[str, tuple[str, ...]] = choice.checkout.matches if choice.checkout else {}
     if variant is FLF2V_14B and (matches.get("flf2v_81") or choice.checkout is None):
@@ -161,9 +162,9 @@ def _parallel_findings(choice: Choice) -> Iterator[Finding]:
         text = f"{ranks} of {visible} GPUs are used: {choice.variant.heads} attention heads split evenly over {ranks}"
         yield Finding("gpus.fewer", "info", text, f"Give --gpus {visible} to use them all through ring attention.")
     picture = choice.job.first
-    size = facts.output_size(choice.size.area, picture.size) if picture else choice.size
-    if ring > 1 and facts.tokens(size, choice.frames) % ranks:
-        text = f"{facts.tokens(size, choice.frames)} tokens do not split evenly over {ranks} GPUs: ring attention pads them and the result is slightly off"
+    size = wan.output_size(choice.size.area, picture.size) if picture else choice.size
+    if ring > 1 and wan.tokens(size, choice.frames) % ranks:
+        text = f"{wan.tokens(size, choice.frames)} tokens do not split evenly over {ranks} GPUs: ring attention pads them and the result is slightly off"
         yield Finding("gpus.ring_padding", "warning", text, "Use 2, 4, 5 or 8 GPUs.")
     yield from gpu_findings(choice.gpus.gpus)
 
@@ -172,4 +173,4 @@ def _request_findings(request: VideoRequest) -> Iterator[Finding]:
     if request.negative_prompt:
         text = "generate.py has no negative prompt option: it always uses the model's own"
         yield Finding("ignored.negative_prompt", "warning", text, "Leave out --negative-prompt.")
-    yield from request_findings(request, "Wan2.1", facts.FPS, tokens=512)
+    yield from request_findings(request, "Wan2.1", wan.FPS, tokens=512)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ... import wan
 from ...asked import asked_frames, asked_size, first, forced, largest
 from ...host import GIB, Checkout, Host, Interpreter
 from ...plan import ExpectedVideo, Job
@@ -72,7 +73,7 @@ def choose(job: Job) -> Choice:
     request, settings, overrides = job.request, job.settings, job.overrides
     variant = variant_of(request, settings)
     size = asked_size(request, settings, overrides)
-    frames = asked_frames(job, facts.FPS, facts.CLIP_FRAMES)
+    frames = asked_frames(job, wan.FPS, wan.CLIP_FRAMES)
     wanted = int(overrides.get("gpu_count") or _count(settings, job.host, variant))
     gpus = choose_gpus(settings, job.host, wanted, avoid=tuple(overrides.get("avoid_gpus", ())))
     ranks = max(1, len(gpus.gpus) or wanted)
@@ -101,14 +102,16 @@ def _parameters(choice: Choice) -> dict[str, Any]:
     ulysses, ring = split_degrees(choice.ranks, variant.heads)
     free = min((gpu.free_bytes for gpu in choice.gpus.gpus if gpu.free_bytes is not None), default=None)
     # The text encoder alone peaks at 10.6 GiB: on a smaller card it must stay on the CPU.
-    t5_cpu = single and free is not None and free < facts.T5_BYTES + GIB
+    t5_cpu = single and free is not None and free < wan.T5_BYTES + GIB
     parameters: dict[str, Any] = {
         "size": choice.size,
         "num_frames": choice.frames,
-        "fps": facts.FPS,
+        "fps": wan.FPS,
         "steps": request.steps or settings.sample_steps or (variant.framework_steps if framework else 50),
         "guidance_scale": first(request.guidance_scale, settings.guide_scale, 5.0 if framework else 7.5),
-        "flow_shift": first(request.flow_shift, settings.sample_shift, facts.default_shift(variant, choice.size)),
+        "flow_shift": first(
+            request.flow_shift, settings.sample_shift, wan.default_shift(variant.model_type, choice.size)
+        ),
         "seed": first(request.seed, settings.base_seed, 0),
         "offload_model": _offload(choice),
         "t5_cpu": t5_cpu,
@@ -135,6 +138,6 @@ def _offload(choice: Choice) -> bool:
 
 def expected_video(choice: Choice) -> ExpectedVideo:
     picture = choice.job.first
-    size = facts.output_size(choice.size.area, picture.size) if picture else choice.size
+    size = wan.output_size(choice.size.area, picture.size) if picture else choice.size
     frames = 4 * ((choice.frames - 1) // 4) + 1
-    return ExpectedVideo(size.width, size.height, frames, facts.FPS)
+    return ExpectedVideo(size.width, size.height, frames, wan.FPS)

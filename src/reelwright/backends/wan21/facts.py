@@ -14,16 +14,12 @@ from ...errors import Failure
 from ...host import GIB
 from ...plan import Dialect
 from ...request import Size
-
-FPS = 16.0  # shared_config.py: sample_fps; there is no flag
-CLIP_FRAMES = 81  # the trained length, 5.06 s
-VAE_STRIDE, PATCH = 8, 2
+from ...wan import CLIP_FILE, CLIP_FRAMES, T5_BYTES, T5_FILE, TOKENIZER, VAE_FILE, tokens
 
 #: Sizes that generate.py's own tables know (720p and 480p), and those that our launcher adds to them.
 OWN_SIZES = (Size(1280, 720), Size(720, 1280), Size(832, 480), Size(480, 832))
 SMALL_SIZES = OWN_SIZES[2:]
 ADDED_SIZES = (Size(1024, 576), Size(576, 1024), Size(720, 480), Size(480, 720))
-_AREA_480P = 832 * 480
 
 
 @dataclass(frozen=True)
@@ -68,42 +64,13 @@ T2V_1_3B = Variant(
 I2V_14B = Variant("i2v-14B", "i2v_model_dir", "i2v", weight_bytes=65_600_000_000, framework_steps=40, clip=True)
 FLF2V_14B = replace(I2V_14B, task="flf2v-14B", key="flf2v_model_dir", model_type="flf2v", framework_steps=50)
 
-T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
-CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
-VAE_FILE = "Wan2.1_VAE.pth"
-T5_BYTES = 11_361_920_418
 _CLIP_BYTES = 2.05 * GIB
 
 
 def required_files(variant: Variant) -> tuple[str, ...]:
     """What a checkpoint folder must hold, relative; folders end with a slash (wan/configs/*.py)."""
-    common = (T5_FILE, VAE_FILE, "google/umt5-xxl/", "config.json")
+    common = (T5_FILE, VAE_FILE, TOKENIZER, "config.json")
     return (*common, CLIP_FILE, "xlm-roberta-large/") if variant.clip else common
-
-
-def default_shift(variant: Variant, size: Size) -> float:
-    """generate.py's own shift: 16 for flf2v, 3 for image-to-video at 480p, else 5."""
-    if variant is FLF2V_14B:
-        return 16.0
-    return 3.0 if variant is I2V_14B and size.area <= _AREA_480P else 5.0
-
-
-def output_size(area: int, picture: Size) -> Size:
-    """The size that the image-to-video code derives from the area of ``--size`` and the picture's aspect.
-
-    The framework's own float expression, not exact integers: an 832x480 picture at 832*480 gives 832x464, because
-    the square root is 479.99999 (tried on the real code).
-    """
-    aspect = picture.height / picture.width
-    height = round(math.sqrt(area * aspect) // VAE_STRIDE // PATCH * PATCH) * VAE_STRIDE
-    width = round(math.sqrt(area / aspect) // VAE_STRIDE // PATCH * PATCH) * VAE_STRIDE
-    return Size(width, height)
-
-
-def tokens(size: Size, frames: int) -> int:
-    """Length of the transformer's sequence: latent frames x latent rows / 2 x latent columns / 2."""
-    side = VAE_STRIDE * PATCH
-    return ((frames - 1) // 4 + 1) * (size.height // side) * (size.width // side)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ... import wan
 from ...asked import first
 from ...plan import Lever
 from . import facts
@@ -34,12 +35,14 @@ def _quality_levers(choice: Choice) -> Iterator[Lever]:
     job = choice.job
     for frames in (49, 33):
         if frames < choice.frames and choice.variant is not FLF2V_14B:
-            before, after = (facts.tokens(choice.size, count) for count in (choice.frames, frames))
+            before, after = (wan.tokens(choice.size, count) for count in (choice.frames, frames))
             why = f"{frames} frames have {after:,} tokens instead of {before:,}"
             yield Lever(f"frames_{frames}", {"num_frames": frames}, "memory", "frames", why)
     if choice.size.area > facts.SMALL_SIZES[0].area:
         small = facts.SMALL_SIZES[0 if choice.size.width >= choice.size.height else 1]
-        shift = first(job.request.flow_shift, job.settings.sample_shift, facts.default_shift(choice.variant, small))
+        shift = first(
+            job.request.flow_shift, job.settings.sample_shift, wan.default_shift(choice.variant.model_type, small)
+        )
         why = "480p has 2.3 times fewer tokens and pixels than 720p"
         yield Lever("size_480p", {"size": str(small), "flow_shift": shift}, "memory", "size", why)
 
