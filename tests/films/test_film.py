@@ -172,6 +172,18 @@ def test_a_mistake_in_any_shot_is_told_before_any_clip_is_made(folder: Path) -> 
     assert not list((folder / ".reel" / "clips").glob("*.mp4"))
 
 
+def test_what_is_wrong_with_several_shots_is_told_once(wan: WanMachine, wan_film: Path) -> None:
+    with pytest.raises(VideoGenerationError) as caught:
+        film(wan_order(wan, wan2_dir=None, size=None))
+    told = [caught.value.message, *caught.value.evidence]
+    assert "every shot: wan2_dir is not set" in told
+    assert len(told) == len(set(told))
+    between = "image: photo.png, last_image: photo.png, frames: 81}"
+    (wan_film / "film.yaml").write_text(WAN_BOARD.replace("image: photo.png}", between))
+    with pytest.raises(VideoGenerationError, match="shots one, three: flf2v_model_dir is not set"):
+        film(wan_order(wan, flf2v_model_dir=None))
+
+
 def test_a_strangers_file_is_not_replaced(folder: Path) -> None:
     (folder / "film.mp4").write_bytes(b"mine")
     with pytest.raises(VideoGenerationError) as caught:

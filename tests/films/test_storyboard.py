@@ -101,6 +101,25 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(folder: Path) ->
     assert [line.split("line ")[1].split(":")[0] for line in lines] == ["1", "11", "15"]
 
 
+def test_a_key_that_is_there_with_another_spelling_is_not_told_twice(folder: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(folder, GOOD.replace("prompt: waves", "promt: waves"))
+    assert caught.value.message.endswith("line 8: shot sea: promt: there is no such key; did you mean prompt?")
+    assert caught.value.evidence == ()
+
+
+def test_files_that_are_not_there_are_told_beside_other_mistakes_with_those_that_look_like_them(folder: Path) -> None:
+    text = GOOD.replace("title:", "titel:").replace(
+        "image: a.png\n  - prompt: a gull", "image: fotos.jpg\n  - prompt: a gull"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(folder, text + "audio: {file: othr.jpg}\n")
+    assert caught.value.evidence == (
+        "line 9: shot sea: image: fotos.jpg is no file; did you mean photo.jpg?",
+        "line 16: audio: othr.jpg is no file; did you mean other.jpg?",
+    )
+
+
 def test_the_example_is_a_storyboard(folder: Path) -> None:
     assert len(loaded(folder, EXAMPLE).shots) == 3
 

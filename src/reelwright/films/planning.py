@@ -7,7 +7,7 @@ a clip before) are stood in for by one of the film's size, which they will have.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,15 +83,21 @@ class Planner:
     def check(self, planned: Sequence[Planned]) -> None:
         """Look at every picture of these segments, and raise for the first mistake, with the others as evidence.
 
+        What is wrong with several shots is told once.
+
         Raises:
             VideoGenerationError: of the class of the first error; the message names the shot.
         """
         problems = [(item.segment.shot, finding) for item in planned for finding in item.plan.errors]
         problems += list(self._picture_problems(planned))
         if problems:
-            shot, first = problems[0]
-            lines = tuple(dict.fromkeys(f"shot {name}: {finding.message}" for name, finding in problems[1:]))
-            raise error_for(first.failure, f"shot {shot}: {first.message}", evidence=lines, advice=first.fix)
+            shots = dict.fromkeys(item.segment.shot for item in planned)
+            concerned: dict[str, dict[str, None]] = {}
+            for shot, finding in problems:
+                concerned.setdefault(finding.message, {})[shot] = None
+            first, *others = (f"{_named(names, shots)}: {message}" for message, names in concerned.items())
+            finding = problems[0][1]
+            raise error_for(finding.failure, first, evidence=tuple(others), advice=finding.fix)
 
     def _picture_problems(self, planned: Sequence[Planned]) -> Iterator[tuple[str, Finding]]:
         from ..media.image import Intake, inspect_picture
@@ -174,6 +180,13 @@ class Planner:
             except OSError:
                 self._digests[path] = "unreadable"  # told by `check`
         return self._digests[path]
+
+
+def _named(names: Collection[str], shots: Collection[str]) -> str:
+    """Shots in words."""
+    if len(names) == 1:
+        return f"shot {next(iter(names))}"
+    return "every shot" if len(names) == len(shots) else f"shots {', '.join(names)}"
 
 
 _ROLES = {"first": "image", "last": "last_image", "depth": "depth_image"}

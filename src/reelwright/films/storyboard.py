@@ -13,7 +13,6 @@ Relative paths are relative to the file. Not for: how many clips a shot needs (`
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable
@@ -22,9 +21,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import ConfigurationError, InvalidInputError
+from ..errors import InvalidInputError
 from ..request import MAX_SEED, Size, check_prompt, parse_size
 from ..yamlfile import Document, read_yaml
+from .mistakes import Problem, missing_files, model_problems, told
 
 SCHEMA_ID = "https://reelwright.invalid/storyboard.schema.json"
 _TRANSITION = re.compile(r"cut|dissolve(?: ([1-9]\d{0,2}))?")
@@ -178,15 +178,16 @@ def load_storyboard(path: Path) -> Storyboard:
     """
     document = read_yaml(path)
     values = dict(document.values)
+    files = missing_files(document, _PICTURES)
     try:
         Parameters.model_validate(values.get("defaults") or {})  # a wrong default is told where it stands
         board = Storyboard.model_validate(_merged(values))
     except ValidationError as error:
-        inside = error.title == "Parameters"
-        raise _explained(error, document, ("defaults",) if inside else ()) from None
-    problems = list(_problems(board, document))
+        place = ("defaults",) if error.title == "Parameters" else ()
+        raise told([*model_problems(error, document, place, _keys_at), *files]) from None
+    problems = [*_problems(board, document), *files]
     if problems:
-        raise _told(problems)
+        raise told(problems)
     return _absolute(board, Path(os.path.abspath(path)).parent)  # noqa: PTH100 -- the folder of the file as named
 
 
@@ -206,66 +207,34 @@ def _merged(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "shots": merged}
 
 
-def _problems(board: Storyboard, document: Document) -> list[tuple[int | None, str]]:
-    """What is wrong between shots or on the disk, as (line, text)."""
-    found: list[tuple[int | None, str]] = []
+def _problems(board: Storyboard, document: Document) -> list[Problem]:
+    """What is wrong between shots, as (line, text)."""
     if not board.shots:
-        found.append((document.line_of("shots"), "shots: there is no shot"))
+        return [(document.line_of("shots"), "shots: there is no shot")]
+    found: list[Problem] = [(document.line_of("shots", 0), text) for text in _first_shot_problems(board)]
     seen: dict[str, int] = {}
     for index, shot in enumerate(board.shots):
         if shot.id in seen:
             text = f"shot {index + 1}: the id {shot.id!r} is that of shot {seen[shot.id] + 1}"
             found.append((document.line_of("shots", index, "id"), text))
         seen.setdefault(shot.id, index)
-        found += _shot_problems(index, shot, document)
-    if board.audio and not (document.path.parent / board.audio.file).is_file():
-        found.append((document.line_of("audio", "file"), f"audio: {board.audio.file} is no file"))
     return found
 
 
-def _shot_problems(index: int, shot: Shot, document: Document) -> list[tuple[int | None, str]]:
-    found: list[tuple[int | None, str]] = []
-    for role in _PICTURES:
-        picture = getattr(shot, role)
-        if picture is not None and not (document.path.parent / picture).is_file():
-            found.append((document.line_of("shots", index, role), f"shot {shot.id}: {role}: {picture} is no file"))
-    if index == 0 and shot.continues:
-        found.append((document.line_of("shots", 0), f"shot {shot.id}: the first shot has nothing to continue"))
-    if index == 0 and shot.dissolve:
-        found.append((document.line_of("shots", 0), f"shot {shot.id}: the first shot has nothing to dissolve from"))
-    return found
+def _first_shot_problems(board: Storyboard) -> list[str]:
+    first = board.shots[0]
+    return [
+        f"shot {first.id}: the first shot has nothing to {what}"
+        for what, asked in (("continue", first.continues), ("dissolve from", first.dissolve))
+        if asked
+    ]
 
 
-def _explained(error: ValidationError, document: Document, prefix: tuple[str | int, ...]) -> ConfigurationError:
-    problems = []
-    for item in error.errors(include_url=False, include_context=False):
-        place = (*prefix, *(part for part in item["loc"] if isinstance(part, (str, int))))
-        problems.append((document.line_of(*place), _wording(place, item, document)))
-    return _told([(line, text) for line, text in problems if line is not None or len(problems) == 1] or problems)
-
-
-def _wording(place: tuple[str | int, ...], item: Any, document: Document) -> str:
-    words = [str(part) for part in place if not isinstance(part, int)]
-    if place[:1] == ("shots",) and len(place) > 1:
-        shots = document.values.get("shots", [])
-        shot = shots[place[1]] if isinstance(place[1], int) and place[1] < len(shots) else {}
-        name = shot.get("id", f"{int(place[1]) + 1}") if isinstance(shot, dict) else int(place[1]) + 1
-        words = [f"shot {name}", *words[1:]]
-    text = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        model = Shot if place[:1] == ("shots",) else Parameters if place[:1] == ("defaults",) else Storyboard
-        near = difflib.get_close_matches(str(place[-1]), list(model.model_fields), n=1)
-        text = "there is no such key" + (f"; did you mean {near[0]}?" if near else "")
-    elif item["type"] == "string_pattern_mismatch" and place[-1] == "transition":
-        text = "write cut, or dissolve 8 (frames)"
-    return ": ".join([*words, text])
-
-
-def _told(problems: list[tuple[int | None, str]]) -> ConfigurationError:
-    lines = [f"line {line}: {text}" if line else text for line, text in sorted(problems, key=lambda item: item[0] or 0)]
-    lines = list(dict.fromkeys(lines))
-    advice = "`reel storyboard init` writes an example; docs/films.md explains every key."
-    return ConfigurationError(f"the storyboard has a mistake: {lines[0]}", evidence=lines[1:], advice=advice)
+def _keys_at(place: tuple[str | int, ...]) -> list[str]:
+    """The keys that may stand there."""
+    models = {"shots": Shot, "defaults": Parameters, "audio": Audio, "finish": Finish}
+    model = models.get(str(place[0]), Storyboard) if len(place) > 1 else Storyboard
+    return list(model.model_fields)
 
 
 def _absolute(board: Storyboard, folder: Path) -> Storyboard:
