@@ -143,14 +143,14 @@ def _plan_of(run: Run, prepared: Prepared, attempt: _Try, more: Mapping[str, Any
     overrides = {**prepared.job.overrides, **(step.overrides if step else {}), **more}
     output = run.folder.video(attempt.number)
     plan = planned(prepared.backend, prepared.job.evolve(overrides=overrides, output=output))
-    if isinstance(plan.run, Command) and step and step.env:
-        plan = plan.evolve(run=replace(plan.run, env={**plan.run.env, **step.env}))
+    if plan.program is not None and step and step.env:
+        plan = plan.with_program(replace(plan.program, env={**plan.program.env, **step.env}))
     return plan
 
 
 def _sweep(run: Run, plan: Plan) -> None:
     """End what a killed runner whose shim was killed as well left on the GPUs (row P21)."""
-    if isinstance(plan.run, Command) or (isinstance(plan.run, EngineCall) and plan.run.worker is not None):
+    if plan.program is not None:
         from .executors.dead_runs import sweep_dead_runs
 
         for run_id in sweep_dead_runs():

@@ -178,6 +178,11 @@ class EngineCall:
     model: Mapping[str, Any] = field(default_factory=dict)
     worker: Command | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """The options and ``engine``; where there is a worker, also ``model`` and ``worker``."""
+        data = dict(self.options, engine=self.engine)
+        return data if self.worker is None else {**data, "model": dict(self.model), "worker": self.worker.to_json()}
+
 
 @dataclass(frozen=True)
 class Lever:
@@ -292,6 +297,15 @@ class Plan:
     levers: tuple[Lever, ...] = ()
 
     @property
+    def program(self) -> Command | None:
+        """What is started for it: a framework's script, or the worker of one of our engines."""
+        return self.run.worker if isinstance(self.run, EngineCall) else self.run
+
+    def with_program(self, program: Command) -> Plan:
+        """A copy that starts ``program`` in the place of `program`."""
+        return self.evolve(run=replace(self.run, worker=program) if isinstance(self.run, EngineCall) else program)
+
+    @property
     def errors(self) -> tuple[Finding, ...]:
         """The findings that forbid the run."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
@@ -308,7 +322,7 @@ class Plan:
             "task": self.task,
             "generative": self.generative,
             "command": self.run.to_json() if isinstance(self.run, Command) else None,
-            "engine": dict(self.run.options, engine=self.run.engine) if isinstance(self.run, EngineCall) else None,
+            "engine": self.run.to_json() if isinstance(self.run, EngineCall) else None,
             "expected": self.expected.to_json() if self.expected else None,
             "parameters": {k: str(v) if isinstance(v, Size) else v for k, v in self.parameters.items()},
             "gpus": list(self.gpus),

@@ -22,7 +22,7 @@ from .backends import Backend
 from .errors import VideoGenerationError
 from .host import Host
 from .journal import Journal
-from .plan import Command, Finding, Job, Plan
+from .plan import Finding, Job, Plan
 from .policy import preflight
 from .request import MAX_SEED, Picture, VideoRequest
 from .settings import Settings
@@ -134,9 +134,9 @@ def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, jo
 def planned(backend: Backend, job: Job) -> Plan:
     """The backend's plan, in which the values of the user's own variables are shown to nobody."""
     plan = backend.plan(job)
-    if isinstance(plan.run, Command):
-        return plan.evolve(run=replace(plan.run, hidden=frozenset(job.settings.env)))
-    return plan
+    if plan.program is None:
+        return plan
+    return plan.with_program(replace(plan.program, hidden=frozenset(job.settings.env)))
 
 
 def avoided_gpus(backend: Backend, host: Host, order: Order) -> dict[str, Any]:

@@ -34,13 +34,13 @@ class Machine:
     environ: dict[str, str]
     events: list[Event] = field(default_factory=list)
 
-    def settings(self, *, stand_in: Any = None, **values: Any) -> Settings:
+    def settings(self, *, stand_in: Any = None, env: Any = None, **values: Any) -> Settings:
         extra = dict(stand_in or {})
         marks = self.folder / "marks"
         marks.mkdir(exist_ok=True)
         extra["options"] = {"notes": str(self.folder / "notes"), "marks": str(marks), **extra.get("options", {})}
         wanted = {"generator": "resident", "state_dir": str(self.folder / "state"), "stop_grace_s": 2.0, **values}
-        return load_settings(environ={}, arguments={**wanted, "env": {"STAND_IN": json.dumps(extra)}})
+        return load_settings(environ={}, arguments={**wanted, "env": {"STAND_IN": json.dumps(extra), **(env or {})}})
 
     def run(self, name: str, cancellation: Cancellation | None = None, *, prompt: str = "sea", **values: Any) -> Result:
         asked = {"seed": 1, **values.pop("ask", {})}

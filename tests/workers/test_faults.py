@@ -55,6 +55,16 @@ def test_a_failure_that_the_worker_tells_leaves_it_warm(machine: Machine, kind: 
     assert len(machine.noted("load")) == 1
 
 
+def test_a_secret_that_the_worker_prints_and_tells_is_seen_by_nobody(machine: Machine) -> None:
+    secret = "hf_0123456789abcdef"
+    error = machine.fails("a.mp4", stand_in=_faults(at2="secret"), env={"HF_TOKEN": secret}, retry_policy="none")
+    assert "cannot log in with ***" in error.message
+    kept = [path for path in machine.folder.rglob("*") if path.is_file()]
+    assert any(b"my token is ***" in path.read_bytes() for path in kept)
+    assert not [path for path in kept if secret.encode() in path.read_bytes()]
+    assert secret not in str(error.to_json())
+
+
 def test_an_end_without_an_answer_is_a_missing_film(machine: Machine) -> None:
     error = machine.fails("a.mp4", stand_in=_faults(at2="exit"), retry_policy="none")
     assert error.code == "OUTPUT"

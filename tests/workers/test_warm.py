@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 
 import pytest
 
 from reelwright.errors import BusyError
 from reelwright.executors import Cancellation
+from reelwright.history import load_manifest
 from reelwright.protocol import LatentsSaved, Memory, Phase
 from reelwright.runner import Order, generate
 from tests.workers.conftest import Machine
@@ -72,7 +74,12 @@ def test_its_events_and_facts_reach_the_listener_and_the_manifest(machine: Machi
     assert Memory(10, 20) in machine.events
     assert LatentsSaved(str(latents)) in machine.events
     assert not latents.exists()  # the film is published: what it was decoded from is of no more use
-    assert '"stand_in": true' in result.manifest.read_text()
+    manifest = load_manifest(result.manifest)
+    assert manifest.facts["stand_in"] is True
+    assert "python" in manifest.facts["versions"]
+    assert manifest.plan is not None
+    assert manifest.plan["engine"]["model"]["name"] == "one"
+    assert manifest.plan["engine"]["worker"]["argv"][0] == sys.executable
 
 
 def test_the_latents_of_a_run_that_failed_are_kept(machine: Machine) -> None:

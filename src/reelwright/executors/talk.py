@@ -13,7 +13,7 @@ import select
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled, Failure, VideoGenerationError, error_for
@@ -82,11 +82,22 @@ class Talk:
         for place, message in enumerate(messages):
             if isinstance(message, _ANSWERS):
                 self._worker.put_back(messages[place + 1 :])
-                return message
+                return self._clean(message) if isinstance(message, Failed) else message
             if isinstance(message, Phase | Progress | Memory | Log) or hasattr(message, "path"):
                 self._alive_at = time.monotonic()
-                self._phases(message)  # type: ignore[arg-type] # what is neither answer nor request is an event
+                told = replace(message, text=self._masked(message.text)) if isinstance(message, Log) else message
+                self._phases(told)  # type: ignore[arg-type] # what is neither answer nor request is an event
         return None
+
+    def _masked(self, text: str) -> str:
+        """Without the user's secrets, which an exception may quote."""
+        for secret in self._watching.command.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def _clean(self, failed: Failed) -> Failed:
+        evidence = tuple(map(self._masked, failed.evidence))
+        return replace(failed, message=self._masked(failed.message), evidence=evidence)
 
     def _ended(self) -> bool:
         child = self._worker.child

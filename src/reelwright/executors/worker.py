@@ -50,6 +50,7 @@ class Worker:
         self.program = program
         self.model: Mapping[str, Any] | None = None
         self.greeted = False
+        self.versions: Mapping[str, str] = {}
         self._requests = requests
         self._unsent = self._rest = b""
         self._messages: list[Message] = []
@@ -192,7 +193,7 @@ class WorkerExecutor:
             error=error,
             kill_reason="cancelled" if isinstance(error, Cancelled) else None,
             output_exists=part.files.video.exists(),
-            facts=dict(saved.facts),
+            facts={**saved.facts, "versions": dict(part.worker.versions)},
             phase_seconds=part.phases.stop(),
             wall_s=time.monotonic() - part.since,
         )
@@ -227,6 +228,8 @@ def _asked(talk: Talk, worker: Worker, call: EngineCall, files: AttemptFiles) ->
                 return Failed(Failure.FRAMEWORK.name, f"the worker answered {type(answer).__name__}, not {expected}")
             return answer
         worker.greeted = True
+        if isinstance(answer, Hello):
+            worker.versions = answer.versions
         if isinstance(request, Load):
             worker.model = call.model
     return answer

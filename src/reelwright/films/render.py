@@ -33,9 +33,9 @@ from .timeline import Segment, segments
 
 #: What a retry may lower; later clips of a film get the same, so that they look alike.
 _QUALITY = {"steps": "steps", "guidance_scale": "guidance_scale"}
-#: Clips at once on the GPUs of one warm engine: while it makes one, the one before is encoded, verified and
-#: published, and the one after is prepared.
-_IN_FLIGHT = 2
+#: Clips at once on the GPUs of one warm engine: one that it makes, the one before, which is encoded, verified and
+#: published meanwhile, and the one after, which is prepared and waits.
+_IN_FLIGHT = 3
 
 
 def _ignore(event: FilmEvent) -> None:

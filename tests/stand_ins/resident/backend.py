@@ -48,7 +48,7 @@ def plan(job: Job) -> Plan:
             Command(
                 argv=(str(python), *extra.get("program", [str(LAUNCHER), extra.get("engine", ENGINE)])),
                 cwd=ROOT,
-                env={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+                env={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **_variables(job)},
                 env_names=("PATH", "HOME", "TMPDIR"),
                 quiet_limits_s={"": quiet},
             ),
@@ -58,6 +58,10 @@ def plan(job: Job) -> Plan:
         gpu_bytes=extra.get("gpu_bytes"),
         gpus=_gpus(job),
     )
+
+
+def _variables(job: Job) -> dict[str, str]:
+    return {name: value for name, value in job.settings.env.items() if name != "STAND_IN"}
 
 
 def _gpus(job: Job) -> tuple[int, ...]:

@@ -46,6 +46,11 @@ def _error() -> None:
     raise ValueError("the stand-in was told to fail")
 
 
+def _secret() -> None:
+    print("my token is", os.environ["HF_TOKEN"], flush=True)
+    raise ValueError(f"cannot log in with {os.environ['HF_TOKEN']}")
+
+
 def _flood() -> None:
     for _ in range(300):
         sys.stdout.write("x" * 9_999 + "\n")
@@ -63,6 +68,7 @@ FAULTS: Mapping[str, Callable[[], None]] = {
     "oom": _memory,
     "host": _host_memory,
     "error": _error,
+    "secret": _secret,
     "flood": _flood,
     "hang": _wait_for_ever,
     "exit": lambda: os._exit(0),

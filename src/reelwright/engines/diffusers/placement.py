@@ -66,14 +66,16 @@ class Placement:
         self.apply()
         return self.rung
 
-    def follow(self, ladder: Sequence[str]) -> None:
-        """Another clip, another ladder: a larger one needs a lower rung, a smaller one may go up again."""
-        if self.rung != ladder[0]:
+    def follow(self, ladder: Sequence[str]) -> bool:
+        """Another clip, another ladder: a larger one needs a lower rung, a smaller one may go up again.
+
+        Returns whether that is another place, to which `apply` is to bring everything now.
+        """
+        moves = self.rung != ladder[0]
+        if moves:
             self.take_off()
-            self._ladder = list(ladder)
-            self.apply()
-        else:
-            self._ladder = list(ladder)
+        self._ladder = list(ladder)
+        return moves
 
     def take_off(self) -> None:
         """Bring all weights to the host and give the GPU's memory back."""

@@ -63,10 +63,13 @@ class DiffusersEngine:
         return found
 
     def load(self, model: Mapping[str, Any], emit: Emit, check: Check) -> dict[str, Any]:
-        """Have this model ready; facts are seconds, preset and placement."""
-        identity = json.dumps(model, sort_keys=True)
-        if self._held is not None and self._held.identity == identity and not _lost_ranks(self._held):
-            return self._held.facts
+        """Have this model ready; facts are seconds, preset and placement. Where it lies is no part of what it is."""
+        identity = json.dumps({name: value for name, value in model.items() if name != "placements"}, sort_keys=True)
+        held = self._held
+        if held is not None and held.identity == identity and not _lost_ranks(held):
+            if held.placement.follow(model["placements"]):
+                _placed(held.placement, Watch(emit, check))
+            return held.facts
         self.unload()
         started = time.monotonic()
         self._held = self._loaded(model, identity, Watch(emit, check))
