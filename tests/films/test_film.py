@@ -204,6 +204,15 @@ def test_garbage_is_what_no_film_uses(folder: Path, reel: Reel) -> None:
     assert make(folder, BOARD.replace("prompt: pan left", "prompt: pan right"))[0].unchanged
 
 
+def test_clips_of_shots_that_are_not_wanted_just_now_are_no_garbage(folder: Path, reel: Reel) -> None:
+    make(folder)
+    result, _ = make(folder, start="five")
+    assert "the film holds 1 of 5 shots: five" in result.warnings
+    reel("film", "gc", folder)
+    result, _ = make(folder)
+    assert not result.rendered
+
+
 def test_garbage_is_also_what_was_encoded_for_a_film_that_is_another_now(folder: Path, reel: Reel) -> None:
     make(folder)
     make(folder, BOARD.replace("dissolve 3", "dissolve 2"))
@@ -308,6 +317,24 @@ def test_a_draft_tells_what_the_real_film_would_take_first_from_published_figure
     wan.script({})
     film(wan_order(wan))
     assert told()[1].endswith(" s (from this machine's history)")
+
+
+def test_a_draft_does_not_take_the_place_of_a_film_that_a_model_made(wan: WanMachine, wan_film: Path) -> None:
+    wan.script({})
+    film(wan_order(wan))
+    before = wan.output.read_bytes()
+    with pytest.raises(VideoGenerationError, match="a draft would replace it"):
+        film(replace(wan_order(wan), draft=True))
+    assert wan.output.read_bytes() == before
+    assert not film(replace(wan_order(wan, if_exists="overwrite"), draft=True)).generative
+
+
+def test_a_draft_tells_in_a_few_lines_why_the_real_film_cannot_be_made_here(folder: Path) -> None:
+    result, _ = make(folder, BOARD.replace("title: Small", "title: Small\ngenerator: wan2.1"), draft=True)
+    asked = [line for line in result.estimate if line.startswith("the real film cannot be so: ")]
+    assert any("cannot make 160x96" in line for line in asked)
+    (lacking,) = [line for line in result.estimate if line.startswith("it cannot be made on this machine now: ")]
+    assert lacking.endswith("more (`reel storyboard check` tells all)")
 
 
 def test_independent_shots_run_on_their_own_gpus(wan: WanMachine, wan_film: Path) -> None:

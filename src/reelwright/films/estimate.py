@@ -14,6 +14,9 @@ from .planning import Planned, Planner
 from .render import FilmOrder, rules
 from .timeline import segments
 
+#: Codes of findings about what the storyboard asks for, on whatever machine.
+_ASKED = ("frames.", "size.", "fps.", "steps.", "task.", "image.")
+
 
 def estimate(order: FilmOrder, folder: Path) -> list[str]:
     """For a draft of a film that names another generator; else nothing."""
@@ -26,8 +29,18 @@ def estimate(order: FilmOrder, folder: Path) -> list[str]:
         return [f"the real film cannot be estimated: {error.message}"]
     if all(item.backend.name == "draft" for item in real):
         return []
-    problems = dict.fromkeys(finding.message for item in real for finding in item.plan.errors)
-    return [_size(real), *_times(planner, real), *(f"it could not be made here now: {text}" for text in problems)]
+    return [_size(real), *_times(planner, real), *_problems(real)]
+
+
+def _problems(real: Sequence[Planned]) -> Iterator[str]:
+    """What is wrong with the storyboard, one by one; what this machine lacks in one sentence, for it need not be his."""
+    found = {finding.message: finding.code for item in real for finding in item.plan.errors}
+    asked = [text for text, code in found.items() if code.startswith(_ASKED)]
+    yield from (f"the real film cannot be so: {text}" for text in asked)
+    lacking = [text for text in found if text not in asked]
+    if lacking:
+        more = f", and {len(lacking) - 1} more (`reel storyboard check` tells all)" if len(lacking) > 1 else ""
+        yield f"it cannot be made on this machine now: {lacking[0]}{more}"
 
 
 def _size(real: Sequence[Planned]) -> str:
