@@ -15,7 +15,6 @@ Nothing here knows a framework, a flag, or how a film is decoded.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,7 +173,7 @@ def replay_order(manifest: Manifest, settings: Settings, output: Path) -> Order:
     """
     for item in manifest.inputs:
         path = Path(str(item["path"]))
-        if _sha256(path) != item["sha256"]:
+        if workspace.file_digest(path) != item["sha256"]:
             raise InvalidInputError(
                 f"{path} is gone or has changed since {manifest.created_at}",
                 advice="Bring the picture back to where the manifest names it.",
@@ -188,11 +187,3 @@ def replay_order(manifest: Manifest, settings: Settings, output: Path) -> Order:
         depth_image=sources.get("depth"),
     )
     return Order(request, settings, output)
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None

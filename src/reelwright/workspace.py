@@ -374,10 +374,10 @@ def _complete(path: Path, run_id: str, intent: Manifest, files: FileSystem) -> R
     output = path.parent / Path(str(intent.output["path"])).name
     folder = RunFolder(path, run_id, output)
     wanted = str(intent.output["sha256"])
-    if _sha256(output) == wanted:
+    if file_digest(output) == wanted:
         _finish(folder, files)
         return Recovery(run_id, "finished", output)
-    film = next((film for film in sorted(path.glob("attempt-*/*.mp4")) if _sha256(film) == wanted), None)
+    film = next((film for film in sorted(path.glob("attempt-*/*.mp4")) if file_digest(film) == wanted), None)
     replace = folder.may_replace.exists()
     if film is None or (_taken(output) and not replace):
         files.remove(path)
@@ -386,7 +386,8 @@ def _complete(path: Path, run_id: str, intent: Manifest, files: FileSystem) -> R
     return Recovery(run_id, "adopted", output)
 
 
-def _sha256(path: Path) -> str | None:
+def file_digest(path: Path) -> str | None:
+    """SHA-256 of a file; ``None`` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from .. import workspace
 from .._version import __version__
-from ..errors import Failure, InvalidInputError, StateError, VideoGenerationError, error_for
+from ..errors import Cancelled, Failure, InvalidInputError, StateError, VideoGenerationError, error_for
 from ..executors import Cancellation
 from ..history import load_manifest
 from ..result import Manifest, manifest_path
+from ..workspace import file_digest
 from . import EmitFilm, FilmEvent, FilmResult, Joining
 from .estimate import estimate
 from .planning import Planned
 from .render import FilmOrder, Made, chosen_shots, make_clips, plan_film
-from .store import Clip, Store, file_digest, key_of
+from .store import Clip, Store, key_of
 
 if TYPE_CHECKING:
     from ..media.joining import JoinReport
@@ -53,7 +54,11 @@ def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation 
     cancellation = cancellation or Cancellation()
     with store.held(output.stem):
         before = _ours(order, output)
-        made = make_clips(order, store, emit, cancellation)
+        try:
+            made = make_clips(order, store, emit, cancellation)
+        except Cancelled as stopped:
+            stopped.advice = "The clips that are made are kept: the same command goes on from here."
+            raise
         keys = _keys(order, made, store)
         store.note(output.stem, order.source, keys, _kept(before))
         if made.failures and not (order.keep_going and _parts(order, made)):

@@ -23,6 +23,7 @@ from typing import Any
 from ..errors import BusyError, InvalidInputError, StateError
 from ..history import load_manifest
 from ..result import Manifest, manifest_path
+from ..workspace import file_digest
 
 FOLDER = ".reel"
 KEY_SCHEMA = 1
@@ -135,12 +136,3 @@ def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
-
-
-def file_digest(path: Path) -> str | None:
-    """SHA-256 of a file; ``None`` if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None

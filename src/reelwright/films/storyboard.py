@@ -232,7 +232,7 @@ def _first_shot_problems(board: Storyboard) -> list[str]:
 
 def _keys_at(place: tuple[str | int, ...]) -> list[str]:
     """The keys that may stand there."""
-    models = {"shots": Shot, "defaults": Parameters, "audio": Audio, "finish": Finish}
+    models: dict[str, type[BaseModel]] = {"shots": Shot, "defaults": Parameters, "audio": Audio, "finish": Finish}
     model = models.get(str(place[0]), Storyboard) if len(place) > 1 else Storyboard
     return list(model.model_fields)
 
