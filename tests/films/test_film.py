@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -245,11 +246,37 @@ def test_p22_ctrl_c_keeps_what_is_made_and_the_same_command_goes_on(folder: Path
         if '"rendered"' in line:
             break
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    out, err = process.communicate(timeout=30)
     assert process.returncode == 130
+    assert '"state": "failed"' not in out
+    assert "the same command goes on from here" in err + out
     result = finished(folder, "--draft")
     assert 1 <= len(result["stored"]) < 5
     assert digest(folder) == undisturbed
+
+
+def test_watching_makes_the_draft_at_every_save_and_ends_quietly_with_ctrl_c(folder: Path) -> None:
+    argv = [sys.executable, "-m", "reelwright", "film", str(folder / "film.yaml"), "--watch"]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+
+    def heard() -> list[str]:
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith("watching"):
+            lines.append(process.stderr.readline() if process.stderr else "")
+        return lines
+
+    assert "one: rendered\n" in heard()
+    (folder / "film.yaml").write_text(BOARD.replace("push in", "psh in").replace("prompt: hold", "promt: hold"))
+    assert any("did you mean prompt?" in line for line in heard())
+    (folder / "film.yaml").write_text(BOARD.replace("pull out", "push in"))
+    lines = heard()
+    assert "one: stored\n" in lines
+    assert "five: rendered\n" in lines
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert (folder / "film.draft.mp4").exists()
 
 
 def test_two_calls_for_one_film_do_not_get_into_each_others_way(folder: Path) -> None:
@@ -331,7 +358,7 @@ def test_a_draft_does_not_take_the_place_of_a_film_that_a_model_made(wan: WanMac
 
 def test_a_draft_tells_in_a_few_lines_why_the_real_film_cannot_be_made_here(folder: Path) -> None:
     result, _ = make(folder, BOARD.replace("title: Small", "title: Small\ngenerator: wan2.1"), draft=True)
-    asked = [line for line in result.estimate if line.startswith("the real film cannot be so: ")]
+    asked = [line for line in result.estimate if line.startswith("for the real film this must change: ")]
     assert any("cannot make 160x96" in line for line in asked)
     (lacking,) = [line for line in result.estimate if line.startswith("it cannot be made on this machine now: ")]
     assert lacking.endswith("more (`reel storyboard check` tells all)")

@@ -109,7 +109,10 @@ def _watch(arguments: argparse.Namespace) -> int:
     while True:
         stamp = _stamp(source)
         if stamp == seen:
-            time.sleep(0.2)  # no library is worth being told of one file
+            try:
+                time.sleep(0.2)  # no library is worth being told of one file
+            except KeyboardInterrupt:
+                return 0  # nothing was being made
             continue
         seen = stamp
         try:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from ..protocol import Event
 
-State = Literal["waiting", "stored", "rendering", "rendered", "failed", "blocked"]
+State = Literal["waiting", "stored", "rendering", "rendered", "failed", "blocked", "stopped"]
 
 
 @dataclass(frozen=True)

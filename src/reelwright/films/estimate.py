@@ -36,7 +36,7 @@ def _problems(real: Sequence[Planned]) -> Iterator[str]:
     """What is wrong with the storyboard, one by one; what this machine lacks in one sentence, for it need not be his."""
     found = {finding.message: finding.code for item in real for finding in item.plan.errors}
     asked = [text for text, code in found.items() if code.startswith(_ASKED)]
-    yield from (f"the real film cannot be so: {text}" for text in asked)
+    yield from (f"for the real film this must change: {text}" for text in asked)
     lacking = [text for text in found if text not in asked]
     if lacking:
         more = f", and {len(lacking) - 1} more (`reel storyboard check` tells all)" if len(lacking) > 1 else ""

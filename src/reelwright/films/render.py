@@ -199,6 +199,10 @@ class _Making:
             return
         if isinstance(error, Cancelled):
             schedule.stop()
+        if self._cancellation.requested:
+            schedule.fail(name)
+            self._emit(SegmentState(name, "stopped"))
+            return
         self._made.failures[name] = error
         self._emit(SegmentState(name, "failed", f"{error.code}: {error.message}"))
         for lost in schedule.fail(name):

@@ -233,8 +233,8 @@ def _first_shot_problems(board: Storyboard) -> list[str]:
 def _keys_at(place: tuple[str | int, ...]) -> list[str]:
     """The keys that may stand there."""
     models: dict[str, type[BaseModel]] = {"shots": Shot, "defaults": Parameters, "audio": Audio, "finish": Finish}
-    model = models.get(str(place[0]), Storyboard) if len(place) > 1 else Storyboard
-    return list(model.model_fields)
+    inner = models.get(str(place[0])) if len(place) > 1 else None
+    return list((inner or Storyboard).model_fields)
 
 
 def _absolute(board: Storyboard, folder: Path) -> Storyboard:
