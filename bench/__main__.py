@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("startup", "draft", "overhead", "films")
+ALL = ("startup", "draft", "overhead", "films", "engine")
 
 
 def main() -> int:

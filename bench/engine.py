@@ -1,0 +1,193 @@
+"""The resident engine on a CPU: a warm film against cold clips, idle gaps, cancelling, what each preset changes.
+
+    python -m bench.engine --engine-python .venv-engine/bin/python
+
+The model is tiny and has random weights, made on the spot; the engine, its worker and the command line are the real
+ones. Cold is one `reel generate` for each shot, warm is one `reel film` of the same shots. A gap is the time from a
+clip's frames being handed over to the next clip's first phase, in which the engine does nothing. Presets are compared
+in `bench.engine_presets`, which runs in the engine's interpreter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .measuring import machine, report, timed
+
+ROOT = Path(__file__).parents[1]
+PHOTO = ROOT / "examples" / "rocket.jpg"
+_MODEL = "from pathlib import Path; import sys; from tests.engine_diffusers import tiny; tiny.save(sys.argv[1], Path(sys.argv[2]))"
+WARM_LIMIT, GAP_LIMIT = 1 / 3, 0.03  # of issue 6
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One folder with a model, settings and what is made."""
+
+    folder: Path
+    arguments: argparse.Namespace
+
+    def reel(self, *words: str) -> list[str]:
+        """A command line of ours."""
+        return [sys.executable, "-m", "reelwright", *words, "--config", str(self.folder / "config.yaml"), "--json"]
+
+    def clip(self, number: int) -> list[str]:
+        """The cold way to a shot."""
+        asked = self.arguments
+        return self.reel(
+            "generate", str(self.folder / "photo.jpg"), f"shot {number}", "-o", str(self.folder / f"cold{number}.mp4"),
+            "--size", asked.size, "--frames", str(asked.frames), "--steps", str(asked.steps), "--seed", str(number),
+        )  # fmt: skip
+
+    def film(self) -> list[str]:
+        """The warm way to all of them."""
+        return self.reel("film", str(self.folder / "film.yaml"), "-o", str(self.folder / "film.mp4"))
+
+
+def set_up(folder: Path, arguments: argparse.Namespace) -> Bench:
+    """A tiny model, settings, and a storyboard."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    python = str(arguments.engine_python.absolute())
+    subprocess.run([python, "-W", "ignore", "-c", _MODEL, "wan2.1-i2v", str(folder / "model")], env=env, check=True)
+    shutil.copy(PHOTO, folder / "photo.jpg")
+    settings = {
+        "generator": "diffusers", "weights": str(folder / "model"), "python": python, "engine_device": "cpu",
+        "state_dir": str(folder / "state"), "if_exists": "overwrite",
+    }  # fmt: skip
+    (folder / "config.yaml").write_text(json.dumps(settings))
+    shots = [
+        {"id": f"s{number}", "prompt": f"shot {number}", "image": "photo.jpg", "frames": arguments.frames,
+         "steps": arguments.steps, "seed": number}
+        for number in range(arguments.shots)
+    ]  # fmt: skip
+    (folder / "film.yaml").write_text(json.dumps({"size": arguments.size, "shots": shots}))
+    return Bench(folder, arguments)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of ``--json``, and when it came."""
+
+    at: float
+    said: dict[str, Any]
+
+    def is_phase(self, name: str) -> bool:
+        """Whether a phase of that name begins."""
+        return self.said.get("event") == "Phase" and self.said.get("name") == name
+
+
+def lines(process: subprocess.Popen[str]) -> Iterator[Line]:
+    """What a command says, as it says it."""
+    assert process.stdout is not None
+    for text in process.stdout:
+        if text.startswith("{"):
+            yield Line(time.perf_counter(), json.loads(text))
+
+
+def spoken(argv: Sequence[str]) -> tuple[list[Line], float]:
+    """All that a command says, and its seconds."""
+    started = time.perf_counter()
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said = list(lines(process))
+        _, errors = process.communicate()
+    if process.returncode != 0:
+        sys.exit(f"{argv[3:6]} ended with {process.returncode}:\n{errors}\n{said[-1:]}")
+    return said, time.perf_counter() - started
+
+
+def gaps(said: Sequence[Line]) -> tuple[list[float], list[float]]:
+    """Seconds that the engine had nothing to do between clips, and seconds of the clips.
+
+    The second "saving" of a clip is the runner's, which has the frames then.
+    """
+    idle, clips = [], []
+    begun = given = 0.0
+    savings = 0
+    for line in said:
+        if line.is_phase("encoding"):
+            if given:
+                idle.append(line.at - given)
+            begun, savings = line.at, 0
+        if line.is_phase("saving"):
+            savings += 1
+            if savings == 2:
+                given = line.at
+                clips.append(given - begun)
+    return idle, clips
+
+
+def cancelled(bench: Bench) -> tuple[float, float]:
+    """Seconds from Ctrl-C in a step to the end of the command, and those of a step."""
+    with subprocess.Popen(bench.clip(99), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        steps: list[float] = []
+        for line in lines(process):
+            if line.said.get("event") == "Progress":
+                steps.append(line.at)
+            if len(steps) == 3:
+                break
+        asked = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        ended = time.perf_counter()
+    if process.returncode != 130:
+        sys.exit(f"Ctrl-C ended it with {process.returncode}")
+    return ended - asked, steps[-1] - steps[-2]
+
+
+def presets(bench: Bench) -> None:
+    """Print what each preset changes."""
+    argv = [str(bench.arguments.engine_python.absolute()), "-W", "ignore", "-m", "bench.engine_presets"]
+    subprocess.run([*argv, "--photo", str(bench.folder / "photo.jpg")], cwd=ROOT, check=True)
+
+
+def main() -> int:
+    """Print the figures and whether the targets are met."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--engine-python", type=Path, default=ROOT / ".venv-engine" / "bin" / "python")
+    parser.add_argument("--shots", type=int, default=10)
+    parser.add_argument("--size", default="96x64")
+    parser.add_argument("--frames", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--without-presets", action="store_true", help="leave the slow comparison out")
+    arguments = parser.parse_args()
+    if not arguments.engine_python.exists():
+        print(f"left out: no interpreter with torch and diffusers at {arguments.engine_python}; see make test-engine")
+        return 0
+    with tempfile.TemporaryDirectory() as name:
+        bench = set_up(Path(name), arguments)
+        timed(bench.clip(98))  # not counted: bytecode and file cache
+        said, warm = spoken(bench.film())
+        cold = [timed(bench.clip(number)).seconds for number in range(arguments.shots)]
+        idle, clips = gaps(said)
+        stop, step = cancelled(bench)
+        print(f"resident engine, tiny model, {arguments.size}, {arguments.frames} frames, {machine()}")
+        print(f"  {arguments.shots} cold clips {sum(cold):6.1f} s, a warm film of them {warm:6.1f} s")
+        print(
+            f"  engine idle between clips {sum(idle):.3f} s of {sum(clips):.2f} s (longest {max(idle, default=0):.3f} s)"
+        )
+        print(f"  Ctrl-C in a step of {step:.2f} s: ended after {stop:.2f} s")
+        if not arguments.without_presets:
+            presets(bench)
+    share = sum(idle) / max(sum(clips), 1e-9)
+    return report(
+        {
+            f"a warm film in under a third of cold clips (here {warm / sum(cold):.2f})": warm < WARM_LIMIT * sum(cold),
+            f"idle for less than 3 % of clip time (here {share:.1%})": share < GAP_LIMIT,
+        }
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

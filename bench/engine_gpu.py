@@ -1,0 +1,300 @@
+"""Seconds per step and per clip, and memory against its prediction, at the size of Wan2.1 i2v-14B.
+
+    python -m bench.engine_gpu --table engine.md --plot engine.svg --wan21 CHECKOUT      # an NVIDIA GPU of 80 GB
+    python -m bench.engine_gpu --tiny --device cpu                                      # tries the script itself
+
+Run with the engine's interpreter. One run measures plain diffusers, every preset through the engine, and, with a
+checkout, the loop of the official generate.py, at 480p and 720p with 81 frames, on random weights made in place. A
+step is the median of those after the first; a clip of the official number of steps is extrapolated from it. How often
+a step cache is used depends on trained weights: give their folder with --weights to measure that row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import gc
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .engine_models import TINY, TRUE, a_lora, components
+from .engine_table import Row, plot, table
+
+STEPS_OF_A_CLIP = 40
+CACHE = {"kind": "first_block", "threshold": 0.1}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is made."""
+
+    width: int
+    height: int
+    frames: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """The size as people write it."""
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way through the engine: attention, speed, and its own numbers."""
+
+    name: str
+    speed: Mapping[str, Any]
+    attention: str = "native"
+    guidance: float = 5.0
+    clip_steps: int = STEPS_OF_A_CLIP
+
+
+def ways(lora: Path, *, cuda: bool) -> list[Way]:
+    """Every preset, and what may be chosen with exact."""
+    balanced = {"preset": "balanced", "cache": CACHE, "fp8": True, "compile": cuda}
+    fast = {"preset": "fast", "lora": [{"path": str(lora)}], "compile": cuda}
+    return [
+        Way("exact", {"preset": "exact"}),
+        Way("exact, _native_cudnn", {"preset": "exact"}, "_native_cudnn"),
+        Way("exact, compiled", {"preset": "exact", "compile": True}),
+        Way("exact, compiled, _native_cudnn", {"preset": "exact", "compile": True}, "_native_cudnn"),
+        Way("balanced", balanced),
+        Way("balanced, _native_cudnn", balanced, "_native_cudnn"),
+        Way("fast, 4 steps", fast, guidance=1.0, clip_steps=4),
+    ]
+
+
+@dataclass
+class Times:
+    """When phases and steps began and ended, from the engine's events."""
+
+    phases: dict[str, float] = field(default_factory=dict)
+    steps: list[float] = field(default_factory=list)
+
+    def hear(self, event: Any) -> None:
+        """Note an event; a step on a GPU is over when the device says so."""
+        _synchronise()
+        name = type(event).__name__
+        if name == "Phase":
+            self.phases[event.name] = time.perf_counter()
+        if name == "Progress":
+            self.steps.append(time.perf_counter())
+
+    @property
+    def step(self) -> float:
+        """Median of the steps after the first."""
+        return statistics.median(b - a for a, b in zip(self.steps, self.steps[1:], strict=False))
+
+
+def _synchronise() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+@contextlib.contextmanager
+def freed(device: str) -> Iterator[Callable[[], int | None]]:
+    """Nothing of one row is left for the next; gives the peak of the GPU's memory."""
+    import torch
+
+    cuda = device.startswith("cuda")
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        yield lambda: int(torch.cuda.max_memory_allocated()) if cuda else None
+    finally:
+        torch.compiler.reset()
+        gc.collect()
+        if cuda:
+            torch.cuda.empty_cache()
+
+
+class Bench:
+    """One device, one folder, one size of model."""
+
+    def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
+        from PIL import Image
+
+        self._arguments = arguments
+        self._folder = folder
+        self._sizes = TINY if arguments.tiny else TRUE
+        self._photo = folder / "photo.png"
+        Image.new("RGB", (320, 180), (90, 120, 60)).save(self._photo)
+        self._lora = a_lora(folder / "distilled.safetensors", self._sizes["transformer"])
+
+    def rows(self, clip: Clip) -> Iterator[Row]:
+        """Every way, one after the other; one that fails says why."""
+        device = self._arguments.device
+        attempts: list[tuple[str, Callable[[], Row]]] = [("plain diffusers", functools.partial(self.plain, clip))]
+        for way in ways(self._lora, cuda=device.startswith("cuda")):
+            attempts.append((way.name, functools.partial(self.ours, clip, way)))  # noqa: PERF401 -- reads better
+        if self._arguments.wan21:
+            attempts.append(("official generate.py", functools.partial(self.official, clip)))
+        for name, attempt in attempts:
+            with freed(device) as peak:
+                try:
+                    row = attempt()
+                    row.peak = row.peak or peak()
+                except Exception as error:  # noqa: BLE001 -- one way that cannot be is no reason to lose the others
+                    row = Row(clip.name, name, note=(str(error).splitlines() or [type(error).__name__])[0][:90])
+            print(f"  {name}: {row.step or float('nan'):.2f} s/step {row.note}", file=sys.stderr, flush=True)
+            yield row
+
+    def plain(self, clip: Clip) -> Row:
+        """diffusers as its own example calls it."""
+        import torch
+        from diffusers import WanImageToVideoPipeline
+        from PIL import Image
+
+        pipeline = WanImageToVideoPipeline(**components(self._sizes, self._arguments.device, official=False))
+        pipeline.set_progress_bar_config(disable=True)
+        times = Times()
+
+        def after(_pipeline: Any, _step: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
+            _synchronise()
+            times.steps.append(time.perf_counter())
+            return values
+
+        started = time.perf_counter()
+        pipeline(
+            Image.open(self._photo).convert("RGB"), "a cat", "dull", height=clip.height, width=clip.width,
+            num_frames=clip.frames, num_inference_steps=clip.steps, guidance_scale=5.0, callback_on_step_end=after,
+            generator=torch.Generator(self._arguments.device).manual_seed(1),
+        )  # fmt: skip
+        _synchronise()
+        around = time.perf_counter() - started - (times.steps[-1] - times.steps[0]) - times.step
+        return Row(clip.name, "plain diffusers", times.step, around + STEPS_OF_A_CLIP * times.step)
+
+    def ours(self, clip: Clip, way: Way) -> Row:
+        """Through the engine, as a worker runs it."""
+        from reelwright.engines.diffusers import loading
+        from reelwright.engines.diffusers.resident import DiffusersEngine
+
+        read, engine, model = loading.load, DiffusersEngine(), self._model(way)
+        if not self._arguments.weights:
+            loading.load = self._made
+        try:
+            engine.load(model, lambda _: None, lambda: None)
+        finally:
+            loading.load = read
+        engine.generate(self._options(clip, way, 2), self._folder, lambda _: None, lambda: None)  # compiles, warms up
+        times = Times()
+        saved = engine.generate(self._options(clip, way, clip.steps), self._folder, times.hear, lambda: None)
+        ended = time.perf_counter()
+        around = times.phases["denoising"] - times.phases["encoding"] + ended - times.steps[-1]
+        steps = (
+            f"; {saved.facts['cache_hits']} of {saved.facts['passes']} passes cached" if "passes" in saved.facts else ""
+        )
+        difference = saved.facts["attention_difference"]
+        note = f"placement {saved.facts['placement']}{steps}" + (
+            f"; attention off by {difference:.0e}" if difference else ""
+        )
+        row = Row(clip.name, way.name, times.step, around + way.clip_steps * times.step, saved.facts["peak_bytes"])
+        row.predicted, row.note = self._predicted(clip, engine), note
+        engine.unload()
+        return row
+
+    def official(self, clip: Clip) -> Row:
+        """The loop of the real generate.py, in whatever interpreter has what it imports."""
+        asked = {"clip": asdict(clip), "device": self._arguments.device, "sizes": dict(self._sizes["transformer"])}
+        program = str(Path(__file__).with_name("engine_official.py"))
+        argv = [str(self._arguments.wan21_python), "-W", "ignore", program, str(self._arguments.wan21.resolve())]
+        done = subprocess.run([*argv, json.dumps(asked)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError((done.stderr.strip().splitlines() or ["it ended without a word"])[-1])
+        told = json.loads(done.stdout.splitlines()[-1])
+        return Row(clip.name, "official generate.py", told["step"], peak=told["peak"], note="its loop alone")
+
+    def _made(self, model: Mapping[str, Any], _phase: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        from diffusers import WanImageToVideoPipeline
+
+        found = components(self._sizes, str(model["device"]), official=True)
+        pipeline = WanImageToVideoPipeline(**found)
+        pipeline.set_progress_bar_config(disable=True)
+        return {"i2v": pipeline}, found
+
+    def _model(self, way: Way) -> dict[str, Any]:
+        return {
+            "name": "wan2.1-i2v-14B", "family": "wan", "directory": str(self._arguments.weights or ""),
+            "layout": self._arguments.layout, "tasks": {"i2v": "WanImageToVideoPipeline"}, "dtype": "bfloat16",
+            "device": self._arguments.device, "ranks": 1, "attention": way.attention,
+            "placements": ["resident", "encoders_off"], "speed": dict(way.speed),
+        }  # fmt: skip
+
+    def _options(self, clip: Clip, way: Way, steps: int) -> dict[str, Any]:
+        return {
+            "task": "i2v", "prompt": "a cat", "negative_prompt": "dull", "image": str(self._photo),
+            "width": clip.width, "height": clip.height, "num_frames": clip.frames, "fps": 16, "steps": steps,
+            "guidance_scale": way.guidance, "flow_shift": 3.0, "seed": 1,
+        }  # fmt: skip
+
+    def _predicted(self, clip: Clip, engine: Any) -> int:
+        """What the planner would have said for the placement that it ran on."""
+        from reelwright.backends.diffusers.placement import Weights, Work, peaks
+
+        pipeline = next(iter(engine._held.pipelines.values()))
+        network = self._sizes["transformer"]
+        text, eye, vae = (_bytes(getattr(pipeline, name)) for name in ("text_encoder", "image_encoder", "vae"))
+        weights = Weights(_bytes(pipeline.transformer), text, eye, vae, network["num_layers"])
+        tokens = ((clip.frames - 1) // 4 + 1) * (clip.height // 16) * (clip.width // 16)
+        width = network["num_attention_heads"] * network["attention_head_dim"]
+        return int(peaks(weights, Work(tokens, width, clip.width * clip.height))[engine._held.placement.rung])
+
+
+def _bytes(module: Any) -> int:
+    return sum(value.numel() * value.element_size() for value in module.parameters())
+
+
+def machine(arguments: argparse.Namespace) -> str:
+    """Hardware and versions, without which no figure means anything."""
+    import diffusers
+    import torch
+
+    cuda = arguments.device.startswith("cuda")
+    name = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
+    weights = (
+        "tiny random weights" if arguments.tiny else "weights of a user" if arguments.weights else "random weights"
+    )
+    return f"{name}, torch {torch.__version__}, diffusers {diffusers.__version__}, Wan2.1 i2v-14B, {weights}."
+
+
+def main() -> int:
+    """Measure, and write the table and the plot."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model and clip")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--wan21", type=Path, help="official checkout, for its own loop")
+    parser.add_argument("--wan21-python", default=sys.executable, help="an interpreter with what the checkout imports")
+    parser.add_argument("--weights", type=Path, help="a folder of real weights instead of random ones")
+    parser.add_argument("--layout", choices=("diffusers", "official"), default="diffusers")
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
+    sizes = ((96, 64, 9),) if arguments.tiny else ((832, 480, 81), (1280, 720, 81))
+    with tempfile.TemporaryDirectory() as name:
+        bench = Bench(arguments, Path(name))
+        rows = [row for size in sizes for row in bench.rows(Clip(*size, arguments.steps))]
+    text = table(rows, machine(arguments))
+    print(text)
+    if arguments.table:
+        arguments.table.write_text(text)
+    if arguments.plot:
+        arguments.plot.write_text(plot(rows))
+    return 0 if any(row.step for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
