@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.engine_diffusers import tiny_hunyuan
+
 WORDS = ["<pad>", "</s>", "<unk>", *"abcdefghijklmnopqrstuvwxyz0123456789.,- "]
 
 
@@ -99,17 +101,44 @@ def wan22_i2v() -> Any:
     )
 
 
+def wan22_ti2v() -> Any:
+    """One transformer for both tasks; its VAE makes patches of two by two pixels and halves sixteen times."""
+    from diffusers import AutoencoderKLWan, WanPipeline
+
+    vae = AutoencoderKLWan(
+        base_dim=4, decoder_base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, is_residual=True,
+        in_channels=12, out_channels=12, patch_size=2, scale_factor_spatial=16,
+        latents_mean=[0.1, -0.2, 0.0, 0.3], latents_std=[1.0, 0.9, 1.1, 1.2],
+    )  # fmt: skip
+    return WanPipeline(
+        tokenizer(), _text_encoder(), vae, _unipc(5.0), expand_timesteps=True,
+        transformer=_transformer(in_channels=4, out_channels=4),
+    )  # fmt: skip
+
+
 FAMILIES: Mapping[str, Callable[[], Any]] = {
     "wan2.1-t2v": wan_t2v,
     "wan2.1-i2v": wan_i2v,
     "wan2.1-flf2v": wan_flf2v,
     "wan2.2-i2v-A14B": wan22_i2v,
+    "wan2.2-ti2v-5B": wan22_ti2v,
+    "hunyuanvideo-t2v": tiny_hunyuan.hunyuan_t2v,
+    "hunyuanvideo-i2v": tiny_hunyuan.hunyuan_i2v,
+    "hunyuanvideo-i2v-33ch": tiny_hunyuan.hunyuan_i2v_first,
+    "hunyuanvideo-1.5-t2v": tiny_hunyuan.hunyuan15_t2v,
+    "hunyuanvideo-1.5-i2v": tiny_hunyuan.hunyuan15_i2v,
 }
 TASKS: Mapping[str, Mapping[str, str]] = {
     "wan2.1-t2v": {"t2v": "WanPipeline"},
     "wan2.1-i2v": {"i2v": "WanImageToVideoPipeline"},
     "wan2.1-flf2v": {"flf2v": "WanImageToVideoPipeline"},
-    "wan2.2-i2v-A14B": {"i2v": "WanImageToVideoPipeline"},
+    "wan2.2-i2v-A14B": {"i2v": "WanImageToVideoPipeline", "flf2v": "WanImageToVideoPipeline"},
+    "wan2.2-ti2v-5B": {"t2v": "WanPipeline", "i2v": "WanImageToVideoPipeline"},
+    "hunyuanvideo-t2v": {"t2v": "HunyuanVideoPipeline"},
+    "hunyuanvideo-i2v": {"i2v": "HunyuanVideoImageToVideoPipeline"},
+    "hunyuanvideo-i2v-33ch": {"i2v": "HunyuanVideoImageToVideoPipeline"},
+    "hunyuanvideo-1.5-t2v": {"t2v": "HunyuanVideo15Pipeline"},
+    "hunyuanvideo-1.5-i2v": {"i2v": "HunyuanVideo15ImageToVideoPipeline"},
 }
 
 
@@ -126,8 +155,9 @@ def save(name: str, folder: Path) -> Path:
 
 def model(name: str, folder: Path, **changes: Any) -> dict[str, Any]:
     """What a plan would ask the engine to load."""
+    family = "wan" if name.startswith("wan") else "hunyuan15" if "1.5" in name else "hunyuan"
     return {
-        "name": name, "family": "wan", "directory": str(folder), "layout": "diffusers", "tasks": dict(TASKS[name]),
+        "name": name, "family": family, "directory": str(folder), "layout": "diffusers", "tasks": dict(TASKS[name]),
         "dtype": "float32", "device": "cpu", "ranks": 1, "parallel": {"ulysses": 1, "ring": 1}, "attention": "native",
         "placements": ["resident", "encoders_off", "group_offload"], "speed": {"preset": "exact"}, **changes,
     }  # fmt: skip

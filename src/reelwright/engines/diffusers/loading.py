@@ -49,6 +49,7 @@ def load(model: Mapping[str, Any], phase: Callable[[str], object]) -> tuple[dict
         config: Mapping[str, Any] = {}
     else:
         components, config = _components(directory, model["dtype"], phase)
+    _refuse_first_hunyuan(directory, components.get("transformer"))
     pipelines = {task: _pipeline(kind, components, config) for task, kind in kinds.items()}
     if model["family"] == "wan":
         _officially(pipelines.values())
@@ -83,9 +84,11 @@ def _pipeline_class(name: str) -> Any:
 
 def _index(directory: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((directory / "model_index.json").read_text("utf-8"))
+        found = json.loads((directory / "model_index.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ModelNotFoundError(f"{directory} has no model_index.json that can be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelNotFoundError(f"{directory}/model_index.json names no components")
     return found
 
 
@@ -118,6 +121,7 @@ def _component(directory: Path, name: str, kind: list[str], dtype: str) -> Any:
     import diffusers
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     library = {"diffusers": diffusers, "transformers": transformers}.get(kind[0])
     cls: Any = getattr(library, kind[1], None) or getattr(diffusers.guiders, kind[1], None)
@@ -135,7 +139,7 @@ def _component(directory: Path, name: str, kind: list[str], dtype: str) -> Any:
         options |= {key: getattr(torch, precision), "use_safetensors": True}
     try:
         loaded = cls.from_pretrained(str(directory / name), **options)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelNotFoundError(
             f"{directory / name} cannot be read: {first}",
@@ -166,6 +170,15 @@ def _pipeline(kind: Any, components: Mapping[str, Any], config: Mapping[str, Any
     pipeline = kind(**given)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _refuse_first_hunyuan(directory: Path, transformer: Any) -> None:
+    """The first HunyuanVideo-I2V: its pipeline makes four frames fewer than it is asked for, and no whole latents."""
+    if getattr(getattr(transformer, "config", None), "image_condition_type", None) == "latent_concat":
+        raise ModelNotFoundError(
+            f"{directory} holds the first release of HunyuanVideo-I2V, with the picture as further channels",
+            advice="Download the present release (its transformer has image_condition_type token_replace).",
+        )
 
 
 def _officially(pipelines: Any) -> None:
