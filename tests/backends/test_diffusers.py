@@ -354,6 +354,14 @@ def test_heads_that_the_cards_do_not_divide_need_a_ring_and_its_attention() -> N
     assert "parallel.ring" in {finding.code for finding in made.findings}
 
 
+@pytest.mark.parametrize("name", ["hunyuanvideo-i2v", "hunyuanvideo-1.5-i2v"])
+def test_a_model_that_diffusers_cannot_split_is_refused_on_several_cards(name: str) -> None:
+    """engines.diffusers.collective would refuse it after minutes of loading."""
+    made = planned(FOLDERS[name][0], gpus="2x141GiB", gpu_count=2)
+    assert "parallel.model" in {finding.code for finding in made.errors}
+    assert not planned(FOLDERS[name][0], gpus="1x141GiB").errors
+
+
 def test_capabilities_are_those_of_the_folder() -> None:
     host = Host(gpus=(Gpu(0, "G", "card", 1, 1),), checkpoints={FOLDER: official("flf2v")})
     found = capabilities(load_settings(environ={}, arguments={"weights": str(FOLDER)}), host)

@@ -127,7 +127,12 @@ def _placement_findings(choice: Choice) -> Iterator[Finding]:
 
 
 def _parallel_findings(choice: Choice) -> Iterator[Finding]:
-    ring = choice.parameters["ring_size"]
+    ring, model = choice.parameters["ring_size"], choice.model
+    if choice.ranks > 1 and model is not None and model.family != "wan":
+        text = f"one clip of {model.name} cannot be split over {choice.ranks} GPUs: diffusers 0.42.1 splits Wan only"
+        yield Finding(
+            "parallel.model", "error", text, "Set gpu_count: 1; more GPUs make more clips of a film at a time."
+        )
     if choice.ranks > 1 and choice.placed.rung not in placement.RUNGS[:2]:
         text = f"several GPUs share a clip only where each holds the whole transformer, not on {choice.placed.rung}"
         yield Finding("parallel.placement", "error", text, "Set gpu_count: 1, or a smaller size.")
