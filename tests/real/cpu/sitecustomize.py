@@ -4,6 +4,7 @@ Nothing of Wan is copied: torch's CUDA entry points are bent to the CPU, and aft
 model *sizes* are shrunk and flash attention is replaced by a cheap mean. Parsing, checks, sampling loop, log lines, bars,
 saving and exit status are the real code's. Fault knobs: WAN_SHIM_OOM_AT=load|vae|stepN (with WAN_SHIM_OOM_TIMES=n, counted in
 WAN_SHIM_STATE), WAN_SHIM_HANG_AT=stepN, WAN_SHIM_STEP_SLEEP=s, WAN_SHIM_FAIL_SAVE=1, WAN_SHIM_RANK_DIE=rank (at step 2).
+WAN_SHIM_FRAMES=FILE keeps the frames as they go to the writer (RGB bytes), and WAN_SHIM_ATTENTION=exact computes true attention.
 A runner may scrub the environment, so the knobs are also read from wan_shim_knobs.json beside this file in site-packages.
 """
 
@@ -11,6 +12,7 @@ import importlib.abc, importlib.machinery, os, sys
 
 if os.environ.get("WAN_CPU_SHIM") != "0" and not getattr(sys, "_wan_shim", False):
     sys._wan_shim = True
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "wan_cpu_shim"))
     import json
 
     try:
@@ -172,6 +174,23 @@ if os.environ.get("WAN_CPU_SHIM") != "0" and not getattr(sys, "_wan_shim", False
                 return usp(self, *a, **k)
 
             m.usp_dit_forward = usp_dit_forward
+        elif name == "imageio" and KNOBS.get("WAN_SHIM_FRAMES"):
+            real_writer = m.get_writer
+
+            def keeping(*a, **k):
+                writer = real_writer(*a, **k)
+                append = writer.append_data
+                kept = open(KNOBS["WAN_SHIM_FRAMES"], "wb")
+
+                def append_data(frame, *more):
+                    kept.write(frame.tobytes())
+                    kept.flush()
+                    append(frame, *more)
+
+                writer.append_data = append_data
+                return writer
+
+            m.get_writer = keeping
         elif name == "imageio" and KNOBS.get("WAN_SHIM_FAIL_SAVE"):
 
             def broken(*a, **k):
