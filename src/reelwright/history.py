@@ -98,6 +98,8 @@ def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, ev
     }
     if "placement" in plan.parameters:  # an engine goes down its own ladder
         entry |= {name: evidence.facts.get(name) for name in ("placement", "peak_bytes")}
+        if entry["placement"] == original.parameters.get("placement"):
+            del entry["placement"]  # the planner was right: with more or less memory free, it is to decide anew
 
     def note(entries: Entries) -> None:
         entries[key_of(original, host, original.parameters)] = entry

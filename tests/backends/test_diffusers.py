@@ -10,7 +10,7 @@ import pytest
 
 from reelwright.backends.diffusers import BACKEND, capabilities, plan
 from reelwright.backends.diffusers.models import MODELS, recognise
-from reelwright.backends.diffusers.placement import RUNGS, Weights, Work, choose, host_bytes, peaks
+from reelwright.backends.diffusers.placement import RUNGS, Room, Weights, Work, choose, host_bytes, peaks
 from reelwright.host import GIB, Checkout, Checkpoint, Gpu, Host, Interpreter, simulated_gpus
 from reelwright.plan import EngineCall, Job, Plan
 from reelwright.request import Picture, Size, VideoRequest
@@ -183,6 +183,44 @@ def test_the_documented_defaults_and_those_of_the_framework() -> None:
     assert planned(ask={"size": Size(832, 480)}).parameters["flow_shift"] == 3.0
 
 
+OWN = {  # hyvideo/commons/__init__.py of HunyuanVideo-1.5; wan/configs of Wan2.2; hyvideo/config.py of the I2V
+    "wan2.2-i2v-A14B": ({}, (40, 3.5, 5.0)),
+    "wan2.2-ti2v-5B": ({}, (50, 5.0, 5.0)),
+    "hunyuanvideo-t2v": ({}, (50, 6.0, 7.0)),
+    "hunyuanvideo-i2v": ({}, (50, 6.0, 7.0)),
+    "hunyuanvideo-1.5-t2v": ({"scheduler/scheduler_config.json": {"shift": 9.0}}, (50, 6.0, 9.0)),
+    "hunyuanvideo-1.5-i2v": (
+        {"guider/guider_config.json": {"guidance_scale": 1.0}, "scheduler/scheduler_config.json": {"shift": 7.0},
+         "transformer/config.json": {"use_meanflow": True}},
+        (12, 1.0, 7.0),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_model_that_the_documented_pipeline_does_not_know_has_its_own_defaults(name: str) -> None:
+    configs, expected = OWN[name]
+    checkpoint = FOLDERS[name][0]
+    checkpoint = replace(checkpoint, configs={**checkpoint.configs, **configs})
+    first = None if "t2v" in MODELS[name].tasks else picture()
+    made = planned(checkpoint, gpus="1x141GiB", first=first).parameters
+    assert (made["steps"], made["guidance_scale"], made["flow_shift"]) == expected
+
+
+def test_the_text_encoder_of_hunyuan_video_counts_whole_and_that_of_wan_as_it_lies_in_memory() -> None:
+    large = {"text_encoder/model.safetensors": 16_000_000_000, "text_encoder_2/model.safetensors": 250_000_000}
+    found = {}
+    for name in ("hunyuanvideo-t2v", "wan2.1-t2v-14B"):
+        checkpoint = FOLDERS[name][-1]
+        checkpoint = replace(checkpoint, files={**checkpoint.files, **large})
+        choice = planned(checkpoint, gpus="1x141GiB", first=None, placement="resident")
+        smaller = planned(FOLDERS[name][-1], gpus="1x141GiB", first=None, placement="resident")
+        assert choice.gpu_bytes is not None
+        assert smaller.gpu_bytes is not None
+        found[name] = choice.gpu_bytes - smaller.gpu_bytes
+    assert found == {"hunyuanvideo-t2v": 16_250_000_000 - _T5, "wan2.1-t2v-14B": 0}
+
+
 def test_first_and_last_frame_is_for_81_frames_only() -> None:
     made = planned(official("flf2v"), last=picture(sha="b" * 64), ask={"num_frames": 49})
     assert codes(made) == {"frames.fixed"}
@@ -241,14 +279,16 @@ def test_every_rung_needs_no_more_than_the_one_above() -> None:
 
 def test_weights_that_the_host_cannot_hold_stream_from_the_disk() -> None:
     weights, work = Weights(32 * GIB, 11 * GIB, 0, GIB // 2, 40), Work(32760, 5120, 832 * 480)
-    assert choose(weights, work, 16 * GIB, 256 * GIB).rung == "group_offload"
-    assert choose(weights, work, 16 * GIB, 40 * GIB).rung == "disk_offload"
+    assert choose(weights, work, Room(16 * GIB, 256 * GIB)).rung == "group_offload"
+    assert choose(weights, work, Room(16 * GIB, 40 * GIB)).rung == "disk_offload"
     assert host_bytes(weights, "disk_offload") <= 40 * GIB
 
 
 def test_a_placement_can_be_forced_and_what_worked_last_time_is_the_start() -> None:
     assert planned(placement="group_offload").parameters["placement"] == "group_offload"
     assert planned(overrides={"placement": "encoders_off"}).parameters["placement"] == "encoders_off"
+    assert planned(gpus="1x16GiB", overrides={"placement": "resident"}).parameters["placement"] == "group_offload"
+    assert not planned(gpus="1x16GiB", overrides={"placement": "resident"}).errors, "a fuller card than last time"
     forced = planned(gpus="1x8GiB", placement="resident")
     assert not forced.errors
     assert "memory.gpu" in {finding.code for finding in forced.findings}
@@ -256,7 +296,7 @@ def test_a_placement_can_be_forced_and_what_worked_last_time_is_the_start() -> N
 
 def test_an_unknown_amount_of_free_memory_is_not_a_refusal() -> None:
     weights, work = Weights(32 * GIB, 11 * GIB, 0, GIB // 2, 40), Work(32760, 5120, 832 * 480)
-    assert choose(weights, work, None, None).rung == "resident"
+    assert choose(weights, work, Room()).rung == "resident"
 
 
 # ---------------------------------------------------------------------------------------------------------- speed

@@ -26,11 +26,10 @@ from ...wan import CLIP_FILE, T5_FILE, TOKENIZER, VAE_FILE
 from .. import Backend, ClipRules
 from .checks import findings
 from .choice import CACHE_THRESHOLD, Choice, choose, expected_video, interpreters, weights_dir
-from .models import MODELS, layout_of, recognise
+from .models import CONFIGS, MODELS, layout_of, recognise
 
 LAUNCHER = Path(__file__).parents[2] / "launchers" / "resident.py"
 ENGINE = "diffusers"
-_CONFIGS = ("model_index.json", "transformer/config.json", "vae/config.json")
 #: The official script adds a negative prompt of its own; it is read from the user's checkout, where there is one.
 _NEGATIVE: Mapping[str, tuple[str, str]] = {
     "all": ("wan/configs/shared_config.py", r"sample_neg_prompt = ['\"]([^'\"]*)['\"]"),
@@ -59,7 +58,7 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
         verify=settings.verify_model,
     )
     folder = CheckpointQuery(
-        directory or Path(), configs=_CONFIGS, components=True, verify=settings.verify_model, otherwise=official
+        directory or Path(), configs=CONFIGS, components=True, verify=settings.verify_model, otherwise=official
     )
     files = tuple(dict.fromkeys(file for file, _ in _NEGATIVE.values()))
     return HostQuery(

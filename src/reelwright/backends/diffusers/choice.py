@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from ...scripts import GpuChoice, choose_gpus, gpu_count, pick_interpreter, spli
 from ...settings import Settings
 from ...wan import PATCH, T5_BYTES, output_size, tokens
 from . import placement
-from .models import Model, Network, component_bytes, layout_of, network_of, recognise
+from .models import Defaults, Model, Network, component_bytes, defaults_of, layout_of, network_of, recognise
 
 #: Packages that the worker's interpreter must have.
 MODULES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "ftfy")
 #: Relative change under which `balanced` leaves blocks out.
 CACHE_THRESHOLD = 0.08
 FAST_STEPS = 4
+_DOCUMENTED = Defaults(50, 7.5, 5.0)
 _HEADROOM = 0.3 * GIB
 #: The part of CLIP that sees: 632 million weights in four bytes; the official file holds the text tower too.
 _EYE_BYTES = 2_530_000_000
@@ -84,9 +85,9 @@ def choose(job: Job) -> Choice:
     precision = 4 if settings.engine_device == "cpu" else 2
     side = model.side if model else 8
     work = placement.Work(tokens(size, frames, side), network.width, size.area, ranks, precision)
-    wanted = str(job.overrides.get("placement", "auto")) if settings.placement == "auto" else settings.placement
-    free = None if settings.engine_device == "cpu" else _free(gpus.gpus)
-    placed = placement.choose(weights, work, free, host.memory_available_bytes, wanted)
+    room = placement.Room(None if settings.engine_device == "cpu" else _free(gpus.gpus), host.memory_available_bytes)
+    learned = str(job.overrides.get("placement", placement.RUNGS[0]))
+    placed = placement.choose(weights, work, room, settings.placement, learned)
     found = Choice(
         job,
         directory,
@@ -138,9 +139,9 @@ def _weights(
         on_disk, text = component_bytes(checkpoint, "transformer"), component_bytes(checkpoint, "text_encoder")
         image, vae = component_bytes(checkpoint, "image_encoder"), component_bytes(checkpoint, "vae")
     denoiser = min(on_disk, network.parameters * precision * copies) if network.parameters else on_disk
-    return placement.Weights(
-        denoiser, min(text, T5_BYTES * precision // 2) or text, image, vae, network.layers * copies
-    )
+    if model.family == "wan":  # the text encoder of a -Diffusers folder is stored in four bytes a weight
+        text = min(text, T5_BYTES * precision // 2)
+    return placement.Weights(denoiser, text, image, vae, network.layers * copies)
 
 
 def _free(gpus: tuple[Gpu, ...]) -> int | None:
@@ -149,8 +150,6 @@ def _free(gpus: tuple[Gpu, ...]) -> int | None:
 
 
 def _with_parameters(choice: Choice) -> Choice:
-    from dataclasses import replace
-
     return replace(choice, parameters=_parameters(choice))
 
 
@@ -159,20 +158,21 @@ def _parameters(choice: Choice) -> dict[str, Any]:
     job, model = choice.job, choice.model
     request, settings = job.request, job.settings
     fast, framework = settings.speed == "fast", settings.preset == "framework"
-    own_steps = model.steps if model and framework else 50
-    own_guidance = model.guidance if model and framework else 7.5
+    own = _DOCUMENTED
+    if model and choice.checkpoint:
+        own = defaults_of(model, choice.checkpoint, choice.size)
+        own = replace(_DOCUMENTED, shift=own.shift) if model.documented and not framework else own
     ulysses, ring = split_degrees(choice.ranks, choice.network.heads)
-    shift = model.flow_shift(choice.size) if model else 5.0
     return {
         "model": model.name if model else None,
         "size": choice.size,
         "num_frames": choice.frames,
         "fps": model.fps if model else 16.0,
         "steps": int(
-            job.overrides.get("steps") or request.steps or settings.sample_steps or (FAST_STEPS if fast else own_steps)
+            job.overrides.get("steps") or request.steps or settings.sample_steps or (FAST_STEPS if fast else own.steps)
         ),
-        "guidance_scale": first(request.guidance_scale, settings.guide_scale, 1.0 if fast else own_guidance),
-        "flow_shift": first(request.flow_shift, settings.sample_shift, shift),
+        "guidance_scale": first(request.guidance_scale, settings.guide_scale, 1.0 if fast else own.guidance),
+        "flow_shift": first(request.flow_shift, settings.sample_shift, own.shift),
         "seed": first(request.seed, settings.base_seed, 0),
         "speed": settings.speed,
         "dtype": "float32" if choice.on_cpu else "bfloat16",

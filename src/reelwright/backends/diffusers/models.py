@@ -21,6 +21,10 @@ from ...wan import CLIP_FRAMES, FPS, default_shift
 
 Layout = Literal["diffusers", "official"]
 _WAN_T2V, _WAN_I2V = "WanPipeline", "WanImageToVideoPipeline"
+INDEX, TRANSFORMER = "model_index.json", "transformer/config.json"
+SCHEDULER, GUIDER = "scheduler/scheduler_config.json", "guider/guider_config.json"
+#: What is read of a folder in diffusers' layout.
+CONFIGS = (INDEX, TRANSFORMER, SCHEDULER, GUIDER)
 #: The longest sequence of text tokens that Wan's encoder reads.
 TEXT_TOKENS = 512
 
@@ -58,9 +62,10 @@ class Model:
     fixed_frames: bool = False
     cache: bool = True
 
-    def flow_shift(self, size: Size) -> float:
-        """The flow shift where none is asked for."""
-        return default_shift(self.kind, size) if self.shift is None else self.shift
+    @property
+    def documented(self) -> bool:
+        """Whether the defaults of the documented pipeline (50 steps, guidance 7.5) are meant for this model."""
+        return self.name.startswith("wan2.1")
 
 
 MODELS: Mapping[str, Model] = {
@@ -84,7 +89,7 @@ MODELS: Mapping[str, Model] = {
         ),
         Model(
             "hunyuanvideo-i2v", "hunyuan", "i2v", {"i2v": "HunyuanVideoImageToVideoPipeline"}, fps=24.0, frames=129,
-            guidance=1.0, shift=7.0, parameters=12_821_012_544, cache=False,
+            guidance=6.0, shift=7.0, parameters=12_821_012_544, cache=False,
         ),
         Model(
             "hunyuanvideo-1.5-t2v", "hunyuan15", "t2v", {"t2v": "HunyuanVideo15Pipeline"}, fps=24.0, frames=121,
@@ -108,14 +113,14 @@ _SMALL_WIDTH = 3000  # between the 1536 of 1.3B and the 5120 of 14B
 
 def layout_of(checkpoint: Checkpoint) -> Layout:
     """Which of the two layouts a folder has."""
-    return "diffusers" if checkpoint.configs.get("model_index.json") else "official"
+    return "diffusers" if checkpoint.configs.get(INDEX) else "official"
 
 
 def recognise(checkpoint: Checkpoint) -> Model | None:
     """The model that a folder holds; ``None`` for one that is not in the table."""
-    index = checkpoint.configs.get("model_index.json") or {}
+    index = checkpoint.configs.get(INDEX) or {}
     if index:
-        network = checkpoint.configs.get("transformer/config.json") or {}
+        network = checkpoint.configs.get(TRANSFORMER) or {}
         return MODELS.get(_of_diffusers(index, network) or "")
     kind, width = checkpoint.config.get("model_type"), checkpoint.config.get("dim")
     size = "1.3B" if kind == "t2v" and isinstance(width, int) and width < _SMALL_WIDTH else "14B"
@@ -140,6 +145,35 @@ def _width(network: Mapping[str, Any]) -> int:
 
 
 @dataclass(frozen=True)
+class Defaults:
+    """Steps, guidance and flow shift where nobody says."""
+
+    steps: int
+    guidance: float
+    shift: float
+
+
+def defaults_of(model: Model, checkpoint: Checkpoint, size: Size) -> Defaults:
+    """The official ones. HunyuanVideo-1.5 has six releases with values of their own, which their folders tell.
+
+    PIPELINE_CONFIGS in hyvideo/commons of the official repository, and diffusers' conversion script: 480p shifts by
+    5, 720p by 9 (text) and 7 (picture); distilled ones have guidance 1, the step-distilled one (meanflow) 12 steps.
+    """
+    shift = default_shift(model.kind, size) if model.shift is None else model.shift
+    if model.family != "hunyuan15":
+        return Defaults(model.steps, model.guidance, shift)
+    scheduler, guider, network = (checkpoint.configs.get(name, {}) for name in (SCHEDULER, GUIDER, TRANSFORMER))
+    steps = 12 if network.get("use_meanflow") else model.steps
+    guidance = _decimal(guider, "guidance_scale", model.guidance)
+    return Defaults(steps, guidance, _decimal(scheduler, "shift", shift))
+
+
+def _decimal(config: Mapping[str, object], name: str, otherwise: float) -> float:
+    value = config.get(name)
+    return float(value) if isinstance(value, (int, float)) else otherwise
+
+
+@dataclass(frozen=True)
 class Network:
     """The denoiser's shape: heads, layers, width, and parameters of one transformer."""
 
@@ -157,7 +191,7 @@ def network_of(model: Model, checkpoint: Checkpoint) -> Network:
         width, inner = _number(config, "dim", 5120), _number(config, "ffn_dim", 13824)
         pictures = config.get("model_type") in ("i2v", "flf2v")
     else:
-        config = checkpoint.configs.get("transformer/config.json") or {}
+        config = checkpoint.configs.get(TRANSFORMER) or {}
         heads = _number(config, "num_attention_heads", 24)
         layers = _number(config, "num_layers", 40) + _number(config, "num_single_layers", 0)
         width, inner = heads * _number(config, "attention_head_dim", 128), _number(config, "ffn_dim", 13824)

@@ -94,6 +94,14 @@ def host_bytes(weights: Weights, rung: str) -> int:
 
 
 @dataclass(frozen=True)
+class Room:
+    """Free bytes of the card and of the host; what could not be asked (``None``) is taken to be enough."""
+
+    card: int | None = None
+    host: int | None = None
+
+
+@dataclass(frozen=True)
 class Choice:
     """The ladder from the chosen rung down, and the predictions for it; ``fits`` is false when no rung does."""
 
@@ -107,15 +115,16 @@ class Choice:
         return self.ladder[0]
 
 
-def choose(weights: Weights, work: Work, free: int | None, host_free: int | None, wanted: str = "auto") -> Choice:
-    """The fastest rung for the free bytes of the card and the host; ``wanted`` forces one.
+def choose(weights: Weights, work: Work, room: Room, wanted: str = "auto", learned: str = RUNGS[0]) -> Choice:
+    """The fastest rung for the room there is; ``wanted`` forces one.
 
-    What could not be asked (``None``) is taken to be enough.
+    ``learned`` is where a run like this one ended when the prediction was too low: nothing above it is tried again,
+    and where less is free than then, a lower rung is taken.
     """
-    needs = peaks(weights, work)
+    needs, free, host_free = peaks(weights, work), room.card, room.host
     if wanted != "auto":
         return _from(wanted, needs, weights, free is None or needs[wanted] <= free)
-    for rung in RUNGS:
+    for rung in RUNGS[RUNGS.index(learned) :]:
         enough = free is None or needs[rung] <= free
         if enough and (host_free is None or host_bytes(weights, rung) <= host_free):
             return _from(rung, needs, weights, True)
