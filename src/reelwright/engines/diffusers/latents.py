@@ -7,24 +7,33 @@ True
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
-_NAME, _KEY = "latents", "reelwright_key"
+_NAME, _KEY, _SUM = "latents", "reelwright_key", "reelwright_sha256"
 
 
 def save(path: Path, tensor: Any, key: str) -> None:
-    """Write them under their final name at once or not at all; on the disk at the return."""
+    """Write them under their final name at once or not at all; on the disk at the return.
+
+    Raises:
+        OSError: they cannot be written there.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
+    whole = tensor.detach().cpu().contiguous()
     try:
-        save_file({_NAME: tensor.detach().cpu().contiguous()}, str(partial), metadata={_KEY: key})
+        save_file({_NAME: whole}, str(partial), metadata={_KEY: key, _SUM: _digest(whole)})
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)
+    except SafetensorError as error:  # its own name for a full disk
+        raise OSError(str(error)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -35,11 +44,20 @@ def load(path: Path, key: str) -> Any | None:
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            if (file.metadata() or {}).get(_KEY) != key:
+            told = file.metadata() or {}
+            if told.get(_KEY) != key:
                 return None
-            return file.get_tensor(_NAME)
+            tensor = file.get_tensor(_NAME)
+            return tensor if told.get(_SUM) == _digest(tensor) else None
     except (OSError, SafetensorError, ValueError):
         return None
+
+
+def _digest(tensor: Any) -> str:
+    """Of the values: the format has no checksum of its own, and a damaged film would look like a bad model."""
+    import torch
+
+    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -121,16 +121,16 @@ class DiffusersEngine:
         denoised = latents.load(*kept) if kept else None
         resumed = denoised is not None
         if denoised is None:
+            if kept and kept[0].exists():
+                emit(Log(f"the latents at {kept[0]} are not used: damaged, or of another clip", "warning"))
             denoised = self._denoised(held, pipeline, options, watch)
             clock.note("denoising")
             if kept:
-                latents.save(kept[0], denoised, kept[1])
-                emit(LatentsSaved(str(kept[0])))
+                _keep(kept, denoised, emit)
         else:
             emit(Log("going on from latents that an earlier attempt left"))
         emit(Phase("decoding"))
-        check()
-        video, way = decoding.decode(pipeline, denoised, options.get("decode", decoding.WAYS), held.placement, emit)
+        video, way = decoding.decode(pipeline, denoised, options.get("decode", decoding.WAYS), held.placement, watch)
         clock.note("decoding")
         emit(Phase("saving"))
         path = folder / "frames.rgb"
@@ -209,6 +209,16 @@ def _pipeline(held: Held, options: Mapping[str, Any]) -> Any:
 
 def _kept(options: Mapping[str, Any]) -> tuple[Path, str] | None:
     return (Path(options["latents"]), str(options["latents_key"])) if options.get("latents") else None
+
+
+def _keep(kept: tuple[Path, str], denoised: Any, emit: Emit) -> None:
+    """On disk, if there is room: the clip itself needs them no more."""
+    try:
+        latents.save(kept[0], denoised, kept[1])
+    except OSError as error:
+        emit(Log(f"the latents cannot be kept in {kept[0]}: {error}; a failed decode would begin again", "warning"))
+        return
+    emit(LatentsSaved(str(kept[0])))
 
 
 def _placed(placement: Placement, watch: Watch) -> None:
