@@ -66,6 +66,31 @@ def _auto_is_none(value: object) -> object:
 
 
 FilePath = Annotated[Path, BeforeValidator(_as_path)]
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A file of weights to add to a model's own; ``into`` is ``transformer_2`` for Wan2.2's low noise."""
+
+    path: Path
+    scale: float = 1.0
+    into: str = "transformer"
+
+
+def _as_lora(value: object) -> object:
+    given = dict(value) if isinstance(value, Mapping) else {"path": value}
+    path, scale, into = _as_path(given.pop("path", None)), given.pop("scale", 1.0), given.pop("into", "transformer")
+    if isinstance(value, Lora):
+        return value
+    if not isinstance(path, Path):
+        raise ValueError("each is a path, or {path: ..., scale: 1.0, into: transformer}")
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not -10 <= scale <= 10:
+        raise ValueError(f"the scale of {path.name} is a number between -10 and 10")
+    if given or into not in ("transformer", "transformer_2"):
+        raise ValueError(f"{path.name} takes path, scale, and into (transformer or transformer_2)")
+    return Lora(path, float(scale), str(into))
+
+
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0, lt=1e9)]
 Seconds = Annotated[float, Field(ge=0, lt=1e9)]
@@ -152,8 +177,8 @@ class Settings(BaseSettings):
     placement: Literal["auto", "resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload"] = (
         Field("auto", description="resident engine: where the weights lie; auto takes the fastest that fits")
     )
-    lora: Annotated[tuple[FilePath, ...], BeforeValidator(_as_tuple)] = Field(
-        (), description="resident engine: LoRA files (.safetensors), for speed: fast"
+    lora: Annotated[tuple[Annotated[Lora, BeforeValidator(_as_lora)], ...], BeforeValidator(_as_tuple)] = Field(
+        (), description="resident engine: LoRA files (.safetensors), each a path or {path, scale, into}"
     )
     engine_device: Literal["cuda", "cpu"] = Field("cuda", description="resident engine: cpu is for tiny models")
     generators: Mapping[str, Mapping[str, Any]] = Field({}, description="settings for one generator only")
@@ -391,7 +416,11 @@ def _anchored(key: str, value: Any, folder: Path) -> Any:
             else section
             for name, section in value.items()
         }
-    if key in _PATH_KEYS and isinstance(value, str) and value:
+    if key == "lora" and isinstance(value, list):
+        return [_anchored("lora", item, folder) for item in value]
+    if key == "lora" and isinstance(value, Mapping):
+        return {**value, "path": _anchored("lora", value.get("path"), folder)}
+    if key in (*_PATH_KEYS, "lora") and isinstance(value, str) and value:
         return str(folder / Path(value).expanduser())
     return value
 

@@ -64,6 +64,8 @@ def planned(
     host_gib: float = 256,
     overrides: Any = None,
     checkout: Checkout | None = None,
+    beside: Checkpoint | None = None,
+    versions: Any = None,
     ask: Any = None,
     **settings: Any,
 ):  # fmt: skip
@@ -79,10 +81,11 @@ def planned(
         "accelerate": "1.15.0",
         "safetensors": "0.8.0",
         "ftfy": "6.3.1",
+        **(versions or {}),
     }
     host = Host(
         gpus=simulated_gpus(gpus), simulated=True, memory_available_bytes=round(host_gib * GIB),
-        interpreters={PYTHON: Interpreter(PYTHON, modules=modules)}, checkpoints={FOLDER: checkpoint},
+        interpreters={PYTHON: Interpreter(PYTHON, modules=modules)}, checkpoints={FOLDER: checkpoint, **({beside.directory: beside} if beside else {})},
         checkouts={checkout.directory: checkout} if checkout else {},
     )  # fmt: skip
     request = VideoRequest(
@@ -323,7 +326,31 @@ def test_fast_needs_a_lora_and_brings_its_own_steps() -> None:
     assert codes(planned(speed="fast")) == {"speed.lora"}
     made = planned(speed="fast", lora=["/loras/four.safetensors"])
     assert (made.parameters["steps"], made.parameters["guidance_scale"]) == (4, 1.0)
-    assert call(made).model["speed"]["lora"] == [{"path": "/loras/four.safetensors", "scale": 1.0}]
+    assert call(made).model["speed"]["lora"] == [
+        {"path": "/loras/four.safetensors", "scale": 1.0, "into": "transformer"}
+    ]
+
+
+def test_a_lora_is_looked_for_beside_its_own_kind_and_a_missing_one_is_named() -> None:
+    settings = load_settings(environ={}, arguments={"weights": str(FOLDER), "lora": ["/loras/a.safetensors"]})
+    request = VideoRequest(prompt="x", seed=1)
+    asked = {item.directory: item.required for item in BACKEND.query(request, settings).checkpoints}
+    assert asked[Path("/loras")] == ("a.safetensors",)
+    there = Checkpoint(Path("/loras"), files={"a.safetensors": 5}, problems=("/loras/other.part is partial",))
+    assert not planned(speed="fast", lora=["/loras/a.safetensors"], beside=there).errors
+    gone = Checkpoint(Path("/loras"), ("/loras/a.safetensors is missing",))
+    made = planned(speed="fast", lora=["/loras/a.safetensors"], beside=gone)
+    assert [finding.message for finding in made.errors] == ["lora: /loras/a.safetensors is missing"]
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("diffusers", "0.35.2"), ("transformers", "4.57.3"), ("torch", "2.5.1+cu121")]
+)
+def test_packages_that_are_too_old_are_named_with_where_they_lie(name: str, version: str) -> None:
+    made = planned(versions={name: version})
+    assert codes(made) == {"packages.old"}
+    assert f"{name} {version} in {PYTHON}" in made.errors[0].message
+    assert not planned(versions={name: "git"}).errors
 
 
 def test_exact_takes_no_lora_and_no_lora_is_a_pickle() -> None:
@@ -359,6 +386,7 @@ CHANGES: dict[str, Any] = {
     "picture": {"first": picture(sha="c" * 64)},
     "negative": {"ask": {"negative_prompt": "rain"}},
     "speed": {"speed": "balanced"},
+    "interpreter": {"versions": {"torch": "2.14.0"}},
     "weights": {"checkpoint": replace(official("i2v"), files={**official("i2v").files, "Wan2.1_VAE.pth": 1})},
 }
 

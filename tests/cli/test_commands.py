@@ -112,6 +112,12 @@ def test_config_shows_every_value_with_its_origin(reel: Reel, tmp_path: Path) ->
     assert "secret-canary" not in done.stdout + reel("config", "--config", "c.yaml").stdout
 
 
+def test_config_shows_lora_files_as_they_are_written(reel: Reel) -> None:
+    done = reel("config", "--set", "lora=[/l/a.safetensors]", "--json")
+    (row,) = (row for row in json.loads(done.stdout) if row["key"] == "lora")
+    assert row["value"] == [{"path": "/l/a.safetensors", "scale": 1.0, "into": "transformer"}]
+
+
 def test_in_a_pipe_a_setting_is_one_line_that_nothing_is_cut_from(reel: Reel) -> None:
     folder = "/x" * 90
     shown = reel("config", "--set", f"output_dir={folder}").stdout

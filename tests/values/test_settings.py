@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelwright.errors import ConfigurationError
-from reelwright.settings import Settings, load_settings, parse_assignment
+from reelwright.settings import Lora, Settings, load_settings, parse_assignment
 
 #: Every key of the pipeline's own sample file (its names are its interface), and some that people add.
 PIPELINE = """\
@@ -97,8 +97,24 @@ OTHER_KINDS = [
     ("base_seed", ["-2", "1.5", "true", "9223372036854775808"]),
     ("codec", ["h265", "264", "true"]),
     ("wan2_dir", ["1", "[a]", "true"]),
+    ("weights", ["1", "[a]", "true"]),
+    ("speed", ["quick", "1", "[fast]", "true"]),
+    ("placement", ["gpu", "2", "[resident]"]),
+    ("engine_device", ["tpu", "0", "true"]),
+    ("lora", ["a.safetensors", "[1]", "[{scale: 1}]", "[{path: a, scale: much}]", "[{path: a, scale: true}]",
+              "[{path: a, scale: .nan}]", "[{path: a, into: vae}]", "[{path: a, strength: 1}]"]),
     ("env", ["[A]", "{A: 1}", "{1A: x}", "A=1"]),
-]
+]  # fmt: skip
+
+
+def test_lora_files_are_paths_or_mappings_and_lie_beside_the_file_that_names_them(tmp_path: Path) -> None:
+    text = "lora: [a.safetensors, {path: /b.safetensors, scale: 0.5, into: transformer_2}]\n"
+    expected = (Lora(tmp_path / "a.safetensors"), Lora(Path("/b.safetensors"), 0.5, "transformer_2"))
+    assert loaded(tmp_path, text).lora == expected
+    inner = "".join(f"  {line}\n" for line in text.splitlines())
+    assert loaded(tmp_path, f"generators:\n  diffusers:\n  {inner}").for_generator("diffusers").lora == expected
+    environ = {"REELWRIGHT_LORA": "[/c.safetensors]"}
+    assert load_settings(environ=environ).lora == (Lora(Path("/c.safetensors")),)
 
 
 @pytest.mark.parametrize(("key", "text"), [(key, text) for key, texts in OTHER_KINDS for text in texts])

@@ -49,6 +49,8 @@ def _row(settings: Settings, key: str) -> dict[str, Any]:
         value = dict.fromkeys(value, "***")
     elif key == "generators":
         value = {name: {**section, **_hidden(section)} for name, section in value.items()}
+    elif key == "lora":
+        value = [{"path": str(item.path), "scale": item.scale, "into": item.into} for item in value]
     elif not isinstance(value, (int, float, str, tuple, type(None))):
         value = str(value)
     description = type(settings).model_fields[key].description or ""

@@ -65,7 +65,17 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
         gpus=settings.engine_device == "cuda",
         interpreters=interpreters(settings),
         checkouts=(CheckoutQuery(settings.wan2_dir, files, _NEGATIVE),) if settings.wan2_dir else (),
-        checkpoints=(folder,) if directory else (),
+        checkpoints=((folder,) if directory else ()) + _loras(settings, directory),
+    )
+
+
+def _loras(settings: Settings, directory: Path | None) -> tuple[CheckpointQuery, ...]:
+    """The folders of LoRA files, each asked for its own; one that lies among the weights is found by the engine."""
+    folders = dict.fromkeys(lora.path.parent for lora in settings.lora)
+    return tuple(
+        CheckpointQuery(folder, required=tuple(lora.path.name for lora in settings.lora if lora.path.parent == folder))
+        for folder in folders
+        if folder != directory
     )
 
 
@@ -150,7 +160,7 @@ def _speed(choice: Choice) -> dict[str, Any]:
         "compile": balanced and not choice.on_cpu,
         "cache": {"kind": "first_block", "threshold": CACHE_THRESHOLD} if balanced and model.cache else None,
         "fp8": balanced and not choice.on_cpu,
-        "lora": [{"path": str(path), "scale": 1.0} for path in settings.lora],
+        "lora": [{"path": str(lora.path), "scale": lora.scale, "into": lora.into} for lora in settings.lora],
     }
 
 
@@ -192,7 +202,8 @@ def _latents_key(choice: Choice, model: Mapping[str, Any], options: Mapping[str,
     named = {name: value for name, value in options.items() if name not in ("image", "last_image", "decode", "codec")}
     pictures = [[picture.sha256, str(picture.size)] if picture else None for picture in (job.first, job.last)]
     loaded = {name: value for name, value in model.items() if name != "placements"}
-    files = sorted(choice.checkpoint.files.items())
+    beside = [job.host.checkpoints.get(lora.path.parent) for lora in job.settings.lora]
+    files = [sorted(found.files.items()) for found in (choice.checkpoint, *beside) if found]
     text = json.dumps(
         [1, loaded, named, pictures, files, dict(choice.interpreter.modules)], sort_keys=True, default=str
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
 
 from ...asked import Length, length_findings, request_findings
@@ -10,7 +12,7 @@ from ...host import GIB
 from ...plan import Finding, Severity
 from ...scripts import gpu_findings, interpreter_findings
 from . import placement
-from .choice import MODULES, Choice
+from .choice import LEAST, MODULES, Choice
 from .models import MODELS, TEXT_TOKENS
 
 _ADVICE = "Set `weights` to a folder of Wan2.1 (either layout), Wan2.2 or HunyuanVideo (docs/engine.md)."
@@ -19,6 +21,7 @@ _ADVICE = "Set `weights` to a folder of Wan2.1 (either layout), Wan2.2 or Hunyua
 def findings(choice: Choice) -> Iterator[Finding]:
     """Everything that stands in the way, or is worth telling."""
     yield from interpreter_findings(choice.interpreter, MODULES, framework="the resident engine")
+    yield from _version_findings(choice)
     yield from _folder_findings(choice)
     yield from choice.gpus.findings
     yield from gpu_findings(choice.gpus.gpus)
@@ -29,8 +32,24 @@ def findings(choice: Choice) -> Iterator[Finding]:
     yield from request_findings(choice.job.request, choice.model.name, choice.model.fps, tokens=TEXT_TOKENS)
     yield from _size_findings(choice)
     yield from _speed_findings(choice)
+    yield from _lora_findings(choice)
     yield from _placement_findings(choice)
     yield from _parallel_findings(choice)
+
+
+def _version_findings(choice: Choice) -> Iterator[Finding]:
+    found = choice.interpreter.modules
+    for name, least in LEAST.items():
+        if name in found and _numbers(found[name]) < least:
+            wanted = ".".join(map(str, least))
+            text = f"{name} {found[name]} in {choice.interpreter.path} is too old: the engine needs {wanted}"
+            fix = f"Install it there: {choice.interpreter.path} -m pip install '{name}>={wanted}'"
+            yield Finding("packages.old", "error", text, fix, Failure.ENV)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """``(2, 9)`` of ``2.9.1+cu128``; no number counts as new enough, as builds from source have none."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2])) or (sys.maxsize,)
 
 
 def _folder_findings(choice: Choice) -> Iterator[Finding]:
@@ -94,16 +113,24 @@ def _speed_findings(choice: Choice) -> Iterator[Finding]:
         yield Finding(
             "speed.exact", "error", "`speed: exact` computes the model's own weights: a LoRA changes them", fix
         )
-    for path in settings.lora:
-        if path.suffix != ".safetensors":
-            fix = "Only .safetensors are read: other formats can run code."
-            yield Finding("lora.format", "error", f"{path} is no .safetensors file", fix)
     if settings.speed == "fast" and (guidance > 1 or steps > 12):
         text = f"`speed: fast` is for 4 to 8 steps without guidance; {steps} steps with guidance {guidance:g} are asked for"
         yield Finding("speed.fast", "warning", text, "Leave out steps and guidance.")
     if settings.speed == "balanced":
         text = "`speed: balanced` skips blocks that change little and keeps weights in eight bits: the picture differs a little"
         yield Finding("speed.balanced", "info", text)
+
+
+def _lora_findings(choice: Choice) -> Iterator[Finding]:
+    for path in (lora.path for lora in choice.job.settings.lora):
+        found = choice.job.host.checkpoints.get(path.parent)
+        missing = found is not None and path.parent != choice.directory and path.name not in found.files
+        for problem in found.problems if found else ():
+            if missing or str(path) in problem:
+                yield Finding("lora.file", "error", f"lora: {problem}", "Correct `lora`.", Failure.MODEL)
+        if path.suffix != ".safetensors":
+            fix = "Only .safetensors are read: other formats can run code."
+            yield Finding("lora.format", "error", f"{path} is no .safetensors file", fix)
 
 
 def _placement_findings(choice: Choice) -> Iterator[Finding]:

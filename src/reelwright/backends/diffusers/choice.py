@@ -20,6 +20,8 @@ from .models import Defaults, Model, Network, component_bytes, defaults_of, layo
 
 #: Packages that the worker's interpreter must have.
 MODULES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "ftfy")
+#: The oldest that the engine works with, as in the extra `engine`.
+LEAST: Mapping[str, tuple[int, ...]] = {"torch": (2, 6), "diffusers": (0, 42), "transformers": (5,)}
 #: Relative change under which `balanced` leaves blocks out.
 CACHE_THRESHOLD = 0.08
 FAST_STEPS = 4
