@@ -10,11 +10,12 @@ import pytest
 import reelwright
 
 PUBLIC = [
-    "AttemptError", "BackendUnavailableError", "BusyError", "Cancelled", "ConfigurationError", "DraftGenerator", "FilmResult",
+    "AttemptError", "BackendUnavailableError", "BusyError", "Cancelled", "ConfigurationError", "DiffusersGenerator",
+    "DraftGenerator", "FilmResult",
     "GenerationTimeoutError", "HunyuanVideoGenerator", "ImageValidator", "InvalidInputError", "Manifest",
     "ModelNotFoundError", "OutOfMemoryError", "OutputError", "Plan", "Result", "Settings", "Size", "StateError", "Storyboard",
     "VideoGenerationError", "VideoGenerator", "VideoRequest", "Wan21Generator", "__version__",
-    "create_video_generator", "film", "generate", "load_settings", "load_storyboard",
+    "create_video_generator", "film", "generate", "load_settings", "load_storyboard", "release",
 ]  # fmt: skip
 
 

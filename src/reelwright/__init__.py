@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .films.assembly import FilmResult
     from .films.storyboard import Storyboard, load_storyboard
     from .generators import (
+        DiffusersGenerator,
         DraftGenerator,
         HunyuanVideoGenerator,
         ImageValidator,
@@ -65,6 +66,7 @@ _HOMES = {
     "films.storyboard": ("Storyboard", "load_storyboard"),
     "generators": (
         "DraftGenerator",
+        "DiffusersGenerator",
         "HunyuanVideoGenerator",
         "ImageValidator",
         "VideoGenerator",
@@ -87,6 +89,7 @@ __all__ = [
     "BusyError",
     "Cancelled",
     "ConfigurationError",
+    "DiffusersGenerator",
     "DraftGenerator",
     "FilmResult",
     "GenerationTimeoutError",

@@ -47,9 +47,7 @@ for task in ("i2v", "flf2v", "t2v"):
     tok(d / "google/umt5-xxl")
     if task != "t2v":
         tok(d / "xlm-roberta-large")
-    w = WanModel(
-        model_type=task, in_dim=16 if task == "t2v" else 36, dim=480, ffn_dim=256, num_heads=40, num_layers=2
-    )
+    w = WanModel(model_type=task, in_dim=16 if task == "t2v" else 36, dim=480, ffn_dim=256, num_heads=40, num_layers=2)
     # The real class begins with a head of zeros: whatever else were wrong, every film would be the same.
     torch.nn.init.normal_(w.head.head.weight, std=0.05)
     if task == "flf2v":

@@ -1,8 +1,7 @@
 """Mistakes in a storyboard, all at once, each with its line, its shot and what was probably meant.
 
->>> raise told([(11, "shot rocket: promt: there is no such key; did you mean prompt?")])
-Traceback (most recent call last):
-reelwright.errors.ConfigurationError: the storyboard has a mistake: line 11: shot rocket: promt: there is no such ...
+>>> told([(11, "shot rocket: promt: there is no such key; did you mean prompt?")]).code
+'CONFIG'
 """
 
 from __future__ import annotations
