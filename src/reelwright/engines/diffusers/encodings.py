@@ -70,16 +70,17 @@ def _feed(hasher: Any, value: Any) -> None:
     """The content of whatever a pipeline passes: words, numbers, pictures, tensors, and collections of them."""
     hasher.update(type(value).__name__.encode() + b"\0")
     if isinstance(value, (list, tuple)):
+        hasher.update(b"%d\0" % len(value))  # else (["a"], "b") would be (["a", "b"],)
         for item in value:
             _feed(hasher, item)
     elif isinstance(value, dict):
         _feed(hasher, sorted(value.items()))
     elif hasattr(value, "tobytes") and hasattr(value, "size"):  # a picture, or an array
-        hasher.update(repr(value.size).encode() + value.tobytes())
+        hasher.update(repr((value.size, getattr(value, "mode", ""))).encode() + value.tobytes())
     elif hasattr(value, "untyped_storage"):  # a tensor
         import torch
 
         plain = value.detach().cpu().contiguous()
-        hasher.update(repr((plain.shape, plain.dtype)).encode() + plain.view(torch.uint8).numpy().tobytes())
+        hasher.update(repr((plain.shape, plain.dtype)).encode() + plain.reshape(-1).view(torch.uint8).numpy().tobytes())
     else:
         hasher.update(repr(value).encode() + b"\0")
