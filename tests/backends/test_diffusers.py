@@ -273,6 +273,12 @@ def test_each_card_gets_the_fastest_placement_that_fits(name: str, size: str, ca
         assert made.gpu_bytes <= card * GIB
 
 
+def test_weights_in_eight_bits_lie_higher_on_the_same_card() -> None:
+    exact, balanced = planned(gpus="1x24GiB"), planned(gpus="1x32GiB", speed="balanced")
+    assert (exact.parameters["placement"], balanced.parameters["placement"]) == ("group_offload", "encoders_off")
+    assert balanced.host_bytes == planned(gpus="1x141GiB").host_bytes, "they are read in sixteen bits first"
+
+
 def test_every_rung_needs_no_more_than_the_one_above() -> None:
     weights = Weights(32 * GIB, 11 * GIB, 2 * GIB, GIB // 2, 40)
     for tokens in (1000, 32760, 75600):

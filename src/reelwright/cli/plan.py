@@ -64,7 +64,7 @@ def _show(plan: Plan) -> None:
 
 
 def _rows(plan: Plan) -> list[tuple[str, str]]:
-    from ..plan import Command, in_words
+    from ..plan import in_words
 
     rows = [("generator", f"{plan.generator} ({plan.task})" + ("" if plan.generative else ", not generative"))]
     if plan.expected:
@@ -82,11 +82,11 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         if size:
             rows.append((name, f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"))
     if plan.seconds:
-        source = "from this machine's history" if isinstance(plan.run, Command) else "estimated"
+        source = "from this machine's history" if plan.program else "estimated"
         rows.append(("time", f"about {in_words(plan.seconds)} ({source})"))
     elif plan.published:
         rows.append(("time", f"about {in_words(plan.published.seconds)} ({plan.published.source})"))
-    if isinstance(plan.run, Command):
-        environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(plan.run.shown_env.items()))
-        rows += [("folder", str(plan.run.cwd)), ("environment", environment), ("command", shlex.join(plan.run.argv))]
+    if (program := plan.program) is not None:
+        environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(program.shown_env.items()))
+        rows += [("folder", str(program.cwd)), ("environment", environment), ("command", shlex.join(program.argv))]
     return rows

@@ -148,7 +148,7 @@ def _placement_findings(choice: Choice) -> Iterator[Finding]:
         fix = "Ask for a smaller size or fewer frames, free the card, or set `placement` to try all the same."
         severity: Severity = "warning" if choice.job.settings.placement != "auto" else "error"
         yield Finding("memory.gpu", severity, text, fix, Failure.OOM_GPU)
-    elif placed.rung != placement.RUNGS[0]:
+    elif placed.rung != placement.RUNGS[0] and choice.job.settings.placement == "auto":
         text = f"the weights do not all fit on the card ({have} free): placement {placed.rung}, slower, with the same picture"
         yield Finding("placement", "info", text)
 

@@ -143,7 +143,11 @@ def _weights(
     denoiser = min(on_disk, network.parameters * precision * copies) if network.parameters else on_disk
     if model.family == "wan":  # the text encoder of a -Diffusers folder is stored in four bytes a weight
         text = min(text, T5_BYTES * precision // 2)
-    return placement.Weights(denoiser, text, image, vae, network.layers * copies)
+    loading, blocks = denoiser, network.layers * copies
+    if settings.speed == "balanced" and settings.engine_device == "cuda":
+        # In eight bits, but for the block whose turn it is; read and reduced before they come to the card (engines).
+        denoiser = denoiser // 2 + denoiser // max(1, blocks)
+    return placement.Weights(denoiser, text, image, vae, blocks, loading)
 
 
 def _free(gpus: tuple[Gpu, ...]) -> int | None:

@@ -28,13 +28,14 @@ _TILE_BYTES = 1.5 * GIB  # decoding a tile of 256 pixels
 
 @dataclass(frozen=True)
 class Weights:
-    """Bytes of a model's components as they lie in memory."""
+    """Bytes of a model's components as they lie in memory; ``loading`` is what the largest needs while it is read."""
 
     denoiser: int
     text: int
     image: int
     vae: int
     blocks: int
+    loading: int = 0
 
     @property
     def total(self) -> int:
@@ -83,7 +84,7 @@ def peaks(weights: Weights, work: Work) -> Mapping[str, int]:
 def host_bytes(weights: Weights, rung: str) -> int:
     """Predicted peak of the host's memory: what does not lie on the card, and while loading the largest component."""
     encoders = weights.text + weights.image
-    largest = max(weights.denoiser, weights.text)
+    largest = max(weights.denoiser, weights.text, weights.loading)
     return {
         "resident": largest,
         "encoders_off": max(largest, encoders),
