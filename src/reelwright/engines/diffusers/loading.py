@@ -117,38 +117,66 @@ def _order(name: str) -> int:
     return next((place for place, start in enumerate(_PHASES) if name.startswith(start)), -1)
 
 
-def _component(directory: Path, name: str, kind: list[str], dtype: str) -> Any:
+def _class(directory: Path, name: str, kind: list[Any]) -> Any:
+    """The class of a component: only those that read data, never one that looks in the folder for code to run."""
     import diffusers
-    import torch
     import transformers
+    from diffusers.guiders import BaseGuidance
+    from torch import nn
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    library, wanted = (str(part) for part in kind)
+    source = {"diffusers": diffusers, "transformers": transformers}.get(library)
+    cls: Any = getattr(source, wanted, None) or getattr(diffusers.guiders, wanted, None)
+    known = (
+        nn.Module,
+        diffusers.SchedulerMixin,
+        transformers.PreTrainedTokenizerBase,
+        transformers.ProcessorMixin,
+        ImageProcessingMixin,
+        BaseGuidance,
+    )
+    if isinstance(cls, type) and issubclass(cls, known):
+        return cls
+    raise ModelNotFoundError(
+        f"{directory}/model_index.json names {library}.{wanted} as its {name}, which is not installed or no component",
+        advice="Code that is not part of diffusers or transformers is never run from a folder of weights.",
+    )
+
+
+def _component(directory: Path, name: str, kind: list[Any], dtype: str) -> Any:
+    import torch
     from safetensors import SafetensorError
 
-    library = {"diffusers": diffusers, "transformers": transformers}.get(kind[0])
-    cls: Any = getattr(library, kind[1], None) or getattr(diffusers.guiders, kind[1], None)
-    if cls is None:
-        raise ModelNotFoundError(
-            f"{directory}/model_index.json names {'.'.join(kind)} as its {name}, which is not installed",
-            advice="Code that is not part of diffusers or transformers is never run from a folder of weights.",
-        )
-    officially = kind[1] == "WanTransformer3DModel" and dtype == "bfloat16"
+    cls = _class(directory, name, kind)
+    officially = cls.__name__ == "WanTransformer3DModel" and dtype == "bfloat16"
     cls = transformer_class() if officially else cls
     options: dict[str, Any] = {"local_files_only": True}
-    if isinstance(cls, type) and issubclass(cls, torch.nn.Module):
+    weighs = issubclass(cls, torch.nn.Module)
+    if weighs:
         precision = "float32" if name in _FLOAT32 else dtype
         key = "torch_dtype" if kind[0] == "diffusers" else "dtype"
-        options |= {key: getattr(torch, precision), "use_safetensors": True}
+        options |= {key: getattr(torch, precision), "use_safetensors": True, "output_loading_info": True}
     try:
         loaded = cls.from_pretrained(str(directory / name), **options)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelNotFoundError(
-            f"{directory / name} cannot be read: {first}",
-            evidence=str(error)[:2000],
-            advice="Download that folder again; only safetensors are read.",
-        ) from error
+        raise _unreadable(directory / name, first, str(error)[:2000]) from error
+    if not weighs:
+        return loaded
+    module, told = loaded
+    # what a file lacks is made up at random by transformers; a head for words is used by no pipeline
+    lost = sorted(weight for weight in told["missing_keys"] if not weight.startswith("lm_head."))
+    if lost:
+        raise _unreadable(directory / name, f"its files lack {lost[0]} and {len(lost) - 1} more", "\n".join(lost[:40]))
     if officially:
-        compute_officially(loaded)
-    return loaded.eval() if hasattr(loaded, "eval") else loaded
+        compute_officially(module)
+    return module.eval()
+
+
+def _unreadable(folder: Path, what: str, evidence: str) -> ModelNotFoundError:
+    advice = "Download that folder again; only safetensors are read."
+    return ModelNotFoundError(f"{folder} cannot be read: {what}", evidence=evidence, advice=advice)
 
 
 def _pipeline(kind: Any, components: Mapping[str, Any], config: Mapping[str, Any]) -> Any:

@@ -70,6 +70,7 @@ class DiffusersEngine:
             if held.placement.follow(model["placements"]):
                 _placed(held.placement, Watch(emit, check))
             return held.facts
+        held = None  # else the weights of two models would lie in the host's memory
         self.unload()
         started = time.monotonic()
         self._held = self._loaded(model, identity, Watch(emit, check))
@@ -135,7 +136,6 @@ class DiffusersEngine:
         emit(Phase("saving"))
         path = folder / "frames.rgb"
         frames, width, height = decoding.write_frames(video, path)
-        held.placement.denoiser_back()
         clock.note("saving")
         facts = {
             **held.facts,
@@ -154,6 +154,7 @@ class DiffusersEngine:
         """Latents of the clip, on whatever rung it takes."""
         while True:
             try:
+                held.placement.denoiser_back()  # also after a decode that failed, or was stopped, without it
                 with held.ranks.clip() if held.ranks else contextlib.nullcontext():
                     return denoising.denoise(pipeline, options, watch)
             except RuntimeError as error:
