@@ -6,20 +6,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import OutOfMemoryError
-from ...protocol import Event, Log
+from ...protocol import Log
+from .denoising import Watch
 from .placement import Placement, out_of_memory, release_memory
 
 WAYS = ("full", "tiled", "cpu")
 
 
-def decode(
-    pipeline: Any, latents: Any, ways: Sequence[str], placement: Placement, emit: Callable[[Event], None]
-) -> Any:
+def decode(pipeline: Any, latents: Any, ways: Sequence[str], placement: Placement, watch: Watch) -> Any:
     """Frames between -1 and 1 (3 x frames x height x width, float32) and the way that worked.
 
     The first way is tried twice, the second time without the transformers beside it: tiles change the picture a
@@ -30,6 +29,7 @@ def decode(
     """
     left = [*ways[:1], *ways]
     while left:
+        watch.check()
         way = left.pop(0)
         try:
             return _decoded(pipeline, latents, way), way
@@ -37,7 +37,7 @@ def decode(
             if not left:
                 raise _refused(error, way) from error
             first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            emit(Log(f"decoding ({way}) failed: {first}; trying again: {left[0]}, with more room", "warning"))
+            watch.emit(Log(f"decoding ({way}) failed: {first}; trying again: {left[0]}, with more room", "warning"))
         placement.denoiser_away()
     raise OutOfMemoryError("no way of decoding is allowed")
 
