@@ -172,6 +172,35 @@ def test_a_program_that_is_no_worker_is_told_and_ended(machine: Machine, name: s
     machine.run("b.mp4")
 
 
+_HELLO = (
+    "import json,os,signal,sys; out=int(sys.argv[2]); say=lambda **m: os.write(out, json.dumps(m).encode()+b'\\n'); "
+)
+_HELLO += "say(event='Hello', protocol=1, engine='x'); "
+
+
+def test_a_worker_that_reads_nothing_never_blocks_its_owner(machine: Machine) -> None:
+    more = {"options": {"filler": "x" * 300_000}, "program": ["-c", _HELLO + "say(event='Loaded'); signal.pause()"]}
+    error = machine.fails("a.mp4", stand_in=more, retry_policy="none", progress_timeout=0.5)
+    assert error.code == "HANG"
+    machine.check_gone()
+
+
+def test_frames_that_a_worker_did_not_leave_where_it_was_told_are_not_touched(machine: Machine) -> None:
+    precious = machine.folder / "precious"
+    precious.write_bytes(bytes(64 * 48 * 3 * 5))
+    text = (
+        _HELLO
+        + f"""
+say(event='Loaded')
+say(event='Saved', path={str(precious)!r}, frames=5, width=64, height=48)
+signal.pause()"""
+    )
+    error = machine.fails("a.mp4", stand_in={"program": ["-c", text]}, retry_policy="none")
+    assert error.code == "OUTPUT"
+    assert "in another place" in error.message
+    assert precious.exists()
+
+
 def test_an_engine_that_cannot_be_imported_is_the_environments_fault(machine: Machine) -> None:
     error = machine.fails("a.mp4", stand_in={"engine": "tests.stand_ins.nothing:ENGINE"}, retry_policy="none")
     assert error.code == "ENV"
