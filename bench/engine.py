@@ -139,10 +139,10 @@ def cancelled(bench: Bench) -> tuple[float, float]:
                 break
         asked = time.perf_counter()
         process.send_signal(signal.SIGINT)
-        process.communicate()
+        rest, _ = process.communicate()
         ended = time.perf_counter()
     if process.returncode != 130:
-        sys.exit(f"Ctrl-C ended it with {process.returncode}")
+        sys.exit(f"Ctrl-C ended it with {process.returncode}:\n{rest}")
     return ended - asked, steps[-1] - steps[-2]
 
 
@@ -171,13 +171,14 @@ def main() -> int:
         said, warm = spoken(bench.film())
         cold = [timed(bench.clip(number)).seconds for number in range(arguments.shots)]
         idle, clips = gaps(said)
-        stop, step = cancelled(bench)
         print(f"resident engine, tiny model, {arguments.size}, {arguments.frames} frames, {machine()}")
         print(f"  {arguments.shots} cold clips {sum(cold):6.1f} s, a warm film of them {warm:6.1f} s")
         print(
-            f"  engine idle between clips {sum(idle):.3f} s of {sum(clips):.2f} s (longest {max(idle, default=0):.3f} s)"
+            f"  idle between clips {sum(idle):.3f} s of {sum(clips):.2f} s (longest {max(idle, default=0):.3f} s)",
+            flush=True,
         )
-        print(f"  Ctrl-C in a step of {step:.2f} s: ended after {stop:.2f} s")
+        stop, step = cancelled(bench)
+        print(f"  Ctrl-C in a step of {step:.2f} s: ended after {stop:.2f} s", flush=True)
         if not arguments.without_presets:
             presets(bench)
     share = sum(idle) / max(sum(clips), 1e-9)
