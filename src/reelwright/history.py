@@ -31,12 +31,14 @@ Entries = dict[str, dict[str, Any]]
 
 
 def key_of(plan: Plan, host: Host, requested: Mapping[str, Any]) -> str:
-    """What makes two runs alike for memory and time: generator, task, GPUs, size and frames."""
+    """What makes two runs alike for memory and time: generator, task, GPUs, size and frames; an engine's weights."""
     gpus = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
     card = gpus[0].name if gpus else "cpu"
+    weights = [str(requested.get(name)) for name in ("model", "speed")] if "placement" in requested else []
     return "|".join(
         (
             plan.generator,
+            *weights,
             plan.task,
             f"{len(gpus)}x{card}",
             str(requested.get("size")),

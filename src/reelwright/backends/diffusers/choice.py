@@ -137,6 +137,7 @@ def _weights(
     if layout_of(checkpoint) == "official":
         on_disk, text = component_bytes(checkpoint, "diffusion_pytorch_model"), component_bytes(checkpoint, "models_t5")
         image, vae = component_bytes(checkpoint, "models_clip"), component_bytes(checkpoint, "Wan2.1_VAE")
+        image = min(image, _EYE_BYTES)
     else:
         on_disk, text = component_bytes(checkpoint, "transformer"), component_bytes(checkpoint, "text_encoder")
         image, vae = component_bytes(checkpoint, "image_encoder"), component_bytes(checkpoint, "vae")
