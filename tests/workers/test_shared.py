@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +16,7 @@ from reelwright.protocol import Event, Phase, Progress
 from reelwright.request import VideoRequest
 from reelwright.result import Result
 from reelwright.runner import Order, generate
+from tests.conftest import REPOSITORY
 from tests.workers.conftest import Machine
 
 _WAIT_S = 30.0
@@ -153,6 +157,31 @@ def test_calls_of_one_python_process_share_a_worker_until_it_is_released(
     machine.check_gone()
     reelwright.generate("land", output=machine.folder / "c.mp4", settings=settings, seed=1)
     assert len(machine.pids) == 2
+
+
+_PROGRAM = """
+import os, sys
+from reelwright import backends, generate, settings
+backends._MODULES["resident"] = "tests.stand_ins.resident.backend"
+asked = settings.load_settings(environ={}, arguments=eval(sys.argv[1]))
+for name in "ab":
+    generate("sea", output=f"{sys.argv[2]}/{name}.mp4", settings=asked, seed=1)
+if os.fork() == 0:
+    sys.exit(0)  # a fork runs atexit too, and must not end its parent's worker
+os.wait()
+generate("sea", output=f"{sys.argv[2]}/c.mp4", settings=asked, seed=1)
+"""
+
+
+def test_a_worker_ends_with_its_python_process_and_not_with_a_fork_of_it(machine: Machine) -> None:
+    stand_in = json.dumps({"options": {"notes": str(machine.folder / "notes")}})
+    asked = {"generator": "resident", "state_dir": str(machine.folder / "state"), "env": {"STAND_IN": stand_in}}
+    argv = [sys.executable, "-c", _PROGRAM, repr(asked), str(machine.folder)]
+    done = subprocess.run(argv, cwd=REPOSITORY, env=machine.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(machine.pids) == 1
+    assert len(machine.noted("generate")) == 3
+    machine.check_gone()
 
 
 def test_releasing_does_not_disturb_a_clip_that_is_being_made(machine: Machine) -> None:
