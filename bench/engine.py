@@ -165,6 +165,7 @@ def main() -> int:
     if not arguments.engine_python.exists():
         print(f"left out: no interpreter with torch and diffusers at {arguments.engine_python}; see make test-engine")
         return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job hands an ignored one on
     with tempfile.TemporaryDirectory() as name:
         bench = set_up(Path(name), arguments)
         timed(bench.clip(98))  # not counted: bytecode and file cache
