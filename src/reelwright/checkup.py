@@ -24,7 +24,7 @@ from .settings import Settings
 #: Failures that concern the machine or the configuration, not a picture or a prompt.
 _MACHINE = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG, Failure.BUSY)
 #: Findings that are worth telling before any run although they forbid nothing.
-_TOLD = ("checkout.old", "member.found", "gpu.too_small")
+_TOLD = ("checkout.old", "member.found", "gpu.too_small", "placement")
 _PICTURE = Picture(Path("/imaginary.png"), Path("imaginary.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
 
 

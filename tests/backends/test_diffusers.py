@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
+from reelwright import checkup
 from reelwright.backends.diffusers import BACKEND, capabilities, plan
 from reelwright.backends.diffusers.models import MODELS, recognise
 from reelwright.backends.diffusers.placement import RUNGS, Room, Weights, Work, choose, host_bytes, peaks
@@ -271,6 +272,19 @@ def test_each_card_gets_the_fastest_placement_that_fits(name: str, size: str, ca
         assert made.parameters["placement"] == expected
         assert call(made).model["placements"] == list(RUNGS[RUNGS.index(expected) :])
         assert made.gpu_bytes <= card * GIB
+
+
+def test_a_placement_that_is_not_the_fastest_is_told_with_its_peak_and_the_doctor_tells_it_too() -> None:
+    made = planned(gpus="1x24GiB", ask={"size": Size(832, 480)})
+    (told,) = (finding for finding in made.findings if finding.code == "placement")
+    assert made.gpu_bytes is not None
+    assert f"placement group_offload ({made.gpu_bytes / GIB:.1f} GiB predicted)" in told.message
+    assert "placement" in checkup._TOLD
+
+
+def test_a_folder_that_is_not_there_at_all_is_a_setting_to_correct() -> None:
+    (error,) = planned(Checkpoint(FOLDER, (f"{FOLDER} is missing",))).errors
+    assert "`weights`" in error.fix
 
 
 def test_weights_in_eight_bits_lie_higher_on_the_same_card() -> None:

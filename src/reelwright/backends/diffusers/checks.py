@@ -58,7 +58,8 @@ def _folder_findings(choice: Choice) -> Iterator[Finding]:
         return
     checkpoint = choice.checkpoint
     for problem in checkpoint.problems if checkpoint else (f"{choice.directory} was not looked at",):
-        fix = "Download that file again (an interrupted download resumes)."
+        gone = problem == f"{choice.directory} is missing"
+        fix = _ADVICE if gone else "Download that file again (an interrupted download resumes)."
         yield Finding("model.incomplete", "error", f"weights: {problem}", fix, Failure.MODEL)
     if checkpoint and not checkpoint.problems and choice.model is None:
         text = f"{choice.directory} holds none of the models that the engine knows: {', '.join(MODELS)}"
@@ -149,7 +150,10 @@ def _placement_findings(choice: Choice) -> Iterator[Finding]:
         severity: Severity = "warning" if choice.job.settings.placement != "auto" else "error"
         yield Finding("memory.gpu", severity, text, fix, Failure.OOM_GPU)
     elif placed.rung != placement.RUNGS[0] and choice.job.settings.placement == "auto":
-        text = f"the weights do not all fit on the card ({have} free): placement {placed.rung}, slower, with the same picture"
+        text = (
+            f"{model.name} at {choice.size}: the weights do not all fit on the card ({have} free): placement {placed.rung} "
+            f"({placed.gpu_bytes / GIB:.1f} GiB predicted), slower, with the same picture"
+        )
         yield Finding("placement", "info", text)
 
 
