@@ -247,16 +247,16 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
+@pytest.mark.timeout(400)
 def test_weights_are_never_in_memory_twice(tmp_path: Path) -> None:
     parts.write_transformer(tmp_path, parts.transformer("t2v", layers=60, inner=10_000))
     on_disk = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     assert on_disk > 200e6
-    for dtype, allowed in {"float32": 1.2, "bfloat16": 1.2}.items():
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(tmp_path), dtype], capture_output=True, text=True, check=True
-        )
-        # In bfloat16: half of it, and the pages of one shard (half of the file) that the kernel may drop at once.
-        assert int(done.stdout) < allowed * on_disk
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path), "bfloat16"], capture_output=True, text=True, check=True
+    )
+    # Half of it, and the pages of one shard (half of the file) that the kernel may drop at once.
+    assert int(done.stdout) < 1.2 * on_disk
 
 
 @pytest.mark.parametrize(("steps", "shift"), [(3, 5.0), (50, 3.0), (40, 16.0), (4, 1.0)])
