@@ -182,9 +182,9 @@ def make_sure(child: Child, grace_s: float) -> None:
         child.process.wait(SHIM_MARGIN_S)
     if child.ended is None:
         end_marked(child.mark)
-        if child.pid is not None:  # ours to collect since the shim is gone, also if it had ended before
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(child.pid, os.WNOHANG)
+    if child.pid is not None:  # ours to collect once the shim is gone, which leaves what it killed a moment before
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child.pid, os.WNOHANG)
 
 
 @contextlib.contextmanager
