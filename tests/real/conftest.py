@@ -34,7 +34,12 @@ def real(tmp_path: Path) -> WanMachine:
         "stop_grace_s": 3.0,
         "log_limit_mb": 1,
     }
-    environ = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "TMPDIR": str(tmp_path / "tmp")}
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ["HOME"],
+        "TMPDIR": str(tmp_path / "tmp"),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"),  # else importing Wan makes torch leave one in TMPDIR
+    }
     photo = a_photo(tmp_path / "photo.png", (320, 180))
     return WanMachine(tmp_path, Path(values["wan2_dir"]), photo, values, environ, photo.read_bytes())
 
