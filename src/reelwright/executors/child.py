@@ -31,6 +31,7 @@ from .dead_runs import end_marked, run_mark
 CHUNK = 256 * 1024
 #: How long the shim may take beyond the grace to end everything.
 SHIM_MARGIN_S = 15.0
+_COLLECT_S = 2.0
 
 
 @dataclass
@@ -182,9 +183,16 @@ def make_sure(child: Child, grace_s: float) -> None:
         child.process.wait(SHIM_MARGIN_S)
     if child.ended is None:
         end_marked(child.mark)
-    if child.pid is not None:  # ours to collect once the shim is gone, which leaves what it killed a moment before
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(child.pid, os.WNOHANG)
+    if child.pid is not None:
+        _collect(child.pid)
+
+
+def _collect(pid: int) -> None:
+    """Take the command's end, if the shim that was killed could not: else it stays a zombie of ours."""
+    deadline = time.monotonic() + _COLLECT_S
+    with contextlib.suppress(ChildProcessError):  # not ours, as it should be
+        while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ MARK = "REELWRIGHT_RUN"
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _LEFTOVER_GRACE_S = 2.0
 _KILL_WAIT_S = 5.0
+_REAP_WAIT_S = 1.0
 _POLL_S = 0.02
 
 # ------------------------------------------------------------------------------------------------ the process tree
@@ -174,6 +175,14 @@ class Tree:
                 return sorted(left)
             time.sleep(_POLL_S)
 
+    def status_of(self, pid: int) -> int | None:
+        """The wait status of a child that has ended, which may not have been collected yet."""
+        deadline = time.monotonic() + _REAP_WAIT_S
+        while pid not in self.ended and time.monotonic() < deadline:
+            self.ended.update(reap())
+            time.sleep(_POLL_S)
+        return self.ended.get(pid)
+
 
 # --------------------------------------------------------------------------------------------------------- the shim
 
@@ -274,7 +283,7 @@ def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[
     else:
         leftovers = {}
         unkillable = tree.end(spec["grace_s"], control.hurry)
-    status = tree.ended.get(pid)
+    status = None if pid in unkillable else tree.status_of(pid)
     code = os.waitstatus_to_exitcode(status) if status is not None else None
     _say(
         status_fd,
