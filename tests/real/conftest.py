@@ -14,7 +14,7 @@ ENVIRONMENT = Path(os.environ.get("REAL_ENVIRONMENT", REPOSITORY / ".venv-real")
 
 
 @pytest.fixture
-def real(tmp_path: Path) -> WanMachine:
+def real(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> WanMachine:
     """Two simulated GPUs, of which one is used; nothing is scripted, for the framework is the real one."""
     if "WAN21_DIR" not in os.environ:
         pytest.skip("WAN21_DIR names no checkout of Wan2.1 (make test-real WAN21_DIR=...)")
@@ -38,7 +38,7 @@ def real(tmp_path: Path) -> WanMachine:
         "PATH": os.environ["PATH"],
         "HOME": os.environ["HOME"],
         "TMPDIR": str(tmp_path / "tmp"),
-        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"),  # else importing Wan makes torch leave one in TMPDIR
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path_factory.mktemp("inductor")),  # importing Wan makes torch want one
     }
     photo = a_photo(tmp_path / "photo.png", (320, 180))
     return WanMachine(tmp_path, Path(values["wan2_dir"]), photo, values, environ, photo.read_bytes())
