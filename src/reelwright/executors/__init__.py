@@ -69,9 +69,13 @@ class Cancellation:
         self.check()
 
     def close(self) -> None:
-        """Give the pipe back."""
-        for fd in (self._read, self._write):
-            os.close(fd)
+        """Give the pipe back; twice does nothing, and whoever forgets it loses no descriptor."""
+        fds, self._read, self._write = (self._read, self._write), -1, -1
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
+
+    __del__ = close
 
 
 @dataclass(frozen=True)
