@@ -80,7 +80,7 @@ def test_safetensors_without_our_key_or_our_name_are_as_if_there_were_none(kept:
 
     save_file({"latents": torch.zeros(2)}, kept)
     assert _loaded(kept) is None
-    save_file({"other": torch.zeros(2)}, kept, metadata={"reelwright_key": KEY})
+    save_file({"other": torch.zeros(2)}, kept, metadata={"reelwright": f"{KEY} 0"})
     assert _loaded(kept) is None
 
 

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-_NAME, _KEY, _SUM = "latents", "reelwright_key", "reelwright_sha256"
+_NAME, _TOLD = "latents", "reelwright"  # one entry: the file's bytes do not depend on the order of a hash table
 
 
 def save(path: Path, tensor: Any, key: str) -> None:
@@ -28,7 +28,7 @@ def save(path: Path, tensor: Any, key: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     whole = tensor.detach().cpu().contiguous()
     try:
-        save_file({_NAME: whole}, str(partial), metadata={_KEY: key, _SUM: _digest(whole)})
+        save_file({_NAME: whole}, str(partial), metadata={_TOLD: _told(key, whole)})
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)
@@ -44,20 +44,20 @@ def load(path: Path, key: str) -> Any | None:
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            told = file.metadata() or {}
-            if told.get(_KEY) != key:
+            told = (file.metadata() or {}).get(_TOLD, "")
+            if not told.startswith(f"{key} "):
                 return None
             tensor = file.get_tensor(_NAME)
-            return tensor if told.get(_SUM) == _digest(tensor) else None
+            return tensor if told == _told(key, tensor) else None
     except (OSError, SafetensorError, ValueError):
         return None
 
 
-def _digest(tensor: Any) -> str:
-    """Of the values: the format has no checksum of its own, and a damaged film would look like a bad model."""
+def _told(key: str, tensor: Any) -> str:
+    """Key and digest of the values: the format has no checksum, and a damaged film would look like a bad model."""
     import torch
 
-    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).hexdigest()
+    return f"{key} {hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).hexdigest()}"
 
 
 def _sync(path: Path) -> None:

@@ -132,6 +132,7 @@ def _class(directory: Path, name: str, kind: list[Any]) -> Any:
         nn.Module,
         diffusers.SchedulerMixin,
         transformers.PreTrainedTokenizerBase,
+        transformers.AutoTokenizer,  # what some folders name; it chooses among the tokenizers of transformers
         transformers.ProcessorMixin,
         ImageProcessingMixin,
         BaseGuidance,
@@ -152,6 +153,8 @@ def _component(directory: Path, name: str, kind: list[Any], dtype: str) -> Any:
     officially = cls.__name__ == "WanTransformer3DModel" and dtype == "bfloat16"
     cls = transformer_class() if officially else cls
     options: dict[str, Any] = {"local_files_only": True}
+    if kind[0] == "transformers":
+        options["trust_remote_code"] = False  # said, or the auto classes ask on a terminal
     weighs = issubclass(cls, torch.nn.Module)
     if weighs:
         precision = "float32" if name in _FLOAT32 else dtype
