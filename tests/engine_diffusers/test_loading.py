@@ -111,6 +111,19 @@ def test_no_code_from_the_folder_and_nothing_but_a_components_class_is_used(
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_tokenizer_that_brings_its_own_code_is_refused(folder: Path, tmp_path: Path) -> None:
+    source = f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Words: pass\n"
+    (folder / "tokenizer" / "words.py").write_text(source)
+    for path in (folder / "tokenizer").glob("tokenizer*"):
+        path.unlink()
+    told = {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": ["words.Words", "words.Words"]}}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(told))
+    (folder / "tokenizer" / "config.json").write_text(json.dumps({"model_type": "custom", **told}))
+    _index(folder, tokenizer=["transformers", "AutoTokenizer"])
+    assert "tokenizer" in _refused(folder).message
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("part", ["text_encoder", "tokenizer", "transformer", "vae", "scheduler"])
 def test_a_part_that_is_not_there_is_named(folder: Path, part: str) -> None:
     shutil.rmtree(folder / part)
