@@ -43,6 +43,7 @@ _PASSED = (
     "LD_LIBRARY_PATH",
     "CUDA_HOME",
     "XDG_CACHE_HOME",
+    "TORCHINDUCTOR_CACHE_DIR",  # importing torch makes this folder, or one in TMPDIR
 )
 _SEEN = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
 _CUDA = "torch.cuda"
