@@ -101,18 +101,6 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Prepare:
-    """Request: encode what later requests will need (options of several `Generate`), while the encoders are there."""
-
-    requests: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Answer to `Prepare`."""
-
-
-@dataclass(frozen=True)
 class Generate:
     """Request: make a clip; its frames go into ``folder``."""
 
@@ -171,15 +159,15 @@ class Unload:
 
 
 Event = Union[Phase, Progress, Log, Output, AttemptStarted, Memory, LatentsSaved]
-Request = Union[Load, Prepare, Generate, Cancel, Unload]
-Answer = Union[Hello, Loaded, Prepared, Saved, Failed]
+Request = Union[Load, Generate, Cancel, Unload]
+Answer = Union[Hello, Loaded, Saved, Failed]
 Message = Union[Event, Request, Answer]
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         *(Phase, Progress, Log, Output, AttemptStarted, Memory, LatentsSaved),
-        *(Load, Prepare, Generate, Cancel, Unload),
-        *(Hello, Loaded, Prepared, Saved, Failed),
+        *(Load, Generate, Cancel, Unload),
+        *(Hello, Loaded, Saved, Failed),
     )
 }
 

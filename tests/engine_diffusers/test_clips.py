@@ -101,7 +101,7 @@ Undisturbed = Callable[[Path], bytes]
 # ----------------------------------------------------------------------------------------------------------- same bits
 
 
-def test_the_first_the_third_and_a_prepared_clip_are_the_same_bytes(
+def test_the_first_the_third_and_a_clip_of_known_encodings_are_the_same_bytes(
     start: Start, undisturbed: Undisturbed, photo: Path, tmp_path: Path
 ) -> None:
     engine, expected = start(), undisturbed(photo)
@@ -111,17 +111,16 @@ def test_the_first_the_third_and_a_prepared_clip_are_the_same_bytes(
     assert Path(first.path).read_bytes() == expected
     assert first.facts["encoded"] > 0
     assert first.facts["encodings_reused"] == 0
-    other = asked("i2v", photo, seed=5, prompt="a dog", width=96, num_frames=9, steps=3)
-    engine.engine.prepare([other], engine.said.append, lambda: None)
-    prepared = engine.clip(other, tmp_path / "2")
-    assert prepared.facts["encoded"] == 0
+    other = asked("i2v", photo, seed=5, width=96, num_frames=9, steps=3)
+    known = engine.clip(other, tmp_path / "2")
+    assert known.facts["encoded"] == 0
     again = engine.clip(asked("i2v", photo), tmp_path / "3")
     assert Path(again.path).read_bytes() == expected
     assert again.facts["encoded"] == 0
     assert again.facts["encodings_reused"] == first.facts["encoded"]
     assert torch.equal(torch.random.get_rng_state(), before)
     fresh = start()
-    assert fresh.film(other, tmp_path / "4") == Path(prepared.path).read_bytes()
+    assert fresh.film(other, tmp_path / "4") == Path(known.path).read_bytes()
 
 
 def test_another_placement_keeps_the_weights_and_the_bytes(

@@ -25,8 +25,6 @@ from reelwright.protocol import (
     Loaded,
     Message,
     Phase,
-    Prepare,
-    Prepared,
     Progress,
     Saved,
     Unload,
@@ -108,7 +106,6 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def test_every_request_has_its_answer(served: Served) -> None:
     assert served.ask(Load({"name": "one"})) == Loaded({"model": "one"})
-    assert served.ask(Prepare(({"prompt": "sea"},))) == Prepared()
     saved = served.clip()
     assert isinstance(saved, Saved)
     assert Path(saved.path).stat().st_size == 2 * 8 * 6 * 3
@@ -148,7 +145,7 @@ def test_what_is_no_request_is_answered_as_such_and_the_next_one_is_served(serve
 @pytest.mark.parametrize("seed", range(5))
 def test_any_bytes_have_one_answer_a_line(served: Served, seed: int) -> None:
     dice = random.Random(seed)
-    lines = [encode(Load({"name": "one"})), encode(Prepare(())), encode(Cancel())]
+    lines = [encode(Load({"name": "one"})), encode(Generate({"prompt": "sea"}, "")), encode(Cancel())]
     asked = 0
     for _ in range(200):
         line = bytearray(dice.choice(lines).encode())

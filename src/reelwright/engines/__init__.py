@@ -9,7 +9,7 @@ large weights is a `ResidentEngine`: it lives in a worker (`serving`) and keeps 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,12 +49,6 @@ class ResidentEngine(Protocol):
         self, model: Mapping[str, Any], emit: Callable[[Event], None], check: Callable[[], None]
     ) -> Mapping[str, Any]:
         """Have this model ready, and no other; returns facts. The same model again returns at once."""
-        ...
-
-    def prepare(
-        self, requests: Sequence[Mapping[str, Any]], emit: Callable[[Event], None], check: Callable[[], None]
-    ) -> None:
-        """Encode what these later requests will need, while the encoders are there."""
         ...
 
     def generate(

@@ -34,8 +34,6 @@ from ..protocol import (
     Loaded,
     Message,
     Phase,
-    Prepare,
-    Prepared,
     Unload,
     decode,
     encode,
@@ -74,9 +72,6 @@ def _answer(engine: ResidentEngine, request: Message | Failed, channel: Channel)
         channel.check()
         if isinstance(request, Load):
             return Loaded(dict(engine.load(request.model, channel.say, channel.check)))
-        if isinstance(request, Prepare):
-            engine.prepare(request.requests, channel.say, channel.check)
-            return Prepared()
         if isinstance(request, Generate):
             return engine.generate(request.options, Path(request.folder), channel.say, channel.check)
         if isinstance(request, Failed):

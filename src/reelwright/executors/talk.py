@@ -20,7 +20,7 @@ from ..errors import Cancelled, Failure, VideoGenerationError, error_for
 from ..plan import Command, Dialect
 from ..policy import Evidence, KillReason
 from ..policy.progress import LogReader
-from ..protocol import Answer, Cancel, Failed, Hello, Loaded, Log, Memory, Message, Phase, Prepared, Progress, Saved
+from ..protocol import Answer, Cancel, Failed, Hello, Loaded, Log, Memory, Message, Phase, Progress, Saved
 from . import AttemptFiles, Cancellation, PhaseClock
 from .child import CHUNK, SHIM_MARGIN_S
 from .logfile import BoundedLog, Masker
@@ -28,7 +28,7 @@ from .logfile import BoundedLog, Masker
 if TYPE_CHECKING:
     from .worker import Worker
 
-_ANSWERS = (Hello, Loaded, Prepared, Saved, Failed)
+_ANSWERS = (Hello, Loaded, Saved, Failed)
 _DEFAULT_QUIET_S = 1800.0
 
 

@@ -14,7 +14,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +91,6 @@ class Resident:
         _note(model, event="load", model=model.get("name"), pydantic=_there("pydantic"))
         self.model = model
         return {"model": model.get("name")}
-
-    def prepare(self, requests: Sequence[Mapping[str, Any]], emit: Any, check: Callable[[], None]) -> None:
-        emit(Phase("encoding"))
-        for request in requests:
-            check()
-            _note(request, event="prepare", prompt=request["prompt"])
 
     def generate(
         self, options: Mapping[str, Any], folder: Path, emit: Callable[[Event], None], check: Callable[[], None]

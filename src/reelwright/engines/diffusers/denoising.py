@@ -26,36 +26,12 @@ class Watch:
     check: Callable[[], None]
 
 
-class Encoded(Exception):
-    """The encodings are there; see `encode_only`."""
-
-
 def denoise(pipeline: Any, options: Mapping[str, Any], watch: Watch) -> Any:
     """Latents of the clip, as the pipeline returns them. Raises what ``watch.check`` raises."""
-    _schedule(pipeline, options)
-    _follow(pipeline.scheduler, int(options["steps"]), watch)
-    return _call(pipeline, options)
-
-
-def encode_only(pipeline: Any, options: Mapping[str, Any], watch: Watch) -> None:
-    """Encode what the clip needs; every pipeline sets its noise levels right after that."""
-    _schedule(pipeline, options)
-
-    def stop(*_arguments: Any, **_options: Any) -> None:
-        raise Encoded
-
-    scheduler = pipeline.scheduler
-    scheduler.set_timesteps = functools.wraps(scheduler.set_timesteps)(stop)
-    watch.check()
-    try:
-        _call(pipeline, options)
-    except Encoded:
-        return
-
-
-def _call(pipeline: Any, options: Mapping[str, Any]) -> Any:
     import torch
 
+    _schedule(pipeline, options)
+    _follow(pipeline.scheduler, int(options["steps"]), watch)
     with torch.no_grad():
         return pipeline(**arguments(pipeline, options)).frames
 

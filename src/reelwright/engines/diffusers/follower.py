@@ -11,7 +11,7 @@ the worker. Whatever fails is answered, and the process ends: a rank that has le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,6 @@ class Follower:
         there = speed.transformers(self._pipeline)
         self._shared = [collective.share(transformer, place) for transformer in there]
         return {"rank": place.rank}
-
-    def prepare(self, requests: Sequence[Mapping[str, Any]], emit: Emit, check: Check) -> None:
-        """Nothing: rank 0 encodes."""
 
     def generate(  # what the contract of engines gives it is rank 0's affair
         self,

@@ -16,7 +16,7 @@ import contextlib
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -101,14 +101,6 @@ class DiffusersEngine:
             release_memory()
             raise
         return Held(identity, model, pipelines, placement, encodings, ranks, facts)
-
-    def prepare(self, requests: Sequence[Mapping[str, Any]], emit: Emit, check: Check) -> None:
-        """Encode the texts and pictures of later clips."""
-        held = self._ready()
-        emit(Phase("encoding"))
-        held.encodings.begin(check)
-        for options in requests:
-            denoising.encode_only(_pipeline(held, options), options, Watch(emit, check))
 
     def generate(self, options: Mapping[str, Any], folder: Path, emit: Emit, check: Check) -> Saved:
         """One clip; see the module."""
