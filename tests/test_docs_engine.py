@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reelwright.backends.diffusers.choice import CACHE_THRESHOLD
 from reelwright.backends.diffusers.models import MODELS
 from reelwright.host import GIB, Checkpoint
 from reelwright.request import Size
@@ -100,3 +101,9 @@ def test_every_model_of_the_planner_is_in_the_first_table() -> None:
         family, _, kind = name.partition("-")
         assert family in text, name
         assert kind.split("-")[0] in text, name
+
+
+def test_the_step_cache_is_the_one_that_was_measured() -> None:
+    measured = (PAGE.parent / "benchmarks.md").read_text("utf-8")
+    assert f"| first-block cache, threshold {CACHE_THRESHOLD} |" in PAGE.read_text("utf-8")
+    assert f"| `balanced`: cache {CACHE_THRESHOLD} and eight bits |" in measured

@@ -72,6 +72,13 @@ def starting_overrides(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any
     return overrides
 
 
+def measured_peaks(state_dir: Path, plan: Plan, host: Host) -> dict[str, int]:
+    """True peaks of the GPU's memory in runs like this one, by the engine's placement; bytes that torch allocated."""
+    known = load_entries(state_dir).get(key_of(plan, host, plan.parameters), {}).get("peaks")
+    found = known.items() if isinstance(known, dict) else ()
+    return {name: peak for name, peak in found if isinstance(peak, int)}
+
+
 def predicted_seconds(state_dir: Path, plan: Plan, host: Host) -> float | None:
     """Duration of the last run like this one, scaled by its steps; ``None`` if there was none."""
     entry = load_entries(state_dir).get(key_of(plan, host, plan.parameters), {})
@@ -91,7 +98,7 @@ def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, ev
         for lever in original.levers
         if all(plan.parameters.get(name) == value for name, value in lever.overrides.items())
     ]
-    entry = {
+    entry: dict[str, Any] = {
         "rung": rung,
         "seconds": round(evidence.wall_s, 1),
         "denoising_seconds": round(evidence.phase_seconds.get("denoising", 0.0), 1),
@@ -99,9 +106,13 @@ def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, ev
         "metrics": _peaks(evidence.metrics),
     }
     if "placement" in plan.parameters:  # an engine goes down its own ladder
-        entry |= {name: evidence.facts.get(name) for name in ("placement", "peak_bytes")}
-        if entry["placement"] == original.parameters.get("placement"):
-            del entry["placement"]  # the planner was right: with more or less memory free, it is to decide anew
+        ended, peak = evidence.facts.get("placement"), evidence.facts.get("peak_bytes")
+        peaks = measured_peaks(state_dir, original, host)
+        if isinstance(ended, str) and isinstance(peak, int):
+            peaks[ended] = peak
+        entry["peaks"] = peaks
+        if ended != original.parameters.get("placement"):  # else the planner was right, and is to decide anew
+            entry["placement"] = ended
 
     def note(entries: Entries) -> None:
         entries[key_of(original, host, original.parameters)] = entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from tests.backends.test_diffusers import FOLDER, PYTHON, official, picture
 
 from reelwright.backends.diffusers import plan
-from reelwright.history import remember_success, starting_overrides
+from reelwright.history import load_entries, measured_peaks, remember_success, starting_overrides
 from reelwright.host import GIB, Host, Interpreter, simulated_gpus
 from reelwright.plan import Job, Plan
 from reelwright.policy import Evidence
@@ -32,15 +33,20 @@ class Machine:
     def __init__(self, state: Path) -> None:
         self.state = state
 
-    def run(self, card_gib: float, ended_on: str | None = None, **values: Any) -> str:
+    def run(self, card_gib: float, ended_on: str | None = None, peak_gib: float = 34, **values: Any) -> str:
         """One run on a card with so much free; returns where it began."""
+        asked, began = self.plans(card_gib, **values)
+        assert not began.errors, began.errors
+        facts = {"placement": ended_on or began.parameters["placement"], "peak_bytes": round(peak_gib * GIB)}
+        remember_success(self.state, asked, began, self._host(card_gib), Evidence(facts=facts))
+        return str(began.parameters["placement"])
+
+    def plans(self, card_gib: float, **values: Any) -> tuple[Plan, Plan]:
         host = self._host(card_gib)
         asked = self._plan(host, {}, values)
-        began = self._plan(host, starting_overrides(self.state, asked, host), values)
-        assert not began.errors, began.errors
-        facts = {"placement": ended_on or began.parameters["placement"], "peak_bytes": 30 * GIB}
-        remember_success(self.state, asked, began, host, Evidence(facts=facts))
-        return str(began.parameters["placement"])
+        learnt = starting_overrides(self.state, asked, host)
+        peaks = measured_peaks(self.state, asked, host)
+        return asked, self._plan(host, {**learnt, "measured_peaks": peaks}, values)
 
     def _host(self, card_gib: float) -> Host:
         (card,) = simulated_gpus("1x80GiB")
@@ -81,3 +87,35 @@ def test_what_was_learnt_of_other_weights_or_another_speed_does_not_count(machin
     machine.run(80, ended_on="group_offload")
     assert machine.run(80, speed="balanced") == "resident"
     assert machine.run(80) == "group_offload"
+
+
+def test_a_true_peak_takes_the_place_of_the_predicted_one(machine: Machine) -> None:
+    assert machine.run(80, peak_gib=40) == "resident"
+    predicted, corrected = machine.plans(80)
+    assert corrected.gpu_bytes == 41 * GIB  # and what CUDA itself needs
+    assert corrected.gpu_bytes != predicted.gpu_bytes
+    assert machine.run(44, peak_gib=40) == "resident", "it has been seen to fit"
+    assert machine.run(40) == "group_offload"
+
+
+def test_each_placement_keeps_its_own_peak(machine: Machine) -> None:
+    machine.run(80, peak_gib=40)
+    machine.run(24, peak_gib=5)
+    _, streaming = machine.plans(24)
+    (told,) = (finding.message for finding in streaming.findings if finding.code == "placement")
+    assert "(6.0 GiB measured here)" in told
+    assert machine.plans(80)[1].gpu_bytes == 41 * GIB
+
+
+def test_a_decode_that_took_all_the_room_there_was_keeps_no_smaller_card_out(machine: Machine) -> None:
+    assert machine.run(48, peak_gib=46.5) == "encoders_off"
+    assert machine.run(42) == "encoders_off"
+
+
+@pytest.mark.parametrize("peaks", [None, 3, {"resident": "much"}, {"resident": None}])
+def test_damaged_peaks_are_as_if_nothing_were_known(machine: Machine, peaks: object, tmp_path: Path) -> None:
+    machine.run(80)
+    (key,) = load_entries(machine.state)
+    (tmp_path / "learned.json").write_text(json.dumps({"schema": 1, "entries": {key: {"peaks": peaks}}}))
+    asked, began = machine.plans(80)
+    assert began.gpu_bytes == asked.gpu_bytes

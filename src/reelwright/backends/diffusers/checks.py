@@ -150,9 +150,10 @@ def _placement_findings(choice: Choice) -> Iterator[Finding]:
         severity: Severity = "warning" if choice.job.settings.placement != "auto" else "error"
         yield Finding("memory.gpu", severity, text, fix, Failure.OOM_GPU)
     elif placed.rung != placement.RUNGS[0] and choice.job.settings.placement == "auto":
+        source = "measured here" if placed.measured else "predicted"
         text = (
             f"{model.name} at {choice.size}: the weights do not all fit on the card ({have} free): placement {placed.rung} "
-            f"({placed.gpu_bytes / GIB:.1f} GiB predicted), slower, with the same picture"
+            f"({placed.gpu_bytes / GIB:.1f} GiB {source}), slower, with the same picture"
         )
         yield Finding("placement", "info", text)
 

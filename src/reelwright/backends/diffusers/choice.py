@@ -23,7 +23,7 @@ MODULES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "f
 #: The oldest that the engine works with, as in the extra `engine`.
 LEAST: Mapping[str, tuple[int, ...]] = {"torch": (2, 6), "diffusers": (0, 42), "transformers": (5,)}
 #: Relative change under which `balanced` leaves blocks out.
-CACHE_THRESHOLD = 0.08
+CACHE_THRESHOLD = 0.1
 FAST_STEPS = 4
 _DOCUMENTED = Defaults(50, 7.5, 5.0)
 _HEADROOM = 0.3 * GIB
@@ -79,7 +79,7 @@ def choose(job: Job) -> Choice:
     checkpoint = host.checkpoints.get(directory) if directory else None
     model = recognise(checkpoint) if checkpoint else None
     network = network_of(model, checkpoint) if model and checkpoint else Network(40, 40, 5120, 0)
-    gpus = _gpus(job, network)
+    gpus = _gpus(job)
     size = _size(job, model)
     frames = asked_frames(job, model.fps if model else 16.0, model.frames if model else 81)
     weights = _weights(model, network, checkpoint, settings)
@@ -88,7 +88,9 @@ def choose(job: Job) -> Choice:
     side = model.side if model else 8
     work = placement.Work(tokens(size, frames, side), network.width, size.area, ranks, precision)
     room = placement.Room(None if settings.engine_device == "cpu" else _free(gpus.gpus), host.memory_available_bytes)
-    learned = str(job.overrides.get("placement", placement.RUNGS[0]))
+    learned = placement.Learned(
+        str(job.overrides.get("placement", placement.RUNGS[0])), job.overrides.get("measured_peaks", {})
+    )
     placed = placement.choose(weights, work, room, settings.placement, learned)
     found = Choice(
         job,
@@ -106,14 +108,12 @@ def choose(job: Job) -> Choice:
     return _with_parameters(found)
 
 
-def _gpus(job: Job, network: Network) -> GpuChoice:
+def _gpus(job: Job) -> GpuChoice:
     settings, host = job.settings, job.host
     if settings.engine_device == "cpu":
         return GpuChoice(())
     wanted = gpu_count(settings, host) if settings.gpus or settings.gpu_count or settings.total_gpus else 1
-    found = choose_gpus(settings, host, wanted, avoid=tuple(job.overrides.get("avoid_gpus", ())))
-    del network
-    return found
+    return choose_gpus(settings, host, wanted, avoid=tuple(job.overrides.get("avoid_gpus", ())))
 
 
 def _size(job: Job, model: Model | None) -> Size:

@@ -11,7 +11,7 @@ itself if the estimate was too low, and the true peak is in the manifest.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...host import GIB
 
@@ -103,35 +103,56 @@ class Room:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What runs like this one showed: the rung where one ended when the prediction was too low, true peaks by rung.
+
+    Nothing above that rung is tried again, and where less is free than then, a lower one is taken. ``peaks`` are what
+    torch had allocated at most, in bytes.
+    """
+
+    rung: str = RUNGS[0]
+    peaks: Mapping[str, int] = field(default_factory=dict)
+
+
+_NOTHING_LEARNED = Learned()
+
+
+@dataclass(frozen=True)
 class Choice:
-    """The ladder from the chosen rung down, and the predictions for it; ``fits`` is false when no rung does."""
+    """The ladder from the chosen rung down, and its peaks, as ``measured`` by a run like this one or predicted.
+
+    ``fits`` is false when no rung does.
+    """
 
     ladder: tuple[str, ...]
     gpu_bytes: int
     host_bytes: int
     fits: bool
+    measured: bool = False
 
     @property
     def rung(self) -> str:
         return self.ladder[0]
 
 
-def choose(weights: Weights, work: Work, room: Room, wanted: str = "auto", learned: str = RUNGS[0]) -> Choice:
-    """The fastest rung for the room there is; ``wanted`` forces one.
+def choose(
+    weights: Weights, work: Work, room: Room, wanted: str = "auto", learned: Learned = _NOTHING_LEARNED
+) -> Choice:
+    """The fastest rung for the room there is; ``wanted`` forces one."""
+    predicted = peaks(weights, work)
+    true = {rung: peak + round(_BASE_BYTES) for rung, peak in learned.peaks.items()}
 
-    ``learned`` is where a run like this one ended when the prediction was too low: nothing above it is tried again,
-    and where less is free than then, a lower rung is taken.
-    """
-    needs, free, host_free = peaks(weights, work), room.card, room.host
+    def made(rung: str, *, fits: bool) -> Choice:
+        peak = true.get(rung, predicted[rung])
+        return Choice(RUNGS[RUNGS.index(rung) :], peak, host_bytes(weights, rung), fits, rung in true)
+
+    def fits(rung: str) -> bool:
+        # A true peak may hold a decode that took the room there was; with less room it goes in tiles.
+        return room.card is None or min(predicted[rung], true.get(rung, predicted[rung])) <= room.card
+
     if wanted != "auto":
-        return _from(wanted, needs, weights, free is None or needs[wanted] <= free)
-    for rung in RUNGS[RUNGS.index(learned) :]:
-        enough = free is None or needs[rung] <= free
-        if enough and (host_free is None or host_bytes(weights, rung) <= host_free):
-            return _from(rung, needs, weights, True)
-    return _from(RUNGS[-1], needs, weights, False)
-
-
-def _from(rung: str, needs: Mapping[str, int], weights: Weights, fits: bool) -> Choice:
-    ladder = RUNGS[RUNGS.index(rung) :]
-    return Choice(ladder, needs[rung], host_bytes(weights, rung), fits)
+        return made(wanted, fits=fits(wanted))
+    for rung in RUNGS[RUNGS.index(learned.rung) :]:
+        if fits(rung) and (room.host is None or host_bytes(weights, rung) <= room.host):
+            return made(rung, fits=True)
+    return made(RUNGS[-1], fits=False)
