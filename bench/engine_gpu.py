@@ -55,22 +55,22 @@ class Way:
 
     name: str
     speed: Mapping[str, Any]
-    attention: str = "native"
+    attention: str = "auto"
     guidance: float = 5.0
     clip_steps: int = STEPS_OF_A_CLIP
 
 
 def ways(lora: Path, *, cuda: bool) -> list[Way]:
-    """Every preset, and what may be chosen with exact."""
+    """Every preset, and what each part of exact brings."""
+    exact = {"preset": "exact", "compile": cuda}
     balanced = {"preset": "balanced", "cache": CACHE, "fp8": True, "compile": cuda}
     fast = {"preset": "fast", "lora": [{"path": str(lora)}], "compile": cuda}
     return [
-        Way("exact", {"preset": "exact"}),
-        Way("exact, _native_cudnn", {"preset": "exact"}, "_native_cudnn"),
-        Way("exact, compiled", {"preset": "exact", "compile": True}),
-        Way("exact, compiled, _native_cudnn", {"preset": "exact", "compile": True}, "_native_cudnn"),
+        Way("exact", exact),
+        Way("exact, PyTorch's attention", exact, "native"),
+        Way("exact, not compiled", {"preset": "exact"}),
+        Way("exact, neither", {"preset": "exact"}, "native"),
         Way("balanced", balanced),
-        Way("balanced, _native_cudnn", balanced, "_native_cudnn"),
         Way("fast, 4 steps", fast, guidance=1.0, clip_steps=4),
     ]
 

@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw
 
 REPOSITORY = Path(__file__).parents[1]
 
-# A test run started as a background job ignores Ctrl-C, and so would every process that it starts.
+# A test run started in the background ignores Ctrl-C and a closed terminal, and so would every process that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def eventually(condition: Callable[[], Any], *, within_s: float = 10.0, what: str = "the condition") -> Any:

@@ -149,7 +149,9 @@ class Settings(BaseSettings):
     )
     lease_timeout_s: Seconds = Field(0.0, description="how long to wait for GPUs that another run uses")
     stop_grace_s: Seconds = Field(10.0, description="seconds between asking a process to end and killing it")
-    attention: Literal["auto", "flash", "sdpa"] = Field("auto", description="auto falls back to PyTorch's attention")
+    attention: Literal["auto", "flash", "sdpa"] = Field(
+        "auto", description="flash-attn, or PyTorch's own; auto takes the best that there is"
+    )
     verify_model: bool = Field(False, description="check the hashes of the weights before a run")
     accept_valid_on_nonzero: bool = Field(False, description="accept a whole film although the framework failed")
     nccl_p2p_retry: bool = Field(False, description="allow a retry with NCCL_P2P_DISABLE=1")
@@ -174,6 +176,7 @@ class Settings(BaseSettings):
     )
     weights: FilePath | None = Field(None, description="resident engine: folder of the weights, in either layout")
     speed: Literal["exact", "balanced", "fast"] = Field("exact", description="resident engine: see docs/engine.md")
+    compile: bool = Field(True, description="resident engine: compile the blocks, on a GPU")
     placement: Literal["auto", "resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload"] = (
         Field("auto", description="resident engine: where the weights lie; auto takes the fastest that fits")
     )

@@ -325,14 +325,25 @@ def test_an_unknown_amount_of_free_memory_is_not_a_refusal() -> None:
 # ---------------------------------------------------------------------------------------------------------- speed
 
 
-def test_exact_is_the_default_and_changes_nothing() -> None:
-    assert call(planned()).model["speed"] == {
-        "preset": "exact",
-        "compile": False,
-        "cache": None,
-        "fp8": False,
-        "lora": [],
-    }
+def test_exact_is_the_default_and_leaves_nothing_out() -> None:
+    model = call(planned()).model
+    assert model["speed"] == {"preset": "exact", "compile": True, "cache": None, "fp8": False, "lora": []}
+    assert model["attention"] == "auto"
+
+
+@pytest.mark.parametrize(("asked", "given"), [("auto", "auto"), ("flash", "flash"), ("sdpa", "native")])
+def test_attention_and_compilation_are_the_users_choice_and_recorded(asked: str, given: str) -> None:
+    made = planned(attention=asked, compile=False)
+    assert (call(made).model["attention"], call(made).model["speed"]["compile"]) == (given, False)
+    assert (made.parameters["attention"], made.parameters["compile"]) == (given, False)
+
+
+def test_a_cpu_compiles_nothing() -> None:
+    assert call(planned(engine_device="cpu")).model["speed"]["compile"] is False
+
+
+def test_several_cards_compute_the_attention_that_can_be_split() -> None:
+    assert call(planned(gpus="2x80GiB", gpu_count=2)).model["attention"] == "native"
 
 
 def test_balanced_is_a_recorded_choice() -> None:

@@ -83,6 +83,18 @@ def test_two_ranks_compute_what_one_does_clip_after_clip() -> None:
     assert torch.equal(latents(pipeline), alone)  # and alone again, as if there had been no others
 
 
+def test_compiled_ranks_compute_what_one_does() -> None:
+    model = a_model(speed={"preset": "exact", "compile": True})
+    pipeline = pipeline_of(model)
+    with closing(start(model)) as ranks:
+        ranks.join(pipeline)
+        with ranks.clip():
+            found = latents(pipeline)
+        with ranks.clip():
+            assert torch.equal(latents(pipeline), found)
+    assert psnr(found, latents(a_pipeline())) > 100
+
+
 def a_threshold_that_divides_the_ranks() -> float:
     """Between the changes that the two halves of the sequence see: each rank by itself would decide otherwise."""
     seen: list[tuple[float, float]] = []

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from reelwright.engines.diffusers import attention, fp8, speed  # noqa: E402
+from reelwright.engines.diffusers import attention, compilation, fp8, speed  # noqa: E402
 
 CACHE = {"kind": "first_block", "threshold": 0.2}
 BALANCED = {"preset": "balanced", "cache": CACHE, "fp8": True}
@@ -131,19 +131,6 @@ def test_an_error_inside_a_block_loses_no_eight_bit_weight() -> None:
     assert torch.equal(clip(pipeline), first)
 
 
-def test_a_cache_is_undone_without_loading_again(exact: Any) -> None:
-    pipeline, _ = applied({"preset": "balanced", "cache": CACHE}, attention="_native_math")
-    clip(pipeline)
-    assert speed.undo(pipeline) is True
-    speed.apply(pipeline, MODEL)
-    assert torch.equal(clip(pipeline), exact)
-
-
-def test_eight_bit_weights_cannot_be_undone() -> None:
-    pipeline, _ = applied({"preset": "balanced", "fp8": True})
-    assert speed.undo(pipeline) is False
-
-
 def test_a_lora_is_added_to_the_weights_and_recorded_with_hash_and_scale(tmp_path: Path) -> None:
     by_hand = a_pipeline()
     tensors = a_lora(tmp_path / "distilled.safetensors", by_hand)
@@ -155,7 +142,6 @@ def test_a_lora_is_added_to_the_weights_and_recorded_with_hash_and_scale(tmp_pat
     (told,) = facts["lora"]
     assert (told["name"], told["scale"], len(told["sha256"])) == ("distilled.safetensors", 0.5, 64)
     assert psnr(clip(pipeline, guidance=1.0), latents(by_hand, guidance=1.0)) > 90
-    assert speed.undo(pipeline) is False
     assert type(pipeline.transformer.blocks[0].attn1.to_q) is torch.nn.Linear
 
 
@@ -247,6 +233,42 @@ def test_another_order_of_the_same_sums_is_measured_and_recorded(exact: Any) -> 
     assert psnr(found, exact) > 90
 
 
+@pytest.mark.parametrize(
+    ("name", "capability", "expected"),
+    [
+        ("auto", None, ("native",)),
+        ("auto", (8, 9), ("native",)),
+        ("auto", (9, 0), ("_flash_3", "_native_cudnn", "native")),
+        ("auto", (12, 0), ("_native_cudnn", "native")),
+        ("flash", (8, 0), ("flash",)),
+        ("flash", (9, 0), ("_flash_3", "flash")),
+        ("_native_math", (9, 0), ("_native_math",)),
+    ],
+)
+def test_the_best_kernel_goes_by_the_card(
+    name: str, capability: tuple[int, int] | None, expected: tuple[str, ...]
+) -> None:
+    assert attention.candidates(name, capability) == expected
+
+
+def test_the_best_kernel_that_can_be_used_here_is_taken(exact: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("_flash_3", "_native_cudnn", "_native_math", "native")  # the first two are not for this device
+    monkeypatch.setattr(attention, "candidates", lambda *_: names)
+    pipeline, facts = applied({"preset": "exact"}, attention="auto")
+    assert facts["attention"] == "_native_math"
+    assert facts["attention_difference"] > 0
+    assert not torch.equal(clip(pipeline), exact)
+    monkeypatch.setattr(attention, "rounding", lambda _dtype: 1e-12)  # now it computes something else
+    pipeline, facts = applied({"preset": "exact"}, attention="auto")
+    assert (facts["attention"], facts["attention_difference"]) == ("native", 0.0)
+    assert torch.equal(clip(pipeline), exact)
+
+
+def test_flash_attention_that_is_asked_for_and_missing_is_refused_when_loading() -> None:
+    with pytest.raises(ConfigurationError, match="flash cannot be used here"):
+        applied({"preset": "exact"}, attention="flash")
+
+
 def test_a_dense_kernel_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "rounding", lambda _dtype: 1e-12)
     with pytest.raises(ConfigurationError, match="_native_math differs by"):
@@ -270,7 +292,34 @@ def test_compiled_blocks_keep_the_picture_but_not_the_bits() -> None:
     first = clip(pipeline)
     assert facts["compile"] is True
     assert psnr(first, eager) > 90
-    assert speed.undo(pipeline) is False
+    assert not torch.equal(first, eager)
+    compilation.turn([pipeline.transformer], on=False)
+    assert torch.equal(clip(pipeline), eager)
+    compilation.turn([pipeline.transformer], on=True)
+    assert torch.equal(clip(pipeline), first)
+
+
+@pytest.mark.timeout(400)
+def test_compiled_blocks_under_a_cache_and_in_eight_bits_still_decide_and_still_give_the_same_bits_twice() -> None:
+    pipeline, facts = applied({**BALANCED, "compile": True})
+    assert facts["compile"] is True
+    first = clip(pipeline)
+    assert 0 < speed.observed(pipeline)["cache_hits"] < 8
+    clip(pipeline, seed=2)
+    assert torch.equal(clip(pipeline), first)
+
+
+def test_where_nothing_can_be_compiled_the_blocks_compute_as_they_are_written(
+    exact: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", _no_compiler)
+    pipeline, facts = applied({"preset": "exact", "compile": True})
+    assert (facts["compile"], facts["compile_problem"]) == (False, "InvalidCxxCompiler: No working C++ compiler found")
+    assert torch.equal(clip(pipeline), exact)
+
+
+def _no_compiler(*_arguments: Any, **_options: Any) -> Any:
+    raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\n in any of g++")
 
 
 @pytest.mark.timeout(400)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -106,24 +107,23 @@ def _watch(arguments: argparse.Namespace) -> int:
     from ..errors import Cancelled, VideoGenerationError
 
     source, seen = Path(arguments.storyboard), None
-    while True:
-        stamp = _stamp(source)
-        if stamp == seen:
-            try:
+    with contextlib.suppress(KeyboardInterrupt):  # while something is made, Ctrl-C is a cancellation and not this
+        while True:
+            stamp = _stamp(source)
+            if stamp == seen:
                 time.sleep(0.2)  # no library is worth being told of one file
-            except KeyboardInterrupt:
-                return 0  # nothing was being made
-            continue
-        seen = stamp
-        try:
-            _make(order_from(arguments, source), as_json=arguments.json)
-        except Cancelled:
-            raise
-        except VideoGenerationError as error:
-            note(f"{error.code}: {error.message}")
-            for line in error.evidence:
-                note(f"  | {line}")
-        note(f"watching {source}; Ctrl-C ends it")
+                continue
+            seen = stamp
+            try:
+                _make(order_from(arguments, source), as_json=arguments.json)
+            except Cancelled:
+                raise
+            except VideoGenerationError as error:
+                note(f"{error.code}: {error.message}")
+                for line in error.evidence:
+                    note(f"  | {line}")
+            note(f"watching {source}; Ctrl-C ends it")
+    return 0
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -157,7 +157,7 @@ def _speed(choice: Choice) -> dict[str, Any]:
     balanced = settings.speed == "balanced"
     return {
         "preset": settings.speed,
-        "compile": balanced and not choice.on_cpu,
+        "compile": choice.parameters["compile"],
         "cache": {"kind": "first_block", "threshold": CACHE_THRESHOLD} if balanced and model.cache else None,
         "fp8": balanced and not choice.on_cpu,
         "lora": [{"path": str(lora.path), "scale": lora.scale, "into": lora.into} for lora in settings.lora],

@@ -188,8 +188,18 @@ def _parameters(choice: Choice) -> dict[str, Any]:
         "gpu_count": choice.ranks,
         "ulysses_size": ulysses,
         "ring_size": ring,
-        "attention": "native" if ring == 1 else "_native_flash",
+        "attention": _attention(settings, choice.ranks, ring),
+        "compile": settings.compile and not choice.on_cpu,
     }
+
+
+def _attention(settings: Settings, ranks: int, ring: int) -> str:
+    """The engine's name for it; ranks get one that diffusers can split, ring attention one that tells its sums."""
+    if ring > 1:
+        return "_native_flash"
+    if ranks > 1:
+        return "native"
+    return {"auto": "auto", "flash": "flash", "sdpa": "native"}[settings.attention]
 
 
 def expected_video(choice: Choice) -> ExpectedVideo:

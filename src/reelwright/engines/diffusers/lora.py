@@ -19,8 +19,6 @@ from typing import Any
 
 from ...errors import ConfigurationError, ModelNotFoundError
 
-#: Attribute of a transformer whose weights or code cannot be given back (`speed.undo`).
-CHANGED = "_reelwright_changed"
 _BYTES = 2**22
 
 
@@ -51,7 +49,6 @@ def fused(pipeline: Any, adapter: Adapter) -> dict[str, Any]:
         raise _another(adapter, f"the model has no layers {', '.join(missing)}")
     pipeline.fuse_lora(components=[adapter.into], lora_scale=adapter.scale, safe_fusing=True)
     pipeline.unload_lora_weights()
-    setattr(transformer, CHANGED, True)
     return {"name": adapter.path.name, "sha256": digest, "scale": adapter.scale, "into": adapter.into}
 
 

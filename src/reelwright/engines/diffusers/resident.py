@@ -24,7 +24,7 @@ from typing import Any
 
 from ...errors import ConfigurationError, OutOfMemoryError, StateError
 from ...protocol import Event, LatentsSaved, Log, Memory, Phase, Saved
-from . import decoding, denoising, latents, loading, speed
+from . import compilation, decoding, denoising, latents, loading, speed
 from .denoising import Watch
 from .encodings import Encodings
 from .parallel import Ranks
@@ -33,6 +33,9 @@ from .placement import Placement, out_of_memory, release_memory
 Emit = Callable[[Event], None]
 Check = Callable[[], None]
 _PACKAGES = ("torch", "diffusers", "transformers")
+#: Placements that move no weight inside a block.
+_WHOLE_BLOCKS = ("resident", "encoders_off", "group_offload")
+_NOT_COMPILED = "the blocks cannot be compiled here ({}); going on without, which takes longer"
 
 
 @dataclass
@@ -88,6 +91,8 @@ class DiffusersEngine:
             pipelines, components = loading.load(model, phase)
             first = next(iter(pipelines.values()))
             facts = dict(speed.apply(first, model))
+            if facts.get("compile_problem"):
+                watch.emit(Log(_NOT_COMPILED.format(facts["compile_problem"]), "warning"))
             placement = Placement(components, model["device"], model["placements"])
             _placed(placement, watch)
             encodings = Encodings()
@@ -132,6 +137,7 @@ class DiffusersEngine:
         facts = {
             **held.facts,
             **speed.observed(pipeline),
+            "compile": _compiles(held),
             "placement": held.placement.rung,
             "decoded": way,
             "resumed": resumed,
@@ -147,13 +153,19 @@ class DiffusersEngine:
         while True:
             try:
                 held.placement.denoiser_back()  # also after a decode that failed, or was stopped, without it
+                compilation.turn(speed.transformers(pipeline), on=_compiles(held))
                 with held.ranks.clip() if held.ranks else contextlib.nullcontext():
                     return denoising.denoise(pipeline, options, watch)
             except RuntimeError as error:
-                if not out_of_memory(error):
+                full = out_of_memory(error)
+                if not full and not (compilation.failed(error) and held.ranks is None and _compiles(held)):
                     raise
-                told = (str(error).splitlines() or [""])[0][:300]
-            _down(held, told, watch)
+                told = (str(error).strip().splitlines() or [""])[0][:300]
+            if full:
+                _down(held, told, watch)
+            else:
+                held.facts |= {"compile": False, "compile_problem": told}
+                watch.emit(Log(_NOT_COMPILED.format(told), "warning"))
             speed.reset(pipeline)
 
     def unload(self) -> None:
@@ -172,6 +184,11 @@ class DiffusersEngine:
         if self._held is None:
             raise StateError("no model is loaded")
         return self._held
+
+
+def _compiles(held: Held) -> bool:
+    """Whether this model's blocks compute compiled where it lies now."""
+    return bool(held.facts["compile"]) and held.placement.rung in _WHOLE_BLOCKS
 
 
 def _lost_ranks(held: Held) -> bool:

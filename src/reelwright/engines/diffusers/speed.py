@@ -6,7 +6,7 @@ user gives as LoRA files. Whatever is applied is told in the facts; nothing is c
 for. This module decides no placement (`placements`) and no number of steps or guidance (the plan does).
 
 The order is: load, `apply`, placement, `parallel`. Before every clip `reset`, so that the tenth clip gives the bytes
-of the first; after it `observed`; before another preset on the same weights `undo`.
+of the first; after it `observed`.
 
     >>> asked_for({"speed": {"preset": "balanced", "cache": {"kind": "first_block", "threshold": 0.1}}}).threshold
     0.1
@@ -21,12 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigurationError
-from . import attention, fp8
-from .lora import CHANGED, Adapter, fused
+from . import attention, compilation, fp8
+from .lora import Adapter, fused
 
 PRESETS = ("exact", "balanced", "fast")
-#: Sizes that a warm worker may compile before torch would silently compute without: each costs one compilation.
-_SIZES = 64
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Asked:
 
     Attributes:
         preset: One of `PRESETS`.
-        attention: diffusers' name of the attention backend.
+        attention: diffusers' name of the attention backend, or a choice of `attention.candidates`.
         compiled: The repeated blocks are compiled.
         threshold: Relative change of the first block's residual under which the others are left out; ``None``: never.
         fp8: Weights of the repeated blocks are stored in eight bits.
@@ -119,9 +117,10 @@ def apply(pipeline: Any, model: Mapping[str, Any]) -> dict[str, Any]:
     added = [fused(pipeline, adapter) for adapter in asked.adapters]
     there = transformers(pipeline)
     told = attention.choose(there, asked.attention, model)
+    problem = compilation.problem(str(model.get("device", "cpu"))) if asked.compiled else ""
     for transformer in there:
-        if asked.compiled:
-            _compile(transformer)  # before any hook, so that it lies beneath them
+        if asked.compiled and not problem:
+            compilation.prepare(transformer, blocks(transformer))  # before any hook, so that it lies beneath them
         if asked.fp8:
             fp8.store(transformer, blocks(transformer), str(model.get("device", "cpu")))
         if asked.threshold is not None:
@@ -129,26 +128,12 @@ def apply(pipeline: Any, model: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "preset": asked.preset,
         **told,
-        "compile": asked.compiled,
+        "compile": asked.compiled and not problem,
+        **({"compile_problem": problem} if problem else {}),
         "cache": None if asked.threshold is None else {"kind": "first_block", "threshold": asked.threshold},
         "fp8": asked.fp8,
         "lora": added,
     }
-
-
-def undo(pipeline: Any) -> bool:
-    """Take back what `apply` did; ``False`` when the weights themselves were changed and must be loaded again.
-
-    Placement hooks must be gone before.
-    """
-    there = transformers(pipeline)
-    if any(fp8.stored(transformer) or getattr(transformer, CHANGED, False) for transformer in there):
-        return False
-    for transformer in there:
-        if transformer.is_cache_enabled:
-            transformer.disable_cache()
-    attention.restore(there)
-    return True
 
 
 def reset(pipeline: Any) -> None:
@@ -165,27 +150,6 @@ def observed(pipeline: Any) -> dict[str, int]:
     if not found:
         return {}
     return {"passes": sum(one.passes for one in found), "cache_hits": sum(one.hits for one in found)}
-
-
-# ------------------------------------------------------------------------------------------------------- compilation
-
-
-def _compile(transformer: Any) -> None:
-    """Compile the repeated blocks, beneath any hook: a cache's decision or an offload stays outside the graph.
-
-    ``dynamic=False``: torch would make a graph for any size when a second size comes, and a warm worker would use
-    another graph than a fresh one. ``emulate_precision_casts`` rounds where eager code rounds; measured on a CPU in
-    bf16 it brings the relative difference from 7e-3 to 2e-3.
-    """
-    import torch
-    from torch._inductor import config
-
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _SIZES)
-    torch._dynamo.config.fail_on_recompile_limit_hit = True  # never silently something else
-    config.emulate_precision_casts = True
-    for block in blocks(transformer):
-        block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False)
-    setattr(transformer, CHANGED, True)
 
 
 # ------------------------------------------------------------------------------------------------- first-block cache
