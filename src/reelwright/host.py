@@ -140,6 +140,7 @@ class Checkpoint:
         config: The content of the asked JSON file.
         foreign: Which of the foreign names are there.
         configs: The contents of those ``configs`` that are there.
+        fingerprint: The same for the same files, wherever they lie: of their names, sizes and pieces of their content.
     """
 
     directory: Path
@@ -148,6 +149,7 @@ class Checkpoint:
     config: Mapping[str, object] = field(default_factory=dict)
     foreign: frozenset[str] = frozenset()
     configs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    fingerprint: str = ""
 
     @property
     def total_bytes(self) -> int:

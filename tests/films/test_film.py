@@ -330,6 +330,16 @@ def test_a_film_by_the_framework_goes_on_from_the_last_frame(wan: WanMachine, wa
     assert len(images) == 3
 
 
+def test_d12_other_weights_of_the_same_size_are_noticed(wan: WanMachine, wan_film: Path) -> None:
+    wan.script({})
+    film(wan_order(wan))
+    path = next(Path(wan.values["i2v_model_dir"]).glob("*.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert set(film(wan_order(wan, if_exists="overwrite")).rendered) == {"one", "two", "three"}
+
+
 def test_a_draft_tells_what_the_real_film_would_take_first_from_published_figures_then_from_history(
     wan: WanMachine, wan_film: Path
 ) -> None:

@@ -55,6 +55,43 @@ def test_a_checkpoint_of_true_size_takes_milliseconds(a_checkpoint):
     assert found.total_bytes > 80e9
 
 
+def overwrite(path, offset, data):
+    """Other numbers in the place of some; the file's size and time stay."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
+        file.write(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "size"),
+    [
+        (SHARD, 3 << 30, 1 << 29),
+        (SHARD, -10, 10),
+        ("Wan2.1_VAE.pth", 80 << 10, 1 << 20),
+        ("config.json", 20, 1),
+    ],
+)
+def test_other_weights_of_the_same_size_have_another_fingerprint(a_checkpoint, name, offset, size):
+    query = a_checkpoint(shard_bytes=9 << 30, other_bytes=4 << 20)
+    before = look_at_checkpoint(query).fingerprint
+    overwrite(query.directory / name, offset, b"x" * size)
+    after = look_at_checkpoint(query).fingerprint
+    assert len(before) == len(after) == 64
+    assert after != before
+
+
+def test_the_same_weights_in_another_place_have_the_same_fingerprint(a_checkpoint, tmp_path):
+    query = a_checkpoint()
+    before = look_at_checkpoint(query)
+    query.directory.rename(tmp_path / "moved")
+    for path in (tmp_path / "moved").rglob("*"):
+        os.utime(path, (1, 1))
+    after = look_at_checkpoint(replace(query, directory=tmp_path / "moved"))
+    assert after.fingerprint == before.fingerprint
+
+
 # M01: what is missing, partial or no weights at all
 
 

@@ -157,7 +157,7 @@ class Planner:
         host = self._hosts[(backend.name, segment.request.task)]
         shaping = {name: str(value) for name, value in plan.parameters.items() if name not in backend.execution}
         checkouts = {str(path): found.commit for path, found in host.checkouts.items()}
-        weights = {str(path): sorted(found.files.items()) for path, found in host.checkpoints.items()}
+        weights = [found.fingerprint for found in host.checkpoints.values()]
         return key_of(
             {
                 "generator": backend.name,
@@ -167,7 +167,7 @@ class Planner:
                 "parameters": shaping,
                 "pictures": {role: self._digest(path) for role, path in _pictures_by_role(segment).items()},
                 "upstream": [upstream, self.color] if upstream else None,
-                "model": [sorted(checkouts.values(), key=str), sorted(weights.values())],
+                "model": [sorted(checkouts.values(), key=str), sorted(weights)],
                 "engine": __version__ if isinstance(plan.run, EngineCall) else None,
             }
         )

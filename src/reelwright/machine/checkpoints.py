@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import fcntl
 import fnmatch
+import hashlib
+import json
 import os
 import re
 import stat
@@ -27,7 +29,7 @@ from typing import Any, BinaryIO
 from ..host import Checkpoint, CheckpointQuery
 from .checksums import HUB_RECORDS, Checksum, digest_of, recorded
 from .folders import Files, Folder
-from .weights import LFS_MAGIC, tensor_names, weights_problem
+from .weights import LFS_MAGIC, sample_digest, tensor_names, weights_problem
 
 Progress = Callable[[int, int], None]
 STALL_S = 60.0
@@ -78,6 +80,7 @@ class _Look:
         self.query, self.folder = query, folder
         self._progress = progress
         self._sizes: dict[str, int] = {}
+        self._samples: dict[str, str] = {}
 
     def run(self) -> Checkpoint:
         config: dict[str, Any] = {}
@@ -100,7 +103,9 @@ class _Look:
                 self._verify()
         problems = tuple(dict.fromkeys(self.folder.problems))
         foreign = frozenset(name for name in self.query.foreign if name in names)
-        return Checkpoint(self.query.directory, problems, self._sizes, config, foreign, configs)
+        told = json.dumps(sorted((name, size, self._samples.get(name)) for name, size in self._sizes.items()))
+        fingerprint = hashlib.sha256(told.encode()).hexdigest() if self._sizes else ""
+        return Checkpoint(self.query.directory, problems, self._sizes, config, foreign, configs, fingerprint)
 
     def _names(self) -> list[str]:
         if self.folder.size("", folder=True) is None:
@@ -131,10 +136,15 @@ class _Look:
         size = self.folder.size(name)
         if size is not None and name not in self._sizes:
             self._sizes[name] = size
-            problem = self.folder.read(name, lambda file: _content_problem(file, size, name))
+            problem = self.folder.read(name, lambda file: self._content_problem(file, size, name))
             if problem:
                 self.folder.say(name, problem)
         return len(self.folder.problems) == before
+
+    def _content_problem(self, file: BinaryIO, size: int, name: str) -> str | None:
+        self._samples[name] = sample_digest(file, size)
+        file.seek(0)
+        return _content_problem(file, size, name)
 
     def _is_there(self, name: str) -> bool:
         """Whether an optional file of the folder or of a folder in it is there; that it is not is no problem."""

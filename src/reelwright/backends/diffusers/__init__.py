@@ -203,7 +203,7 @@ def _latents_key(choice: Choice, model: Mapping[str, Any], options: Mapping[str,
     pictures = [[picture.sha256, str(picture.size)] if picture else None for picture in (job.first, job.last)]
     loaded = {name: value for name, value in model.items() if name != "placements"}
     beside = [job.host.checkpoints.get(lora.path.parent) for lora in job.settings.lora]
-    files = [sorted(found.files.items()) for found in (choice.checkpoint, *beside) if found]
+    files = [found.fingerprint for found in (choice.checkpoint, *beside) if found]
     text = json.dumps(
         [1, loaded, named, pictures, files, dict(choice.interpreter.modules)], sort_keys=True, default=str
     )
