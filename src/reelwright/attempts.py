@@ -232,7 +232,7 @@ def _executor(run: Run, plan: Plan, means: _Means) -> Executor:
         return ProcessExecutor(settings.timeout, settings.stop_grace_s, environ)
     if means.turn is None or plan.run is None:
         return InlineExecutor()
-    from .executors.worker import Limits, WorkerExecutor
+    from .executors.resident import Limits, WorkerExecutor
 
     latents = plan.run.options.get("latents")
     run.latents = Path(latents) if latents else None

@@ -1,6 +1,6 @@
 """A conversation with a worker, watched: its answers, its log, the deadlines, and what was seen at the end.
 
-For `worker` only, as `watch` is for `process`. All limits are on a monotonic clock.
+For `resident` only, as `watch` is for `process`. All limits are on a monotonic clock.
 
     >>> talk.ask(request)  # doctest: +SKIP
     Saved(path='...', frames=81, width=1280, height=720, facts={})
@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import Cancelled, Failure, VideoGenerationError, error_for
 from ..plan import Command, Dialect
@@ -24,9 +24,7 @@ from ..protocol import Answer, Cancel, Failed, Hello, Loaded, Log, Memory, Messa
 from . import AttemptFiles, Cancellation, PhaseClock
 from .child import CHUNK, SHIM_MARGIN_S
 from .logfile import BoundedLog, Masker
-
-if TYPE_CHECKING:
-    from .worker import Worker
+from .worker import Worker
 
 _ANSWERS = (Hello, Loaded, Saved, Failed)
 _DEFAULT_QUIET_S = 1800.0

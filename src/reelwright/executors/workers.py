@@ -15,29 +15,17 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ..host import Gpu
 from ..launchers import shim
-from ..plan import Command, EngineCall
+from ..plan import EngineCall
 from . import Cancellation
-from .child import environment
-
-if TYPE_CHECKING:
-    from .worker import Worker
+from .worker import Worker, program_of
 
 #: What stands for the GPU of a worker that has none.
 _NO_GPU = "cpu"
 _LOOK_S = 0.1
-
-
-#: What a worker is: its words, folder and variables. Another program is another worker.
-Program = tuple[tuple[str, ...], str, tuple[tuple[str, str], ...]]
-
-
-def program_of(command: Command, environ: Mapping[str, str]) -> Program:
-    """The program that a command starts under the runner's environment."""
-    return command.argv, str(command.cwd), tuple(sorted(environment(command, environ).items()))
 
 
 class Turn:
