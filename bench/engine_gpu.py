@@ -97,6 +97,17 @@ class Times:
         return statistics.median(b - a for a, b in zip(self.steps, self.steps[1:], strict=False))
 
 
+def _told(facts: Mapping[str, Any]) -> str:
+    """What was chosen for this device, as the manifest tells it."""
+    words = [f"placement {facts['placement']}", f"attention {facts['attention']}"]
+    if facts["attention_difference"]:
+        words.append(f"off by {facts['attention_difference']:.0e}")
+    words.append("compiled" if facts["compile"] else facts.get("compile_problem") or "not compiled")
+    if "passes" in facts:
+        words.append(f"{facts['cache_hits']} of {facts['passes']} passes cached")
+    return ", ".join(words)
+
+
 def _synchronise() -> None:
     import torch
 
@@ -194,15 +205,8 @@ class Bench:
         saved = engine.generate(self._options(clip, way, clip.steps), self._folder, times.hear, lambda: None)
         ended = time.perf_counter()
         around = times.phases["denoising"] - times.phases["encoding"] + ended - times.steps[-1]
-        steps = (
-            f"; {saved.facts['cache_hits']} of {saved.facts['passes']} passes cached" if "passes" in saved.facts else ""
-        )
-        difference = saved.facts["attention_difference"]
-        note = f"placement {saved.facts['placement']}{steps}" + (
-            f"; attention off by {difference:.0e}" if difference else ""
-        )
         row = Row(clip.name, way.name, times.step, around + way.clip_steps * times.step, saved.facts["peak_bytes"])
-        row.predicted, row.note = self._predicted(clip, engine), note
+        row.predicted, row.note = self._predicted(clip, engine), _told(saved.facts)
         engine.unload()
         return row
 
