@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import select
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, eventually
 
 from reelwright.engines.serving import MAX_LINE_BYTES
 from reelwright.launchers import resident
@@ -58,6 +60,10 @@ class Served:
     def send(self, data: bytes) -> None:
         while data:
             data = data[os.write(self.requests, data) :]
+
+    def unread(self) -> int:
+        """Bytes of requests that the worker has not taken yet."""
+        return int.from_bytes(fcntl.ioctl(self.requests, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def ask(self, request: Message) -> Message:
         """The answer, without the events before it."""
@@ -178,7 +184,8 @@ def test_cancelled_in_a_step_it_answers_before_the_next_one(served: Served) -> N
     while served.message() != Progress("denoising", 2, 50):
         continue
     served.send((encode(Cancel()) + "\n").encode())
-    os.close(os.open(gate, os.O_WRONLY))  # it goes on only now; the request is in the pipe before
+    eventually(lambda: not served.unread(), what="the cancellation being heard")
+    os.close(os.open(gate, os.O_WRONLY))  # it goes on only now
     answer: Message = Phase("")
     steps = 0
     while not isinstance(answer, Failed):

@@ -4,7 +4,7 @@ Started under the shim like any framework's process. Who may use it when is for 
 what comes of it for `resident`.
 
     >>> worker = start_worker(program, files)  # doctest: +SKIP
-    >>> worker.tell(Load({"name": "wan2.1-i2v-14B"}))  # doctest: +SKIP
+    >>> worker.tell(request)  # doctest: +SKIP
 """
 
 from __future__ import annotations
