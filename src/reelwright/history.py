@@ -58,9 +58,14 @@ def load_entries(state_dir: Path) -> Entries:
     return {key: value for key, value in data["entries"].items() if isinstance(value, dict)}
 
 
+def _entry(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any]:
+    """What is known of runs like this one."""
+    return load_entries(state_dir).get(key_of(plan, host, plan.parameters), {})
+
+
 def starting_overrides(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any]:
     """The memory rung on which the last run like this one succeeded; only levers that cost no quality."""
-    entry = load_entries(state_dir).get(key_of(plan, host, plan.parameters), {})
+    entry = _entry(state_dir, plan, host)
     wanted = entry.get("rung", ())
     overrides: dict[str, Any] = {}
     for lever in plan.levers:
@@ -74,14 +79,14 @@ def starting_overrides(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any
 
 def measured_peaks(state_dir: Path, plan: Plan, host: Host) -> dict[str, int]:
     """True peaks of the GPU's memory in runs like this one, by the engine's placement; bytes that torch allocated."""
-    known = load_entries(state_dir).get(key_of(plan, host, plan.parameters), {}).get("peaks")
+    known = _entry(state_dir, plan, host).get("peaks")
     found = known.items() if isinstance(known, dict) else ()
     return {name: peak for name, peak in found if isinstance(peak, int)}
 
 
 def predicted_seconds(state_dir: Path, plan: Plan, host: Host) -> float | None:
     """Duration of the last run like this one, scaled by its steps; ``None`` if there was none."""
-    entry = load_entries(state_dir).get(key_of(plan, host, plan.parameters), {})
+    entry = _entry(state_dir, plan, host)
     seconds, before, now = entry.get("seconds"), entry.get("steps"), plan.parameters.get("steps")
     if not isinstance(seconds, (int, float)):
         return None

@@ -408,6 +408,16 @@ def test_the_latents_key_does_not_know_how_it_is_computed() -> None:
     assert _key(planned(codec="av1")) == _key(planned())
 
 
+@pytest.mark.parametrize(
+    "another", [{"gpus": "2x80GiB", "gpu_count": 2}, {"gpus": "3x80GiB", "gpu_count": 3}, {"compile": False}]
+)
+def test_what_a_clip_of_a_film_is_known_by_does_not_know_how_it_is_computed(another: dict[str, Any]) -> None:
+    def shaping(made: Plan) -> dict[str, Any]:
+        return {name: value for name, value in made.parameters.items() if name not in BACKEND.execution}
+
+    assert shaping(planned(**another)) == shaping(planned(gpus="1x80GiB"))
+
+
 CHANGES: dict[str, Any] = {
     "steps": {"ask": {"steps": 30}},
     "guidance": {"ask": {"guidance_scale": 4.0}},

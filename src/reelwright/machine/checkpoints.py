@@ -136,12 +136,13 @@ class _Look:
         size = self.folder.size(name)
         if size is not None and name not in self._sizes:
             self._sizes[name] = size
-            problem = self.folder.read(name, lambda file: self._content_problem(file, size, name))
+            problem = self.folder.read(name, lambda file: self._look_into(file, size, name))
             if problem:
                 self.folder.say(name, problem)
         return len(self.folder.problems) == before
 
-    def _content_problem(self, file: BinaryIO, size: int, name: str) -> str | None:
+    def _look_into(self, file: BinaryIO, size: int, name: str) -> str | None:
+        """Take pieces of its content for the fingerprint, and say what is wrong with it."""
         self._samples[name] = sample_digest(file, size)
         file.seek(0)
         return _content_problem(file, size, name)

@@ -259,6 +259,6 @@ BACKEND = Backend(
     configured=configured,
     configuration_hint="Set weights to a folder of a model and install the extra `engine` (docs/engine.md).",
     clip_of=clip_of,
-    execution=frozenset({"placement", "gpu_count", "ulysses_size", "ring_size", "device"}),
+    execution=frozenset({"placement", "gpu_count", "ulysses_size", "ring_size", "device", "attention", "compile"}),
     resident=True,
 )

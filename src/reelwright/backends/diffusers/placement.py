@@ -140,15 +140,15 @@ def choose(
 ) -> Choice:
     """The fastest rung for the room there is; ``wanted`` forces one."""
     predicted = peaks(weights, work)
-    true = {rung: peak + round(_BASE_BYTES) for rung, peak in learned.peaks.items()}
+    known = {**predicted, **{rung: peak + round(_BASE_BYTES) for rung, peak in learned.peaks.items()}}
 
     def made(rung: str, *, fits: bool) -> Choice:
-        peak = true.get(rung, predicted[rung])
-        return Choice(RUNGS[RUNGS.index(rung) :], peak, host_bytes(weights, rung), fits, rung in true)
+        ladder = RUNGS[RUNGS.index(rung) :]
+        return Choice(ladder, known[rung], host_bytes(weights, rung), fits, rung in learned.peaks)
 
     def fits(rung: str) -> bool:
         # A true peak may hold a decode that took the room there was; with less room it goes in tiles.
-        return room.card is None or min(predicted[rung], true.get(rung, predicted[rung])) <= room.card
+        return room.card is None or min(predicted[rung], known[rung]) <= room.card
 
     if wanted != "auto":
         return made(wanted, fits=fits(wanted))

@@ -91,9 +91,3 @@ def _reduce(layer: Any, device: str) -> None:
     layer.weight.data = (weight / scale.float()).clamp_(-_LARGEST, _LARGEST).to(torch.float8_e4m3fn).to(home)
     layer.weight.requires_grad_(False)
     layer.register_buffer(_SCALE, scale.to(home), persistent=False)
-
-
-def stored(transformer: Any) -> bool:
-    """Whether the weights of this transformer are in eight bits."""
-    registries = (getattr(module, "_diffusers_hook", None) for module in transformer.modules())
-    return any(registry is not None and registry.get_hook(HOOK) is not None for registry in registries)

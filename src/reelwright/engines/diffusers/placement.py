@@ -45,6 +45,11 @@ class Placement:
         return self._ladder[0]
 
     @property
+    def keeps_blocks_whole(self) -> bool:
+        """Whether no weight is moved while its block computes."""
+        return self.rung in ("resident", "encoders_off", "group_offload")
+
+    @property
     def below(self) -> bool:
         """Whether there is a rung left to go down to."""
         return len(self._ladder) > 1

@@ -33,8 +33,6 @@ from .placement import Placement, out_of_memory, release_memory
 Emit = Callable[[Event], None]
 Check = Callable[[], None]
 _PACKAGES = ("torch", "diffusers", "transformers")
-#: Placements that move no weight inside a block.
-_WHOLE_BLOCKS = ("resident", "encoders_off", "group_offload")
 _NOT_COMPILED = "the blocks cannot be compiled here ({}); going on without, which takes longer"
 
 
@@ -188,7 +186,7 @@ class DiffusersEngine:
 
 def _compiles(held: Held) -> bool:
     """Whether this model's blocks compute compiled where it lies now."""
-    return bool(held.facts["compile"]) and held.placement.rung in _WHOLE_BLOCKS
+    return bool(held.facts["compile"]) and held.placement.keeps_blocks_whole
 
 
 def _lost_ranks(held: Held) -> bool:
