@@ -1,0 +1,181 @@
+"""Opening files that this process did not just make, and saying in one sentence why a path cannot be used.
+
+A folder may hold what a stranger left there: a named pipe that blocks whoever opens it, a device, a link to another
+person's file, a JSON text of a gigabyte or of a million brackets. Everything here opens without waiting, checks that
+the file is regular, and bounds what it reads. It knows nothing of what the content means.
+
+    >>> read_json(Path("clip.mp4.reel.json"), 1 << 20)        # doctest: +SKIP
+    {'schema': 1, ...}
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
+
+MAX_DEPTH = 64
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_REASONS = {
+    errno.ENOENT: "it does not exist",
+    errno.ENOTDIR: "a part of its path is a file, not a folder",
+    errno.EISDIR: "it is a folder",
+    errno.ELOOP: "its symbolic links go round in a circle",
+    errno.ENAMETOOLONG: "its name is too long",
+    errno.EACCES: "permission was denied",
+    errno.EPERM: "permission was denied",
+    errno.EROFS: "its file system is read-only",
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EIO: "the disk reported an error",
+}
+_PERMISSION = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+
+
+class UnsafeFileError(OSError):
+    """The file is not regular, too large, or not this user's own; ``strerror`` says which."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(errno.EINVAL, reason, str(path))
+
+
+def open_regular(path: Path, max_bytes: int | None = None, *, owned: bool = False) -> BinaryIO:
+    """Open a regular file for reading; the call never waits for a writer.
+
+    Args:
+        path: The file. Symbolic links are followed unless ``owned``.
+        max_bytes: The largest size that is accepted; None for any.
+        owned: Accept only what this user made: no symbolic link, this user's (or root's) file, and writable by
+            nobody else.
+
+    Raises:
+        UnsafeFileError: it is a folder, pipe, device or socket, is too large, or is another user's.
+        OSError: it cannot be opened.
+    """
+    # Opening a device can already have an effect, so the kind is checked before and after.
+    _check(path, os.lstat(path) if owned else path.stat(), max_bytes, owned=owned)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (os.O_NOFOLLOW if owned else 0)
+    fd = os.open(path, flags)
+    try:
+        _check(path, os.fstat(fd), max_bytes, owned=owned)
+        return os.fdopen(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _check(path: Path, status: os.stat_result, max_bytes: int | None, *, owned: bool) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFLNK:
+        raise UnsafeFileError(path, "it is a symbolic link")
+    if kind != stat.S_IFREG:
+        raise UnsafeFileError(path, f"it is {_KINDS.get(kind, 'no regular file')}, not a file")
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise UnsafeFileError(path, f"it is larger than {max_bytes / 2**20:,.0f} MiB")
+    if owned and not is_own(status):
+        raise UnsafeFileError(path, "it belongs to another user, or other users may write it")
+
+
+def is_own(status: os.stat_result) -> bool:
+    """Whether a file or folder is this user's and nobody else may write it."""
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def read_bytes(path: Path, max_bytes: int, *, owned: bool = False) -> bytes:
+    """The content of a small regular file; see `open_regular` for what is refused."""
+    with open_regular(path, max_bytes, owned=owned) as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise UnsafeFileError(path, f"it is larger than {max_bytes / 2**20:,.0f} MiB")
+    return data
+
+
+def read_text(path: Path, max_bytes: int, *, owned: bool = False) -> str:
+    """The UTF-8 text of a small regular file.
+
+    Raises:
+        OSError: see `open_regular`.
+        UnicodeDecodeError: it is not UTF-8 (a ValueError).
+    """
+    return read_bytes(path, max_bytes, owned=owned).decode("utf-8")
+
+
+def read_json(path: Path, max_bytes: int, *, owned: bool = False) -> Any:
+    """The JSON value in a small regular file, nested at most `MAX_DEPTH` deep.
+
+    Raises:
+        OSError: see `open_regular`.
+        ValueError: it is not UTF-8 or not JSON, or is nested too deeply.
+    """
+    try:
+        value = json.loads(read_bytes(path, max_bytes, owned=owned))
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return value
+    raise ValueError("the JSON is nested too deeply")
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def shown(path: Path | str) -> str:
+    """A path as it may appear in a message: control characters, which a terminal would obey, are escaped."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Why a path cannot be used, in words that follow a colon: "it does not exist"."""
+    if isinstance(error, OSError):
+        if isinstance(error, UnsafeFileError):
+            return str(error.strerror)
+        return _REASONS.get(error.errno or 0) or error.strerror or str(error)
+    return "it holds a NUL character" if "null" in str(error) else str(error)
+
+
+def path_error(
+    error: OSError | ValueError, path: Path | str, doing: str = "be read", *, advice: str = ""
+) -> VideoGenerationError:
+    """The error for a path that a person gave and the operating system refuses, in one sentence.
+
+    Args:
+        error: What the system raised; a ValueError is Python's for a NUL in a path.
+        path: What the person gave.
+        doing: What was tried, after "cannot": ``be read``, ``be written``, ``be made``.
+        advice: The fix, where the general one does not fit.
+
+    Returns:
+        PERM for rights, DISK for a full or broken disk, INPUT for everything else: the name is at fault.
+    """
+    text = shown(path)
+    text = text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"
+    message = f"{text} cannot {doing}: {reason(error)}"
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _PERMISSION:
+        return BackendUnavailableError(
+            message, failure=Failure.PERM, advice=advice or "Choose a path that you may use, or change its rights."
+        )
+    if number in _DISK:
+        return BackendUnavailableError(
+            message, failure=Failure.DISK, advice=advice or "Free some space or check the disk, then run it again."
+        )
+    return InvalidInputError(message, advice=advice or "Check the path.")
