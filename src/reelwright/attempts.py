@@ -46,7 +46,7 @@ class Run:
     latents: Path | None = None
 
     def unfinished(self) -> bool:
-        """Whether the film has its name and the manifest could not follow: the next `workspace.recover` moves it."""
+        """Whether the film has its name and the manifest could not follow: the next `recovery.recover` moves it."""
         return self.published and self.folder.manifest.exists()
 
 

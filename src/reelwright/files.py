@@ -14,8 +14,9 @@ import errno
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from .errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
 
@@ -51,32 +52,37 @@ class UnsafeFileError(OSError):
         super().__init__(errno.EINVAL, reason, str(path))
 
 
-def open_regular(path: Path, max_bytes: int | None = None, *, owned: bool = False) -> BinaryIO:
+def open_regular(
+    path: Path, max_bytes: int | None = None, *, owned: bool = False, dir_fd: int | None = None, write: bool = False
+) -> BufferedReader:
     """Open a regular file for reading; the call never waits for a writer.
 
     Args:
         path: The file. Symbolic links are followed unless ``owned``.
         max_bytes: The largest size that is accepted; None for any.
-        owned: Accept only what this user made: no symbolic link, this user's (or root's) file, and writable by
-            nobody else.
+        owned: Accept only what this user made: no symbolic link, this user's own file, and writable by nobody else.
+        dir_fd: An open folder to which a relative ``path`` belongs. It is one that only this user may write, so the
+            mode of a file in it does not matter.
+        write: Open the descriptor for writing too, which some locks need; nothing is truncated.
 
     Raises:
         UnsafeFileError: it is a folder, pipe, device or socket, is too large, or is another user's.
         OSError: it cannot be opened.
     """
     # Opening a device can already have an effect, so the kind is checked before and after.
-    _check(path, os.lstat(path) if owned else path.stat(), max_bytes, owned=owned)
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (os.O_NOFOLLOW if owned else 0)
-    fd = os.open(path, flags)
+    private = dir_fd is not None
+    _check(path, os.stat(path, dir_fd=dir_fd, follow_symlinks=not owned), max_bytes, owned=owned, private=private)
+    flags = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (os.O_NOFOLLOW if owned else 0)
+    fd = os.open(path, flags | (os.O_RDWR if write else os.O_RDONLY), dir_fd=dir_fd)
     try:
-        _check(path, os.fstat(fd), max_bytes, owned=owned)
+        _check(path, os.fstat(fd), max_bytes, owned=owned, private=private)
         return os.fdopen(fd, "rb")
     except BaseException:
         os.close(fd)
         raise
 
 
-def _check(path: Path, status: os.stat_result, max_bytes: int | None, *, owned: bool) -> None:
+def _check(path: Path, status: os.stat_result, max_bytes: int | None, *, owned: bool, private: bool) -> None:
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFLNK:
         raise UnsafeFileError(path, "it is a symbolic link")
@@ -84,7 +90,7 @@ def _check(path: Path, status: os.stat_result, max_bytes: int | None, *, owned: 
         raise UnsafeFileError(path, f"it is {_KINDS.get(kind, 'no regular file')}, not a file")
     if max_bytes is not None and status.st_size > max_bytes:
         raise UnsafeFileError(path, f"it is larger than {max_bytes / 2**20:,.0f} MiB")
-    if owned and not is_own(status):
+    if owned and not (status.st_uid == os.geteuid() if private else is_own(status)):
         raise UnsafeFileError(path, "it belongs to another user, or other users may write it")
 
 
@@ -93,9 +99,9 @@ def is_own(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def read_bytes(path: Path, max_bytes: int, *, owned: bool = False) -> bytes:
+def read_bytes(path: Path, max_bytes: int, *, owned: bool = False, dir_fd: int | None = None) -> bytes:
     """The content of a small regular file; see `open_regular` for what is refused."""
-    with open_regular(path, max_bytes, owned=owned) as file:
+    with open_regular(path, max_bytes, owned=owned, dir_fd=dir_fd) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise UnsafeFileError(path, f"it is larger than {max_bytes / 2**20:,.0f} MiB")
@@ -112,15 +118,24 @@ def read_text(path: Path, max_bytes: int, *, owned: bool = False) -> str:
     return read_bytes(path, max_bytes, owned=owned).decode("utf-8")
 
 
-def read_json(path: Path, max_bytes: int, *, owned: bool = False) -> Any:
+def read_json(path: Path, max_bytes: int, *, owned: bool = False, dir_fd: int | None = None) -> Any:
     """The JSON value in a small regular file, nested at most `MAX_DEPTH` deep.
 
     Raises:
         OSError: see `open_regular`.
         ValueError: it is not UTF-8 or not JSON, or is nested too deeply.
     """
+    return parse_json(read_bytes(path, max_bytes, owned=owned, dir_fd=dir_fd))
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The JSON value in a text, nested at most `MAX_DEPTH` deep.
+
+    Raises:
+        ValueError: it is not UTF-8 or not JSON, or is nested too deeply.
+    """
     try:
-        value = json.loads(read_bytes(path, max_bytes, owned=owned))
+        value = json.loads(data)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
     level = [value]

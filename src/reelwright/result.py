@@ -10,17 +10,22 @@ never holds a secret: the plan in it names environment variables to pass through
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from .errors import StateError
 from .request import VideoRequest
 
 SCHEMA = 1
 MANIFEST_SUFFIX = ".reel.json"
+#: A film of a thousand shots has the manifests of all its clips in its own.
+MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -151,28 +156,28 @@ class Manifest:
         """
         if data.get("schema") != SCHEMA:
             raise StateError(
-                f"this manifest has schema {data.get('schema')!r}; this version reads {SCHEMA}",
+                f"this manifest has schema {data.get('schema')!r:.40}; this version reads {SCHEMA}",
                 advice="Use the version of Reelwright that wrote it, or a newer one.",
             )
-        known = {item.name for item in fields(cls)}
-        values = {key: value for key, value in data.items() if key in known}
         try:
-            attempts = tuple(_attempt(item) for item in values.get("attempts", ()))
-            values["attempts"] = attempts
-            values["inputs"] = tuple(values.get("inputs", ()))
-            values["warnings"] = tuple(values.get("warnings", ()))
-            return cls(**values)
-        except TypeError as error:
-            raise StateError(f"this manifest is damaged: {error}") from error
+            manifest = _adapter().validate_python(dict(data))
+        except ValidationError as error:
+            raise StateError(f"this manifest is damaged: {_first_problem(error)}") from None
+        name = (manifest.output or {}).get("path", "film.mp4")
+        if not isinstance(name, str) or "\0" in name or name != Path(name).name:
+            raise StateError("this manifest is damaged: its film is no file beside it")
+        return manifest
 
 
-def _attempt(data: Mapping[str, Any]) -> Attempt:
-    known = {item.name for item in fields(Attempt)}
-    lists = ("evidence", "changed", "helps", "skipped")
-    values: dict[str, Any] = {
-        key: tuple(value) if key in lists else value for key, value in data.items() if key in known
-    }
-    return Attempt(**values)
+@functools.cache
+def _adapter() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Where the first mistake is, and what it is; never the value, which may be anything."""
+    item = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in item['loc'])!r:.80}: {item['msg']:.120}"
 
 
 def manifest_path(video: Path) -> Path:

@@ -27,6 +27,7 @@ from .journal import Journal
 from .policy import preflight
 from .preparation import Order, Prepared, prepare
 from .protocol import Event, Log, Phase
+from .recovery import recover
 from .result import Manifest, Result, manifest_path
 from .settings import Settings
 
@@ -48,7 +49,8 @@ def generate(order: Order, emit: Emit = _ignore, cancellation: Cancellation | No
     """
     output = workspace.absolute_output(order.output)
     workspace.check_folder(output)
-    for recovery in workspace.recover(output.parent):
+    cancellation = cancellation or Cancellation()
+    for recovery in recover(output.parent, check=cancellation.check):
         if recovery.output:
             emit(Log(f"finished publishing {recovery.output} of an interrupted run", "warning"))
     settled = workspace.settle_output(output, order.settings.if_exists)
@@ -58,7 +60,7 @@ def generate(order: Order, emit: Emit = _ignore, cancellation: Cancellation | No
     folder = workspace.plan_folder(settled, run_id)
     with contextlib.ExitStack() as stack:
         workers = order.workers or stack.enter_context(Workers())
-        run = Run(order, folder, Journal(run_id, order.request, emit), cancellation or Cancellation(), workers)
+        run = Run(order, folder, Journal(run_id, order.request, emit), cancellation, workers)
         return _recorded(run)
 
 

@@ -6,8 +6,9 @@ attempts live in it; only a verified film leaves it, by `publish`:
     fsync film -> write and fsync the manifest (the intent) -> link/rename film, never replacing unless told
     -> rename manifest -> fsync folder -> remove private folder
 
-Power may fail between any two steps: `recover` finishes or removes what a dead run left. A folder belongs to a
-living run while its ``lock`` file is flock'd. Nothing outside the output's folder is touched.
+Power may fail between any two steps: `recovery` finishes or removes what a dead run left. A folder belongs to a
+living run while its ``lock`` file is flock'd; the file says which output the run has. Nothing outside the output's
+folder is touched.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from .errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
+from .files import open_regular
 from .result import Manifest, manifest_path
 
 IfExists = Literal["error", "overwrite", "skip", "rename"]
@@ -35,6 +37,8 @@ PREFIX = ".reelwright-"
 MAX_NAME_BYTES = 255  # NAME_MAX of every common Linux file system
 #: The lossless last frame that an engine of ours leaves beside its film.
 LAST_FRAME = "last.png"
+#: The lock of a run whose folder is just being made.
+UNNAMED_LOCK = "lock.new"
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 
@@ -74,8 +78,23 @@ class RealFileSystem:
             _rename_noreplace(source, target)
 
     def remove(self, folder: Path) -> None:
-        """Remove a private folder and all in it."""
-        shutil.rmtree(folder, ignore_errors=True)
+        """Remove a private folder and all in it; the lock goes last, so that a cut-off removal can be finished."""
+        with contextlib.suppress(OSError):
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                empty(fd)
+            finally:
+                os.close(fd)
+            folder.rmdir()
+
+
+def empty(fd: int) -> None:
+    """Remove all that is in an open private folder, the lock last; what cannot be removed stays."""
+    for name in sorted(os.listdir(fd), key=lambda name: name == "lock"):
+        try:
+            os.unlink(name, dir_fd=fd)
+        except OSError:  # a folder
+            shutil.rmtree(name, ignore_errors=True, dir_fd=fd)
 
 
 def _rename_noreplace(source: Path, target: Path) -> None:
@@ -110,7 +129,7 @@ class RunFolder:
 
     @property
     def may_replace(self) -> Path:
-        """Exists when the run was told to overwrite, so that `recover` knows it too."""
+        """Exists when the run may overwrite: it says which files (`identity`), so that `recovery` replaces no other."""
         return self.path / "overwrite"
 
     @property
@@ -213,20 +232,22 @@ def settle_output(output: Path, if_exists: IfExists) -> Path | None:
     Raises:
         InvalidInputError: EXISTS, with the policy ``error``.
     """
-    if not _taken(output) or if_exists == "overwrite":
+    if not is_taken(output) or if_exists == "overwrite":
         return output
     if if_exists == "skip" and os.path.lexists(output):
         return None
     if if_exists in ("rename", "skip"):
-        return next(path for path in _numbered(output) if not _taken(path))
+        return next(path for path in numbered(output) if not is_taken(path))
     raise _exists(output)
 
 
-def _taken(output: Path) -> bool:
+def is_taken(output: Path) -> bool:
+    """Whether the film or its manifest is there, whatever it is."""
     return os.path.lexists(output) or os.path.lexists(manifest_path(output))
 
 
-def _numbered(output: Path) -> Iterator[Path]:
+def numbered(output: Path) -> Iterator[Path]:
+    """The names that the policy ``rename`` tries: ``clip-2.mp4``, ``clip-3.mp4`` and so on."""
     number = 2
     while True:
         yield output.with_name(f"{output.stem}-{number}{output.suffix}")
@@ -250,20 +271,39 @@ def open_folder(folder: RunFolder, *, keep: Callable[[], bool] = lambda: False) 
         BackendUnavailableError: DISK or PERM, the folder cannot be made.
     """
     try:
-        folder.path.mkdir(mode=0o700)
-        # Locked before it has its name: `recover` must never see the lock of a living run free.
-        unnamed = folder.path / "lock.new"
-        fd = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        unnamed.rename(folder.lock)
+        fd = _made(folder)
     except OSError as error:
         raise disk_error(error, folder.path) from error
     try:
         yield folder
     finally:
         if not keep():
-            shutil.rmtree(folder.path, ignore_errors=True)
+            RealFileSystem().remove(folder.path)
         os.close(fd)
+
+
+def _made(folder: RunFolder) -> int:
+    """Make the folder and its lock, which this process then holds by the returned descriptor."""
+    note = json.dumps({"run": folder.run_id, "output": folder.output.name}).encode("ascii")
+    unnamed = folder.path / UNNAMED_LOCK
+    for tries_left in (4, 3, 2, 1, 0):
+        folder.path.mkdir(mode=0o700)
+        try:
+            # Locked before it has its name: `recovery` must never see the lock of a living run free.
+            fd = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                os.write(fd, note)
+                os.fsync(fd)
+                unnamed.rename(folder.lock)
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
+        except FileNotFoundError:  # another run took it for one whose maker was killed just here, and removed it
+            if not tries_left:
+                raise
+    raise AssertionError
 
 
 def disk_error(error: OSError, path: Path) -> VideoGenerationError:
@@ -296,7 +336,7 @@ def publish(
     try:
         files.fsync(video)
         if replace:
-            files.write(folder.may_replace, "")
+            files.write(folder.may_replace, replaceable(output))
         files.write(folder.manifest, manifest.to_text())
         files.fsync(folder.path)
         if not replace and os.path.lexists(manifest_path(output)):
@@ -306,90 +346,31 @@ def publish(
         raise _exists(output) from None
     except OSError as error:
         raise disk_error(error, output) from error
-    _finish(folder, files)
-
-
-def _finish(folder: RunFolder, files: FileSystem) -> None:
-    """The steps after the commit point; a failure here is mended by the next `recover`, the film is safe."""
+    # The film is safe now; a failure from here on is mended by the next recovery.
     with contextlib.suppress(OSError):
-        files.move(folder.manifest, manifest_path(folder.output), replace=True)
-        files.fsync(folder.output.parent)
+        files.move(folder.manifest, manifest_path(output), replace=True)
+        files.fsync(output.parent)
         files.remove(folder.path)
 
 
-@dataclass(frozen=True)
-class Recovery:
-    """What `recover` did with one dead run: ``finished``, ``adopted`` or ``removed``."""
-
-    run_id: str
-    action: Literal["finished", "adopted", "removed"]
-    output: Path | None
+def replaceable(output: Path) -> str:
+    """The content of the marker `RunFolder.may_replace`: the film and the manifest that may be replaced, as JSON."""
+    return json.dumps({"film": identity(output), "manifest": identity(manifest_path(output))})
 
 
-def recover(directory: Path, *, files: FileSystem | None = None) -> tuple[Recovery, ...]:
-    """Finish or clear what dead runs left in a folder. Safe to call at any time and from several runs at once.
-
-    A run that had stated its intent and moved its film gets its manifest published (``finished``). One that was cut
-    off just before the move has its verified film adopted, if the final name is still free (``adopted``). All else
-    is removed.
-    """
-    files = files or RealFileSystem()
-    done = []
-    with contextlib.suppress(OSError):
-        for path in sorted(directory.glob(f"{PREFIX}*")):
-            outcome = _recover_one(path, files)
-            if outcome:
-                done.append(outcome)
-    return tuple(done)
-
-
-def _recover_one(path: Path, files: FileSystem) -> Recovery | None:
-    run_id = path.name.removeprefix(PREFIX)
-    with contextlib.ExitStack() as stack:
-        try:
-            fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            stack.callback(os.close, fd)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None  # alive
-        except OSError:
-            return None  # not one of ours, or just being made
-        intent = _read_intent(path / "manifest.json")
-        if intent is None:
-            files.remove(path)
-            return Recovery(run_id, "removed", None)
-        return _complete(path, run_id, intent, files)
-
-
-def _read_intent(path: Path) -> Manifest | None:
+def identity(path: Path) -> list[int] | None:
+    """Inode, size and time of a file, which another file does not share; ``None`` if there is none."""
     try:
-        manifest = Manifest.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, VideoGenerationError):
+        status = path.lstat()
+    except OSError:
         return None
-    return manifest if manifest.state == "completed" and manifest.output else None
-
-
-def _complete(path: Path, run_id: str, intent: Manifest, files: FileSystem) -> Recovery:
-    assert intent.output is not None
-    output = path.parent / Path(str(intent.output["path"])).name
-    folder = RunFolder(path, run_id, output)
-    wanted = str(intent.output["sha256"])
-    if file_digest(output) == wanted:
-        _finish(folder, files)
-        return Recovery(run_id, "finished", output)
-    film = next((film for film in sorted(path.glob("attempt-*/*.mp4")) if file_digest(film) == wanted), None)
-    replace = folder.may_replace.exists()
-    if film is None or (_taken(output) and not replace):
-        files.remove(path)
-        return Recovery(run_id, "removed", None)
-    publish(folder, film, intent, replace=replace, files=files)
-    return Recovery(run_id, "adopted", output)
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def file_digest(path: Path) -> str | None:
-    """SHA-256 of a file; ``None`` if it cannot be read."""
+    """SHA-256 of a regular file; ``None`` if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except (OSError, ValueError):
         return None

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import itertools
-import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +16,7 @@ import pytest
 from reelwright import workspace
 from reelwright.errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
 from reelwright.result import Manifest, manifest_path
-from reelwright.workspace import RealFileSystem, RunFolder, open_folder, plan_folder, publish, recover, settle_output
+from reelwright.workspace import RealFileSystem, RunFolder, open_folder, plan_folder, publish, settle_output
 
 FILM = b"not decoded here: publishing is about bytes" * 100
 
@@ -223,70 +221,6 @@ def test_d07_of_two_runs_with_one_output_exactly_one_wins(tmp_path: Path) -> Non
             thread.join()
         assert sorted(outcomes) == [0, 32]
         assert output.read_bytes() == FILM
-
-
-_KILLED = """
-import os, sys, signal
-sys.path.insert(0, sys.argv[3])
-from pathlib import Path
-from test_publish import RealFileSystem, publish_once
-
-class DiesAfter(RealFileSystem):
-    left = int(sys.argv[2])
-    def _step(self, name, *args, **kwargs):
-        if DiesAfter.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        DiesAfter.left -= 1
-        getattr(super(), name)(*args, **kwargs)
-    def fsync(self, *a, **k): self._step("fsync", *a, **k)
-    def write(self, *a, **k): self._step("write", *a, **k)
-    def move(self, *a, **k): self._step("move", *a, **k)
-    def remove(self, *a, **k): self._step("remove", *a, **k)
-
-publish_once(Path(sys.argv[1]), replace=len(sys.argv) > 4, files=DiesAfter())
-"""
-
-
-@pytest.mark.parametrize("replace", [False, True])
-def test_d08_kill_minus_9_at_every_point_ends_with_one_whole_film_or_none(tmp_path: Path, replace: bool) -> None:
-    for steps in itertools.count():
-        folder = tmp_path / f"{steps}"
-        folder.mkdir()
-        output = folder / "clip.mp4"
-        if replace:
-            output.write_bytes(b"old")
-        argv = [sys.executable, "-c", _KILLED, str(output), str(steps), str(Path(__file__).parent)]
-        child = subprocess.run([*argv, *(["replace"] if replace else [])], check=False, cwd=folder)
-        actions = [item.action for item in recover(folder)]
-        assert not leftovers(folder), (steps, actions)
-        whole = output.exists() and output.read_bytes() == FILM
-        if whole:
-            assert json.loads(manifest_path(output).read_text())["state"] == "completed", (steps, actions)
-        else:
-            assert (output.read_bytes() == b"old") if replace else not output.exists(), (steps, actions)
-        if steps >= (4 if replace else 3):
-            assert whole, f"the intent was on disk after {steps} steps: {actions}"
-        if child.returncode == 0:
-            break
-        assert child.returncode == -signal.SIGKILL
-
-
-def test_d08_recovery_leaves_a_living_run_alone(tmp_path: Path) -> None:
-    with open_folder(plan_folder(tmp_path / "clip.mp4", "alive")) as folder:
-        assert recover(tmp_path) == ()
-        assert folder.path.exists()
-
-
-def test_d08_recovery_never_replaces_a_film_that_came_later(tmp_path: Path) -> None:
-    output = tmp_path / "clip.mp4"
-    dead = plan_folder(output, "dead")
-    dead.path.mkdir()
-    dead.lock.touch()
-    a_film(dead)
-    dead.manifest.write_text(a_manifest(output).to_text())
-    output.write_bytes(b"later")
-    assert [item.action for item in recover(tmp_path)] == ["removed"]
-    assert output.read_bytes() == b"later"
 
 
 def test_d09_a_relative_output_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,29 @@ def test_the_first_manifest_ever_written_still_loads() -> None:
     assert manifest.request.prompt == "slow push in"
 
 
-@pytest.mark.parametrize("damage", [{"schema": 2}, {"attempts": [{}]}])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"schema": 2},
+        {"schema": ["x" * 1000]},
+        {"attempts": [{}]},
+        {"attempts": [3]},
+        {"attempts": "abc"},
+        {"inputs": ["photo.jpg"]},
+        {"inputs": 3},
+        {"warnings": [["nested"]]},
+        {"output": ["clip.mp4"]},
+        {"output": {"path": "../../Makefile"}},
+        {"output": {"path": "/etc/passwd"}},
+        {"output": {"path": "a\0.mp4"}},
+        {"output": {"path": 7}},
+        {"seed": "seven"},
+        {"error": "OOM"},
+        {"requested": None},
+        {"plan": "rm -rf"},
+    ],
+    ids=lambda damage: str(damage)[:40].replace("\0", ""),
+)
 def test_a_manifest_that_cannot_be_understood_is_refused(damage: dict[str, object]) -> None:
     with pytest.raises(StateError):
         Manifest.from_json({**json.loads(a_manifest().to_text()), **damage})

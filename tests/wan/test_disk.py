@@ -22,6 +22,7 @@ from reelwright import workspace
 from reelwright.errors import BackendUnavailableError, Failure
 from reelwright.media.examination import examine
 from reelwright.protocol import Event, Phase
+from reelwright.recovery import recover
 from reelwright.result import manifest_path
 from reelwright.runner import Order, generate
 from tests.conftest import a_photo, eventually
@@ -164,7 +165,7 @@ def test_d04_whichever_call_of_publishing_fails_the_run_ends_with_all_or_nothing
             assert not wan.output.exists()
         else:
             monkeypatch.undo()
-            workspace.recover(wan.output.parent)  # as the next run here does
+            recover(wan.output.parent)  # as the next run here does
             assert wan.published().state == "completed"
         wan.check()
         if files.left > 0:

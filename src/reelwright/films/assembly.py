@@ -19,6 +19,7 @@ from .._version import __version__
 from ..errors import Cancelled, Failure, InvalidInputError, StateError, VideoGenerationError, error_for
 from ..executors import Cancellation
 from ..history import load_manifest
+from ..recovery import recover
 from ..result import Manifest, manifest_path
 from ..workspace import file_digest
 from . import EmitFilm, FilmEvent, FilmResult, Joining
@@ -49,9 +50,9 @@ def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation 
     """
     output = workspace.absolute_output(order.output)
     workspace.check_folder(output)
-    workspace.recover(output.parent)
-    store = Store(output.parent)
     cancellation = cancellation or Cancellation()
+    recover(output.parent, check=cancellation.check)
+    store = Store(output.parent)
     with store.held(output.stem):
         before = _ours(order, output)
         try:

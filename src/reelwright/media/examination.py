@@ -13,7 +13,8 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,16 @@ from ..errors import OutputError, VideoGenerationError
 from ..plan import ExpectedVideo
 
 TIMEOUT_S = 900.0
+_LOOK_S = 0.2
 _CHILD = "from reelwright.media.examination import main; main()"
 _LAST_FRAME_CHILD = (
     "import sys; from pathlib import Path; from PIL import Image; from reelwright.media.video import last_frame; "
     "Image.fromarray(last_frame(Path(sys.argv[1]))).save(sys.argv[2], compress_level=1)"
 )
+
+
+def _never() -> None:
+    """The default check."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,16 @@ class Examiner:
             pipe = subprocess.PIPE
             self._child = subprocess.Popen([sys.executable, "-P", "-c", _CHILD], stdin=pipe, stdout=pipe, stderr=pipe)
 
-    def facts(self, order: list[Any]) -> dict[str, Any]:
-        """What the child finds; whatever becomes of it is told as a problem of the film."""
+    def facts(self, order: list[Any], check: Callable[[], None] = _never) -> dict[str, Any]:
+        """What the child finds; whatever becomes of it is told as a problem of the film.
+
+        ``check`` is called while it works; if it raises, the child ends.
+        """
         self.start()
         child, self._child = self._child, None
         assert child is not None
         try:
-            out, errors = child.communicate(json.dumps(order).encode(), TIMEOUT_S)
+            out, errors = _answer(child, json.dumps(order).encode(), check)
         except subprocess.TimeoutExpired:
             return _unreadable(f"decoding took longer than {TIMEOUT_S:.0f} s")
         finally:
@@ -76,6 +85,19 @@ class Examiner:
             _end(child)
 
 
+def _answer(child: subprocess.Popen[bytes], order: bytes, check: Callable[[], None]) -> tuple[bytes, bytes]:
+    deadline = time.monotonic() + TIMEOUT_S
+    more: bytes | None = order
+    while True:
+        try:
+            return child.communicate(more, _LOOK_S)
+        except subprocess.TimeoutExpired:
+            more = None  # what was not sent yet is kept by the first call
+            check()
+            if time.monotonic() > deadline:
+                raise
+
+
 def _end(child: subprocess.Popen[bytes]) -> None:
     child.kill()
     with child:  # its pipes are closed and it is waited for
@@ -88,19 +110,20 @@ def examine(
     *,
     apart: bool | Examiner,
     tagging: Tagging | None = None,
+    check: Callable[[], None] = _never,
 ) -> dict[str, Any]:
     """`video.VideoFacts` of a file as a mapping; a bad file is no error, its ``problems`` say what is wrong.
 
     With ``expected``, ``differences`` lists what differs from that promise. With ``tagging``, the facts are those of
     the copy; if there can be no good copy, they are those of the file itself and the copy does not exist. ``apart``
-    may be a child that was started before.
+    may be a child that was started before; ``check`` is called while a child works, and may raise to end it.
     """
     promise = [expected.width, expected.height, expected.num_frames, expected.fps] if expected else None
     if apart is False:
         return _examine_here(path, promise, tagging)
     copy = [str(tagging.target), dict(tagging.metadata)] if tagging else None
     examiner = apart if isinstance(apart, Examiner) else Examiner()
-    return examiner.facts([str(path), promise, copy])
+    return examiner.facts([str(path), promise, copy], check)
 
 
 def _examine_here(path: Path, promise: list[Any] | None, tagging: Tagging | None) -> dict[str, Any]:
