@@ -82,6 +82,23 @@ def open_regular(
         raise
 
 
+def open_lock(path: Path, *, dir_fd: int | None = None) -> int:
+    """Open a file that is only locked and noted in, and make it where there is none; returns its descriptor.
+
+    Raises:
+        UnsafeFileError: it is no regular file; a symbolic link would let a note replace what it leads to.
+        OSError: it cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600, dir_fd=dir_fd)
+    try:
+        _check(path, os.fstat(fd), None, owned=False, private=False)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def _check(path: Path, status: os.stat_result, max_bytes: int | None, *, owned: bool, private: bool) -> None:
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFLNK:

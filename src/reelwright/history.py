@@ -14,16 +14,30 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from .errors import InvalidInputError
+from .files import open_lock, path_error, read_json, shown
 from .host import Host
 from .plan import Plan
 from .policy import GPU_FAULT, Diagnosis, Evidence
-from .result import Manifest
+from .result import MAX_MANIFEST_BYTES, Manifest
+from .settings import Settings
 
 SCHEMA = 1
 KEPT_RUNS = 50
+_MAX_BYTES = 16 * 1024 * 1024
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "rung": list,
+    "seconds": (int, float),
+    "denoising_seconds": (int, float),
+    "steps": int,
+    "metrics": dict,
+    "peaks": dict,
+    "placement": str,
+    "failures": dict,
+    "message": str,
+}
 _FILE = "learned.json"
 _SUSPECT = "suspect GPU|"
 _WHERE = "Give a film, or the .reel.json that lies beside it."
@@ -50,12 +64,17 @@ def key_of(plan: Plan, host: Host, requested: Mapping[str, Any]) -> str:
 def load_entries(state_dir: Path) -> Entries:
     """All entries; empty when there are none or the file is damaged."""
     try:
-        data = json.loads((state_dir / _FILE).read_text(encoding="utf-8"))
+        data = read_json(state_dir / _FILE, _MAX_BYTES)
     except (OSError, ValueError):
         return {}
     if not isinstance(data, dict) or data.get("schema") != SCHEMA or not isinstance(data.get("entries"), dict):
         return {}
-    return {key: value for key, value in data["entries"].items() if isinstance(value, dict)}
+    return {key: _sound(value) for key, value in data["entries"].items() if isinstance(value, dict)}
+
+
+def _sound(entry: dict[str, Any]) -> dict[str, Any]:
+    """What has the type that `_update` wrote; anything may have been done to the file since."""
+    return {name: value for name, value in entry.items() if isinstance(value, _TYPES.get(name, object))}
 
 
 def _entry(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any]:
@@ -72,7 +91,8 @@ def starting_overrides(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any
         if lever.name in wanted and lever.costs in ("nothing", "time"):
             overrides.update(lever.overrides)
     placement = entry.get("placement")
-    if isinstance(placement, str) and plan.parameters.get("placement") not in (None, placement):
+    known = get_args(Settings.model_fields["placement"].annotation)
+    if placement in known and plan.parameters.get("placement") not in (None, placement):
         overrides["placement"] = placement
     return overrides
 
@@ -137,7 +157,8 @@ def remember_failure(state_dir: Path, plan: Plan, host: Host, diagnosis: Diagnos
     def note(entries: Entries) -> None:
         entry = entries.setdefault(key_of(plan, host, plan.parameters), {})
         failures = entry.setdefault("failures", {})
-        failures[diagnosis.failure.name] = failures.get(diagnosis.failure.name, 0) + 1
+        before = failures.get(diagnosis.failure.name)
+        failures[diagnosis.failure.name] = (before if isinstance(before, int) else 0) + 1
         if diagnosis.cause == GPU_FAULT:
             entries.update({f"{_SUSPECT}{uuid}": {"message": diagnosis.message[:200]} for uuid in _uuids(plan, host)})
 
@@ -170,9 +191,12 @@ def _update(state_dir: Path, change: Callable[[Entries], None]) -> None:
 @contextlib.contextmanager
 def _locked(state_dir: Path) -> Iterator[None]:
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (state_dir / "learned.lock").open("w") as lock:
+    lock = open_lock(state_dir / "learned.lock")
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 # ------------------------------------------------------------------------------------------------ failed runs
@@ -215,11 +239,11 @@ def load_manifest(path: Path) -> Manifest:
         StateError: it is damaged or of a newer schema.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, MAX_MANIFEST_BYTES)
     except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror}", advice=_WHERE) from None
+        raise path_error(error, path, advice=_WHERE) from None
     except ValueError:
         data = None
     if not isinstance(data, dict) or "run_id" not in data:
-        raise InvalidInputError(f"{path} is not a manifest of Reelwright", advice=_WHERE)
+        raise InvalidInputError(f"{shown(path)} is not a manifest of Reelwright", advice=_WHERE)
     return Manifest.from_json(data)

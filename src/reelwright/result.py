@@ -132,8 +132,19 @@ class Manifest:
 
     @property
     def request(self) -> VideoRequest:
-        """The request as it was asked."""
-        return VideoRequest.from_json(self.requested)
+        """The request as it was asked; nothing else of a manifest decides what a replay does.
+
+        Raises:
+            StateError: it is damaged.
+            InvalidInputError: it asks for what cannot be.
+        """
+        try:
+            request = VideoRequest.from_json(self.requested)
+            return _requests().validate_python({item.name: getattr(request, item.name) for item in fields(request)})
+        except ValidationError as error:
+            raise StateError(f"this manifest is damaged: requested: {_first_problem(error)}") from None
+        except (TypeError, ValueError) as error:
+            raise StateError(f"this manifest is damaged: requested: {error}") from None
 
     def evolve(self, **changes: Any) -> Manifest:
         """A copy with some fields changed."""
@@ -172,6 +183,11 @@ class Manifest:
 @functools.cache
 def _adapter() -> TypeAdapter[Manifest]:
     return TypeAdapter(Manifest)
+
+
+@functools.cache
+def _requests() -> TypeAdapter[VideoRequest]:
+    return TypeAdapter(VideoRequest)
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -136,6 +136,8 @@ def _record_failure(run: Run, error: VideoGenerationError) -> None:
 
 def _result(manifest: Manifest, output: Path, *, skipped: bool = False) -> Result:
     facts = manifest.output or {}
+    if lacking := [name for name in ("width", "height", "frames", "fps", "seconds") if name not in facts]:
+        raise OutputError(f"the manifest of {output} does not say the film's {', '.join(lacking)}")
     return Result(
         output=output,
         manifest=manifest_path(output),
@@ -174,13 +176,14 @@ def replay_order(manifest: Manifest, settings: Settings, output: Path) -> Order:
         InvalidInputError: an input picture is gone or has changed.
     """
     for item in manifest.inputs:
-        path = Path(str(item["path"]))
-        if workspace.file_digest(path) != item["sha256"]:
+        path = Path(str(item.get("path")))
+        digest = workspace.file_digest(path)
+        if digest is None or digest != item.get("sha256"):
             raise InvalidInputError(
                 f"{path} is gone or has changed since {manifest.created_at}",
                 advice="Bring the picture back to where the manifest names it.",
             )
-    sources = {str(item["role"]): Path(str(item["path"])) for item in manifest.inputs}
+    sources = {str(item.get("role")): Path(str(item["path"])) for item in manifest.inputs}
     request = manifest.request.evolve(
         seed=manifest.seed,
         generator=manifest.generator,

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from .errors import ConfigurationError
+from .files import read_bytes, reason, shown
 
 MAX_BYTES = 1024 * 1024
 MAX_ALIASES = 32
@@ -128,16 +129,9 @@ def _loading(text: str, origin: str) -> Iterator[_Loader]:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigurationError(f"{path} is larger than 1 MiB: that is no settings file")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}", advice="Check the path given with --config."
-        ) from None
-    if len(data) > MAX_BYTES:
-        raise ConfigurationError(f"{path} is larger than 1 MiB: that is no settings file")
+        data = read_bytes(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{shown(path)} cannot be read: {reason(error)}", advice="Check the path.") from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -18,6 +18,7 @@ from .._version import __version__
 from ..backends import Backend
 from ..errors import VideoGenerationError, error_for
 from ..executors.workers import Workers
+from ..files import open_regular
 from ..host import Host
 from ..plan import EngineCall, Finding, Job, Plan
 from ..policy import preflight
@@ -175,9 +176,9 @@ class Planner:
     def _digest(self, path: Path) -> str:
         if path not in self._digests:
             try:
-                with path.open("rb") as file:
+                with open_regular(path) as file:
                     self._digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError:
+            except (OSError, ValueError):
                 self._digests[path] = "unreadable"  # told by `check`
         return self._digests[path]
 

@@ -15,18 +15,21 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import BusyError, InvalidInputError, StateError
+from ..files import open_lock, path_error, read_json
 from ..history import load_manifest
 from ..result import Manifest, manifest_path
 from ..workspace import file_digest
 
 FOLDER = ".reel"
 KEY_SCHEMA = 1
+_MAX_RECORD_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -88,17 +91,21 @@ class Store:
         """
         self.prepare()
         path = self.films / f"{name}.lock"
-        with path.open("a+") as lock:
+        try:
+            fd = open_lock(path)
+        except OSError as error:
+            raise path_error(error, path, advice="Remove it, or give another -o.") from None
+        with os.fdopen(fd, "r+b") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                lock.seek(0)
+                holder = re.sub(r"\D", "", lock.read(20).decode("ascii", "replace"))
                 raise BusyError(
-                    f"the film {name} is being made by process {lock.read().strip() or '?'}",
+                    f"the film {name} is being made by process {holder or '?'}",
                     advice="Wait for it, or end it; it loses nothing.",
                 ) from None
             lock.truncate(0)
-            lock.write(str(os.getpid()))
+            lock.write(str(os.getpid()).encode("ascii"))
             lock.flush()
             yield
 
@@ -107,6 +114,7 @@ class Store:
         path = self.films / f"{name}.json"
         unfinished = path.with_suffix(".new")
         record = {"storyboard": str(storyboard) if storyboard else None, "keys": list(keys), "pieces": list(pieces)}
+        unfinished.unlink(missing_ok=True)  # whatever lies there is not written through
         unfinished.write_text(json.dumps(record), encoding="utf-8")
         unfinished.replace(path)
 
@@ -123,7 +131,7 @@ class Store:
         pieces: set[str] = set()
         for path in self.films.glob("*.json"):
             with contextlib.suppress(OSError, ValueError):
-                record = json.loads(path.read_text(encoding="utf-8"))
+                record = read_json(path, _MAX_RECORD_BYTES)
                 if record["storyboard"] is None or Path(record["storyboard"]).exists():
                     keys.update(record["keys"])
                     pieces.update(record.get("pieces", ()))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BackendUnavailableError, BusyError, Failure, ModelNotFoundError
+from ..files import open_lock
 from ..machine.interpreters import ask_interpreter
 from ..workspace import disk_error
 from . import Installation, Listener, Order, Outcome, Part, Told, configuration
@@ -180,7 +181,7 @@ class _Work:
 def _locked(order: Order) -> Iterator[int]:
     """The folder for us alone; children inherit the descriptor, and with it the lock."""
     order.state.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(order.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = open_lock(order.state / "lock")
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import BackendUnavailableError, ConfigurationError, Failure
+from ..files import read_bytes
 from ..host import CheckoutQuery
 from ..machine.checkouts import look_at_checkout
 from . import Order, Part
@@ -74,7 +75,7 @@ def _note(order: Order, wanted: str) -> str:
     """Which commit is there, if git knows; a checkout of another one is left as it is, and that is said."""
     head = order.checkout / ".git" / "HEAD"
     try:
-        commit = head.read_text("ascii", "replace").strip()
+        commit = read_bytes(head, 4096).decode("ascii", "replace").strip()
     except OSError:
         return "not under git; left as it is"
     if commit == wanted or not re.fullmatch(r"[0-9a-f]{40}", commit):

@@ -20,9 +20,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import BackendUnavailableError, Failure
+from ..files import read_bytes, read_json
 from . import Order, Part
 from .programs import Programs
 
+_MAX_BYTES = 1024 * 1024
 NAME = "environment"
 _TOLD = ("Collecting ", "Downloading ", "Building ", "Installing ", "Successfully ")
 _VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
@@ -104,7 +106,8 @@ def _extras(order: Order) -> tuple[str, ...]:
 
 
 def _wanted(order: Order) -> list[str]:
-    return requirements((order.checkout / "requirements.txt").read_text("utf-8"), order.recipe.left_out)
+    text = read_bytes(order.checkout / "requirements.txt", _MAX_BYTES).decode("utf-8", "replace")
+    return requirements(text, order.recipe.left_out)
 
 
 def _digest(lines: list[str]) -> str:
@@ -113,7 +116,7 @@ def _digest(lines: list[str]) -> str:
 
 def _notes(order: Order) -> Mapping[str, Any]:
     try:
-        found = json.loads((order.state / "environment.json").read_text("utf-8"))
+        found = read_json(order.state / "environment.json", _MAX_BYTES)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

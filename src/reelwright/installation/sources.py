@@ -22,10 +22,12 @@ from typing import Any, BinaryIO, NoReturn
 
 from .._version import __version__
 from ..errors import BackendUnavailableError, Failure, ModelNotFoundError
+from ..files import open_regular, read_bytes
 from ..machine.checksums import Checksum, recorded
 from . import Sources
 from .weights import Interrupted, Listing, RemoteFile, Stream, WeightsSource
 
+_MAX_TEXT_BYTES = 64 * 1024 * 1024
 _TIMEOUT_S = 30.0
 _CHUNK_BYTES = 1 << 20
 
@@ -107,7 +109,7 @@ class FolderSource:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8", "replace")
+        return read_bytes(path, _MAX_TEXT_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""
 
@@ -115,7 +117,7 @@ def _text(path: Path) -> str:
 @contextlib.contextmanager
 def _reading(path: Path, start: int) -> Iterator[Stream]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(start)
             yield _FileStream(start, file)
     except OSError as error:

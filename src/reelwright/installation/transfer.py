@@ -23,10 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import BackendUnavailableError, Failure, ModelNotFoundError
+from ..files import open_regular, read_bytes
 from ..machine.checksums import HUB_RECORDS, Checksum, digest_of
 from ..workspace import disk_error
 from .weights import Interrupted, Listing, RemoteFile, WeightsSource
 
+_MAX_RECORD_BYTES = 64 * 1024
 _WORKERS = 4  # one connection rarely fills a line; more only make a disk seek
 _TRIES = 6  # without a single byte in between
 _TELL_EVERY_S = 0.5
@@ -53,7 +55,7 @@ def is_there(folder: Path, file: RemoteFile) -> bool:
     try:
         if (folder / file.name).stat().st_size != file.size:
             return False
-        lines = record_path(folder, file).read_text("utf-8", "replace").splitlines()
+        lines = read_bytes(record_path(folder, file), _MAX_RECORD_BYTES).decode("utf-8", "replace").splitlines()
     except FileNotFoundError:
         return (folder / file.name).is_file()
     except OSError:
@@ -85,7 +87,7 @@ def damaged(folder: Path, files: Iterable[RemoteFile], told: Progress) -> tuple[
 def _is_sound(path: Path, checksum: Checksum | None, told: Progress) -> bool:
     if checksum is None:
         return True
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return digest_of(checksum.kind, file, path.stat().st_size, told) == checksum.digest
 
 

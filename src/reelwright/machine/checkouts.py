@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..files import open_regular
 from ..host import Checkout, CheckoutQuery
 
 _GIT_TIMEOUT_S = 10.0
@@ -55,7 +56,7 @@ def _folder_problem(directory: Path) -> str | None:
 
 def _source(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(_MAX_SOURCE_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""

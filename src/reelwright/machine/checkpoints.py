@@ -26,6 +26,7 @@ from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..files import open_regular
 from ..host import Checkpoint, CheckpointQuery
 from .checksums import HUB_RECORDS, Checksum, digest_of, recorded
 from .folders import Files, Folder
@@ -301,7 +302,7 @@ def _content_problem(file: BinaryIO, size: int, name: str) -> str | None:
 def _is_held(path: Path) -> bool:
     """Whether somebody holds the lock right now."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

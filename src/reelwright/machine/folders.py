@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from ..files import open_regular
+
 _MAX_JSON_BYTES = 64 << 20
 Content = TypeVar("Content")
 
@@ -35,7 +37,7 @@ class Files:
 
     def open(self, path: Path) -> BinaryIO:
         """For reading."""
-        return path.open("rb")
+        return open_regular(path)
 
 
 class Folder:

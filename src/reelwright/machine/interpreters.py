@@ -24,9 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from ..files import read_json
 from ..host import Interpreter, InterpreterQuery
 
 TIMEOUT_S = 120.0
+_MAX_KEPT_BYTES = 16 * 1024 * 1024
+_KEPT = ("python_version", "modules", "broken", "cuda_version", "cuda_devices")
 _SCHEMA = 1
 _MAX_ANSWER_BYTES = 1 << 20
 _MAX_NOISE_BYTES = 64 << 20
@@ -251,15 +256,20 @@ class _Memory:
         if self._path is None:
             return None
         try:
-            kept = json.loads(self._path.read_bytes())
+            kept = read_json(self._path, _MAX_KEPT_BYTES)
             if kept["files"] != _stamps(list(kept["files"])):
                 return None
-            return Interpreter(path=self._query.path, **kept["answer"])
+            if set(kept["answer"]) != set(_KEPT):
+                return None
+            found = {**kept["answer"], "path": self._query.path}
+            answer: Interpreter = TypeAdapter(Interpreter).validate_python(found)  # ValidationError is a ValueError
+            return answer
         except (
             OSError,
             ValueError,
             TypeError,
             KeyError,
+            AttributeError,
         ):  # absent, damaged, or of another version: ask again
             return None
 
@@ -269,9 +279,8 @@ class _Memory:
             return
         path = self._query.path
         own = [str(path), str(path.resolve()), str(path.parent.parent / "pyvenv.cfg")]
-        fields = ("python_version", "modules", "broken", "cuda_version", "cuda_devices")
         kept = {
-            "answer": {name: getattr(answer, name) for name in fields},
+            "answer": {name: getattr(answer, name) for name in _KEPT},
             "files": _stamps([*own, *files]),
         }
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")

@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import stat
 import time
@@ -27,12 +28,13 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ..errors import BackendUnavailableError, BusyError, Failure
+from ..files import open_lock, read_json
 from . import Cancellation
 
 _TICKET = "ticket-"
 _MUTEX = "queue.lock"
 _MUTEX_WAIT_S = 5.0
-_FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_TICKET_NAME = re.compile(r"ticket-(\d{1,18})")
 
 
 def lease_directory(environ: Mapping[str, str]) -> Path:
@@ -166,7 +168,7 @@ def _unusable(directory: Path, why: str) -> BackendUnavailableError:
 def _lock(folder: int, name: str) -> int | None:
     """The locked file's descriptor, or ``None`` if somebody has it."""
     while True:
-        fd = os.open(name, _FILE_FLAGS, 0o600, dir_fd=folder)
+        fd = open_lock(Path(name), dir_fd=folder)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Cleaners of temporary folders delete old files: a lock on a deleted one locks nobody out.
@@ -237,8 +239,8 @@ def _ticket(folder: int, wanted: tuple[str, ...], owner: Mapping[str, Any]) -> I
 
 
 def _tickets(folder: int) -> list[tuple[int, str]]:
-    names = [name for name in os.listdir(folder) if name.startswith(_TICKET)]
-    return sorted((int(name.removeprefix(_TICKET)), name) for name in names)
+    found = (_TICKET_NAME.fullmatch(name) for name in os.listdir(folder))
+    return sorted((int(match[1]), match[0]) for match in found if match)
 
 
 def _ahead(folder: int, wanted: tuple[str, ...], place: int | None) -> str | None:
@@ -252,7 +254,8 @@ def _ahead(folder: int, wanted: tuple[str, ...], place: int | None) -> str | Non
             os.close(fd)
             continue
         note = _note(folder, name)
-        shared = sorted(set(wanted) & set(note.get("uuids", ())))
+        uuids = note.get("uuids")
+        shared = [uuid for uuid in wanted if isinstance(uuids, list) and uuid in uuids]
         if shared:
             return f"{shared[0]} is awaited by {_described(note)}, which came first"
     return None
@@ -268,15 +271,9 @@ def _write(fd: int, note: Mapping[str, Any]) -> None:
 def _note(folder: int, name: str) -> Mapping[str, Any]:
     """What stands in a lock file; it is for people, so damage does no harm."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    except OSError:
-        return {}
-    try:
-        note = json.loads(os.pread(fd, 65536, 0))
+        note = read_json(Path(name), 65536, owned=True, dir_fd=folder)
     except (OSError, ValueError):
         return {}
-    finally:
-        os.close(fd)
     return note if isinstance(note, dict) else {}
 
 

@@ -75,7 +75,7 @@ def _header(file: BinaryIO, size: int) -> tuple[dict[str, Any], str | None]:
         spans = [item["data_offsets"] for key, item in header.items() if key != "__metadata__"]
         end = max((int(stop) for _, stop in spans), default=0)
         held = sum(int(stop) - int(start) for start, stop in spans)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}, "is not a safetensors file (unreadable header)"
     if 8 + length + end != size:
         more = "is cut off" if size < 8 + length + end else "is longer than its header says"

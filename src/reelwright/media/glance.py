@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OutputError
+from ..files import read_bytes
 from .decoding import Decoding, decoding, to_rgb
 from .facts import Tally
 from .joints import FILM_LIMIT_S, difference, thinned
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 TILES = 6
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, zipfile.BadZipFile)
+_MAX_BYTES = 256 * 1024 * 1024
 _TILE_AREA = 22_500  # 200x112
 
 
@@ -177,9 +179,19 @@ def _tile(frame: VideoFrame) -> Pixels:
     return to_rgb(frame, max(2, round(frame.width * scale)), max(2, round(frame.height * scale)))
 
 
+def _plain_archive(path: Path) -> io.BytesIO:
+    """The content of a file that `_decoded` gave: nothing in it is compressed, so nothing in it can swell."""
+    content = io.BytesIO(read_bytes(path, _MAX_BYTES))
+    with zipfile.ZipFile(content) as archive:
+        if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+            raise ValueError("its parts are compressed")
+    content.seek(0)
+    return content
+
+
 def _loaded(path: Path) -> Glance | None:
     """What `_decoded` gave; ``None`` if the file is damaged: every part of it has a checksum (CRC-32)."""
-    with contextlib.suppress(*_DAMAGED), np.load(io.BytesIO(path.read_bytes())) as parts:
+    with contextlib.suppress(*_DAMAGED), np.load(_plain_archive(path)) as parts:
         sizes = [parts[name].size for name in ("first", "last", "tiles")]  # reads them whole
         facts, differences = json.loads(parts["facts"].tobytes()), parts["differences"]
         if all(sizes):

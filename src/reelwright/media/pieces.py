@@ -23,6 +23,7 @@ import av
 import cv2
 
 from ..errors import OutputError
+from ..files import open_regular
 from .continuity import ColourMatch, match_given
 from .copying import ClipFacts, clip_facts
 from .glance import Glance, Source, looked
@@ -202,7 +203,7 @@ def look_ahead(source: Source, shown: int, shelf: Shelf) -> None:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror or error}") from error

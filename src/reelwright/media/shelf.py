@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
+from ..files import read_json
 from .writer import explained
 
+_MAX_BYTES = 16 * 1024 * 1024
 _UNFINISHED = re.compile(r"\.(\d+)-\d+-.*\.part")
 
 
@@ -59,6 +61,7 @@ class Shelf:
         with explained(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
+                unfinished.unlink(missing_ok=True)  # whatever lies there is not written through
                 write(unfinished)
                 unfinished.replace(path)
             finally:
@@ -71,7 +74,7 @@ class Shelf:
         path = self.find(name)
         if path:
             with contextlib.suppress(OSError, ValueError):
-                kept = json.loads(path.read_text(encoding="utf-8"))
+                kept = read_json(path, _MAX_BYTES)
                 if isinstance(kept, dict) and kept.pop("sha256", None) == _digest(kept):
                     return kept
         made = dict(make())

@@ -16,6 +16,7 @@ from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
 
 from ..errors import InvalidInputError, OutputError
+from ..files import open_regular
 from .decoding import decoding
 from .joints import FILM_LIMIT_S
 from .seal import seal
@@ -123,6 +124,7 @@ def _blocks(audio: Path, length: int) -> Iterator[np.ndarray[Any, Any]]:
 def _decoded(audio: Path) -> Iterator[np.ndarray[Any, Any]]:
     resampler = AudioResampler(format="fltp", layout="stereo", rate=RATE)
     try:
+        open_regular(audio).close()  # opening a named pipe would wait for ever
         # An absolute path, because "name:..." would be taken for a protocol.
         with av.open(str(audio.absolute()), options=_OPTIONS) as source:
             if not source.streams.audio:

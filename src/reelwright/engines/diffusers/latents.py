@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ...files import open_regular
+
 _NAME, _TOLD = "latents", "reelwright"  # one entry: the file's bytes do not depend on the order of a hash table
 
 
@@ -43,6 +45,7 @@ def load(path: Path, key: str) -> Any | None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        open_regular(path).close()  # opening a named pipe would wait for ever
         with safe_open(str(path), framework="pt") as file:
             told = (file.metadata() or {}).get(_TOLD, "")
             if not told.startswith(f"{key} "):

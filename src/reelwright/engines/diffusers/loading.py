@@ -9,16 +9,17 @@ does not depend on the layout (`official`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from ...errors import ConfigurationError, ModelNotFoundError
+from ...files import read_json
 from .official_precision import compute_officially, transformer_class
 
 #: Phases by what a component's name begins with; what is not named here is small.
+_MAX_JSON_BYTES = 16 * 1024 * 1024
 _PHASES = {
     "text_encoder": "loading text encoder",
     "vae": "loading VAE",
@@ -84,7 +85,7 @@ def _pipeline_class(name: str) -> Any:
 
 def _index(directory: Path) -> dict[str, Any]:
     try:
-        found = json.loads((directory / "model_index.json").read_text("utf-8"))
+        found = read_json(directory / "model_index.json", _MAX_JSON_BYTES)
     except (OSError, ValueError) as error:
         raise ModelNotFoundError(f"{directory} has no model_index.json that can be read: {error}") from error
     if not isinstance(found, dict):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigurationError, ModelNotFoundError
+from ...files import open_regular
 
 _BYTES = 2**22
 
@@ -65,7 +66,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ModelNotFoundError(f"the LoRA {path} cannot be read: {error}", advice=advice) from error
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_BYTES):
             digest.update(block)
     return tensors, digest.hexdigest()

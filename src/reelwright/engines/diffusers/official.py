@@ -80,7 +80,7 @@ def require(path: Path) -> Path:
     Raises:
         ModelNotFoundError: it is not.
     """
-    if path.exists():
+    if path.is_file() or path.is_dir():  # nothing else is opened: a named pipe would wait for ever
         return path
     raise ModelNotFoundError(
         f"{path} does not exist.",

@@ -10,15 +10,16 @@ it has afterwards.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from ...errors import ModelNotFoundError
+from ...files import read_json
 from .official_precision import compute_officially, is_kept, transformer_class
 from .official_weights import Weight, empty_model, explain, fill
 
+_MAX_JSON_BYTES = 16 * 1024 * 1024
 STEM = "diffusion_pytorch_model"
 #: Not among the names that diffusers' converter knows (it is only in its conversion script).
 POSITIONS = ("img_emb.emb_pos", "condition_embedder.image_embedder.pos_embed")
@@ -119,9 +120,11 @@ def _config(directory: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        value = read_json(path, _MAX_JSON_BYTES)
     except (OSError, ValueError) as error:
         raise explain(path, f"it is no JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise explain(path, "it is no JSON object")
     return value
 
 
