@@ -6,7 +6,7 @@ REAL_VENV ?= .venv-real
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-engine test-real lint fix golden bench clean
+.PHONY: demo test test-engine test-real lint fix golden mutants bench clean
 
 $(VENV)/.core: pyproject.toml constraints/core.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -60,6 +60,10 @@ fix: $(VENV)/.dev
 
 golden: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/golden --golden-rewrite
+
+# Not a part of the tests: an hour. WORDS names areas or mistakes of tests/mutants/table.py.
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.mutants $(WORDS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

@@ -68,6 +68,7 @@ def planned(
     beside: Checkpoint | None = None,
     versions: Any = None,
     ask: Any = None,
+    prompt: str = "a cat",
     **settings: Any,
 ):  # fmt: skip
     checkpoint = checkpoint or official("i2v")
@@ -90,11 +91,10 @@ def planned(
         checkouts={checkout.directory: checkout} if checkout else {},
     )  # fmt: skip
     request = VideoRequest(
-        prompt="a cat",
+        prompt=prompt,
         image=first.source if first else None,
         last_image=last.source if last else None,
-        seed=1,
-        **(ask or {}),
+        **{"seed": 1, **(ask or {})},
     )
     return plan(Job(request, values, host, Path("/out/film.mp4"), first, last, overrides=overrides or {}))
 
@@ -427,6 +427,8 @@ CHANGES: dict[str, Any] = {
     "picture": {"first": picture(sha="c" * 64)},
     "negative": {"ask": {"negative_prompt": "rain"}},
     "speed": {"speed": "balanced"},
+    "seed": {"ask": {"seed": 2}},
+    "prompt": {"prompt": "a dog"},
     "interpreter": {"versions": {"torch": "2.14.0"}},
     "weights": {"checkpoint": replace(official("i2v"), fingerprint="b" * 64)},
 }
@@ -435,6 +437,23 @@ CHANGES: dict[str, Any] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_latents_key_follows_everything_that_determines_the_film(name: str) -> None:
     assert _key(planned(**CHANGES[name])) != _key(planned())
+
+
+def test_the_latents_key_follows_the_last_picture() -> None:
+    def key(sha: str) -> str:
+        return _key(planned(official("flf2v"), last=picture(sha=sha)))
+
+    assert key("c" * 64) == key("c" * 64)
+    assert key("c" * 64) != key("d" * 64)
+
+
+def test_the_latents_key_follows_the_lora_its_scale_and_its_content() -> None:
+    def key(fingerprint: str, scale: float = 1.0) -> str:
+        lora = {"path": "/loras/style.safetensors", "scale": scale}
+        beside = Checkpoint(Path("/loras"), files={"style.safetensors": 1}, fingerprint=fingerprint)
+        return _key(planned(lora=[lora], beside=beside, speed="balanced"))
+
+    assert len({key("a"), key("b"), key("a", 0.5), _key(planned(speed="balanced"))}) == 4
 
 
 def test_the_same_job_gives_the_same_plan() -> None:

@@ -14,9 +14,14 @@ from pathlib import Path
 import pytest
 
 from reelwright import workspace
-from reelwright.errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
+from reelwright.errors import BackendUnavailableError, Cancelled, Failure, InvalidInputError, VideoGenerationError
+from reelwright.executors import Cancellation
+from reelwright.protocol import Event, Phase
+from reelwright.request import Size, VideoRequest
 from reelwright.result import Manifest, manifest_path
-from reelwright.workspace import RealFileSystem, RunFolder, open_folder, plan_folder, publish, settle_output
+from reelwright.runner import Order, generate
+from reelwright.settings import load_settings
+from reelwright.workspace import RealFileSystem, RunFolder, open_folder, place, plan_folder, publish, settle_output
 
 FILM = b"not decoded here: publishing is about bytes" * 100
 
@@ -181,6 +186,11 @@ def test_d06_skip_means_no_work(tmp_path: Path) -> None:
     assert settle_output(tmp_path / "clip.mp4", "skip") is None
 
 
+def test_d06_skip_takes_another_name_where_only_somebodys_manifest_is(tmp_path: Path) -> None:
+    manifest_path(tmp_path / "clip.mp4").write_text("mine")
+    assert settle_output(tmp_path / "clip.mp4", "skip") == tmp_path / "clip-2.mp4"
+
+
 def test_d06_a_dangling_symlink_counts_as_existing(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InvalidInputError):
@@ -254,6 +264,57 @@ def test_d10_the_longest_name_that_leaves_room_for_the_manifest_works(tmp_path: 
     publish_once(output)
     assert output.exists()
     assert manifest_path(output).exists()
+
+
+class Noted(RealFileSystem):
+    """Every call, in its order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+
+    def fsync(self, path: Path) -> None:
+        self.calls.append(("fsync", path.name))
+        super().fsync(path)
+
+    def move(self, source: Path, target: Path, *, replace: bool) -> None:
+        self.calls.append(("move", target.name))
+        super().move(source, target, replace=replace)
+
+
+def test_d04_a_placed_file_is_on_the_disk_before_and_its_name_after_the_move(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "frame.png").write_bytes(b"picture")
+    files = Noted()
+    place(private / "frame.png", tmp_path / "last.png", files)
+    assert files.calls == [("fsync", "frame.png"), ("move", "last.png"), ("fsync", tmp_path.name)]
+    assert (tmp_path / "last.png").read_bytes() == b"picture"
+
+
+def test_d04_a_film_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    files = Noted()
+    publish_once(tmp_path / "clip.mp4", files=files)
+    moved = files.calls.index(("move", "clip.mp4"))
+    assert {("fsync", "film.mp4"), ("fsync", ".reelwright-r1")} <= set(files.calls[:moved])
+    assert ("fsync", tmp_path.name) in files.calls[moved:]
+
+
+@pytest.mark.parametrize("phase", ["verifying", "publishing"])
+def test_a_request_to_stop_while_a_film_is_verified_publishes_nothing(tmp_path: Path, photo: Path, phase: str) -> None:
+    cancellation = Cancellation()
+
+    def listen(event: Event) -> None:
+        if event == Phase(phase):
+            cancellation.request()
+
+    request = VideoRequest(prompt="push in", image=photo, size=Size(64, 64), num_frames=2, generator="draft")
+    order = Order(request, load_settings(environ={}), tmp_path / "clip.mp4")
+    if phase == "publishing":  # too late: what is being published stays
+        assert generate(order, listen, cancellation).output.exists()
+        return
+    with pytest.raises(Cancelled):
+        generate(order, listen, cancellation)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
 def test_a_folder_that_cannot_be_made_is_a_disk_or_perm_error(tmp_path: Path) -> None:

@@ -210,6 +210,7 @@ class Watch:
                 timeout=_WRITER_CHECK_S,
                 check=False,
                 stdin=subprocess.DEVNULL,
+                cwd="/",  # with -c, modules in the current folder come before the interpreter's own
                 env=dict(self._watched.env),
             )
         except (OSError, subprocess.TimeoutExpired) as error:

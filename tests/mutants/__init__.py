@@ -1,0 +1,1 @@
+"""One-line mistakes on purpose, and the tests that must notice them: ``make mutants``."""
