@@ -1,17 +1,29 @@
-"""All benchmarks that need no GPU: ``make bench``, or ``python -m bench draft`` for one."""
+"""All benchmarks that need no GPU: ``make bench``, or ``python -m bench draft`` for one.
+
+They run in a temporary folder with a home of its own: films, settings and records of the user neither end nor change them.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 ALL = ("startup", "draft", "overhead", "films", "engine")
 
 
 def main() -> int:
     """Run them one after the other; 1 when a target is missed."""
     chosen = sys.argv[1:] or ALL
-    statuses = [subprocess.run([sys.executable, "-m", f"bench.{name}"], check=False).returncode for name in chosen]
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        own = {"HOME": folder, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        foreign = ("REELWRIGHT_", "XDG_")
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | own
+        argvs = [[sys.executable, "-m", f"bench.{name}"] for name in chosen]
+        statuses = [subprocess.run(argv, check=False, cwd=folder, env=environ).returncode for argv in argvs]
     return max(statuses)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from .measuring import machine, median, report, timed
@@ -25,9 +26,11 @@ def main() -> int:
         "reel --help": [*reel, "--help"],
         "reel plan": [*reel, "plan", str(PHOTO), "push in", "-o", "clip.mp4", "--generator", "draft"],
     }
-    for argv in sides.values():
-        timed(argv)  # bytecode and file cache
-    found = {name: median([timed(argv) for _ in range(rounds)]) for name, argv in sides.items()}
+    with tempfile.TemporaryDirectory() as name:  # not where a clip.mp4 may be
+        folder = Path(name)
+        for argv in sides.values():
+            timed(argv, cwd=folder)  # bytecode and file cache
+        found = {name: median([timed(argv, cwd=folder) for _ in range(rounds)]) for name, argv in sides.items()}
     print(f"start-up, whole process, median of {rounds}, {machine()}")
     for name, run in found.items():
         print(f"  {name:16} {run.seconds:5.2f} s  cpu {run.cpu_seconds:5.2f} s  peak {run.peak_bytes / 1e6:4.0f} MB")
