@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,18 +60,55 @@ def hostile_path(tmp_path: Path) -> Path:
     return folder
 
 
+#: What of the tree tests make in passing, and what people write while tests run.
+_PASSING = {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", "demo"}
+_WRITTEN = {".py", ".md", ".txt", ".toml", ".in", ""}
+
+
+def _made_in_the_tree() -> set[Path]:
+    """Pictures, films, records and other products in the repository."""
+    found = set()
+    for place, folders, names in os.walk(REPOSITORY):
+        folders[:] = [name for name in folders if name not in _PASSING and not name.startswith(".venv")]
+        found |= {Path(place, name) for name in names if Path(name).suffix not in _WRITTEN}
+        found |= {Path(place, name) for name in folders if name.startswith(".")}
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests leave in the home, in the folder of temporary files or in the tree fails the session."""
+    ground = tmp_path_factory.mktemp("ground")
+    home, temporary = ground / "home", ground / "tmp"
+    home.mkdir()
+    temporary.mkdir()
+    shared_locks = Path("/tmp") / f"reelwright-{os.geteuid()}"
+    before, locks_before = _made_in_the_tree(), shared_locks.exists()
+    with pytest.MonkeyPatch.context() as patch:
+        _no_settings_of_the_user(patch, home, temporary)
+        patch.setattr(tempfile, "tempdir", str(temporary))
+        yield
+    left = [*home.rglob("*"), *temporary.rglob("*"), *sorted(_made_in_the_tree() - before)]
+    left += [shared_locks] if shared_locks.exists() and not locks_before else []
+    assert not left, f"the tests left {', '.join(map(str, left[:20]))}"
+
+
+def _no_settings_of_the_user(patch: pytest.MonkeyPatch, home: Path, temporary: Path) -> None:
+    for name in [name for name in os.environ if name.startswith(("REELWRIGHT_", "CUDA_VISIBLE", "XDG_"))]:
+        patch.delenv(name)
+    patch.setenv("HOME", str(home))
+    patch.setenv("TMPDIR", str(temporary))
+
+
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees the user's settings, state or GPUs' environment."""
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's settings, state, GPUs' environment or locks."""
     home = tmp_path_factory.mktemp("home")
-    for name in [name for name in os.environ if name.startswith(("REELWRIGHT_", "CUDA_VISIBLE"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(home))
+    (home / "tmp").mkdir()
+    _no_settings_of_the_user(monkeypatch, home, home / "tmp")
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    return
 
 
 @pytest.fixture

@@ -98,3 +98,21 @@ def test_settings_named_in_the_documents_exist(page: Path) -> None:
     known = set(Settings.model_fields) | {"default_backend", "prompt"}
     for key in re.findall(r"`([a-z][a-z0-9_]+): ", page.read_text("utf-8")):
         assert key in known, key
+
+
+def _codes_in_tests() -> dict[str, set[str]]:
+    """Codes of faults in the names of tests, each with the files that have it."""
+    found: dict[str, set[str]] = {}
+    for path in (REPOSITORY / "tests").rglob("test_*.py"):
+        for name in re.findall(r"^ *def (test_\w+)", path.read_text("utf-8"), re.MULTILINE):
+            for code in re.findall(r"(?<=_)([a-z]\d\d)(?=_)", name):
+                found.setdefault(code.upper(), set()).add(str(path.relative_to(REPOSITORY)))
+    return found
+
+
+def test_every_code_of_a_fault_in_a_tests_name_is_explained_and_every_explained_one_is_tested() -> None:
+    text = (REPOSITORY / "docs" / "faults.md").read_text("utf-8")
+    listed = dict(re.findall(r"^\| ([A-Z]\d\d) \|.*\| (\S+\.py) \|$", text, re.MULTILINE))
+    tested = _codes_in_tests()
+    assert sorted(listed) == sorted(tested)
+    assert {code: file for code, file in listed.items() if file not in tested[code]} == {}

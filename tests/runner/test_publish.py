@@ -208,6 +208,18 @@ def test_d06_a_film_that_appeared_meanwhile_is_kept(tmp_path: Path) -> None:
     assert output.read_bytes() == b"somebody else's"
 
 
+def test_d06_a_manifest_that_appeared_meanwhile_is_kept(tmp_path: Path) -> None:
+    output = tmp_path / "clip.mp4"
+    with open_folder(plan_folder(output, "r")) as folder:
+        film = a_film(folder)
+        manifest_path(output).write_text("somebody else's")
+        with pytest.raises(InvalidInputError) as caught:
+            publish(folder, film, a_manifest(output), replace=False)
+    assert caught.value.failure is Failure.EXISTS
+    assert manifest_path(output).read_text() == "somebody else's"
+    assert not output.exists()
+
+
 def test_d07_of_two_runs_with_one_output_exactly_one_wins(tmp_path: Path) -> None:
     for round_number in range(50):
         output = tmp_path / f"clip{round_number}.mp4"

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from reelwright import history
-from reelwright.errors import BackendUnavailableError, InvalidInputError, VideoGenerationError
+from reelwright.errors import BackendUnavailableError, ConfigurationError, InvalidInputError, VideoGenerationError
+from reelwright.executors.watch import Watch
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
 from reelwright.host import CheckoutQuery, CheckpointQuery, Host, InterpreterQuery
@@ -31,9 +32,11 @@ from reelwright.media.examination import examine
 from reelwright.media.glance import _loaded
 from reelwright.media.shelf import Shelf
 from reelwright.media.sound import check_sound
+from reelwright.plan import Command
 from reelwright.request import VideoRequest
 from reelwright.result import Manifest
 from reelwright.runner import Order, generate, replay_order
+from reelwright.scripts import WRITER_CHECK
 from reelwright.settings import load_settings
 from reelwright.workspace import file_digest
 
@@ -296,3 +299,36 @@ def test_a_film_whose_manifest_says_too_little_is_not_skipped_as_if_it_were_know
     settings = load_settings(environ={}, arguments={"if_exists": "skip"})
     with pytest.raises(VideoGenerationError, match="does not say"):
         generate(Order(VideoRequest(prompt="x", image=photo), settings, tmp_path / "clip.mp4"))
+
+
+@pytest.mark.parametrize("place", ["film", "defaults", "shot"])
+@pytest.mark.parametrize(
+    "key",
+    ["python", "wan2_dir", "env", "state_dir", "weights", "lora", "output_dir", "if_exists", "generators", "gpus"],
+)
+def test_a_storyboard_cannot_choose_what_belongs_to_the_machine(tmp_path: Path, place: str, key: str) -> None:
+    board: dict[str, Any] = {"defaults": {}, "shots": [{"id": "a", "prompt": "x", "image": "p.png"}]}
+    {"film": board, "defaults": board["defaults"], "shot": board["shots"][0]}[place][key] = "/evil"
+    (tmp_path / "film.yaml").write_text(json.dumps(board))
+    with pytest.raises(ConfigurationError, match=key):
+        load_storyboard(tmp_path / "film.yaml")
+
+
+def test_nothing_in_the_current_folder_is_read_as_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("reelwright.yaml", "config.yaml", "reelwright/config.yaml", ".env", "pipeline_config.yaml", "reel.yaml")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("python: /evil\n" if name.endswith("yaml") else "REELWRIGHT_PYTHON=/evil\n")
+    assert load_settings(environ=os.environ).python is None
+
+
+def test_the_check_of_a_film_writer_imports_nothing_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("imageio_ffmpeg.py", "subprocess.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    command = Command((sys.executable,), tmp_path, writer_check=WRITER_CHECK)
+    Watch._writer_problem(SimpleNamespace(_command=command, _watched=SimpleNamespace(env=os.environ)))  # type: ignore[arg-type]
+    assert not (tmp_path / "ran").exists()
