@@ -20,7 +20,7 @@ PURE = [
     name
     for name in NAMES
     if name.startswith(("backends/", "policy/"))
-    or name in ("errors.py", "protocol.py", "request.py", "host.py", "pipeline_keys.py", "yamlfile.py", "settings.py")
+    or name in ("errors.py", "protocol.py", "request.py", "host.py", "pipeline_keys.py", "yamlfile.py", "settings.py", "settings_layers.py")
     or name in ("plan.py", "result.py", "scripts.py", "asked.py")
 ]  # fmt: skip
 BANNED = {"subprocess", "socket", "torch", "cv2", "av", "numpy", "time", "multiprocessing", "threading", "asyncio"}

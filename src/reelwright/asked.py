@@ -101,17 +101,23 @@ def length_findings(request: VideoRequest, frames: int, length: Length) -> Itera
         yield Finding("frames.4n1", "error", f"{length.name} makes 4n+1 frames, not {frames}", fix)
         return
     seconds = frames / length.fps
-    if request.seconds and request.seconds > length.longest_s + 2 / length.fps:
-        most = nearest_4n1(length.longest_s * length.fps)
-        text = f"one clip is at most {most} frames, {length.longest_s:.2f} s; {request.seconds:g} s are asked for"
-        fix = f"Ask for {length.longest_s:.0f} s per clip and chain clips into a film."
-        yield Finding("frames.too_long", "error", text, fix)
-    elif frames > length.trained:
+    too_long = tuple(too_long_findings(request, length))
+    yield from too_long
+    if not too_long and frames > length.trained:
         text = f"{frames} frames are more than the {length.trained} that the model was trained for: expect flicker and drift"
         yield Finding("frames.long", "warning", text, f"Ask for {length.trained} frames per clip.")
     if request.seconds and abs(request.seconds - seconds) > 0.01:
         text = f"{request.seconds:g} s become {frames} frames, {seconds:.2f} s: {length.name} makes 4n+1 frames at {length.fps:g} fps"
         yield Finding("frames.rounded", "info", text)
+
+
+def too_long_findings(request: VideoRequest, length: Length) -> Iterator[Finding]:
+    """Whether more seconds are asked for than one clip can have; known also before any weights are."""
+    if request.seconds and request.seconds > length.longest_s + 2 / length.fps:
+        most = nearest_4n1(length.longest_s * length.fps)
+        text = f"one clip is at most {most} frames, {length.longest_s:.2f} s; {request.seconds:g} s are asked for"
+        fix = f"Ask for {length.longest_s:.0f} s per clip and chain clips into a film."
+        yield Finding("frames.too_long", "error", text, fix)
 
 
 def request_findings(request: VideoRequest, name: str, fps: float, *, tokens: int) -> Iterator[Finding]:

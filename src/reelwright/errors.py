@@ -24,6 +24,7 @@ There is one class per thing a caller would treat differently; the finer cause i
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -90,6 +91,8 @@ class VideoGenerationError(Exception):
         self.failure = failure or self.failures[0]
         self.evidence: tuple[str, ...] = (evidence,) if isinstance(evidence, str) else tuple(evidence)
         self.advice = advice
+        #: Further mistakes that were found at the same time, each an error of its own; see `all_of`.
+        self.also: tuple[VideoGenerationError, ...] = ()
         if self.failure not in self.failures:
             raise TypeError(f"{type(self).__name__} cannot carry {self.failure.name}")
 
@@ -104,13 +107,14 @@ class VideoGenerationError(Exception):
         return self.failure.exit_status
 
     def to_json(self) -> dict[str, Any]:
-        """The error object that ``--json`` prints."""
-        return {
+        """The error object that ``--json`` prints; ``also`` is there when several mistakes were found."""
+        data: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
             "evidence": list(self.evidence),
             "advice": self.advice,
         }
+        return {**data, "also": [error.to_json() for error in self.also]} if self.also else data
 
 
 class InvalidInputError(VideoGenerationError):
@@ -223,3 +227,28 @@ def error_for(
         return Cancelled(message)
     kind = _CLASS_OF.get(failure, AttemptError)
     return kind(message, failure=failure, evidence=evidence, advice=advice)
+
+
+def all_of(errors: Sequence[VideoGenerationError]) -> VideoGenerationError:
+    """One error that carries several mistakes: the first one, with the others in ``also`` and as lines of evidence.
+
+    It has the class and the exit status of the first. What is found twice is said once.
+
+        >>> error = all_of([InvalidInputError("the prompt is empty"), InvalidInputError("cat.jpg does not exist")])
+        >>> error.message, error.evidence
+        ('the prompt is empty', ('cat.jpg does not exist',))
+    """
+    found: dict[str, VideoGenerationError] = {}
+    for error in errors:
+        others, error.also = error.also, ()
+        error.evidence = tuple(line for line in error.evidence if line not in {_line(other) for other in others})
+        for single in (error, *others):
+            found.setdefault(single.message, single)
+    first, *more = found.values()
+    first.also = tuple(more)
+    first.evidence = (*first.evidence, *map(_line, more))
+    return first
+
+
+def _line(error: VideoGenerationError) -> str:
+    return f"{error.message} ({error.advice})" if error.advice else error.message

@@ -13,20 +13,21 @@ import atexit
 import functools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import backends, workspace
+from . import backends
 from .backends import Backend
-from .errors import ConfigurationError, Failure, VideoGenerationError
+from .errors import ConfigurationError, VideoGenerationError, all_of
 from .executors.workers import Workers
 from .host import Host
+from .preparation import mistakes
 from .protocol import Event
-from .request import VideoRequest, parse_size
+from .request import VideoRequest, read_request
 from .result import Result
-from .runner import Order, prepare
+from .runner import Order
 from .runner import generate as run_order
 from .settings import Settings, load_settings, settings_from_mapping
 
@@ -101,13 +102,13 @@ class LocalVideoGenerator(VideoGenerator):
     ) -> str:
         """Make the film and return its path; ``on_progress`` receives every event of `protocol`."""
         on_progress: Callable[[Event], None] | None = kwargs.pop("on_progress", None)
-        request = self._request(prompt, input_image_path, duration, kwargs)
-        order = Order(request, self.settings, Path(output_path), workers=warm_workers())
+        request, wrong = self._request(prompt, input_image_path, duration, kwargs)
+        order = _order(request, wrong, self.settings, output_path)
         return str((run_order(order, on_progress) if on_progress else run_order(order)).output)
 
     def _request(
         self, prompt: str, input_image_path: str | None, duration: float, options: Mapping[str, Any]
-    ) -> VideoRequest:
+    ) -> tuple[VideoRequest, tuple[VideoGenerationError, ...]]:
         known = {field.name for field in fields(VideoRequest)}
         values = {_DOCUMENTED.get(name, name): value for name, value in options.items() if value is not None}
         unknown = sorted(set(values) - known)
@@ -116,18 +117,13 @@ class LocalVideoGenerator(VideoGenerator):
                 f"generate_video got unknown options: {', '.join(unknown)}",
                 advice=f"Known: {', '.join(sorted(known))}.",
             )
-        if isinstance(values.get("size"), str):
-            values["size"] = parse_size(values["size"])
-        for name in ("last_image", "depth_image"):
-            if isinstance(values.get(name), str):
-                values[name] = Path(values[name])
         if "num_frames" not in values and "seconds" not in values:
             # The documented default of 5.0 s means "one clip"; a configured frame_num says it exactly.
             values["seconds" if duration != 5.0 or self.settings.frame_num is None else "num_frames"] = (
                 duration if duration != 5.0 or self.settings.frame_num is None else self.settings.frame_num
             )
-        image = Path(input_image_path) if input_image_path else None
-        return VideoRequest(prompt=prompt, image=image, generator=self.backend_name, **values)
+        named = {"generator": self.backend_name, **values}
+        return read_request(prompt=prompt, image=input_image_path or None, **named)
 
     def get_capabilities(self) -> dict[str, Any]:
         """The documented keys, and ours."""
@@ -147,18 +143,13 @@ class LocalVideoGenerator(VideoGenerator):
         return 0.0
 
     def validate_inputs(self, prompt: str, input_image_path: str, duration: float) -> list[str]:
-        """Every error of the request, the picture and the plan, one sentence each."""
+        """Every mistake of the request, the pictures and the plan, one sentence each; not what the machine lacks."""
         try:
-            request = self._request(prompt, input_image_path, duration, {})
-            findings = self._plan(request).findings
+            request, wrong = self._request(prompt, input_image_path, duration, {})
+            found = [*wrong, *mistakes(Order(request, self.settings, Path("film.mp4")), inputs_only=True)]
         except VideoGenerationError as error:
-            return [error.message]
-        machine = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.BUSY)
-        return [item.message for item in findings if item.severity == "error" and item.failure not in machine]
-
-    def _plan(self, request: VideoRequest) -> Any:
-        output = workspace.absolute_output(Path("film.mp4"))
-        return prepare(Order(request, self.settings, output), workspace.plan_folder(output, "PLAN")).plan
+            found = [error, *error.also]
+        return [error.message for error in found]
 
     def is_available(self) -> bool:
         """Whether it could start now."""
@@ -265,14 +256,19 @@ def generate(
     Raises:
         VideoGenerationError: and its classes; see `errors`.
     """
-    if isinstance(options.get("size"), str):
-        options["size"] = parse_size(options["size"])
-    for name in ("last_image", "depth_image"):
-        if isinstance(options.get(name), str):
-            options[name] = Path(options[name])
-    request = VideoRequest(prompt=prompt, image=Path(image) if image else None, **options)
-    order = Order(request, _settings(settings), Path(output), workers=warm_workers())
+    request, wrong = read_request(prompt=prompt, image=image or None, **options)
+    order = _order(request, wrong, _settings(settings), output)
     return run_order(order, on_progress) if on_progress else run_order(order)
+
+
+def _order(
+    request: VideoRequest, wrong: Sequence[VideoGenerationError], settings: Settings, output: str | Path
+) -> Order:
+    """The order for a request; a request with mistakes is refused, with everything else that is wrong."""
+    order = Order(request, settings, Path(output), workers=warm_workers())
+    if wrong:
+        raise all_of([*wrong, *mistakes(order)])
+    return order
 
 
 def film(  # noqa: PLR0913 -- a function for people, all but two by name

@@ -59,3 +59,7 @@ CONFIGURES = {
     "hunyuan_dir": "hunyuan",
     "ckpt_path": "hunyuan",
 }
+#: The generators of this package.
+GENERATORS = ("wan2.1", "hunyuan", "diffusers", "draft")
+#: Other spellings of their names.
+SPELLINGS = {"wan": "wan2.1", "wan21": "wan2.1", "hunyuan_video": "hunyuan", "hunyuanvideo": "hunyuan"}

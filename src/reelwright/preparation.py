@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import backends, history, workspace
 from .backends import Backend
-from .errors import VideoGenerationError
+from .errors import Failure, VideoGenerationError, all_of
 from .host import Host
 from .journal import Journal
 from .plan import Finding, Job, Plan
 from .policy import preflight
-from .request import MAX_SEED, Picture, VideoRequest
+from .request import MAX_SEED, Picture, Size, VideoRequest
 from .settings import Settings
+from .settings_layers import here
 
 if TYPE_CHECKING:
     from .executors.workers import Workers
@@ -69,17 +70,14 @@ def prepare(order: Order, folder: workspace.RunFolder, journal: Journal | None =
     """Pictures, machine, plan and preflight findings. Without a journal (``reel plan``) nothing is written.
 
     Findings of severity ``error`` do not raise: the caller decides (`preflight.raise_for`).
+
+    Raises:
+        VideoGenerationError: a picture cannot be used; ``also`` holds the other pictures' faults and what a plan for
+            them would have found.
     """
-    request = replace(order.request, seed=_seed(order))
-    chosen: Prepared | None = None
-    candidates = backends.candidates(_generator(order), order.settings)
-    for backend in candidates:
-        prepared = _prepare_for(backend, replace(order, request=request), folder, journal)
-        chosen = chosen or prepared
-        if not prepared.plan.errors:
-            chosen = prepared
-            break
-    assert chosen is not None
+    chosen, unusable = _chosen(order, folder, journal)
+    if unusable:
+        raise all_of([*unusable, *preflight.errors_of(chosen.plan.findings)])
     if journal:
         journal.host = chosen.job.host
         journal.planned(chosen.plan)
@@ -88,6 +86,49 @@ def prepare(order: Order, folder: workspace.RunFolder, journal: Journal | None =
             if picture:
                 journal.took(role, picture)
     return chosen
+
+
+def mistakes(order: Order, *, inputs_only: bool = False) -> list[VideoGenerationError]:
+    """Everything that stands in the way of an order: its output, its pictures, and the findings of its plan.
+
+    Nothing is written. For saying it beside a mistake that was found earlier.
+
+    Args:
+        order: What is asked.
+        inputs_only: Leave out the output, what the machine lacks, and what nobody has set.
+    """
+    found: list[VideoGenerationError] = []
+    output = here() / "film.mp4"
+    try:
+        if not inputs_only:
+            output = workspace.absolute_output(order.output)
+            workspace.check_folder(output)
+            workspace.settle_output(output, order.settings.if_exists)
+    except VideoGenerationError as error:
+        found.append(error)
+    try:
+        chosen, unusable = _chosen(order, workspace.plan_folder(output, "PLAN"), None)
+    except VideoGenerationError as error:
+        return [*found, error]
+    findings = [item for item in chosen.plan.findings if not inputs_only or _concerns_inputs(item)]
+    return [*found, *unusable, *preflight.errors_of(findings)]
+
+
+def _concerns_inputs(finding: Finding) -> bool:
+    return finding.failure in (Failure.INPUT, Failure.CONFIG, Failure.OOM_GPU) and not finding.code.endswith(".unset")
+
+
+def _chosen(
+    order: Order, folder: workspace.RunFolder, journal: Journal | None
+) -> tuple[Prepared, list[VideoGenerationError]]:
+    """The plan of the first generator that can do it, else of the first; and what is wrong with the pictures."""
+    order = replace(order, request=replace(order.request, seed=_seed(order)))
+    found: list[tuple[Prepared, list[VideoGenerationError]]] = []
+    for backend in backends.candidates(_generator(order), order.settings):
+        found.append(_prepare_for(backend, order, folder, journal))
+        if not found[-1][0].plan.errors:
+            return found[-1]
+    return found[0]
 
 
 def _generator(order: Order) -> str:
@@ -102,11 +143,13 @@ def _seed(order: Order) -> int:
     return secrets.randbelow(min(2**31, MAX_SEED))
 
 
-def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, journal: Journal | None) -> Prepared:
+def _prepare_for(
+    backend: Backend, order: Order, folder: workspace.RunFolder, journal: Journal | None
+) -> tuple[Prepared, list[VideoGenerationError]]:
     from .machine.probes import take_host  # imported where used: `reel --help` must not wait for it
 
     settings = order.settings.for_generator(backend.name)
-    pictures = _pictures(backend, order, folder, write=journal is not None)
+    pictures, unusable = _pictures(backend, order, folder, write=journal is not None)
     query = replace(backend.query(order.request, settings), disks=(folder.output.parent,))
     host = take_host(query, environ=order.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir)
     if order.workers is not None and host.gpus:
@@ -129,7 +172,7 @@ def _prepare_for(backend: Backend, order: Order, folder: workspace.RunFolder, jo
     seen = _picture_findings(pictures)
     findings = (*plan.findings, *preflight.findings(plan, host, settings), *seen, *_learned(learned))
     seconds = plan.seconds or history.predicted_seconds(settings.state_dir, asked, host)
-    return Prepared(backend, job, plan.evolve(findings=findings, seconds=seconds), asked)
+    return Prepared(backend, job, plan.evolve(findings=findings, seconds=seconds), asked), unusable
 
 
 def planned(backend: Backend, job: Job) -> Plan:
@@ -167,19 +210,29 @@ def _learned(overrides: Mapping[str, Any]) -> tuple[Finding, ...]:
     return (Finding("learned", "info", text),)
 
 
-def _pictures(backend: Backend, order: Order, folder: workspace.RunFolder, *, write: bool) -> dict[str, Picture]:
-    """The private copies of the request's pictures; only looked at, not written, when planning."""
-    from .media.image import Intake, inspect_picture, take_picture
+def _pictures(
+    backend: Backend, order: Order, folder: workspace.RunFolder, *, write: bool
+) -> tuple[dict[str, Picture], list[VideoGenerationError]]:
+    """The private copies of the request's pictures; only looked at, not written, when planning.
+
+    A picture that cannot be used is an error in the list, and an imagined one takes its place in the plan.
+    """
+    from .media.image import Intake, inspect_picture, parse_anchor, take_picture
 
     request, settings = order.request, order.settings.for_generator(backend.name)
-    anchor = request.anchor if request.anchor != "center" else settings.anchor
     intake = Intake(
-        strict=request.strict_input or settings.strict_input,
+        strict=settings.strict_input if request.strict_input is None else request.strict_input,
         fit=request.fit or settings.fit,
-        anchor=anchor,
+        anchor=settings.anchor if request.anchor is None else request.anchor,
         size=backend.frame(request, settings),
     )
     found: dict[str, Picture] = {}
+    errors: list[VideoGenerationError] = []
+    try:
+        parse_anchor(intake.anchor)
+    except VideoGenerationError as error:
+        errors.append(error)
+        intake = replace(intake, anchor="center")
     sources = dict(zip(_ROLES, (request.image, request.last_image, request.depth_image), strict=True))
     for role, source in sources.items():
         if source is None:
@@ -189,8 +242,17 @@ def _pictures(backend: Backend, order: Order, folder: workspace.RunFolder, *, wr
             own = replace(intake, strict=False, size=None)
         target = folder.picture(role)
         path = _absolute_source(source)
-        found[role] = take_picture(path, target, own) if write else replace(inspect_picture(path, own), path=target)
-    return found
+        try:
+            found[role] = take_picture(path, target, own) if write else replace(inspect_picture(path, own), path=target)
+        except VideoGenerationError as error:
+            errors.append(error)
+            size = own.size or _IMAGINED
+            found[role] = Picture(target, path, size, size, "0" * 64)
+    return found, errors
+
+
+#: The size of a picture that cannot be read, for what else can be said about a plan.
+_IMAGINED = Size(1280, 720)
 
 
 def _absolute_source(source: Path) -> Path:

@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from .errors import InvalidInputError
+from .errors import InvalidInputError, all_of
 
 Task = Literal["t2v", "i2v", "flf2v"]
 Fit = Literal["cover", "contain", "stretch"]
+Codec = Literal["h264", "av1"]
 
 SCHEMA = 1
 # One argv string may hold 131,071 bytes on Linux (MAX_ARG_STRLEN); text encoders read 512 tokens at most, so a
 # prompt anywhere near the limit is a mistake (a file given in place of its text, say).
 MAX_PROMPT_BYTES = 100_000
 MAX_SEED = 2**63 - 1
+_PICTURES = ("image", "last_image", "depth_image")
 _SIZE = re.compile(r"\s*(\d{1,6})\s*[xX*×]\s*(\d{1,6})\s*")
 
 
@@ -107,6 +109,8 @@ class VideoRequest:
         strict_input: Refuse a picture that would need normalising instead of warning.
         codec: ``h264`` or ``av1``, where we encode ourselves.
         label: Whether the draft generator writes its corner label.
+
+    ``anchor``, ``strict_input``, ``codec`` and ``label`` are settings too: what is given here wins, whatever its value.
     """
 
     prompt: str
@@ -125,29 +129,20 @@ class VideoRequest:
     negative_prompt: str | None = None
     camera: str | None = None
     fit: Fit | None = None
-    anchor: str = "center"
-    strict_input: bool = False
-    codec: Literal["h264", "av1"] = "h264"
-    label: bool = True
+    anchor: str | None = None
+    strict_input: bool | None = None
+    codec: Codec | None = None
+    label: bool | None = None
 
     def __post_init__(self) -> None:
-        check_prompt(self.prompt)
-        if self.negative_prompt is not None:
-            check_prompt(self.negative_prompt, name="negative prompt", may_be_empty=True)
-        if self.num_frames is not None and self.seconds is not None:
-            raise InvalidInputError("both frames and seconds were given", advice="Give only one of the two.")
-        if self.last_image is not None and self.image is None:
-            raise InvalidInputError(
-                "a last picture needs a first picture", advice="Give the first picture too, or leave out --last-image."
-            )
-        for name in ("num_frames", "seconds", "fps", "steps"):
-            _check_positive(name, getattr(self, name))
-        for name in ("guidance_scale", "flow_shift"):
-            _check_not_negative(name, getattr(self, name))
-        if self.seed is not None:
-            _check_whole("seed", self.seed)
-            if not 0 <= self.seed <= MAX_SEED:
-                raise InvalidInputError(f"seed {self.seed} is out of range", advice=f"Use 0 to {MAX_SEED}.")
+        found = _mistakes(self)
+        if found:
+            raise all_of([error for errors in found.values() for error in errors])
+        if self.size is not None:
+            object.__setattr__(self, "size", Size(*self.size))
+        for name in _PICTURES:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
 
     @property
     def task(self) -> Task:
@@ -171,10 +166,63 @@ class VideoRequest:
         """The request that `to_json` wrote; fields of a newer minor version are ignored."""
         known = {field.name for field in fields(cls)}
         values = {key: value for key, value in data.items() if key in known}
-        for key in ("image", "last_image", "depth_image"):
+        for key in _PICTURES:
             values[key] = Path(values[key]) if values.get(key) else None
         values["size"] = parse_size(values["size"]) if values.get("size") else None
         return cls(**values)
+
+
+def read_request(**values: Any) -> tuple[VideoRequest, tuple[InvalidInputError, ...]]:
+    """A request from what people write (a size and paths as text), and every mistake in it.
+
+    What is mistaken is left out of the request, or replaced by something harmless, so that everything else that is
+    wrong can be found too. Do not carry out a request with mistakes.
+
+        >>> request, mistakes = read_request(prompt="", size="big", steps=0)
+        >>> [error.message for error in mistakes]
+        ["'big' is not a size", 'the prompt is empty', 'steps must be above 0, not 0']
+    """
+    mistakes: list[InvalidInputError] = []
+    size = values.get("size")
+    if isinstance(size, str):
+        try:
+            values["size"] = parse_size(size)
+        except InvalidInputError as error:
+            mistakes.append(error)
+            values["size"] = None
+    found = _mistakes(_Asked(values))
+    mistakes += [error for errors in found.values() for error in errors]
+    fine = {name: value for name, value in values.items() if name not in found}
+    if "image" in found:
+        fine.pop("last_image", None)
+    return VideoRequest(**{"prompt": "(no usable prompt)", **fine}), tuple(mistakes)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Fields of a request that does not exist yet; what was not given is ``None``."""
+
+    values: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        return self.values.get(name)
+
+
+def _mistakes(asked: Any) -> dict[str, list[InvalidInputError]]:
+    """Everything that is wrong with a request for every generator, by the field to leave out."""
+    found: dict[str, list[InvalidInputError]] = {}
+    for name, test in _TESTS:
+        try:
+            test(name, getattr(asked, name))
+        except InvalidInputError as error:
+            found.setdefault(name, []).append(error)
+    if asked.num_frames is not None and asked.seconds is not None:
+        both = InvalidInputError("both frames and seconds were given", advice="Give only one of the two.")
+        found.setdefault("seconds", []).append(both)
+    if asked.last_image is not None and asked.image is None:
+        fix = "Give the first picture too, or leave out --last-image."
+        found.setdefault("last_image", []).append(InvalidInputError("a last picture needs a first picture", advice=fix))
+    return found
 
 
 def check_prompt(prompt: object, *, name: str = "prompt", may_be_empty: bool = False) -> None:
@@ -202,6 +250,48 @@ def check_prompt(prompt: object, *, name: str = "prompt", may_be_empty: bool = F
         )
 
 
+def _check_prompt(_name: str, text: object) -> None:
+    check_prompt(text)
+
+
+def _check_negative_prompt(_name: str, text: object) -> None:
+    if text is not None:
+        check_prompt(text, name="negative prompt", may_be_empty=True)
+
+
+def _check_path(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, (str, Path)):
+        raise InvalidInputError(f"{name} must be the path of a picture, not {type(value).__name__}")
+
+
+def _check_size(_name: str, value: Any) -> None:
+    numbers = isinstance(value, (tuple, list)) and len(value) == 2 and all(type(side) is int for side in value)
+    if value is not None and not (numbers and min(value) > 0):
+        raise InvalidInputError(f"size must be width x height in pixels, not {value!r:.80}", advice="Write 1280x720.")
+
+
+def _check_seed(name: str, value: Any) -> None:
+    _check_whole(name, value)
+    if value is not None and not 0 <= value <= MAX_SEED:
+        raise InvalidInputError(f"seed {value} is out of range", advice=f"Use 0 to {MAX_SEED}.")
+
+
+def _check_word(name: str, value: object) -> None:
+    words = get_args({"fit": Fit, "codec": Codec}[name])
+    if value is not None and value not in words:
+        raise InvalidInputError(f"{name} must be {' or '.join(words)}, not {value!r:.80}")
+
+
+def _check_flag(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise InvalidInputError(f"{name} must be true or false, not {value!r:.80}")
+
+
+def _check_text(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise InvalidInputError(f"{name} must be text, not {value!r:.80}")
+
+
 def _check_number(name: str, value: float | None) -> None:
     if value is None:
         return
@@ -227,3 +317,17 @@ def _check_whole(name: str, value: float | None) -> None:
     _check_number(name, value)
     if value is not None and not isinstance(value, int):
         raise InvalidInputError(f"{name} must be a whole number, not {value!r}")
+
+
+_TESTS: Sequence[tuple[str, Callable[[str, Any], None]]] = (
+    ("prompt", _check_prompt),
+    ("negative_prompt", _check_negative_prompt),
+    *((name, _check_path) for name in _PICTURES),
+    ("size", _check_size),
+    *((name, _check_positive) for name in ("num_frames", "seconds", "fps", "steps")),
+    *((name, _check_not_negative) for name in ("guidance_scale", "flow_shift")),
+    ("seed", _check_seed),
+    *((name, _check_word) for name in ("fit", "codec")),
+    *((name, _check_flag) for name in ("strict_input", "label")),
+    *((name, _check_text) for name in ("generator", "camera", "anchor")),
+)

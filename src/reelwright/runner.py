@@ -20,12 +20,21 @@ from pathlib import Path
 
 from . import history, workspace
 from .attempts import Run, attempt_until_good
-from .errors import Cancelled, Failure, InvalidInputError, OutputError, StateError, VideoGenerationError
+from .errors import (
+    BackendUnavailableError,
+    Cancelled,
+    Failure,
+    InvalidInputError,
+    OutputError,
+    StateError,
+    VideoGenerationError,
+    all_of,
+)
 from .executors import Cancellation, Emit
 from .executors.workers import Workers
 from .journal import Journal
 from .policy import preflight
-from .preparation import Order, Prepared, prepare
+from .preparation import Order, Prepared, mistakes, prepare
 from .protocol import Event, Log, Phase
 from .recovery import recover
 from .result import Manifest, Result, manifest_path
@@ -47,13 +56,16 @@ def generate(order: Order, emit: Emit = _ignore, cancellation: Cancellation | No
     Raises:
         VideoGenerationError: see `errors`; the exception's class says what a caller can do.
     """
-    output = workspace.absolute_output(order.output)
-    workspace.check_folder(output)
     cancellation = cancellation or Cancellation()
-    for recovery in recover(output.parent, check=cancellation.check):
-        if recovery.output:
-            emit(Log(f"finished publishing {recovery.output} of an interrupted run", "warning"))
-    settled = workspace.settle_output(output, order.settings.if_exists)
+    try:
+        output = workspace.absolute_output(order.output)
+        workspace.check_folder(output)
+        for recovery in recover(output.parent, check=cancellation.check):
+            if recovery.output:
+                emit(Log(f"finished publishing {recovery.output} of an interrupted run", "warning"))
+        settled = workspace.settle_output(output, order.settings.if_exists)
+    except (InvalidInputError, BackendUnavailableError) as error:
+        raise all_of([error, *mistakes(order)]) from None
     if settled is None:
         return _skipped(output)
     run_id = workspace.new_run_id()

@@ -175,17 +175,24 @@ def interpreter_findings(
             Failure.ENV,
         )
         return
-    for module in (*required, *multi_gpu):
-        if module in interpreter.modules:
-            continue
-        reason = interpreter.broken.get(module, "is not installed")
+    lacking = [module for module in (*required, *multi_gpu) if module not in interpreter.modules]
+    reasons = {module: interpreter.broken.get(module, "is not installed") for module in lacking}
+    absent = [module for module in lacking if _is_absent(module, reasons[module])]
+    groups = [absent] * bool(absent) + [[module] for module in lacking if module not in absent]
+    for modules in groups:
+        reason = reasons[modules[0]] if len(modules) == 1 else "they are not installed"
         yield Finding(
-            f"module.{module}",
+            f"module.{modules[0]}",
             "error",
-            f"{interpreter.path} cannot import {module}: {reason}",
+            f"{interpreter.path} cannot import {', '.join(modules)}: {reason}",
             f"Install what {framework} requires into that environment, or set `python` to the right interpreter.",
             Failure.ENV,
         )
+
+
+def _is_absent(module: str, reason: str) -> bool:
+    """Whether a package is not there at all, and not there but broken."""
+    return reason in ("is not installed", f"ModuleNotFoundError: No module named {module!r}")
 
 
 # -------------------------------------------------------------------------------------------------- checkpoints

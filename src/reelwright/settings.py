@@ -11,31 +11,38 @@ keys for one generator. Nothing reads a global; whoever needs a setting is given
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from .errors import ConfigurationError, all_of
+from .host import simulated_gpus
+from .pipeline_keys import ALIASES, CONFIGURES, NESTED
+from .request import MAX_SEED, parse_size
+from .settings_layers import (
+    EVOLVED,
+    FILE,
+    Known,
+    Layer,
+    OwnSetting,
+    argument_layer,
+    at,
+    environment_layer,
+    file_layer,
+    here,
+    is_secret,
+    mapping_layer,
+    typed,
 )
 
-from .errors import ConfigurationError
-from .host import simulated_gpus
-from .pipeline_keys import ALIASES, CONFIGURES, NESTED, PIPELINE_KEYS, REMOTE_BACKENDS
-from .request import MAX_SEED, parse_size
-from .yamlfile import Document, read_yaml, read_yaml_text
+__all__ = ["Lora", "OwnSetting", "Settings", "load_settings", "parse_assignment", "read_settings"]
 
-PREFIX = "REELWRIGHT_"
-#: Variables with our prefix that are no settings.
-_OTHER_VARIABLES = {"REELWRIGHT_CONFIG", "REELWRIGHT_TRACEBACK", "REELWRIGHT_RUN"}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: torchrun tells each rank its place by these, and our own mark is how a run's processes are found.
 _RANK_VARIABLE = re.compile(
@@ -54,7 +61,17 @@ _PLAIN_WORDS = {
 
 
 def _as_path(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, str) and value else value
+    """An absolute path; a relative one is relative to the current folder, whichever program it is for later."""
+    if not isinstance(value, (str, Path)) or not str(value):
+        return value
+    if "\0" in str(value):
+        raise ValueError("holds a NUL character: no path can")
+    path = at(here(), value)
+    if not isinstance(path, Path) or str(path).startswith("~"):
+        raise ValueError("begins with the name of a user who does not exist here")
+    if not path.is_absolute():
+        raise ValueError("is relative to the current folder, which no longer exists")
+    return path
 
 
 def _as_tuple(value: object) -> object:
@@ -187,8 +204,10 @@ class Settings(BaseSettings):
     generators: Mapping[str, Mapping[str, Any]] = Field({}, description="settings for one generator only")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _ranks: dict[str, int] = PrivateAttr(default_factory=dict)
     _order: tuple[str, ...] = PrivateAttr(default=())
     _notes: tuple[str, ...] = PrivateAttr(default=())
+    _own: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(
@@ -199,12 +218,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only the layers that `load_settings` read, the strongest first; no hidden environment or dotenv file."""
-        del env_settings, dotenv_settings, file_secret_settings
-        assert isinstance(init_settings, InitSettingsSource)
-        layers: Sequence[_Layer] = init_settings.init_kwargs.pop("layers", ())
-        sources = [InitSettingsSource(settings_cls, layer.values) for layer in reversed(layers)]
-        return (init_settings, *sources)
+        """Only what is given: `load_settings` reads the sources itself, and there is no hidden dotenv file."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
 
     @field_validator("size")
     @classmethod
@@ -246,25 +262,58 @@ class Settings(BaseSettings):
         """Where a value comes from: ``default``, ``FILE:line``, ``environment NAME`` or ``argument``."""
         return self._origins.get(key, "default")
 
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """What another package's generator reads from its own section, after `for_generator`."""
+        return self._own
+
     def evolve(self, **values: Any) -> Self:
-        """A copy with some values changed, as strong as arguments."""
+        """A copy with some values changed, stronger than all sources."""
         copy = self.model_copy(update=values)
         copy._origins = {**self._origins, **dict.fromkeys(values, "argument")}
+        copy._ranks = {**self._ranks, **dict.fromkeys(values, EVOLVED)}
         return copy
 
     def for_generator(self, name: str) -> Self:
-        """The same settings with ``generators.NAME`` applied over defaults and file, not over what is stronger."""
+        """The same settings with ``generators.NAME`` applied.
+
+        A section is stronger than a flat key of the same source and of weaker ones: a section of the file does not
+        beat the environment, and one of the environment does not beat an argument.
+        """
         section = self.generators.get(name, {})
-        weak = {
-            key: value for key, value in section.items() if not self.origin(key).startswith(("environment", "argument"))
+        strong = {
+            key: value
+            for key, value in section.items()
+            if key in Settings.model_fields
+            and self._ranks.get(f"generators.{name}.{key}", FILE) >= self._ranks.get(key, 0)
         }
-        if not weak:
+        own = {key: value for key, value in section.items() if key not in Settings.model_fields}
+        if not strong and not own:
             return self
-        checked = Settings(layers=[_Layer(f"generators.{name}", weak)])  # type: ignore[call-arg]
-        chosen = {key: getattr(checked, key) for key in weak}
-        copy = self.model_copy(update=chosen)
-        copy._origins = {**self._origins, **{key: f"{self.origin('generators')} (generators.{name})" for key in weak}}
+        checked = Settings(**{key: value for key, value in strong.items() if value is not None})
+        copy = self.model_copy(update={key: getattr(checked, key) for key in strong})
+        origins = {key: self.origin(f"generators.{name}.{key}") for key in strong}
+        copy._origins = {**self._origins, **{key: f"{where} (generators.{name})" for key, where in origins.items()}}
+        copy._own = own
         return copy
+
+    def shown(self, key: str) -> Any:
+        """The value of a key as people may see it, in JSON's types: no value of ``env``, and no secret of a section."""
+        value = getattr(self, key)
+        if key == "env":
+            return dict.fromkeys(value, "***")
+        if key == "generators":
+            return {name: {inner: _hidden(name, inner, item) for inner, item in section.items()}
+                    for name, section in value.items()}  # fmt: skip
+        if key == "lora":
+            return [{"path": str(item.path), "scale": item.scale, "into": item.into} for item in value]
+        return value if isinstance(value, (int, float, str, tuple, type(None))) else str(value)
+
+
+def _hidden(name: str, key: str, value: Any) -> Any:
+    if is_secret(name, key):
+        return dict.fromkeys(value, "***") if isinstance(value, Mapping) else "***"
+    return value if isinstance(value, (int, float, str, list, tuple, dict, type(None))) else str(value)
 
 
 def _told(parse: Any, value: str) -> Any:
@@ -276,15 +325,15 @@ def _told(parse: Any, value: str) -> Any:
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:
-    """``$XDG_STATE_HOME/reelwright``, else ``~/.local/state/reelwright``."""
-    base = environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "reelwright"
+    """``$XDG_STATE_HOME/reelwright``, else ``~/.local/state/reelwright``; a relative variable counts as not set (XDG)."""
+    base = environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "reelwright"
 
 
 def find_config(environ: Mapping[str, str]) -> Path | None:
     """The settings file when none is given: ``$REELWRIGHT_CONFIG``, else config.yaml in the user's config folder."""
     if environ.get("REELWRIGHT_CONFIG"):
-        return Path(environ["REELWRIGHT_CONFIG"])
+        return Path(environ["REELWRIGHT_CONFIG"]).expanduser()
     found = default_config(environ)
     return found if found.is_file() else None
 
@@ -292,22 +341,9 @@ def find_config(environ: Mapping[str, str]) -> Path | None:
 def default_config(environ: Mapping[str, str]) -> Path:
     """The user's own settings file, there or not: as `find_config` looks for it."""
     if environ.get("REELWRIGHT_CONFIG"):
-        return Path(environ["REELWRIGHT_CONFIG"])
-    base = environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "reelwright" / "config.yaml"
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """The values of one source, and where each key was found."""
-
-    name: str
-    values: dict[str, Any]
-    origins: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def origin(self, key: str) -> str:
-        return self.origins.get(key, self.name)
+        return Path(environ["REELWRIGHT_CONFIG"]).expanduser()
+    base = environ.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "reelwright" / "config.yaml"
 
 
 def load_settings(
@@ -316,21 +352,30 @@ def load_settings(
     """Settings from all sources.
 
     Raises:
-        ConfigurationError: an unknown key (with the nearest known one), a wrong type or value; every mistake is in
-            the evidence, each with its origin.
+        ConfigurationError: unknown keys (with the nearest known one), wrong types or values in any source; ``also``
+            holds every further mistake, each with its origin and its advice.
     """
-    path = file or find_config(environ)
-    layers = [] if path is None else [_file_layer(path)]
-    layers.append(_environment_layer(environ))
-    layers.append(_Layer("argument", _known(dict(arguments or {}), "argument")))
-    settings = _build(layers)
-    if settings.origin("state_dir") == "default":
-        settings = settings.model_copy(update={"state_dir": default_state_dir(environ)})
+    settings, mistakes = read_settings(file, environ=environ, arguments=arguments)
+    if mistakes:
+        raise all_of(mistakes)
     return settings
 
 
+def read_settings(
+    file: Path | None = None, *, environ: Mapping[str, str], arguments: Mapping[str, Any] | None = None
+) -> tuple[Settings, tuple[ConfigurationError, ...]]:
+    """Settings as far as they can be read, and every mistake in them: what is wrong is left at what else is said."""
+    path = file or find_config(environ)
+    layers = [] if path is None else [file_layer(path, KNOWN)]
+    layers += [environment_layer(environ, KNOWN), argument_layer(arguments or {}, KNOWN)]
+    settings, mistakes = _build(layers)
+    if settings.origin("state_dir") == "default":
+        settings = settings.model_copy(update={"state_dir": default_state_dir(environ)})
+    return settings, mistakes
+
+
 def settings_from_mapping(config: Mapping[str, Any], *, generator: str | None) -> Settings:
-    """Settings from the flat mapping of the documented interface, over the defaults.
+    """Settings from the flat mapping of the documented interface, over the environment and the defaults.
 
     Raises:
         ConfigurationError: as `load_settings`.
@@ -340,51 +385,81 @@ def settings_from_mapping(config: Mapping[str, Any], *, generator: str | None) -
     for section in nested.values():
         if isinstance(section, Mapping):
             values.update(section)
-    layer = _flat_layer("config", values, {})
-    return _build([_environment_layer(os.environ), layer])
-
-
-def _build(layers: Sequence[_Layer]) -> Settings:
-    settings = _checked(layers)
-    for name, section in settings.generators.items():
-        where = next((layer.origin("generators") for layer in layers if "generators" in layer.values), "settings")
-        title = f"{where}: generators.{name}"
-        _checked([_Layer(title, _known(dict(section), title))])
-    settings._origins = {key: layer.origin(key) for layer in layers for key in layer.values}
-    settings._notes = tuple(note for layer in layers for note in layer.notes)
-    settings._order = _order_of(layers)
+    settings, mistakes = _build([environment_layer(os.environ, KNOWN), mapping_layer(values, KNOWN)])
+    if mistakes:
+        raise all_of(mistakes)
     return settings
 
 
-def _checked(layers: Sequence[_Layer]) -> Settings:
-    try:
-        return Settings(layers=layers)  # type: ignore[call-arg]
-    except ValidationError as error:
-        raise _explained(error, layers) from None
+def _build(layers: Sequence[Layer]) -> tuple[Settings, tuple[ConfigurationError, ...]]:
+    """One value of all layers, the strongest last; each layer is checked by itself, so that no mistake hides."""
+    values: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {}
+    origins: dict[str, str] = {}
+    ranks: dict[str, int] = {}
+    mistakes: list[ConfigurationError] = []
+    for layer in layers:
+        wrong = _wrong(layer.values, layer.origin)
+        found = [*layer.mistakes, *(error for errors in wrong.values() for error in errors)]
+        for key, value in layer.values.items():
+            if key not in wrong:
+                values[key], origins[key], ranks[key] = value, layer.origin(key), layer.rank
+        for name, section in layer.sections.items():
+            wrong = _wrong(section, _section_origin(layer, name))
+            found += [error for errors in wrong.values() for error in errors]
+            kept = {key: value for key, value in section.items() if key not in wrong}
+            sections[name] = {**sections.get(name, {}), **kept}
+        for name, section in layer.own.items():
+            sections[name] = {**sections.get(name, {}), **section}
+        for name in (*layer.sections, *layer.own):
+            for key in (*layer.sections.get(name, ()), *layer.own.get(name, ())):
+                place = f"generators.{name}.{key}"
+                origins[place], ranks[place] = layer.origins.get(place, layer.origin("generators")), layer.rank
+            origins["generators"] = layer.origin("generators")
+        mistakes += sorted(found, key=_line)
+    settings = Settings(generators=sections, **{key: value for key, value in values.items() if value is not None})
+    settings._origins, settings._ranks = origins, ranks
+    settings._notes = tuple(note for layer in layers for note in layer.notes)
+    settings._order = _order_of(layers)
+    return settings, tuple(mistakes)
 
 
-def _order_of(layers: Sequence[_Layer]) -> tuple[str, ...]:
+def _line(error: ConfigurationError) -> int:
+    found = re.match(r".*?:(\d+): ", error.message)
+    return int(found[1]) if found else 0
+
+
+def _section_origin(layer: Layer, name: str) -> Callable[[str], str]:
+    def origin(key: str) -> str:
+        where = layer.origins.get(f"generators.{name}.{key}", layer.origin("generators"))
+        return f"{where}: generators.{name}"
+
+    return origin
+
+
+def _order_of(layers: Sequence[Layer]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for layer in layers:
-        for key, value in layer.values.items():
-            if key in CONFIGURES:
-                found.setdefault(CONFIGURES[key])
-            elif key == "generators":
-                for name in value:
-                    found.setdefault(name)
+        keys = [CONFIGURES[key] for key in layer.values if key in CONFIGURES]
+        for name in (*keys, *layer.sections, *layer.own):
+            found.setdefault(name)
     return tuple(found)
 
 
-def _explained(error: ValidationError, layers: Sequence[_Layer]) -> ConfigurationError:
-    lines = []
-    for item in error.errors(include_url=False, include_context=False):
-        key = ".".join(str(part) for part in item["loc"] if "[" not in str(part))
-        top = str(item["loc"][0]) if item["loc"] else ""
-        origin = next((layer.origin(top) for layer in reversed(layers) if top in layer.values), "settings")
-        shown = "" if top == "env" else f", not {item['input']!r:.80}"
-        lines.append(f"{origin}: {key}: {_plainly(item['msg'])}{shown}")
-    lines = list(dict.fromkeys(lines))
-    return ConfigurationError(lines[0], evidence=lines[1:], advice="`reel config` lists every key and its meaning.")
+def _wrong(values: Mapping[str, Any], origin: Callable[[str], str]) -> dict[str, list[ConfigurationError]]:
+    """What is wrong with each key. Values of ``env`` may be secrets: they are in no message."""
+    try:
+        Settings(**{key: value for key, value in values.items() if value is not None})
+    except ValidationError as error:
+        found: dict[str, dict[str, None]] = {}
+        for item in error.errors(include_url=False, include_context=False):
+            key = ".".join(str(part) for part in item["loc"] if "[" not in str(part))
+            top = str(item["loc"][0])
+            shown = "" if top == "env" else f", not {item['input']!r:.80}"
+            found.setdefault(top, {})[f"{origin(top)}: {key}: {_plainly(item['msg'])}{shown}"] = None
+        advice = "`reel config` lists every key and its meaning."
+        return {top: [ConfigurationError(line, advice=advice) for line in lines] for top, lines in found.items()}
+    return {}
 
 
 def _plainly(message: str) -> str:
@@ -395,101 +470,22 @@ def _plainly(message: str) -> str:
     return message
 
 
-# ------------------------------------------------------------------------------------------------------- sources
-
-
-def _file_layer(path: Path) -> _Layer:
-    document = read_yaml(path)
-    layer = _flat_layer(str(path), dict(document.values), _lines(document))
-    folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 -- the file's own folder, symlinked or not
-    values = {key: _anchored(key, value, folder) for key, value in layer.values.items()}
-    return _Layer(layer.name, values, layer.origins, layer.notes)
-
-
-def _lines(document: Document) -> dict[str, str]:
-    return {key: f"{document.path}:{line}" for key, line in document.lines.items()}
-
-
-def _anchored(key: str, value: Any, folder: Path) -> Any:
-    """Relative paths in a file are relative to the file."""
-    if key == "generators" and isinstance(value, Mapping):
-        return {
-            name: {inner: _anchored(inner, item, folder) for inner, item in section.items()}
-            if isinstance(section, Mapping)
-            else section
-            for name, section in value.items()
-        }
-    if key == "lora" and isinstance(value, list):
-        return [_anchored("lora", item, folder) for item in value]
-    if key == "lora" and isinstance(value, Mapping):
-        return {**value, "path": _anchored("lora", value.get("path"), folder)}
-    if key in (*_PATH_KEYS, "lora") and isinstance(value, str) and value:
-        return str(folder / Path(value).expanduser())
-    return value
-
-
-def _flat_layer(name: str, values: dict[str, Any], origins: Mapping[str, str]) -> _Layer:
-    """A mapping in the documented form: aliases resolved, the pipeline's own keys left out with a note."""
-    notes: list[str] = []
-    kept: dict[str, Any] = {}
-    sections = dict(values.pop("generators", None) or {}) if isinstance(values.get("generators"), Mapping) else None
-    for key, value in values.items():
-        if key in NESTED and isinstance(value, Mapping):
-            sections = {**(sections or {}), NESTED[key]: {**value}}
-        elif key in PIPELINE_KEYS:
-            notes.append(f"{origins.get(key, name)}: {key} belongs to the surrounding pipeline and is not used")
-        elif ALIASES.get(key) == "generator" and value in REMOTE_BACKENDS:
-            notes.append(f"{origins.get(key, name)}: {key} names a remote service; a local generator is chosen")
-        elif value is not None:
-            kept[ALIASES.get(key, key)] = value
-    known = _known(kept, name, origins)
-    if sections is not None:
-        known["generators"] = {str(kind): dict(section or {}) for kind, section in sections.items()}
-    where = {ALIASES.get(key, key): origin for key, origin in origins.items()}
-    return _Layer(name, known, where, tuple(notes))
-
-
-def _environment_layer(environ: Mapping[str, str]) -> _Layer:
-    """``REELWRIGHT_KEY=value``; values are read like YAML unless the key holds text."""
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in _OTHER_VARIABLES:
-            continue
-        key = name.removeprefix(PREFIX).lower()
-        key = ALIASES.get(key, key)
-        origins[key] = f"environment {name}"
-        values[key] = _typed(key, environ[name], origins[key])
-    return _Layer("environment", _known(values, "environment", origins), origins)
-
-
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """``KEY=VALUE`` of ``--set``; the value is read like YAML unless the key holds text.
+    """``KEY=VALUE`` of ``--set``; the value is read like YAML unless the key holds text. ``null`` is the default.
 
     Raises:
         ConfigurationError: there is no ``=``.
     """
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
-        raise ConfigurationError(f"--set {text!r} is not KEY=VALUE", advice="Write for example --set sample_steps=30.")
+        start = re.match(r"[\w.]{0,40}", text)
+        shown = f"{start[0]}..." if start and start[0] != text else text  # the rest may be a value, and a secret
+        raise ConfigurationError(f"--set {shown!r} is not KEY=VALUE", advice="Write for example --set sample_steps=30.")
     key = ALIASES.get(key.strip(), key.strip())
-    return key, _typed(key, value, "--set")
+    return key, typed(key, value, f"--set {key}", KNOWN)
 
 
-def _typed(key: str, text: str, origin: str) -> Any:
-    return text if key in _TEXT_KEYS else read_yaml_text(text, origin)
-
-
-def _known(values: dict[str, Any], name: str, origins: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The same values, if every key is known; ``None`` means "not set" and is dropped."""
-    for key in values:
-        if key not in Settings.model_fields:
-            near = difflib.get_close_matches(str(key), list(Settings.model_fields), n=1)
-            hint = f"Did you mean {near[0]}?" if near else "`reel config` lists every key."
-            where = (origins or {}).get(key, name)
-            raise ConfigurationError(f"{where}: there is no setting named {key!r}", advice=hint)
-    return {key: value for key, value in values.items() if value is not None}
-
-
-_PATH_KEYS = frozenset(key for key, item in Settings.model_fields.items() if "Path" in str(item.annotation))
-_TEXT_KEYS = _PATH_KEYS | {"generator", "anchor", "size", "model", "simulate_gpus"}
+_PATH_KEYS = frozenset(key for key, item in Settings.model_fields.items() if "Path" in str(item.annotation)) | {"lora"}
+_TEXT_KEYS = (_PATH_KEYS - {"lora"}) | {"generator", "anchor", "size", "model", "simulate_gpus"}
+#: What `settings_layers` needs to know of the table.
+KNOWN = Known(frozenset(Settings.model_fields), _TEXT_KEYS, _PATH_KEYS)

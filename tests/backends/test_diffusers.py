@@ -495,3 +495,12 @@ def test_capabilities_are_those_of_the_folder() -> None:
     found = capabilities(load_settings(environ={}, arguments={"weights": str(FOLDER)}), host)
     assert (found["supports_first_last_frame"], found["supports_text_to_video"]) == (True, False)
     assert BACKEND.resident
+
+
+@pytest.mark.parametrize(
+    ("asked", "setting", "codec"), [(None, "av1", "av1"), ("h264", "av1", "h264"), ("av1", "h264", "av1")]
+)
+def test_the_engine_encodes_as_the_request_says_else_as_the_settings_say(
+    asked: str | None, setting: str, codec: str
+) -> None:
+    assert call(planned(ask={"codec": asked}, codec=setting)).options["codec"] == codec

@@ -346,3 +346,16 @@ def test_the_draft_asks_nothing_of_the_machine_and_leaves_the_pictures_whole() -
     assert BACKEND.query(request, Settings()).gpus is False
     assert BACKEND.frame(request, Settings()) is None
     assert BACKEND.configured(Settings()) is False
+
+
+@pytest.mark.parametrize(
+    ("setting", "argument"),
+    [("codec", "h264"), ("codec", "av1"), ("anchor", "center"), ("anchor", "top"), ("label", True), ("label", False)],
+)
+def test_an_argument_wins_over_the_setting_also_where_it_is_the_default(setting: str, argument: object) -> None:
+    others = {"codec": {"h264": "av1", "av1": "h264"}, "anchor": {"center": "left", "top": "left"}}
+    other = others[setting][str(argument)] if setting in others else not argument
+    shown = {"center": [0.5, 0.5], "top": [0.5, 0.0]}.get(str(argument), argument)
+    chosen = plan(settings={setting: other}, **{setting: argument}).parameters
+    assert chosen[setting] == shown
+    assert plan(settings={setting: other}).parameters[setting] != shown

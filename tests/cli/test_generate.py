@@ -89,7 +89,7 @@ def test_a_failure_is_an_error_object_with_its_exit_status(reel: Reel, photo: Pa
     done = reel(*arguments, "--json")
     error = last_object(done)
     assert (error["code"], done.returncode) == (code, status), error
-    assert set(error) == {"code", "message", "evidence", "advice"}
+    assert set(error) - {"also"} == {"code", "message", "evidence", "advice"}
     assert error["advice"]
     assert listing(tmp_path) == before
     assert (tmp_path / "taken.mp4").read_bytes() == b"mine"
@@ -242,3 +242,55 @@ def test_on_a_terminal_there_is_a_bar_with_phase_and_steps(photo: Path, tmp_path
     assert "/81" in text
     assert "━" in text
     assert "no model has generated anything" in text
+
+
+@pytest.mark.parametrize("command", ["plan", "generate"])
+def test_every_mistake_of_a_command_line_is_reported_at_once(
+    reel: Reel, photo: Path, tmp_path: Path, command: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("sample_stepz: 3\nfps: fast\n")
+    arguments = ("nope.jpg", "", "--last-image", "no2.jpg", "--size", "big", "--frames", "x", "--seconds", "-1", "-o", "gone/a.mp4",
+                 "--config", config, "--set", "nothing", "--set", "codec=vp9", "--overwrite", "--if-exists", "skip")  # fmt: skip
+    text, data = reel(command, *arguments), reel(command, *arguments, "--json")
+    assert (text.returncode, data.returncode) == (10, 10)
+    error = last_object(data)
+    said = [error["message"], *(item["message"] for item in error["also"])]
+    for words in ("prompt is empty", "'big' is not a size", "num_frames", "seconds must be above 0", "both frames",
+                  "nope.jpg", "no2.jpg", "gone does not exist", "'sample_stepz'", "fps: must be a number",
+                  "'nothing' is not KEY=VALUE", "codec: must be", "--overwrite and --if-exists skip"):  # fmt: skip
+        assert any(words in item for item in said), (words, said)
+        assert words in text.stderr
+    assert listing(tmp_path) == {"config.yaml", "photo.png"}
+
+
+def test_a_picture_and_what_the_plan_finds_are_reported_together(reel: Reel) -> None:
+    done = reel("plan", "nope.jpg", "x", "--fps", "0.5", "--camera", "teleport", "--anchor", "moon")
+    assert done.returncode == 10
+    for words in ("nope.jpg", "0.5 frames per second", "'teleport'", "'moon'"):
+        assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "setting"), [(("--gpus", "2"), "gpu_count=4"), (("--if-exists", "skip"), "if_exists=rename")]
+)
+def test_an_option_and_a_setting_that_disagree_are_a_mistake(
+    reel: Reel, photo: Path, option: tuple[str, str], setting: str
+) -> None:
+    done = reel("plan", photo, "x", *option, "--set", setting)
+    assert (done.returncode, "say different things" in done.stderr) == (10, True)
+
+
+def test_the_generator_auto_is_chosen_although_the_settings_name_one(reel: Reel, photo: Path) -> None:
+    done = reel(
+        "plan",
+        photo,
+        "x",
+        "--generator",
+        "auto",
+        "--set",
+        "output_dir=.",
+        "--json",
+        env={**os.environ, "REELWRIGHT_GENERATOR": "wan2.1"},
+    )
+    assert json.loads(done.stdout)["generator"] == "draft"

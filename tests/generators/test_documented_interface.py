@@ -389,3 +389,19 @@ def test_a_broken_package_is_reported_and_breaks_nothing(installed: Path, reel: 
     assert "no licence file" in entries["broken"]["reason"]
     rows = json.loads(reel("doctor", "--json", env=env).stdout)
     assert [row["severity"] for row in rows if row["part"] == "broken"] == ["warning"]
+
+
+@pytest.mark.parametrize("name", ["wan2.1", "hunyuan", "diffusers"])
+def test_validate_inputs_reports_the_prompt_the_picture_and_the_length_at_once(name: str) -> None:
+    said = create_video_generator(name, {}).validate_inputs("", "nope.jpg", 50)
+    assert len(said) == 3
+    for words in ("the prompt is empty", "nope.jpg", "50 s are asked for"):
+        assert any(words in text for text in said), said
+
+
+def test_generate_in_python_reports_every_mistake_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        reelwright.generate("", tmp_path / "no.png", tmp_path / "gone" / "a.avi", size="big", num_frames=0, settings={})
+    said = " | ".join(error.message for error in (caught.value, *caught.value.also))
+    for words in ("prompt is empty", "no.png", "'big'", "num_frames", "does not end in .mp4"):
+        assert words in said

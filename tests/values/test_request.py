@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelwright.errors import InvalidInputError
-from reelwright.request import MAX_PROMPT_BYTES, MAX_SEED, Size, VideoRequest, parse_size
+from reelwright.request import MAX_PROMPT_BYTES, MAX_SEED, Size, VideoRequest, parse_size, read_request
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,42 @@ def test_a_field_of_a_newer_version_is_no_mistake() -> None:
 def test_a_changed_copy_is_checked_again() -> None:
     with pytest.raises(InvalidInputError):
         VideoRequest(prompt="a").evolve(steps=-1)
+
+
+def test_every_mistake_of_a_request_is_reported_at_once() -> None:
+    wrong: dict[str, Any] = {
+        "prompt": "", "negative_prompt": "a\0", "image": 3, "last_image": Path("b.png"), "depth_image": b"x",
+        "num_frames": 0, "seconds": float("nan"), "fps": -1, "steps": 1.5, "guidance_scale": "much", "flow_shift": -1,
+        "seed": -1, "fit": "zoom", "codec": "h265", "strict_input": 1, "label": "no", "generator": 1, "camera": 2,
+        "anchor": (0, 0),
+    }  # fmt: skip
+    with pytest.raises(InvalidInputError) as caught:
+        VideoRequest(**wrong)
+    request, mistakes = read_request(**wrong, size="big")
+    said = [error.message for error in (caught.value, *caught.value.also)]
+    assert [error.message for error in mistakes] == ["'big' is not a size", *said]
+    assert len(said) == len(wrong)  # the last picture has none, and the seconds have two
+    assert (request.image, request.last_image, request.num_frames, request.size) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("name", ["num_frames", "steps", "seed", "seconds", "fps", "guidance_scale", "flow_shift"])
+@pytest.mark.parametrize("value", ["x", True, float("inf"), [1]])
+def test_a_number_is_a_number(name: str, value: object) -> None:
+    with pytest.raises(InvalidInputError, match=name):
+        VideoRequest(prompt="a", **{name: value})
+
+
+@pytest.mark.parametrize("size", [(0, 10), (10,), "1280x720", 5, (1.5, 2)])
+def test_a_size_is_two_whole_numbers(size: object) -> None:
+    with pytest.raises(InvalidInputError, match="size"):
+        VideoRequest(prompt="a", size=size)  # type: ignore[arg-type]
+
+
+def test_what_is_not_given_is_none_so_that_every_given_value_counts() -> None:
+    request = VideoRequest(prompt="a")
+    assert (request.anchor, request.codec, request.label, request.strict_input) == (None, None, None, None)
+
+
+def test_plain_pairs_and_text_become_sizes_and_paths() -> None:
+    request = VideoRequest(prompt="a", image="a.png", size=(640, 360))  # type: ignore[arg-type]
+    assert (request.image, request.size and request.size.area) == (Path("a.png"), 640 * 360)

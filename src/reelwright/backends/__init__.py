@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -20,9 +20,9 @@ from ..errors import ConfigurationError
 from ..host import Host, HostQuery
 from ..plan import Job, Plan
 from ..request import Size, VideoRequest
-from ..settings import Settings
+from ..settings import OwnSetting, Settings
+from ..settings_layers import ENTRY_POINT_GROUP
 
-ENTRY_POINT_GROUP = "reelwright.backends"
 _MODULES: Mapping[str, str] = {
     "wan2.1": "reelwright.backends.wan21",
     "hunyuan": "reelwright.backends.hunyuan",
@@ -64,6 +64,8 @@ class Backend:
         configuration_hint: What to set to make it available.
         clip: What a single clip can be.
         clip_of: The same where it depends on the settings.
+        own_settings: Keys of its own in its section ``generators: {NAME: ...}``, beside those of `Settings`; the
+            backend finds their values in ``settings.own``.
         execution: Names of effective parameters that say how it is computed, not what is seen: two clips that differ
             only in these are the same shot of a film.
         resident: Whether a worker keeps its weights between clips; a film then prepares the next clip meanwhile.
@@ -83,6 +85,7 @@ class Backend:
     execution: frozenset[str] = frozenset()
     resident: bool = False
     clip_of: Callable[[Settings], ClipRules] | None = None
+    own_settings: Mapping[str, OwnSetting] = field(default_factory=dict)
 
     def clip_rules(self, settings: Settings) -> ClipRules:
         """What a single clip can be, under these settings."""

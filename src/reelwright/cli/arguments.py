@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidInputError
+from ..errors import Failure, InvalidInputError, VideoGenerationError, all_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,14 +78,14 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     clip = parser.add_argument_group("the clip")
     clip.add_argument("--last-image", type=Path, metavar="IMG", help="last picture (first-last-frame-to-video)")
     clip.add_argument("--size", metavar="WxH", help="size in pixels, such as 1280x720")
-    length = clip.add_mutually_exclusive_group()
-    length.add_argument("--frames", type=int, metavar="N", help="number of frames")
-    length.add_argument("--seconds", type=float, metavar="S", help="length in seconds")
-    clip.add_argument("--fps", type=float, metavar="N", help="frames per second, where the generator has a choice")
-    clip.add_argument("--steps", type=int, metavar="N", help="sampling steps")
-    clip.add_argument("--guidance", type=float, metavar="X", help="guidance scale")
-    clip.add_argument("--shift", type=float, metavar="X", help="flow shift")
-    clip.add_argument("--seed", type=int, metavar="N", help="random seed; drawn and recorded if not given")
+    # A text that is no number is for the request to refuse, together with whatever else is wrong.
+    clip.add_argument("--frames", type=_number, metavar="N", help="number of frames (or --seconds)")
+    clip.add_argument("--seconds", type=_number, metavar="S", help="length in seconds")
+    clip.add_argument("--fps", type=_number, metavar="N", help="frames per second, where the generator has a choice")
+    clip.add_argument("--steps", type=_number, metavar="N", help="sampling steps")
+    clip.add_argument("--guidance", type=_number, metavar="X", help="guidance scale")
+    clip.add_argument("--shift", type=_number, metavar="X", help="flow shift")
+    clip.add_argument("--seed", type=_number, metavar="N", help="random seed; drawn and recorded if not given")
     clip.add_argument("--negative-prompt", metavar="TEXT", help="what should not be seen, where supported")
     _add_picture_arguments(parser)
     _add_run_arguments(parser)
@@ -93,20 +93,28 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
+def _number(text: str) -> Any:
+    """A whole number, a number, or the text as it is."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     picture = parser.add_argument_group("pictures and drafts")
     picture.add_argument("--fit", choices=("cover", "contain", "stretch"), help="crop, pad or distort to the size")
-    picture.add_argument("--anchor", default="center", metavar="WHERE", help="center, top, ... or x,y (0..1)")
+    picture.add_argument("--anchor", metavar="WHERE", help="center, top, ... or x,y (0..1)")
     picture.add_argument("--strict-input", action="store_true", help="refuse pictures that need normalising")
     picture.add_argument("--camera", metavar="MOVE", help="draft: camera move, such as 'pan_left slow'")
     picture.add_argument("--depth", type=Path, metavar="IMG", help="draft: depth picture for parallax (bright is near)")
     picture.add_argument("--no-label", action="store_true", help="draft: no corner label")
-    picture.add_argument("--codec", choices=("h264", "av1"), help="draft: video codec")
+    picture.add_argument("--codec", choices=("h264", "av1"), help="video codec, where we encode")
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("the run")
-    how.add_argument("--generator", default="auto", metavar="NAME", help="generator; see `reel generators`")
+    how.add_argument("--generator", metavar="NAME", help="generator; see `reel generators`")
     how.add_argument("--gpus", metavar="N|LIST", help="how many GPUs, or which (0,1)")
     how.add_argument("--simulate-gpus", metavar="8x80GiB", help="plan for GPUs that are not there")
     how.add_argument("--overwrite", action="store_true", help="replace an existing film")
@@ -116,66 +124,68 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--verify-model", action="store_true", help="check the hashes of the weights first")
 
 
-def request_from(arguments: argparse.Namespace) -> VideoRequest:
-    """The request that the arguments describe.
-
-    Raises:
-        InvalidInputError: a value that no generator can use.
-    """
-    from ..request import VideoRequest, parse_size
-
-    return VideoRequest(
-        prompt=arguments.prompt,
-        image=None if arguments.image == "-" else Path(arguments.image),
-        last_image=arguments.last_image,
-        depth_image=arguments.depth,
-        generator=arguments.generator,
-        size=parse_size(arguments.size) if arguments.size else None,
-        num_frames=arguments.frames,
-        seconds=arguments.seconds,
-        fps=arguments.fps,
-        steps=arguments.steps,
-        guidance_scale=arguments.guidance,
-        flow_shift=arguments.shift,
-        seed=arguments.seed,
-        negative_prompt=arguments.negative_prompt,
-        camera=arguments.camera,
-        fit=arguments.fit,
-        anchor=arguments.anchor,
-        strict_input=arguments.strict_input,
-        codec=arguments.codec or "h264",
-        label=not arguments.no_label,
-    )
-
-
 def settings_from(arguments: argparse.Namespace) -> Settings:
     """Defaults, file, environment and arguments as one value.
 
     Raises:
         ConfigurationError: see `settings.load_settings`.
     """
-    from ..settings import load_settings, parse_assignment
+    settings, mistakes = _read_settings(arguments)
+    if mistakes:
+        raise all_of(mistakes)
+    return settings
 
-    values: dict[str, Any] = dict(parse_assignment(text) for text in arguments.assignments)
-    values.update(_run_values(arguments))
-    return load_settings(arguments.config, environ=os.environ, arguments=values)
+
+def _read_settings(arguments: argparse.Namespace) -> tuple[Settings, list[VideoGenerationError]]:
+    from ..settings import parse_assignment, read_settings
+
+    values: dict[str, Any] = {}
+    mistakes: list[VideoGenerationError] = []
+    for text in arguments.assignments:
+        try:
+            key, value = parse_assignment(text)
+            values[key] = value
+        except VideoGenerationError as error:
+            mistakes.append(error)
+    try:
+        chosen = _run_values(arguments)
+    except VideoGenerationError as error:
+        mistakes.append(error)
+        chosen = {}
+    for key in chosen.keys() & values.keys():
+        if chosen[key] != values[key]:
+            text = f"--set {key}={values[key]} and an option say different things of {key}"
+            mistakes.append(InvalidInputError(text, advice="Keep one of the two."))
+    settings, found = read_settings(arguments.config, environ=os.environ, arguments={**values, **chosen})
+    return settings, [*mistakes, *found]
 
 
 def _run_values(arguments: argparse.Namespace) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name in ("if_exists", "simulate_gpus"):
-        if getattr(arguments, name, None):
-            values[name] = getattr(arguments, name)
-    for name in ("strict_quality", "verify_model"):
-        if getattr(arguments, name, False):
-            values[name] = True
-    if getattr(arguments, "overwrite", False):
+    """Settings that have an option of their own."""
+    given = {name: getattr(arguments, name, None) for name in _OPTIONS}
+    values = {name: value for name, value in given.items() if value}
+    if values.pop("overwrite", False):
+        if values.get("if_exists", "overwrite") != "overwrite":
+            text = f"--overwrite and --if-exists {values['if_exists']} exclude each other"
+            raise InvalidInputError(text, advice="Give only one of the two.")
         values["if_exists"] = "overwrite"
-    if getattr(arguments, "allow_degrade", None):
-        values["allow_degrade"] = [part.strip() for part in arguments.allow_degrade.split(",")]
-    if getattr(arguments, "gpus", None):
-        values.update(parse_gpus(arguments.gpus))
+    if "allow_degrade" in values:
+        values["allow_degrade"] = [part.strip() for part in values["allow_degrade"].split(",")]
+    if "gpus" in values:
+        values.update(parse_gpus(values.pop("gpus")))
     return values
+
+
+_OPTIONS = (
+    "generator",
+    "if_exists",
+    "simulate_gpus",
+    "strict_quality",
+    "verify_model",
+    "overwrite",
+    "allow_degrade",
+    "gpus",
+)
 
 
 def parse_gpus(text: str) -> dict[str, Any]:
@@ -196,12 +206,48 @@ def parse_gpus(text: str) -> dict[str, Any]:
 
 
 def order_from(arguments: argparse.Namespace) -> Order:
-    """The whole order; without ``-o`` the film is named after the picture (and ``.draft.mp4`` for a draft)."""
-    from ..preparation import Order
+    """The whole order; without ``-o`` the film is named after the picture (and ``.draft.mp4`` for a draft).
 
-    request, settings = request_from(arguments), settings_from(arguments)
-    output = arguments.output or default_output(request, settings)
-    return Order(request, settings, output)
+    Raises:
+        VideoGenerationError: a request or a setting that cannot be used; ``also`` holds every other mistake, those of
+            the output, the pictures and the plan too.
+    """
+    from ..preparation import Order, mistakes
+    from ..request import read_request
+
+    request, wrong = read_request(
+        prompt=arguments.prompt,
+        image=None if arguments.image == "-" else arguments.image,
+        last_image=arguments.last_image,
+        depth_image=arguments.depth,
+        generator=arguments.generator or "auto",
+        size=arguments.size or None,
+        num_frames=arguments.frames,
+        seconds=arguments.seconds,
+        fps=arguments.fps,
+        steps=arguments.steps,
+        guidance_scale=arguments.guidance,
+        flow_shift=arguments.shift,
+        seed=arguments.seed,
+        negative_prompt=arguments.negative_prompt,
+        camera=arguments.camera,
+        fit=arguments.fit,
+        anchor=arguments.anchor,
+        strict_input=arguments.strict_input or None,
+        codec=arguments.codec,
+        label=False if arguments.no_label else None,
+    )
+    settings, misread = _read_settings(arguments)
+    if not wrong and not misread:
+        return Order(request, settings, arguments.output or default_output(request, settings))
+    found: list[VideoGenerationError] = [*wrong, *misread]
+    try:
+        order = Order(request, settings, arguments.output or default_output(request, settings))
+    except VideoGenerationError as error:
+        raise all_of([*found, error]) from None
+    # What is not set, or set wrongly, shows in the plan as missing: that is no mistake of its own.
+    caused = (Failure.CONFIG, Failure.ENV, Failure.MODEL) if misread else ()
+    raise all_of([*found, *(error for error in mistakes(order) if error.failure not in caused)])
 
 
 def default_output(request: VideoRequest, settings: Settings) -> Path:

@@ -44,18 +44,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _row(settings: Settings, key: str) -> dict[str, Any]:
-    value = getattr(settings, key)
-    if key == "env":
-        value = dict.fromkeys(value, "***")
-    elif key == "generators":
-        value = {name: {**section, **_hidden(section)} for name, section in value.items()}
-    elif key == "lora":
-        value = [{"path": str(item.path), "scale": item.scale, "into": item.into} for item in value]
-    elif not isinstance(value, (int, float, str, tuple, type(None))):
-        value = str(value)
     description = type(settings).model_fields[key].description or ""
-    return {"key": key, "value": value, "origin": settings.origin(key), "description": description}
-
-
-def _hidden(section: Any) -> dict[str, Any]:
-    return {"env": dict.fromkeys(section["env"], "***")} if "env" in section else {}
+    return {"key": key, "value": settings.shown(key), "origin": settings.origin(key), "description": description}

@@ -23,11 +23,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan; the exit status is that of the first error finding, 0 without one."""
     from .. import workspace
-    from ..preparation import prepare  # the runner itself would cost another 40 ms
+    from ..errors import VideoGenerationError, all_of
+    from ..preparation import mistakes, prepare  # the runner itself would cost another 40 ms
 
     order = order_from(arguments)
-    output = workspace.absolute_output(order.output)
-    plan = prepare(order, workspace.plan_folder(output, "PLAN")).plan
+    try:
+        output = workspace.absolute_output(order.output)
+        plan = prepare(order, workspace.plan_folder(output, "PLAN")).plan
+    except VideoGenerationError as error:
+        raise all_of([error, *mistakes(order)]) from None
     plan = plan.evolve(findings=(*_output_findings(output, order.settings.if_exists), *plan.findings))
     if arguments.json:
         print(json.dumps(plan.to_json(), ensure_ascii=False))

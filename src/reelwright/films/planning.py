@@ -103,13 +103,14 @@ class Planner:
     def _picture_problems(self, planned: Sequence[Planned]) -> Iterator[tuple[str, Finding]]:
         from ..media.image import Intake, inspect_picture
 
-        wanted: dict[tuple[Path, Size | None, str], str] = {}
+        wanted: dict[tuple[Path, Size | None, str | None], str] = {}
         for item in planned:
             for path in _own_pictures(item.segment):
                 wanted.setdefault((path, item.segment.request.size, item.segment.request.anchor), item.segment.shot)
 
-        def problem(place: tuple[Path, Size | None, str]) -> Finding | None:
+        def problem(place: tuple[Path, Size | None, str | None]) -> Finding | None:
             path, size, anchor = place
+            anchor = self.settings.anchor if anchor is None else anchor
             try:
                 inspect_picture(path, Intake(strict=self.settings.strict_input, size=size, anchor=anchor))
             except VideoGenerationError as error:

@@ -75,11 +75,11 @@ class Parameters(BaseModel):
     fit: Literal["cover", "contain", "stretch"] = Field(
         default="cover", description="how pictures are brought to the size"
     )
-    anchor: str = Field(default="center", description="which part survives a crop: center, top, ... or x,y")
+    anchor: str | None = Field(default=None, description="which part survives a crop: center, top, ... or x,y")
     transition: str = Field(
         default="cut", pattern=f"^(?:{_TRANSITION.pattern})$", description="cut, or dissolve N (frames)"
     )
-    label: bool = Field(default=True, description="draft: the corner label")
+    label: bool | None = Field(default=None, description="draft: the corner label")
 
     @property
     def dissolve(self) -> int:

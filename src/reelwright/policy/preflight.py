@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..errors import Failure, error_for
+from ..errors import Failure, VideoGenerationError, all_of, error_for
 from ..host import GIB, Gpu, Host
 from ..plan import Command, Finding, Plan
 from ..settings import Settings
@@ -107,13 +107,15 @@ def _disk_findings(plan: Plan, host: Host) -> Iterator[Finding]:
 
 
 def raise_for(found: Iterable[Finding]) -> None:
-    """Raise for the first error finding, with the others as evidence.
+    """Raise for the error findings, all at once.
 
     Raises:
-        VideoGenerationError: of the class of the finding's failure.
+        VideoGenerationError: of the class of the first one's failure, with the others as evidence.
     """
-    errors = [finding for finding in found if finding.severity == "error"]
-    if errors:
-        first, others = errors[0], errors[1:]
-        evidence = tuple(f"{item.message} ({item.fix})" if item.fix else item.message for item in others)
-        raise error_for(first.failure, first.message, evidence=evidence, advice=first.fix)
+    if errors := errors_of(found):
+        raise all_of(errors)
+
+
+def errors_of(found: Iterable[Finding]) -> list[VideoGenerationError]:
+    """The error findings as exceptions, in their order."""
+    return [error_for(item.failure, item.message, advice=item.fix) for item in found if item.severity == "error"]

@@ -181,7 +181,7 @@ def _options(choice: Choice) -> dict[str, Any]:
         "flow_shift": parameters["flow_shift"],
         "seed": parameters["seed"],
         "decode": ["full", "tiled", "cpu"],
-        "codec": job.settings.codec,
+        "codec": job.request.codec or job.settings.codec,
     }
 
 

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 
-from ...asked import Length, length_findings, request_findings
+from ...asked import Length, length_findings, request_findings, too_long_findings
 from ...errors import Failure
 from ...host import GIB
 from ...plan import Finding, Severity
@@ -26,6 +26,9 @@ def findings(choice: Choice) -> Iterator[Finding]:
     yield from choice.gpus.findings
     yield from gpu_findings(choice.gpus.gpus)
     if choice.model is None:
+        longest = max(MODELS.values(), key=lambda model: model.frames / model.fps)
+        length = Length("the engine", longest.fps, longest.frames, longest.frames / longest.fps)
+        yield from too_long_findings(choice.job.request, length)
         return
     yield from _task_findings(choice)
     yield from _length_findings(choice)

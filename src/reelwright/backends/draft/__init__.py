@@ -98,8 +98,8 @@ def _parameters(job: Job, shape: _Shape, camera: Camera, anchor: tuple[float, fl
         "seed": request.seed if request.seed is not None else base_seed,
         "fit": request.fit or settings.fit or "cover",
         "anchor": list(anchor),
-        "codec": request.codec if request.codec != "h264" else settings.codec,
-        "label": request.label and settings.label,
+        "codec": request.codec or settings.codec,
+        "label": settings.label if request.label is None else request.label,
     }
     if job.last is None:
         chosen |= {"camera": list(camera.moves), "speed": camera.speed}
@@ -192,7 +192,7 @@ def _camera(job: Job, findings: list[Finding]) -> Camera:
 
 
 def _anchor(job: Job, findings: list[Finding]) -> tuple[float, float]:
-    text = job.request.anchor if job.request.anchor != "center" else job.settings.anchor
+    text = job.settings.anchor if job.request.anchor is None else job.request.anchor
     if text in _ANCHORS:
         return _ANCHORS[text]
     try:

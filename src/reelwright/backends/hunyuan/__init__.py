@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...asked import disk_bytes, is_illegal, picture_frame
+from ...asked import Length, disk_bytes, is_illegal, picture_frame, too_long_findings
 from ...host import CheckpointQuery, Host, HostQuery
 from ...plan import Job, Plan
 from ...request import VideoRequest
@@ -79,7 +79,8 @@ def plan(job: Job) -> Plan:
     checkout = job.host.checkouts.get(job.settings.hunyuan_dir) if job.settings.hunyuan_dir else None
     member = recognise(checkout)
     if member is None or checkout is None:
-        return _refused(job, (checkout_problem(job, checkout),))
+        length = Length("HunyuanVideo", HV.fps, HV.clip_frames, job.settings.max_duration or _trained_s(HV))
+        return _refused(job, (checkout_problem(job, checkout), *too_long_findings(job.request, length)))
     if job.request.task not in member.tasks:
         return _refused(job, tuple(member_findings(job, member, checkout)))
     choice = choose(job, member, checkout)
