@@ -74,8 +74,10 @@ def attempt_until_good(run: Run, prepared: Prepared) -> Film:
                 run.journal.ended(plan, evidence, None, step)
                 history.remember_success(settings.state_dir, prepared.asked, plan, prepared.job.host, evidence)
                 return good
+            evidence = replace(evidence, planned_used_bytes=_used_before(plan, prepared.job.host))
             found = diagnosis.diagnose(evidence, plan)
             run.journal.ended(plan, evidence, found, step)
+            _keep_log(run, number)
             past.append(retry.Past(found, evidence.wall_s, step))
             history.remember_failure(settings.state_dir, plan, prepared.job.host, found)
             before = _Try(number, plan, step)
@@ -164,14 +166,18 @@ def _next_step(run: Run, rules: retry.RetryRules, original: Plan, past: list[ret
         raise Cancelled(signal_number=run.cancellation.signal_number or 2)
     decision = retry.decide(rules, original, past)
     if isinstance(decision, Stop):
-        kept = _keep(run, len(past), evidence)
-        raise evidence.error or error_for(
+        kept = _keep_video(run, len(past), evidence)
+        error = evidence.error or error_for(
             found.failure,
             found.message,
             evidence=found.evidence,
             advice=" ".join(part for part in (found.advice, decision.why, kept) if part),
         )
-    run.journal(Log(f"{found.failure.name}: {found.message}; trying again: {decision.why}", "warning"))
+        error.log = run.journal.attempts[-1].log
+        raise error
+    log = run.journal.attempts[-1].log
+    where = f" (log: {log})" if log else ""
+    run.journal(Log(f"{found.failure.name}: {found.message}{where}; trying again: {decision.why}", "warning"))
     run.cancellation.pause(decision.pause_s)
     return decision
 
@@ -271,12 +277,25 @@ def _uuids(plan: Plan, host: Host) -> tuple[str, ...]:
     return tuple(gpu.uuid for gpu in host.gpus or () if gpu.index in plan.gpus)
 
 
-def _keep(run: Run, number: int, evidence: Evidence) -> str:
-    """Keep the log, and a film that may be whole although its program failed (row P13); says where the film is."""
-    state_dir, run_id, settings = run.order.settings.state_dir, run.folder.run_id, run.order.settings
-    kept = history.keep_file(state_dir, run_id, run.folder.log(number), f"attempt-{number}.log")
-    if kept and run.journal.attempts:
+def _used_before(plan: Plan, host: Host) -> int | None:
+    """The most memory of one of the plan's GPUs that others held when it was made."""
+    chosen = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
+    used = [gpu.total_bytes - gpu.free_bytes for gpu in chosen if gpu.total_bytes and gpu.free_bytes is not None]
+    return max(used, default=None)
+
+
+def _keep_log(run: Run, number: int) -> None:
+    """Keep the log of a failed attempt, whatever becomes of the run."""
+    kept = history.keep_file(
+        run.order.settings.state_dir, run.folder.run_id, run.folder.log(number), f"attempt-{number}.log"
+    )
+    if kept:
         run.journal.attempts[-1] = run.journal.attempts[-1].evolve(log=str(kept))
+
+
+def _keep_video(run: Run, number: int, evidence: Evidence) -> str:
+    """Keep a video that may be whole although its program failed (row P13); says where it is."""
+    state_dir, run_id, settings = run.order.settings.state_dir, run.folder.run_id, run.order.settings
     ended_badly = bool(evidence.exit_status) and evidence.kill_reason is None
     if not evidence.output_exists or not (ended_badly or settings.keep_failed):
         return ""

@@ -93,6 +93,8 @@ class VideoGenerationError(Exception):
         self.advice = advice
         #: Further mistakes that were found at the same time, each an error of its own; see `all_of`.
         self.also: tuple[VideoGenerationError, ...] = ()
+        #: Path of the log of the attempt that failed, where there is one.
+        self.log: str | None = None
         if self.failure not in self.failures:
             raise TypeError(f"{type(self).__name__} cannot carry {self.failure.name}")
 
@@ -107,14 +109,18 @@ class VideoGenerationError(Exception):
         return self.failure.exit_status
 
     def to_json(self) -> dict[str, Any]:
-        """The error object that ``--json`` prints; ``also`` is there when several mistakes were found."""
+        """The error object that ``--json`` prints; ``log`` and ``also`` are there when they say something."""
         data: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
             "evidence": list(self.evidence),
             "advice": self.advice,
         }
-        return {**data, "also": [error.to_json() for error in self.also]} if self.also else data
+        if self.log:
+            data["log"] = self.log
+        if self.also:
+            data["also"] = [error.to_json() for error in self.also]
+        return data
 
 
 class InvalidInputError(VideoGenerationError):

@@ -184,7 +184,7 @@ class Host:
     """The answers to a `HostQuery`.
 
     ``gpus`` are the ones this process may use (``CUDA_VISIBLE_DEVICES`` applied); ``None`` means that the driver
-    could not be asked, and ``gpu_problem`` says why.
+    could not be asked, and ``gpu_problem`` says why. ``shm_total_bytes`` and ``shm_free_bytes`` are of /dev/shm.
     """
 
     gpus: tuple[Gpu, ...] | None = None
@@ -193,6 +193,8 @@ class Host:
     cpu_count: int = 1
     memory_total_bytes: int | None = None
     memory_available_bytes: int | None = None
+    shm_total_bytes: int | None = None
+    shm_free_bytes: int | None = None
     disks: tuple[Disk, ...] = ()
     interpreters: Mapping[Path, Interpreter] = field(default_factory=dict)
     checkouts: Mapping[Path, Checkout] = field(default_factory=dict)

@@ -158,7 +158,9 @@ class Settings(BaseSettings):
     parallel_segments: Positive | None = Field(None, description="segments rendered at the same time")
     chaining_max_retries: Annotated[int, Field(ge=0, le=100)] = Field(3, description="retries after the first attempt")
     chaining_use_fsdp_flags: bool = Field(True, description="shard the weights over several GPUs (FSDP)")
-    retry_policy: Literal["documented", "classified", "none"] = Field("documented", description="see docs/wan21.md")
+    retry_policy: Literal["ladder", "classified", "documented", "none"] = Field(
+        "ladder", description="what a retry may change; see docs/wan21.md"
+    )
     retry_budget_s: PositiveFloat | None = Field(None, description="no further attempt after this many seconds")
     timeout: PositiveFloat | None = Field(None, description="wall-clock limit of one attempt, seconds")
     progress_timeout: PositiveFloat | None = Field(

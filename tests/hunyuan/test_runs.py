@@ -121,7 +121,7 @@ def test_p01_a_lack_of_memory_climbs_levers_that_the_script_has_and_then_succeed
         return
     first, second = outcome.manifest.attempts
     assert (first.failure, first.cause, first.phase) == ("OOM_GPU", "dit", "denoising")
-    pulled = {"1.5": "group_offloading: None -> True"}.get(hunyuan.member, "use_cpu_offload: False -> True")
+    pulled = {"1.5": "group_offloading None -> True"}.get(hunyuan.member, "use_cpu_offload False -> True")
     assert pulled in second.changed
     assert second.outcome == "completed"
     flag = {"1.5": "--group_offloading=true"}.get(hunyuan.member, "--use-cpu-offload")
@@ -142,7 +142,7 @@ def test_p01_fewer_frames_cure_a_lack_of_memory_where_the_user_allows_them(hunyu
     always = {"oom_phase": "dit"}
     outcome = hunyuan.run(always, always, {}, ask={"num_frames": 85, "steps": 2}, allow_degrade=["frames"])
     assert outcome.result is not None
-    assert "num_frames: 85 -> 81" in outcome.manifest.attempts[-1].changed
+    assert "num_frames 85 -> 81" in outcome.manifest.attempts[-1].changed
     assert (outcome.result.num_frames, outcome.manifest.degraded) == (81, True)
     hunyuan.check()
 
@@ -181,10 +181,10 @@ def test_p07_a_hang_after_sampling_has_begun_is_not_repeated(hunyuan: HunyuanMac
     hunyuan.check()
 
 
-def test_p09_success_without_a_film_is_tried_once_the_same_and_then_lower(hunyuan: HunyuanMachine) -> None:
-    outcome = hunyuan.run({"write": "none"}, {"write": "none"}, {})
-    assert [attempt.failure for attempt in outcome.manifest.attempts] == ["OUTPUT", "OUTPUT", None]
-    assert outcome.manifest.attempts[2].changed == ("steps: 3 -> 2",)
+def test_p09_success_without_a_film_is_tried_once_the_same(hunyuan: HunyuanMachine) -> None:
+    outcome = hunyuan.run({"write": "none"})
+    assert [attempt.failure for attempt in outcome.manifest.attempts] == ["OUTPUT", "OUTPUT"]
+    assert outcome.manifest.attempts[1].changed == ()
     hunyuan.check()
 
 
@@ -254,7 +254,7 @@ def test_p25_one_dead_rank_ends_all_and_the_next_attempt_succeeds(hunyuan: Hunyu
 @pytest.mark.parametrize("member", OLDER, indirect=True)
 def test_out_of_memory_on_two_gpus_falls_back_to_one_that_offloads(hunyuan: HunyuanMachine) -> None:
     outcome = hunyuan.run({"oom_phase": "dit"}, {}, gpu_count=2)
-    assert {"gpu_count: 2 -> 1", "use_cpu_offload: False -> True"} <= set(outcome.manifest.attempts[1].changed)
+    assert {"gpu_count 2 -> 1", "use_cpu_offload False -> True"} <= set(outcome.manifest.attempts[1].changed)
     assert outcome.code == "ok"
     hunyuan.check()
 

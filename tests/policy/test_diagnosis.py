@@ -105,7 +105,82 @@ TEXTS = [
     ("RuntimeError: CUDA error: invalid device ordinal", Failure.ENV, "no-gpu"),
     ("safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge", Failure.MODEL, "corrupt"),
     ("_pickle.UnpicklingError: invalid load key, 'v'.", Failure.MODEL, "corrupt"),
-    ("RuntimeError: Error(s) in loading state_dict for WanModel:", Failure.MODEL, "corrupt"),
+    ("RuntimeError: Error(s) in loading state_dict for WanModel:", Failure.MODEL, "keys"),
+    (
+        'RuntimeError: Error(s) in loading state_dict for X:\n\tMissing key(s) in state_dict: "a.w".',
+        Failure.MODEL,
+        "keys",
+    ),
+    ("KeyError: 'blocks.0.self_attn.q.weight'", Failure.MODEL, "keys"),
+    ("ValueError: Cannot load x because the following keys are missing: \n a.weight", Failure.MODEL, "keys"),
+    ("RuntimeError: FlashAttention only supports Ampere GPUs or newer.", Failure.ENV, "flash-attn-card"),
+    ("RuntimeError: FlashAttention only supports Hopper GPUs or newer.", Failure.ENV, "flash-attn-card"),
+    ("RuntimeError: CUDA error: no kernel image is available for execution on the device", Failure.ENV, "card"),
+    ("RuntimeError: CUDA error: device kernel image is invalid", Failure.ENV, "card"),
+    ("AssertionError: CUDA error: unsupported gpu architecture 'compute_120'", Failure.ENV, "card"),
+    ("RuntimeError: \"addmm_impl\" not implemented for 'BFloat16'", Failure.ENV, "precision"),
+    ("RuntimeError: The NVIDIA driver on your system is too old (found version 11040).", Failure.ENV, "driver"),
+    ("RuntimeError: CUDA driver version is insufficient for CUDA runtime version", Failure.ENV, "driver"),
+    ("RuntimeError: CUDA error: the provided PTX was compiled with an unsupported toolchain.", Failure.ENV, "driver"),
+    ("RuntimeError: CUDA error: all CUDA-capable device(s) is/are busy or unavailable", Failure.ENV, "no-gpu"),
+    (
+        "ValueError: Image features and image tokens do not match: tokens: 512, features 3133",
+        Failure.ENV,
+        "transformers",
+    ),
+    (
+        "ValueError: The checkpoint you are trying to load has model type `x` but Transformers does not recognize this architecture.",
+        Failure.ENV,
+        "transformers",
+    ),
+    (
+        "ImportError: cannot import name 'LlavaForConditionalGeneration' from 'transformers' (/x/__init__.py)",
+        Failure.ENV,
+        "transformers",
+    ),
+    ("AttributeError: module transformers has no attribute UMT5EncoderModel", Failure.ENV, "transformers"),
+    ("ValueError: numpy.dtype size changed, may indicate binary incompatibility.", Failure.ENV, "numpy"),
+    ("RuntimeError: Numpy is not available", Failure.ENV, "numpy"),
+    ("RuntimeError: Failed to find C compiler. Please specify via CC environment variable.", Failure.ENV, "compiler"),
+    ("ImportError: libGL.so.1: cannot open shared object file: No such file or directory", Failure.ENV, "import"),
+    ("RuntimeError: operator torchvision::nms does not exist", Failure.ENV, "import"),
+    (
+        "_pickle.UnpicklingError: Weights only load failed.\nWeightsUnpickler error: Unsupported global: GLOBAL x.y",
+        Failure.MODEL,
+        "pickle",
+    ),
+    ("huggingface_hub.errors.GatedRepoError: 401 Client Error.", Failure.MODEL, "missing"),
+    ("PermissionError: [Errno 13] Permission denied: '/models/x'", Failure.PERM, "rights"),
+    ("OSError: [Errno 24] Too many open files: '/x'", Failure.ENV, "limits"),
+    ("RuntimeError: unable to open shared memory object </torch_1> in read-write mode", Failure.ENV, "shm"),
+    (
+        "torch.distributed.DistBackendError: NCCL error in: x.cpp:1\nLast error:\nError while creating shared memory segment /dev/shm/nccl-a (size 33030528), error: No space left on device",
+        Failure.ENV,
+        "shm",
+    ),
+    ("OSError: [Errno 28] No space left on device: '/dev/shm/torch_7'", Failure.ENV, "shm"),
+    (
+        'RuntimeError: NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":838',
+        Failure.OOM_GPU,
+        "dit",
+    ),
+    (
+        'RuntimeError: !handles_.at(i) INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":393',
+        Failure.OOM_GPU,
+        "dit",
+    ),
+    (
+        "torch.distributed.DistBackendError: NCCL error in: x.cpp:1\nLast error:\nCuda failure 2 'out of memory'",
+        Failure.OOM_GPU,
+        "dit",
+    ),
+    ("RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED", Failure.OOM_GPU, "dit"),
+    (
+        "RuntimeError: CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        Failure.OOM_GPU,
+        "dit",
+    ),
+    ("AssertionError: width must be even", Failure.FRAMEWORK, "assertion"),
     ("ValueError: `models_root` not exists: ckpts", Failure.MODEL, "missing"),
     ("OSError: Error no file named diffusion_pytorch_model.bin found", Failure.MODEL, "missing"),
     ("PIL.UnidentifiedImageError: cannot identify image file 'x.png'", Failure.INPUT, "image"),
@@ -138,6 +213,119 @@ def test_a_known_exception_has_its_class(text: str, failure: Failure, cause: str
 def test_flash_attentions_bare_assertion_is_known_by_its_source_line() -> None:
     seen = ExceptionSeen("AssertionError", "    assert FLASH_ATTN_2_AVAILABLE")
     assert diagnose(Evidence(exit_status=1, exceptions=(seen,)), A_PLAN).cause == "flash-attn"
+
+
+def test_a_bare_assertion_shows_the_line_that_failed() -> None:
+    seen = ExceptionSeen(
+        "AssertionError", '  File "/x/model.py", line 3, in f\n    assert s <= max_len\n           ^^^^'
+    )
+    found = diagnose(Evidence(exit_status=1, exceptions=(seen,)), A_PLAN)
+    assert (found.failure, found.cause) == (Failure.FRAMEWORK, "assertion")
+    assert "assert s <= max_len" in found.message
+    assert "assert s <= max_len" in found.evidence
+
+
+@pytest.mark.parametrize("line", ["raise ImportError('requires xfuser package')", "except torch.OutOfMemoryError: x"])
+def test_quoted_source_is_no_evidence(line: str) -> None:
+    seen = ExceptionSeen("ZeroDivisionError: division by zero", f'  File "/x.py", line 3, in f\n    {line}')
+    tail = ("Traceback (most recent call last):", '  File "/x.py", line 3, in f', f"    {line}")
+    found = diagnose(Evidence(exit_status=1, exceptions=(seen,), tail=tail), A_PLAN)
+    assert (found.failure, found.cause) == (Failure.FRAMEWORK, "")
+
+
+def test_keys_that_do_not_fit_are_shown_and_no_download_is_advised() -> None:
+    text = 'RuntimeError: Error(s) in loading state_dict for WanModel:\n\tMissing key(s) in state_dict: "img_emb.proj.0.weight".'
+    found = diagnose(Evidence(exit_status=1, exceptions=(ExceptionSeen(text),)), A_PLAN)
+    assert any("img_emb.proj.0.weight" in line for line in found.evidence)
+    assert "another model" in found.advice
+
+
+def test_of_several_tracebacks_the_last_one_ended_the_program() -> None:
+    handled = ExceptionSeen("ModuleNotFoundError: No module named 'flash_attn'")
+    last = ExceptionSeen("ValueError: Image features and image tokens do not match: tokens: 1, features 2")
+    assert diagnose(Evidence(exit_status=1, exceptions=(handled, last)), A_PLAN).cause == "transformers"
+
+
+def test_of_a_chain_of_exceptions_the_first_is_the_cause() -> None:
+    first = ExceptionSeen("safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge")
+    second = ExceptionSeen("OSError: Unable to load weights: No space left on device", chained=True)
+    assert diagnose(Evidence(exit_status=1, exceptions=(first, second)), A_PLAN).cause == "corrupt"
+
+
+ELASTIC = (
+    "[rank1]: ValueError: the real cause",
+    "[rank0]: what rank 0 says",
+    "W1123 09:49:09.8 14185 torch/distributed/elastic/multiprocessing/api.py:1028] Sending process 1 closing signal",
+    "Traceback (most recent call last):",
+    '  File "/venv/lib/python3.11/site-packages/torch/distributed/run.py", line 991, in <module>',
+    "    main()",
+    "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:",
+    "=" * 60,
+    "generate.py FAILED",
+    "Root Cause (first observed failure):",
+    "  rank      : 1 (local_rank: 1)",
+)
+
+
+def test_the_evidence_is_the_first_failing_ranks_own_words_and_not_torchruns() -> None:
+    evidence = Evidence(exit_status=1, tail=ELASTIC, rank_errors=(RankError(1, exit_status=1),))
+    assert diagnose(evidence, A_PLAN).evidence == ("[rank1]: ValueError: the real cause",)
+
+
+@pytest.mark.parametrize("name", ["oom_dit_two_ranks", "rank1_killed", "unknown_flag_two_ranks"])
+def test_no_evidence_of_a_real_run_is_torchruns_boilerplate(name: str) -> None:
+    found = diagnose(evidence_of(f"wan21_real_{name}.txt"), A_PLAN)
+    assert found.evidence
+    assert not [line for line in found.evidence if "elastic" in line or "Root Cause" in line or "=====" in line]
+
+
+def test_the_signature_of_a_failure_leaves_out_what_differs_between_runs() -> None:
+    where = '  File "/x/a.py", line 7, in f\n    code()'
+    one, two = (
+        diagnose(Evidence(exit_status=1, exceptions=(ExceptionSeen(f"ValueError: at {text}", where),)), A_PLAN)
+        for text in ("0x7f00 in /tmp/attempt-1/film.mp4", "0x8a11 in /tmp/attempt-2/film.mp4")
+    )
+    assert one.signature == two.signature != ""
+    other = ExceptionSeen("ValueError: at 0x7f00 in /tmp/attempt-1/film.mp4", where.replace("line 7", "line 8"))
+    assert diagnose(Evidence(exit_status=1, exceptions=(other,)), A_PLAN).signature != one.signature
+
+
+@pytest.mark.parametrize(
+    ("phase", "step", "sampling"),
+    [("loading transformer", 0, False), ("denoising", 0, True), ("denoising", 50, False), ("decoding", 50, False)],
+)
+def test_sampling_is_while_the_steps_are_computed(phase: str, step: int, sampling: bool) -> None:
+    found = diagnose(Evidence(exit_status=3, phase=phase, step=step, total_steps=50), A_PLAN)
+    assert found.sampling is sampling
+
+
+ALLOCATOR = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 5.20 GiB. GPU 0 has a total capacity of 79.15 GiB of "
+    "which 3.12 GiB is free. Process 77 has {others} GiB memory in use. Including non-PyTorch memory, this process has "
+    "{own} GiB memory in use."
+)
+
+
+@pytest.mark.parametrize(("others", "own", "crowded"), [("30.00", "46.03", True), ("0.00", "76.03", False)])
+def test_a_card_that_others_have_filled_meanwhile_is_crowded(others: str, own: str, crowded: bool) -> None:
+    text = ALLOCATOR.format(others=others, own=own)
+    evidence = Evidence(exit_status=1, exceptions=(ExceptionSeen(text),), planned_used_bytes=1024**3)
+    found = diagnose(evidence, A_PLAN)
+    assert found.crowded is crowded
+    assert ("other programs hold 30.0 GiB" in found.message) is crowded
+
+
+def test_a_bus_error_with_a_full_shared_memory_is_named_as_that() -> None:
+    full = diagnose(Evidence(signal_number=signal.SIGBUS, shm_free_bytes=1 << 20), A_PLAN)
+    assert (full.failure, full.cause) == (Failure.ENV, "shm")
+    assert "--shm-size" in full.advice
+    assert diagnose(Evidence(signal_number=signal.SIGBUS, shm_free_bytes=1 << 33), A_PLAN).failure is Failure.CRASH
+
+
+def test_a_rank_that_torchrun_ended_is_not_the_one_that_failed() -> None:
+    ranks = (RankError(0, exit_status=-signal.SIGTERM), RankError(1, exit_status=-signal.SIGSEGV))
+    found = diagnose(Evidence(exit_status=1, rank_errors=ranks), A_PLAN)
+    assert (found.failure, found.cause) == (Failure.CRASH, "SIGSEGV")
 
 
 def seen(**values: Any) -> Failure:

@@ -117,3 +117,22 @@ def test_the_first_error_is_raised_with_the_others_as_evidence() -> None:
     with pytest.raises(OutOfMemoryError):
         raise_for(findings(a_plan(1), host, SETTINGS))
     raise_for([Finding("x", "warning", "only a warning")])
+
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("free", "severity"), [(0, "error"), (31 * MIB, "error"), (64 * MIB, "warning"), (8 * GIB, None), (None, None)]
+)
+def test_shared_memory_that_is_too_small_for_several_gpus_is_said_before(
+    free: int | None, severity: str | None
+) -> None:
+    host = a_host(a_card(0), a_card(1), shm_total_bytes=64 * MIB, shm_free_bytes=free)
+    finding = found(a_plan(0, 1), host).get("host.shm")
+    assert (finding and finding.severity) == severity
+    assert finding is None or "--shm-size" in finding.fix
+
+
+def test_one_gpu_needs_no_shared_memory() -> None:
+    assert "host.shm" not in found(a_plan(0), a_host(a_card(), shm_total_bytes=MIB, shm_free_bytes=0))

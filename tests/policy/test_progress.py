@@ -146,7 +146,58 @@ def test_a_flood_does_not_push_the_exception_out() -> None:
     reader = a_reader()
     reader.feed(b"Traceback (most recent call last):\n  File x\n    code()\nValueError: the cause\n")
     reader.feed(b"noise\n" * 10_000)
+    (seen,) = reader.exceptions
+    assert seen.text.splitlines()[0] == "ValueError: the cause"
+    assert len(seen.text) < 5000
+
+
+MESSAGES = {
+    "tabs": 'RuntimeError: Error(s) in loading state_dict for WanModel:\n\tMissing key(s) in state_dict: "a.weight".',
+    "paragraph": "RuntimeError: CUDA error: no kernel image is available for execution on the device\n"
+    "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.",
+    "cause in the last line": "torch.distributed.DistBackendError: NCCL error in: x.cpp:77, unhandled cuda error\n"
+    "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 2 'out of memory'",
+}
+
+
+@pytest.mark.parametrize("text", MESSAGES.values(), ids=MESSAGES)
+@pytest.mark.parametrize("prefix", ["", "[rank1]: "])
+def test_the_message_of_an_exception_is_read_to_its_end(text: str, prefix: str) -> None:
+    reader = a_reader()
+    lines = ["Traceback (most recent call last):", '  File "x.py", line 1, in f', "    code()", *text.split("\n")]
+    reader.feed("".join(f"{prefix}{line}\n" for line in lines).encode())
+    reader.feed(b"W1123 09:49:09.843000 14185 torch/distributed/elastic/multiprocessing/api.py:1028] Sending process\n")
+    assert [seen.text for seen in reader.exceptions] == [text]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[2026-01-02 03:04:05,678] INFO: Finished.",
+        "/x/y.py:3: UserWarning: There appear to be 1 leaked semaphore objects",
+        "[W1123 09:49:09.1 ProcessGroupNCCL.cpp:1250] Warning: destroy_process_group() was not called",
+        " 10%|#         | 5/50 [00:09<07:21, 9.0s/it]",
+    ],
+)
+def test_what_the_program_says_afterwards_is_no_part_of_the_message(line: str) -> None:
+    reader = a_reader()
+    reader.feed(b"Traceback (most recent call last):\n  File x\n    code()\nValueError: the cause\n")
+    reader.feed(f"{line}\nmore\n".encode())
     assert [seen.text for seen in reader.exceptions] == ["ValueError: the cause"]
+
+
+def test_an_exception_knows_its_place_its_line_and_what_it_was_raised_from() -> None:
+    reader = a_reader()
+    reader.feed(
+        b"Traceback (most recent call last):\n"
+        b'  File "a.py", line 1, in f\n    d["x"]\n    ~^^^^^\nKeyError: \'x\'\n\n'
+        b"During handling of the above exception, another exception occurred:\n\n"
+        b"Traceback (most recent call last):\n"
+        b'  File "b.py", line 2, in g\n    assert ready\n           ^^^^^\nAssertionError\n'
+    )
+    first, second = reader.exceptions
+    assert (first.line, first.place, first.chained) == ('d["x"]', 'File "a.py", line 1, in f', False)
+    assert (second.line, second.place, second.chained) == ("assert ready", 'File "b.py", line 2, in g', True)
 
 
 def test_exceptions_of_interleaved_ranks_are_kept_apart() -> None:

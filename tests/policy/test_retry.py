@@ -37,14 +37,15 @@ def a_plan(levers: tuple[Lever, ...] = LEVERS, **parameters: Any) -> Plan:
 
 
 def play(
-    rules: RetryRules, *failures: Failure, plan: Plan | None = None, phase: str = "denoising"
+    rules: RetryRules, *failures: Failure, plan: Plan | None = None, phase: str = "denoising", **found: Any
 ) -> list[Next | Stop]:
-    """The decisions after each failure in turn."""
+    """The decisions after each failure in turn; each failed at a step unless ``sampling=False``."""
     past: list[Past] = []
     decisions: list[Next | Stop] = []
     step = None
     for failure in failures:
-        past.append(Past(Diagnosis(failure, "x", phase=phase), 10.0, step))
+        values = {"sampling": phase == "denoising", **found}
+        past.append(Past(Diagnosis(failure, "x", phase=phase, **values), 10.0, step))
         decision = decide(rules, plan or a_plan(), past)
         decisions.append(decision)
         if isinstance(decision, Stop):
@@ -57,7 +58,9 @@ def overrides(decisions: list[Next | Stop]) -> list[Any]:
     return [dict(item.overrides) if isinstance(item, Next) else "stop" for item in decisions]
 
 
-DOCUMENTED = RetryRules()
+DEFAULT = RetryRules()
+DOCUMENTED = RetryRules(policy="documented")
+POLICIES = ["ladder", "classified", "documented"]
 FREE = {"offload_model": True, "expandable_segments": True}
 
 
@@ -82,12 +85,38 @@ def test_three_quarters_of_the_steps_are_rounded_down_and_at_least_one(steps: in
     assert quality_rung(1, {"steps": steps, "guidance_scale": 5.0}).get("steps") == expected
 
 
-def test_out_of_memory_pulls_the_free_levers_with_the_first_rung_and_then_stops_unless_allowed() -> None:
+def test_by_default_an_unknown_failure_is_tried_as_it_was_before_anything_is_lowered() -> None:
+    assert overrides(play(DEFAULT, *[Failure.FRAMEWORK] * 4)) == [{}, {"steps": 37}, {"guidance_scale": 5.0}, "stop"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("phase", ["starting", "encoding", "loading transformer", "decoding", "saving"])
+def test_outside_the_steps_an_unknown_failure_is_tried_once_more_as_it_was(phase: str, policy: str) -> None:
+    assert overrides(play(RetryRules(policy=policy), *[Failure.FRAMEWORK] * 3, phase=phase)) == [{}, "stop"]
+
+
+@pytest.mark.parametrize(("policy", "tried"), [("ladder", {}), ("classified", {}), ("documented", {"steps": 37})])
+def test_the_same_exception_at_the_same_place_twice_ends_it(policy: str, tried: Any) -> None:
+    decisions = play(RetryRules(policy=policy), *[Failure.FRAMEWORK] * 4, signature="KeyError @ a.py, line 3")
+    assert overrides(decisions) == [tried, "stop"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_an_assertion_of_the_framework_is_not_tried_again(policy: str) -> None:
+    assert overrides(play(RetryRules(policy=policy), Failure.FRAMEWORK, cause="assertion")) == ["stop"]
+
+
+def test_documented_out_of_memory_lowers_the_steps_with_the_free_levers_and_then_stops_unless_allowed() -> None:
     assert overrides(play(DOCUMENTED, Failure.OOM_GPU, Failure.OOM_GPU)) == [{"steps": 37, **FREE}, "stop"]
 
 
-def test_out_of_memory_goes_on_to_frames_and_size_where_allowed() -> None:
-    rules = RetryRules(allow_degrade=frozenset({"frames", "size"}))
+@pytest.mark.parametrize("phase", ["loading transformer", "encoding", "decoding"])
+def test_documented_lowers_no_steps_where_memory_ran_out_before_or_after_them(phase: str) -> None:
+    assert overrides(play(DOCUMENTED, Failure.OOM_GPU, phase=phase)) == [FREE]
+
+
+def test_documented_out_of_memory_goes_on_to_frames_and_size_where_allowed() -> None:
+    rules = RetryRules(policy="documented", allow_degrade=frozenset({"frames", "size"}))
     assert overrides(play(rules, *[Failure.OOM_GPU] * 4)) == [
         {"steps": 37, **FREE},
         {"guidance_scale": 5.0, **FREE, "num_frames": 49},
@@ -96,14 +125,40 @@ def test_out_of_memory_goes_on_to_frames_and_size_where_allowed() -> None:
     ]
 
 
+def test_a_number_of_gpus_that_was_asked_for_is_not_exceeded_by_default() -> None:
+    assert overrides(play(RetryRules(fixed_gpus=True), *[Failure.OOM_GPU] * 2)) == [FREE, "stop"]
+
+
+def test_guidance_is_lowered_for_memory_only_by_documented_and_precision_unless_strict() -> None:
+    levers = (
+        Lever("cfg", {"cfg_scale": 1.0}, "memory", "guidance", "one pass"),
+        Lever("fp8", {"use_fp8": True}, "memory", "precision", "smaller weights"),
+    )
+    plan = a_plan(levers, cfg_scale=6.0, use_fp8=False)
+    assert overrides(play(DEFAULT, Failure.OOM_GPU, plan=plan)) == [{"use_fp8": True}]
+    documented = overrides(play(DOCUMENTED, Failure.OOM_GPU, plan=plan))[0]
+    assert (documented["cfg_scale"], documented["use_fp8"]) == (1.0, True)
+    for policy in POLICIES:
+        rules = RetryRules(policy=policy, strict_quality=True, allow_degrade=frozenset({"frames", "size"}))
+        assert overrides(play(rules, Failure.OOM_GPU, plan=plan)) == ["stop"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_without_a_lever_a_crowded_card_is_tried_once_more(policy: str) -> None:
+    rules, plan = RetryRules(policy=policy), a_plan(levers=())
+    assert overrides(play(rules, *[Failure.OOM_GPU] * 2, plan=plan, crowded=True)) == [{}, "stop"]
+    assert overrides(play(rules, Failure.OOM_GPU, plan=plan)) == ["stop"]
+
+
 def test_without_a_lever_out_of_memory_stops_at_once_and_says_what_would_help() -> None:
     decision = play(DOCUMENTED, Failure.OOM_GPU, plan=a_plan(levers=LEVERS[3:]))[0]
     assert isinstance(decision, Stop)
     assert "--allow-degrade frames,size" in decision.why
 
 
-def test_classified_touches_neither_steps_nor_guidance() -> None:
-    rules = RetryRules(policy="classified", allow_degrade=frozenset({"frames", "size"}), max_retries=9)
+@pytest.mark.parametrize("policy", ["ladder", "classified"])
+def test_against_a_lack_of_memory_neither_steps_nor_guidance_are_touched(policy: str) -> None:
+    rules = RetryRules(policy=policy, allow_degrade=frozenset({"frames", "size"}), max_retries=9)
     assert overrides(play(rules, *[Failure.OOM_GPU] * 5)) == [
         FREE,
         {**FREE, "gpu_count": 4},
@@ -115,7 +170,7 @@ def test_classified_touches_neither_steps_nor_guidance() -> None:
 
 def test_strict_quality_keeps_the_memory_levers_that_cost_none() -> None:
     rules = RetryRules(strict_quality=True, allow_degrade=frozenset({"frames", "size"}))
-    assert overrides(play(rules, Failure.OOM_GPU, Failure.OOM_GPU)) == [FREE, "stop"]
+    assert overrides(play(rules, *[Failure.OOM_GPU] * 3)) == [FREE, {**FREE, "gpu_count": 4}, "stop"]
 
 
 def test_strict_quality_forbids_the_ladder() -> None:
@@ -125,7 +180,7 @@ def test_strict_quality_forbids_the_ladder() -> None:
 NEVER = [failure for failure in Failure if failure.retry is Retry.NEVER]
 
 
-@pytest.mark.parametrize("policy", ["documented", "classified"])
+@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("failure", NEVER, ids=lambda failure: failure.name)
 def test_what_no_smaller_job_can_cure_is_not_retried(failure: Failure, policy: str) -> None:
     assert overrides(play(RetryRules(policy=policy), failure)) == ["stop"]
@@ -165,25 +220,69 @@ def test_a_taken_port_is_not_counted_and_not_for_ever() -> None:
     assert [isinstance(item, Next) for item in decisions] == [True, True, True, False]
 
 
-def test_a_missing_film_is_tried_once_as_it_was_and_then_on_the_ladder() -> None:
-    assert overrides(play(DOCUMENTED, Failure.OUTPUT, Failure.OUTPUT))[:2] == [{}, {"steps": 37}]
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_missing_video_is_tried_once_more_as_it_was(policy: str) -> None:
+    assert overrides(play(RetryRules(policy=policy), *[Failure.OUTPUT] * 2, phase="saving")) == [{}, "stop"]
 
 
-def test_the_time_limit_climbs_the_ladder_under_classified_too() -> None:
-    assert overrides(play(RetryRules(policy="classified"), Failure.TIMEOUT))[0] == {"steps": 37}
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_time_limit_during_the_steps_lowers_them(policy: str) -> None:
+    assert overrides(play(RetryRules(policy=policy), Failure.TIMEOUT))[0] == {"steps": 37}
+
+
+@pytest.mark.parametrize("phase", ["starting", "loading transformer", "encoding", "decoding", "saving"])
+def test_a_time_limit_before_or_after_the_steps_lowers_nothing(phase: str) -> None:
+    (decision,) = play(DEFAULT, Failure.TIMEOUT, phase=phase)
+    assert isinstance(decision, Stop)
+    assert "Raise `timeout`" in decision.why
+
+
+def test_memory_levers_stay_pulled_when_a_time_limit_follows() -> None:
+    first = decide(DEFAULT, a_plan(), [Past(Diagnosis(Failure.OOM_GPU, "x", phase="denoising", sampling=True))])
+    assert isinstance(first, Next)
+    past = [
+        Past(Diagnosis(Failure.OOM_GPU, "x", phase="denoising", sampling=True)),
+        Past(Diagnosis(Failure.TIMEOUT, "x", phase="denoising"), 1.0, first),
+    ]
+    second = decide(DEFAULT, a_plan(), past)
+    assert isinstance(second, Next)
+    assert FREE.items() <= dict(second.overrides).items()
+
+
+def test_every_retry_names_every_change() -> None:
+    decision = play(DOCUMENTED, Failure.FRAMEWORK)[0]
+    assert isinstance(decision, Next)
+    assert decision.changed == ("steps 50 -> 37",)
+    assert "steps 50 -> 37" in decision.why
+    repeated = decide(
+        DOCUMENTED,
+        a_plan(),
+        [
+            Past(Diagnosis(Failure.FRAMEWORK, "x", phase="denoising", sampling=True)),
+            Past(Diagnosis(Failure.CRASH, "y"), 1.0, decision),
+        ],
+    )
+    assert isinstance(repeated, Next)
+    assert "steps 50 -> 37" in repeated.why
+
+
+def test_tries_that_do_not_count_leave_all_retries() -> None:
+    rules = RetryRules(max_retries=1)
+    failures = [Failure.PORT, Failure.PORT, Failure.CRASH, Failure.CRASH]
+    assert [isinstance(item, Next) for item in play(rules, *failures)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3])
 def test_there_are_never_more_retries_than_allowed(limit: int) -> None:
-    decisions = play(RetryRules(max_retries=limit), *[Failure.FRAMEWORK] * 5)
+    decisions = play(RetryRules(policy="documented", max_retries=limit), *[Failure.FRAMEWORK] * 5)
     assert sum(isinstance(item, Next) for item in decisions) == limit
 
 
 def test_the_budget_ends_the_ladder() -> None:
-    assert overrides(play(RetryRules(budget_s=15.0), *[Failure.FRAMEWORK] * 3)) == [{"steps": 37}, "stop"]
+    assert overrides(play(RetryRules(budget_s=15.0), *[Failure.TIMEOUT] * 3)) == [{"steps": 37}, "stop"]
 
 
-@pytest.mark.parametrize("policy", ["documented", "classified"])
+@pytest.mark.parametrize("policy", POLICIES)
 def test_the_seed_is_never_touched(policy: str) -> None:
     rules = RetryRules(policy=policy, allow_degrade=frozenset({"frames", "size"}), max_retries=9)
     for failure in (Failure.OOM_GPU, Failure.TIMEOUT, Failure.FRAMEWORK, Failure.OUTPUT):
@@ -193,7 +292,7 @@ def test_the_seed_is_never_touched(policy: str) -> None:
 def test_a_decision_tells_what_each_change_helps() -> None:
     decision = play(DOCUMENTED, Failure.OOM_GPU)[0]
     assert isinstance(decision, Next)
-    assert dict(zip((text.split(":")[0] for text in decision.changed), decision.helps, strict=True)) == {
+    assert dict(zip((text.split()[0] for text in decision.changed), decision.helps, strict=True)) == {
         "steps": "time",
         "offload_model": "memory",
         "expandable_segments": "memory",

@@ -77,7 +77,7 @@ def a_manifest() -> Manifest:
     return Manifest(
         run_id="r", reelwright="0.1", generator="draft", task="i2v", generative=False, state="completed",
         created_at="2026-01-01T00:00:00+00:00", requested={"prompt": "a"}, output={"path": "a.mp4"},
-        attempts=(Attempt(1, "failed", "OOM_GPU", evidence=("line",), changed=("steps: 50 -> 37",), helps=("time",)),),
+        attempts=(Attempt(1, "failed", "OOM_GPU", evidence=("line",), changed=("steps 50 -> 37",), helps=("time",)),),
         warnings=("w",), inputs=({"role": "first"},),
     )  # fmt: skip
 

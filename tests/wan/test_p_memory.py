@@ -16,7 +16,7 @@ def test_p01_out_of_memory_while_denoising_is_cured_by_a_memory_rung(wan: WanMac
     assert (first.outcome, first.failure, first.cause, first.phase) == ("failed", "OOM_GPU", "dit", "denoising")
     assert first.evidence[0].startswith("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate")
     assert (second.outcome, second.failure) == ("completed", None)
-    assert outcome.manifest.degraded
+    assert not outcome.manifest.degraded
     wan.check()
 
 
@@ -25,14 +25,13 @@ def test_p01_the_rung_is_in_the_second_command_and_its_environment_with_the_same
     before, after = launches(wan.checkout)
     assert "--t5_cpu" not in before["argv"]
     assert "--t5_cpu" in after["argv"]
-    assert {"--sample_steps=2", "--base_seed=7", "--frame_num=5"} <= set(after["argv"])
+    assert {"--sample_steps=3", "--base_seed=7", "--frame_num=5"} <= set(after["argv"])
     assert "PYTORCH_CUDA_ALLOC_CONF" not in before["environ"]
     assert after["environ"]["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
     changed = dict(zip(outcome.manifest.attempts[1].changed, outcome.manifest.attempts[1].helps, strict=True))
     assert changed == {
-        "steps: 3 -> 2": "time",
-        "t5_cpu: False -> True": "memory",
-        "expandable_segments: False -> True": "memory",
+        "t5_cpu False -> True": "memory",
+        "expandable_segments False -> True": "memory",
     }
     wan.check()
 

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reelwright.protocol import AttemptStarted
+from reelwright.protocol import AttemptStarted, Log
 from reelwright.request import Size
 from tests.stand_ins.checkout import launches
 from tests.wan.conftest import Outcome, WanMachine
@@ -19,6 +20,7 @@ Reel = Callable[..., subprocess.CompletedProcess[str]]
 FAILS: Mapping[str, Any] = {"exit": 3}
 OOM: Mapping[str, Any] = {"oom_phase": "dit"}
 SAVES_NOTHING: Mapping[str, Any] = {"write": "none"}
+POLICIES = ["ladder", "classified", "documented"]
 
 
 def options(wan: WanMachine, *names: str) -> list[tuple[str, ...]]:
@@ -38,11 +40,11 @@ def failures(outcome: Outcome) -> list[str | None]:
 
 
 def test_documented_an_unknown_failure_climbs_the_three_rungs_from_the_original_values(wan: WanMachine) -> None:
-    outcome = wan.run(FAILS, ask={"steps": 30})
+    outcome = wan.run(FAILS, ask={"steps": 30}, retry_policy="documented")
     assert outcome.code == "FRAMEWORK"
     assert outcome.error is not None
     assert outcome.error.exit_status == 28
-    assert "No rung of the ladder is left." in outcome.error.advice
+    assert "No step of the ladder is left." in outcome.error.advice
     assert options(wan, "sample_steps", "sample_guide_scale") == [
         ("30", "7.5"),
         ("22", "7.5"),
@@ -52,16 +54,16 @@ def test_documented_an_unknown_failure_climbs_the_three_rungs_from_the_original_
     assert len(set(options(wan, "base_seed", "sample_shift", "frame_num", "size", "image", "prompt"))) == 1
     assert [attempt.changed for attempt in outcome.manifest.attempts] == [
         (),
-        ("steps: 30 -> 22",),
-        ("guidance_scale: 7.5 -> 5.0",),
-        ("steps: 30 -> 25", "guidance_scale: 7.5 -> 3.0"),
+        ("steps 30 -> 22",),
+        ("guidance_scale 7.5 -> 5.0",),
+        ("steps 30 -> 25", "guidance_scale 7.5 -> 3.0"),
     ]
     assert [attempt.helps for attempt in outcome.manifest.attempts] == [(), ("time",), ("none",), ("time", "none")]
     wan.check()
 
 
 def test_documented_a_rung_that_would_change_nothing_is_skipped_and_told(wan: WanMachine) -> None:
-    outcome = wan.run(FAILS, FAILS, {}, ask={"steps": 20, "guidance_scale": 4.0})
+    outcome = wan.run(FAILS, FAILS, {}, ask={"steps": 20, "guidance_scale": 4.0}, retry_policy="documented")
     assert outcome.code == "ok"
     assert options(wan, "sample_steps", "sample_guide_scale") == [("20", "4.0"), ("15", "4.0"), ("20", "3.0")]
     assert outcome.manifest.attempts[2].skipped == ("rung 2 would change nothing",)
@@ -71,16 +73,21 @@ def test_documented_a_rung_that_would_change_nothing_is_skipped_and_told(wan: Wa
     wan.check()
 
 
-def test_documented_each_attempt_is_announced_with_its_reason(wan: WanMachine) -> None:
-    outcome = wan.run(FAILS, {})
+def test_each_attempt_is_announced_with_its_reason_and_every_change(wan: WanMachine) -> None:
+    outcome = wan.run(FAILS, {}, retry_policy="documented")
     said = [event for event in outcome.events if isinstance(event, AttemptStarted)]
-    assert said == [AttemptStarted(1, 4), AttemptStarted(2, 4, "the documented ladder")]
+    assert said == [AttemptStarted(1, 4), AttemptStarted(2, 4, "a smaller job may succeed, steps 3 -> 2")]
+    (warning,) = [event.text for event in outcome.events if isinstance(event, Log) and "trying again" in event.text]
+    assert "steps 3 -> 2" in warning
+    assert outcome.manifest.attempts[0].log is not None
+    assert outcome.manifest.attempts[0].log in warning
     wan.check()
 
 
 @pytest.mark.parametrize(("retries", "expected"), [(0, 1), (1, 2), (2, 3)])
 def test_documented_as_many_retries_as_are_set(wan: WanMachine, retries: int, expected: int) -> None:
-    assert wan.run(FAILS, ask={"steps": 8}, chaining_max_retries=retries).code == "FRAMEWORK"
+    outcome = wan.run(FAILS, ask={"steps": 8}, chaining_max_retries=retries, retry_policy="documented")
+    assert outcome.code == "FRAMEWORK"
     assert len(launches(wan.checkout)) == expected
     wan.check()
 
@@ -92,14 +99,63 @@ def test_documented_a_run_that_is_too_slow_gets_fewer_steps(wan: WanMachine) -> 
     wan.check()
 
 
-def test_documented_a_missing_film_is_tried_again_as_it_was_and_then_on_the_ladder(wan: WanMachine) -> None:
-    outcome = wan.run(SAVES_NOTHING, SAVES_NOTHING, {}, ask={"steps": 8})
-    assert failures(outcome) == ["OUTPUT", "OUTPUT", None]
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_missing_video_is_tried_once_more_as_it_was(wan: WanMachine, policy: str) -> None:
+    outcome = wan.run(SAVES_NOTHING, ask={"steps": 8}, retry_policy=policy)
+    assert failures(outcome) == ["OUTPUT", "OUTPUT"]
+    assert options(wan, "sample_steps") == [("8",), ("8",)]
+    wan.check()
+
+
+# ---------------------------------------------------------------------------------------------------- the default
+
+AT_STEP: Mapping[str, Any] = {
+    "traceback": "Traceback (most recent call last):\n"
+    '  File "/opt/wan/model.py", line 7, in forward\n    return x[y]\nKeyError: 7'
+}
+
+
+def test_by_default_an_unknown_failure_is_tried_as_it_was_before_the_ladder(wan: WanMachine) -> None:
+    assert wan.run(FAILS, FAILS, {}, ask={"steps": 8}).code == "ok"
     assert options(wan, "sample_steps") == [("8",), ("8",), ("6",)]
     wan.check()
 
 
-@pytest.mark.parametrize("policy", ["documented", "classified"])
+def test_the_same_exception_at_the_same_place_is_tried_twice_and_never_with_fewer_steps(wan: WanMachine) -> None:
+    outcome = wan.run(AT_STEP, ask={"steps": 8})
+    assert failures(outcome) == ["FRAMEWORK", "FRAMEWORK"]
+    assert set(options(wan, "sample_steps", "sample_guide_scale")) == {("8", "7.5")}
+    assert outcome.error is not None
+    assert "at the same place" in outcome.error.advice
+    wan.check()
+
+
+def test_by_default_out_of_memory_lowers_neither_steps_nor_guidance(wan: WanMachine) -> None:
+    outcome = wan.run(OOM, {}, ask={"steps": 8})
+    assert outcome.code == "ok"
+    assert options(wan, "sample_steps", "sample_guide_scale", "t5_cpu") == [("8", "7.5", "-"), ("8", "7.5", "")]
+    assert not outcome.manifest.degraded
+    wan.check()
+
+
+def test_a_failure_names_its_log_and_keeps_the_log_of_every_attempt(wan: WanMachine) -> None:
+    outcome = wan.run(AT_STEP, ask={"steps": 8})
+    logs = [attempt.log for attempt in outcome.manifest.attempts]
+    assert [log is not None and Path(log).is_file() for log in logs] == [True, True]
+    assert outcome.error is not None
+    assert outcome.error.to_json()["log"] == logs[-1]
+    assert "KeyError: 7" in Path(str(logs[0])).read_text()
+    wan.check()
+
+
+def test_a_run_that_succeeds_in_the_end_keeps_the_log_of_its_failed_attempt(wan: WanMachine) -> None:
+    first = wan.run(FAILS, {}).manifest.attempts[0]
+    assert first.log is not None
+    assert Path(first.log).is_file()
+    wan.check()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 def test_what_a_smaller_job_cannot_cure_is_not_tried_again(wan: WanMachine, policy: str) -> None:
     words = "Traceback (most recent call last):\n  File \"x.py\", line 1, in <module>\nModuleNotFoundError: No module named 'ftfy'"
     outcome = wan.run({"traceback": words}, retry_policy=policy)
@@ -108,10 +164,10 @@ def test_what_a_smaller_job_cannot_cure_is_not_tried_again(wan: WanMachine, poli
 
 
 def test_a_repetition_after_a_rung_tells_that_the_rung_still_holds(wan: WanMachine) -> None:
-    outcome = wan.run(FAILS, {"sig": 11}, {}, ask={"steps": 8})
+    outcome = wan.run(FAILS, {"sig": 11}, {}, ask={"steps": 8}, retry_policy="documented")
     assert failures(outcome) == ["FRAMEWORK", "CRASH", None]
     assert options(wan, "sample_steps") == [("8",), ("6",), ("6",)]
-    assert outcome.manifest.attempts[2].changed == ("steps: 8 -> 6",)
+    assert outcome.manifest.attempts[2].changed == ("steps 8 -> 6",)
     assert outcome.manifest.degraded
     wan.check()
 
@@ -120,7 +176,7 @@ def test_a_repetition_after_a_rung_tells_that_the_rung_still_holds(wan: WanMachi
 
 
 def test_documented_out_of_memory_merges_a_memory_rung_and_tells_what_it_costs_and_helps(wan: WanMachine) -> None:
-    outcome = wan.run(OOM, {}, ask={"steps": 8})
+    outcome = wan.run(OOM, {}, ask={"steps": 8}, retry_policy="documented")
     assert outcome.code == "ok"
     first, second = outcome.manifest.attempts
     assert (first.outcome, first.failure, first.cause, first.phase) == ("failed", "OOM_GPU", "dit", "denoising")
@@ -128,9 +184,9 @@ def test_documented_out_of_memory_merges_a_memory_rung_and_tells_what_it_costs_a
     assert first.evidence[0].startswith("torch.OutOfMemoryError: CUDA out of memory")
     told = dict(zip(second.changed, second.helps, strict=True))
     assert told == {
-        "steps: 8 -> 6": "time",
-        "t5_cpu: False -> True": "memory",
-        "expandable_segments: False -> True": "memory",
+        "steps 8 -> 6": "time",
+        "t5_cpu False -> True": "memory",
+        "expandable_segments False -> True": "memory",
     }
     assert "text encoder stays on the CPU" in second.why
     assert outcome.manifest.degraded
@@ -158,7 +214,7 @@ def test_documented_the_next_run_starts_on_the_rung_that_worked_with_all_its_ste
 
 def test_documented_only_what_the_user_allows_is_taken_from_frames_and_size(wan: WanMachine) -> None:
     ask = {"num_frames": 53, "size": Size(1280, 720), "steps": 4}
-    outcome = wan.run(OOM, OOM, OOM, {}, ask=ask, allow_degrade=["frames", "size"])
+    outcome = wan.run(OOM, OOM, OOM, {}, ask=ask, allow_degrade=["frames", "size"], retry_policy="documented")
     assert outcome.code == "ok"
     assert options(wan, "frame_num", "size") == [
         ("53", "1280*720"),
@@ -169,8 +225,8 @@ def test_documented_only_what_the_user_allows_is_taken_from_frames_and_size(wan:
     assert outcome.manifest.output is not None
     assert (outcome.manifest.output["frames"], outcome.manifest.output["width"]) == (49, 832)
     assert outcome.manifest.requested["num_frames"] == 53
-    assert "num_frames: 53 -> 49" in outcome.manifest.attempts[3].changed
-    assert "size: 1280x720 -> 832x480" in outcome.manifest.attempts[3].changed
+    assert "num_frames 53 -> 49" in outcome.manifest.attempts[3].changed
+    assert "size 1280x720 -> 832x480" in outcome.manifest.attempts[3].changed
     assert outcome.manifest.degraded
     wan.check()
 
@@ -224,7 +280,7 @@ def test_none_tries_once(wan: WanMachine, plan: Mapping[str, Any]) -> None:
     wan.check()
 
 
-@pytest.mark.parametrize(("plan", "tries"), [(FAILS, 1), ({"step_s": 30}, 1), (SAVES_NOTHING, 2), ({"sig": 11}, 2)])
+@pytest.mark.parametrize(("plan", "tries"), [(FAILS, 2), ({"step_s": 30}, 1), (SAVES_NOTHING, 2), ({"sig": 11}, 2)])
 def test_strict_quality_tries_again_only_with_the_same_parameters(
     wan: WanMachine, plan: Mapping[str, Any], tries: int
 ) -> None:

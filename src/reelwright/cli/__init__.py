@@ -87,6 +87,7 @@ def _report(error: VideoGenerationError, *, as_json: bool) -> int:
         lines = [f"reel: {error.code}: {error.message}"]
         lines += [f"  | {line}" for line in error.evidence]
         lines += [f"  fix: {error.advice}"] if error.advice else []
+        lines += [f"  log: {error.log}"] if error.log else []
         for line in lines:
             note(line)
     return error.exit_status

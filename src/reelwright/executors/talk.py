@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import Cancelled, Failure, VideoGenerationError, error_for
+from ..machine.memory import shared_memory
 from ..plan import Command, Dialect
 from ..policy import Evidence, KillReason
 from ..policy.progress import LogReader
@@ -206,6 +207,7 @@ class Talk:
             tail=tuple(self._reader.tail),
             exceptions=tuple(self._reader.exceptions),
             oom_kills=kills,
+            shm_free_bytes=shared_memory().available_bytes,
             unkillable=tuple(ended.get("unkillable", ())) if died else (),
             error=error,
             wall_s=time.monotonic() - self._started,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..machine.memory import shared_memory
 from ..plan import Command
 from ..policy import Evidence, KillReason
 from ..policy.progress import LogReader
@@ -176,6 +177,7 @@ class Watch:
             rank_errors=reader.rank_errors,
             oom_kills=kills,
             disk_free_bytes=_free_bytes(self._files.folder),
+            shm_free_bytes=shared_memory().available_bytes,
             writer_problem=self._writer_problem() if success and not exists else None,
             output_exists=exists,
             leftovers=ended["leftovers"],

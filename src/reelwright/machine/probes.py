@@ -22,7 +22,7 @@ from .checkouts import look_at_checkout
 from .checkpoints import look_at_checkpoint
 from .gpus import take_gpus
 from .interpreters import ask_interpreter
-from .memory import cpu_count, take_memory
+from .memory import cpu_count, shared_memory, take_memory
 
 CACHE = "interpreters"  # folder of remembered answers under the state folder
 
@@ -44,7 +44,7 @@ def take_host(
     """
     imagined = simulated_gpus(simulated) if simulated is not None else None
     cache_dir = state_dir / CACHE if state_dir is not None else None
-    memory = take_memory()
+    memory, shm = take_memory(), shared_memory()
     with ThreadPoolExecutor(max_workers=8) as pool:
         gpus = pool.submit(_gpus, query, environ, imagined)
         interpreters = [
@@ -60,6 +60,8 @@ def take_host(
             cpu_count=cpu_count(),
             memory_total_bytes=memory.total_bytes,
             memory_available_bytes=memory.available_bytes,
+            shm_total_bytes=shm.total_bytes,
+            shm_free_bytes=shm.available_bytes,
             disks=tuple(take_disk(path) for path in query.disks),
             interpreters={asked.result().path: asked.result() for asked in interpreters},
             checkouts={asked.result().directory: asked.result() for asked in checkouts},

@@ -32,11 +32,32 @@ class RankError:
 
 @dataclass(frozen=True)
 class ExceptionSeen:
-    """An exception of a traceback in the log: its rank (if torchrun told), its text and its last source lines."""
+    """An exception of a traceback in the log.
+
+    Attributes:
+        text: Its type and its whole message, which may have several lines.
+        where: The last lines of its traceback: file names and quoted source.
+        rank: Its rank, where the log names one.
+        chained: Whether it was raised while the exception before it was handled.
+    """
 
     text: str
     where: str = ""
     rank: int | None = None
+    chained: bool = False
+
+    @property
+    def line(self) -> str:
+        """The quoted source line that raised it; empty where there is none."""
+        lines = [line.strip() for line in self.where.splitlines()]
+        source = [line for line in lines if line and not line.startswith('File "') and line.strip("^~ ")]
+        return source[-1] if source else ""
+
+    @property
+    def place(self) -> str:
+        """File, line and function of the innermost frame."""
+        frames = [line.strip() for line in self.where.splitlines() if line.strip().startswith('File "')]
+        return frames[-1] if frames else ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +77,8 @@ class Evidence:
         oom_kills: How many processes the kernel's OOM killer took meanwhile; ``None`` if it could not be asked.
         start_errno: errno when the program could not be started at all.
         disk_free_bytes: Free room where the film was to be written, at the end.
+        planned_used_bytes: The most memory of one of the GPUs that others held when the attempt was planned.
+        shm_free_bytes: Free room in /dev/shm at the end; ``None`` if there is none or it could not be asked.
         writer_problem: Why a film could not have been written (no ffmpeg, folder not writable), if probed.
         output_problem: Why the film that was found was refused; ``None`` if it was accepted or not looked at.
         output_exists: Whether a file appeared at all.
@@ -81,6 +104,8 @@ class Evidence:
     oom_kills: int | None = None
     start_errno: int | None = None
     disk_free_bytes: int | None = None
+    planned_used_bytes: int | None = None
+    shm_free_bytes: int | None = None
     writer_problem: str | None = None
     output_problem: str | None = None
     output_exists: bool = False
@@ -103,7 +128,17 @@ class Evidence:
 class Diagnosis:
     """The class of a failure, with the lines that prove it.
 
-    ``cause`` is a finer stable name such as ``flash-attn`` or ``vae``; ``phase`` is where it happened.
+    Attributes:
+        failure: Its class.
+        message: What happened, in one sentence.
+        evidence: The framework's own words that prove it.
+        advice: What the user can do.
+        phase: Where it happened.
+        cause: A finer stable name such as ``flash-attn`` or ``vae``.
+        sampling: Whether it happened while the steps were being computed.
+        signature: The exception and the place that raised it, without numbers that differ from run to run; empty
+            where there was no exception. Two failures with the same signature are the same failure.
+        crowded: Whether a GPU had less free memory than was planned for.
     """
 
     failure: Failure
@@ -112,6 +147,9 @@ class Diagnosis:
     advice: str = ""
     phase: str = ""
     cause: str = ""
+    sampling: bool = False
+    signature: str = ""
+    crowded: bool = False
 
 
 @dataclass(frozen=True)

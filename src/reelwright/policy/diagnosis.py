@@ -1,4 +1,4 @@
-"""What went wrong, from the evidence of an attempt. Pure: a table of texts, each with its source, and an order.
+"""What went wrong, from the evidence of an attempt. Pure: a table of texts (`texts`) and an order.
 
 The order: our own reason for ending it, the signal and the kernel's OOM counter, per-rank errors (the first failing
 rank), the exceptions of tracebacks, the film and the disk, the exit status. Only exception lines and the program's
@@ -11,104 +11,32 @@ import errno
 import itertools
 import re
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 
 from ..errors import Failure
 from ..plan import Command, Plan
-from . import GPU_FAULT, Diagnosis, Evidence, ExceptionSeen
+from . import Diagnosis, Evidence, ExceptionSeen
+from .texts import MEMORY_ADVICE, OUT_OF_MEMORY, ROWS, SHM_ADVICE, SHM_SEGMENT_BYTES, Row
 
 _LITTLE_BYTES = 32 * 1024 * 1024
 _TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _MAX_EVIDENCE = 12
 #: Exit statuses by which a shell or a handler reports a signal: 128 + its number.
 _BY_SIGNAL = frozenset(128 + number for number in (1, 4, 6, 7, 8, 9, 11, 15))
-_DOWNLOAD = "Download the named file again; `reel doctor` checks the whole folder in a second."
-_MEMORY_ADVICE = (
-    "Use a smaller --size, fewer --frames or more --gpus (with FSDP), or let a retry do it: --allow-degrade "
-    "frames,size. Fewer steps and a lower guidance scale do not change peak memory, and fewer GPUs raise it."
+_MIB = 1024**2
+_GIB = 1024**3
+#: What torchrun says of its own: of the failure it tells the rank and the status, which are read elsewhere.
+_BOILERPLATE = re.compile(
+    r"[=\-]{10,}$|.*ChildFailedError|.*torch[/.]distributed[/.](?:elastic|run|launcher)|Failures:$|\s*<NO_OTHER_FAILURES>"
+    r"|Root Cause \(first observed failure\):$|\[\d+\]:$|\s+(?:time|host|rank|exitcode|error_file|traceback)\s+: "
+    r"|.*destroy_process_group|.*Sending process \d+ closing signal|.*(?:resource_tracker|leaked semaphore)"
+    r"|.*ProcessGroupNCCL.*(?:[Tt]o avoid data inconsistency|Watchdog thread terminated|destructor)"
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """One known failure: its class, a finer cause, the texts that prove it and what the user can do."""
-
-    failure: Failure
-    cause: str
-    pattern: str
-    advice: str
-
-
-#: GPU memory outranks everything: one rank's out-of-memory surfaces as NCCL timeouts in the others.
-_OOM = Row(
-    Failure.OOM_GPU,
-    "",
-    r"(?:torch\.|torch\.cuda\.)?OutOfMemoryError: |CUDA out of memory|CUDA error: out of memory|HIP out of memory"
-    r"|CUBLAS_STATUS_ALLOC_FAILED",
-    _MEMORY_ADVICE,
-)
-#: In this order; texts from issue threads of the frameworks and from runs of the real code.
-_ROWS = (
-    Row(Failure.CRASH, GPU_FAULT,
-        r"CUDA error: (?:an illegal memory access|unspecified launch failure|device-side assert|uncorrectable)"
-        r"|uncorrectable ECC error|\bXid\b.*\d|GPU has fallen off the bus|device-side assert triggered",
-        "The GPU or its driver failed. Look at `dmesg` for Xid lines; try another card; update the driver."),
-    Row(Failure.ENV, "flash-attn",
-        r"FLASH_ATTN_2_AVAILABLE|FLASH_ATTN_3_AVAILABLE|No module named 'flash_attn|flash_attn.*undefined symbol"
-        r"|undefined symbol.*flash_attn",
-        "Install a flash-attn wheel that fits this torch, CUDA and Python, or set `attention: sdpa`."),
-    Row(Failure.ENV, "xfuser",
-        r"No module named 'xfuser|requires xfuser package|not use the latest yunchang|Attempted to reuse key: 'SAGE_FP16"
-        r"|No module named 'torch\.distributed\.tensor\.experimental'|No module named 'yunchang|this xfuser cannot compute",
-        "Several GPUs need xfuser in a version that fits this torch: install it, or use one GPU."),
-    Row(Failure.ENV, "launcher", r"^(?:wan21|hunyuan)\.py: error: ",  # launchers/: a refusal before anything is loaded
-        "The checkout is not as this version of Reelwright knows it; `reel doctor` tells what it is."),
-    Row(Failure.ENV, "no-gpu",
-        r"Found no NVIDIA driver|Torch not compiled with CUDA enabled|no CUDA GPUs are available|[Nn]o CUDA-capable device"
-        r"|invalid device ordinal|CUDA driver version is insufficient|CUDA unknown error",
-        "`reel doctor` tells what the driver and the framework's torch see."),
-    Row(Failure.MODEL, "corrupt",
-        r"Error while deserializing header|HeaderTooLarge|HeaderTooSmall|InvalidHeaderDeserialization"
-        r"|MetadataIncompleteBuffer|incomplete metadata|header too large|PytorchStreamReader failed"
-        r"|invalid load key|UnpicklingError|^EOFError|Error\(s\) in loading state_dict|size mismatch for |unexpected EOF, expected|checkpoint.*corrupt",
-        _DOWNLOAD),
-    Row(Failure.MODEL, "missing",
-        r"No such file or directory: .*(?:models_t5|models_clip|VAE|\.pth|\.pt|\.safetensors|config\.json|tokenizer|ckpt)"
-        r"|does not appear to have (?:a file|files) named|model_path not exists|`models_root` not exists|VAE checkpoint not found|Error no file named|HFValidationError"
-        r"|(?:Incorrect path_or_model_id|is not a local folder and is not a valid model|outgoing traffic has been disabled)"
-        r"|LocalEntryNotFoundError|(?:couldn't|can't) (?:connect to|load) .*(?:huggingface|tokenizer)",
-        "The folder of weights is not complete, or it is a -Diffusers download. `reel doctor` names what is missing."),
-    Row(Failure.INPUT, "image",
-        r"UnidentifiedImageError|No such file or directory: .*\.(?:png|PNG|jpe?g|JPE?G|webp)\b|cannot identify image file|image file is truncated|DecompressionBombError",
-        "Give a JPEG, PNG or WebP picture that other programs can open."),
-    Row(Failure.CRASH, "signal", r"SignalException: Process \d+ got signal|^KeyboardInterrupt",
-        "Somebody sent the framework a signal; Reelwright did not."),
-    Row(Failure.PORT, "port",
-        r"EADDRINUSE|[Aa]ddress already in use|server socket has failed to listen",
-        "Another program took the port between choosing and using it."),
-    Row(Failure.CONFIG, "arguments",
-        r"error: argument |error: unrecognized arguments|error: the following arguments|error: ambiguous option"
-        r"|Unsupport size|Unsupport task|Unsupport frame_num|cannot be divided evenly|should be equal to the world size"
-        r"|not supported in non-distributed environments|Please specify the checkpoint directory"
-        r"|number of GPUs should be equal|Cannot enable use_cpu_offload in the distributed|Invalid Head size",
-        "The framework refused the options: the checkout may be of another version. `reel doctor` tells what it is."),
-    Row(Failure.CONFIG, "shape",
-        r"Sizes of tensors must match except in dimension 0\. Expected size 21|is invalid for input of size"
-        r"|Cannot split video sequence|must be a multiple of 4|Please set ALLOW_RESIZE_FOR_SP",
-        "This number of frames or size does not fit the model or the number of GPUs."),
-    Row(Failure.DISK, "space", r"No space left on device|ENOSPC|Disk quota exceeded",
-        "Free some space, then run the same command again."),
-    Row(Failure.OOM_HOST, "allocation", r"DefaultCPUAllocator: can't allocate memory|Cannot allocate memory|MemoryError",
-        "Host memory ran out: use fewer GPUs (each rank loads the whole model) or add memory or swap."),
-    Row(Failure.ENV, "import", r"ModuleNotFoundError: No module named|ImportError: |undefined symbol",
-        "The framework's environment is not complete: install its requirements, or set `python` to the right interpreter."),
-    Row(Failure.NCCL, "nccl",
-        r"Watchdog caught collective operation timeout|DistBackendError|NCCL [Ee]rror|unhandled (?:cuda|system) error"
-        r"|ncclInternalError|ncclSystemError|ncclUnhandledCudaError|Connection closed by peer|DistNetworkError|DistStoreError",
-        "Communication between the GPUs failed. Run with NCCL_DEBUG=INFO; allow nccl_p2p_retry; or use one GPU."),
-)  # fmt: skip
+_FRAME = re.compile(r'\s+File "|\s+[\^~]+\s*$|Traceback \(most recent call last\):')
+_PREFIX = re.compile(r"^\[(?:rank|default)(\d+)\]:\s?")
+_CHILD_FAILED = "torch.distributed.elastic.multiprocessing.errors"
 
 
 @cache
@@ -121,8 +49,25 @@ def diagnose(evidence: Evidence, plan: Plan) -> Diagnosis:
     for rule in (_inline, _own_reason, _not_started, _from_texts, _from_signals, _from_film):
         found = rule(evidence, plan)
         if found:
-            return found
-    return _unknown(evidence)
+            break
+    else:
+        found = _unknown(evidence)
+    return replace(found, sampling=_sampling(evidence), signature=found.signature or _signature(evidence))
+
+
+def _sampling(evidence: Evidence) -> bool:
+    """Whether it happened while the steps were being computed, the first one included."""
+    done = evidence.total_steps and evidence.step >= evidence.total_steps
+    return evidence.phase == "denoising" and not done
+
+
+def _signature(evidence: Evidence) -> str:
+    """The exception and the place that raised it, without what differs from run to run (addresses, folders, counts)."""
+    texts = _failing(evidence)
+    if not texts:
+        return ""
+    text = re.sub(r"/\S+|0x[0-9a-fA-F]+|\d+", "#", texts[0].text.partition("\n")[0])
+    return f"{text} @ {texts[0].place}"
 
 
 # ------------------------------------------------------------------------------------------------ rules, in order
@@ -174,33 +119,60 @@ def _from_texts(evidence: Evidence, plan: Plan) -> Diagnosis | None:
         return None
     texts = list(_texts(evidence))
     for text in texts:
-        if _compiled(_OOM.pattern).search(text.text):
+        if _compiled(OUT_OF_MEMORY.pattern).search(text.text):
             return _out_of_memory(evidence, text)
     own = plan.run.dialect.failures if isinstance(plan.run, Command) else ()
-    rows = (*(Row(failure, "framework", pattern, advice) for failure, pattern, advice in own), *_ROWS)
+    rows = (*(Row(failure, "framework", pattern, advice) for failure, pattern, advice in own), *ROWS)
     # What the others say of a lost connection is only the consequence of a rank that failed or was killed. NCCL's own
     # watchdog ends its rank by SIGABRT, so that signal proves nothing against it.
     consequence = _killed_rank(evidence) not in (None, signal.SIGABRT)
     secondary = [] if consequence else [row for row in rows if row.failure is Failure.NCCL]
     for group in ([row for row in rows if row.failure is not Failure.NCCL], secondary):
         for text, row in itertools.product(texts, group):
-            if any(_compiled(row.pattern).search(part) for part in (text.text, text.where)):
-                return _told(evidence, row, text)
+            # Quoted source is no evidence, but for an assertion without a message, which is all there is of it.
+            proof = f"{text.text}\n{text.line}" if _is_bare_assertion(text) else text.text
+            if _compiled(row.pattern).search(proof):
+                return _known(evidence, row, text)
     return None
 
 
+def _is_bare_assertion(seen: ExceptionSeen) -> bool:
+    return seen.text.strip().removesuffix(":") == "AssertionError"
+
+
 def _texts(evidence: Evidence) -> Iterator[ExceptionSeen]:
-    first = evidence.rank_errors[0].rank if evidence.rank_errors else None
     for error in evidence.rank_errors:
         if error.message:
             yield ExceptionSeen(error.message, rank=error.rank)
-    yield from sorted(evidence.exceptions, key=lambda seen: seen.rank != first)
+    yield from _failing(evidence)
     for line in evidence.tail:
         if re.match(
-            r"\S*: error: |usage: |Fatal Python error|terminate called|\[.*\] *NCCL|.*ProcessGroupNCCL|.*: No space",
+            r"\S*: error: |usage: |Fatal Python error|terminate called|\[.*\] *NCCL|\S+:\d+:\d+ \[\d+\] NCCL WARN"
+            r"|.*ProcessGroupNCCL|\S.*: No space",
             line,
-        ):
+        ) and not _BOILERPLATE.match(line):
             yield ExceptionSeen(line)
+
+
+def _failing(evidence: Evidence) -> list[ExceptionSeen]:
+    """The exceptions, the likeliest cause first.
+
+    The first failing rank's come first. Where one process ran, the last traceback is the one that ended it: those
+    before it were handled. Inside a chain of exceptions the first is the cause.
+    """
+    own = [seen for seen in evidence.exceptions if not seen.text.startswith(_CHILD_FAILED)]
+    first = evidence.rank_errors[0].rank if evidence.rank_errors else None
+    ordered: list[ExceptionSeen] = []
+    for rank in sorted({seen.rank for seen in own}, key=lambda rank: (rank != first, rank is None, rank or 0)):
+        chains: list[list[ExceptionSeen]] = []
+        for seen in (seen for seen in own if seen.rank == rank):
+            if seen.chained and chains:
+                chains[-1].append(seen)
+            else:
+                chains.append([seen])
+        together = rank is None and bool(evidence.rank_errors)  # several ranks that the log does not tell apart
+        ordered += itertools.chain.from_iterable(chains if together else reversed(chains))
+    return ordered
 
 
 def _killed_rank(evidence: Evidence) -> int | None:
@@ -222,6 +194,10 @@ def _from_signals(evidence: Evidence, plan: Plan) -> Diagnosis | None:
         return None
     name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
     where = _where(evidence)
+    if number == signal.SIGBUS and evidence.shm_free_bytes is not None and evidence.shm_free_bytes < SHM_SEGMENT_BYTES:
+        free = evidence.shm_free_bytes / _MIB
+        text = f"shared memory (/dev/shm) is full, {free:.0f} MiB are free: a process was ended by SIGBUS {where}"
+        return Diagnosis(Failure.ENV, text, _lines(evidence), SHM_ADVICE, evidence.phase, "shm")
     if number == signal.SIGKILL and evidence.oom_kills:
         text = f"the kernel ended a process {where} because the host's memory ran out"
         advice = "Use fewer GPUs (each rank loads the whole model), leave t5_cpu off, or add memory or swap."
@@ -265,9 +241,16 @@ def _unknown(evidence: Evidence) -> Diagnosis:
             Failure.CONFIG, "the framework printed its usage and ended", _lines(evidence), advice, "starting", "usage"
         )
     text = f"the framework failed {_where(evidence)} with exit status {evidence.exit_status}"
-    if evidence.exceptions:
-        text += f": {evidence.exceptions[0].text[:200]}"
-    return Diagnosis(Failure.FRAMEWORK, text, _lines(evidence), "The log has the whole story.", evidence.phase)
+    seen = next(iter(_failing(evidence)), None)
+    if seen is None:
+        return Diagnosis(Failure.FRAMEWORK, text, _lines(evidence), "The log has the whole story.", evidence.phase)
+    words = seen.text.partition("\n")[0][:300]
+    if not seen.text.startswith("AssertionError"):
+        advice = "The log has the whole story."
+        return Diagnosis(Failure.FRAMEWORK, f"{text}: {words}", _evidence_of(seen), advice, evidence.phase)
+    shown = seen.line if _is_bare_assertion(seen) and seen.line else words
+    advice = "The framework checks this itself and refuses to go on; the line shows the condition that does not hold."
+    return Diagnosis(Failure.FRAMEWORK, f"{text}: {shown}", _evidence_of(seen), advice, evidence.phase, "assertion")
 
 
 # -------------------------------------------------------------------------------------------------------- wording
@@ -289,20 +272,66 @@ def _out_of_memory(evidence: Evidence, seen: ExceptionSeen) -> Diagnosis:
     cause = kinds.get(evidence.phase, "load")
     rank = "" if seen.rank is None else f" on rank {seen.rank}"
     text = f"GPU memory ran out{rank} {_where(evidence)}"
-    advice = _MEMORY_ADVICE
+    advice = MEMORY_ADVICE
     if cause == "vae":
-        advice = "All steps were done; decoding the film took more memory than is free. " + _MEMORY_ADVICE
-    return Diagnosis(Failure.OOM_GPU, text, (seen.text[:600],), advice, evidence.phase, cause)
+        advice = "All steps were done; decoding the film took more memory than is free. " + MEMORY_ADVICE
+    others = _held_by_others(seen.text)
+    before = evidence.planned_used_bytes
+    crowded = others is not None and before is not None and others > before + _GIB // 2
+    if crowded:
+        text += f"; other programs hold {(others or 0) / _GIB:.1f} GiB of the card, more than when the run was planned"
+    return Diagnosis(Failure.OOM_GPU, text, _evidence_of(seen), advice, evidence.phase, cause, crowded=crowded)
 
 
-def _told(evidence: Evidence, row: Row, seen: ExceptionSeen) -> Diagnosis:
-    text = seen.text.strip() or row.cause
-    if text in ("AssertionError", "AssertionError:"):
-        text = f"{row.cause}: {seen.where.splitlines()[-1].strip() if seen.where else text}"
+_CAPACITY = re.compile(r"total capacity of ([\d.]+) ([GM])iB of which ([\d.]+) ([GM])iB is free")
+_PROCESS = re.compile(r"this process has ([\d.]+) ([GM])iB memory in use")
+
+
+def _held_by_others(text: str) -> float | None:
+    """What other programs hold of a card, in bytes, from the message of torch's allocator.
+
+    The message is that of c10/cuda/CUDACachingAllocator.cpp: capacity, free memory and this process's own memory.
+    """
+    card, own = _CAPACITY.search(text), _PROCESS.search(text)
+    if card is None or own is None:
+        return None
+    size, free, mine = (
+        float(number) * (_GIB if unit == "G" else _MIB)
+        for number, unit in ((card[1], card[2]), (card[3], card[4]), (own[1], own[2]))
+    )
+    return max(0.0, size - free - mine)
+
+
+def _known(evidence: Evidence, row: Row, seen: ExceptionSeen) -> Diagnosis:
+    text = seen.text.strip().partition("\n")[0] or row.cause
+    if _is_bare_assertion(seen):
+        text = f"{row.cause}: {seen.line or text}"
     rank = "" if seen.rank is None else f"rank {seen.rank}: "
     message = f"{rank}{text[:300]} ({_where(evidence)})"
-    return Diagnosis(row.failure, message, (text[:600],), row.advice, evidence.phase, row.cause)
+    return Diagnosis(row.failure, message, _evidence_of(seen), row.advice, evidence.phase, row.cause)
+
+
+def _evidence_of(seen: ExceptionSeen) -> tuple[str, ...]:
+    """The lines of an exception's message, and the source line of an assertion that has none."""
+    lines = [line[:600] for line in seen.text.strip().splitlines() if line.strip()][:_MAX_EVIDENCE]
+    return (*lines, seen.line) if _is_bare_assertion(seen) and seen.line else tuple(lines)
 
 
 def _lines(evidence: Evidence) -> tuple[str, ...]:
-    return tuple(evidence.tail[-_MAX_EVIDENCE:])
+    """The framework's own last words: those of the first failing rank where the log tells ranks apart."""
+    own = [line for line in _without_launcher(evidence.tail) if not _BOILERPLATE.match(_PREFIX.sub("", line))]
+    own = [line for line in own if not _FRAME.match(_PREFIX.sub("", line))]
+    first = evidence.rank_errors[0].rank if evidence.rank_errors else None
+    mine = [line for line in own if (found := _PREFIX.match(line)) and int(found[1]) == first]
+    return tuple((mine or own or list(evidence.tail))[-_MAX_EVIDENCE:])
+
+
+def _without_launcher(tail: Sequence[str]) -> Iterator[str]:
+    """The lines before torchrun's own traceback and summary, which end its log."""
+    for place, line in enumerate(tail):
+        launcher = line.startswith("Traceback ") and any(
+            "torch/distributed/run" in frame or "torchrun" in frame for frame in tail[place + 1 : place + 8]
+        )
+        if launcher:
+            return
+        yield line

@@ -12,9 +12,11 @@ from ..errors import Failure, VideoGenerationError, all_of, error_for
 from ..host import GIB, Gpu, Host
 from ..plan import Command, Finding, Plan
 from ..settings import Settings
+from .texts import SHM_ADVICE, SHM_SEGMENT_BYTES
 
 #: A prediction is an estimate: only beyond this share of a card's whole memory is a run refused.
 _HOPELESS = 1.1
+MIB = 1024 * 1024
 _DISK_MARGIN_BYTES = 64 * 1024 * 1024
 
 
@@ -22,7 +24,8 @@ def findings(plan: Plan, host: Host, settings: Settings) -> tuple[Finding, ...]:
     """What the machine has to say to a plan: memory, disk, rights, simulated GPUs."""
     del settings
     gpus = (*_cuda_findings(plan, host), *_gpu_findings(plan, host))
-    return (*gpus, *_host_memory_findings(plan, host), *_disk_findings(plan, host))
+    memory = (*_host_memory_findings(plan, host), *_shared_memory_findings(plan, host))
+    return (*gpus, *memory, *_disk_findings(plan, host))
 
 
 def _cuda_findings(plan: Plan, host: Host) -> Iterator[Finding]:
@@ -93,6 +96,20 @@ def _host_memory_findings(plan: Plan, host: Host) -> Iterator[Finding]:
         yield Finding(
             "host.memory", "warning", text, "Use fewer GPUs (each rank loads the whole model), or add memory."
         )
+
+
+def _shared_memory_findings(plan: Plan, host: Host) -> Iterator[Finding]:
+    """A /dev/shm that is too small for NCCL: it takes segments of about 32 MiB for each pair of ranks."""
+    free, total = host.shm_free_bytes, host.shm_total_bytes
+    if plan.program is None or max(plan.program.ranks, len(plan.gpus)) < 2 or host.simulated or free is None:
+        return
+    pairs = max(plan.program.ranks, len(plan.gpus)) - 1
+    sizes = f"shared memory (/dev/shm) has {free // MIB} MiB free of {(total or 0) // MIB} MiB"
+    if free < SHM_SEGMENT_BYTES:
+        text = f"{sizes}: the processes of a run on several GPUs cannot exchange data"
+        yield Finding("host.shm", "error", text, SHM_ADVICE, Failure.ENV)
+    elif free < 4 * pairs * SHM_SEGMENT_BYTES:
+        yield Finding("host.shm", "warning", f"{sizes}: that may be too little for several GPUs", SHM_ADVICE)
 
 
 def _disk_findings(plan: Plan, host: Host) -> Iterator[Finding]:

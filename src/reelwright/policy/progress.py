@@ -32,6 +32,15 @@ _RANK = re.compile(r"^\[(?:rank|default)(\d+)\]:\s?")
 _TRACEBACK = "Traceback (most recent call last):"
 #: ``torch.OutOfMemoryError: CUDA out of memory`` or a bare ``AssertionError``, at the start of a line.
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?::\s|$)")
+#: What cannot belong to the message of the exception before it.
+_NOT_A_MESSAGE = re.compile(
+    r"During handling of the above exception|The above exception was the direct cause|\S+:\d+: \w*Warning: "
+    r"|[WEIF]\d{4} \d\d:\d\d:\d\d|\[\d{4}-\d\d-\d\d |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\[[WEIF]\d{4} "
+    r"|\S+:\d+:\d+ \[\d+\] NCCL"
+)
+_CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
+_MAX_MESSAGE_LINES = 40
+_MAX_MESSAGE_CHARACTERS = 4000
 _SAMPLING_AND_AFTER = frozenset(PHASES[PHASES.index("rendering") :])
 _SUMMARY = re.compile(r"^\s+(rank|exitcode)\s*: (-?\d+)")
 
@@ -57,12 +66,20 @@ class LogReader:
         self._skipping = False
         self._entered: set[str] = set()
         self._tracebacks: dict[int | None, list[str]] = {}
+        self._messages: dict[int | None, _Message] = {}
+        self._chained: set[int | None] = set()
+        self._record = re.compile(dialect.record) if dialect.record else None
         self._summary = _Summary()
         self.phase = "starting"
         self.step = 0
         self.total = dialect.totals[0] if dialect.totals else 0
         self.tail: deque[str] = deque(maxlen=MAX_TAIL_LINES)
-        self.exceptions: list[ExceptionSeen] = []
+        self._closed: list[ExceptionSeen] = []
+
+    @property
+    def exceptions(self) -> list[ExceptionSeen]:
+        """The exceptions of the tracebacks so far, each with its whole message, in order of appearance."""
+        return [*self._closed, *(message.seen() for message in self._messages.values())][:MAX_EXCEPTIONS]
 
     @property
     def rank_errors(self) -> tuple[RankError, ...]:
@@ -102,6 +119,8 @@ class LogReader:
         bar = _BAR.match(line) if "%|" in line else None
         if bar is None:
             return self._read_words(line)
+        for rank in list(self._messages):
+            self._end_message(rank)
         # tqdm leaves its line open: what another rank says next, a traceback even, stands behind the bar.
         return [*self._advance(int(bar[1]), int(bar[2])), *self._read_words(line[bar.end() :])]
 
@@ -166,20 +185,56 @@ class LogReader:
         found = _RANK.match(line)
         rank = int(found[1]) if found else None
         text = line[found.end() :] if found else line
-        if text.startswith(_TRACEBACK):
-            self._tracebacks[rank] = []
-            return
         self._summary.read(text)
-        open_frames = self._tracebacks.get(rank)
-        if open_frames is None:
-            return
+        if text.startswith(_TRACEBACK):
+            self._end_message(rank)
+            self._tracebacks[rank] = []
+        elif rank in self._tracebacks:
+            self._in_traceback(rank, text)
+        elif rank in self._messages and not self._continue(rank, text):
+            self._end_message(rank)
+        if text.startswith(_CHAINED):
+            self._chained.add(rank)
+
+    def _in_traceback(self, rank: int | None, text: str) -> None:
+        frames = self._tracebacks[rank]
         if text.startswith(" "):
-            open_frames.append(text)
-            del open_frames[:-12]
+            frames.append(text)
+            del frames[:-12]
         elif _EXCEPTION.match(text):
             del self._tracebacks[rank]
-            if len(self.exceptions) < MAX_EXCEPTIONS:
-                self.exceptions.append(ExceptionSeen(text[:2000], "\n".join(open_frames), rank))
+            self._messages[rank] = _Message(text, "\n".join(frames), rank, rank in self._chained)
+            self._chained.discard(rank)
+
+    def _continue(self, rank: int | None, text: str) -> bool:
+        """Whether a line belongs to the message of the exception before it, which may have several lines."""
+        if _NOT_A_MESSAGE.match(text) or (self._record and self._record.match(text)):
+            return False
+        return self._messages[rank].add(text)
+
+    def _end_message(self, rank: int | None) -> None:
+        message = self._messages.pop(rank, None)
+        if message is not None and len(self._closed) < MAX_EXCEPTIONS:
+            self._closed.append(message.seen())
+
+
+class _Message:
+    """An exception whose message may go on in the next line."""
+
+    def __init__(self, text: str, where: str, rank: int | None, chained: bool) -> None:
+        self._lines, self._where, self._rank, self._chained = [text[:2000]], where, rank, chained
+
+    def add(self, text: str) -> bool:
+        """Take one more line; false once there are too many."""
+        if len(self._lines) >= _MAX_MESSAGE_LINES:
+            return False
+        self._lines.append(text[:MAX_TAIL_CHARACTERS])
+        return True
+
+    def seen(self) -> ExceptionSeen:
+        """The exception so far."""
+        text = "\n".join(self._lines)[:_MAX_MESSAGE_CHARACTERS]
+        return ExceptionSeen(text, self._where, self._rank, self._chained)
 
 
 class _Summary:

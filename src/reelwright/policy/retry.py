@@ -1,11 +1,16 @@
 """What next after a failure: another attempt with these overrides, or stop. Pure; tested as tables.
 
-Policies: ``documented`` (the reference's ladder, made able to work), ``classified`` (only what helps against the
-class of the failure) and ``none``. Every rung is computed from the ORIGINAL parameters; the seed never changes.
+Policies: ``ladder`` (the default), ``classified`` (only what helps against the class of the failure), ``documented``
+(the requirement's ladder, also against a lack of memory) and ``none``. Overrides are always computed from the
+ORIGINAL parameters; the seed never changes.
 
-Steps and guidance do not change peak memory (the same forward pass runs fewer times; guidance is a scalar), so a
-failure of GPU memory also climbs the memory levers that the plan offers. Failures that no smaller job can cure stop
-at once.
+What may be lowered, and when:
+
+- Steps and guidance are lowered for a time limit, and for an unknown failure between the first and the last step that
+  is not the same one twice. Before the first step and after the last one they cannot be the cause.
+- A lack of GPU memory climbs the memory levers that the plan offers. Steps and guidance do not change peak memory
+  (the same forward pass runs fewer times; guidance is a scalar), so only ``documented`` lowers them here.
+- A failure with a known cause that no smaller job can cure stops at once.
 """
 
 from __future__ import annotations
@@ -21,8 +26,11 @@ from ..settings import Settings
 from . import Diagnosis, Next, Stop
 
 LADDER_RUNGS = 3
-#: What a lever costs -> the kind of rung that pulls it.
-_KINDS = {"nothing": "free", "time": "free", "guidance": "picture", "precision": "picture"}
+#: What a memory lever costs -> the kind of step that pulls it.
+_KINDS = {"nothing": "free", "time": "free"}
+#: The kinds of memory levers in the order in which each policy pulls them; what changes the picture comes with frames.
+_DOCUMENTED_ORDER = ("free", "frames", "size")
+_ORDER = ("free", "gpus", "frames", "size")
 _MAX_PORT_RETRIES = 3
 #: A machine out of processes, memory or open files has often recovered after some seconds.
 RESOURCE_PAUSE_S = 5.0
@@ -35,20 +43,22 @@ class RetryRules:
     """What the user allows.
 
     Attributes:
-        policy: ``documented``, ``classified`` or ``none``.
+        policy: ``ladder``, ``classified``, ``documented`` or ``none``.
         max_retries: Attempts after the first that may count.
         budget_s: No further attempt once this many seconds were spent.
         strict_quality: Forbid everything that lowers quality.
         allow_degrade: ``frames`` and ``size``: what a lack of memory may lower.
         nccl_p2p: Allow one try with NCCL_P2P_DISABLE=1.
+        fixed_gpus: The user has said how many GPUs to use: ``ladder`` takes no more of them.
     """
 
-    policy: str = "documented"
+    policy: str = "ladder"
     max_retries: int = 3
     budget_s: float | None = None
     strict_quality: bool = False
     allow_degrade: frozenset[str] = frozenset()
     nccl_p2p: bool = False
+    fixed_gpus: bool = False
 
 
 def rules(settings: Settings) -> RetryRules:
@@ -60,6 +70,7 @@ def rules(settings: Settings) -> RetryRules:
         strict_quality=settings.strict_quality,
         allow_degrade=frozenset(settings.allow_degrade),
         nccl_p2p=settings.nccl_p2p_retry,
+        fixed_gpus=bool(settings.gpu_count),
     )
 
 
@@ -104,7 +115,10 @@ def decide(rules: RetryRules, original: Plan, past: Sequence[Past]) -> Next | St
     """The next attempt after the failures so far (the last one is the newest), or why there is none."""
     case = _Case(rules, original, past, past[-1].diagnosis)
     decision = _resident(case) or _decide(case)
-    if isinstance(decision, Stop) or not decision.counts:
+    if isinstance(decision, Stop):
+        return decision
+    decision = replace(decision, why=", ".join((decision.why, *decision.changed)))
+    if not decision.counts:
         return decision
     retries = sum(1 for item in past if item.step and item.step.counts)
     if retries >= rules.max_retries:
@@ -116,7 +130,7 @@ def decide(rules: RetryRules, original: Plan, past: Sequence[Past]) -> Next | St
 
 
 def _resident(case: _Case) -> Stop | None:
-    """What ends an engine's clip that would end a script's only after the documented ladder, which is for scripts."""
+    """What ends an engine's clip at once: the engine itself has tried what a script's next attempt would try."""
     resident = isinstance(case.plan.run, EngineCall) and case.plan.run.worker is not None
     why = {
         Failure.OOM_GPU: "The engine has tried every placement of its weights.",
@@ -189,31 +203,61 @@ def _hang(case: _Case) -> Next | Stop:
     return _same_once(case, "it hung before the first step; once more")
 
 
-# ------------------------------------------------------------------------------------------- the documented ladder
+# ------------------------------------------------------------------------------------------------------ the ladder
 
 
 def _ladder_case(case: _Case) -> Next | Stop:
-    """Time and unknown failures climb the ladder; a missing film is tried once more as it was first."""
-    failure, rules = case.found.failure, case.rules
-    if failure is Failure.OUTPUT and case.alike == 1:
-        return _again(case, "the film was missing or damaged; once more with the same parameters")
-    if rules.policy == "classified" and failure is Failure.FRAMEWORK:
-        return _same_once(case, "the cause is unknown; once more with the same parameters")
-    if rules.policy == "classified" and failure is Failure.OUTPUT:
-        return Stop("The film was missing or damaged twice.")
-    if rules.strict_quality:
+    """A missing or damaged film, a time limit, and failures of an unknown cause."""
+    if case.found.failure is Failure.OUTPUT:
+        # The steps were done and the writer failed: it is broken, not the picture.
+        return _same_once(case, "the video was missing or damaged; once more with the same parameters")
+    if case.found.failure is Failure.TIMEOUT:
+        return _time_limit(case)
+    return _unknown_cause(case)
+
+
+def _time_limit(case: _Case) -> Next | Stop:
+    if case.found.phase in _BEFORE_STEPS or case.found.phase.startswith("loading"):
+        return Stop("The limit was reached before the first step: fewer steps cannot help. Raise `timeout`.")
+    if case.found.phase not in ("denoising", ""):
+        return Stop("All steps were done when the limit was reached. Raise `timeout`.")
+    return _lower(case)
+
+
+def _unknown_cause(case: _Case) -> Next | Stop:
+    if case.found.cause == "assertion":
+        return Stop("The framework refuses these values; it would refuse them again.")
+    if _is_same_failure(case):
+        return Stop("It failed the same way twice, at the same place.")
+    ladder = case.rules.policy in ("ladder", "documented") and case.found.sampling
+    if case.alike == 1 and not (ladder and case.rules.policy == "documented"):
+        return _again(case, "the cause is unknown; once more with the same parameters")
+    if not ladder:
+        return Stop("It failed the same way twice; fewer steps or a lower guidance scale would not help.")
+    return _lower(case)
+
+
+def _is_same_failure(case: _Case) -> bool:
+    """Whether the same exception was raised at the same place before."""
+    signature = case.found.signature
+    return bool(signature) and any(item.diagnosis.signature == signature for item in case.past[:-1])
+
+
+def _lower(case: _Case) -> Next | Stop:
+    """The next step of the ladder that changes something."""
+    if case.rules.strict_quality:
         return Stop("Only lower quality could help, and --strict-quality forbids it.")
     skipped: list[str] = []
     for rung in range(case.last_rung + 1, LADDER_RUNGS + 1):
-        overrides = quality_rung(rung, case.plan.parameters)
-        if overrides:
-            return _next(case, rung, overrides, "the documented ladder", skipped=skipped)
+        overrides = {**_memory_overrides(case), **quality_rung(rung, case.plan.parameters)}
+        if overrides != _memory_overrides(case):
+            return _next(case, rung, overrides, "a smaller job may succeed", skipped=skipped)
         skipped.append(f"rung {rung} would change nothing")
-    return Stop("No rung of the ladder is left.")
+    return Stop("No step of the ladder is left.")
 
 
 def quality_rung(rung: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """What rung 1, 2 or 3 of the documented ladder changes, from the original parameters; empty if nothing.
+    """What step 1, 2 or 3 of the ladder changes, from the original parameters; empty if nothing.
 
     1: three quarters of the steps, rounded down (37.5 is refused by the parser). 2: guidance at most 5.0 (never
     raised). 3: at most 25 steps and guidance 3.0.
@@ -231,39 +275,45 @@ def quality_rung(rung: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _memory(case: _Case) -> Next | Stop:
-    """The next rung with a memory lever; under ``documented`` its quality part is merged in.
+    """The next memory lever; under ``documented`` with the ladder's own change merged in.
 
     Not when decoding ran out: all steps were done by then (Wan2.2#90), fewer of them would only cost quality (P02).
     """
-    documented = case.rules.policy == "documented" and case.found.cause != "vae"
+    documented = case.rules.policy == "documented" and case.found.sampling
     held = _held(case)
     skipped: list[str] = []
-    for rung in range(case.last_rung + 1, LADDER_RUNGS + 2):
+    for rung in range(case.last_rung + 1, len(_ORDER) + 1):
         levers = [lever for lever in _levers_of(rung, case) if not _holds(lever, held)]
         if not levers:
-            skipped.append(f"memory rung {rung} has nothing left to change")
+            skipped.append(f"memory step {rung} has nothing left to change")
             continue
         overrides = {**_memory_overrides(case), **_merged(levers)}
         if documented and not case.rules.strict_quality:
             overrides = {**quality_rung(rung, case.plan.parameters), **overrides}
         return _next(case, rung, overrides, "; ".join(lever.why for lever in levers), skipped=skipped, levers=levers)
+    if case.found.crowded and not any(item.diagnosis.crowded for item in case.past[:-1]):
+        return _again(case, "the card had less free memory than planned; once more with the same parameters")
     return Stop("No memory lever is left that you allow. " + _would_help(case))
 
 
 def _levers_of(rung: int, case: _Case) -> Iterator[Lever]:
-    """Rung 1: everything that costs no quality; then more GPUs; then frames and size, where allowed.
+    """The levers of a step: all that cost no quality; then more GPUs; then frames and size, where allowed.
 
-    ``documented`` has three rungs (free levers, frames, size); ``classified`` puts more GPUs second. What changes the
-    picture itself (guidance, precision), as the ladder's own rungs do, is pulled with the frames.
+    A lever that costs precision (fp8 weights) is pulled with the frames. One that costs guidance is pulled by
+    ``documented`` alone: a lack of memory lowers no guidance otherwise. --strict-quality forbids both.
     """
     rules = case.rules
-    order = ("free", "frames", "size") if rules.policy == "documented" else ("free", "gpus", "frames", "size")
+    order = _DOCUMENTED_ORDER if rules.policy == "documented" else _ORDER
     kind = order[rung - 1] if rung <= len(order) else ""
+    if kind == "gpus" and rules.policy == "ladder" and rules.fixed_gpus:
+        return
     allowed = frozenset() if rules.strict_quality else rules.allow_degrade
     for lever in case.plan.levers:
         mine = "gpus" if lever.name == "more_gpus" else _KINDS.get(lever.costs, lever.costs)
-        if mine == "picture" and kind == "frames" and not rules.strict_quality:
-            yield lever
+        if mine in ("precision", "guidance"):
+            forbidden = rules.strict_quality or (mine == "guidance" and rules.policy != "documented")
+            if kind == "frames" and not forbidden:
+                yield lever
         elif mine == kind and (kind not in ("frames", "size") or kind in allowed):
             yield lever
             if kind in ("gpus", "frames", "size"):
@@ -314,7 +364,7 @@ def _next(  # noqa: PLR0913 -- the parts of one value
     helps = tuple("memory" if name in by_lever else "time" if name == "steps" else "none" for name in changed)
     return Next(
         overrides,
-        tuple(f"{name}: {case.plan.parameters.get(name)} -> {value}" for name, value in changed.items()),
+        tuple(f"{name} {case.plan.parameters.get(name)} -> {value}" for name, value in changed.items()),
         why,
         helps,
         degrades=_degrades(overrides, case.plan),

@@ -1,0 +1,165 @@
+"""Known failures as a table: the texts that prove each, in the frameworks' own words, and what the user can do.
+
+The texts come from the source of torch, NCCL, transformers, diffusers, flash-attn and the frameworks, from issue
+threads, and from runs of the real code (tests/logs). `diagnosis` matches them; the order of the rows counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import Failure
+from . import GPU_FAULT
+
+_DOWNLOAD = "Download the named file again; `reel doctor` checks the whole folder in a second."
+MEMORY_ADVICE = (
+    "Use a smaller --size, fewer --frames or more --gpus (with FSDP), or let a retry do it: --allow-degrade "
+    "frames,size. Fewer steps and a lower guidance scale do not change peak memory, and fewer GPUs raise it."
+)
+SHM_ADVICE = (
+    "The processes of one run exchange data through /dev/shm. In a container, start it with --ipc=host or "
+    "--shm-size=8g; elsewhere remove what fills it (`ls -l /dev/shm`)."
+)
+#: What NCCL's error names most often: "Error while creating shared memory segment /dev/shm/nccl-… (size 33030528)".
+SHM_SEGMENT_BYTES = 33_030_528
+
+
+@dataclass(frozen=True)
+class Row:
+    """One known failure: its class, a finer cause, the texts that prove it and what the user can do."""
+
+    failure: Failure
+    cause: str
+    pattern: str
+    advice: str
+
+
+#: GPU memory outranks everything: one rank's out-of-memory surfaces as NCCL timeouts in the others. The allocator's
+#: assertions are what is left of a failed allocation when the driver cannot be asked or expandable segments are on.
+OUT_OF_MEMORY = Row(
+    Failure.OOM_GPU,
+    "",
+    r"(?:torch\.|torch\.cuda\.)?OutOfMemoryError: |(?:CUDA|HIP|XPU) out of memory|(?:CUDA|HIP) error: out of memory"
+    r"|CU(?:BLAS|DNN|SOLVER|SPARSE|FFT)_STATUS_ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED|CUDNN_STATUS_NOT_INITIALIZED"
+    r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|hipErrorOutOfMemory|Triton Error \[CUDA\]: out of memory"
+    r"|Cuda failure (?:\d+ )?'out of memory'|Failed to CUDA (?:calloc|malloc)"
+    r"|(?:NVML_SUCCESS == r|handles_\.at\(\w+\)).{0,40}INTERNAL ASSERT FAILED|INTERNAL ASSERT FAILED at .{0,200}CUDACachingAllocator",
+    MEMORY_ADVICE,
+)
+#: In this order.
+ROWS = (
+    Row(Failure.CRASH, GPU_FAULT,
+        r"CUDA error: (?:an illegal memory access|unspecified launch failure|device-side assert|uncorrectable)"
+        r"|uncorrectable ECC error|\bXid\b.*\d|GPU has fallen off the bus|device-side assert triggered",
+        "The GPU or its driver failed. Look at `dmesg` for Xid lines; try another card; update the driver."),
+    Row(Failure.ENV, "shm",
+        r"unable to open shared memory object|Error while creating shared memory segment|failed to extend /dev/shm"
+        r"|/dev/shm\S*.{0,80}No space left|No space left.{0,80}/dev/shm|unable to (?:write to|mmap|resize|allocate).{0,40}torch_\d+"
+        r"|insufficient shared memory|shared memory \(shm\)|Call to (?:posix_fallocate|ftruncate).{0,60}failed",
+        SHM_ADVICE),
+    Row(Failure.ENV, "flash-attn-card",
+        r"FlashAttention(?:-\d)? only supports? (?:Ampere|Ada|Hopper|Turing)|FlashAttention backward for head dim"
+        r"|flash_attn.{0,80}(?:compute capability|requires? (?:Ampere|Hopper))|requires? compute capability (?:>=? ?)?[89]",
+        "This card is too old for the attention package that is installed: set `attention: sdpa`."),
+    Row(Failure.ENV, "card",
+        r"no kernel image is available|device kernel image is invalid|is not compatible with the current PyTorch installation"
+        r"|CUBLAS_STATUS_ARCH_MISMATCH|CUDNN_STATUS_ARCH_MISMATCH|unsupported gpu architecture|sm_\d+ is not (?:supported|defined)",
+        "The installed torch (or an extension such as flash-attn) was not built for this card: install a build whose "
+        "architectures include it. `reel doctor` names both."),
+    Row(Failure.ENV, "precision",
+        r"not implemented for '(?:BFloat16|Half|Float8_\w+)'|[Bb](?:float|F)16 is (?:only supported|not supported)"
+        r"|unsupported ScalarType (?:BFloat16|Float8)|does not support (?:bfloat16|bf16|fp8)",
+        "This card or this torch cannot compute in that number format: use a card of the Ampere generation or newer."),
+    Row(Failure.ENV, "flash-attn",
+        r"FLASH_ATTN_2_AVAILABLE|FLASH_ATTN_3_AVAILABLE|No module named 'flash_attn|flash_attn.*undefined symbol"
+        r"|undefined symbol.*flash_attn",
+        "Install a flash-attn wheel that fits this torch, CUDA and Python, or set `attention: sdpa`."),
+    Row(Failure.ENV, "xfuser",
+        r"No module named 'xfuser|requires xfuser package|not use the latest yunchang|Attempted to reuse key: 'SAGE_FP16"
+        r"|No module named 'torch\.distributed\.tensor\.experimental'|No module named 'yunchang|this xfuser cannot compute",
+        "Several GPUs need xfuser in a version that fits this torch: install it, or use one GPU."),
+    Row(Failure.ENV, "launcher", r"^(?:wan21|hunyuan)\.py: error: ",  # launchers/: a refusal before anything is loaded
+        "The checkout is not as this version of Reelwright knows it; `reel doctor` tells what it is."),
+    Row(Failure.ENV, "driver",
+        r"CUDA driver version is insufficient|NVIDIA driver on your system is too old|unsupported toolchain"
+        r"|unsupported display driver / cuda driver combination|CUDA_ERROR_(?:SYSTEM_DRIVER_MISMATCH|UNSUPPORTED_PTX)"
+        r"|Driver/library version mismatch",
+        "The driver is older than the CUDA version of this torch needs, or was updated without a reboot: update the "
+        "driver (and reboot), or install a torch built for an older CUDA."),
+    Row(Failure.ENV, "no-gpu",
+        r"Found no NVIDIA driver|Torch not compiled with CUDA enabled|no CUDA GPUs are available|[Nn]o CUDA-capable device"
+        r"|invalid device ordinal|CUDA unknown error|CUDA-capable device\(s\) is/are busy or unavailable"
+        r"|Attempting to deserialize object on a? ?CUDA device",
+        "`reel doctor` tells what the driver and the framework's torch see."),
+    Row(Failure.ENV, "transformers",
+        r"[Ii]mage features and image tokens do not match|does not recognize this architecture|Unrecognized model in "
+        r"|Unrecognized configuration class|Tokenizer class \w+ does not exist|module '?(?:transformers|diffusers)\S* has no attribute"
+        r"|cannot import name '\w+' from '(?:transformers|diffusers|tokenizers|huggingface_hub)|KeyError: '(?:llava|qwen|umt5|mistral|llama|siglip|glm)\w*'"
+        r"|got an unexpected keyword argument '(?:trust_remote_code|torch_dtype|dtype|attn_implementation|num_additional_image_tokens|patch_size)'",
+        "The versions of transformers or diffusers are not those that this checkout was written for: install the "
+        "versions that its requirements.txt names. `reel doctor` compares them."),
+    Row(Failure.ENV, "numpy",
+        r"numpy\.(?:dtype|ndarray) size changed|compiled using NumPy 1\.x cannot be run in|Numpy is not available"
+        r"|compiled against (?:ABI|API) version|was removed in the NumPy 2|module 'numpy' has no attribute",
+        "numpy and the packages built against it do not fit together: install the numpy version that the checkout's "
+        "requirements.txt names (most need numpy below 2)."),
+    Row(Failure.ENV, "compiler",
+        r"Failed to find C compiler|Python\.h: No such file|BackendCompilerFailed|ninja is required|nvcc.{0,20}(?:not found|No such file)"
+        r"|CUDA_HOME environment variable is not set",
+        "Something is compiled at run time and the compiler or its headers are not there: install gcc and the Python "
+        "headers, or switch compilation off (`compile: false`)."),
+    Row(Failure.MODEL, "pickle", r"Unsupported (?:global|class)|was not an allowed global",
+        "The file holds more than weights, and loading it could run its code: get the weights from the model's own page."),
+    Row(Failure.MODEL, "keys",
+        r"Error\(s\) in loading state_dict|size mismatch for |(?:Missing|Unexpected) key\(s\) in state_dict"
+        r"|because the following keys are missing|KeyError: '(?:module|model_state_dict|state_dict|ema)'"
+        r"|KeyError: '\S*\.(?:weight|bias)'",
+        "The weights are whole and belong to another model, task or version: check which folder the key names. "
+        "Downloading them again gives the same file."),
+    Row(Failure.MODEL, "corrupt",
+        r"Error while deserializing header|HeaderTooLarge|HeaderTooSmall|InvalidHeaderDeserialization"
+        r"|MetadataIncompleteBuffer|incomplete metadata|header too large|PytorchStreamReader failed"
+        r"|invalid load key|UnpicklingError|^EOFError|unexpected EOF, expected|checkpoint.*corrupt",
+        _DOWNLOAD),
+    Row(Failure.MODEL, "missing",
+        r"No such file or directory: .*(?:models_t5|models_clip|VAE|\.pth|\.pt|\.safetensors|config\.json|tokenizer|ckpt)"
+        r"|does not appear to have (?:a file|files) named|model_path not exists|`models_root` not exists|VAE checkpoint not found|Error no file named|HFValidationError"
+        r"|(?:Incorrect path_or_model_id|is not a local folder and is not a valid model|outgoing traffic has been disabled)"
+        r"|LocalEntryNotFoundError|OfflineModeIsEnabled|(?:couldn't|can't) (?:connect to|load) .*(?:huggingface|tokenizer)"
+        r"|GatedRepoError|RepositoryNotFoundError|Cannot access gated repo|(?:401|403) Client Error.*(?:huggingface|hf\.co)",
+        "The folder of weights is not complete, or it is a -Diffusers download. `reel doctor` names what is missing."),
+    Row(Failure.INPUT, "image",
+        r"UnidentifiedImageError|No such file or directory: .*\.(?:png|PNG|jpe?g|JPE?G|webp)\b|cannot identify image file|image file is truncated|DecompressionBombError",
+        "Give a picture that other programs can open."),
+    Row(Failure.CRASH, "signal", r"SignalException: Process \d+ got signal|^KeyboardInterrupt",
+        "Somebody sent the framework a signal; Reelwright did not."),
+    Row(Failure.PORT, "port",
+        r"EADDRINUSE|[Aa]ddress already in use|server socket has failed to listen",
+        "Another program took the port between choosing and using it."),
+    Row(Failure.CONFIG, "arguments",
+        r"error: argument |error: unrecognized arguments|error: the following arguments|error: ambiguous option"
+        r"|Unsupport size|Unsupport task|Unsupport frame_num|cannot be divided evenly|should be equal to the world size"
+        r"|not supported in non-distributed environments|Please specify the checkpoint directory"
+        r"|number of GPUs should be equal|Cannot enable use_cpu_offload in the distributed|Invalid Head size",
+        "The framework refused the options: the checkout may be of another version. `reel doctor` tells what it is."),
+    Row(Failure.CONFIG, "shape",
+        r"Sizes of tensors must match except in dimension 0\. Expected size 21|is invalid for input of size"
+        r"|Cannot split video sequence|must be a multiple of 4|Please set ALLOW_RESIZE_FOR_SP",
+        "This number of frames or size does not fit the model or the number of GPUs."),
+    Row(Failure.DISK, "space", r"No space left on device|ENOSPC|Disk quota exceeded",
+        "Free some space, then run the same command again."),
+    Row(Failure.PERM, "rights", r"^PermissionError|Errno 13\]|Permission denied|Read-only file system",
+        "The framework may not read or write that file: change its rights, or choose a folder of your own."),
+    Row(Failure.OOM_HOST, "allocation", r"DefaultCPUAllocator: can't allocate memory|Cannot allocate memory|MemoryError",
+        "Host memory ran out: use fewer GPUs (each rank loads the whole model) or add memory or swap."),
+    Row(Failure.ENV, "limits", r"Too many open files|Resource temporarily unavailable|can't start new thread",
+        "A limit of the system was reached: raise it (`ulimit -n`, `ulimit -u`) and run the command again."),
+    Row(Failure.ENV, "import",
+        r"ModuleNotFoundError: No module named|ImportError: |undefined symbol|cannot open shared object file"
+        r"|operator torchvision::nms does not exist",
+        "The framework's environment is not complete: install its requirements, or set `python` to the right interpreter."),
+    Row(Failure.NCCL, "nccl",
+        r"Watchdog caught collective operation timeout|DistBackendError|NCCL [Ee]rror|unhandled (?:cuda|system) error"
+        r"|ncclInternalError|ncclSystemError|ncclUnhandledCudaError|Connection closed by peer|DistNetworkError|DistStoreError",
+        "Communication between the GPUs failed. Run with NCCL_DEBUG=INFO; allow nccl_p2p_retry; or use one GPU."),
+)  # fmt: skip
