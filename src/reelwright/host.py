@@ -92,7 +92,10 @@ class CheckoutQuery:
 
 @dataclass(frozen=True)
 class Checkout:
-    """What was found in a source checkout; ``commit`` and ``committed_at`` (ISO date) if git knows them."""
+    """What was found in a source checkout; ``commit`` and ``committed_at`` (ISO date) if git knows them.
+
+    ``elsewhere`` is a folder just above or below in which the first of the files asked for is, where it is not here.
+    """
 
     directory: Path
     problem: str | None = None
@@ -100,6 +103,22 @@ class Checkout:
     matches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     commit: str | None = None
     committed_at: str | None = None
+    elsewhere: Path | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a folder of weights is when it is not what was asked for.
+
+    Attributes:
+        code: Stable name: ``cache``, ``layout``, ``family``, ``level``, ``comfyui``, ``gguf``, ``lora``, ``fp8``, ...
+        what: What it is, as the end of a sentence that begins with the folder.
+        fix: What to set or to download instead.
+    """
+
+    code: str
+    what: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -116,6 +135,8 @@ class CheckpointQuery:
         otherwise: What to look for instead where the folder has no ``model_index.json``.
         foreign: Names whose presence tells another layout, such as ``model_index.json``.
         verify: Hash every file against the checksums stored beside it.
+        layout: What was asked for (``wan2.1``, ``engine``, ``hunyuan``), so that something else can be named as what
+            it is; empty: nobody asks.
     """
 
     directory: Path
@@ -127,6 +148,7 @@ class CheckpointQuery:
     configs: tuple[str, ...] = ()
     components: bool = False
     otherwise: CheckpointQuery | None = None
+    layout: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +163,9 @@ class Checkpoint:
         foreign: Which of the foreign names are there.
         configs: The contents of those ``configs`` that are there.
         fingerprint: The same for the same files, wherever they lie: of their names, sizes and pieces of their content.
+        kind: What the folder is, where it is something else; then ``problems`` holds that one sentence.
+        dtypes: How the first tensor file stores its numbers, as safetensors calls it: ``F32``, ``BF16``, ...
+        names: What lies in the folder.
     """
 
     directory: Path
@@ -150,6 +175,9 @@ class Checkpoint:
     foreign: frozenset[str] = frozenset()
     configs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     fingerprint: str = ""
+    kind: Kind | None = None
+    dtypes: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
 
     @property
     def total_bytes(self) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import Failure
-from .host import GIB, Checkpoint, Gpu, Host, Interpreter, InterpreterQuery
+from .host import GIB, Checkout, Checkpoint, Gpu, Host, Interpreter, InterpreterQuery
 from .plan import Command, Dialect, Finding, Job
 from .settings import Settings
 
@@ -198,28 +198,57 @@ def _is_absent(module: str, reason: str) -> bool:
 # -------------------------------------------------------------------------------------------------- checkpoints
 
 
+def model_name(directory: Path) -> str:
+    """The name of a model's folder; in the hub's cache the folder is a commit, and the model's name is above it."""
+    if directory.parent.name == "snapshots" and len(directory.parents) > 1:
+        return directory.parents[1].name
+    return directory.name
+
+
+def checkout_fault(checkout: Checkout | None, needed: Sequence[str], what: str, source: str) -> tuple[str, str] | None:
+    """Why a checkout cannot be run, and the fix; ``None`` if the files that it needs are there.
+
+    Args:
+        checkout: What was found.
+        needed: The script, then further files without which it cannot be imported.
+        what: The setting and its folder.
+        source: Where the framework comes from.
+    """
+    if checkout is None or checkout.problem:
+        return (f"{checkout.problem}" if checkout else f"{what} was not looked at",
+                f"Set it to the folder that holds {needed[0]}.")  # fmt: skip
+    lost = [file for file in needed if file not in checkout.files]
+    if not lost:
+        return None
+    if needed[0] in lost:
+        there = (
+            f"Set it to {checkout.elsewhere}."
+            if checkout.elsewhere
+            else f"Set it to the folder that holds {needed[0]}."
+        )
+        return f"{what} has no {needed[0]}", there
+    folders = dict.fromkeys(str(Path(file).parent) if Path(file).parent.parts[1:] else file for file in lost)
+    fix = f"Clone {source} again: this one was cut short, or is a part of it."
+    return f"{what} is incomplete: it has no {', '.join(folders)}", fix
+
+
 def checkpoint_findings(checkpoint: Checkpoint | None, key: str) -> Iterator[Finding]:
-    """Errors for a folder of weights that is not whole; ``key`` is the setting that names it."""
+    """Errors for a folder of weights that is not whole, or not what ``key``, the setting that names it, needs."""
     if checkpoint is None:
         yield Finding("model.unset", "error", f"{key} is not set", f"Set {key} to the folder of the weights.")
         return
-    if "model_index.json" in checkpoint.foreign:
-        yield Finding(
-            "model.layout",
-            "error",
-            f"{checkpoint.directory} is a -Diffusers download, whose layout the official script cannot read",
-            "Download the repository of the same name without -Diffusers.",
-            Failure.MODEL,
-        )
+    if checkpoint.kind is not None:
+        text = f"{key}: {checkpoint.directory} {checkpoint.kind.what}"
+        yield Finding(f"model.{checkpoint.kind.code}", "error", text, checkpoint.kind.fix, Failure.MODEL)
         return
     for problem in checkpoint.problems:
-        yield Finding(
-            "model.incomplete",
-            "error",
-            f"{key}: {problem}",
-            "Download that file again (an interrupted download resumes).",
-            Failure.MODEL,
+        gone = problem == f"{checkpoint.directory} is missing"
+        fix = (
+            f"Correct {key}, or download the weights to there."
+            if gone
+            else "Download it again; what is there already is kept."
         )
+        yield Finding("model.incomplete", "error", f"{key}: {problem}", fix, Failure.MODEL)
 
 
 # --------------------------------------------------------------------------------------------------------- GPUs

@@ -275,7 +275,7 @@ def test_weights_of_another_layout_are_fetched_and_then_refused(site: Site, hub:
     (wrong / "model_index.json").write_text("{}")
     with pytest.raises(ModelNotFoundError, match=r"not what wan2\.1 needs") as caught:
         site.with_(sources=Sources(weights=str(tmp_path / "models"))).run()
-    assert any("config.json is missing" in line for line in caught.value.evidence)
+    assert any("is a -Diffusers download" in line for line in caught.value.evidence)
 
 
 def test_an_unreachable_hub_is_told_and_known_sizes_stand_in(site: Site) -> None:

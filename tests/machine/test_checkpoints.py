@@ -181,11 +181,7 @@ def test_m01_a_missing_index_and_shard_are_told_by_the_names_of_the_others(a_che
     query = a_checkpoint()
     (query.directory / INDEX).unlink()
     (query.directory / SHARD).unlink()
-    found = look_at_checkpoint(query).problems
-    assert [item.removeprefix(f"{query.directory}/") for item in found] == [
-        f"{SHARD} is missing",
-        f"{INDEX} is missing",
-    ]
+    assert problem(query) == f"{query.directory}: 2 files are missing: {SHARD}, {INDEX}"
 
 
 def test_m01_no_weights_at_all(a_checkpoint):
@@ -382,9 +378,9 @@ def test_m02_the_names_in_the_hub_cache_are_checksums(a_checkpoint):
 
 def test_m02_weights_without_a_recorded_checksum_are_not_called_verified(a_checkpoint):
     query = a_checkpoint(verify=True)
-    found = look_at_checkpoint(query).problems
-    assert len(found) == 5
-    assert all("no recorded checksum" in item for item in found)
+    found = problem(query)
+    assert "5 files have no recorded checksum" in found
+    assert all(name in found for name in (SHARD, "Wan2.1_VAE.pth", "models_t5.pth"))
 
 
 def test_m02_verifying_tells_how_far_it_is(a_checkpoint):
@@ -484,3 +480,47 @@ def test_a_bug_in_the_look_is_raised_and_not_taken_for_a_whole_checkpoint(a_chec
 
     with pytest.raises(ZeroDivisionError):
         look_at_checkpoint(a_checkpoint(), files=Buggy())
+
+
+# One line for each cause
+
+
+@pytest.mark.parametrize(
+    ("shards", "breaking", "words"),
+    [
+        (range(1, 8), Path.unlink, "7 of 7 shards are missing: "),
+        ((2, 5), Path.unlink, "2 of 7 shards are missing: "),
+        ((2, 5), cut, "2 of 7 shards are cut off: "),
+        ((1, 2, 3), lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
+         "3 of 7 shards are Git LFS pointers: "),
+        ((1, 2), lambda path: path.write_bytes(b""), "2 of 7 shards are empty: "),
+    ],
+)  # fmt: skip
+def test_m01_shards_with_the_same_fault_are_one_line(a_checkpoint, shards, breaking, words):
+    query = a_checkpoint(shards=7)
+    names = [f"diffusion_pytorch_model-{number:05}-of-00007.safetensors" for number in shards]
+    for name in names:
+        breaking(query.directory / name)
+    found = problem(query)
+    assert words in found
+    assert names[0] in found
+
+
+def test_m01_everything_missing_is_one_line(a_checkpoint):
+    query = a_checkpoint()
+    for path in [path for path in query.directory.rglob("*") if path.is_file()]:
+        path.unlink()
+    (query.directory / "README.md").touch()
+    found = look_at_checkpoint(query).problems
+    assert [item for item in found if "are missing" in item] == [
+        f"{query.directory}: 3 files are missing: Wan2.1_VAE.pth, models_t5.pth, config.json"
+    ]
+
+
+def test_m01_several_parts_of_unfinished_downloads_are_one_line(a_checkpoint):
+    query = a_checkpoint()
+    (query.directory / RECORDS).mkdir(parents=True)
+    for name in ("a.incomplete", "b.incomplete", "c.incomplete"):
+        (query.directory / RECORDS / name).write_bytes(b"1")
+    assert "3 files are unfinished downloads: " in problem(query)
+    assert "(run the download again" in problem(query)

@@ -10,8 +10,13 @@ from typing import BinaryIO
 
 import pytest
 
+from reelwright.backends import load_backend
+from reelwright.host import Checkpoint, Host, simulated_gpus
 from reelwright.machine import checkpoints
 from reelwright.machine.folders import Files
+from reelwright.plan import Job
+from reelwright.request import Picture, Size, VideoRequest
+from reelwright.settings import load_settings
 from tests.stand_ins.checkout import launches
 from tests.stand_ins.checkpoints import BREAKAGES, break_checkpoint, make_wan_checkpoint, shards_of
 from tests.wan.conftest import Outcome, WanMachine
@@ -173,3 +178,93 @@ def test_m03_a_mount_that_no_longer_answers_costs_its_time_limit_only(
     assert error is not None
     assert "has not answered" in error.message or "answer" in error.message
     wan.check()
+
+
+def small_weights_finding(folder: Path, size: str) -> list[str]:
+    """What a plan says about the resolution of weights in that folder."""
+    values = {"i2v_model_dir": str(folder), "wan2_dir": "/opt/Wan2.1", "size": size}
+    settings = load_settings(environ={}, arguments=values)
+    config = {"model_type": "i2v", "num_heads": 40}
+    host = Host(checkpoints={folder: Checkpoint(folder, config=config)}, gpus=simulated_gpus("1x80GiB"))
+    picture = Picture(Path("/p.png"), Path("p.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
+    job = Job(VideoRequest(prompt="x", image=Path("p.png")), settings, host, Path("/film.mp4"), picture)
+    return [item.message for item in load_backend("wan2.1").plan(job).findings if item.code == "model.resolution"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "size", "trained"),
+    [
+        ("/models/Wan2.1-I2V-14B-480P", "1280x720", "480P"),
+        ("/models/Wan2.1-I2V-14B-720P", "832x480", "720P"),
+        ("/models/wan-i2v-480p", "1280x720", "480P"),
+        ("/cache/models--Wan-AI--Wan2.1-I2V-14B-480P/snapshots/" + "0f" * 20, "1280x720", "480P"),
+        ("/videos 480P/Wan2.1-I2V-14B-720P", "1280x720", None),
+        ("/models/720p/Wan2.1-I2V-14B-480P", "832x480", None),
+        ("/models/480P/weights", "1280x720", None),
+        ("/models/480P-and-720P", "1280x720", None),
+        ("/models/wan-1480p", "1280x720", None),
+    ],
+)
+def test_the_resolution_is_read_from_the_name_of_the_models_own_folder(
+    folder: str, size: str, trained: str | None
+) -> None:
+    found = small_weights_finding(Path(folder), size)
+    assert [f"{trained} weights" in text for text in found] == ([True] if trained else [])
+
+
+@pytest.mark.parametrize(
+    ("key", "task", "ask", "words", "fix"),
+    [
+        ("i2v_model_dir", "t2v-14B", {}, "holds t2v weights; i2v-14B needs i2v", "Set t2v_model_dir to this folder"),
+        ("flf2v_model_dir", "i2v-14B", {"last_image": ..., "num_frames": 81}, "holds i2v weights", "Set i2v_model_dir"),
+        ("i2v_model_dir", "flf2v-14B", {}, "holds flf2v weights", "Set flf2v_model_dir to this folder"),
+        ("t2v_model_dir", "t2v-1.3B", {"image": None}, "has 12 attention heads", "t2v_1_3b_model_dir"),
+    ],
+)
+def test_m01_weights_of_another_task_are_one_line_and_no_list_of_missing_files(
+    wan: WanMachine,
+    tmp_path_factory: pytest.TempPathFactory,
+    key: str,
+    task: str,
+    ask: dict[str, object],
+    words: str,
+    fix: str,
+) -> None:
+    folder = make_wan_checkpoint(tmp_path_factory.mktemp("weights") / "other", task)
+    asked = {name: wan.photo if value is ... else value for name, value in ask.items()}
+    error = wan.run({}, ask=asked, **{key: str(folder)}).error
+    assert error is not None
+    assert (error.code, error.evidence) == ("MODEL", ())
+    assert words in error.message
+    assert fix in error.advice
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        (("wan/configs",), "is incomplete: it has no wan/configs"),
+        (("wan/modules",), "is incomplete: it has no wan/modules"),
+        (("wan/modules", "wan/configs", "wan/utils"), "it has no wan/configs, wan/modules, wan/utils"),
+        (("wan",), "is incomplete: it has no wan"),
+        (("generate.py",), "has no generate.py"),
+    ],
+)
+def test_a_checkout_that_was_cut_short_is_said_to_be_incomplete(
+    wan: WanMachine, lost: tuple[str, ...], words: str
+) -> None:
+    for name in lost:
+        path = wan.checkout / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    error = wan.run({}).error
+    assert error is not None
+    assert (error.code, error.evidence) == ("ENV", ())
+    assert words in error.message
+    assert error.advice
+
+
+@pytest.mark.parametrize("inner", ["wan", "wan/modules"])
+def test_a_folder_in_a_checkout_or_above_it_is_answered_with_the_checkout(wan: WanMachine, inner: str) -> None:
+    for directory in (wan.checkout / inner, wan.checkout.parent):
+        error = wan.run({}, wan2_dir=str(directory), if_exists="overwrite").error
+        assert error is not None
+        assert (error.code, error.advice) == ("ENV", f"Set it to {wan.checkout}.")

@@ -20,6 +20,7 @@ from ..host import Checkout, CheckoutQuery
 
 _GIT_TIMEOUT_S = 10.0
 _MAX_SOURCE_BYTES = 4 << 20
+_MANY = 64  # folders below that are looked into
 # A repository's own configuration may name programs to start; these are the ones `git log` would.
 _HARMLESS = ("-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", "core.hooksPath=/dev/null")
 
@@ -41,7 +42,19 @@ def look_at_checkout(query: CheckoutQuery, *, environ: Mapping[str, str]) -> Che
         matches=matches,
         commit=commit,
         committed_at=committed_at,
+        elsewhere=_elsewhere(directory, query.files),
     )
+
+
+def _elsewhere(directory: Path, files: tuple[str, ...]) -> Path | None:
+    """The folder that was meant: a zip has one folder too many, and a package in a checkout is one too deep."""
+    if not files or (directory / files[0]).exists():
+        return None
+    try:
+        below = sorted(path for path in directory.iterdir() if path.is_dir())[:_MANY]
+        return next((path for path in (*below, *directory.parents[:2]) if (path / files[0]).exists()), None)
+    except OSError:
+        return None
 
 
 def _folder_problem(directory: Path) -> str | None:

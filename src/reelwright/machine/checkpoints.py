@@ -27,13 +27,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..files import open_regular
-from ..host import Checkpoint, CheckpointQuery
+from ..host import Checkpoint, CheckpointQuery, Kind
 from .checksums import HUB_RECORDS, Checksum, digest_of, recorded
 from .folders import Files, Folder
-from .weights import LFS_MAGIC, sample_digest, tensor_names, weights_problem
+from .recognition import kind_of, precision_kind
+from .weights import LFS_MAGIC, header_of, sample_digest, tensor_names, weights_problem
 
 Progress = Callable[[int, int], None]
 STALL_S = 60.0
+_MOST_SHARDS = 1000
 _PARTIAL = (".incomplete", ".aria2", ".part", ".crdownload", ".lock")
 #: The file that a folder in diffusers' layout begins with.
 INDEX = "model_index.json"
@@ -82,6 +84,7 @@ class _Look:
         self._progress = progress
         self._sizes: dict[str, int] = {}
         self._samples: dict[str, str] = {}
+        self._header: tuple[str, dict[str, Any]] | None = None
 
     def run(self) -> Checkpoint:
         config: dict[str, Any] = {}
@@ -90,23 +93,55 @@ class _Look:
         if self.query.otherwise is not None and INDEX not in names:
             self.query = self.query.otherwise
         if names:
-            for name in self.query.required:
-                self._require(name)
-            for pattern in self.query.weights:
-                self._look_at_weights(pattern)
-            if self.query.components:
-                self._look_at_components()
-            self._look_for_partial()
-            if self.query.config is not None:
+            self._look_at_files()
+            if self.query.config is not None and self._is_there(self.query.config):
                 config = self.folder.json(self.query.config)
             configs = {name: self.folder.json(name) for name in self.query.configs if self._is_there(name)}
-            if self.query.verify and not self.folder.problems:
+            if self.query.verify and not self.folder.said:
                 self._verify()
-        problems = tuple(dict.fromkeys(self.folder.problems))
+        problems = tuple(self.folder.problems)
         foreign = frozenset(name for name in self.query.foreign if name in names)
+        kind = self._kind(bool(problems or foreign))
+        if kind is not None:
+            problems = (f"{self.query.directory} {kind.what}",)
         told = json.dumps(sorted((name, size, self._samples.get(name)) for name, size in self._sizes.items()))
         fingerprint = hashlib.sha256(told.encode()).hexdigest() if self._sizes else ""
-        return Checkpoint(self.query.directory, problems, self._sizes, config, foreign, configs, fingerprint)
+        return Checkpoint(
+            self.query.directory,
+            problems,
+            self._sizes,
+            config,
+            foreign,
+            configs,
+            fingerprint,
+            kind,
+            self._dtypes(),
+            frozenset(names),
+        )
+
+    def _look_at_files(self) -> None:
+        for name in self.query.required:
+            self._require(name)
+        for pattern in self.query.weights:
+            self._look_at_weights(pattern)
+        if self.query.components:
+            self._look_at_components()
+        self._look_for_partial()
+
+    def _kind(self, doubtful: bool) -> Kind | None:
+        """What the folder is instead; asked where something is wrong with it, or its numbers are of another kind."""
+        if not self.query.layout:
+            return None
+        if self._header:
+            found = precision_kind(*self._header)
+            if found is not None:
+                return found
+        asked = doubtful or self.query.layout == "hunyuan"  # whose parts are looked at one by one
+        return kind_of(self.query.directory, self.query.layout, self.folder.files) if asked else None
+
+    def _dtypes(self) -> frozenset[str]:
+        tensors = self._header[1] if self._header else {}
+        return frozenset(str(item.get("dtype")) for name, item in tensors.items() if name != "__metadata__")
 
     def _names(self) -> list[str]:
         if self.folder.size("", folder=True) is None:
@@ -133,20 +168,23 @@ class _Look:
 
     def _check(self, name: str) -> bool:
         """Look at a file that must be there; whether it is whole."""
-        before = len(self.folder.problems)
+        before = len(self.folder.said)
         size = self.folder.size(name)
         if size is not None and name not in self._sizes:
             self._sizes[name] = size
             problem = self.folder.read(name, lambda file: self._look_into(file, size, name))
             if problem:
                 self.folder.say(name, problem)
-        return len(self.folder.problems) == before
+        return len(self.folder.said) == before
 
     def _look_into(self, file: BinaryIO, size: int, name: str) -> str | None:
         """Take pieces of its content for the fingerprint, and say what is wrong with it."""
         self._samples[name] = sample_digest(file, size)
         file.seek(0)
-        return _content_problem(file, size, name)
+        problem = _content_problem(file, size, name)
+        if problem is None and self._header is None and name.endswith(".safetensors"):
+            self._header = (name, header_of(file, size))
+        return problem
 
     def _is_there(self, name: str) -> bool:
         """Whether an optional file of the folder or of a folder in it is there; that it is not is no problem."""
@@ -224,7 +262,7 @@ class _Look:
             if match:
                 series.setdefault((match[1], match[3], match[4]), set()).add(int(match[2]))
         for (stem, total, suffix), present in series.items():
-            for number in sorted(set(range(1, int(total) + 1)) - present)[:8]:
+            for number in sorted(set(range(1, min(int(total), _MOST_SHARDS) + 1)) - present):
                 self.folder.say(f"{prefix}{stem}-{number:0{len(total)}}-of-{total}{suffix}", "is missing")
             self.folder.say(f"{prefix}{stem}{suffix}.index.json", "is missing")
 
@@ -244,11 +282,12 @@ class _Look:
         for folder, _, names in os.walk(records):
             for path in (Path(folder) / name for name in names):
                 if path.suffix == ".incomplete":
-                    self.folder.problems.append(
-                        f"{path} is an unfinished download: run the download again, then delete it if it is still there"
-                    )
+                    name = str(path.relative_to(self.query.directory))
+                    fix = "run the download again, then delete it if it is still there"
+                    self.folder.say(name, f"is an unfinished download: {fix}")
                 elif path.suffix == ".lock" and _is_held(path):
-                    self.folder.problems.append(f"{path} is locked: a download into this folder is running")
+                    name = str(path.relative_to(self.query.directory))
+                    self.folder.say(name, "is locked: a download into this folder is running")
 
     # Checksums
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
@@ -21,6 +22,10 @@ from typing import Any, BinaryIO, TypeVar
 from ..files import open_regular
 
 _MAX_JSON_BYTES = 64 << 20
+_SHOWN = 8
+_SERIES = re.compile(r"-\d{1,5}-of-(\d{1,5})\.\w+$")
+_PLURAL = {"is": "are", "has": "have", "lacks": "lack", "marks": "mark", "matches": "match", "was": "were",
+           "a Git LFS pointer": "Git LFS pointers", "an unfinished download": "unfinished downloads"}  # fmt: skip
 Content = TypeVar("Content")
 
 
@@ -44,22 +49,47 @@ class Folder:
     """One folder under ``root``; names are relative to it and ``""`` is the folder itself.
 
     Attributes:
-        problems: A sentence for everything that went wrong.
+        said: Name and fault of everything that went wrong.
         at: The name that is being read.
         last_sign_s: When the disk last answered, on the monotonic clock.
     """
 
     def __init__(self, root: Path, files: Files) -> None:
         self.root = root
-        self.problems: list[str] = []
+        self.said: list[tuple[str, str]] = []
         self.at = ""
         self.last_sign_s = time.monotonic()
-        self._files = files
+        self.files = files
         self._listed: dict[str, list[str] | None] = {}
 
     def say(self, name: str, problem: str) -> None:
         """Note a problem of a file."""
-        self.problems.append(f"{self.root / name} {problem}")
+        if (name, problem) not in self.said:
+            self.said.append((name, problem))
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for every cause: files with the same fault are in one."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name, problem in self.said:
+            groups.setdefault(problem.partition(":")[0], []).append((name, problem))
+        return [self._sentence(fault, found) for fault, found in groups.items()]
+
+    def _sentence(self, fault: str, found: list[tuple[str, str]]) -> str:
+        if len(found) == 1:
+            return f"{self.root / found[0][0]} {found[0][1]}"
+        names = [name for name, _ in found]
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        series = {match[1] for name in names if (match := _SERIES.search(name))}
+        of = (
+            f" of {int(next(iter(series)))} shards"
+            if len(series) == 1 and all(map(_SERIES.search, names))
+            else " files"
+        )
+        verb, _, rest = fault.partition(" ")
+        rest = _PLURAL.get(rest, rest)
+        fix = found[0][1].partition(":")[2] if len({problem for _, problem in found}) == 1 else ""
+        return f"{self.root}: {len(names)}{of} {_PLURAL.get(verb, verb)} {rest}: {shown}{f' ({fix.strip()})' if fix else ''}"
 
     def alive(self, name: str | None = None) -> None:
         """The disk answered, or is about to be asked for ``name``."""
@@ -70,7 +100,7 @@ class Folder:
         """Of a link's target."""
         self.alive(name)
         try:
-            return self._files.stat(self.root / name)
+            return self.files.stat(self.root / name)
         except FileNotFoundError:
             dangling = (self.root / name).is_symlink()
             self.say(name, "is a dangling link: its target is gone" if dangling else "is missing")
@@ -91,7 +121,7 @@ class Folder:
         if folder not in self._listed:
             self.alive(folder)
             try:
-                self._listed[folder] = self._files.names(self.root / folder)
+                self._listed[folder] = self.files.names(self.root / folder)
             except OSError as error:
                 self._listed[folder] = None
                 missing = isinstance(error, FileNotFoundError)
@@ -102,7 +132,7 @@ class Folder:
         """What ``reader`` makes of the open file."""
         self.alive(name)
         try:
-            with self._files.open(self.root / name) as file:
+            with self.files.open(self.root / name) as file:
                 return reader(file)
         except OSError as error:
             self.say(name, f"cannot be read: {reason(error)}")
@@ -112,12 +142,12 @@ class Folder:
         """A small file's text, ``""`` if it is not there."""
         self.alive(str(path))
         try:
-            with self._files.open(path) as file:
+            with self.files.open(path) as file:
                 return file.read(_MAX_JSON_BYTES).decode("utf-8", "replace")
         except (FileNotFoundError, NotADirectoryError):
             return ""
         except OSError as error:
-            self.problems.append(f"{path} cannot be read: {reason(error)}")
+            self.say(str(path), f"cannot be read: {reason(error)}")
             return ""
 
     def json(self, name: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def weights_problem(file: BinaryIO, size: int, name: str) -> str | None:
         return "is empty"
     head = file.read(64)
     if head.startswith(LFS_MAGIC):
-        return "is a Git LFS pointer, not the weights: run `git lfs pull` or download it from the hub"
+        return "is a Git LFS pointer: run `git lfs pull` or download it from the hub"
     if name.endswith(".safetensors"):
         return _header(file, size)[1]
     if name.endswith((".pth", ".pt", ".bin", ".ckpt")):
@@ -54,6 +54,11 @@ def sample_digest(file: BinaryIO, size: int) -> str:
             file.seek((size - _PIECE_BYTES) * number // _PIECES)
             digest.update(file.read(_PIECE_BYTES))
     return digest.hexdigest()
+
+
+def header_of(file: BinaryIO, size: int) -> dict[str, Any]:
+    """The header of a safetensors file (dtype, shape and place of each tensor); empty if it cannot be read."""
+    return _header(file, size)[0]
 
 
 def tensor_names(file: BinaryIO, size: int) -> frozenset[str]:

@@ -56,9 +56,15 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
         weights=("diffusion_pytorch_model*.safetensors",),
         config="config.json",
         verify=settings.verify_model,
+        layout="engine",
     )
     folder = CheckpointQuery(
-        directory or Path(), configs=CONFIGS, components=True, verify=settings.verify_model, otherwise=official
+        directory or Path(),
+        configs=CONFIGS,
+        components=True,
+        verify=settings.verify_model,
+        otherwise=official,
+        layout="engine",
     )
     files = tuple(dict.fromkeys(file for file, _ in _NEGATIVE.values()))
     return HostQuery(

@@ -60,9 +60,13 @@ def _folder_findings(choice: Choice) -> Iterator[Finding]:
         yield Finding("model.unset", "error", f"no weights are set for {choice.job.request.task}", _ADVICE)
         return
     checkpoint = choice.checkpoint
+    if checkpoint and checkpoint.kind:
+        text = f"weights: {checkpoint.directory} {checkpoint.kind.what}"
+        yield Finding(f"model.{checkpoint.kind.code}", "error", text, checkpoint.kind.fix, Failure.MODEL)
+        return
     for problem in checkpoint.problems if checkpoint else (f"{choice.directory} was not looked at",):
         gone = problem == f"{choice.directory} is missing"
-        fix = _ADVICE if gone else "Download that file again (an interrupted download resumes)."
+        fix = _ADVICE if gone else "Download it again; what is there already is kept."
         yield Finding("model.incomplete", "error", f"weights: {problem}", fix, Failure.MODEL)
     if checkpoint and not checkpoint.problems and choice.model is None:
         text = f"{choice.directory} holds none of the models that the engine knows: {', '.join(MODELS)}"
@@ -130,7 +134,7 @@ def _lora_findings(choice: Choice) -> Iterator[Finding]:
         found = choice.job.host.checkpoints.get(path.parent)
         missing = found is not None and path.parent != choice.directory and path.name not in found.files
         for problem in found.problems if found else ():
-            if missing or str(path) in problem:
+            if missing or path.name in problem:
                 yield Finding("lora.file", "error", f"lora: {problem}", "Correct `lora`.", Failure.MODEL)
         if path.suffix != ".safetensors":
             fix = "Only .safetensors are read: other formats can run code."

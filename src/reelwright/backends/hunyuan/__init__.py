@@ -53,7 +53,7 @@ def _checkpoints(request: VideoRequest, settings: Settings) -> dict[Path, Checkp
     root, main = root_of(settings), main_file(settings)
     if root is None:
         return {}
-    queries = {root: CheckpointQuery(root)}
+    queries = {root: CheckpointQuery(root, layout="hunyuan")}
     for part in _parts(request):
         folder = root / part.folder
         verify = settings.verify_model

@@ -10,8 +10,9 @@ from ...host import Checkout
 from ...plan import Finding, Job
 from ...scripts import checkpoint_findings, gpu_findings, interpreter_findings
 from . import facts
-from .choice import Choice, can_share, film_size, fps_of, has_fp8, main_file, parts_of, root_of, transformer_file
+from .choice import Choice, can_share, film_size, fps_of, has_fp8, main_file, root_of, transformer_file
 from .members import DOCUMENTED, FAMILY, HV, HV15, HVI, Member
+from .parts import part_findings
 
 _TASKS = {"t2v": "text-to-video", "i2v": "image-to-video", "flf2v": "first-last-frame-to-video"}
 #: Tokens that the text encoders read: --text-len of the older ones, max_length of 1.5's.
@@ -26,6 +27,9 @@ def checkout_problem(job: Job, checkout: Checkout | None) -> Finding:
     """Why there is nothing to drive."""
     directory = job.settings.hunyuan_dir
     known = "; ".join(f"{member.script} ({member.title})" for member in FAMILY)
+    if checkout and checkout.elsewhere:
+        text = f"hunyuan_dir: {directory} has no script of the family"
+        return Finding("hunyuan_dir.wrong", "error", text, f"Set it to {checkout.elsewhere}.", Failure.ENV)
     if directory is None:
         fix = "Set hunyuan_dir to a checkout of HunyuanVideo, HunyuanVideo-I2V or HunyuanVideo-1.5."
         return Finding("hunyuan_dir.unset", "error", "hunyuan_dir is not set", fix)
@@ -43,6 +47,10 @@ def member_findings(job: Job, member: Member, checkout: Checkout) -> Iterator[Fi
         text = f"{member.title} cannot make {_TASKS[task]} films: it makes {abilities}"
         yield Finding("task.unsupported", "error", text, _fix_for(task), Failure.INPUT)
     flags = checkout.matches.get(member.flags_in, ())
+    if not flags:
+        text = f"hunyuan_dir {checkout.directory} is incomplete: it has {member.script} and no {member.flags_file}"
+        fix = f"Clone {member.source} again: this one was cut short, or is a part of it."
+        yield Finding("hunyuan_dir.wrong", "error", text, fix, Failure.ENV)
     missing = [flag for flag in member.flags if flag not in flags]
     if flags and missing:
         text = f"{member.script} of {checkout.directory} does not know {', '.join(missing)}"
@@ -97,12 +105,7 @@ def _weights_findings(choice: Choice) -> Iterator[Finding]:
     if whole is not None and whole.problems and main is None:
         yield from checkpoint_findings(whole, "ckpt_path")
         return
-    for part in parts_of(choice):
-        directory = root / part.folder
-        if main and directory.name == "transformers":
-            directory = main.parent
-        found = checkpoints.get(directory)
-        yield from checkpoint_findings(found, "ckpt_path")
+    yield from part_findings(choice, root)
     if choice.member.names_film:
         yield from _transformer_findings(choice)
 

@@ -87,6 +87,11 @@ class Member:
     options: Mapping[str, Option] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def flags_file(self) -> str:
+        """The file that defines its flags; without it the script cannot start."""
+        return FLAGS[self.flags_in][0]
+
 
 #: Stem of the older members' transformer file; ``_fp8`` and ``_fp8_map`` follow where it is in eight bits.
 MAIN = "mp_rank_00_model_states"
@@ -124,7 +129,7 @@ def _older_parts(model: str, text_encoder: str) -> tuple[Part, ...]:
     return (
         Part(f"{model}/transformers", (), (f"{MAIN}*.pt",)),
         Part(f"{model}/vae", ("config.json", "pytorch_model.pt")),
-        Part(text_encoder, _TEXT_MODEL, ("*.safetensors",)),
+        Part(text_encoder, _TEXT_MODEL, ("*.safetensors",), config="config.json"),
         Part("text_encoder_2", _TEXT_MODEL, _ANY_TENSORS),
     )
 
@@ -278,16 +283,20 @@ DECIDED: Mapping[str, str] = {
 }
 
 
+#: Where each member's flags are defined, and how they are found.
+FLAGS: Mapping[str, tuple[str, str]] = {
+    "older_flags": ("hyvideo/config.py", r"[\"'](--[\w-]+)[\"']"),
+    "newer_flags": ("generate.py", r"[\"'](--\w+)[\"']"),
+    "documented_flags": ("inference.py", r"[\"'](--[\w-]+)[\"']"),
+}
+
+
 def checkout_query(directory: Path) -> CheckoutQuery:
     """What to look for in a checkout, so that it can be recognised and its flags compared."""
     return CheckoutQuery(
         directory,
         files=tuple(dict.fromkeys(mark for member in FAMILY for mark in member.marks)),
-        patterns={
-            "older_flags": ("hyvideo/config.py", r"[\"'](--[\w-]+)[\"']"),
-            "newer_flags": ("generate.py", r"[\"'](--\w+)[\"']"),
-            "documented_flags": ("inference.py", r"[\"'](--[\w-]+)[\"']"),
-        },
+        patterns=FLAGS,
     )
 
 

@@ -19,7 +19,7 @@ from ...scripts import EXPANDABLE_SEGMENTS, Program, command, gpu_count, interpr
 from ...settings import Settings
 from .. import Backend, ClipRules
 from . import facts
-from .checks import MODULES, findings
+from .checks import MODULES, PROGRAM, findings
 from .choice import ATTENTION, Choice, choose, expected_video, model_dir, variant_of
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B
 from .levers import levers
@@ -31,7 +31,7 @@ PATTERNS: Mapping[str, tuple[str, str]] = {
     "i2v_81": ("wan/image2video.py", r"torch\.ones\(\s*1,\s*(81)\b"),
     "flf2v_81": ("wan/first_last_frame2video.py", r"torch\.ones\(\s*1,\s*(81)\b"),
 }
-FILES = ("generate.py", "wan/configs/__init__.py", "wan/image2video.py", "wan/first_last_frame2video.py")
+FILES = (*PROGRAM, "wan/image2video.py", "wan/first_last_frame2video.py")
 
 
 def query(request: VideoRequest, settings: Settings) -> HostQuery:
@@ -47,6 +47,7 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
                 config="config.json",
                 foreign=("model_index.json", "low_noise_model", "high_noise_model"),
                 verify=settings.verify_model,
+                layout="wan2.1",
             ),
         )
         if directory

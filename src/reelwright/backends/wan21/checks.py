@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from ... import wan
 from ...asked import Length, length_findings, request_findings
 from ...errors import Failure
+from ...host import Checkpoint
 from ...plan import Finding
 from ...request import VideoRequest
-from ...scripts import checkpoint_findings, gpu_findings, interpreter_findings
+from ...scripts import checkout_fault, checkpoint_findings, gpu_findings, interpreter_findings, model_name
 from . import facts
 from .choice import Choice, flash_attn_missing, model_dir
-from .facts import FLF2V_14B, I2V_14B, T2V_1_3B
+from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B
 
 #: imageio_ffmpeg is imported by imageio only when the film is written, and its absence is hidden there (row P27).
 MODULES = (
@@ -27,7 +29,8 @@ MODULES = (
     "cv2",
     "dashscope",
 )
-_PROGRAM = ("generate.py", "wan/configs/__init__.py")
+#: Without one of these generate.py cannot even be imported: a clone that was cut short, or a zip of one folder.
+PROGRAM = ("generate.py", "wan/__init__.py", "wan/configs/__init__.py", "wan/modules/model.py", "wan/utils/__init__.py")
 _FLAGS = ("--task", "--size", "--frame_num", "--ckpt_dir", "--offload_model", "--save_file", "--prompt", "--base_seed")
 
 
@@ -45,9 +48,10 @@ def findings(choice: Choice) -> Iterator[Finding]:
         yield _sdpa_finding(choice)
     directory = model_dir(choice.variant, settings)
     checkpoint = choice.job.host.checkpoints.get(directory) if directory else None
-    yield from checkpoint_findings(checkpoint, choice.variant.key)
+    other = tuple(_task_findings(choice, checkpoint.config)) if checkpoint and not checkpoint.kind else ()
+    yield from other or checkpoint_findings(checkpoint, choice.variant.key)
     if checkpoint and not checkpoint.problems:
-        yield from _weights_findings(choice, checkpoint.config, checkpoint.foreign)
+        yield from _weights_findings(choice, checkpoint)
     yield from choice.gpus.findings
     yield from _size_findings(choice)
     yield from _frame_findings(choice)
@@ -61,11 +65,10 @@ def _checkout_findings(choice: Choice) -> Iterator[Finding]:
         fix = "Set wan2_dir to a checkout of github.com/Wan-Video/Wan2.1, or run `reel setup wan2.1`."
         yield Finding("wan2_dir.unset", "error", "wan2_dir is not set", fix)
         return
-    lost = [file for file in _PROGRAM if checkout and file not in checkout.files]
-    if checkout is None or checkout.problem or lost:
-        problem = (checkout.problem if checkout else None) or f"has no {(lost or _PROGRAM)[0]}"
-        fix = "Set wan2_dir to the folder that holds Wan2.1's generate.py."
-        yield Finding("wan2_dir.wrong", "error", f"wan2_dir {settings.wan2_dir} {problem}", fix, Failure.ENV)
+    fault = checkout_fault(checkout, PROGRAM, f"wan2_dir {settings.wan2_dir}", "github.com/Wan-Video/Wan2.1")
+    if checkout is None or fault:
+        text, fix = fault or (f"wan2_dir {settings.wan2_dir} was not looked at", "Run it again.")
+        yield Finding("wan2_dir.wrong", "error", text, fix, Failure.ENV)
         return
     tasks = checkout.matches.get("tasks", ())
     if tasks and choice.variant.task not in tasks:
@@ -91,27 +94,35 @@ def _sdpa_finding(choice: Choice) -> Finding:
     return Finding("attention.sdpa", "warning", text, "Install flash-attn, or set `attention: sdpa` to silence this.")
 
 
-def _weights_findings(choice: Choice, config: Mapping[str, object], foreign: frozenset[str]) -> Iterator[Finding]:
+def _task_findings(choice: Choice, config: Mapping[str, object]) -> Iterator[Finding]:
+    """Weights for another task or of another size: then files of this one are missing too, which is no cause."""
     variant, directory = choice.variant, model_dir(choice.variant, choice.job.settings)
-    if {"low_noise_model", "high_noise_model"} & foreign:
-        text = f"{variant.key} {directory} holds weights of Wan2.2, not Wan2.1"
-        yield Finding("model.family", "error", text, f"Set {variant.key} to Wan2.1 weights.", Failure.MODEL)
-        return
     found = config.get("model_type")
     if found is not None and found != variant.model_type:
+        right = {item.model_type: item.key for item in (T2V_14B, I2V_14B, FLF2V_14B)}.get(str(found))
         text = f"{variant.key} {directory} holds {found} weights; {variant.task} needs {variant.model_type}"
-        yield Finding("model.task", "error", text, f"Set {variant.key} to the right weights.", Failure.MODEL)
+        fix = f"Set {right} to this folder, and {variant.key}" if right else f"Set {variant.key}"
+        yield Finding("model.task", "error", text, f"{fix} to {variant.model_type} weights.", Failure.MODEL)
+        return
     heads = config.get("num_heads")
     if isinstance(heads, int) and heads != variant.heads:
         text = f"{variant.key} {directory} has {heads} attention heads; {variant.task} has {variant.heads}"
         fix = "The 1.3B and the 14B text-to-video weights have keys of their own: t2v_1_3b_model_dir, t2v_model_dir."
         yield Finding("model.size", "error", text, fix, Failure.MODEL)
-    name = str(directory).upper()
+
+
+def _weights_findings(choice: Choice, checkpoint: Checkpoint) -> Iterator[Finding]:
+    variant = choice.variant
+    name = model_name(checkpoint.directory).upper()
     small = choice.size.area <= facts.SMALL_SIZES[0].area
-    if ("480P" in name and not small) or ("720P" in name and small):
-        trained = "480P" if "480P" in name else "720P"
-        text = f"{variant.key} names {trained} weights and the size is {choice.size}: they were not trained for it"
-        yield Finding("model.resolution", "warning", text, f"Use a {trained} size, or the other weights.")
+    trained = [size for size in ("480P", "720P") if re.search(rf"(?<!\d){size}", name)]
+    if trained in (["480P"], ["720P"]) and (trained == ["480P"]) != small:
+        text = f"{variant.key} names {trained[0]} weights and the size is {choice.size}: they were not trained for it"
+        yield Finding("model.resolution", "warning", text, f"Use a {trained[0]} size, or the other weights.")
+    if checkpoint.dtypes and checkpoint.dtypes <= {"BF16", "F16"}:
+        kind = ", ".join(sorted(checkpoint.dtypes))
+        text = f"{variant.key} {checkpoint.directory} stores its weights as {kind}; the published ones are F32"
+        yield Finding("model.dtype", "warning", text, "The film may differ from one of the published weights.")
 
 
 def _size_findings(choice: Choice) -> Iterator[Finding]:
