@@ -43,6 +43,7 @@ class Order:
         last_frame: Where to leave the film's last frame as a PNG, lossless where the renderer is ours, for a film
             that goes on from it. It is there whenever the film is.
         adjust_last_frame: Called with the film and that PNG before either has its name.
+        key: The name under which a store keeps the film; the manifest repeats it.
         workers: The owner of engines that stay warm for the next order; ``None``: they end with this one.
     """
 
@@ -53,6 +54,7 @@ class Order:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     last_frame: Path | None = None
     adjust_last_frame: Callable[[Path, Path], object] | None = None
+    key: str | None = None
     workers: Workers | None = None
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import StateError
+from .files import read_json
 from .request import VideoRequest
 
 SCHEMA = 1
@@ -197,8 +199,25 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def manifest_path(video: Path) -> Path:
-    """Where the manifest of a film lies: ``clip.mp4`` has ``clip.reel.json``."""
-    return video.with_name(video.stem + MANIFEST_SUFFIX)
+    """Where the manifest of a film lies: ``clip.mp4`` has ``clip.reel.json``, ``clip.MP4`` has ``clip.MP4.reel.json``."""
+    return video.with_name((video.stem if video.suffix == ".mp4" else video.name) + MANIFEST_SUFFIX)
+
+
+def manifest_of(video: Path) -> Path:
+    """The manifest that is there for a film; `manifest_path` if there is none.
+
+    An older version wrote that of ``clip.MP4`` as ``clip.reel.json``: it counts if it names ``clip.MP4``.
+    """
+    path = manifest_path(video)
+    older = video.with_name(video.stem + MANIFEST_SUFFIX)
+    if path == older or os.path.lexists(path):
+        return path
+    try:
+        data = read_json(older, MAX_MANIFEST_BYTES)
+        named = data["output"]["path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return path
+    return older if named == video.name else path
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from . import history, workspace
 from .attempts import Run, attempt_until_good
@@ -33,11 +34,12 @@ from .errors import (
 from .executors import Cancellation, Emit
 from .executors.workers import Workers
 from .journal import Journal
+from .outputs import refuse_inputs_of
 from .policy import preflight
 from .preparation import Order, Prepared, mistakes, prepare
 from .protocol import Event, Log, Phase
 from .recovery import recover
-from .result import Manifest, Result, manifest_path
+from .result import Manifest, Result, manifest_of, manifest_path
 from .settings import Settings
 
 __all__ = ["Order", "Prepared", "generate", "prepare", "replay_order"]
@@ -68,6 +70,7 @@ def generate(order: Order, emit: Emit = _ignore, cancellation: Cancellation | No
         raise all_of([error, *mistakes(order)]) from None
     if settled is None:
         return _skipped(output)
+    refuse_inputs_of(order.request, settled)
     run_id = workspace.new_run_id()
     folder = workspace.plan_folder(settled, run_id)
     with contextlib.ExitStack() as stack:
@@ -106,7 +109,7 @@ def _generate(run: Run) -> Result:
     run.cancellation.check()  # the last chance: what is published stays
     run.journal.output = {"path": run.folder.output.name, **facts}
     run.journal(Phase("publishing"))
-    _hand_over(run, video)
+    run.journal.output = {**run.journal.output, **_hand_over(run, video)}
     manifest = run.journal.manifest()
     try:
         workspace.publish(run.folder, video, manifest, replace=run.order.settings.if_exists == "overwrite")
@@ -127,19 +130,23 @@ def _rescue(run: Run, video: Path, error: VideoGenerationError) -> None:
         error.advice = f"{error.advice} The finished film is kept as {kept}."
 
 
-def _hand_over(run: Run, video: Path) -> None:
-    """Leave the last frame where the order wants it, before the film is there."""
+def _hand_over(run: Run, video: Path) -> dict[str, Any]:
+    """Leave the last frame where the order wants it, before the film is there; what the manifest says of it."""
     target = run.order.last_frame
+    known = {"key": run.order.key} if run.order.key else {}
     if target is None:
-        return
+        return known
     from .media import examination
+    from .media.continuity import content_digest
 
     frame = video.with_name(workspace.LAST_FRAME)
     if not frame.exists():
         examination.save_last_frame(video, frame)
     if run.order.adjust_last_frame:
         run.order.adjust_last_frame(video, frame)
+    digests = {"sha256": workspace.file_digest(frame), "content": content_digest(frame)}
     workspace.place(frame, target)
+    return {**known, "last_frame": digests}
 
 
 def _record_failure(run: Run, error: VideoGenerationError) -> None:
@@ -169,13 +176,13 @@ def _result(manifest: Manifest, output: Path, *, skipped: bool = False) -> Resul
 
 
 def _skipped(output: Path) -> Result:
-    if not manifest_path(output).exists():
+    if not manifest_of(output).exists():
         raise InvalidInputError(
             f"{output} exists without its manifest: nothing is known of it",
             failure=Failure.EXISTS,
             advice="Choose another name, or give --overwrite or --if-exists rename.",
         )
-    manifest = history.load_manifest(manifest_path(output))
+    manifest = history.load_manifest(manifest_of(output))
     if manifest.output is None:
         raise OutputError(f"{output} exists, but its manifest describes no film")
     return _result(manifest, output, skipped=True)

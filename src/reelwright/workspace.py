@@ -220,6 +220,12 @@ def check_folder(output: Path) -> None:
             failure=Failure.PERM,
             advice="Give the path of a file in an existing folder.",
         )
+    if manifest_path(output).is_dir():
+        raise InvalidInputError(
+            f"{manifest_path(output)} is a folder, and the film's manifest needs its name",
+            failure=Failure.EXISTS,
+            advice="Give another -o, or rename the folder.",
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise BackendUnavailableError(
             f"the folder {folder} is not writable", failure=Failure.PERM, advice="Choose a folder of your own."

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from tests.conftest import a_photo
 from tests.films.small import BOARD, digest, finished, make, started
 from tests.stand_ins.checkout import launches
 from tests.wan.conftest import WanMachine
-
-Reel = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_a_film_has_every_shot_once_and_a_record_of_each(folder: Path) -> None:
@@ -191,49 +188,6 @@ def test_a_strangers_file_is_not_replaced(folder: Path) -> None:
         make(folder)
     assert caught.value.code == "EXISTS"
     assert (folder / "film.mp4").read_bytes() == b"mine"
-
-
-def test_garbage_is_what_no_film_uses(folder: Path, reel: Reel) -> None:
-    make(folder)
-    make(folder, BOARD.replace("prompt: pan left", "prompt: pan right"))
-    clips = folder / ".reel" / "clips"
-    before = len(list(clips.iterdir()))
-    assert "would be removed" in reel("film", "gc", folder, "--dry-run").stdout
-    assert len(list(clips.iterdir())) == before
-    reel("film", "gc", folder)
-    assert len(list(clips.iterdir())) == before - 3
-    assert make(folder, BOARD.replace("prompt: pan left", "prompt: pan right"))[0].unchanged
-
-
-def test_clips_of_shots_that_are_not_wanted_just_now_are_no_garbage(folder: Path, reel: Reel) -> None:
-    make(folder)
-    result, _ = make(folder, start="five")
-    assert "the film holds 1 of 5 shots: five" in result.warnings
-    reel("film", "gc", folder)
-    result, _ = make(folder)
-    assert not result.rendered
-
-
-def test_garbage_is_also_what_was_encoded_for_a_film_that_is_another_now(folder: Path, reel: Reel) -> None:
-    make(folder)
-    make(folder, BOARD.replace("dissolve 3", "dissolve 2"))
-    pieces = folder / ".reel" / "pieces"
-    before = set(pieces.iterdir())
-    reel("film", "gc", folder)
-    assert sorted(path.suffix for path in before - set(pieces.iterdir())) == [".json", ".mp4", ".npz", ".npz"]
-    (folder / "film.mp4").unlink()
-    left = {path: path.stat().st_mtime_ns for path in pieces.iterdir()}
-    make(folder, BOARD.replace("dissolve 3", "dissolve 2"))
-    assert {path: path.stat().st_mtime_ns for path in pieces.iterdir()} == left
-
-
-def test_nothing_is_garbage_while_a_film_is_being_made(folder: Path, reel: Reel) -> None:
-    process = started(folder, "--draft")
-    assert process.stdout is not None
-    process.stdout.readline()
-    assert reel("film", "gc", folder, "--json").returncode == 33
-    process.communicate(timeout=100)
-    assert reel("film", "gc", folder).returncode == 0
 
 
 # ---------------------------------------------------------------------------------------------------- interrupted
@@ -416,7 +370,8 @@ def test_d11_a_full_disk_in_the_middle_is_gone_on_from(wan: WanMachine, wan_film
     with pytest.raises(VideoGenerationError) as caught:
         film(wan_order(wan))
     assert caught.value.code == "DISK"
+    assert caught.value.evidence[-1] == "not begun: three"
     wan.script({})
     result = film(wan_order(wan))
-    assert len(result.rendered) == 1
+    assert result.rendered == ("two", "three")
     assert len(launches(wan.checkout)) == 4

@@ -163,7 +163,7 @@ def _read_settings(arguments: argparse.Namespace) -> tuple[Settings, list[VideoG
 def _run_values(arguments: argparse.Namespace) -> dict[str, Any]:
     """Settings that have an option of their own."""
     given = {name: getattr(arguments, name, None) for name in _OPTIONS}
-    values = {name: value for name, value in given.items() if value}
+    values = {name: value for name, value in given.items() if value is not None and value is not False}
     if values.pop("overwrite", False):
         if values.get("if_exists", "overwrite") != "overwrite":
             text = f"--overwrite and --if-exists {values['if_exists']} exclude each other"
@@ -171,6 +171,8 @@ def _run_values(arguments: argparse.Namespace) -> dict[str, Any]:
         values["if_exists"] = "overwrite"
     if "allow_degrade" in values:
         values["allow_degrade"] = [part.strip() for part in values["allow_degrade"].split(",")]
+    if "parallel" in values:
+        values["parallel_segments"] = values.pop("parallel")
     if "gpus" in values:
         values.update(parse_gpus(values.pop("gpus")))
     return values
@@ -185,6 +187,7 @@ _OPTIONS = (
     "overwrite",
     "allow_degrade",
     "gpus",
+    "parallel",
 )
 
 

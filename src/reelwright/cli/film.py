@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,27 @@ if TYPE_CHECKING:
     from ..films.assembly import FilmResult
     from ..films.render import FilmOrder
 
+_WHICH = ("output", "draft", "only", "start", "config", "assignments", "json")
+_HOW = ("parallel", "keep_going", "overwrite", "gpus", "simulate_gpus")
+_LOWER = ("strict_quality", "allow_degrade")
+#: The options that each way of calling ``reel film`` uses; it refuses all others.
+USED: Mapping[str, tuple[str, ...]] = {
+    "reel film": (*_WHICH, *_HOW, *_LOWER),
+    "reel film --draft": (*_WHICH, *_HOW),
+    "reel film --dry-run": (*_WHICH, *_HOW, *_LOWER, "dry_run"),
+    "reel film --watch": (*_WHICH, *_HOW, "watch"),
+    "reel film status": ("target", *_WHICH),
+    "reel film gc": ("target", "yes", "grace", "dry_run", "config", "assignments", "json"),
+}
+#: Settings for single clips, and the key of a storyboard that says the same of a film.
+_OF_THE_STORYBOARD = {
+    "size": "size",
+    "fps": "fps",
+    "frame_num": "frames (of a shot, or in defaults)",
+    "base_seed": "seed",
+    "fit": "fit (of a shot, or in defaults)",
+}
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the subcommand."""
@@ -22,54 +44,125 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("storyboard", metavar="STORYBOARD", help="storyboard (YAML); or: status, gc")
     parser.add_argument("target", nargs="?", type=Path, metavar="FILE", help="with status: STORYBOARD; with gc: folder")
     parser.add_argument("-o", "--output", type=Path, metavar="FILM.mp4", help="where the film goes")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the film's plan and run nothing; with gc: only list"
+    )
     parser.add_argument("--draft", action="store_true", help="on the CPU, with the same clips, lengths and joints")
-    parser.add_argument("--only", nargs="+", default=(), metavar="SHOT", help="only these shots")
+    parser.add_argument("--only", nargs="+", metavar="SHOT", help="only these shots")
     parser.add_argument("--from", dest="start", metavar="SHOT", help="only this shot and those after it")
-    parser.add_argument("--parallel", type=int, metavar="N", help="clips at the same time (parallel_segments)")
-    parser.add_argument("--keep-going", action="store_true", help="join what there is although a shot failed")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is no film of ours")
     parser.add_argument("--watch", action="store_true", help="make the draft again whenever the storyboard is saved")
-    parser.add_argument("--gpus", metavar="N|LIST", help="which GPUs")
-    parser.add_argument("--simulate-gpus", metavar="8x80GiB", help="pretend that these GPUs are there")
-    parser.add_argument("--strict-quality", action="store_true", help="never lower quality to succeed")
-    parser.add_argument("--allow-degrade", metavar="frames,size", help="what a retry may lower")
-    parser.add_argument("--dry-run", action="store_true", help="with gc: only say what would go")
+    how = parser.add_argument_group("how it is made")
+    how.add_argument("--parallel", type=int, metavar="N", help="clips at the same time (parallel_segments)")
+    how.add_argument("--keep-going", action="store_true", help="join what there is although a shot failed")
+    how.add_argument("--overwrite", action="store_true", help="replace files that are not this film's own")
+    how.add_argument("--gpus", metavar="N|LIST", help="how many GPUs, or which (0,1)")
+    how.add_argument("--simulate-gpus", metavar="8x80GiB", help="pretend that these GPUs are there")
+    how.add_argument("--strict-quality", action="store_true", help="never lower quality to succeed")
+    how.add_argument("--allow-degrade", metavar="frames,size", help="what a retry may lower")
+    garbage = parser.add_argument_group("reel film gc")
+    garbage.add_argument("--yes", action="store_true", help="remove what is listed")
+    garbage.add_argument("--grace", type=float, metavar="DAYS", help="keep what was used in the last DAYS (default 14)")
     add_config_arguments(parser)
     add_json_argument(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, options=_options_of(parser))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the film, or look after its clips."""
-    if arguments.storyboard == "gc":
-        return _gc(arguments)
-    if arguments.storyboard == "status":
+    """Make the film, show its plan, or look after its clips."""
+    way = _way(arguments)
+    _refuse_unused(arguments, way)
+    if way == "reel film gc":
+        from .film_gc import collect
+
+        return collect(arguments)
+    if way == "reel film status":
         return _status(arguments)
-    if arguments.watch:
+    if way == "reel film --watch":
         return _watch(arguments)
-    _make(order_from(arguments, Path(arguments.storyboard)), as_json=arguments.json)
+    order = order_from(arguments, Path(arguments.storyboard))
+    if way == "reel film --dry-run":
+        from .film_plan import show_plan
+
+        return show_plan(order, as_json=arguments.json)
+    _make(order, as_json=arguments.json)
     return 0
 
 
+def _options_of(parser: argparse.ArgumentParser) -> dict[str, tuple[str, Any]]:
+    """By its name in a namespace: what a person writes for an option, and its value where it is not given."""
+    actions = (action for action in parser._actions if action.dest not in ("help", "storyboard"))
+    return {action.dest: ((action.option_strings or ["FILE"])[-1], action.default) for action in actions}
+
+
+def _way(arguments: argparse.Namespace) -> str:
+    if arguments.storyboard in ("gc", "status"):
+        return f"reel film {arguments.storyboard}"
+    if arguments.watch:
+        return "reel film --watch"
+    if arguments.dry_run:
+        return "reel film --dry-run"
+    return "reel film --draft" if arguments.draft else "reel film"
+
+
+def _refuse_unused(arguments: argparse.Namespace, way: str) -> None:
+    """No option is accepted and then not used.
+
+    Raises:
+        InvalidInputError: one was given that has no effect here.
+    """
+    from ..errors import InvalidInputError
+
+    for name, (text, default) in arguments.options.items():
+        if getattr(arguments, name) == default or name in USED[way]:
+            continue
+        if name == "target":
+            given = f"{arguments.storyboard} {arguments.target}"
+            raise InvalidInputError(
+                f"`reel film` makes one storyboard into a film, and two files are named: {given}",
+                advice="Write one storyboard, or `reel film status FILM.yaml` or `reel film gc FOLDER`.",
+            )
+        ways = [f"`{other}`" for other, names in USED.items() if name in names and other != "reel film --dry-run"]
+        raise InvalidInputError(
+            f"{text} has no effect with `{way}`", advice=f"Leave {text} out; it is for {', '.join(ways)}."
+        )
+
+
 def order_from(arguments: argparse.Namespace, source: Path) -> FilmOrder:
-    """The whole order; without ``-o`` the film is named after the storyboard (and ``.draft.mp4`` for a draft)."""
+    """The whole order; without ``-o`` the film is named after the storyboard (and ``.draft.mp4`` for a draft).
+
+    Raises:
+        InvalidInputError: ``--set`` names a setting that the storyboard says for a film.
+        ConfigurationError: see `settings.load_settings` and `films.storyboard.load_storyboard`.
+    """
     from ..films.render import FilmOrder
     from ..films.storyboard import load_storyboard
 
+    _refuse_settings_of_a_clip(arguments)
     settings = settings_from(arguments)
-    if arguments.parallel:
-        settings = settings.evolve(parallel_segments=arguments.parallel)
     name = f"{source.stem}.draft.mp4" if arguments.draft or arguments.watch else f"{source.stem}.mp4"
     return FilmOrder(
         board=load_storyboard(source),
         settings=settings,
-        output=arguments.output or source.with_name(name),
+        output=arguments.output or (settings.output_dir or source.parent) / name,
         source=source.absolute(),
         draft=arguments.draft or arguments.watch,
-        only=tuple(arguments.only),
+        only=tuple(arguments.only or ()),
         start=arguments.start,
         keep_going=arguments.keep_going,
     )
+
+
+def _refuse_settings_of_a_clip(arguments: argparse.Namespace) -> None:
+    from ..errors import InvalidInputError
+    from ..settings import parse_assignment
+
+    for text in arguments.assignments:
+        key, _ = parse_assignment(text)
+        if key in _OF_THE_STORYBOARD:
+            raise InvalidInputError(
+                f"--set {text} has no effect on a film: its storyboard says that",
+                advice=f"Write it into the storyboard, as {_OF_THE_STORYBOARD[key]}.",
+            )
 
 
 def _make(order: FilmOrder, *, as_json: bool) -> FilmResult:
@@ -136,49 +229,8 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 def _status(arguments: argparse.Namespace) -> int:
     from ..errors import InvalidInputError
-    from ..films.render import plan_film
-    from ..films.store import Store
+    from .film_plan import show_status
 
     if arguments.target is None:
         raise InvalidInputError("`reel film status` needs a storyboard", advice="reel film status FILM.yaml")
-    order = order_from(arguments, arguments.target)
-    store = Store(order.output.absolute().parent)
-    _, planned = plan_film(order, store)
-    rows = [_row(item, store.find(item.key)) for item in planned]
-    if arguments.json:
-        print(json.dumps(rows))
-        return 0
-    for row in rows:
-        state = "there" if row["stored"] else "to be made"
-        print(printable(f"{row['segment']}: {row['frames']} frames by {row['generator']}: {state}"))
-    print(f"{sum(row['stored'] for row in rows)} of {len(rows)} clips are there")
-    return 0
-
-
-def _row(item: Any, clip: Any) -> dict[str, Any]:
-    return {
-        "segment": item.segment.id,
-        "shot": item.segment.shot,
-        "generator": item.backend.name,
-        "frames": item.segment.request.num_frames,
-        "key": item.key,
-        "stored": clip is not None,
-        "degraded": bool(clip and clip.manifest.degraded),
-    }
-
-
-def _gc(arguments: argparse.Namespace) -> int:
-    from ..films.store import Store
-
-    folder = arguments.target or Path()
-    found = Store(folder).garbage()
-    size = sum(path.stat().st_size for path in found)
-    for path in found:
-        if not arguments.dry_run:
-            path.unlink(missing_ok=True)
-    if arguments.json:
-        print(json.dumps({"files": [str(path) for path in found], "bytes": size, "removed": not arguments.dry_run}))
-    else:
-        verb = "would be removed" if arguments.dry_run else "removed"
-        print(f"{len(found)} files of clips that no film uses ({size / 1e6:.1f} MB) {verb}")
-    return 0
+    return show_status(order_from(arguments, arguments.target), as_json=arguments.json)

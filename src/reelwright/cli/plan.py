@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         plan = prepare(order, workspace.plan_folder(output, "PLAN")).plan
     except VideoGenerationError as error:
         raise all_of([error, *mistakes(order)]) from None
-    plan = plan.evolve(findings=(*_output_findings(output, order.settings.if_exists), *plan.findings))
+    plan = plan.evolve(findings=(*_output_findings(order, output), *plan.findings))
     if arguments.json:
         print(json.dumps(plan.to_json(), ensure_ascii=False))
     else:
@@ -40,15 +40,18 @@ def run(arguments: argparse.Namespace) -> int:
     return plan.errors[0].failure.exit_status if plan.errors else 0
 
 
-def _output_findings(output: Any, if_exists: Any) -> tuple[Any, ...]:
+def _output_findings(order: Any, output: Any) -> tuple[Any, ...]:
     """What publishing would refuse, as findings."""
     from .. import workspace
     from ..errors import VideoGenerationError
+    from ..outputs import refuse_inputs_of
     from ..plan import Finding
 
     try:
         workspace.check_folder(output)
-        workspace.settle_output(output, if_exists)
+        settled = workspace.settle_output(output, order.settings.if_exists)
+        if settled is not None:
+            refuse_inputs_of(order.request, settled)
     except VideoGenerationError as error:
         return (Finding("output", "error", error.message, error.advice, error.failure),)
     return ()

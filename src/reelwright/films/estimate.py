@@ -29,7 +29,7 @@ def estimate(order: FilmOrder, folder: Path) -> list[str]:
         return [f"the real film cannot be estimated: {error.message}"]
     if all(item.backend.name == "draft" for item in real):
         return []
-    return [_size(real), *_times(planner, real), *_problems(real)]
+    return [_size(real), *times(planner, real), *_problems(real)]
 
 
 def _problems(real: Sequence[Planned]) -> Iterator[str]:
@@ -50,7 +50,7 @@ def _size(real: Sequence[Planned]) -> str:
     return f"the real film by {names}: {len(real)} clips{room}"
 
 
-def _times(planner: Planner, real: Sequence[Planned]) -> Iterator[str]:
+def times(planner: Planner, real: Sequence[Planned]) -> Iterator[str]:
     """One sentence for each source of times; all are of one clip after the other."""
     found: dict[str, list[float]] = {}
     unknown = 0

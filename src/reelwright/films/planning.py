@@ -7,7 +7,7 @@ a clip before) are stood in for by one of the film's size, which they will have.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +31,28 @@ from .timeline import Segment
 def overrides_for(segment: Segment) -> dict[str, Any]:
     """A clip of a film leaves a clean last frame; one that goes on from another begins exactly on its picture."""
     return {"last_frame": True, **({"identity_start": True} if segment.upstream else {})}
+
+
+@dataclass(frozen=True)
+class ShotFinding:
+    """Something that was seen before a film is begun, and whom it concerns.
+
+    Attributes:
+        finding: What was seen.
+        whom: ``shot opening``, ``shots one, two``, ``every shot``, or empty for the film itself.
+    """
+
+    finding: Finding
+    whom: str = ""
+
+    @property
+    def message(self) -> str:
+        """The finding, with whom it concerns in front."""
+        return f"{self.whom}: {self.finding.message}" if self.whom else self.finding.message
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding's own fields and ``concerns``."""
+        return {**self.finding.to_json(), "concerns": self.whom}
 
 
 @dataclass(frozen=True)
@@ -84,21 +106,15 @@ class Planner:
     def check(self, planned: Sequence[Planned]) -> None:
         """Look at every picture of these segments, and raise for the first mistake, with the others as evidence.
 
-        What is wrong with several shots is told once.
-
         Raises:
-            VideoGenerationError: of the class of the first error; the message names the shot.
+            VideoGenerationError: see `raise_for`.
         """
-        problems = [(item.segment.shot, finding) for item in planned for finding in item.plan.errors]
-        problems += list(self._picture_problems(planned))
-        if problems:
-            shots = dict.fromkeys(item.segment.shot for item in planned)
-            concerned: dict[str, dict[str, None]] = {}
-            for shot, finding in problems:
-                concerned.setdefault(finding.message, {})[shot] = None
-            first, *others = (f"{_named(names, shots)}: {message}" for message, names in concerned.items())
-            finding = problems[0][1]
-            raise error_for(finding.failure, first, evidence=tuple(others), advice=finding.fix)
+        raise_for(self.findings(planned))
+
+    def findings(self, planned: Sequence[Planned]) -> tuple[ShotFinding, ...]:
+        """What is to be said of these segments and of their pictures; what holds for several shots is said once."""
+        found = [(item.segment.shot, finding) for item in planned for finding in item.plan.findings]
+        return grouped([*found, *self._picture_problems(planned)], [item.segment.shot for item in planned])
 
     def _picture_problems(self, planned: Sequence[Planned]) -> Iterator[tuple[str, Finding]]:
         from ..media.image import Intake, inspect_picture
@@ -182,6 +198,30 @@ class Planner:
             except (OSError, ValueError):
                 self._digests[path] = "unreadable"  # told by `check`
         return self._digests[path]
+
+
+def grouped(found: Iterable[tuple[str, Finding]], shots: Collection[str]) -> tuple[ShotFinding, ...]:
+    """Findings of single shots, each message once with the names of all shots that it concerns."""
+    concerned: dict[str, dict[str, None]] = {}
+    findings: dict[str, Finding] = {}
+    for shot, finding in found:
+        concerned.setdefault(finding.message, {})[shot] = None
+        findings.setdefault(finding.message, finding)
+    everything = dict.fromkeys(shots)
+    return tuple(ShotFinding(findings[text], _named(names, everything)) for text, names in concerned.items())
+
+
+def raise_for(found: Iterable[ShotFinding]) -> None:
+    """Raise for the first error, with the others as evidence.
+
+    Raises:
+        VideoGenerationError: of the class of the first error; the message names the shot.
+    """
+    errors = [item for item in found if item.finding.severity == "error"]
+    if errors:
+        first, *others = (item.message for item in errors)
+        finding = errors[0].finding
+        raise error_for(finding.failure, first, evidence=tuple(others), advice=finding.fix)
 
 
 def _named(names: Collection[str], shots: Collection[str]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import backends, runner
-from ..errors import Cancelled, InvalidInputError, VideoGenerationError, error_for
+from ..errors import Cancelled, Failure, InvalidInputError, VideoGenerationError, error_for
 from ..executors import Cancellation
 from ..executors.workers import Workers
 from ..protocol import Event
@@ -25,6 +25,7 @@ from ..request import VideoRequest
 from ..settings import Settings
 from . import EmitFilm, FilmEvent, SegmentEvent, SegmentState
 from .ahead import Lookout
+from .companions import is_whole, mended
 from .planning import Planned, Planner, overrides_for
 from .schedule import Schedule, gpu_groups
 from .store import Clip, Store
@@ -33,6 +34,8 @@ from .timeline import Segment, segments
 
 #: What a retry may lower; later clips of a film get the same, so that they look alike.
 _QUALITY = {"steps": "steps", "guidance_scale": "guidance_scale"}
+#: Failures that are of the machine or the settings and not of a shot: the next shot would fail in the same way.
+OF_THE_MACHINE = frozenset({Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG})
 #: Clips at once on the GPUs of one warm engine: one that it makes, the one before, which is encoded, verified and
 #: published meanwhile, and the one after, which is prepared and waits.
 _IN_FLIGHT = 3
@@ -72,13 +75,17 @@ class FilmOrder:
 
 @dataclass
 class Made:
-    """The clips of a film: those that were there, those that were made now, and those that could not be."""
+    """The clips of a film: those that were there, those that were made now, and those that could not be.
+
+    ``ended_by`` is a failure of the machine, which the next clip would meet as well: none was begun after it.
+    """
 
     planned: tuple[Planned, ...]
     clips: dict[str, Clip] = field(default_factory=dict)
     rendered: list[str] = field(default_factory=list)
     failures: dict[str, VideoGenerationError] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
+    ended_by: VideoGenerationError | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -94,6 +101,36 @@ def plan_film(order: FilmOrder, store: Store) -> tuple[Planner, tuple[Planned, .
     return planner, planner.plan(_wanted(everything, order))
 
 
+@dataclass
+class Looked:
+    """A film's clips before anything is made.
+
+    Attributes:
+        planner, planned: The plan of each.
+        clips: Those that are stored and whole, by segment.
+        frames: Of those, the segments whose last frame is needed and is damaged.
+    """
+
+    planner: Planner
+    planned: tuple[Planned, ...]
+    clips: dict[str, Clip]
+    frames: tuple[str, ...]
+
+    @property
+    def missing(self) -> tuple[Planned, ...]:
+        """What is to be made."""
+        return tuple(item for item in self.planned if item.segment.id not in self.clips)
+
+
+def look(order: FilmOrder, store: Store) -> Looked:
+    """Plan a film and look which of its clips are there; nothing is written. See `plan_film` for what is raised."""
+    planner, planned = plan_film(order, store)
+    found = {item.segment.id: store.find(item.key) for item in planned}
+    clips = {name: clip for name, clip in found.items() if clip is not None}
+    needed = dict.fromkeys(item.segment.upstream for item in planned if item.segment.upstream)
+    return Looked(planner, planned, clips, tuple(n for n in needed if n in clips and not is_whole(clips[n])))
+
+
 def _existing(folder: Path) -> Path:
     return folder if folder.exists() else Path.cwd()
 
@@ -107,10 +144,15 @@ def rules(generator: str, settings: Settings) -> backends.ClipRules:
 def _wanted(everything: Sequence[Segment], order: FilmOrder) -> tuple[Segment, ...]:
     """The segments of the chosen shots, and all that they go on from."""
     shots = [shot.id for shot in order.board.shots]
-    unknown = [name for name in (*order.only, *([order.start] if order.start else [])) if name not in shots]
+    unknown = [name for name in (*order.only, *([order.start] if order.start is not None else [])) if name not in shots]
     if unknown:
         raise InvalidInputError(f"there is no shot {unknown[0]!r}", advice=f"The shots are: {', '.join(shots)}.")
     chosen = set(chosen_shots(order))
+    if not chosen:
+        raise InvalidInputError(
+            f"no shot of {', '.join(order.only)} comes at or after {order.start}",
+            advice=f"The shots are, in this order: {', '.join(shots)}.",
+        )
     needed: set[str] = set()
     for segment in reversed(everything):
         if segment.shot in chosen or segment.id in needed:
@@ -126,28 +168,63 @@ def chosen_shots(order: FilmOrder) -> tuple[str, ...]:
 
 
 def make_clips(
-    order: FilmOrder, store: Store, emit: EmitFilm = _ignore, cancellation: Cancellation | None = None
+    order: FilmOrder,
+    store: Store,
+    emit: EmitFilm = _ignore,
+    cancellation: Cancellation | None = None,
+    looked: Looked | None = None,
 ) -> Made:
     """Every clip of the film, from the store or made now. Failures of single shots are in the result.
+
+    Args:
+        order, store: Of the film.
+        emit: Hears of every clip.
+        cancellation: Asks to stop.
+        looked: What `look` found, if it was asked already.
 
     Raises:
         VideoGenerationError: a mistake that is known before any clip is begun; the message names the shot.
         Cancelled: asked to stop; what is made stays in the store.
     """
-    planner, planned = plan_film(order, store)
-    made = Made(planned)
-    for item in planned:
-        clip = store.find(item.key)
-        if clip:
-            made.clips[item.segment.id] = clip
+    looked = looked or look(order, store)
+    made = Made(looked.planned, dict(looked.clips))
+    for item in looked.planned:
+        if item.segment.id in looked.frames:
+            _mend_frame(order, item, made)
+        if item.segment.id in made.clips:
             emit(SegmentState(item.segment.id, "stored"))
-    missing = [item for item in planned if item.segment.id not in made.clips]
+    missing = [item for item in looked.planned if item.segment.id not in made.clips]
     if missing:
-        planner.check(missing)
+        looked.planner.check(missing)
         with contextlib.ExitStack() as stack:
             order = replace(order, workers=order.workers or stack.enter_context(Workers()))
-            _Making(order, store, made, emit, cancellation or Cancellation()).run(missing, planner.gpu_indices())
+            making = _Making(order, store, made, emit, cancellation or Cancellation())
+            making.run(missing, looked.planner.gpu_indices())
     return made
+
+
+def _mend_frame(order: FilmOrder, item: Planned, made: Made) -> None:
+    """Make a clip's last frame again, or forget the clip, which is then made again."""
+    name, upstream = item.segment.id, item.segment.upstream
+    beginning = made.clips.get(upstream) if upstream else None
+    known = upstream is None or beginning is not None
+    if known and mended(made.clips[name], _adjust(order, item, beginning.last_frame if beginning else None)):
+        made.warnings.append(f"the last frame of {name} was damaged in the store and was taken from its clip again")
+        return
+    del made.clips[name]
+    made.warnings.append(
+        f"the last frame of {name} was damaged in the store and cannot be taken from its clip: the clip was made again"
+    )
+
+
+def _adjust(order: FilmOrder, item: Planned, given: Path | None) -> Callable[[Path, Path], object] | None:
+    """What is done to the frame handed on: its colours go back to those of the chain's beginning."""
+    wanted = item.backend.generative and order.board.color == "anchor"  # a draft begins on its very picture
+    if item.segment.upstream is None or given is None or not wanted:
+        return None
+    from ..media.continuity import correct_last_frame
+
+    return lambda video, frame: correct_last_frame(given, video, frame)
 
 
 class _Making:
@@ -205,6 +282,9 @@ class _Making:
             return
         self._made.failures[name] = error
         self._emit(SegmentState(name, "failed", f"{error.code}: {error.message}"))
+        if error.failure in OF_THE_MACHINE:
+            self._made.ended_by = self._made.ended_by or error
+            schedule.stop()  # what is being made elsewhere may still end well
         for lost in schedule.fail(name):
             self._made.blocked[lost] = name
             self._emit(SegmentState(lost, "blocked", f"it goes on from {name}, which failed"))
@@ -217,7 +297,7 @@ class _Making:
         except VideoGenerationError as caught:
             error = caught
         except Exception as bug:  # noqa: BLE001 -- a thread's exception would be lost; the film ends with it
-            error = error_for(_internal(), f"{type(bug).__name__}: {bug}")
+            error = error_for(Failure.INTERNAL, f"{type(bug).__name__}: {bug}")
         finally:
             self._ended.put((name, place, error))
 
@@ -232,7 +312,8 @@ class _Making:
             self._order.environ,
             overrides=overrides_for(segment),
             last_frame=store.last_frame(item.key),
-            adjust_last_frame=self._adjust(item, request),
+            adjust_last_frame=_adjust(self._order, item, request.image),
+            key=item.key,
             workers=self._order.workers,
         )
 
@@ -242,20 +323,10 @@ class _Making:
         runner.generate(order, listen, self._cancellation)
         clip = store.find(item.key)
         if clip is None:
-            raise error_for(_internal(), f"the clip {item.key} vanished from {store.root}")
+            raise error_for(Failure.INTERNAL, f"the clip {item.key} vanished from {store.root}")
         self._watch_quality(item, clip)
         self._ahead.look(segment.id, clip)
         return clip
-
-    def _adjust(self, item: Planned, request: VideoRequest) -> Callable[[Path, Path], object] | None:
-        """What is done to the frame handed on: its colours go back to those of the chain's beginning."""
-        given = request.image
-        wanted = item.backend.generative and self._order.board.color == "anchor"  # a draft begins on its very picture
-        if item.segment.upstream is None or given is None or not wanted:
-            return None
-        from ..media.continuity import correct_last_frame
-
-        return lambda video, frame: correct_last_frame(given, video, frame)
 
     def _request(self, segment: Segment) -> VideoRequest:
         """The segment's request with the picture that it goes on from, and the film's quality."""
@@ -278,12 +349,6 @@ class _Making:
         self._made.warnings.append(
             f"shot {item.segment.shot} was made with lower quality ({changes}); the shots after it get the same"
         )
-
-
-def _internal() -> Any:
-    from ..errors import Failure
-
-    return Failure.INTERNAL
 
 
 def _gpus(place: tuple[int, ...]) -> str:

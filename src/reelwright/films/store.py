@@ -2,8 +2,8 @@
 
     .reel/clips/KEY.mp4, KEY.reel.json, KEY.last.png      one clip, its manifest, its lossless last frame
     .reel/pieces/KEY.*                                    what was seen in clips, and encoded for a film (`media.shelf`)
-    .reel/films/NAME.json                                 which of these a film uses
-    .reel/films/NAME.lock                                 held while it is being made
+    .reel/films/NAME.json                                 which of these a film uses (`records`)
+    .reel/films/NAME.lock, .reel/lock                     held while it is being made, or while clips are removed
 
 A clip is found only if it is the very file that its manifest describes. Two films in one folder share clips.
 """
@@ -16,20 +16,30 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from ..errors import BusyError, InvalidInputError, StateError
-from ..files import open_lock, path_error, read_json
+from ..errors import BusyError, VideoGenerationError
+from ..files import open_lock, path_error
 from ..history import load_manifest
 from ..result import Manifest, manifest_path
 from ..workspace import file_digest
+from .records import Record, read_record
 
 FOLDER = ".reel"
 KEY_SCHEMA = 1
-_MAX_RECORD_BYTES = 16 * 1024 * 1024
+_KEY = re.compile(r"[0-9a-f]{32}")
+#: What a clip's manifest says of a film that can be joined, and the types of that.
+_FACTS: dict[str, type | tuple[type, ...]] = {
+    "sha256": str,
+    "width": int,
+    "height": int,
+    "frames": int,
+    "fps": (int, float),
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,19 @@ def key_of(material: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def is_key(text: str) -> bool:
+    """Whether a text is a key of a clip."""
+    return bool(_KEY.fullmatch(text))
+
+
+def _readable(path: Path) -> bool:
+    try:
+        read_record(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 class Store:
     """The clips beside a film; ``root`` is made when it is first written to."""
 
@@ -58,9 +81,16 @@ class Store:
         self.pieces = self.root / "pieces"
 
     def prepare(self) -> None:
-        """Make the folders."""
+        """Make the folders.
+
+        Raises:
+            VideoGenerationError: PERM, DISK or INPUT, they cannot be made.
+        """
         for folder in (self.clips, self.films):
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise path_error(error, folder, "be made") from None
 
     def video(self, key: str) -> Path:
         """Where the clip of that key lies, or will lie."""
@@ -71,76 +101,96 @@ class Store:
         return self.clips / f"{key}.last.png"
 
     def find(self, key: str) -> Clip | None:
-        """The clip of that key, if all of it is there and the film is the one that was verified."""
-        video, frame = self.video(key), self.last_frame(key)
+        """The clip of that key, if it is there and is the very file that was verified for this key.
+
+        Its last frame may be damaged: see `companions.is_whole`.
+        """
+        video = self.video(key)
         try:
             manifest = load_manifest(manifest_path(video))
-        except (InvalidInputError, StateError):
+        except VideoGenerationError:
             return None
         output = manifest.output or {}
-        if manifest.state != "completed" or not frame.is_file() or file_digest(video) != output.get("sha256"):
+        known = all(isinstance(output.get(name), kind) for name, kind in _FACTS.items())
+        if manifest.state != "completed" or not known or output.get("key", key) != key:
             return None
-        return Clip(key, video, frame, manifest)
+        if file_digest(video) != output["sha256"]:
+            return None
+        return Clip(key, video, self.last_frame(key), manifest)
 
     @contextlib.contextmanager
     def held(self, name: str) -> Iterator[None]:
-        """Keep the film of that name for this process.
+        """Keep the film of that name for this process, and its clips from being removed.
 
         Raises:
-            BusyError: another process makes it now.
+            BusyError: another process makes it now, or removes clips.
+            VideoGenerationError: PERM, DISK or INPUT, the store cannot be written.
         """
         self.prepare()
-        path = self.films / f"{name}.lock"
+        with self._locked(self.root / "lock", fcntl.LOCK_SH, "the clips here are being cleaned up"):
+            path, busy = self.films / f"{name}.lock", f"the film {name} is being made"
+            with self._locked(path, fcntl.LOCK_EX, busy) as lock:
+                lock.truncate(0)
+                lock.write(str(os.getpid()).encode("ascii"))
+                lock.flush()
+                yield
+
+    @contextlib.contextmanager
+    def all_held(self) -> Iterator[None]:
+        """Keep the whole store for this process.
+
+        Raises:
+            BusyError: a film here is being made: not all that it has made is in a record yet.
+        """
+        with contextlib.ExitStack() as stack:
+            for path in sorted(self.films.glob("*.lock")):
+                stack.enter_context(self._locked(path, fcntl.LOCK_EX, f"the film {path.stem} is being made"))
+            stack.enter_context(self._locked(self.root / "lock", fcntl.LOCK_EX, "a film here is being made"))
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, path: Path, kind: int, busy: str) -> Iterator[BufferedRandom]:
         try:
             fd = open_lock(path)
         except OSError as error:
             raise path_error(error, path, advice="Remove it, or give another -o.") from None
         with os.fdopen(fd, "r+b") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = re.sub(r"\D", "", lock.read(20).decode("ascii", "replace"))
-                raise BusyError(
-                    f"the film {name} is being made by process {holder or '?'}",
-                    advice="Wait for it, or end it; it loses nothing.",
-                ) from None
-            lock.truncate(0)
-            lock.write(str(os.getpid()).encode("ascii"))
-            lock.flush()
-            yield
+                by = f" by process {holder}" if holder else ""
+                raise BusyError(f"{busy}{by}", advice="Wait for it, or end it; it loses nothing.") from None
+            yield lock
 
-    def note(self, name: str, storyboard: Path | None, keys: Sequence[str], pieces: Sequence[str] = ()) -> None:
-        """Remember which clips and pieces a film uses, so that `garbage` keeps them."""
-        path = self.films / f"{name}.json"
-        unfinished = path.with_suffix(".new")
-        record = {"storyboard": str(storyboard) if storyboard else None, "keys": list(keys), "pieces": list(pieces)}
-        unfinished.unlink(missing_ok=True)  # whatever lies there is not written through
-        unfinished.write_text(json.dumps(record), encoding="utf-8")
-        unfinished.replace(path)
+    def record(self, name: str) -> Record:
+        """What is noted of the film of that name; an empty record if nothing is, or if it cannot be read."""
+        try:
+            return read_record(self._record(name))
+        except (OSError, ValueError):
+            return Record()
 
-    def garbage(self) -> tuple[Path, ...]:
-        """Files of clips and pieces that no film here uses; a record whose storyboard is gone counts no more.
+    def _record(self, name: str) -> Path:
+        return self.films / f"{name}.json"
+
+    def note(self, name: str, record: Record) -> None:
+        """Remember which clips and pieces a film uses, so that they are no garbage.
+
+        The grace of what it used before and uses no longer begins now.
 
         Raises:
-            BusyError: a film here is being made: what it has made is in no record yet.
+            VideoGenerationError: DISK or PERM, it cannot be written.
         """
-        for lock in sorted(self.films.glob("*.lock")):
-            with self.held(lock.stem):
-                pass
-        keys: set[str] = set()
-        pieces: set[str] = set()
-        for path in self.films.glob("*.json"):
-            with contextlib.suppress(OSError, ValueError):
-                record = read_json(path, _MAX_RECORD_BYTES)
-                if record["storyboard"] is None or Path(record["storyboard"]).exists():
-                    keys.update(record["keys"])
-                    pieces.update(record.get("pieces", ()))
-        clips = (path for path in _files(self.clips) if path.name.partition(".")[0] not in keys)
-        return (*clips, *(path for path in _files(self.pieces) if path.name not in pieces))
-
-
-def _files(folder: Path) -> list[Path]:
-    """What lies in a folder, without what is just being written."""
-    if not folder.is_dir():
-        return []
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+        path = self._record(name)
+        unfinished = path.with_suffix(".new")
+        for key in filter(is_key, self.record(name).keys - record.keys):
+            with contextlib.suppress(OSError):
+                os.utime(manifest_path(self.video(key)))
+        try:
+            if os.path.lexists(path) and not _readable(path):
+                path.replace(path.with_name(f"{name}.unreadable.json"))  # `garbage` removes nothing while it is there
+            unfinished.unlink(missing_ok=True)  # whatever lies there is not written through
+            unfinished.write_text(record.to_text(), encoding="utf-8")
+            unfinished.replace(path)
+        except OSError as error:
+            raise path_error(error, path, "be written") from None

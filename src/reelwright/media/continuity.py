@@ -16,6 +16,7 @@ Not for: drift within a clip, which may be meant.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -188,6 +189,17 @@ def carried(path: Path) -> Matrix:
         return unchanged() if text is None else np.array(json.loads(text), dtype=np.float64).reshape(3, 4)
     except (OSError, ValueError, SyntaxError) as error:
         raise OutputError(f"{path} cannot be read as a picture") from error
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of what a frame that is handed on holds: its pixels and what goes along in it, however they are packed.
+
+    Raises:
+        OutputError: it is no picture.
+    """
+    pixels = read_picture(path)
+    about = json.dumps([list(pixels.shape), carried(path).tolist()])
+    return hashlib.sha256(about.encode() + pixels.tobytes()).hexdigest()
 
 
 def match_given(given: Path, video: Path, before: Matrix | None = None) -> ColourMatch:

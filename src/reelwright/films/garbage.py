@@ -1,0 +1,302 @@
+"""Clips that nothing in a folder names any more: found, listed with what they cost, and removed when that is asked.
+
+A clip is named by a record of a film that is unfinished or lies there, by the manifest of a film, and by a storyboard in
+the folder: it has a shot of the same prompt, seed, size and sampling values, or its text holds the clip's key. What
+cannot be read may name anything: then nothing goes. What was used within the grace stays.
+
+>>> found = find_garbage(Path("films"), settings)  # doctest: +SKIP
+>>> found.clips, found.reasons_to_keep_all         # doctest: +SKIP
+((), ())
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import VideoGenerationError
+from ..files import UnsafeFileError, path_error, read_text, reason, shown
+from ..history import load_manifest
+from ..result import MANIFEST_SUFFIX, Manifest, manifest_path
+from ..settings import Settings
+from ..yamlfile import read_yaml_text
+from .outputs import TASK
+from .records import Record, board_path, read_record
+from .render import rules
+from .store import FOLDER, Store, is_key
+from .storyboard import Storyboard, load_storyboard
+from .timeline import segments
+
+GRACE_DAYS = 14.0
+_DAY_S = 86_400.0
+_BOARDS = (".yaml", ".yml", ".json")
+_MAX_BOARD_BYTES = 4 * 1024 * 1024
+_MAX_FILES = 10_000
+_KEY = re.compile(r"[0-9a-f]{32}")
+#: What a shot says that decides which clip it is, whatever the machine; pictures and lengths are not compared.
+_SAME = ("prompt", "seed", "size", "negative_prompt", "steps", "guidance_scale", "flow_shift")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A clip that nothing names.
+
+    Attributes:
+        key: Its name in the store.
+        files: The film first, its manifest last.
+        size: Bytes of all of them.
+        used: When it was made or last named, seconds since the epoch.
+        manifest: What is known of it; ``None`` for remains of a clip that was never finished.
+    """
+
+    key: str
+    files: tuple[Path, ...]
+    size: int
+    used: float
+    manifest: Manifest | None
+
+    @property
+    def gpu_seconds(self) -> float:
+        """GPU time that was spent on it; 0 for a draft, and where that is not known."""
+        plan = self.manifest.plan if self.manifest else None
+        gpus = plan.get("gpus") if plan else None
+        return self.manifest.seconds * len(gpus) if self.manifest and isinstance(gpus, list) else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``reel film gc --json`` prints of it."""
+        known = self.manifest
+        return {
+            "key": self.key,
+            "files": [str(path) for path in self.files],
+            "bytes": self.size,
+            "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.used)),
+            "generator": known.generator if known else None,
+            "prompt": known.requested.get("prompt") if known else None,
+            "seconds": known.seconds if known else None,
+            "gpu_seconds": self.gpu_seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What could go.
+
+    Attributes:
+        clips: Clips that nothing names, and remains of clips.
+        pieces: Files that were made to join a film, and that no film here uses; they are made again in seconds.
+        young: Clips that nothing names and that were used within the grace.
+        reasons_to_keep_all: What could not be read, in words: it may name any clip, so nothing goes.
+        odd: Files in the store that are not understood, which stay.
+    """
+
+    clips: tuple[Lost, ...]
+    pieces: tuple[Path, ...]
+    young: int
+    reasons_to_keep_all: tuple[str, ...]
+    odd: tuple[Path, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Everything that would go."""
+        return (*itertools.chain.from_iterable(clip.files for clip in self.clips), *self.pieces)
+
+
+def store_of(folder: Path) -> Store:
+    """The store beside the films of a folder; the store's own folder may be given too.
+
+    Raises:
+        InvalidInputError: the folder does not exist or is no folder.
+        BackendUnavailableError: PERM, it may not be read.
+    """
+    try:
+        os.scandir(folder).close()
+    except (OSError, ValueError) as error:
+        raise path_error(error, folder, "be cleaned up", advice="Give the folder in which the films lie.") from None
+    return Store(folder.parent if folder.name == FOLDER else folder)
+
+
+def find_garbage(store: Store, settings: Settings, grace_days: float = GRACE_DAYS) -> Garbage:
+    """What nothing in the store's folder names. Hold the store meanwhile (`Store.all_held`).
+
+    Args:
+        store: Of the folder.
+        settings: Say which generator ``auto`` is, and with it how shots are split.
+        grace_days: What was made or named in so many days stays.
+    """
+    named = _Named(store, settings)
+    latest = time.time() - grace_days * _DAY_S
+    lost, odd = _lost(store, named)
+    old = [clip for clip in lost if clip.used < latest]
+    pieces = [path for path in _files(store.pieces) if path.name not in named.pieces and _used((path,)) < latest]
+    if named.not_understood:
+        return Garbage((), (), len(lost), tuple(named.not_understood), tuple(odd))
+    return Garbage(tuple(old), tuple(pieces), len(lost) - len(old), (), tuple(odd))
+
+
+def remove(garbage: Garbage) -> None:
+    """Remove what was found; a clip's manifest goes last, so that a removal that was cut off can be gone on with.
+
+    Raises:
+        VideoGenerationError: PERM or DISK, a file cannot be removed.
+    """
+    for path in garbage.files:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise path_error(error, path, "be removed") from None
+
+
+def _lost(store: Store, named: _Named) -> tuple[list[Lost], list[Path]]:
+    """Clips that nothing names, and files that are not understood."""
+    by_key: dict[str, list[Path]] = {}
+    odd: list[Path] = []
+    for path in _files(store.clips):
+        key = path.name.partition(".")[0]
+        if is_key(key) and not path.is_symlink():
+            by_key.setdefault(key, []).append(path)
+        else:
+            odd.append(path)
+    lost = []
+    for key, files in by_key.items():
+        if key in named.keys:
+            continue
+        manifest, video = None, store.video(key)
+        try:
+            manifest = load_manifest(manifest_path(video))
+        except VideoGenerationError:
+            if video in files:  # it may have cost hours, and nothing says whose it is
+                odd += files
+                continue
+        if manifest is None or not named.by_storyboard(manifest):
+            order = {video: 0, manifest_path(video): 2}
+            files.sort(key=lambda path: order.get(path, 1))
+            size = sum(path.stat().st_size for path in files)
+            lost.append(Lost(key, tuple(files), size, _used(files), manifest))
+    return lost, odd
+
+
+class _Named:
+    """All that is named in a folder: keys, pieces, and what shots ask for."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._folder, self._settings = store.root.parent, settings
+        self.keys: set[str] = set()
+        self.pieces: set[str] = set()
+        self.not_understood: list[str] = []
+        self._shots: set[tuple[str, ...]] = set()
+        records = dict(self._records(store))
+        boards = self._storyboards(records.values())
+        claimed = {_real(board_path(name, self._folder)) for record in records.values() for name in record.uses}
+        unclaimed = any(_real(path) not in claimed for path in boards)
+        for path in boards:
+            self._take_storyboard(path)
+        for path in sorted(self._folder.glob(f"*{MANIFEST_SUFFIX}")):
+            self._take_manifest(path)
+        for name, record in records.items():
+            self._take_record(name, record, renamed=unclaimed)
+
+    def by_storyboard(self, manifest: Manifest) -> bool:
+        """Whether a shot of a storyboard here asks for this clip."""
+        return _asked(manifest.requested) in self._shots
+
+    def _records(self, store: Store) -> Iterator[tuple[str, Record]]:
+        for path in sorted(store.films.glob("*.json")):
+            try:
+                yield path.stem, read_record(path)
+            except (OSError, ValueError) as error:
+                self._cannot(path, reason(error), "Remove it if the film that it is of has been made again.")
+
+    def _take_record(self, name: str, record: Record, *, renamed: bool) -> None:
+        """Its clips count unless the film was finished and is gone, and its storyboard is gone too."""
+        lies_there = os.path.lexists(self._folder / (record.output or f"{name}.mp4"))
+        for board, use in record.uses.items():
+            here = not board or os.path.lexists(board_path(board, self._folder))
+            if here or lies_there or renamed or not use.finished:
+                self.keys.update(use.keys)
+                self.pieces.update(record.pieces)
+
+    def _take_manifest(self, path: Path) -> None:
+        try:
+            manifest = load_manifest(path)
+        except VideoGenerationError as error:
+            self._cannot(path, error.message, "")
+            return
+        if manifest.task == TASK:
+            shots = manifest.facts.get("shots", ())
+            self.keys.update(str(shot.get("key")) for shot in shots if isinstance(shot, dict))
+            self.pieces.update(str(name) for name in manifest.facts.get("kept", ()))
+
+    def _storyboards(self, records: Iterable[Record]) -> list[Path]:
+        """The storyboards in the folder, and those that made films in it."""
+        found: dict[Path, Path] = {}
+        noted = (board_path(name, self._folder) for record in records for name in record.uses if name)
+        lying = (path for path in _files(self._folder) if path.suffix.lower() in _BOARDS)
+        for path in itertools.chain(noted, itertools.islice(lying, _MAX_FILES)):
+            if os.path.lexists(path) and not path.name.endswith(MANIFEST_SUFFIX):
+                found.setdefault(_real(path), path)
+        return [path for path in found.values() if self._is_storyboard(path)]
+
+    def _is_storyboard(self, path: Path) -> bool:
+        try:
+            text = read_text(path, _MAX_BOARD_BYTES)
+        except (UnsafeFileError, ValueError):
+            return False  # no regular file, no text, or too large: no storyboard can be read from it
+        except OSError as error:
+            self._cannot(path, reason(error), "It may be a storyboard.")
+            return False
+        if "shots" not in text:
+            return False
+        try:
+            value = read_yaml_text(text, path.name)
+        except VideoGenerationError:
+            return True  # `_take_storyboard` says what is wrong with it
+        return isinstance(value, dict) and "shots" in value
+
+    def _take_storyboard(self, path: Path) -> None:
+        try:
+            text, board = read_text(path, _MAX_BOARD_BYTES), load_storyboard(path)
+            for draft in (False, True):
+                self._take_shots(board, draft=draft)
+        except (OSError, ValueError) as error:
+            self._cannot(path, reason(error), "")
+        except VideoGenerationError as error:
+            self._cannot(path, error.message, "")
+        else:
+            self.keys.update(_KEY.findall(text))
+
+    def _take_shots(self, board: Storyboard, *, draft: bool) -> None:
+        asked = segments(board, lambda name: rules(name, self._settings), draft=draft)
+        self._shots.update(_asked(segment.request.to_json()) for segment in asked)
+
+    def _cannot(self, path: Path, why: str, fix: str) -> None:
+        self.not_understood.append(f"{shown(path)} cannot be understood: {why}. {fix}".strip())
+
+
+def _asked(request: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(request.get(name)) for name in _SAME)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _used(files: Sequence[Path]) -> float:
+    """When the newest of some files was written or touched."""
+    return max(path.lstat().st_mtime for path in files)
+
+
+def _files(folder: Path) -> list[Path]:
+    """What lies in a folder, without folders and without what is just being written."""
+    try:
+        found = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise path_error(error, folder) from None
+    return [path for path in found if not path.name.startswith(".") and (path.is_symlink() or not path.is_dir())]

@@ -1,0 +1,162 @@
+"""A film's plan: which clips are there, what the others will take, and what stands in the way; nothing is run.
+
+>>> plan = preview(order)                                        # doctest: +SKIP
+>>> [(clip.id, clip.stored) for clip in plan.clips], plan.errors  # doctest: +SKIP
+([('opening', True), ('closer', False)], ())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..plan import Finding
+from .estimate import times
+from .outputs import film_findings, settled_output
+from .planning import Planned, Planner, ShotFinding
+from .render import FilmOrder, Looked, look
+from .store import Store
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """One clip of a film that is not made yet; see `preview`.
+
+    Attributes:
+        planned: The segment, its plan and its key.
+        stored: Whether the store has it.
+        seconds: Predicted duration; ``None`` if it is stored or the time is not known.
+    """
+
+    planned: Planned
+    stored: bool
+    seconds: float | None
+
+    @property
+    def id(self) -> str:
+        """The segment's name."""
+        return self.planned.segment.id
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``reel film --dry-run --json`` prints of the clip."""
+        segment, plan = self.planned.segment, self.planned.plan
+        return {
+            "segment": segment.id,
+            "shot": segment.shot,
+            "generator": self.planned.backend.name,
+            "task": plan.task,
+            "frames": segment.request.num_frames,
+            "expected": plan.expected.to_json() if plan.expected else None,
+            "goes_on_from": segment.upstream,
+            "dissolve": segment.dissolve,
+            "key": self.planned.key,
+            "stored": self.stored,
+            "seconds": self.seconds,
+            "gpus": list(plan.gpus),
+            "gpu_bytes": plan.gpu_bytes,
+            "host_bytes": plan.host_bytes,
+            "disk_bytes": plan.disk_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class FilmPlan:
+    """What `film` would do with the same order.
+
+    Attributes:
+        output: The film's path.
+        clips: Every clip, in the film's order.
+        findings: What the film, its shots and its pictures have against them; an error ends the film before it begins.
+        times: Sentences about the time of what is to be made.
+        policy: Sentences about what happens when a clip fails.
+        generative: Whether a model makes any of the clips.
+    """
+
+    output: Path
+    clips: tuple[ClipPlan, ...]
+    findings: tuple[ShotFinding, ...]
+    times: tuple[str, ...]
+    policy: tuple[str, ...]
+    generative: bool
+
+    @property
+    def errors(self) -> tuple[ShotFinding, ...]:
+        """The findings that forbid the film."""
+        return tuple(item for item in self.findings if item.finding.severity == "error")
+
+    @property
+    def missing(self) -> tuple[ClipPlan, ...]:
+        """The clips that would be made."""
+        return tuple(clip for clip in self.clips if not clip.stored)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``reel film --dry-run --json``."""
+        return {
+            "output": str(self.output),
+            "generative": self.generative,
+            "clips": [clip.to_json() for clip in self.clips],
+            "to_make": len(self.missing),
+            "gpu_bytes": max((clip.planned.plan.gpu_bytes or 0 for clip in self.missing), default=0),
+            "host_bytes": max((clip.planned.plan.host_bytes or 0 for clip in self.missing), default=0),
+            "disk_bytes": sum(clip.planned.plan.disk_bytes for clip in self.missing),
+            "times": list(self.times),
+            "policy": list(self.policy),
+            "findings": [item.to_json() for item in self.findings],
+        }
+
+
+def preview(order: FilmOrder) -> FilmPlan:
+    """The plan of a film's order. Pictures are looked at and stored clips are read, nothing is run or written.
+
+    Raises:
+        InvalidInputError: the output has no usable name, or a shot is named that is not there.
+        ConfigurationError: a generator is not known.
+    """
+    order = replace(order, output=settled_output(order))
+    looked = look(order, Store(order.output.parent))
+    planner, missing = looked.planner, looked.missing
+    clips = tuple(
+        ClipPlan(
+            item,
+            item.segment.id in looked.clips,
+            None if item.segment.id in looked.clips else planner.measured_seconds(item),
+        )
+        for item in looked.planned
+    )
+    return FilmPlan(
+        order.output,
+        clips,
+        (*film_findings(order, looked.planned), *planner.findings(missing), *_damaged(looked)),
+        tuple(_times(order, planner, missing)),
+        tuple(_policy(order)),
+        any(item.backend.generative for item in looked.planned),
+    )
+
+
+def _damaged(looked: Looked) -> Iterator[ShotFinding]:
+    for name in looked.frames:
+        text = "its last frame is damaged in the store: it is taken from the clip again, or the clip is made again"
+        yield ShotFinding(Finding("store.frame", "warning", text), f"clip {name}")
+
+
+def _times(order: FilmOrder, planner: Planner, missing: Sequence[Planned]) -> Iterator[str]:
+    yield from times(planner, missing)
+    parallel = order.settings.parallel_segments or 1
+    if parallel > 1 and len(missing) > 1:
+        yield f"up to {min(parallel, len(missing))} clips are made at the same time"
+
+
+def _policy(order: FilmOrder) -> Iterator[str]:
+    settings = order.settings
+    if order.keep_going:
+        yield "if a shot fails, the film is made of the others"
+    else:
+        yield "if a shot fails, the other clips are still made and kept, and there is no film"
+    if settings.strict_quality:
+        yield "quality is never lowered to succeed"
+    elif settings.allow_degrade:
+        yield f"a retry may lower {' and '.join(settings.allow_degrade)}"
+    if settings.if_exists == "overwrite":
+        yield "an existing file of the film's name is replaced"

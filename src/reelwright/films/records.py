@@ -1,0 +1,119 @@
+"""Which clips and pieces a film uses, as ``.reel/films/NAME.json``: noted before a clip is made, read by `garbage`.
+
+Storyboards are noted relative to the folder of the film, so that a project may be moved as a whole. Several storyboards
+may have made a film of the same name; each keeps its clips.
+
+    >>> read_record(Path(".reel/films/film.json")).keys  # doctest: +SKIP
+    {'5f1c...', '90ab...'}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..files import read_json
+
+SCHEMA = 2
+_MAX_BYTES = 16 * 1024 * 1024
+#: Stands for a storyboard that is a value of a Python program and has no file.
+NO_FILE = ""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What one storyboard uses for a film; ``finished``: the film was published with these clips."""
+
+    keys: tuple[str, ...]
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is noted of a film.
+
+    Attributes:
+        output: The film's file name; empty in a record of an older version.
+        uses: By storyboard: its path relative to the film's folder (absolute in a record of an older version).
+        pieces: Names of files in ``.reel/pieces`` of the film as it lies there.
+        sheets: SHA-256 of the sheets that were made for the film.
+    """
+
+    output: str = ""
+    uses: Mapping[str, Use] = field(default_factory=dict)
+    pieces: tuple[str, ...] = ()
+    sheets: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> set[str]:
+        """The clips of all its storyboards."""
+        return {key for use in self.uses.values() for key in use.keys}
+
+    def to_text(self) -> str:
+        """The content of the file."""
+        uses = {name: {"keys": list(use.keys), "finished": use.finished} for name, use in self.uses.items()}
+        data = {"schema": SCHEMA, "output": self.output, "uses": uses}
+        return json.dumps({**data, "pieces": list(self.pieces), "sheets": list(self.sheets)})
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file, also in one of an older version.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no record, or one of a newer version.
+    """
+    data = read_json(path, _MAX_BYTES)
+    if not isinstance(data, dict):
+        raise ValueError("it is no record of a film")
+    if "schema" not in data:
+        board = data.get("storyboard")
+        if board is not None and not isinstance(board, str):
+            raise ValueError("it is no record of a film")
+        uses = {board or NO_FILE: Use(_texts(data, "keys"))}
+        return Record("", uses, _texts(data, "pieces"))
+    if data["schema"] != SCHEMA or not isinstance(data.get("output"), str) or not isinstance(data.get("uses"), dict):
+        raise ValueError("it is a record of a newer version, or damaged")
+    uses = {str(name): _use(value) for name, value in data["uses"].items()}
+    return Record(data["output"], uses, _texts(data, "pieces"), _texts(data, "sheets"))
+
+
+def _use(value: Any) -> Use:
+    if not isinstance(value, dict):
+        raise ValueError("it is damaged")
+    return Use(_texts(value, "keys"), value.get("finished") is True)
+
+
+def _texts(data: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = data.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise ValueError(f"its {name} are damaged")
+    return tuple(found)
+
+
+def board_name(storyboard: Path | None, folder: Path) -> str:
+    """How a storyboard is noted beside a film in ``folder``."""
+    return os.path.relpath(storyboard, folder) if storyboard else NO_FILE
+
+
+def board_path(name: str, folder: Path) -> Path:
+    """The file of a noted storyboard; of an older record, which is absolute, also after the folder was moved."""
+    path = folder / name
+    if Path(name).is_absolute() and not path.exists() and (folder / path.name).exists():
+        return folder / path.name
+    return path
+
+
+def noted(before: Record, board: str, folder: Path, use: Use, sheets: Sequence[str] = ()) -> Record:
+    """The record with what a storyboard uses now; other storyboards keep theirs."""
+    here = folder / board if board else None
+    others = {
+        name: old
+        for name, old in before.uses.items()
+        if name != board and not (name and here and os.path.abspath(board_path(name, folder)) == os.path.abspath(here))  # noqa: PTH100 -- links stay as they are named
+    }
+    return Record(before.output, {**others, board: use}, before.pieces, tuple(dict.fromkeys((*before.sheets, *sheets))))

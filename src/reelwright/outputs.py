@@ -1,0 +1,59 @@
+"""No output is an input: what a run writes is compared with what it reads, by inode.
+
+Names prove nothing: a link, another spelling on a file system that ignores case, or a second mount can lead to the same
+file. What does not exist yet cannot be an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import InvalidInputError
+from .files import shown
+from .request import VideoRequest
+from .result import manifest_path
+
+
+def refuse_inputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path | None], *, advice: str = "") -> None:
+    """Refuse a run that would write over what it reads, whatever it was told about overwriting.
+
+    Args:
+        outputs: By what each is: ``the film``, ``the manifest``.
+        inputs: By what each is: ``the first picture``; ``None`` for one that there is not.
+        advice: The fix, where the general one does not fit.
+
+    Raises:
+        InvalidInputError: INPUT, an output is an input.
+    """
+    known = {found: what for what, path in inputs.items() if path is not None and (found := _inode(path))}
+    for what, path in outputs.items():
+        found = _inode(path)
+        if found in known:
+            raise InvalidInputError(
+                f"{what} would be written over {known[found]}: {shown(path)}", advice=advice or "Give another -o."
+            )
+
+
+def refuse_inputs_of(request: VideoRequest, output: Path) -> None:
+    """Refuse a clip that would be written over one of its own pictures.
+
+    Raises:
+        InvalidInputError: INPUT, the film or its manifest is one of them.
+    """
+    pictures = {
+        "the first picture": request.image,
+        "the last picture": request.last_image,
+        "the depth picture": request.depth_image,
+    }
+    known = {what: path.expanduser() if path else None for what, path in pictures.items()}
+    refuse_inputs({"the film": output, "its manifest": manifest_path(output)}, known)
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """Device and inode of the file that a path leads to; ``None`` if there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
