@@ -176,10 +176,21 @@ class Manifest:
             manifest = _adapter().validate_python(dict(data))
         except ValidationError as error:
             raise StateError(f"this manifest is damaged: {_first_problem(error)}") from None
-        name = (manifest.output or {}).get("path", "film.mp4")
-        if not isinstance(name, str) or "\0" in name or name != Path(name).name:
-            raise StateError("this manifest is damaged: its film is no file beside it")
+        if problem := _unusable(manifest):
+            raise StateError(f"this manifest is damaged: {problem}")
         return manifest
+
+
+def _unusable(manifest: Manifest) -> str | None:
+    """What is wrong inside the mappings that others rely on."""
+    name = (manifest.output or {}).get("path", "film.mp4")
+    if not isinstance(name, str) or "\0" in name or name != Path(name).name:
+        return "its film is no file beside it"
+    if not all(isinstance(item.get(key), str) for item in manifest.inputs for key in ("role", "path")):
+        return "an input has no role or no path"
+    if manifest.error is not None and not all(isinstance(manifest.error.get(key), str) for key in ("code", "message")):
+        return "its error has no code or no message"
+    return None
 
 
 @functools.cache

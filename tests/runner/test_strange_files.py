@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from reelwright import history
-from reelwright.errors import BackendUnavailableError, ConfigurationError, InvalidInputError, VideoGenerationError
+from reelwright.errors import BackendUnavailableError, ConfigurationError, VideoGenerationError
 from reelwright.executors.watch import Watch
 from reelwright.films.garbage import find_garbage
 from reelwright.films.records import Record, Use
@@ -285,7 +285,7 @@ def test_a_replay_of_a_picture_that_is_not_known_is_refused(tmp_path: Path, inpu
         "schema": 1, "run_id": "r", "reelwright": "0", "generator": "draft", "task": "i2v", "generative": False,
         "state": "completed", "created_at": "now", "requested": {"prompt": "x"}, "inputs": inputs,
     }  # fmt: skip
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(VideoGenerationError):
         replay_order(Manifest.from_json(data), load_settings(environ={}), tmp_path / "x.mp4")
 
 

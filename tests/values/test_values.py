@@ -78,7 +78,7 @@ def a_manifest() -> Manifest:
         run_id="r", reelwright="0.1", generator="draft", task="i2v", generative=False, state="completed",
         created_at="2026-01-01T00:00:00+00:00", requested={"prompt": "a"}, output={"path": "a.mp4"},
         attempts=(Attempt(1, "failed", "OOM_GPU", evidence=("line",), changed=("steps 50 -> 37",), helps=("time",)),),
-        warnings=("w",), inputs=({"role": "first"},),
+        warnings=("w",), inputs=({"role": "first", "path": "a.png"},),
     )  # fmt: skip
 
 
@@ -117,6 +117,11 @@ def test_the_first_manifest_ever_written_still_loads() -> None:
         {"output": {"path": "a\0.mp4"}},
         {"output": {"path": 7}},
         {"seed": "seven"},
+        {"inputs": [{"role": "first"}]},
+        {"inputs": [{"path": "a.png"}]},
+        {"inputs": [{"role": [], "path": "a.png"}]},
+        {"error": {"code": 3, "message": "x"}},
+        {"error": {}},
         {"error": "OOM"},
         {"requested": None},
         {"plan": "rm -rf"},
