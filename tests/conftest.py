@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -60,6 +61,7 @@ def hostile_path(tmp_path: Path) -> Path:
     return folder
 
 
+_HOMES = itertools.count()
 #: What of the tree tests make in passing, and what people write while tests run.
 _PASSING = {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", "demo"}
 _WRITTEN = {".py", ".md", ".txt", ".toml", ".in", ""}
@@ -103,8 +105,9 @@ def _no_settings_of_the_user(patch: pytest.MonkeyPatch, home: Path, temporary: P
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the user's settings, state, GPUs' environment or locks."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "tmp").mkdir()
+    # Not by mktemp: for its number it reads a folder that grows with every test.
+    home = tmp_path_factory.getbasetemp() / "homes" / str(next(_HOMES))
+    (home / "tmp").mkdir(parents=True)
     _no_settings_of_the_user(monkeypatch, home, home / "tmp")
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
