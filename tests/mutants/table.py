@@ -396,7 +396,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "settings_layers.py",
         '    return key == "env" or bool(declared and declared.secret) or bool(_SECRET.search(key))',
         '    return key == "env" or bool(declared and declared.secret)',
-        "tests/values/test_settings.py tests/cli/test_commands.py -k secret or hidden or shown or value",
+        "tests/values/test_sources.py tests/values/test_settings.py -k secret or shown",
     ),
     Mutant(
         "settings",
@@ -404,7 +404,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "settings.py",
         '            return dict.fromkeys(value, "***")\n        if key == "generators"',
         '            return dict(value)\n        if key == "generators"',
-        "tests/values/test_settings.py tests/cli/test_commands.py -k secret or hidden or shown or value or env",
+        "tests/values/test_sources.py tests/values/test_settings.py -k secret or shown or env",
     ),
     Mutant(
         "settings",
