@@ -183,8 +183,8 @@ NORMALISED = {
     ),
     "HDR": (
         pictures.png_with(Image.new("RGB", (40, 40), (5, 6, 7)), pictures.chunk(b"cICP", b"\x09\x10\0\x01")),
-        (5, 6, 7),
-        "HDR",
+        (0, 0, 0),
+        "it is an HDR picture (Rec. 2020 PQ)",
     ),
 }
 
@@ -247,12 +247,6 @@ def test_n04_an_animated_picture_is_refused_unless_its_first_frame_is_asked_for(
     picture = take_picture(path, target, Intake(first_frame=True))
     assert one_colour(target) == (200, 0, 0)
     assert picture.notes == ("only the first of its 2 frames is used",)
-
-
-def test_n04_a_gif_named_png_is_called_a_gif(source: Any) -> None:
-    path = source(animated("GIF"), "a.png")
-    assert "looks like a GIF" in refusal(path).message
-    assert "looks like a GIF" in refusal(path, Intake(first_frame=True)).message
 
 
 def test_n04_a_phones_photo_with_a_second_picture_behind_it_is_no_animation(source: Any, target: Path) -> None:
@@ -416,4 +410,5 @@ def test_the_validator_names_the_colour_space(source: Any, case: str, space: str
 def test_the_validator_tells_what_is_wrong_and_what_to_do(source: Any) -> None:
     answer = describe_picture(source(b"%PDF-1.4"))
     assert (answer["valid"], answer["info"]) == (False, {})
-    assert answer["errors"][0].endswith("it looks like a PDF document. Give a JPEG, PNG or WebP file.")
+    assert "it looks like a PDF document" in answer["errors"][0]
+    assert "pdftoppm" in answer["errors"][0]

@@ -62,7 +62,8 @@ WHOLE = {
 @pytest.mark.parametrize("name", WHOLE)
 def test_n05_a_file_cut_at_every_twentieth_is_refused(tmp_path: Path, name: str) -> None:
     whole = WHOLE[name]
-    cuts = [*(len(whole) * share // 100 for share in range(5, 100, 5)), len(whole) - 1]
+    cuts = [len(whole) * share // 100 for share in range(5, 100, 5)]
+    cuts += [len(whole) - 1] if name.endswith("webp") else []  # that is the end mark of the others: see below
     paths = [tmp_path / f"{length} {name}" for length in cuts]
     for path, length in zip(paths, cuts, strict=True):
         path.write_bytes(whole[:length])
@@ -152,14 +153,16 @@ def test_n06_a_child_that_swells_is_stopped_by_its_own_limit(source: Any) -> Non
 # ------------------------------------------------------------------------------------- N07 content, not names
 
 NOT_PICTURES = {
-    "GIF": (animated("GIF"), "a GIF picture"),
-    "BMP": (as_bytes(four_corners(), "BMP"), "a BMP picture"),
-    "TIFF": (as_bytes(four_corners(), "TIFF"), "a TIFF"),
+    "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
+    "Photoshop": (b"8BPS\0\1", "a Photoshop document"),
+    "OpenEXR": (b"v/1\x01\2\0\0\0", "an OpenEXR picture"),
+    "big TIFF": (b"II+\0\x08\0\0\0", "a TIFF picture of the 64-bit kind"),
+    "Canon raw": (b"II*\0\x10\0\0\0CR\2\0", "a camera's raw file"),
+    "newer Canon raw": (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a camera's raw file"),
+    "text that begins as a BMP": (b"BMW drives down the coast at dusk\n", "plain text"),
     "SVG": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
     "PDF": (b"%PDF-1.7\n", "a PDF document"),
     "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "an EPS"),
-    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC picture"),
-    "AVIF": (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "an AVIF picture"),
     "MP4": (b"\0\0\0\x18ftypisom\0\0\0\0isomavc1", "an MP4"),
     "HTML": (b"\n<!DOCTYPE html><html><title>404</title></html>", "a web page"),
     "LFS pointer": (
@@ -178,7 +181,9 @@ def test_n07_what_is_no_picture_is_refused_by_its_content(source: Any, kind: str
     content, told = NOT_PICTURES[kind]
     error = refusal(source(content, name))
     assert told in error.message
-    assert "JPEG, PNG or WebP" in error.advice
+    assert any(
+        word in error.advice for word in ("Give", "export", "Make a picture", "Download", "Take a frame", "Run:")
+    )
 
 
 @pytest.mark.parametrize("signature", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\x10\0\0\0WEBPVP8 "])
@@ -191,7 +196,7 @@ def test_n07_a_wrong_extension_is_told_and_strict_input_refuses_it(
     source: Any, target: Path, kind: str, name: str
 ) -> None:
     path = source(as_bytes(four_corners(), kind), name)
-    note = f"it is a {kind} picture, although its name ends in {Path(name).suffix}"
+    note = f"it is a {kind.replace('WEBP', 'WebP')} picture, although its name ends in {Path(name).suffix}"
     assert take_picture(path, target, Intake()).notes == (note,)
     assert note in refusal(path, Intake(strict=True)).evidence
 

@@ -72,7 +72,9 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything that describes one clip and how to make it."""
-    parser.add_argument("image", metavar="IMAGE", help="first picture (JPEG, PNG or WebP); - for none (text-to-video)")
+    parser.add_argument(
+        "image", metavar="IMAGE", help="first picture (JPEG, PNG, WebP, HEIC, AVIF, ...); - for none (text-to-video)"
+    )
     parser.add_argument("prompt", metavar="PROMPT", help="what should be seen")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="where the film goes")
     clip = parser.add_argument_group("the clip")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BackendUnavailableError, Failure, InvalidInputError
+from ..errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
 from ..request import Fit, Picture, Size
 from .framing import Placement, cover_crop_share, place
 from .image_apart import decode
@@ -123,7 +123,7 @@ def describe_picture(path: Path, intake: Intake | None = None) -> dict[str, Any]
     try:
         with _taken(path, intake or Intake(), write=False) as taken:
             return {"valid": True, "errors": [], "info": _info(taken)}
-    except InvalidInputError as error:
+    except VideoGenerationError as error:
         text = f"{error.message}. {error.advice}" if error.advice else error.message
         return {"valid": False, "errors": [text], "info": {}}
 
@@ -202,7 +202,7 @@ def _judged(held: Held, facts: dict[str, Any], intake: Intake, png_fd: int) -> _
     placement = place(size, intake.size, intake.fit or "cover", parse_anchor(intake.anchor))
     normalised = list(facts["normalised"])
     if held.suffix_promises_otherwise:
-        normalised.insert(0, f"it is a {held.format} picture, although its name ends in {held.source.suffix}")
+        normalised.insert(0, f"it is a {held.title} picture, although its name ends in {held.source.suffix}")
     cropped = _cropped(size, intake)
     if intake.fit is None:
         normalised += cropped

@@ -1,7 +1,7 @@
 """Running the picture decoder apart: its process, its descriptors, its end.
 
-Whatever happens in the child (a crash in a parser, an endless loop, a bomb) becomes an `InvalidInputError`
-here. The child gets the sealed copy of the picture and two anonymous files to write to, and no other
+Whatever a picture does to the child (a crash in a parser, an endless loop, a bomb) becomes an `InvalidInputError`
+here; a child that something outside ended is started once more, and is no fault of the picture. The child gets the sealed copy of the picture and two anonymous files to write to, and no other
 descriptor: it never touches a path. This module knows nothing of formats or pixels.
 
     >>> with decode(held, {"format": "PNG", **limits}, write=True) as (report, png_fd):
@@ -24,17 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendUnavailableError, InvalidInputError
+from .endings import TRIES, from_outside, killed, kills_for_memory, signal_name
 from .picture_file import Held, shown
 
 TIMEOUT_S = 120.0
 _NO_DECODER = 3
 _MAX_REPORT_BYTES = 1 << 20
 # -S: no .pth files and no user site, which cost 10 to 50 ms; the two folders are appended instead, behind
-# the standard library so that nothing in them can stand in for a part of it.
+# the standard library so that nothing in them can stand in for a part of it. Imports are never lazy (Python 3.15):
+# nothing can be imported once the files are given up.
 _BOOT = f"""\
 import json, sys
 job = json.loads(sys.argv[1])
 sys.path += job["path"]
+getattr(sys, "set_lazy_imports", str)("none")
 try:
     from reelwright.media.image_child import main
 except ImportError as error:
@@ -44,6 +47,10 @@ main(job)
 """
 # What the dynamic loader may need; nothing else of the environment (tokens, proxies) reaches the decoder.
 _ENVIRON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
+_FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}  # each thread's own would take 64 MB of address space, which is limited
+# Formats that another package reads: its module, and how to get it.
+_PACKAGES = {"HEIF": ("pillow_heif", "pillow-heif"), "JXL": ("pillow_jxl", "'reelwright[jxl]'")}
+_CONVERT = {"HEIF": "heif-convert a.heic a.png", "JXL": "djxl a.jxl a.png"}
 
 
 def command() -> tuple[str, ...]:
@@ -64,29 +71,60 @@ def decode(
 
     Raises:
         InvalidInputError: the picture was refused, or its decoding crashed, hung or outgrew its limits.
-        BackendUnavailableError: the decoder itself cannot be started.
+        BackendUnavailableError: the decoder itself cannot be started, or was ended from outside.
+        OutOfMemoryError: the kernel ended it for lack of memory.
     """
+    _check_package(held)
     report_fd, png_fd, error_fd = (os.memfd_create(f"reelwright-{name}") for name in ("report", "png", "errors"))
     try:
         full = {**job, "path": _import_folders(), "png_fd": png_fd if write else None}
         started = [*(argv or command()), json.dumps(full)]
-        status = _run(started, (held.fd, report_fd, error_fd), (png_fd,), timeout_s)
+        status = _run_again(held, started, (report_fd, error_fd, png_fd), timeout_s)
         yield _report(held, status, report_fd, error_fd), png_fd
     finally:
         for fd in (report_fd, png_fd, error_fd):
             os.close(fd)
 
 
+def _check_package(held: Held) -> None:
+    module, package = _PACKAGES.get(held.format, ("PIL", ""))
+    if importlib.util.find_spec(module) is None:
+        raise InvalidInputError(
+            f"{shown(held.source)} is a {held.title} picture, which this installation cannot read",
+            advice=f"Install its reader (pip install {package}), or convert it: {_CONVERT[held.format]}",
+        )
+
+
 def _import_folders() -> list[str]:
-    pillow = importlib.util.find_spec("PIL")
-    assert pillow is not None
-    assert pillow.origin is not None
-    return [str(Path(__file__).parents[2]), str(Path(pillow.origin).parents[1])]
+    """Where our own package, Pillow and the readers beside it lie."""
+    specs = [importlib.util.find_spec(name) for name in ("PIL", *(module for module, _ in _PACKAGES.values()))]
+    others = dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in specs if spec and spec.origin)
+    return [str(Path(__file__).parents[2]), *others]
+
+
+def _run_again(held: Held, argv: Sequence[str], fds: tuple[int, int, int], timeout_s: float) -> int | None:
+    """The exit status of the child, which is started once more if something outside ended it.
+
+    Raises:
+        BackendUnavailableError, OutOfMemoryError: it was ended from outside each time.
+    """
+    before, ended_by = kills_for_memory(), ""
+    for _ in range(TRIES):
+        os.lseek(held.fd, 0, os.SEEK_SET)  # the child shares our place in it
+        for fd in fds:
+            os.ftruncate(fd, 0)
+            os.lseek(fd, 0, os.SEEK_SET)
+        status = _run(argv, (held.fd, fds[0], fds[1]), fds[2:], timeout_s)
+        if not (name := from_outside(status)):
+            return status
+        ended_by = name
+    subject = f"{shown(held.source)} could not be decoded"
+    raise killed(subject, ended_by, for_memory=kills_for_memory() > before)
 
 
 def _run(argv: Sequence[str], fds: tuple[int, int, int], passed: tuple[int, ...], timeout_s: float) -> int | None:
     """The child's exit status; ``None`` when it had to be killed because its time was up."""
-    environ = {name: os.environ[name] for name in _ENVIRON if name in os.environ}
+    environ = _FEW_ARENAS | {name: os.environ[name] for name in _ENVIRON if name in os.environ}
     try:
         child = subprocess.Popen(
             argv,
@@ -143,7 +181,7 @@ def _crash(name: str, status: int, errors: bytes) -> InvalidInputError | Backend
             evidence=evidence,
             advice="Reinstall reelwright and Pillow.",
         )
-    how = f"status {status}" if status >= 0 else signal.Signals(-status).name
+    how = f"status {status}" if status >= 0 else signal_name(-status)
     if status == -signal.SIGXCPU:
         how = "it used up its processor time"
     return InvalidInputError(

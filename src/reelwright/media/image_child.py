@@ -1,9 +1,8 @@
 """The decoder of pictures, run apart: hostile bytes in, plain 8-bit sRGB pixels out, under hard limits.
 
 `image_apart` starts it as a process of its own; it reads the picture from descriptor 0, writes a report
-(JSON) to descriptor 1 and the normalised PNG to a third one, and opens no other file. Not for importing into
-the runner: a crash, a leak or a decompression bomb must end here. Imports Pillow and arithmetic, nothing else
-of ours.
+(JSON) to descriptor 1 and the normalised PNG to a third one, and can open no other file (`confinement`). Not for
+importing into the runner: a crash, a leak or a decompression bomb must end here.
 
     >>> report = json.loads(...)          # what descriptor 1 holds after a run
     >>> report["width"], report["normalised"]
@@ -15,18 +14,17 @@ from __future__ import annotations
 import json
 import os
 import resource
-import struct
-import zlib
 from typing import Any, BinaryIO
 
-from PIL import Image, ImageChops, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import Image, ImageChops, PngImagePlugin, UnidentifiedImageError
 
+from .confinement import confine
 from .framing import place
-from .image_colours import BROKEN, color_space, colour_change, gamma_power
+from .image_colours import BROKEN, color_space, colour_change, declare_colours, gamma_power, use_adobe_rgb
+from .image_damage import whole_png, without_end_marker
+from .image_formats import bmp_profile, declared_colours, is_camera_raw, jxl_header, register
 
 _MIB = 1 << 20
-assert JpegImagePlugin  # imported to be registered
-assert WebPImagePlugin
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,14 +35,21 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION_TAG = 0x0112
-_HDR_TRANSFERS = (b"\x10", b"\x12")  # 16 (PQ) and 18 (HLG) of ITU-T H.273
+_INTEROPERABILITY = 0xA005
 _MODE_NOTES = {
     "1": "its black-and-white pixels were turned into RGB",
     "L": "its greyscale was turned into RGB",
     "LA": "its greyscale was turned into RGB",
     "P": "its palette was turned into RGB",
+    "PA": "its palette was turned into RGB",
     "I": "its greyscale was turned into RGB",
     "I;16": "its greyscale was turned into RGB",
+    "I;16B": "its greyscale was turned into RGB",
+}
+# Numbers that are no levels of a screen; Pillow would clip them.
+_UNUSABLE = {
+    "F": "its pixels are floating-point numbers",
+    "LAB": "its colours are CIELAB numbers",
 }
 _DEEP_NOTE = "its 16 bits per channel were reduced to 8"
 
@@ -63,7 +68,9 @@ def main(job: dict[str, Any]) -> None:
     PngImagePlugin.MAX_TEXT_CHUNK = 8 * _MIB
     # Sizes are checked by `_open`, with numbers, before pixels are decoded; Pillow only warns up to twice a limit.
     Image.MAX_IMAGE_PIXELS = None
+    register(job["format"])
     _limit(job, job["max_pixels"])
+    confine()
     try:
         report = _work(job)
     except Refused as refusal:
@@ -92,25 +99,37 @@ def _limit(job: dict[str, Any], num_pixels: int) -> None:
     for kind, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, cpu_s),
         (resource.RLIMIT_FSIZE, file_size),
+        (resource.RLIMIT_NOFILE, max(2, job["png_fd"] or 0) + 2),  # one more, for a copy of descriptor 0
     ):
-        hard = resource.getrlimit(kind)[1]
-        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        lower = _lower(value, resource.getrlimit(kind)[1])
         resource.setrlimit(kind, (lower, lower))
+    # At its hard limit the kernel sends SIGKILL, as somebody from outside might; at the soft one SIGXCPU.
+    hard = _lower(cpu_s + 5, resource.getrlimit(resource.RLIMIT_CPU)[1])
+    resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_s, hard), hard))
+
+
+def _lower(value: int, hard: int) -> int:
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def _work(job: dict[str, Any]) -> dict[str, Any]:
     notes: list[str] = []
     with open(0, "rb", closefd=False) as file:
-        image = _open(file, job, notes)
-        _limit(job, image.width * image.height)
+        stored: BinaryIO = file
+        declared = None
         if job["format"] == "PNG":
-            _check_chunks(file, notes)
-        file.seek(0)
-        image = _open(file, job, [])
-        facts = {"format": job["format"], "mode": image.mode, "color_space": color_space(image)}
-        picture, info = _upright(image, notes)
+            stored, declared = whole_png(file, notes)
+            stored.seek(0)
+        image = _open(stored, job, notes)
+        _limit(job, image.width * image.height)
+        stored.seek(0)
+        image = _open(stored, job, [])
+        _add_colours(image, job["format"], file, declared)
+        colours = declare_colours(image.info, notes)
+        facts = {"format": job["format"], "mode": image.mode, "color_space": colours or color_space(image)}
+        image = _loaded(image, job["format"], stored, notes)
+        picture, info = _upright(image, job["format"], notes)
     facts.update(width=picture.width, height=picture.height)
     if job["png_fd"] is None:
         colour_change(picture, info, notes)
@@ -124,22 +143,50 @@ def _work(job: dict[str, Any]) -> dict[str, Any]:
 
 def _open(file: BinaryIO, job: dict[str, Any], notes: list[str]) -> Image.Image:
     """Read the header only, and refuse what must not be decoded."""
+    kind = job["format"]
+    many: int | str = 0
+    if kind == "JXL":  # its plugin decodes everything at once
+        width, height, animated = jxl_header(file.read())
+        _check_size(width, height, job)
+        many = "several" if animated else 0
+        file.seek(0)
     try:
-        image = Image.open(file, formats=[job["format"]])
+        image = Image.open(file, formats=[kind])
     except UnidentifiedImageError:
         raise Refused("it is damaged: its header cannot be read", "Download or export the picture again.") from None
     _check_size(image.width, image.height, job)
-    # An MPO (a phone's photo with a preview or a depth map behind it) is a JPEG; its first picture is the
-    # photo.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        frames = getattr(image, "n_frames", 2)
-        if not job["first_frame"]:
-            raise Refused(
-                f"it is animated ({frames} frames)",
-                "Export one frame of it as a picture, or allow its first frame.",
-            )
-        notes.append(f"only the first of its {frames} frames is used")
+    # An MPO (a phone's photo with a preview or a depth map behind it) is a JPEG; its first picture is the photo. So
+    # is the main picture of a HEIC file, which may hold others.
+    if getattr(image, "is_animated", False) and image.format not in ("MPO", "HEIF"):
+        many = getattr(image, "n_frames", 2)
+    if kind == "TIFF" and is_camera_raw(image):
+        raise Refused(
+            "it is a camera's raw file", "Develop it with your camera's program, and export it as JPEG or PNG."
+        )
+    if many:
+        _check_frames(many, job, notes)
     return image
+
+
+def _check_frames(many: int | str, job: dict[str, Any], notes: list[str]) -> None:
+    unit = "pages" if job["format"] == "TIFF" else "frames"
+    if not job["first_frame"]:
+        how = f"holds {many} pages" if unit == "pages" else f"is animated ({many} frames)"
+        raise Refused(f"it {how}", "Export one of them as a picture, or allow the first one.")
+    notes.append(f"only the first of its {many} {unit} is used")
+
+
+def _add_colours(image: Image.Image, kind: str, file: BinaryIO, chunk: bytes | None) -> None:
+    """What the file says about its colours and Pillow does not hand on, in the order in which it counts."""
+    if kind == "PNG" and chunk is not None and len(chunk) == 4:
+        image.info["declared"] = (chunk[0], chunk[1], chunk[3] == 1)
+    if kind in ("HEIF", "AVIF", "BMP") and not image.info.get("icc_profile"):
+        file.seek(0)
+        data = file.read()
+        if kind == "BMP":
+            image.info["icc_profile"] = bmp_profile(data)
+        else:
+            image.info["declared"] = declared_colours(kind, data)
 
 
 def _check_size(width: int, height: int, job: dict[str, Any]) -> None:
@@ -163,42 +210,41 @@ def _check_size(width: int, height: int, job: dict[str, Any]) -> None:
         )
 
 
-def _check_chunks(file: BinaryIO, notes: list[str]) -> None:
-    """Every chunk of a PNG whole, with its checksum, up to IEND; Pillow does not look at these."""
-    file.seek(8)
-    name = b""
-    while name != b"IEND":
-        head = file.read(8)
-        if len(head) < 8:
-            raise EOFError("the file ends before its end mark (IEND)")
-        length, name = struct.unpack(">I4s", head)
-        checksum, left, chunk = zlib.crc32(name), length, b""
-        while left:
-            chunk = file.read(min(left, _MIB))
-            if not chunk:
-                raise EOFError(f"the file ends inside a {name!r} chunk")
-            checksum = zlib.crc32(chunk, checksum)
-            left -= len(chunk)
-        if file.read(4) != struct.pack(">I", checksum):
-            raise ValueError(f"a {name!r} chunk is damaged (checksum)")
-        if name == b"cICP" and chunk[1:2] in _HDR_TRANSFERS:
-            notes.append("it is an HDR picture and was read as sRGB, so it may look pale")
-
-
 # ----------------------------------------------------------------------------------------------------- pixels
 
 
-def _upright(image: Image.Image, notes: list[str]) -> tuple[Image.Image, dict[str, Any]]:
-    """The decoded picture as it is meant to be seen, opaque, 8-bit L, RGB or CMYK; and its colour info."""
-    deep = isinstance(image, PngImagePlugin.PngImageFile) and any("16" in str(tile[3]) for tile in image.tile)
-    image.load()  # not verify(): that passes a JPEG cut in half
+def _loaded(image: Image.Image, kind: str, stored: BinaryIO, notes: list[str]) -> Image.Image:
+    """The picture with all of its pixels decoded."""
+    if image.mode in _UNUSABLE or (kind == "TIFF" and image.mode == "I"):
+        why = _UNUSABLE.get(image.mode, "its pixels are 32-bit numbers")
+        raise Refused(f"{why}, not the levels of a picture", "Export it as an 8-bit or 16-bit RGB picture.")
+    image.info["deep"] = kind in ("PNG", "TIFF") and any("16" in _raw_mode(tile[3]) for tile in image.tile)
+    try:
+        image.load()  # not verify(): that passes a JPEG cut in half
+    except OSError:
+        whole = None
+        if kind == "JPEG":
+            stored.seek(0)
+            whole = without_end_marker(stored.read())
+        if whole is None:
+            raise
+        notes.append("its end marker is missing, but all of its pixels are there")
+        whole.info.update(image.info)
+        return whole
+    return image
+
+
+def _upright(image: Image.Image, kind: str, notes: list[str]) -> tuple[Image.Image, dict[str, Any]]:
+    """A decoded picture as it is meant to be seen, opaque, 8-bit L, RGB or CMYK; and its colour info."""
+    deep = image.info.pop("deep", False)
     info: dict[str, Any] = {str(key): value for key, value in image.info.items()}
     if image.mode in _MODE_NOTES:
         notes.append(_MODE_NOTES[image.mode])
     if deep:
         notes.append(_DEEP_NOTE)
-    turn = _orientation(image, notes)
-    base, alpha = _split(image, info, deep=deep)
+    # A JPEG XL decoder has turned the picture already, whatever the EXIF data say (ISO/IEC 18181-2).
+    turn = _orientation(image, info, notes) if kind != "JXL" else None
+    base, alpha = _split(image, info, deep=deep, jpeg=kind == "JPEG")
     if alpha is not None and alpha.getextrema()[0] != 255:
         notes.append("its transparent parts were laid over white")
         white = Image.new(base.mode, base.size, "white")
@@ -206,9 +252,17 @@ def _upright(image: Image.Image, notes: list[str]) -> tuple[Image.Image, dict[st
     return (base.transpose(turn) if turn is not None else base), info
 
 
-def _orientation(image: Image.Image, notes: list[str]) -> Image.Transpose | None:
+def _raw_mode(arguments: Any) -> str:
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _orientation(image: Image.Image, info: dict[str, Any], notes: list[str]) -> Image.Transpose | None:
+    """How to turn the picture; its EXIF data may also say that its colours are Adobe's."""
     try:
-        value = image.getexif().get(_ORIENTATION_TAG)
+        exif = image.getexif()
+        value = exif.get(_ORIENTATION_TAG)
+        if not info.get("icc_profile") and exif.get_ifd(_INTEROPERABILITY).get(1) == "R03":
+            use_adobe_rgb(info)
     except BROKEN:
         notes.append("its EXIF data cannot be read, so it was taken as upright")
         return None
@@ -218,20 +272,22 @@ def _orientation(image: Image.Image, notes: list[str]) -> Image.Transpose | None
     return _TURNS[value]
 
 
-def _split(image: Image.Image, info: dict[str, Any], *, deep: bool) -> tuple[Image.Image, Image.Image | None]:
+def _split(
+    image: Image.Image, info: dict[str, Any], *, deep: bool, jpeg: bool
+) -> tuple[Image.Image, Image.Image | None]:
     """The colours and the opacity of a decoded picture."""
     clear = info.get("transparency")
-    if image.mode in ("I", "I;16"):
+    if image.mode in ("I", "I;16", "I;16B"):
         return _from_16_bits(image.convert("I"), info)
     if deep and isinstance(clear, tuple):
         # Pillow cuts the pixels to their upper 8 bits, but not the transparent colour.
         image.info["transparency"] = tuple(part >> 8 for part in clear)
-    if clear is not None or image.mode in ("LA", "RGBA"):
-        whole = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
+    if clear is not None or image.mode in ("LA", "RGBA", "PA", "La", "RGBa"):
+        whole = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
         return whole.convert(whole.mode[:-1]), whole.getchannel("A")
     if image.mode == "1":
         return image.convert("L"), None
-    if image.mode == "CMYK" and "adobe" not in info:
+    if image.mode == "CMYK" and jpeg and "adobe" not in info:
         # Pillow takes every CMYK JPEG for an inverted one; by ITU-T T.872 only Adobe's marker says so.
         return ImageChops.invert(image), None
     return (image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")), None

@@ -1,4 +1,4 @@
-"""Colours of a decoded picture to sRGB: its ICC profile, a PNG's gamma, plain CMYK. For `image_child` only.
+"""Colours of a decoded picture to sRGB: declared ones, its ICC profile, gamma, plain CMYK. For `image_child` only.
 
 Not for: sizes, transparency or rotation. A profile that is broken, or that changes nothing to speak of, is no
 reason to refuse a picture.
@@ -15,6 +15,8 @@ from io import BytesIO
 from typing import Any
 
 from PIL import Image
+
+from .image_profiles import ADOBE_RGB, Declared, declared_profile, power, profile, srgb_curve
 
 # What parsers of damaged data raise.
 BROKEN = (
@@ -46,6 +48,42 @@ class Change:
             return result
         image = image.convert("RGB")
         return image.point(self.levels * 3) if self.levels else image
+
+
+def declare_colours(info: dict[str, Any], notes: list[str]) -> str | None:
+    """Turn colours that are declared by numbers into an ICC profile in ``info``, and name them; ``None``: there are none.
+
+    A PNG's cICP chunk counts before its ICC profile, that before sRGB, and that before gamma and chromaticities (PNG,
+    third edition, 4.3).
+    """
+    declared = Declared(*info.pop("declared", None) or (2, 2))
+    if declared != (2, 2, True):
+        if declared.known:
+            for name in ("icc_profile", "srgb", "gamma", "chromaticity"):
+                info.pop(name, None)
+            info["icc_profile"] = declared_profile(declared)
+            if declared.is_hdr:
+                notes.append(f"it is an HDR picture ({declared.name}), and was brought to the range of a normal screen")
+            return declared.name
+        codes = f"primaries {declared.primaries}, transfer {declared.transfer}"
+        notes.append(f"its colours are declared in a way that is not known here ({codes})")
+    if not info.get("icc_profile") and "srgb" not in info and "chromaticity" in info:
+        _use_chromaticities(info, notes)
+    return None
+
+
+def _use_chromaticities(info: dict[str, Any], notes: list[str]) -> None:
+    gamma = info.get("gamma")
+    curve = power(1 / gamma) if gamma and gamma_power(info) else srgb_curve()
+    try:
+        info["icc_profile"] = profile("PNG chromaticities", tuple(info["chromaticity"]), curve)
+    except BROKEN:
+        notes.append("its chromaticities cannot be used, so its colours were read as sRGB")
+
+
+def use_adobe_rgb(info: dict[str, Any]) -> None:
+    """What a camera means by the mark R03 in its EXIF data."""
+    info["icc_profile"] = profile("Adobe RGB, by its EXIF data", ADOBE_RGB, power(563 / 256))
 
 
 def colour_change(image: Image.Image, info: dict[str, Any], notes: list[str]) -> Change:

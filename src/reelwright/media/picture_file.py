@@ -24,45 +24,73 @@ from pathlib import Path
 from ..errors import InvalidInputError
 
 _CHUNK_BYTES = 1 << 20
-_ADVICE = "Give a JPEG, PNG or WebP file."
+_ADVICE = "Give a JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP or JPEG XL file."
+_EXPORT = "Open it in an image program and export it as PNG or JPEG."
+_FRAME = "Take a frame of it: ffmpeg -i FILM -frames:v 1 frame.png"
+_UNPACK = "Unpack it, and give the picture in it."
 SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "PNG": (".png", ".apng"),
     "WEBP": (".webp",),
+    "HEIF": (".heic", ".heif", ".hif"),
+    "AVIF": (".avif", ".avifs"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp", ".dib"),
+    "JXL": (".jxl",),
 }
+#: What people call the formats whose name in Pillow is another one.
+TITLES = {"WEBP": "WebP", "HEIF": "HEIC", "JXL": "JPEG XL"}
 # Extensions that promise another kind of file; a name such as photo.2024 promises nothing.
-_OTHER_SUFFIXES = frozenset(
-    {".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".pdf", ".eps", ".psd", ".ico"}
-    | {".jp2", ".jxl", ".html", ".mp4", ".mov", ".txt"}
+_OTHER_SUFFIXES = frozenset({".svg", ".pdf", ".eps", ".psd", ".ico", ".jp2", ".html", ".mp4", ".mov", ".txt"})
+# Many of these are TIFF files, whose first picture is a small preview.
+_RAW_SUFFIXES = frozenset(
+    {".dng", ".nef", ".nrw", ".cr2", ".arw", ".sr2", ".pef", ".srw", ".3fr", ".iiq", ".dcr", ".kdc"}
 )
-# First bytes of what people hand in by mistake. Longer signatures stand before shorter ones.
-_SIGNATURES = (
-    (b"GIF8", "a GIF picture"),
-    (b"%PDF", "a PDF document"),
-    (b"%!PS", "an EPS or PostScript file"),
-    (b"\xc5\xd0\xd3\xc6", "an EPS file"),
-    (b"BM", "a BMP picture"),
-    (b"II*\0", "a TIFF or camera raw picture"),
-    (b"MM\0*", "a TIFF or camera raw picture"),
-    (b"II+\0", "a TIFF picture"),
-    (b"8BPS", "a Photoshop document"),
-    (b"\0\0\x01\0", "an icon"),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
-    (b"\xff\x0a", "a JPEG XL picture"),
-    (b"v/1\x01", "an OpenEXR picture"),
-    (b"#?RADIANCE", "a Radiance HDR picture"),
-    (b"qoif", "a QOI picture"),
-    (b"\x1aE\xdf\xa3", "a Matroska or WebM film"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"version https://git-lfs", "a Git LFS pointer instead of the file itself (run: git lfs pull)"),
+# First bytes of what is taken.
+_TAKEN = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JXL"),
+    (b"\xff\x0a", "JXL"),
 )
+_RAW = ("a camera's raw file", "Develop it with your camera's program, and export it as JPEG or PNG.")
+# First bytes of what people hand in by mistake, and what to do. Longer signatures stand before shorter ones.
+_SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
+    (b"%PDF", "a PDF document", "Make a picture of a page: pdftoppm -png -r 150 -singlefile FILE.pdf page"),
+    (b"%!PS", "an EPS or PostScript file", _EXPORT),
+    (b"\xc5\xd0\xd3\xc6", "an EPS file", _EXPORT),
+    (b"II+\0", "a TIFF picture of the 64-bit kind (BigTIFF)", _EXPORT),
+    (b"MM\0+", "a TIFF picture of the 64-bit kind (BigTIFF)", _EXPORT),
+    (b"IIRO", *_RAW),
+    (b"IIU\0", *_RAW),
+    (b"FUJIFILMCCD-RAW", *_RAW),
+    (b"8BPS", "a Photoshop document", _EXPORT),
+    (b"gimp xcf", "a GIMP document", _EXPORT),
+    (b"\0\0\x01\0", "an icon", _EXPORT),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture", _EXPORT),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture", _EXPORT),
+    (b"v/1\x01", "an OpenEXR picture", _EXPORT),
+    (b"#?RADIANCE", "a Radiance HDR picture", _EXPORT),
+    (b"qoif", "a QOI picture", _EXPORT),
+    (b"P6", "a PPM picture", _EXPORT),
+    (b"DDS ", "a DDS texture", _EXPORT),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM film", _FRAME),
+    (b"FLV\x01", "a Flash video", _FRAME),
+    (b"G@", "an MPEG transport stream", _FRAME),
+    (b"PK\x03\x04", "a ZIP archive", _UNPACK),
+    (b"\x1f\x8b", "a gzip archive", _UNPACK),
+    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
+    (b"version https://git-lfs", "a Git LFS pointer instead of the file itself (run: git lfs pull)", "Run: git lfs pull"),
+)  # fmt: skip
 _BRANDS = {
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1"), "a HEIC picture"),
-    **dict.fromkeys((b"avif", b"avis"), "an AVIF picture"),
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIF"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
 }
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 
 @dataclass(frozen=True)
@@ -74,6 +102,11 @@ class Held:
     sha256: str
     num_bytes: int
     format: str
+
+    @property
+    def title(self) -> str:
+        """What people call the format."""
+        return TITLES.get(self.format, self.format)
 
     @property
     def suffix_promises_otherwise(self) -> bool:
@@ -183,32 +216,61 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _format(source: Path, head: bytes) -> str:
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
+    """Pillow's name of the format that the first bytes are of."""
+    if head.startswith((b"II*\0", b"MM\0*")) and (head[8:10] == b"CR" or source.suffix.lower() in _RAW_SUFFIXES):
+        raise InvalidInputError(f"{shown(source)} is {_RAW[0]}", advice=_RAW[1])
+    found = next((kind for start, kind in _TAKEN if head.startswith(start)), None) or _by_structure(head)
+    if found:
+        return found
+    # What the file holds is never quoted: a link may lead to a file that is not for everybody's eyes.
+    looks, fix = resembles(head)
+    raise InvalidInputError(f"{shown(source)} is not a picture that can be taken: {looks}", advice=fix or _ADVICE)
+
+
+def _by_structure(head: bytes) -> str | None:
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "WEBP"
-    # What the file holds is never quoted: a link may lead to a file that is not for everybody's eyes.
-    raise InvalidInputError(f"{shown(source)} is not a JPEG, PNG or WebP picture: {_resembles(head)}", advice=_ADVICE)
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return "TIFF"
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if head[4:8] != b"ftyp":
+        return None
+    # A brand that many share (mif1) leaves the decision to the compatible ones.
+    brands = [head[place : place + 4] for place in (8, *range(16, min(int.from_bytes(head[:4]), 256), 4))]
+    kinds = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+    if brands[0] not in _BRANDS:
+        return None
+    return "AVIF" if "AVIF" in kinds and brands[0] not in (b"heic", b"heix", b"hevc") else "HEIF"
 
 
-def _resembles(head: bytes) -> str:
-    for signature, name in _SIGNATURES:
+def resembles(head: bytes) -> tuple[str, str]:
+    """What a file that is none of our pictures looks like by its first bytes, and what to do with it."""
+    for signature, name, fix in _SIGNATURES:
         if head.startswith(signature):
-            return f"it looks like {name}"
+            return f"it looks like {name}", fix
     if head[4:8] == b"ftyp":
-        return f"it looks like {_BRANDS.get(head[8:12], 'an MP4 or QuickTime film')}"
+        if head[8:12] == b"crx ":
+            return f"it looks like {_RAW[0]}", _RAW[1]
+        return "it looks like an MP4 or QuickTime film", _FRAME
     if not head.strip(b"\0"):
-        return "it holds only zero bytes"
+        return "it holds only zero bytes", "Download or export it again."
     return _resembles_text(head.lstrip(b"\xef\xbb\xbf \t\r\n").lower())
 
 
-def _resembles_text(text: bytes) -> str:
+def _resembles_text(text: bytes) -> tuple[str, str]:
     if b"<svg" in text:
-        return "it looks like an SVG drawing"
+        return "it looks like an SVG drawing", "Make a picture of it: rsvg-convert -w 1920 DRAWING.svg -o drawing.png"
     if text.startswith((b"<!doctype html", b"<html")):
-        return "it looks like a web page (HTML); a download may have gone wrong"
-    if b"\0" not in text and text.isascii():
-        return "it looks like plain text"
-    return "its first bytes are those of no format we know"
+        return "it looks like a web page (HTML); a download may have gone wrong", "Download the picture itself."
+    if b"\0" not in text and (text.isascii() or _is_utf8(text)):
+        return "it looks like plain text", ""
+    return "its first bytes are those of no format we know", ""
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return error.end >= len(text) - 4 and error.reason == "unexpected end of data"
+    return True

@@ -209,7 +209,8 @@ def create_container(path: Path, metadata: Mapping[str, str]) -> OutputContainer
             file.write(bytes(4096))
             file.flush()
         except OSError:
-            path.unlink()
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise
     container = av.open(str(path.absolute()), "w", format="mp4", options=_MOVFLAGS)
     container.metadata.update(metadata)
@@ -254,7 +255,8 @@ def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> N
                 raise OutputError(f"{source} cannot be copied whole", evidence=film.problems)
             seal(target)
         except BaseException:
-            target.unlink()
+            with contextlib.suppress(OSError):  # a confined process may remove nothing: who made the file will
+                target.unlink()
             raise
 
 
