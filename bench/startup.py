@@ -12,6 +12,8 @@ from pathlib import Path
 
 from .measuring import machine, median, report, timed
 
+_READY = f"import sys; sys.path += {sys.path!r}; from reelwright.media.image_formats import register; register('JPEG')"
+_CONFINED = f"{_READY}; from reelwright.media.confinement import confine; confine()"
 PHOTO = Path(__file__).parents[1] / "examples" / "rocket.jpg"
 
 
@@ -24,6 +26,8 @@ def main() -> int:
     sides = {
         "python -c pass": [sys.executable, "-c", "pass"],
         "reel --help": [*reel, "--help"],
+        "picture decoder": [sys.executable, "-I", "-S", "-c", _READY],
+        "... confined": [sys.executable, "-I", "-S", "-c", _CONFINED],
         "reel plan": [*reel, "plan", str(PHOTO), "push in", "-o", "clip.mp4", "--generator", "draft"],
     }
     with tempfile.TemporaryDirectory() as name:  # not where a clip.mp4 may be

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import history, workspace
-from .errors import BusyError, Cancelled, Failure, OutputError, error_for
+from .errors import BusyError, Cancelled, Failure, OutputError, VideoGenerationError, error_for
 from .executors import AttemptFiles, Cancellation, Executor
 from .executors.inline import InlineExecutor
 from .executors.workers import Turn, Workers
@@ -215,6 +215,11 @@ def _attempt(run: Run, plan: Plan, number: int, means: _Means) -> tuple[Evidence
             return evidence, _verified(run, plan, number, examiner)
         except OutputError as error:
             return replace(evidence, output_problem=error.message, output_exists=files.video.exists()), None
+        except VideoGenerationError as error:  # it could not be looked at; it may be good, and have cost hours of a GPU
+            kept = history.keep_file(settings.state_dir, folder.run_id, files.video, "unexamined.mp4")
+            if kept:
+                error.advice = f"{error.advice} The film is kept, unexamined, as {kept}."
+            raise
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pictures
 import pytest
-from clips import a_clip
 from pictures import four_corners
 
 from reelwright.errors import BackendUnavailableError, InvalidInputError, VideoGenerationError
-from reelwright.media import confinement, examination, image_apart
+from reelwright.media import confinement, image_apart
 from reelwright.media.endings import from_outside, killed
-from reelwright.media.image import describe_picture, inspect_picture, Intake
+from reelwright.media.image import describe_picture
 from reelwright.media.image_apart import decode
 from reelwright.media.picture_file import hold
 
@@ -172,9 +169,7 @@ def test_the_picture_decoder_itself_is_confined(picture: Path, attempt: str) -> 
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_f23_a_decoder_that_something_outside_ended_is_not_the_pictures_fault(
-    picture: Path, sent: signal.Signals
-) -> None:
+def test_a_decoder_that_something_outside_ended_is_not_the_pictures_fault(picture: Path, sent: signal.Signals) -> None:
     with pytest.raises(VideoGenerationError) as caught:
         _decode(
             picture, f"signal.signal({int(sent)}, 0) if {int(sent)} != 9 else None; os.kill(os.getpid(), {int(sent)})"
@@ -184,7 +179,7 @@ def test_f23_a_decoder_that_something_outside_ended_is_not_the_pictures_fault(
     assert "Nothing is known to be wrong with the file" in caught.value.advice
 
 
-def test_f23_a_decoder_that_was_ended_once_is_started_again(picture: Path, tmp_path: Path) -> None:
+def test_a_decoder_that_was_ended_once_is_started_again(picture: Path, tmp_path: Path) -> None:
     mark = tmp_path / "once"
     program = (
         f"if not os.path.exists({str(mark)!r}):\n"
@@ -196,26 +191,31 @@ def test_f23_a_decoder_that_was_ended_once_is_started_again(picture: Path, tmp_p
     assert _decode(picture, program)["width"] == 120
 
 
+_SPIN = (
+    "import resource\nfrom reelwright.media import image_child\nimage_child._limit(job, 1000)\n"
+    "resource.setrlimit(resource.RLIMIT_CPU, (1, resource.getrlimit(resource.RLIMIT_CPU)[1]))\n"
+    "assert resource.getrlimit(resource.RLIMIT_CPU)[1] > 1\nwhile True: pass"
+)
+
+
 @pytest.mark.parametrize(
     ("program", "words"),
     [
         ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
         ("os.abort()", "SIGABRT"),
         (
-            "import resource\nfrom reelwright.media import image_child\nimage_child._limit(job, 1000)\n"
-            "resource.setrlimit(resource.RLIMIT_CPU, (1, resource.getrlimit(resource.RLIMIT_CPU)[1]))\n"
-            "assert resource.getrlimit(resource.RLIMIT_CPU)[1] > 1\nwhile True: pass",
+            _SPIN,
             "it used up its processor time",
         ),
     ],
 )
-def test_f23_a_crash_and_a_limit_of_its_own_are_the_pictures_fault(picture: Path, program: str, words: str) -> None:
+def test_a_crash_and_a_limit_of_its_own_are_the_pictures_fault(picture: Path, program: str, words: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         _decode(picture, program)
     assert words in caught.value.message
 
 
-def test_f23_the_validator_says_that_a_picture_could_not_be_looked_at(
+def test_the_validator_says_that_a_picture_could_not_be_looked_at(
     picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_apart, "command", lambda: (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
@@ -238,11 +238,11 @@ def test_f23_the_validator_says_that_a_picture_could_not_be_looked_at(
         (-40, "signal 40"),
     ],
 )
-def test_f23_which_ends_come_from_outside(status: int | None, name: str | None) -> None:
+def test_which_ends_come_from_outside(status: int | None, name: str | None) -> None:
     assert from_outside(status) == name
 
 
-def test_f23_the_kernels_own_kill_for_memory_is_named() -> None:
+def test_the_kernels_own_kill_for_memory_is_named() -> None:
     error = killed("a.png could not be decoded", "SIGKILL", for_memory=True)
     assert (error.code, "lack of memory" in error.message) == ("OOM_HOST", True)
     assert isinstance(killed("x", "SIGTERM", for_memory=False), BackendUnavailableError)

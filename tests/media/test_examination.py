@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ def test_secrets_of_the_environment_do_not_reach_the_decoder(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_f23_a_decoder_that_something_outside_ends_is_not_the_films_fault(
+def test_a_decoder_that_something_outside_ends_is_not_the_films_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
 ) -> None:
     film, target = a_clip(tmp_path / "a.mp4"), tmp_path / "tagged.mp4"
@@ -96,7 +95,7 @@ def test_f23_a_decoder_that_something_outside_ends_is_not_the_films_fault(
     assert not target.exists()
 
 
-def test_f23_a_film_decoder_that_was_ended_once_is_started_again(tmp_path: Path) -> None:
+def test_a_film_decoder_that_was_ended_once_is_started_again(tmp_path: Path) -> None:
     examiner = Examiner()
     examiner.start()
     assert examiner._child is not None
@@ -106,7 +105,7 @@ def test_f23_a_film_decoder_that_was_ended_once_is_started_again(tmp_path: Path)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGSEGV, signal.SIGXCPU])
-def test_f23_a_crash_of_the_decoder_is_a_problem_of_the_film(
+def test_a_crash_of_the_decoder_is_a_problem_of_the_film(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
 ) -> None:
     monkeypatch.setattr(examination, "_CHILD", _KILLED.format(signal=int(sent)))
@@ -127,7 +126,7 @@ def test_a_film_without_a_last_frame_leaves_none(tmp_path: Path) -> None:
     assert not (tmp_path / "last.png").exists()
 
 
-def test_f23_a_last_frame_that_something_outside_prevented_is_not_the_films_fault(
+def test_a_last_frame_that_something_outside_prevented_is_not_the_films_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(examination, "_LAST_FRAME_CHILD", "import os; os.kill(os.getpid(), 15)")

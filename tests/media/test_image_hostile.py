@@ -19,7 +19,7 @@ from typing import Any
 
 import pictures
 import pytest
-from pictures import CORNERS, animated, as_bytes, corners_of, four_corners, hidden_red, one_colour, refusal
+from pictures import CORNERS, as_bytes, corners_of, four_corners, hidden_red, one_colour, refusal
 from PIL import Image
 
 from reelwright.errors import BackendUnavailableError, Failure, InvalidInputError

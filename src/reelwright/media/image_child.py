@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import resource
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from PIL import Image, ImageChops, PngImagePlugin, UnidentifiedImageError
 
@@ -126,7 +126,7 @@ def _work(job: dict[str, Any]) -> dict[str, Any]:
         stored.seek(0)
         image = _open(stored, job, [])
         _add_colours(image, job["format"], file, declared)
-        colours = declare_colours(image.info, notes)
+        colours = declare_colours(cast("dict[str, Any]", image.info), notes)
         facts = {"format": job["format"], "mode": image.mode, "color_space": colours or color_space(image)}
         image = _loaded(image, job["format"], stored, notes)
         picture, info = _upright(image, job["format"], notes)
@@ -218,7 +218,9 @@ def _loaded(image: Image.Image, kind: str, stored: BinaryIO, notes: list[str]) -
     if image.mode in _UNUSABLE or (kind == "TIFF" and image.mode == "I"):
         why = _UNUSABLE.get(image.mode, "its pixels are 32-bit numbers")
         raise Refused(f"{why}, not the levels of a picture", "Export it as an 8-bit or 16-bit RGB picture.")
-    image.info["deep"] = kind in ("PNG", "TIFF") and any("16" in _raw_mode(tile[3]) for tile in image.tile)
+    image.info["deep"] = kind in ("PNG", "TIFF") and any(
+        "16" in _raw_mode(tile[3]) for tile in getattr(image, "tile", ())
+    )
     try:
         image.load()  # not verify(): that passes a JPEG cut in half
     except OSError:

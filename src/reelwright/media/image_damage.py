@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from typing import BinaryIO
 
@@ -89,29 +90,18 @@ def whole_png(file: BinaryIO, notes: list[str]) -> tuple[BinaryIO, bytes | None]
         EOFError: it is cut off before its end mark.
         ValueError: a chunk that pixels need is damaged.
     """
-    file.seek(_SIGNATURE_BYTES)
     kept: list[tuple[int, int]] = []
     dropped: list[bytes] = []
     declared: bytes | None = None
-    name, ended = b"", False
-    while name != b"IEND":
-        start = file.tell()
-        head = file.read(8)
-        if len(head) < 8:
-            if not head or not _END_CHUNK.startswith(head):
-                raise EOFError("the file ends before its end mark (IEND)")
-            ended = True
-            break
-        length, name = struct.unpack(">I4s", head)
-        chunk, intact = _chunk(file, name, length)
+    ended = True
+    for name, start, chunk, intact in _chunks(file):
         if intact:
             kept.append((start, file.tell() - start))
             declared = chunk if name == b"cICP" else declared
-        elif name == b"IEND":
-            ended = True
+            ended = name != b"IEND"
         elif name[0] & 32 and name not in _NEEDED:  # a small first letter: ancillary
             dropped.append(name)
-        else:
+        elif name != b"IEND":
             raise ValueError(f"a {name!r} chunk is damaged (checksum)")
     notes += [f"its damaged {name.decode('latin-1')!r} chunk was left out" for name in dict.fromkeys(dropped)]
     if ended:
@@ -119,6 +109,22 @@ def whole_png(file: BinaryIO, notes: list[str]) -> tuple[BinaryIO, bytes | None]
     if not dropped and not ended:
         return file, declared
     return _copied(file, kept, _END_CHUNK if ended else b""), declared
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, bytes, bool]]:
+    """Each chunk's name, place, last piece, and whether its checksum is right, up to the end mark or the start of one."""
+    file.seek(_SIGNATURE_BYTES)
+    name = b""
+    while name != b"IEND":
+        start = file.tell()
+        head = file.read(8)
+        if len(head) < 8:
+            if not head or not _END_CHUNK.startswith(head):
+                raise EOFError("the file ends before its end mark (IEND)")
+            return
+        length, name = struct.unpack(">I4s", head)
+        chunk, intact = _chunk(file, name, length)
+        yield name, start, chunk, intact
 
 
 def _chunk(file: BinaryIO, name: bytes, length: int) -> tuple[bytes, bool]:

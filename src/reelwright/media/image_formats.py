@@ -44,13 +44,13 @@ def register(kind: str) -> None:
         plugin.register_heif_opener(decode_threads=_THREADS, thumbnails=False, depth_images=False, aux_images=False)
         return
     if kind == "JXL":
-        import_module("pillow_jxl.JpegXLImagePlugin").DECODE_THREADS = _THREADS
+        vars(import_module("pillow_jxl.JpegXLImagePlugin"))["DECODE_THREADS"] = _THREADS
         return
     module = import_module(f"PIL.{_PLUGINS[kind]}")
     if kind == "JPEG":
         import_module("PIL.MpoImagePlugin")
     if kind == "AVIF":
-        module.DEFAULT_MAX_THREADS = _THREADS
+        vars(module)["DEFAULT_MAX_THREADS"] = _THREADS
 
 
 def is_camera_raw(image: Image.Image) -> bool:
