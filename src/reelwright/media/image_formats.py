@@ -3,9 +3,8 @@
 Here are the plugins, the sizes that must be known before a plugin decodes, and the colour declarations that plugins
 do not hand on. Bytes in, facts out; nothing is decoded.
 
-    >>> register("AVIF")
-    >>> declared_colours("AVIF", head)
-    (12, 13, True)
+    >>> jxl_header(bytes.fromhex("ff0a7b0a"))
+    (240, 240, False)
 """
 
 from __future__ import annotations

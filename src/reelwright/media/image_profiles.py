@@ -4,7 +4,7 @@ Code points and formulas are those of ITU-T H.273; the profile is an ICC version
 curve. What is brighter than a normal screen (PQ, HLG) is rolled off above three quarters of its white.
 
     >>> len(declared_profile(Declared(12, 13)))
-    8764
+    8588
 """
 
 from __future__ import annotations
