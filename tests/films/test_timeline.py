@@ -57,6 +57,20 @@ def test_a_shot_without_a_picture_goes_on_from_the_last_clip_before() -> None:
     ]  # fmt: skip
 
 
+def test_a_shots_own_seed_is_that_of_its_first_clip_and_the_next_one_has_another() -> None:
+    first, second = clips({"image": "a.png", "seconds": 10, "seed": 7})
+    assert first.request.seed == 7
+    assert second.request.seed not in (7, None)
+    assert [clip.request.seed for clip in clips({"image": "a.png", "seconds": 10, "seed": 7})] == [
+        7, second.request.seed,
+    ]  # fmt: skip
+
+
+def test_a_clip_that_goes_on_is_not_fitted_to_the_film_a_second_time() -> None:
+    found = clips({"image": "a.png", "seconds": 10, "fit": "contain"}, {"fit": "contain"})
+    assert [clip.request.fit for clip in found] == ["contain", None, None]
+
+
 def test_the_last_picture_belongs_to_the_last_clip_of_its_shot() -> None:
     found = clips({"image": "a.png", "last_image": "b.png", "seconds": 10})
     assert [clip.request.task for clip in found] == ["i2v", "flf2v"]

@@ -436,7 +436,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "yamlfile.py",
         "        if self.aliases > MAX_ALIASES or self.depth > MAX_DEPTH:",
         "        if self.depth > MAX_DEPTH:",
-        "tests/values/test_settings.py -k c02",
+        "tests/values/test_settings.py -k may_repeat",
     ),
     Mutant(
         "shim",
@@ -580,7 +580,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "films/planning.py",
         '                "negative_prompt": segment.request.negative_prompt,\n',
         "",
-        "tests/films -k negative or key",
+        "tests/films/test_keys.py",
     ),
     Mutant(
         "films",
@@ -588,7 +588,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "films/planning.py",
         '"upstream": [upstream, self.color] if upstream else None,',
         '"upstream": [upstream] if upstream else None,',
-        "tests/films -k colour or color or key",
+        "tests/films/test_keys.py",
     ),
     Mutant(
         "films",

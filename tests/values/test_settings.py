@@ -204,6 +204,15 @@ def test_c02_hostile_yaml_is_refused_and_nothing_of_it_is_run(tmp_path: Path, ki
     assert "config.yaml" in caught.value.message
 
 
+def test_c02_a_file_may_repeat_a_value_some_times_and_not_often(tmp_path: Path) -> None:
+    def repeated(times: int) -> str:
+        return "".join(["env:\n  A0: &x value\n", *(f"  A{number}: *x\n" for number in range(1, times + 1))])
+
+    assert len(loaded(tmp_path, repeated(32)).env) == 33
+    with pytest.raises(ConfigurationError, match="aliases"):
+        loaded(tmp_path, repeated(33))
+
+
 def test_c02_a_file_of_100_mb_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     with path.open("wb") as file:
