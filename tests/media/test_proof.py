@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import wave
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from clips import a_foreign_clip
@@ -18,6 +20,7 @@ from reelwright.media.joining import JoinOptions, JoinReport, Part, join
 from reelwright.media.proof import proven
 from reelwright.media.seal import seal
 from reelwright.media.shelf import Shelf
+from reelwright.media.sound import with_sound
 from reelwright.media.video import Encoding, examine
 from reelwright.media.writer import add_copied, create_container
 
@@ -106,6 +109,34 @@ def test_a_frame_at_another_time_is_seen(film: tuple[Path, JoinReport], tmp_path
                 container.mux(packet)
     with pytest.raises(OutputError, match="frame 5 is not shown at its time"):
         proven(late, report.promise)
+
+
+@pytest.mark.parametrize(("kept_s", "problem"), [(10.0, None), (0.3, "its sound ends after 0.3"), (0.0, "sound")])
+def test_sound_that_ends_before_the_pictures_is_seen(
+    film: tuple[Path, JoinReport], tmp_path: Path, kept_s: float, problem: str | None
+) -> None:
+    path, report = film
+    with wave.open(str(tmp_path / "noise.wav"), "wb") as noise:
+        noise.setparams((1, 2, 22_050, 0, "NONE", ""))
+        noise.writeframes(random.Random(1).randbytes(2 * 5 * 22_050))
+    with_sound(path, tmp_path / "noise.wav", 0.0)
+    cut = tmp_path / "cut.mp4"
+    with av.open(str(path)) as source, create_container(cut, dict(source.metadata)) as container:
+        copies = {
+            stream: container.add_stream_from_template(stream)
+            for stream in (*source.streams.video, *source.streams.audio)
+        }
+        for packet in source.demux():
+            late = packet.stream.type == "audio" and float((packet.pts or 0) * packet.time_base) >= kept_s
+            if packet.dts is not None and not late:
+                packet.stream = copies[packet.stream]
+                container.mux(packet)
+    promise = replace(report.promise, sound=True)
+    if problem is None:
+        assert proven(cut, promise).has_audio
+        return
+    with pytest.raises(OutputError, match=problem):
+        proven(cut, promise)
 
 
 @pytest.mark.parametrize(
