@@ -660,7 +660,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "backends/wan21/choice.py",
         "    t5_cpu = single and free is not None and free < wan.T5_BYTES + GIB",
         "    t5_cpu = False",
-        "tests/wan/test_plans.py tests/wan/test_weights.py tests/wan/test_gpus.py -k t5 or card or memory or encoder",
+        "tests/backends/test_wan21_choice.py",
     ),
     Mutant(
         "plan",
