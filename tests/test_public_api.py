@@ -12,10 +12,10 @@ import reelwright
 PUBLIC = [
     "AttemptError", "BackendUnavailableError", "BusyError", "Cancelled", "ConfigurationError", "DiffusersGenerator",
     "DraftGenerator", "FilmResult",
-    "GenerationTimeoutError", "HunyuanVideoGenerator", "ImageValidator", "InvalidInputError", "Manifest",
+    "GenerationTimeoutError", "HunyuanVideoGenerator", "ImageValidator", "Interrupted", "InvalidInputError", "Manifest",
     "ModelNotFoundError", "OutOfMemoryError", "OutputError", "Plan", "Result", "Settings", "Size", "StateError", "Storyboard",
     "VideoGenerationError", "VideoGenerator", "VideoRequest", "Wan21Generator", "__version__",
-    "create_video_generator", "film", "generate", "load_settings", "load_storyboard", "release",
+    "afilm", "agenerate", "create_video_generator", "film", "generate", "load_settings", "load_storyboard", "release",
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .asynchronous import afilm, agenerate
     from .errors import (
         AttemptError,
         BackendUnavailableError,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         Cancelled,
         ConfigurationError,
         GenerationTimeoutError,
+        Interrupted,
         InvalidInputError,
         ModelNotFoundError,
         OutOfMemoryError,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from .settings import Settings, load_settings
 
 _HOMES = {
+    "asynchronous": ("afilm", "agenerate"),
     "errors": (
         "AttemptError",
         "BackendUnavailableError",
@@ -55,6 +58,7 @@ _HOMES = {
         "Cancelled",
         "ConfigurationError",
         "GenerationTimeoutError",
+        "Interrupted",
         "InvalidInputError",
         "ModelNotFoundError",
         "OutOfMemoryError",
@@ -95,6 +99,7 @@ __all__ = [
     "GenerationTimeoutError",
     "HunyuanVideoGenerator",
     "ImageValidator",
+    "Interrupted",
     "InvalidInputError",
     "Manifest",
     "ModelNotFoundError",
@@ -111,6 +116,8 @@ __all__ = [
     "VideoRequest",
     "Wan21Generator",
     "__version__",
+    "afilm",
+    "agenerate",
     "create_video_generator",
     "film",
     "generate",

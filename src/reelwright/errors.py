@@ -13,6 +13,9 @@
     ├── StateError                       STATE, INTERNAL: our own records or code
     └── Cancelled                        CANCELLED: asked to stop by a signal or a caller
 
+    KeyboardInterrupt
+    └── Interrupted                      Ctrl-C in a Python program that makes something
+
 There is one class per thing a caller would treat differently; the finer cause is ``failure`` (the code) and
 ``evidence`` (lines that prove it). This module knows nothing of how a failure is found: see `policy.diagnosis`.
 
@@ -97,6 +100,13 @@ class VideoGenerationError(Exception):
         self.log: str | None = None
         if self.failure not in self.failures:
             raise TypeError(f"{type(self).__name__} cannot carry {self.failure.name}")
+
+    def __str__(self) -> str:
+        """The message, then what a person needs with it: evidence, the fix, the log, and further mistakes."""
+        lines = [self.message, *(f"  | {line}" for line in self.evidence)]
+        lines += [f"  fix: {self.advice}"] if self.advice else []
+        lines += [f"  log: {self.log}"] if self.log else []
+        return "\n".join([*lines, *(f"{error.code}: {error}" for error in self.also)])
 
     @property
     def code(self) -> str:
@@ -205,6 +215,21 @@ class Cancelled(VideoGenerationError):
     def exit_status(self) -> int:
         """128 + the signal's number, as shells expect (129 hang-up, 130 interrupt, 143 terminate)."""
         return 128 + self.signal_number
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while something was made: stopped, and nothing half-made is left.
+
+    It is a `KeyboardInterrupt` and no `Exception`, so a program that catches its own errors still ends. A loop over many
+    clips that catches `VideoGenerationError` ends too.
+
+    Attributes:
+        cancelled: The same as a `Cancelled`, with code and exit status.
+    """
+
+    def __init__(self, cancelled: Cancelled | None = None) -> None:
+        self.cancelled = cancelled or Cancelled()
+        super().__init__(self.cancelled.message)
 
 
 _CLASS_OF: dict[Failure, type[VideoGenerationError]] = {

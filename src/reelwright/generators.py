@@ -10,6 +10,7 @@ A generator here is a thin face over `runner.generate`: the same checks, attempt
 from __future__ import annotations
 
 import atexit
+import difflib
 import functools
 import os
 from abc import ABC, abstractmethod
@@ -34,8 +35,8 @@ from .settings import Settings, load_settings, settings_from_mapping
 if TYPE_CHECKING:
     from .films import FilmEvent
     from .films.assembly import FilmResult
+    from .films.render import FilmOrder
     from .films.storyboard import Storyboard
-
 #: Documented keyword names of ``generate_video`` and the request's own words for them.
 _DOCUMENTED = {
     "sample_steps": "steps",
@@ -103,7 +104,7 @@ class LocalVideoGenerator(VideoGenerator):
         """Make the film and return its path; ``on_progress`` receives every event of `protocol`."""
         on_progress: Callable[[Event], None] | None = kwargs.pop("on_progress", None)
         request, wrong = self._request(prompt, input_image_path, duration, kwargs)
-        order = _order(request, wrong, self.settings, output_path)
+        order = order_of(request, wrong, self.settings, output_path)
         return str((run_order(order, on_progress) if on_progress else run_order(order)).output)
 
     def _request(
@@ -113,9 +114,10 @@ class LocalVideoGenerator(VideoGenerator):
         values = {_DOCUMENTED.get(name, name): value for name, value in options.items() if value is not None}
         unknown = sorted(set(values) - known)
         if unknown:
+            near = [match for name in unknown for match in difflib.get_close_matches(name, [*known, *_DOCUMENTED], n=1)]
             raise ConfigurationError(
                 f"generate_video got unknown options: {', '.join(unknown)}",
-                advice=f"Known: {', '.join(sorted(known))}.",
+                advice=f"Did you mean {', '.join(near)}?" if near else f"Known: {', '.join(sorted(known))}.",
             )
         if "num_frames" not in values and "seconds" not in values:
             # The documented default of 5.0 s means "one clip"; a configured frame_num says it exactly.
@@ -257,11 +259,11 @@ def generate(
         VideoGenerationError: and its classes; see `errors`.
     """
     request, wrong = read_request(prompt=prompt, image=image or None, **options)
-    order = _order(request, wrong, _settings(settings), output)
+    order = order_of(request, wrong, effective_settings(settings), output)
     return run_order(order, on_progress) if on_progress else run_order(order)
 
 
-def _order(
+def order_of(
     request: VideoRequest, wrong: Sequence[VideoGenerationError], settings: Settings, output: str | Path
 ) -> Order:
     """The order for a request; a request with mistakes is refused, with everything else that is wrong."""
@@ -288,15 +290,28 @@ def film(  # noqa: PLR0913 -- a function for people, all but two by name
         VideoGenerationError: and its classes; of a shot that failed, with its name.
     """
     from .films.assembly import film as make_film
+
+    order = film_order(storyboard, output, settings, draft=draft, keep_going=keep_going)
+    return make_film(order, on_event) if on_event else make_film(order)
+
+
+def film_order(
+    storyboard: str | Path | Storyboard,
+    output: str | Path,
+    settings: Settings | Mapping[str, Any] | None,
+    *,
+    draft: bool,
+    keep_going: bool,
+) -> FilmOrder:
+    """The order of a film, over the engines that stay warm in this process."""
     from .films.render import FilmOrder
     from .films.storyboard import load_storyboard
 
     written = isinstance(storyboard, (str, Path))
     board = load_storyboard(Path(storyboard)) if isinstance(storyboard, (str, Path)) else storyboard
     source = Path(str(storyboard)).absolute() if written else None
-    order = FilmOrder(board, _settings(settings), Path(output), source, draft=draft, keep_going=keep_going)
-    order = replace(order, workers=warm_workers())
-    return make_film(order, on_event) if on_event else make_film(order)
+    order = FilmOrder(board, effective_settings(settings), Path(output), source, draft=draft, keep_going=keep_going)
+    return replace(order, workers=warm_workers())
 
 
 @functools.cache
@@ -315,7 +330,8 @@ def release() -> None:
     warm_workers().release_idle()
 
 
-def _settings(given: Settings | Mapping[str, Any] | None) -> Settings:
+def effective_settings(given: Settings | Mapping[str, Any] | None) -> Settings:
+    """The settings a call works with: those given, or those of the file and the environment."""
     if given is None:
         return load_settings(environ=os.environ)
     return given if isinstance(given, Settings) else settings_from_mapping(given, generator=None)

@@ -11,9 +11,11 @@ what a certain generator can do is checked by its backend's ``plan``.
 
 from __future__ import annotations
 
+import difflib
 import math
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -182,7 +184,8 @@ def read_request(**values: Any) -> tuple[VideoRequest, tuple[InvalidInputError, 
         >>> [error.message for error in mistakes]
         ["'big' is not a size", 'the prompt is empty', 'steps must be above 0, not 0']
     """
-    mistakes: list[InvalidInputError] = []
+    mistakes: list[InvalidInputError] = list(_unknown_options(values))
+    values = {name: value for name, value in values.items() if name in VideoRequest.__dataclass_fields__}
     size = values.get("size")
     if isinstance(size, str):
         try:
@@ -196,6 +199,14 @@ def read_request(**values: Any) -> tuple[VideoRequest, tuple[InvalidInputError, 
     if "image" in found:
         fine.pop("last_image", None)
     return VideoRequest(**{"prompt": "(no usable prompt)", **fine}), tuple(mistakes)
+
+
+def _unknown_options(values: Mapping[str, Any]) -> Iterator[InvalidInputError]:
+    known = sorted(VideoRequest.__dataclass_fields__)
+    for name in sorted(set(values) - set(known)):
+        near = difflib.get_close_matches(name, known, n=1)
+        fix = f"Did you mean {near[0]}?" if near else f"Known options: {', '.join(known)}."
+        yield InvalidInputError(f"there is no option {name!r}", advice=fix)
 
 
 @dataclass(frozen=True)
@@ -260,8 +271,11 @@ def _check_negative_prompt(_name: str, text: object) -> None:
 
 
 def _check_path(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, (str, Path)):
-        raise InvalidInputError(f"{name} must be the path of a picture, not {type(value).__name__}")
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        text = f"{name} must be the path of a picture file, not {type(value).__module__}.{type(value).__qualname__}"
+        raise InvalidInputError(
+            text, advice="Save the picture first (with Pillow: picture.save('cat.png')), then give the path."
+        )
 
 
 def _check_size(_name: str, value: Any) -> None:

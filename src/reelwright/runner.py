@@ -25,6 +25,7 @@ from .errors import (
     BackendUnavailableError,
     Cancelled,
     Failure,
+    Interrupted,
     InvalidInputError,
     OutputError,
     StateError,
@@ -91,7 +92,7 @@ def _recorded(run: Run) -> Result:
             except KeyboardInterrupt:
                 cancelled = Cancelled()
                 _record_failure(run, cancelled)
-                raise cancelled from None
+                raise Interrupted(cancelled) from None
             except Exception as error:
                 internal = StateError(f"{type(error).__name__}: {error}", failure=Failure.INTERNAL)
                 _record_failure(run, internal)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reelwright.errors import Cancelled
+from reelwright.errors import Cancelled, Interrupted
 from reelwright.executors import Cancellation
 from reelwright.protocol import Event, Phase
 from tests.conftest import eventually
@@ -147,8 +147,12 @@ def test_p22_ctrl_c_in_a_program_that_calls_us_ends_everything_too(wan: WanMachi
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    outcome = wan.run({"hang_at": "step 2"}, on=at_step(1, interrupt))
-    assert isinstance(outcome.error, Cancelled)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        wan.run({"hang_at": "step 2"}, on=at_step(1, interrupt))
+    assert isinstance(caught.value, Interrupted)
+    assert not isinstance(caught.value, Exception)
+    assert caught.value.cancelled.exit_status == 130
+    assert wan.record().state == "cancelled"
     wan.check()
 
 

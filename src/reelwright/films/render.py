@@ -248,11 +248,19 @@ class _Making:
             while not schedule.idle:
                 while (name := schedule.start()) is not None:
                     pool.submit(self._make, by_id[name], free.pop(0))
-                name, place, error = self._ended.get()
+                name, place, error = self._next_ended()
                 free.append(place)
                 self._note(schedule, name, error)
         if self._cancellation.requested:
             raise Cancelled(signal_number=self._cancellation.signal_number or 2)
+
+    def _next_ended(self) -> tuple[str, tuple[int, ...], VideoGenerationError | None]:
+        """The next clip that has ended; Ctrl-C stops those that are being made, which the pool then waits for."""
+        try:
+            return self._ended.get()
+        except KeyboardInterrupt:
+            self._cancellation.request()
+            raise
 
     def _places(self, missing: Sequence[Planned], gpus: Sequence[int]) -> Sequence[tuple[int, ...]]:
         settings, resident = self._order.settings, all(item.resident for item in missing)
