@@ -403,3 +403,12 @@ def test_every_signal_has_a_name_in_the_message() -> None:
     found = diagnose(Evidence(signal_number=signal.SIGBUS, phase="denoising", step=3, total_steps=50), A_PLAN)
     assert "SIGBUS" in found.message
     assert "step 3 of 50" in found.message
+
+
+@pytest.mark.parametrize(
+    "text", ["RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB", "ModuleNotFoundError: No module named 'x'"]
+)
+def test_an_exception_that_the_program_survived_does_not_explain_its_bad_film(text: str) -> None:
+    seen = (ExceptionSeen(text),)
+    ended = Evidence(exit_status=0, exceptions=seen, tail=(text,), output_problem="it has 3 frames", output_exists=True)
+    assert (diagnose(ended, A_PLAN).failure, diagnose(ended, A_PLAN).message) == (Failure.OUTPUT, "it has 3 frames")

@@ -235,6 +235,7 @@ def test_a_time_limit_before_or_after_the_steps_lowers_nothing(phase: str) -> No
     (decision,) = play(DEFAULT, Failure.TIMEOUT, phase=phase)
     assert isinstance(decision, Stop)
     assert "Raise `timeout`" in decision.why
+    assert ("before the first step" in decision.why) == (phase not in ("decoding", "saving"))
 
 
 def test_memory_levers_stay_pulled_when_a_time_limit_follows() -> None:
