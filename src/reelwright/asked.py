@@ -120,15 +120,27 @@ def too_long_findings(request: VideoRequest, length: Length) -> Iterator[Finding
         yield Finding("frames.too_long", "error", text, fix)
 
 
-def request_findings(request: VideoRequest, name: str, fps: float, *, tokens: int) -> Iterator[Finding]:
-    """What a script cannot do with a request: another frame rate, the draft's fields, a prompt beyond ``tokens``."""
+_DRAFT_OPTIONS = {"camera": "--camera", "depth_image": "--depth", "label": "--no-label"}
+
+
+def request_findings(
+    request: VideoRequest, name: str, fps: float, *, tokens: int, encodes: bool = False
+) -> Iterator[Finding]:
+    """What cannot be done with a request: another frame rate, the draft's options, a prompt beyond ``tokens``.
+
+    ``encodes`` says that its frames are encoded by us, in the codec that is asked for.
+    """
     if request.fps not in (None, fps):
         yield Finding(
             "fps.fixed", "error", f"{name} makes {fps:g} fps; {request.fps:g} fps cannot be chosen", "Leave out --fps."
         )
-    for field in ("camera", "depth_image"):
-        if getattr(request, field):
-            yield Finding(f"ignored.{field}", "info", f"{field} is for the draft generator and is ignored")
+    for field, option in _DRAFT_OPTIONS.items():
+        if getattr(request, field) is not None:
+            text = f"{option} is for the draft generator: {name} ignores it"
+            yield Finding(f"ignored.{field}", "warning", text, f"Leave out {option}.")
+    if request.codec is not None and not encodes:
+        text = f"{name} writes its video itself, as H.264: --codec is ignored"
+        yield Finding("ignored.codec", "warning", text, "Leave out --codec.")
     if len(request.prompt) > _CHARACTERS_PER_TOKEN * tokens:
         text = f"the prompt is very long: the text encoder reads {tokens} tokens and drops the rest"
         yield Finding("prompt.long", "warning", text, "Put what matters first.")

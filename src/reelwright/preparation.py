@@ -23,7 +23,7 @@ from .errors import Failure, VideoGenerationError, all_of
 from .host import Host
 from .journal import Journal
 from .plan import Finding, Job, Plan
-from .policy import preflight
+from .policy import preflight, unused
 from .request import MAX_SEED, Picture, Size, VideoRequest
 from .settings import Settings
 from .settings_layers import here
@@ -172,7 +172,8 @@ def _prepare_for(
     job = job.evolve(overrides={**job.overrides, **learned, **({"measured_peaks": peaks} if peaks else {})})
     plan = planned(backend, job)
     seen = _picture_findings(pictures)
-    findings = (*plan.findings, *preflight.findings(plan, host, settings), *seen, *_learned(learned))
+    own = (*preflight.findings(plan, host, settings), *unused.findings(backend, settings, plan))
+    findings = (*plan.findings, *own, *seen, *_learned(learned))
     seconds = plan.seconds or history.predicted_seconds(settings.state_dir, asked, host)
     return Prepared(backend, job, plan.evolve(findings=findings, seconds=seconds), asked), unusable
 

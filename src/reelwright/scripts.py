@@ -61,6 +61,15 @@ BASE_ENV: Mapping[str, str] = {
 }
 
 
+#: Settings that every worker process and every framework's script has.
+PROCESS_SETTINGS = frozenset(
+    {
+        *("python", "env", "timeout", "progress_timeout", "lease_timeout_s", "stop_grace_s", "verify_model"),
+        *("gpus", "gpu_count", "total_gpus", "nccl_p2p_retry"),
+        *("sample_steps", "guide_scale", "sample_shift"),
+    }
+)
+
 #: All official scripts write through imageio and its ffmpeg; Wan hides every error of it.
 WRITER_CHECK = (
     "import subprocess, imageio_ffmpeg; "

@@ -191,7 +191,7 @@ def test_without_a_picture_the_draft_says_that_it_needs_one() -> None:
 def test_with_a_last_picture_the_camera_is_ignored_and_says_so() -> None:
     planned = plan(last=a_picture(name="last"), camera="pan_left")
     assert planned.task == "flf2v"
-    assert "camera.ignored" in codes(planned, "info")
+    assert "camera.ignored" in codes(planned, "warning")
     assert isinstance(planned.run, EngineCall)
     assert planned.run.options["last"] == "/private/last.png"
     assert "camera" not in planned.parameters
@@ -310,7 +310,7 @@ def test_a_pull_out_says_that_it_is_played_towards_the_whole_picture() -> None:
 
 def test_a_depth_between_two_pictures_is_ignored_aloud() -> None:
     planned = plan(last=a_picture(name="last"), depth=a_picture(name="depth"))
-    assert "depth.ignored" in codes(planned, "info")
+    assert "depth.ignored" in codes(planned, "warning")
     assert isinstance(planned.run, EngineCall)
     assert "depth" not in planned.run.options
 

@@ -64,6 +64,8 @@ class Backend:
         configuration_hint: What to set to make it available.
         clip: What a single clip can be.
         clip_of: The same where it depends on the settings.
+        settings_used: Keys of `Settings` that it uses, beside those that every generator has (`policy.unused`);
+            ``None``: it does not say, and nothing is said about settings that it ignores.
         own_settings: Keys of its own in its section ``generators: {NAME: ...}``, beside those of `Settings`; the
             backend finds their values in ``settings.own``.
         execution: Names of effective parameters that say how it is computed, not what is seen: two clips that differ
@@ -85,6 +87,7 @@ class Backend:
     execution: frozenset[str] = frozenset()
     resident: bool = False
     clip_of: Callable[[Settings], ClipRules] | None = None
+    settings_used: frozenset[str] | None = None
     own_settings: Mapping[str, OwnSetting] = field(default_factory=dict)
 
     def clip_rules(self, settings: Settings) -> ClipRules:

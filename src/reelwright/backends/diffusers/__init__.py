@@ -20,7 +20,7 @@ from ...asked import disk_bytes, is_illegal, picture_frame
 from ...host import CheckoutQuery, CheckpointQuery, Host, HostQuery
 from ...plan import Command, Dialect, EngineCall, Job, Plan
 from ...request import VideoRequest
-from ...scripts import ENV_NAMES, environment
+from ...scripts import ENV_NAMES, PROCESS_SETTINGS, environment
 from ...settings import Settings
 from ...wan import CLIP_FILE, T5_FILE, TOKENIZER, VAE_FILE
 from .. import Backend, ClipRules
@@ -263,6 +263,18 @@ BACKEND = Backend(
     capabilities=capabilities,
     frame=picture_frame,
     configured=configured,
+    settings_used=PROCESS_SETTINGS
+    | {
+        "i2v_model_dir",
+        "flf2v_model_dir",
+        "t2v_model_dir",
+        "t2v_1_3b_model_dir",
+        "wan2_dir",
+        "model",
+        "preset",
+        "attention",
+    }
+    | {"weights", "speed", "compile", "placement", "lora", "engine_device"},
     configuration_hint="Set weights to a folder of a model and install the extra `engine` (docs/engine.md).",
     clip_of=clip_of,
     execution=frozenset({"placement", "gpu_count", "ulysses_size", "ring_size", "device", "attention", "compile"}),

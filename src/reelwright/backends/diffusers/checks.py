@@ -32,7 +32,9 @@ def findings(choice: Choice) -> Iterator[Finding]:
         return
     yield from _task_findings(choice)
     yield from _length_findings(choice)
-    yield from request_findings(choice.job.request, choice.model.name, choice.model.fps, tokens=TEXT_TOKENS)
+    yield from request_findings(
+        choice.job.request, choice.model.name, choice.model.fps, tokens=TEXT_TOKENS, encodes=True
+    )
     yield from _size_findings(choice)
     yield from _speed_findings(choice)
     yield from _lora_findings(choice)

@@ -174,7 +174,7 @@ def _camera(job: Job, findings: list[Finding]) -> Camera:
     if job.request.task == "flf2v":
         if asked:
             what = "with a last picture the move follows from the two pictures; the camera is ignored"
-            findings.append(Finding("camera.ignored", "info", what, "Leave out the camera or the last picture."))
+            findings.append(Finding("camera.ignored", "warning", what, "Leave out the camera or the last picture."))
         return Camera((), 1.0)
     try:
         camera = parse_camera(asked) if asked is not None else read_prompt(job.request.prompt)
@@ -225,13 +225,13 @@ def _picture_findings(job: Job, picture: Picture, size: Size) -> list[Finding]:
         fix = "Give a larger picture or ask for a smaller size."
         found.append(Finding("picture.small", "warning", what, fix))
     if job.depth is not None and job.last is not None:
-        found.append(Finding("depth.ignored", "info", "the depth picture is not used between two pictures"))
+        found.append(Finding("depth.ignored", "warning", "the depth picture is not used between two pictures"))
     return found
 
 
 def _ignored(request: VideoRequest) -> list[Finding]:
     return [
-        Finding("parameter.ignored", "info", f"{name} is ignored by the draft: no model runs")
+        Finding("parameter.ignored", "warning", f"{name} is ignored by the draft: no model runs")
         for name in _MEANINGLESS
         if getattr(request, name) is not None
     ]
@@ -278,5 +278,6 @@ BACKEND = Backend(
     query=_query,
     plan=plan,
     capabilities=_capabilities,
+    settings_used=frozenset({"fps"}),
     configuration_hint="Nothing to configure.",
 )

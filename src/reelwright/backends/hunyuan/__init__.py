@@ -17,7 +17,7 @@ from ...asked import Length, disk_bytes, is_illegal, picture_frame, too_long_fin
 from ...host import CheckpointQuery, Host, HostQuery
 from ...plan import Job, Plan
 from ...request import VideoRequest
-from ...scripts import gpu_count, interpreter_queries
+from ...scripts import PROCESS_SETTINGS, gpu_count, interpreter_queries
 from ...settings import Settings
 from .. import Backend, ClipRules
 from . import facts
@@ -159,4 +159,6 @@ BACKEND = replace(
     # A clip that every member makes well; HunyuanVideo and HunyuanVideo-I2V go to 129.
     clip=ClipRules(HV15.fps, HV15.clip_frames, 4),
     execution=frozenset((*_ON_ONE_OR_SEVERAL, *_IN_PIECES)),
+    settings_used=PROCESS_SETTINGS
+    | {"hunyuan_dir", "config_file", "ckpt_path", "max_duration", "super_resolution", "fps", "accept_valid_on_nonzero"},
 )

@@ -15,7 +15,7 @@ from ...asked import disk_bytes, is_illegal, picture_frame
 from ...host import CheckoutQuery, CheckpointQuery, Host, HostQuery
 from ...plan import Command, Job, Plan, PublishedTime
 from ...request import Size, VideoRequest
-from ...scripts import EXPANDABLE_SEGMENTS, Program, command, gpu_count, interpreter_queries, option
+from ...scripts import EXPANDABLE_SEGMENTS, PROCESS_SETTINGS, Program, command, gpu_count, interpreter_queries, option
 from ...settings import Settings
 from .. import Backend, ClipRules
 from . import facts
@@ -204,5 +204,17 @@ BACKEND = Backend(
     execution=frozenset(
         {"offload_model", "t5_cpu", "gpu_count", "ulysses_size", "ring_size", "fsdp", "expandable_segments"}
     ),
+    settings_used=PROCESS_SETTINGS
+    | {
+        "i2v_model_dir",
+        "flf2v_model_dir",
+        "t2v_model_dir",
+        "t2v_1_3b_model_dir",
+        "wan2_dir",
+        "model",
+        "preset",
+        "attention",
+    }
+    | {"chaining_use_fsdp_flags", "accept_valid_on_nonzero"},
     configuration_hint="Set wan2_dir and i2v_model_dir (docs/wan21.md), or run `reel setup wan2.1`.",
 )
