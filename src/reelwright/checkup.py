@@ -25,6 +25,8 @@ from .settings import Settings
 _MACHINE = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG, Failure.BUSY)
 #: Findings that are worth telling before any run although they forbid nothing.
 _TOLD = ("checkout.old", "member.found", "gpu.too_small", "placement")
+#: The smaller size of the two that every generator makes.
+_SMALL = Size(832, 480)
 _PICTURE = Picture(Path("/imaginary.png"), Path("imaginary.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
 
 
@@ -87,19 +89,27 @@ def _generator_rows(backend: Backend, settings: Settings, environ: Mapping[str, 
         return
     own = settings.for_generator(backend.name)
     asked = {task: _ask(backend, own, environ, task) for task in _tasks(backend)}
-    ready = [task for task, (_, found) in asked.items() if not _errors(found)]
+    ready = [f"{task}{answer.only_at}" for task, answer in asked.items() if answer.ready]
     told: dict[str, Row] = {}
-    for task, (host, found) in asked.items():
-        if ready and any(finding.code == "model.unset" for finding in found):
-            continue  # a task that nobody has set up
-        for finding in (*_parts(host), *found):
+    for task, answer in _concerned(asked).items():
+        for finding in (*_parts(answer.host), *answer.told):
             demoted = finding.severity == "error" and ready
             shown = replace(finding, severity="warning", message=f"{task}: {finding.message}") if demoted else finding
             told.setdefault(finding.message, Row(backend.name, shown))
+    if not ready and not any(row.finding.severity == "error" for row in told.values()):
+        told.update({item.message: Row(backend.name, item) for item in next(iter(asked.values())).errors})
     yield from sorted(told.values(), key=lambda row: row.finding.severity != "info")
     if ready:
         tasks = f" for {', '.join(ready)}" if backend.requires_gpu else ""
         yield Row(backend.name, Finding("ready", "info", f"{backend.title}: ready{tasks}"))
+
+
+def _concerned(asked: Mapping[Task, _Answer]) -> Mapping[Task, _Answer]:
+    """The tasks that somebody has set up; where nobody has set up any, the first one speaks for all."""
+    there = {
+        task: answer for task, answer in asked.items() if "model.unset" not in {item.code for item in answer.errors}
+    }
+    return there or dict(list(asked.items())[:1])
 
 
 def _parts(host: Host) -> Iterator[Finding]:
@@ -120,21 +130,19 @@ def _parts(host: Host) -> Iterator[Finding]:
             yield Finding("weights", "info", f"{weights.directory}: {size}, whole")
 
 
-def _errors(found: tuple[Finding, ...]) -> bool:
-    return any(finding.severity == "error" for finding in found)
-
-
 def availability(backend: Backend, settings: Settings, environ: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
     """What stands in the way of a run with this generator, whatever the picture; the best task counts.
 
-    Findings of tasks that are not configured are left out as long as one task could run.
+    Without an error among them, one task at least would run.
     """
     environ = os.environ if environ is None else environ
     own = settings.for_generator(backend.name)
-    per_task = [_ask(backend, own, environ, task)[1] for task in _tasks(backend)]
-    clean = [found for found in per_task if not _errors(found)]
-    best = clean or per_task[:1]
-    return tuple(dict.fromkeys(finding for found in best for finding in found))
+    asked = {task: _ask(backend, own, environ, task) for task in _tasks(backend)}
+    answers = [answer for answer in asked.values() if answer.ready]
+    if answers:
+        return tuple(dict.fromkeys(item for answer in answers for item in answer.told if item.severity != "error"))
+    first = next(iter(_concerned(asked).values()))
+    return tuple(dict.fromkeys((*first.errors, *(item for item in first.told if item.severity != "error"))))
 
 
 def _tasks(backend: Backend) -> tuple[Task, ...]:
@@ -143,21 +151,57 @@ def _tasks(backend: Backend) -> tuple[Task, ...]:
     return ("i2v", "flf2v", "t2v")
 
 
-def _ask(
-    backend: Backend, settings: Settings, environ: Mapping[str, str], task: Task
-) -> tuple[Host, tuple[Finding, ...]]:
-    """The machine as this task sees it, and what a run would find wrong with it."""
+@dataclass(frozen=True)
+class _Answer:
+    """What a run of one task would meet.
+
+    Attributes:
+        host: The machine as this task sees it.
+        told: What the doctor tells of it.
+        errors: Everything that forbids a run at the size that is set; empty: it would run.
+        smaller: The size at which it would run nevertheless.
+    """
+
+    host: Host
+    told: tuple[Finding, ...]
+    errors: tuple[Finding, ...]
+    smaller: Size | None = None
+
+    @property
+    def ready(self) -> bool:
+        return not self.errors or self.smaller is not None
+
+    @property
+    def only_at(self) -> str:
+        return f" (at {self.smaller})" if self.smaller else ""
+
+
+def _ask(backend: Backend, settings: Settings, environ: Mapping[str, str], task: Task) -> _Answer:
+    """Plan an imaginary picture, with the checks of a real run; where only the size is too much, a smaller one too."""
     first = Path("imaginary.png") if task != "t2v" else None
     last = Path("imaginary.png") if task == "flf2v" else None
     request = VideoRequest(prompt="any", image=first, last_image=last, generator=backend.name, seed=0)
     here = Path.cwd()
     host = _look(replace(backend.query(request, settings), disks=(here,)), settings, environ)
     job = Job(request, settings, host, here / "film.mp4", _PICTURE if first else None, _PICTURE if last else None)
-    plan = backend.plan(job)
-    found = (*plan.findings, *preflight.findings(plan, host, settings))
+    found = _found(backend, job)
+    errors = tuple(item for item in found if item.severity == "error")
     told = tuple(item for item in found if item.code in _TOLD or _concerns_machine(item))
     # Too little memory is a matter of the size that is asked for: a smaller one may fit.
-    return host, tuple(replace(item, severity="warning") if item.failure is Failure.OOM_GPU else item for item in told)
+    told = tuple(replace(item, severity="warning") if item.failure is Failure.OOM_GPU else item for item in told)
+    if not errors or not all(_concerns_size(item) for item in errors):
+        return _Answer(host, told, errors)
+    small = _found(backend, job.evolve(request=request.evolve(size=_SMALL)))
+    return _Answer(host, told, errors, None if any(item.severity == "error" for item in small) else _SMALL)
+
+
+def _found(backend: Backend, job: Job) -> tuple[Finding, ...]:
+    plan = backend.plan(job)
+    return (*plan.findings, *preflight.findings(plan, job.host, job.settings))
+
+
+def _concerns_size(finding: Finding) -> bool:
+    return finding.failure is Failure.OOM_GPU or finding.code.startswith("size.")
 
 
 def _concerns_machine(finding: Finding) -> bool:

@@ -126,14 +126,15 @@ def _chosen(
     """The plan of the first generator that can do it, else of the first; and what is wrong with the pictures."""
     order = replace(order, request=replace(order.request, seed=_seed(order)))
     found: list[tuple[Prepared, list[VideoGenerationError]]] = []
-    for backend in backends.candidates(_generator(order), order.settings):
+    for backend in backends.candidates(generator_of(order), order.settings):
         found.append(_prepare_for(backend, order, folder, journal))
         if not found[-1][0].plan.errors:
             return found[-1]
     return found[0]
 
 
-def _generator(order: Order) -> str:
+def generator_of(order: Order) -> str:
+    """The name that the request says, else the settings; ``auto`` where neither names one."""
     return order.request.generator if order.request.generator != "auto" else order.settings.generator
 
 

@@ -207,10 +207,33 @@ def test_the_doctor_names_who_uses_a_card(wan: WanMachine, driver: Driver) -> No
     assert {(finding.severity, finding.failure) for finding in busy} == {("error", Failure.BUSY)}
 
 
-def test_the_doctor_warns_of_a_card_that_is_too_small_for_the_size_that_is_set(wan: WanMachine) -> None:
-    rows = [row.finding for row in rows_of(wan, simulate_gpus="1x24GiB") if row.finding.code == "gpu.too_small"]
-    assert {finding.severity for finding in rows} == {"warning"}
-    assert "GiB are needed" in rows[0].message
+def test_the_doctor_does_not_say_ready_where_no_size_fits_on_the_card(wan: WanMachine) -> None:
+    rows = rows_of(wan, simulate_gpus="1x24GiB")
+    small = [row.finding for row in rows if row.finding.code == "gpu.too_small"]
+    assert "error" in {finding.severity for finding in small}
+    assert "GiB are needed" in small[0].message
+    assert "ready" not in {row.finding.code for row in rows}
+
+
+def test_the_doctor_says_at_which_smaller_size_a_task_is_ready(wan: WanMachine) -> None:
+    rows = rows_of(wan, simulate_gpus="1x72GiB", size="1280x720", t2v_model_dir=None, flf2v_model_dir=None)
+    assert "ready for i2v" in the_row(rows, "ready").finding.message
+    small = rows_of(wan, simulate_gpus="1x68GiB", size="1280x720", t2v_model_dir=None, flf2v_model_dir=None)
+    assert "ready for i2v (at 832x480)" in the_row(small, "ready").finding.message
+    assert {row.finding.severity for row in small if row.finding.code == "gpu.too_small"} == {"warning"}
+
+
+def test_nobody_set_up_is_one_line_for_all_tasks(wan: WanMachine) -> None:
+    rows = rows_of(wan, i2v_model_dir=None, flf2v_model_dir=None, t2v_model_dir=None)
+    assert len([row for row in rows if row.finding.code == "model.unset"]) == 1
+
+
+def test_a_python_without_the_packages_is_one_line(wan: WanMachine, tmp_path_factory: pytest.TempPathFactory) -> None:
+    absent = ("torch", "diffusers", "transformers", "ftfy", "dashscope")
+    python = make_interpreter(tmp_path_factory.mktemp("python") / "venv", Knobs(absent=absent))
+    found = [row.finding for row in rows_of(wan, python=str(python)) if row.finding.code.startswith("module.")]
+    assert len(found) == 1
+    assert all(name in found[0].message for name in absent)
 
 
 def test_the_doctor_remembers_a_card_that_failed(wan: WanMachine) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..host import Host, HostQuery
 from ..plan import Job, Plan
-from ..request import Size, VideoRequest
+from ..request import Size, Task, VideoRequest
 from ..settings import OwnSetting, Settings
 from ..settings_layers import ENTRY_POINT_GROUP
 
@@ -47,6 +47,25 @@ class ClipRules:
 
 
 @dataclass(frozen=True)
+class Sketch:
+    """A model that could be set up, with all of it as if it were there: for comparing what a card could run.
+
+    Attributes:
+        model: Its name for people.
+        task: What it would do.
+        settings: Keys that would be set.
+        host: Checkout, interpreter and weights as the probes would find them; the cards are added to it.
+        setup: How it is set up.
+    """
+
+    model: str
+    task: Task
+    settings: Mapping[str, Any]
+    host: Host
+    setup: str
+
+
+@dataclass(frozen=True)
 class Backend:
     """One generator.
 
@@ -64,6 +83,7 @@ class Backend:
         configuration_hint: What to set to make it available.
         clip: What a single clip can be.
         clip_of: The same where it depends on the settings.
+        sketches: Its models, as if they were set up.
         settings_used: Keys of `Settings` that it uses, beside those that every generator has (`policy.unused`);
             ``None``: it does not say, and nothing is said about settings that it ignores.
         own_settings: Keys of its own in its section ``generators: {NAME: ...}``, beside those of `Settings`; the
@@ -87,6 +107,7 @@ class Backend:
     execution: frozenset[str] = frozenset()
     resident: bool = False
     clip_of: Callable[[Settings], ClipRules] | None = None
+    sketches: Callable[[], tuple[Sketch, ...]] = tuple
     settings_used: frozenset[str] | None = None
     own_settings: Mapping[str, OwnSetting] = field(default_factory=dict)
 

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .arguments import add_request_arguments, cell, console, order_from
 
 if TYPE_CHECKING:
+    from ..comparison import Row
     from ..plan import Plan
+    from ..preparation import Order
+    from ..settings import Settings
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,6 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ..preparation import mistakes, prepare  # the runner itself would cost another 40 ms
 
     order = order_from(arguments)
+    if _nothing_is_set_up(order):
+        return _compare(order.settings, as_json=arguments.json)
     try:
         output = workspace.absolute_output(order.output)
         plan = prepare(order, workspace.plan_folder(output, "PLAN")).plan
@@ -38,6 +43,52 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _show(plan)
     return plan.errors[0].failure.exit_status if plan.errors else 0
+
+
+def _nothing_is_set_up(order: Order) -> bool:
+    """Whether cards are simulated and nobody has said what is to run on them."""
+    from .. import backends
+    from ..preparation import generator_of
+
+    settings = order.settings
+    return (
+        bool(settings.simulate_gpus)
+        and generator_of(order) == "auto"
+        and [backend.name for backend in backends.candidates("auto", settings)] == ["draft"]
+    )
+
+
+def _compare(settings: Settings, *, as_json: bool) -> int:
+    """What these cards could run, since nothing is set up."""
+    from ..comparison import compare
+
+    rows = compare(settings.simulate_gpus or "", settings)
+    if as_json:
+        compared = {"schema": 1, "simulate_gpus": settings.simulate_gpus, "comparison": [row.to_json() for row in rows]}
+        print(json.dumps(compared, ensure_ascii=False))
+        return 0
+    out = console()
+    out.print(cell(f"No generator is set up. What {settings.simulate_gpus} could run:"), soft_wrap=True)
+    for row in rows:
+        for line in _compared(row):
+            out.print(cell(line, "" if row.fits else "dim"), soft_wrap=True)
+    out.print(cell("The draft generator needs no GPU: --generator draft."), soft_wrap=True)
+    return 0
+
+
+def _compared(row: Row) -> list[str]:
+    from ..plan import in_words
+
+    name = f"{row.generator}: {row.model}"
+    if not row.fits:
+        return [f"no    {name}: {row.problem}"]
+    need = f"{row.gpu_bytes / 2**30:.1f} GiB each" if row.gpu_bytes else "unknown memory"
+    clip = f"{row.size}, {row.frames} frames" if row.frames else f"{row.size}"
+    cards = "1 GPU" if row.gpus == 1 else f"{row.gpus} GPUs"
+    host = f", {row.host_bytes / 2**30:.0f} GiB of host memory" if row.host_bytes else ""
+    time = f"about {in_words(row.seconds)} a clip, {row.source}" if row.seconds else row.source
+    lines = [f"fits  {name}: {clip} on {cards}, {need}{host}", f"        time: {time}"]
+    return [*lines, *([f"        note: {row.note}"] if row.note else []), f"        set up: {row.setup}"]
 
 
 def _output_findings(order: Any, output: Any) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ from .. import Backend, ClipRules
 from .checks import findings
 from .choice import CACHE_THRESHOLD, Choice, choose, expected_video, interpreters, weights_dir
 from .models import CONFIGS, MODELS, layout_of, recognise
+from .sketches import sketches
 
 LAUNCHER = Path(__file__).parents[2] / "launchers" / "resident.py"
 ENGINE = "diffusers"
@@ -263,6 +264,7 @@ BACKEND = Backend(
     capabilities=capabilities,
     frame=picture_frame,
     configured=configured,
+    sketches=sketches,
     settings_used=PROCESS_SETTINGS
     | {
         "i2v_model_dir",

@@ -26,6 +26,7 @@ from .choice import Choice, choose, expected_video, main_file, memory_use, root_
 from .commands import command_of
 from .levers import levers
 from .members import DOCUMENTED, FAMILY, HV, HV15, HVI, SUPER_PARTS, VERSIONS, Member, Part, checkout_query, recognise
+from .sketches import sketches
 
 _SIZES: Mapping[str, tuple[str, ...]] = {
     HV.title: tuple(map(str, facts.HV_SIZES)),
@@ -159,6 +160,7 @@ BACKEND = replace(
     # A clip that every member makes well; HunyuanVideo and HunyuanVideo-I2V go to 129.
     clip=ClipRules(HV15.fps, HV15.clip_frames, 4),
     execution=frozenset((*_ON_ONE_OR_SEVERAL, *_IN_PIECES)),
+    sketches=sketches,
     settings_used=PROCESS_SETTINGS
     | {"hunyuan_dir", "config_file", "ckpt_path", "max_duration", "super_resolution", "fps", "accept_valid_on_nonzero"},
 )

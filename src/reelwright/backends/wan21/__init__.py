@@ -23,6 +23,7 @@ from .checks import MODULES, PROGRAM, findings
 from .choice import ATTENTION, Choice, choose, expected_video, model_dir, variant_of
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B
 from .levers import levers
+from .sketches import sketches
 
 LAUNCHER = Path(__file__).parents[2] / "launchers" / "wan21.py"
 PATTERNS: Mapping[str, tuple[str, str]] = {
@@ -204,6 +205,7 @@ BACKEND = Backend(
     execution=frozenset(
         {"offload_model", "t5_cpu", "gpu_count", "ulysses_size", "ring_size", "fsdp", "expandable_segments"}
     ),
+    sketches=lambda: sketches(FILES),
     settings_used=PROCESS_SETTINGS
     | {
         "i2v_model_dir",
