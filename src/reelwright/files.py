@@ -125,6 +125,12 @@ def read_bytes(path: Path, max_bytes: int, *, owned: bool = False, dir_fd: int |
     return data
 
 
+def read_start(path: Path, max_bytes: int) -> bytes:
+    """The first bytes of a regular file of any size; see `open_regular` for what is refused."""
+    with open_regular(path) as file:
+        return file.read(max_bytes)
+
+
 def read_text(path: Path, max_bytes: int, *, owned: bool = False) -> str:
     """The UTF-8 text of a small regular file.
 

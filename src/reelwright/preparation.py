@@ -229,6 +229,7 @@ def _pictures(
         fit=request.fit or settings.fit,
         anchor=settings.anchor if request.anchor is None else request.anchor,
         size=backend.frame(request, settings),
+        fitted_later=backend.fits_pictures,
     )
     found: dict[str, Picture] = {}
     errors: list[VideoGenerationError] = []

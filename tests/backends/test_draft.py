@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as checks
 from hypothesis import strategies as st
+from PIL import Image
 
 from reelwright.backends import load_backend
 from reelwright.backends.draft.camera import FAST, MOVES, NORMAL, SLOW, Camera, parse_camera, read_prompt
+from reelwright.errors import InvalidInputError
 from reelwright.host import Host
+from reelwright.media.image import Intake, inspect_picture
 from reelwright.plan import EngineCall, Finding, Job, Plan
 from reelwright.request import Picture, Size, VideoRequest
 from reelwright.settings import Settings
@@ -80,10 +83,77 @@ def codes(planned: Plan, severity: str) -> set[str]:
         ("a man pushes a cart into the barn", ("push_in",), SLOW),
         ("a frying pan left on the stove", ("push_in",), SLOW),
         ("static electricity", ("push_in",), SLOW),
+        ("hold", ("static",), NORMAL),
+        ("Hold on her face", ("static",), NORMAL),
+        ("a rocket at dusk, hold for two seconds", ("static",), NORMAL),
+        ("still", ("static",), NORMAL),
+        ("a still shot of the harbour", ("static",), NORMAL),
+        ("the camera stays perfectly still", ("static",), NORMAL),
+        ("static", ("static",), NORMAL),
+        ("locked-off", ("static",), NORMAL),
+        ("a harbour, no camera movement", ("static",), NORMAL),
+        ("a harbour, no movement", ("static",), NORMAL),
+        ("the camera does not move", ("static",), NORMAL),
+        ("keep the camera still", ("static",), NORMAL),
+        ("no zoom, no pan", ("static",), NORMAL),
+        ("do not zoom in", ("static",), NORMAL),
+        ("push in and tilt up", ("push_in", "tilt_up"), NORMAL),
+        ("we slowly push in on the cup", ("push_in",), SLOW),
+        ("a harbour with a slow zoom out", ("pull_out",), SLOW),
+        ("a sleeping cat, then pull back slowly", ("pull_out",), SLOW),
+        ("dolly in on the cup", ("push_in",), NORMAL),
+        ("a slow dolly in", ("push_in",), SLOW),
+        ("trucking left across the square", ("pan_left",), NORMAL),
+        ("handheld footage of a market", ("handheld",), NORMAL),
     ],
 )
 def test_the_prompt_acts_through_its_camera_words(prompt: str, moves: tuple[str, ...], speed: float) -> None:
     assert read_prompt(prompt) == Camera(moves, speed)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "the train pulls out of the station",
+        "the train stops, pulls out of the station and is gone",
+        "the camera watches as the train pulls out of the station",
+        "he pushes in the door",
+        "she pushes into the crowd",
+        "a dolly in the nursery",
+        "the dolly in her arms",
+        "zoom call with grandma",
+        "a zoom meeting",
+        "a zoom lens on a table",
+        "a car zooms past",
+        "the car pulls away",
+        "she pulls back the curtain",
+        "a truck left the depot",
+        "trucks left in the yard",
+        "a pan left on the stove",
+        "a crane up in the sky",
+        "a satellite in orbit around the earth",
+        "the moon orbits the planet",
+        "a boy with a handheld console",
+        "a still life with pears",
+        "she holds a cup",
+        "people hold on to the rope",
+        "the water is still and dark around the boat",
+        "a man stands still",
+        "",
+    ],
+)
+def test_what_moves_in_the_picture_is_no_camera_move_and_is_not_called_read(prompt: str) -> None:
+    camera = read_prompt(prompt)
+    assert camera == Camera(("push_in",), SLOW)
+    assert not camera.named
+    message = found(plan(prompt or "x"), "camera.moves").message
+    assert "the draft's own choice: the prompt names no camera move" in message
+    assert "read" not in message
+
+
+@pytest.mark.parametrize("word", ["hold", "still", "static", "locked-off", "fixed", "none"])
+def test_an_explicit_camera_can_stand_still_under_every_usual_name(word: str) -> None:
+    assert parse_camera(word) == Camera(("static",), NORMAL)
 
 
 @pytest.mark.parametrize(
@@ -359,3 +429,13 @@ def test_an_argument_wins_over_the_setting_also_where_it_is_the_default(setting:
     chosen = plan(settings={setting: other}, **{setting: argument}).parameters
     assert chosen[setting] == shown
     assert plan(settings={setting: other}).parameters[setting] != shown
+
+
+@pytest.mark.parametrize("fit", ["contain", "cover"])
+def test_a_panorama_is_taken_with_a_fit_as_the_advice_says(tmp_path: Path, fit: Literal["contain", "cover"]) -> None:
+    Image.new("RGB", (1600, 200)).save(tmp_path / "panorama.png")
+    with pytest.raises(InvalidInputError) as caught:
+        inspect_picture(tmp_path / "panorama.png", Intake(fitted_later=BACKEND.fits_pictures))
+    assert f"--fit {fit}" in caught.value.advice
+    picture = inspect_picture(tmp_path / "panorama.png", Intake(fit=fit, fitted_later=BACKEND.fits_pictures))
+    assert not plan(first=a_picture((picture.size.width, picture.size.height)), fit=fit).errors

@@ -177,3 +177,19 @@ def file_size_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def trimmed(path: Path, frames: int, *, until: int | None = None) -> Path:
+    """The film without its first ``frames`` (and those from ``until`` on), as editors trim without encoding: an edit list."""
+    target = path.with_name(f"trimmed-{path.name}")
+    with av.open(str(path)) as source, av.open(str(target), "w") as copy:
+        track = copy.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.dts is None:
+                continue
+            ticks = round(frames / 16 / packet.time_base)
+            last = until is not None and packet.pts >= round(until / 16 / packet.time_base)
+            packet.pts, packet.dts, packet.stream = packet.pts - ticks, packet.dts - ticks, track
+            if not last:
+                copy.mux(packet)
+    return target

@@ -273,6 +273,8 @@ def test_n10_a_ribbon_is_refused_unless_a_crop_was_asked_for(source: Any, target
         assert "--fit cover" in error.advice
     picture = take_picture(path, target, Intake(size=Size(160, 90), fit="cover"))
     assert picture.size == (160, 90)
+    inspect_picture(path, Intake(fit="contain", fitted_later=True))
+    refusal(path, Intake(fitted_later=True))
 
 
 def test_n10_without_a_size_the_picture_keeps_its_own(source: Any, target: Path) -> None:

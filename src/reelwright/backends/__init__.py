@@ -78,6 +78,7 @@ class Backend:
         plan: The pure decision; see `plan.Plan`. It never raises for what a user can cause: it returns findings.
         frame: The size to which pictures are brought before planning; ``None`` leaves them as they are. A last
             picture is always brought to the size of the first one.
+        fits_pictures: Whether it crops or pads pictures itself, as the request's ``fit`` says; they stay as they are then.
         configured: Whether the settings name it (its keys are set), for ``generator: auto``.
         capabilities: The documented mapping (``get_capabilities``), true for what was found on this machine.
         configuration_hint: What to set to make it available.
@@ -110,6 +111,7 @@ class Backend:
     sketches: Callable[[], tuple[Sketch, ...]] = tuple
     settings_used: frozenset[str] | None = None
     own_settings: Mapping[str, OwnSetting] = field(default_factory=dict)
+    fits_pictures: bool = False
 
     def clip_rules(self, settings: Settings) -> ClipRules:
         """What a single clip can be, under these settings."""

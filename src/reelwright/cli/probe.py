@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .arguments import add_json_argument, existing, printable
 
@@ -22,15 +24,45 @@ def run(arguments: argparse.Namespace) -> int:
     from ..errors import Failure
     from ..media.examination import examine
 
-    facts = examine(existing(arguments.video), apart=True)
+    path = existing(arguments.video)
+    facts = examine(path, apart=True)
+    status = Failure.OUTPUT.exit_status if facts["problems"] else 0
     if arguments.json:
         print(json.dumps(facts, ensure_ascii=False))
+    elif not facts.get("codec") and not facts.get("container"):
+        print(printable(f"{path} is not a video: {_looks_like(path, facts['problems'])}"))
     else:
-        for name, value in facts.items():
-            if name not in ("problems", "warnings"):
-                print(printable(f"{name}: {value}"))
-        for kind in ("warnings", "problems"):
-            for text in facts[kind]:
-                print(printable(f"{kind.removesuffix('s')}: {text}"))
+        for line in _lines(facts):
+            print(printable(line))
         print("not a whole video" if facts["problems"] else "ok: decoded completely")
-    return Failure.OUTPUT.exit_status if facts["problems"] else 0
+    return status
+
+
+def _looks_like(path: Path, problems: list[str]) -> str:
+    """What a file that no video reader opens is, in a few words."""
+    from ..files import read_start
+    from ..media.picture_file import recognised
+
+    try:
+        start = read_start(path, 4096)
+    except OSError:
+        return problems[0]
+    return recognised(path, start) if start else problems[0]
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    from ..media.facts import CODECS, VideoFacts
+
+    known = VideoFacts.from_json(facts)
+    names = {**facts, "codec": CODECS.get(known.codec, known.codec)}
+    if known.shown[0] == known.width:
+        del names["pixel_aspect"]  # square, as nearly always
+    else:
+        names["pixel_aspect"] = f"{known.pixel_aspect} (SAR): players show {known.shown[0]}x{known.shown[1]}"
+    if known.trimmed:
+        names["trimmed"] = f"an edit list hides {known.trimmed} more stored frames"
+    for name, value in names.items():
+        if name not in ("problems", "warnings", "differences") and value not in ("", None, {}, 0):
+            yield f"{name}: {value}"
+    for kind in ("warnings", "problems"):
+        yield from (f"{kind.removesuffix('s')}: {text}" for text in facts[kind])

@@ -22,7 +22,7 @@ from ..files import open_regular
 from ..host import Host
 from ..plan import EngineCall, Finding, Job, Plan
 from ..policy import preflight
-from ..request import Picture, Size, VideoRequest
+from ..request import Picture, VideoRequest
 from ..settings import Settings
 from .store import key_of
 from .timeline import Segment
@@ -119,16 +119,22 @@ class Planner:
     def _picture_problems(self, planned: Sequence[Planned]) -> Iterator[tuple[str, Finding]]:
         from ..media.image import Intake, inspect_picture
 
-        wanted: dict[tuple[Path, Size | None, str | None], str] = {}
+        wanted: dict[tuple[Path, Intake], str] = {}
         for item in planned:
+            request = item.segment.request
+            intake = Intake(
+                strict=self.settings.strict_input,
+                fit=request.fit or self.settings.fit,
+                size=request.size,
+                anchor=self.settings.anchor if request.anchor is None else request.anchor,
+                fitted_later=item.backend.fits_pictures,
+            )
             for path in _own_pictures(item.segment):
-                wanted.setdefault((path, item.segment.request.size, item.segment.request.anchor), item.segment.shot)
+                wanted.setdefault((path, intake), item.segment.shot)
 
-        def problem(place: tuple[Path, Size | None, str | None]) -> Finding | None:
-            path, size, anchor = place
-            anchor = self.settings.anchor if anchor is None else anchor
+        def problem(place: tuple[Path, Intake]) -> Finding | None:
             try:
-                inspect_picture(path, Intake(strict=self.settings.strict_input, size=size, anchor=anchor))
+                inspect_picture(*place)
             except VideoGenerationError as error:
                 return Finding("picture", "error", error.message, error.advice, error.failure)
             return None

@@ -12,6 +12,7 @@ time, memory and reach (no network, no playlists, no other files). Not for: seek
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
@@ -28,6 +29,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
+from ..files import open_regular
 from .seal import broken_seal
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ MAX_SIDE = 16_384
 MAX_PIXELS = 2**26
 MAX_PROBLEMS = 20
 # Containers that hold everything themselves: a playlist (concat, hls, dash) named .mp4 opens other files.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,ogg"
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_PIXELS)}
 _UNSEEN: Any = [{"skip_frame": "all"}]
 # PyAV's default, slice threads, never sets the damage flag of a frame: 0 of 80 H.264 films with flipped bits,
@@ -70,6 +72,9 @@ class Decoding:
         self._notes: list[str] = []
         self._container: InputContainer | None = None
         self.stream: VideoStream | None = None
+        self.container_format = ""
+        self.brand = ""
+        self.hidden = 0
         self.has_audio = False
         self.metadata: dict[str, str] = {}
 
@@ -90,6 +95,8 @@ class Decoding:
         except (FFmpegError, ValueError) as error:
             self.note(f"it cannot be opened: {_reason(error)}")
             return
+        self.container_format = self._container.format.name
+        self.brand = self._container.metadata.get("major_brand", "")
         self.has_audio = bool(self._container.streams.audio)
         self.metadata = {key: value for key, value in self._container.metadata.items() if key not in _BRANDS}
         self.stream = self._find_stream(self._container)
@@ -140,12 +147,34 @@ class Decoding:
             for packet in self._container.demux(*streams):
                 if packet.is_corrupt:
                     self.note(f"the data at timestamp {packet.pts} is cut off")
+                if (
+                    packet.is_discard
+                ):  # before or after what an edit list shows: decoded, if others need it, and not shown
+                    self.hidden += packet.stream.type == "video"
                 yield packet
                 if time.monotonic() > self._deadline:
                     self.note(f"reading takes longer than {self._limit_s:g} s: given up")
                     return
         except (FFmpegError, ValueError) as error:
             self.note(f"reading fails: {_reason(error)}")
+
+    @property
+    def is_webm(self) -> bool:
+        """Whether a Matroska file says of itself that it is WebM."""
+        with contextlib.suppress(OSError), open_regular(self._path) as file:
+            return b"webm" in file.read(64)
+        return False
+
+    def stored_frames(self) -> int:
+        """How many pictures are stored, whether or not an edit list (of a film that was trimmed) lets players show them."""
+        options = {**_OPTIONS, "ignore_editlist": "1"}
+        try:
+            with av.open(
+                str(self._path.absolute()), options=options, stream_options=_UNSEEN, timeout=self._limit_s
+            ) as all_of_it:
+                return sum(1 for packet in all_of_it.demux(video=0) if packet.dts is not None and not packet.is_corrupt)
+        except (FFmpegError, ValueError, IndexError):
+            return 0
 
     @property
     def tracks(self) -> tuple[VideoStream | AudioStream, ...]:

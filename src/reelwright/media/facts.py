@@ -21,12 +21,53 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from av.video.frame import supported_np_pix_fmts
 
+from .plainness import Plainness
+
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
     from ..plan import ExpectedVideo
 
+#: What people call the containers of libav, by the start of its name.
+CONTAINERS = {
+    "mov": "MP4",
+    "matroska": "Matroska",
+    "avi": "AVI",
+    "mpegts": "MPEG-TS",
+    "mpeg": "MPEG-PS",
+    "ogg": "Ogg",
+    "flv": "Flash Video (FLV)",
+    "asf": "Windows Media (ASF, WMV)",
+    "gif": "animated GIF",
+}
+#: What people call the codecs of libav.
+CODECS = {
+    "h264": "H.264 (AVC)",
+    "hevc": "H.265 (HEVC)",
+    "vvc": "H.266 (VVC)",
+    "av1": "AV1",
+    "vp8": "VP8",
+    "vp9": "VP9",
+    "mpeg1video": "MPEG-1",
+    "mpeg2video": "MPEG-2",
+    "mpeg4": "MPEG-4 Part 2 (DivX, Xvid)",
+    "msmpeg4v3": "MPEG-4 of Microsoft (DivX 3)",
+    "flv1": "Sorenson Spark (H.263)",
+    "h263": "H.263",
+    "vp6f": "VP6",
+    "wmv1": "Windows Media Video 7",
+    "wmv2": "Windows Media Video 8",
+    "wmv3": "Windows Media Video 9",
+    "vc1": "VC-1",
+    "mjpeg": "Motion JPEG",
+    "prores": "ProRes",
+    "dnxhd": "DNxHD, DNxHR",
+    "ffv1": "FFV1",
+    "theora": "Theora",
+    "gif": "GIF",
+    "rawvideo": "uncompressed",
+}
 FPS_TOLERANCE = 0.001  # 24000/1001 is not 24; a millisecond clock (Matroska) is
 _NAMES = {
     1: "bt709",
@@ -51,7 +92,10 @@ class VideoFacts:
         num_frames: Decoded frames.
         fps: From the timestamps of the first and last frame.
         seconds: ``num_frames / fps``.
-        codec, pix_fmt: As the decoder names them.
+        codec, pix_fmt: As libav names them; `CODECS` has what people say.
+        container: What people call it.
+        pixel_aspect: Width to height of one pixel as shown (SAR); ``1:1`` is square.
+        trimmed: Stored frames that an edit list keeps players from showing.
         colour: ``space``, ``primaries``, ``transfer``, ``range``; empty where the file says nothing.
         rotation: Degrees by which a player turns the pictures.
         constant_rate: Whether no interval differs by more than a quarter from the mean.
@@ -84,6 +128,17 @@ class VideoFacts:
     is_black: bool = False
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    container: str = ""
+    pixel_aspect: str = "1:1"
+    trimmed: int = 0
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height as a player shows them on square pixels."""
+        wide, high = (int(part) for part in self.pixel_aspect.split(":"))
+        if self.rotation % 180:
+            wide, high = high, wide
+        return round(self.width * wide / high), self.height
 
     def differences(self, expected: ExpectedVideo) -> tuple[str, ...]:
         """What differs from a promise, one sentence each."""
@@ -96,6 +151,10 @@ class VideoFacts:
             found.append(f"it runs at {self.fps:g} fps, {expected.fps:g} were promised")
         if not self.constant_rate:
             found.append("its frames are not evenly spaced in time")
+        if abs(self.shown[0] - self.width) > 0.02 * self.width:
+            found.append(
+                f"its pixels are not square ({self.pixel_aspect}): players show {self.shown[0]}x{self.shown[1]}"
+            )
         if self.rotation:
             found.append(f"players turn it by {self.rotation} degrees")
         return tuple(found)
@@ -123,6 +182,7 @@ class Tally:
         self._hash = hashlib.sha256() if hash_frames else None
         self._luma_sum = 0.0
         self._peak = 0.0
+        self._plainness = Plainness()
         self._times: list[Fraction | None] = []
         self._damaged: list[int] = []
         self._shape = (0, 0, "")
@@ -147,9 +207,10 @@ class Tally:
         if frame.is_corrupt:
             self._damaged.append(self.count)
         self._times.append(frame.pts * frame.time_base if frame.pts is not None and frame.time_base else None)
-        mean, peak = _brightness(frame)
+        mean, least, peak = _brightness(frame)
         self._luma_sum += mean
         self._peak = max(self._peak, peak)
+        self._plainness.add(frame, peak - least)
         if self._hash:
             for pixels in _pixels(frame):
                 self._hash.update(pixels.data)
@@ -166,6 +227,11 @@ class Tally:
             falling = [n for n, step in enumerate(self._steps(), 1) if step <= 0]
             found += [f"the timestamp of frame {n} does not rise" for n in falling[:3]]
         return tuple(found)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should look at; a film is not refused for it."""
+        return self._plainness.warnings()
 
     def _steps(self) -> list[Fraction]:
         times = [time for time in self._times if time is not None]
@@ -221,12 +287,13 @@ def _pixels(frame: VideoFrame) -> Iterator[NDArray[Any]]:
         yield np.ascontiguousarray(rows[:, : plane.width * ((part.bits + 7) // 8)])
 
 
-def _brightness(frame: VideoFrame) -> tuple[float, float]:
-    """Mean and greatest luma, as 0 to 1 of the range the frame uses."""
+def _brightness(frame: VideoFrame) -> tuple[float, float, float]:
+    """Mean, least and greatest luma, as 0 to 1 of the range the frame uses."""
     full = frame.color_range == 2 or frame.format.name.startswith("yuvj")
     if not frame.format.name.startswith("yuv") or frame.format.components[0].bits != 8:
         frame, full = frame.reformat(format="gray"), True
     plane = frame.planes[0]
     luma = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[::_SAMPLING, : plane.width : _SAMPLING]
     black, span = (0, 255) if full else (16, 219)
-    return max(0.0, float(luma.mean()) - black) / span, max(0.0, float(luma.max()) - black) / span
+    mean, least, peak = (max(0.0, float(level) - black) / span for level in (luma.mean(), luma.min(), luma.max()))
+    return mean, least, peak

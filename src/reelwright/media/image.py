@@ -62,6 +62,7 @@ class Intake:
         max_pixels: Refuse more pixels than this before decoding any.
         max_bytes: Refuse larger files before reading them.
         first_frame: Take the first frame of an animated picture instead of refusing it.
+        fitted_later: With a ``fit``, the user of the copy brings it to a size: it may have any shape, as with ``size``.
     """
 
     strict: bool = False
@@ -71,6 +72,7 @@ class Intake:
     max_pixels: int = 64_000_000
     max_bytes: int = 256 * 1024 * 1024
     first_frame: bool = False
+    fitted_later: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def _job(intake: Intake) -> dict[str, Any]:
             f"a picture of {intake.size} is wanted; the limit is {intake.max_pixels / 1e6:,.3g} megapixels",
             advice="Ask for a smaller size.",
         )
-    asked_to_fit = intake.size is not None and intake.fit is not None
+    asked_to_fit = intake.fit is not None and (intake.size is not None or intake.fitted_later)
     return {
         "max_pixels": intake.max_pixels,
         "min_side": MIN_SIDE,

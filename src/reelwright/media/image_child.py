@@ -206,7 +206,7 @@ def _check_size(width: int, height: int, job: dict[str, Any]) -> None:
     if widest is not None and aspect > widest:
         raise Refused(
             f"its sides ({width}x{height}) are {aspect:.3g} to 1; the limit is {widest:.3g} to 1",
-            "Crop it, or ask for a size together with --fit cover or --fit contain.",
+            "Crop it, or have it cropped (--fit cover) or padded (--fit contain) to the size of the film.",
         )
 
 

@@ -244,6 +244,15 @@ def _by_structure(head: bytes) -> str | None:
     return "AVIF" if "AVIF" in kinds and brands[0] not in (b"heic", b"heix", b"hevc") else "HEIF"
 
 
+def recognised(source: Path, head: bytes) -> str:
+    """What a file looks like by its first bytes, of pictures and of everything else."""
+    try:
+        kind = _format(source, head)
+    except InvalidInputError:
+        return resembles(head)[0]
+    return f"it is a {TITLES.get(kind, kind)} picture"
+
+
 def resembles(head: bytes) -> tuple[str, str]:
     """What a file that is none of our pictures looks like by its first bytes, and what to do with it."""
     for signature, name, fix in _SIGNATURES:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import OutputError
 from .decoding import LIMIT_S, Decoding, decoding, to_rgb
-from .facts import Tally, VideoFacts, look_of
+from .facts import CONTAINERS, Tally, VideoFacts, look_of
 from .writer import Encoding, VideoWriter, write_metadata
 
 if TYPE_CHECKING:
     import numpy as np
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
     from ..plan import ExpectedVideo
@@ -61,21 +62,46 @@ def _facts_of(film: Decoding, tally: Tally) -> VideoFacts:
     stream = film.stream
     problems = list(film.problems)
     if stream is None:
-        return VideoFacts(problems=tuple(problems), has_audio=film.has_audio, metadata=film.metadata)
-    if stream.frames and stream.frames != tally.count:
+        return VideoFacts(
+            problems=tuple(problems), has_audio=film.has_audio, metadata=film.metadata, container=_container_of(film)
+        )
+    if stream.frames and stream.frames != tally.count and not _is_trimmed(film, stream.frames):
         problems.insert(0, f"it declares {stream.frames} frames, {tally.count} can be decoded")
     elif not tally.count:
         problems.insert(0, "no frame can be decoded")
     measured = tally.measured(stream.average_rate)
     return VideoFacts(
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
+        container=_container_of(film),
+        trimmed=max(0, stream.frames - tally.count),
+        pixel_aspect=_pixel_aspect(stream),
         has_audio=film.has_audio,
         metadata=film.metadata,
         problems=(*problems, *tally.problems),
-        warnings=("every frame is black",) if measured["is_black"] else (),
+        warnings=tally.warnings or (("every frame is black",) if measured["is_black"] else ()),
         **(look_of(tally.first) if tally.first else {}),
         **measured,
     )
+
+
+def _is_trimmed(film: Decoding, declared: int) -> bool:
+    """Whether all frames are there, and an edit list is why players show fewer of them."""
+    return film.container_format.startswith("mov") and film.stored_frames() == declared and not film.problems
+
+
+def _container_of(film: Decoding) -> str:
+    """What people call the container."""
+    name = film.container_format
+    if name.startswith("mov") and film.brand.strip() == "qt":
+        return "QuickTime"
+    if name.startswith("matroska") and film.is_webm:
+        return "WebM"
+    return next((title for start, title in CONTAINERS.items() if name.startswith(start)), name)
+
+
+def _pixel_aspect(stream: VideoStream) -> str:
+    ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    return f"{ratio.numerator}:{ratio.denominator}" if ratio and ratio > 0 else "1:1"
 
 
 def verify(path: Path, expected: ExpectedVideo, *, limit_s: float = LIMIT_S) -> VideoFacts:

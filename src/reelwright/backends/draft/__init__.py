@@ -183,7 +183,9 @@ def _camera(job: Job, findings: list[Finding]) -> Camera:
         findings.append(_wrong("camera.unknown", f"the camera {asked!r} is not understood: {error}", fix))
         return read_prompt(job.request.prompt)
     said = f"camera: [{', '.join(camera.moves)}] speed {camera.speed:g}"
-    origin = "as asked" if asked is not None else "read from the prompt"
+    origin = "the draft's own choice: the prompt names no camera move"
+    if camera.named:
+        origin = "as asked" if asked is not None else "read from the prompt"
     findings.append(Finding("camera.moves", "info", f"{said} ({origin})", "Name a camera to choose another."))
     if "pull_out" in camera.moves and not job.overrides.get("identity_start"):
         what = "a pull-out begins close and ends on the whole picture: there is nothing beyond its edges"
@@ -277,6 +279,7 @@ BACKEND = Backend(
     requires_gpu=False,
     query=_query,
     plan=plan,
+    fits_pictures=True,
     capabilities=_capabilities,
     settings_used=frozenset({"fps"}),
     configuration_hint="Nothing to configure.",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SLOW, NORMAL, FAST = 0.55, 1.0, 1.6
 #: Moves that cannot both be made, and static, which excludes every other one.
@@ -38,8 +38,7 @@ _ALIASES = {
     "arc": "orbit_left",
     "roll": "roll_right",
     "hand_held": "handheld",
-    "locked": "static",
-    "still": "static",
+    **dict.fromkeys(("locked", "locked_off", "still", "hold", "fixed", "tripod", "none"), "static"),
 }
 _SPEEDS = {
     "slow": SLOW, "slowly": SLOW, "gentle": SLOW, "gently": SLOW, "subtle": SLOW,
@@ -63,12 +62,18 @@ _TILT = (
 _IN = r"(?:in|into|closer|forwards?|towards?|inwards?)\b"
 _OUT = r"(?:out|back|away|backwards?|outwards?)\b"
 _ORBIT = (
-    r"\b(?:orbit(?:s|ing)?|arc(?:s|ing)?\s+(?:shot|around))\b"
-    rf"|{_CAMERA}(?:circl|revolv|rotat)(?:es|ing)\s+around\b"
+    r"\b(?:orbits?(?=\s*$|[\s]*[,;.:!?\n]|\s+(?:around|left|right|shot|slow|the\b))|orbiting(?=\s+(?:around|shot|left|right))"
+    r"|arc(?:s|ing)?\s+(?:shot|around))\b"
+    rf"|{_CAMERA}(?:(?:circl|revolv|rotat)(?:es|ing)\s+around|orbit(?:s|ing))\b"
 )
+_ENDS = r"(?=\s*(?:$|[,;.:!?\n]))"
 _WORDS = (
     ("push_in", rf"{_PUSH}{_FILL}{_IN}"),
-    ("push_in", rf"(?:\bcamera\s+zooms?|\bzoom(?:s|ing)?(?:\s+shot)?)\b(?!{_FILL}(?:{_IN}|{_OUT}))"),
+    ("push_in", rf"\bcamera\s+zooms?\b(?!{_FILL}(?:{_IN}|{_OUT}))"),
+    (
+        "push_in",
+        rf"\bzoom(?:s|ing)?(?:\s+shot)?\b(?:{_ENDS}|(?=\s+(?:on|onto|\w+ly|slow)\b(?!{_FILL}(?:{_IN}|{_OUT}))))",
+    ),
     ("pull_out", rf"{_PULL}{_FILL}{_OUT}"),
     ("pan_left", rf"{_PAN}{_FILL}left(?:wards?)?\b"),
     ("pan_right", rf"{_PAN}{_FILL}right(?:wards?)?\b"),
@@ -79,48 +84,211 @@ _WORDS = (
     ("orbit_left", rf"(?:{_ORBIT})(?!{_FILL}right\b)"),
     ("roll_left", r"\bcamera\s+rolls?\s+(?:left|counter-?clockwise)\b"),
     ("roll_right", r"\bcamera\s+rolls?\b(?!\s+(?:left|counter-?clockwise))|\bdutch\s+(?:roll|tilt|angle)\b"),
-    ("handheld", r"\bhand[\s-]?held\b|\bshaky\s+cam(?:era)?\b"),
     (
-        "static",
-        r"\b(?:static|locked|locked[\s-]off|fixed|stationary|motionless)\s+(?:camera|shot|frame|view|tripod)\b",
+        "handheld",
+        rf"\bhand[\s-]?held\b(?:{_ENDS}|(?=\s+(?:camera|cam|shot|footage|feel|look|style|shake|video|motion|move)))",
     ),
-    ("static", rf"{_CAMERA}(?:stays\s+|remains\s+)?(?:static|locked(?:[\s-]off)?|fixed|still|motionless)\b"),
-    ("static", r"\b(?:no|without)\s+(?:any\s+)?camera\s+(?:move(?:ment)?s?|motion)\b|\blocked[\s-]off\b"),
-    (
-        "static",
-        r"\b(?:tripod\s+shot|(?:on|from)\s+a\s+tripod)\b|(?:^|[,;.])\s*(?:static|locked)\s*(?:[,;.]|$)",
-    ),
+    ("handheld", r"\bshaky\s+cam(?:era)?\b"),
+)
+_NO_MOVE = r"(?:move(?:ment)?s?|motion|moving)"
+_STATIC = re.compile(
+    "|".join((
+        (r"\b(?:static|still|locked|locked[\s-]off|locked[\s-]down|fixed|stationary|motionless|unmoving|immobile)"
+        r"\s+(?:camera|shot|frame|framing|view|tripod)\b"),
+        (rf"{_CAMERA}(?:stays\s+|remains\s+|stands\s+|perfectly\s+|completely\s+)*"
+        r"(?:static|locked(?:[\s-]off)?|fixed|still|motionless|stationary)\b"),
+        rf"{_CAMERA}(?:holds?|stops?|does\s+not\s+move|doesn't\s+move|never\s+moves|do\s+not\s+move|don't\s+move)\b",
+        r"\b(?:keep|hold|leave)(?:s|ing)?\s+(?:the\s+)?(?:camera|shot|frame|view)\b",
+        r"\b(?:do\s+not|don't|never|without)\s+mov(?:e|ing)\s+the\s+camera\b",
+        rf"\b(?:no|without|zero)\s+(?:any\s+)?(?:camera\s+)?{_NO_MOVE}(?:\s+of\s+the\s+camera)?{_ENDS}",
+        rf"\b(?:no|without|zero)\s+(?:any\s+)?camera\s+{_NO_MOVE}\b|\blocked[\s-]off\b",
+        r"\b(?:tripod\s+shot|(?:on|from)\s+a\s+tripod)\b",
+        # Alone in its clause; "hold" with what a camera can hold on.
+        rf"(?:^|[,;.:!?\n])\s*(?:(?:and|then|just|completely|perfectly|totally)\s+)*(?:static|locked|still|steady|hold\s+still){_ENDS}",
+        (rf"(?:^|[,;.:!?\n]|\bthen|\band)\s*(?:a\s+)?(?:(?:slow|long|short|steady|just)\s+)*hold(?:s|ing)?"
+        rf"(?:{_ENDS}|\s+(?:still|steady|there|here|for\s+\w+\s+\w*seconds?|on(?!\s+(?:to|tight)\b))\b)"),
+    )),
+    re.IGNORECASE,
+)  # fmt: skip
+# Who acts decides whether a verb is a camera's: between the start of its clause (or the word "camera") and the verb only
+# such words stand. "The train pulls out of the station" has another subject.
+_SUBJECT = re.compile(r"\b(?:camera|lens|view|shot|we|drone)\b", re.IGNORECASE)
+_CONNECTION = re.compile(r"\b(?:and|then|with|while|followed\s+by|into|before|as)\b", re.IGNORECASE)
+_PLAIN_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "very",
+        "slow",
+        "gentle",
+        "subtle",
+        "smooth",
+        "quick",
+        "fast",
+        "rapid",
+        "swift",
+        "steady",
+        "dramatic",
+        "cinematic",
+        "continuous",
+        "long",
+        "short",
+        "slight",
+        "soft",
+        "wide",
+        "tight",
+        "then",
+        "and",
+        "with",
+        "by",
+        "is",
+        "now",
+        "next",
+        "finally",
+        "please",
+        "start",
+        "end",
+        "begin",
+        "begins",
+        "starts",
+        "ends",
+        "of",
+        "shot",
+        "move",
+        "movement",
+        "aerial",
+        "tracking",
+        "drone",
+        "camera",
+        "hand",
+        "held",
+        "handheld",
+        "push",
+        "pushes",
+        "pushing",
+        "pull",
+        "pulls",
+        "pulling",
+        "zoom",
+        "zooms",
+        "zooming",
+        "dolly",
+        "pan",
+        "pans",
+        "panning",
+        "tilt",
+        "tilts",
+        "tilting",
+        "crane",
+        "cranes",
+        "orbit",
+        "orbits",
+        "truck",
+        "trucks",
+        "rise",
+        "rises",
+        "roll",
+        "rolls",
+        "move",
+        "moves",
+        "moving",
+        "in",
+        "out",
+        "up",
+        "down",
+        "left",
+        "right",
+        "back",
+        "forward",
+        "forwards",
+        "backwards",
+        "closer",
+        "away",
+        "to",
+        "over",
+        "across",
+        "around",
+        "bit",
+        "little",
+        "further",
+    ]
+)
+_THINGS = re.compile(
+    r"(?:\b(?:a|an|the|his|her|my|old|new)\s+)?(?:dolly|truck|crane|pan|pedestal)s?\s+\w+$", re.IGNORECASE
+)
+_PLACES = re.compile(
+    r"\s+(?:(?:in|at|behind|by|for|near|under|beside|the|a|an|his|her|my|our|their|its)\b)", re.IGNORECASE
 )
 _PATTERNS = tuple((move, re.compile(words, re.IGNORECASE)) for move, words in _WORDS)
 _NEGATED = re.compile(r"\b(?:no|not|never|without|don't|doesn't)\s+(?:\w+\s+){0,2}$", re.IGNORECASE)
+_LOOK_BACK = 200
 _CLAUSE = re.compile(r"[^.,;:!?\n]*")
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Moves in the order in which they were asked for, and one speed for all (1 is normal)."""
+    """Moves in the order in which they were asked for, and one speed for all (1 is normal).
+
+    ``named`` is false where nobody asked for them: the draft's own choice for a prompt without camera words.
+    """
 
     moves: tuple[str, ...]
     speed: float
+    named: bool = field(default=True, compare=False)
 
 
 def read_prompt(prompt: str) -> Camera:
-    """The camera moves a prompt names, earliest first; a slow push-in when it names none.
+    """The camera moves a prompt names, earliest first; a slow push-in that is not `Camera.named` when it names none.
 
-    Of two opposite moves the earlier one is kept, and "static camera" wins over everything.
+    Of two opposite moves the earlier one is kept, and "static camera" wins over everything. A prompt that only says
+    which moves it does not want gets none.
     """
+    if _STATIC.search(prompt):
+        return Camera(("static",), NORMAL)
     found: dict[str, int] = {}
+    refused = False
     for move, pattern in _PATTERNS:
         for match in pattern.finditer(prompt):
-            if move == "static" or not _NEGATED.search(prompt[max(0, match.start() - 40) : match.start()]):
+            if _NEGATED.search(prompt[max(0, match.start() - 40) : match.start()]):
+                refused = True
+            elif _is_the_cameras(prompt, match):
                 found[move] = min(match.start(), found.get(move, match.start()))
     if not found:
-        return Camera(("push_in",), SLOW)
-    if "static" in found:
-        return Camera(("static",), NORMAL)
+        return Camera(("static",), NORMAL) if refused else Camera(("push_in",), SLOW, named=False)
     ordered = sorted(found, key=lambda move: found[move])
     moves = tuple(move for place, move in enumerate(ordered) if _opposite(move) not in ordered[:place])
     return Camera(moves, _speed_near(prompt, found[moves[0]]))
+
+
+def _is_the_cameras(prompt: str, match: re.Match[str]) -> bool:
+    """Whether it is the camera that moves, not somebody or something in the picture."""
+    words = match[0].lower()
+    if words.startswith(("camera", "dutch", "shaky", "hand")):
+        return True
+    rest = prompt[match.end() : match.end() + 20]
+    if _THINGS.fullmatch(words) and _PLACES.match(rest):
+        return False  # a dolly in the nursery, a truck left the yard
+    before = prompt[max(0, match.start() - _LOOK_BACK) : match.start()]
+    sentence = re.split(r"[.!?\n]", before)[-1]
+    clause = re.split(r"[,;:]", sentence)[-1]
+    acts = re.match(r"\w+s\b", words) is not None and not words.startswith("dollies")
+    subjects = list(_SUBJECT.finditer(clause))
+    if subjects:
+        clause = clause[subjects[-1].end() :]
+    elif acts and clause != sentence and not _SUBJECT.search(sentence) and not _only_plain(sentence):
+        return False  # "the train stops, pulls out": the subject stands in the clause before
+    elif not acts and (joined := list(_CONNECTION.finditer(clause))):
+        clause = clause[joined[-1].end() :]
+    if not _only_plain(clause):
+        return False
+    bare = re.search(r"\b(?:a|an)\s+$", before, re.IGNORECASE) is not None
+    return not (bare and _THINGS.fullmatch(words) and re.match(r"\s+on\b", rest))
+
+
+def _only_plain(text: str) -> bool:
+    words = re.findall(r"[\w']+", text.lower())
+    return all(word in _PLAIN_WORDS or word.endswith("ly") for word in words)
 
 
 def parse_camera(text: str) -> Camera:

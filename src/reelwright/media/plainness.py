@@ -1,0 +1,99 @@
+"""Frames that show one plain colour where a picture should be: what is left when a model's numbers became NaN.
+
+A fade to black, a dark film and a title on black are no fault: they get there step by step, or are never quite plain.
+A fault is sudden: one frame shows the picture, and the next one nothing. It is told, never refused.
+
+    >>> Plainness().warnings()
+    ()
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+    from numpy.typing import NDArray
+
+_FLAT = (
+    6 / 255
+)  # of the range, between the darkest and the brightest sampled pixel: what an encoder leaves of one colour
+_SUDDEN = 0.5  # of the contrast of the frames shortly before
+_SHORTLY = 8
+_SEEN = 0.08  # a picture with less contrast than that cannot be told from a fade
+
+
+class Plainness:
+    """Counts plain frames as they pass."""
+
+    def __init__(self) -> None:
+        self._contrast: list[float] = []
+        self._colours: list[tuple[int, int, int] | None] = []
+
+    def add(self, frame: VideoFrame, contrast: float) -> None:
+        """Look at the next frame, whose luma spans ``contrast`` (0 to 1)."""
+        self._contrast.append(contrast)
+        self._colours.append(_one_colour(frame) if contrast <= _FLAT else None)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should look at, one sentence for each run of plain frames."""
+        found = []
+        start = 0
+        for plain, group in groupby(self._colours, lambda colour: colour is not None):
+            end = start + len(list(group))
+            colour = self._colours[start]
+            if plain and colour is not None and self._is_sudden(start, end):
+                found.append(_told(start, end, len(self._colours), _name(colour)))
+            start = end
+        return tuple(found[:3] + ([f"... and {len(found) - 3} more times"] if len(found) > 3 else []))
+
+    def _is_sudden(self, start: int, end: int) -> bool:
+        count = len(self._contrast)
+        if start == 0 and end == count:
+            return True
+        before = self._contrast[max(0, start - _SHORTLY) : start][::-1]
+        after = self._contrast[end : end + _SHORTLY]
+        return any(side and side[0] > max(_SEEN, _SUDDEN * max(side)) for side in (before, after))
+
+
+def _told(start: int, end: int, count: int, colour: str) -> str:
+    what = colour if colour in ("black", "white") else f"plain {colour}"
+    if end - start == count:
+        return f"every frame is {what}"
+    if end - start == 1:
+        return f"frame {start + 1} of {count} is {what}, although those beside it are not"
+    return f"frames {start + 1} to {end} of {count} are {what}, and begin or end suddenly"
+
+
+def _one_colour(frame: VideoFrame) -> tuple[int, int, int] | None:
+    """The colour of a frame that has only one."""
+    width, height = max(2, frame.width // 16 * 2), max(2, frame.height // 16 * 2)
+    pixels: NDArray[Any] = frame.reformat(width=width, height=height, format="rgb24").to_ndarray().reshape(-1, 3)
+    low, high = pixels.min(axis=0).astype(int), pixels.max(axis=0).astype(int)
+    if int((high - low).max()) > 3 * 255 * _FLAT:  # a step of chroma is up to two of a colour
+        return None
+    red, green, blue = np.rint(pixels.mean(axis=0)).astype(int)
+    return int(red), int(green), int(blue)
+
+
+def _name(colour: tuple[int, int, int]) -> str:
+    low, high = min(colour), max(colour)
+    if high <= 16:
+        return "black"
+    if low >= 240:
+        return "white"
+    if high - low <= 24:
+        return "grey"
+    red, green, blue = (part - low > (high - low) / 2 for part in colour)
+    names = {
+        (True, False, False): "red",
+        (False, True, False): "green",
+        (False, False, True): "blue",
+        (True, True, False): "yellow",
+        (True, False, True): "purple",
+        (False, True, True): "cyan",
+    }
+    return names.get((red, green, blue), "grey")
