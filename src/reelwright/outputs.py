@@ -6,11 +6,12 @@ file. What does not exist yet cannot be an input.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from .errors import InvalidInputError
-from .files import shown
+from .errors import BackendUnavailableError, Failure, InvalidInputError
+from .files import path_error, shown
 from .request import VideoRequest
 from .result import manifest_path
 
@@ -33,6 +34,39 @@ def refuse_inputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path | None]
             raise InvalidInputError(
                 f"{what} would be written over {known[found]}: {shown(path)}", advice=advice or "Give another -o."
             )
+
+
+def check_picture(target: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
+    """Refuse a picture that could not be written, before the work for it is done.
+
+    Raises:
+        InvalidInputError: another format's name, no such folder, a folder of that name; EXISTS, it is there already.
+        BackendUnavailableError: PERM, its folder may not be written.
+    """
+    if target.suffix.lower() not in suffixes:
+        raise InvalidInputError(
+            f"{shown(target)} does not end in {' or '.join(suffixes)}",
+            advice=f"Give a name such as sheet{suffixes[0]}.",
+        )
+    try:
+        there = target.lstat()
+    except FileNotFoundError:
+        there = None
+    except (OSError, ValueError) as error:
+        raise path_error(error, target, "be written") from None
+    if there and target.is_dir():
+        raise InvalidInputError(f"{shown(target)} is a folder", advice="Give the name of a picture.")
+    if there and not overwrite:
+        raise InvalidInputError(
+            f"{shown(target)} exists already", failure=Failure.EXISTS, advice="Give another name, or --overwrite."
+        )
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise InvalidInputError(f"the folder {shown(folder)} does not exist", advice="Make it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BackendUnavailableError(
+            f"the folder {shown(folder)} is not writable", failure=Failure.PERM, advice="Choose a folder of your own."
+        )
 
 
 def refuse_inputs_of(request: VideoRequest, output: Path) -> None:

@@ -14,7 +14,7 @@ from reelwright.films import FilmEvent, FilmResult, SegmentState
 from reelwright.films.assembly import film
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
-from reelwright.settings import load_settings
+from reelwright.settings import Settings, load_settings
 from tests.conftest import a_photo
 
 BOARD = """\
@@ -38,10 +38,15 @@ def set_up(here: Path) -> Path:
     return here
 
 
+def draft_settings(**values: Any) -> Settings:
+    """Settings of a film by the draft generator; the state folder is that of the test."""
+    return load_settings(environ={}, arguments={"generator": "draft", **values})
+
+
 def make(folder: Path, text: str = BOARD, **options: Any) -> tuple[FilmResult, dict[str, str]]:
     """The film, and the last state of each of its clips."""
     (folder / "film.yaml").write_text(text)
-    settings = load_settings(environ={}, arguments={"generator": "draft", **options.pop("settings", {})})
+    settings = draft_settings(**options.pop("settings", {}))
     order = FilmOrder(
         load_storyboard(folder / "film.yaml"), settings, folder / "film.mp4", folder / "film.yaml", **options
     )

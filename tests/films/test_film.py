@@ -55,6 +55,7 @@ def test_nothing_is_made_again_when_nothing_changed(folder: Path) -> None:
         ("prompt: push in", "prompt: push in fast", {"one", "two"}),
         ("transition: dissolve 3", "transition: cut", set()),
         ("title: Small", "title: Other", set()),
+        ("title: Small", "title: Small\ncolor: off", {"two", "four"}),
         ("frames: 9, transition", "frames: 13, transition", {"three", "four"}),
     ],
 )

@@ -25,11 +25,9 @@ from reelwright.films.render import FilmOrder
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
 from reelwright.result import Manifest, manifest_path
-from reelwright.settings import load_settings
-from tests.films.small import BOARD, make
+from tests.films.small import BOARD, draft_settings, make
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]
-SETTINGS = load_settings(environ={}, arguments={"generator": "draft"})
 DAY_S = 86_400.0
 ONE, TWO, THREE = "1" * 32, "2" * 32, "3" * 32
 
@@ -43,7 +41,7 @@ def old(path: Path, days: float = 100) -> None:
 def lost(folder: Path, **options: Any) -> Garbage:
     store = store_of(folder)
     with store.all_held():
-        return find_garbage(store, SETTINGS, **options)
+        return find_garbage(store, draft_settings(), **options)
 
 
 def clip(store: Store, key: str, prompt: str = "nobody asks for this", gpus: int = 1, seconds: float = 100.0) -> None:
@@ -99,7 +97,9 @@ def test_the_clips_of_an_interrupted_film_stay(folder: Path) -> None:
 
     board = load_storyboard(folder / "film.yaml")
     with pytest.raises(Cancelled):
-        film(FilmOrder(board, SETTINGS, folder / "film.mp4", folder / "film.yaml"), stop_after_one, cancellation)
+        film(
+            FilmOrder(board, draft_settings(), folder / "film.mp4", folder / "film.yaml"), stop_after_one, cancellation
+        )
     assert list((folder / ".reel" / "clips").glob("*.mp4"))
     (folder / "film.yaml").unlink()  # even so: an unfinished film names them
     old(folder / ".reel")
@@ -133,7 +133,7 @@ def test_a_second_storyboard_with_the_same_output_keeps_the_clips_of_the_first(f
     first = {path.name for path in (folder / ".reel" / "clips").iterdir()}
     other = BOARD.replace("push in", "push in slow").replace("tilt up", "tilt down").replace("pull out", "pan right")
     (folder / "other.yaml").write_text(other)
-    settings = SETTINGS.evolve(if_exists="overwrite")
+    settings = draft_settings().evolve(if_exists="overwrite")
     film(FilmOrder(load_storyboard(folder / "other.yaml"), settings, folder / "film.mp4", folder / "other.yaml"))
     old(folder / ".reel")
     found = lost(folder)

@@ -21,14 +21,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the sheet and print its path."""
-    from ..errors import Failure, InvalidInputError
+    from ..errors import InvalidInputError
     from ..media.sheet import contact_sheet
+    from ..outputs import check_picture, refuse_inputs
 
-    target = arguments.output or arguments.video.with_name(arguments.video.stem + ".sheet.png")
-    if target.exists() and not arguments.overwrite:
-        raise InvalidInputError(f"{target} exists already", failure=Failure.EXISTS, advice="Give -o or --overwrite.")
+    video = existing(arguments.video)
+    target = arguments.output or video.with_name(video.stem + ".sheet.png")
     if min(arguments.count, arguments.columns) < 1:
         raise InvalidInputError("--count and --columns must be at least 1")
-    contact_sheet(existing(arguments.video), target, columns=arguments.columns, count=arguments.count)
+    refuse_inputs({"the sheet": target}, {"its own video": video})
+    check_picture(target, (".png",), overwrite=arguments.overwrite)
+    contact_sheet(video, target, columns=arguments.columns, count=arguments.count)
     print(printable(str(target)))
     return 0

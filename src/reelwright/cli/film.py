@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         from .film_plan import show_plan
 
         return show_plan(order, as_json=arguments.json)
-    _make(order, as_json=arguments.json)
+    make_film(order, as_json=arguments.json)
     return 0
 
 
@@ -165,7 +165,8 @@ def _refuse_settings_of_a_clip(arguments: argparse.Namespace) -> None:
             )
 
 
-def _make(order: FilmOrder, *, as_json: bool) -> FilmResult:
+def make_film(order: FilmOrder, *, as_json: bool, tell: bool = True) -> FilmResult:
+    """Make a film with progress; also used by ``reel replay``, which tells the result itself (see `tell_film`)."""
     from ..executors import Cancellation
     from ..films.assembly import film
     from .film_progress import film_listener
@@ -174,14 +175,16 @@ def _make(order: FilmOrder, *, as_json: bool) -> FilmResult:
     cancellation = Cancellation()
     with signals(cancellation), film_listener(as_json=as_json) as listen:
         result = film(order, listen, cancellation)
-    if as_json:
-        print(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
-    else:
-        _tell(result)
+    if tell:
+        tell_film(result, as_json=as_json)
     return result
 
 
-def _tell(result: FilmResult) -> None:
+def tell_film(result: FilmResult, *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
+    """The last words: the result object (with ``more`` in it) as the last line of JSON, or the film's path."""
+    if as_json:
+        print(json.dumps({**result.to_json(), **(more or {})}, ensure_ascii=False), flush=True)
+        return
     for warning in result.warnings:
         note(f"warning: {warning}")
     if not result.generative:
@@ -208,7 +211,7 @@ def _watch(arguments: argparse.Namespace) -> int:
                 continue
             seen = stamp
             try:
-                _make(order_from(arguments, source), as_json=arguments.json)
+                make_film(order_from(arguments, source), as_json=arguments.json)
             except Cancelled:
                 raise
             except VideoGenerationError as error:

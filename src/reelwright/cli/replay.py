@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .arguments import add_config_arguments, add_json_argument, existing, note, settings_from
+from .film import tell_film
+
+if TYPE_CHECKING:
+    from ..result import Manifest
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     path = existing(arguments.manifest)
     path = existing(manifest_path(path)) if path.suffix.lower() == ".mp4" else path
     before = load_manifest(path)
+    if before.task == "film":
+        return _replay_film(arguments, before, path)
     if before.output is None:
         raise InvalidInputError(f"{path} records a run without a film", advice="Run `reel generate` instead.")
     original = path.parent / str(before.output["path"])
@@ -48,6 +55,36 @@ def run(arguments: argparse.Namespace) -> int:
     tell(result, as_json=arguments.json, more=verdict)
     note(compare(same_bytes=same_bytes, same_frames=same_frames))
     return 0
+
+
+def _replay_film(arguments: argparse.Namespace, before: Manifest, path: Path) -> int:
+    """Make a whole film again. Stored clips are used again; with ``-o`` in another folder every clip is made anew."""
+    from ..films.replaying import replay_film_order
+    from ..history import load_manifest
+    from .film import make_film
+
+    order = replay_film_order(before, path, settings_from(arguments), arguments.output)
+    result = make_film(order, as_json=arguments.json, tell=False)
+    after = load_manifest(result.manifest)
+    old, new = before.output or {}, after.output or {}
+    same_bytes = bool(old.get("sha256")) and old.get("sha256") == new.get("sha256")
+    same_frames = same_bytes or _same_pictures(path.parent / str(old.get("path")), result.output)
+    verdict = {"replay": {"same_bytes": same_bytes, "same_frames": same_frames, "stored": list(result.stored)}}
+    tell_film(result, as_json=arguments.json, more=verdict)
+    note(compare(same_bytes=same_bytes, same_frames=same_frames))
+    if result.stored:
+        note(f"{len(result.stored)} clips are from the store; with -o in another folder all clips are made again")
+    return 0
+
+
+def _same_pictures(before: Path, after: Path) -> bool:
+    """Whether two films decode to the same frames; false if the first is gone."""
+    from ..media.examination import examine
+
+    if not before.is_file():
+        return False
+    digests = [examine(film, apart=True).get("frames_sha256") for film in (before, after)]
+    return bool(digests[0]) and digests[0] == digests[1]
 
 
 def compare(*, same_bytes: bool, same_frames: bool) -> str:

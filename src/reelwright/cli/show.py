@@ -29,17 +29,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Print the manifest; for a film without one, what its own metadata says."""
     from ..history import load_manifest
-    from ..result import manifest_path
+    from ..result import manifest_of
 
     path = existing(arguments.path)
     if path.suffix.lower() == ".mp4":
-        if not manifest_path(path).exists():
+        if not manifest_of(path).exists():
             return _show_metadata(path, as_json=arguments.json)
-        path = manifest_path(path)
+        path = manifest_of(path)
     manifest = load_manifest(path)
     if arguments.plot:
         from ..media.plot import draw_metrics
+        from ..outputs import check_picture
 
+        check_picture(arguments.plot, (".png", ".svg"), overwrite=False)
         draw_metrics(manifest.metrics or {}, arguments.plot)
     if arguments.json:
         print(json.dumps(manifest.to_json(), ensure_ascii=False, default=str))

@@ -27,6 +27,7 @@ from .outputs import TASK, check_sheet, film_findings, name_of, replaceable_film
 from .planning import Planned, raise_for
 from .records import Use, board_name, noted
 from .render import FilmOrder, Made, chosen_shots, look, make_clips, plan_film
+from .replaying import replay_facts
 from .store import Clip, Store, key_of
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ class _Assembly:
             told = {
                 **known,
                 "sheet": digest,
+                "replay": replay_facts(self._order),
                 **report.to_json(),
                 "kept": sorted(shelf.used),
                 "shots": self._shots(report),

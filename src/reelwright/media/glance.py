@@ -119,15 +119,15 @@ def looked(source: Source, frames: int, shelf: Shelf) -> Glance:
     path = shelf.find(name)
     kept = _loaded(path) if path else None
     if kept is None:
-        content = _decoded(source.video, frames)
+        content = _decoded(source.video, frames, name)
         kept = _loaded(shelf.put(name, lambda unfinished: unfinished.write_bytes(content)))
     if kept is None:
         raise OutputError(f"{shelf.folder / name} cannot be read back", advice="Look at the disk.")
     return kept
 
 
-def _decoded(video: Path, frames: int) -> bytes:
-    """The file of a glance."""
+def _decoded(video: Path, frames: int, name: str) -> bytes:
+    """The file of a glance, which says its own name: one that was exchanged for another is as wrong as a damaged one."""
     tally, digest, wanted = Tally(hash_frames=False), PacketDigest(), set(spread(frames, TILES))
     differences: list[float] = []
     tiles: list[Pixels] = []
@@ -149,7 +149,7 @@ def _decoded(video: Path, frames: int) -> bytes:
     if problems:
         raise OutputError(f"{video} cannot be read whole", evidence=problems)
     measured = tally.measured(None)
-    facts = {"packets": digest.value(), **{name: measured[name] for name in ("mean_luma", "is_black")}}
+    facts = {"name": name, "packets": digest.value(), **{key: measured[key] for key in ("mean_luma", "is_black")}}
     target = io.BytesIO()
     np.savez(
         target,
@@ -190,11 +190,11 @@ def _plain_archive(path: Path) -> io.BytesIO:
 
 
 def _loaded(path: Path) -> Glance | None:
-    """What `_decoded` gave; ``None`` if the file is damaged: every part of it has a checksum (CRC-32)."""
+    """What `_decoded` gave; ``None`` if the file is damaged (every part of it has a checksum) or is another one."""
     with contextlib.suppress(*_DAMAGED), np.load(_plain_archive(path)) as parts:
         sizes = [parts[name].size for name in ("first", "last", "tiles")]  # reads them whole
         facts, differences = json.loads(parts["facts"].tobytes()), parts["differences"]
-        if all(sizes):
+        if all(sizes) and facts["name"] == path.name:
             return Glance(
                 len(differences) + 1, facts["packets"], differences, facts["mean_luma"], facts["is_black"], path
             )

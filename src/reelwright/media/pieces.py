@@ -152,8 +152,8 @@ class Cutting:
         """The piece as it lies on the shelf, if that is whole, or as it is encoded now."""
         name = f"{key_of(self._material(index))}.mp4"
         path = self._shelf.find(name)
-        if path is None or not sealed(path):
-            path = self._shelf.put(name, lambda unfinished: self._encode(index, unfinished, written))
+        if path is None or not (sealed(path) and _says(path, name)):
+            path = self._shelf.put(name, lambda unfinished: self._encode(index, unfinished, written, name))
         source = Source(path, _digest(path))
         facts = known_facts(source, self._shelf)
         return Piece(path, facts, looked(source, facts.count, self._shelf), reason)
@@ -177,11 +177,13 @@ class Cutting:
         colour = self.clips.colours[index]
         return [self._sources[index].digest, colour.matrix.tolist() if colour and colour.corrects else None]
 
-    def _encode(self, index: int, target: Path, written: Callable[[int], None]) -> None:
+    def _encode(self, index: int, target: Path, written: Callable[[int], None], name: str) -> None:
         options = self.clips.options
         size, fps = finished(options)
         with (
-            VideoWriter(target, size, fps, Encoding(codec=options.codec, crf=_CRF[options.codec]), {}) as film,
+            VideoWriter(
+                target, size, fps, Encoding(codec=options.codec, crf=_CRF[options.codec]), {"comment": name}
+            ) as film,
             contextlib.closing(self._showing.frames(index)) as frames,
         ):
             for done, frame in enumerate(frames, 1):
@@ -199,6 +201,15 @@ def look_ahead(source: Source, shown: int, shelf: Shelf) -> None:
     """Do now what a film will ask of a clip whose packets it takes, up to ``shown`` frames."""
     known_facts(source, shelf)
     looked(source, shown, shelf)
+
+
+def _says(path: Path, name: str) -> bool:
+    """Whether a piece is the one of that name, and not another one that was put there."""
+    try:
+        with av.open(str(path)) as piece:
+            return piece.metadata.get("comment") == name
+    except av.FFmpegError:
+        return False
 
 
 def _digest(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def draw_metrics(metrics: Mapping[str, Any], target: Path) -> None:
     curve = metrics.get("curve") or {}
     if not curve.get("at_s"):
         raise InvalidInputError("this run has no measured curve to draw", advice="Only GPU generators are monitored.")
-    if target.exists():
+    if os.path.lexists(target):
         raise InvalidInputError(f"{target} exists already", failure=Failure.EXISTS, advice="Give another name.")
     try:
         from matplotlib.figure import Figure

@@ -75,10 +75,10 @@ class Shelf:
         if path:
             with contextlib.suppress(OSError, ValueError):
                 kept = read_json(path, _MAX_BYTES)
-                if isinstance(kept, dict) and kept.pop("sha256", None) == _digest(kept):
+                if isinstance(kept, dict) and kept.pop("sha256", None) == _digest(name, kept):
                     return kept
         made = dict(make())
-        text = json.dumps({**made, "sha256": _digest(made)})
+        text = json.dumps({**made, "sha256": _digest(name, made)})
         self.put(name, lambda path: path.write_text(text, encoding="utf-8"))
         return made
 
@@ -90,5 +90,6 @@ class Shelf:
                 path.unlink(missing_ok=True)
 
 
-def _digest(value: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def _digest(name: str, value: Mapping[str, Any]) -> str:
+    """Of the content under its name: a file that was exchanged for another is as wrong as a damaged one."""
+    return hashlib.sha256(json.dumps([name, value], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,133 @@
+"""A film again, from its manifest: the same storyboard, generators and choice of shots.
+
+A film's manifest repeats its storyboard, with pictures relative to the film's folder. Clips that are in the store are
+used again; in another folder every clip is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import InvalidInputError, StateError, VideoGenerationError
+from ..files import shown
+from ..outputs import refuse_inputs
+from ..result import Manifest
+from ..settings import Settings
+from ..workspace import file_digest
+from .records import board_path
+from .render import FilmOrder
+from .storyboard import Shot, Storyboard, load_storyboard
+
+_PICTURES = ("image", "last_image", "depth_image")
+
+
+def replay_facts(order: FilmOrder) -> dict[str, Any]:
+    """What a film's manifest says so that the film can be made again."""
+    folder = Path(os.path.abspath(order.output)).parent  # noqa: PTH100 -- the folder of the film as named
+    board = json.loads(_with_paths(order.board, lambda path: Path(os.path.relpath(path, folder))).model_dump_json())
+    return {"storyboard": board, "draft": order.draft, "only": list(order.only), "from": order.start}
+
+
+def replay_film_order(manifest: Manifest, path: Path, settings: Settings, output: Path | None) -> FilmOrder:
+    """The order that makes a film again.
+
+    Args:
+        manifest: The film's.
+        path: Where the manifest lies.
+        settings: As for any film.
+        output: Where the film goes; beside the first one, as ``NAME.replay.mp4``, if not given.
+
+    Raises:
+        InvalidInputError: a picture or the sound is gone or has changed, or the storyboard of a film of an older version
+            is gone; the advice says how the film is made again then.
+        StateError: the manifest is damaged.
+    """
+    folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 -- the folder of the manifest as named
+    original = folder / str((manifest.output or {}).get("path"))
+    target = output or original.with_name(f"{original.stem}.replay.mp4")
+    refuse_inputs({"the film": target}, {"the film that is to be made again": original}, advice="Give another -o.")
+    board, source, kept = _board(manifest, folder, target)
+    chosen = {name: kept.get(name) for name in ("only", "from")}
+    draft = kept["draft"] is True if "draft" in kept else manifest.generator == "draft"
+    return FilmOrder(
+        board=board if draft else _pinned(board, manifest),
+        settings=settings,
+        output=target,
+        source=source,
+        draft=draft,
+        only=tuple(str(name) for name in chosen["only"] or ()),
+        start=chosen["from"] if isinstance(chosen["from"], str) else None,
+    )
+
+
+def _board(manifest: Manifest, folder: Path, target: Path) -> tuple[Storyboard, Path | None, Mapping[str, Any]]:
+    """The storyboard, its file if that is there, and what else the manifest says of the order."""
+    name = manifest.requested.get("storyboard")
+    file = board_path(name, folder) if isinstance(name, str) and name else None
+    source = file if file and file.is_file() else None
+    kept = manifest.facts.get("replay")
+    if not isinstance(kept, dict):  # a film of an older version
+        if source is None:
+            raise InvalidInputError(
+                f"the storyboard of this film is gone: {shown(file) if file else 'it had no file'}",
+                advice=f"Bring it back, then run: reel film {shown(file or 'FILM.yaml')} -o {shown(target)}",
+            )
+        return load_storyboard(source), source, {}
+    try:
+        board = Storyboard.model_validate(kept.get("storyboard"))
+    except ValidationError as error:
+        raise StateError(f"this manifest is damaged: its storyboard has {error.error_count()} mistakes") from None
+    except VideoGenerationError as error:
+        raise StateError(f"this manifest is damaged: {error.message}") from None
+    board = _with_paths(board, lambda path: folder / path)
+    _check_files(manifest, board)
+    return board, source, kept
+
+
+def _check_files(manifest: Manifest, board: Storyboard) -> None:
+    """Every picture that the film was made from is the one that it was."""
+    wanted = {str(item.get("sha256")) for record in _clips(manifest) for item in record.get("inputs", ())}
+    made = {str(shot.get("shot")) for shot in manifest.facts.get("shots", ()) if isinstance(shot, dict)}
+    for shot in board.shots:
+        for role in _PICTURES:
+            path = getattr(shot, role)
+            if path is not None and shot.id in made and file_digest(path) not in wanted:
+                raise InvalidInputError(
+                    f"shot {shot.id}: {shown(path)} is gone or has changed since {manifest.created_at}",
+                    advice="Bring the picture back to where it was.",
+                )
+
+
+def _clips(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
+    for shot in manifest.facts.get("shots", ()):
+        record = shot.get("manifest") if isinstance(shot, dict) else None
+        if isinstance(record, dict):
+            yield record
+
+
+def _pinned(board: Storyboard, manifest: Manifest) -> Storyboard:
+    """Each shot by the generator that made it, whatever ``auto`` is now."""
+    found = {
+        str(shot.get("shot")): shot["manifest"].get("generator")
+        for shot in manifest.facts.get("shots", ())
+        if isinstance(shot, dict) and isinstance(shot.get("manifest"), dict)
+    }
+    shots = (shot.model_copy(update={"generator": found.get(shot.id) or shot.generator}) for shot in board.shots)
+    return board.model_copy(update={"shots": tuple(shots)})
+
+
+def _with_paths(board: Storyboard, change: Any) -> Storyboard:
+    """The storyboard with every path changed."""
+
+    def moved(shot: Shot) -> Shot:
+        paths = {role: change(getattr(shot, role)) for role in _PICTURES if getattr(shot, role) is not None}
+        return shot.model_copy(update=paths)
+
+    audio = board.audio.model_copy(update={"file": change(board.audio.file)}) if board.audio else None
+    return board.model_copy(update={"shots": tuple(moved(shot) for shot in board.shots), "audio": audio})

@@ -1,0 +1,218 @@
+"""What lies beside a stored clip is verified: damaged or exchanged it is made again, and the film is the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from reelwright.errors import VideoGenerationError
+from reelwright.films.assembly import film
+from reelwright.films.companions import is_whole
+from reelwright.films.preview import preview
+from reelwright.films.render import FilmOrder
+from reelwright.films.store import Store
+from reelwright.films.storyboard import load_storyboard
+from reelwright.result import manifest_path
+from tests.films.small import BOARD, digest, draft_settings, make
+from tests.stand_ins.checkout import launches
+from tests.wan.conftest import WanMachine
+
+
+def key_of(folder: Path, name: str) -> str:
+    """The key of a clip of the film that lies there."""
+    shots = json.loads((folder / "film.reel.json").read_text())["facts"]["shots"]
+    return next(str(shot["key"]) for shot in shots if shot["segment"] == name)
+
+
+def one_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def another_picture(path: Path) -> None:
+    Image.new("RGB", (160, 96), "red").save(path)
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_link(path: Path) -> None:
+    another_picture(path.with_name("other.png"))
+    path.unlink()
+    path.symlink_to(path.with_name("other.png"))
+
+
+@pytest.mark.parametrize("harm", [one_byte, another_picture, gone, a_link])
+def test_a_damaged_last_frame_of_a_draft_is_made_again_with_its_clip(
+    folder: Path, harm: Callable[[Path], None], undisturbed: str
+) -> None:
+    make(folder)
+    frame = Store(folder).last_frame(key_of(folder, "one"))
+    whole = frame.read_bytes()
+    harm(frame)
+    (folder / "film.mp4").unlink()
+    result, _ = make(folder)
+    assert result.rendered == ("one",)
+    assert "the last frame of one was damaged" in result.warnings[0]
+    assert frame.read_bytes() == whole
+    assert digest(folder) == undisturbed
+
+
+@pytest.mark.parametrize("harm", [one_byte, a_folder])
+def test_a_last_frame_that_no_clip_goes_on_from_is_not_needed(folder: Path, harm: Callable[[Path], None]) -> None:
+    make(folder)
+    harm(Store(folder).last_frame(key_of(folder, "five")))
+    assert make(folder)[0].unchanged
+
+
+def test_the_plan_of_a_film_tells_of_a_damaged_last_frame_and_mends_nothing(folder: Path) -> None:
+    make(folder)
+    frame = Store(folder).last_frame(key_of(folder, "one"))
+    one_byte(frame)
+    damaged = frame.read_bytes()
+    plan = preview(FilmOrder(load_storyboard(folder / "film.yaml"), draft_settings(), folder / "film.mp4"))
+    assert [item.whom for item in plan.findings if item.finding.code == "store.frame"] == ["clip one"]
+    assert frame.read_bytes() == damaged
+
+
+def without_digests(manifest: Path) -> None:
+    """As an older version wrote it."""
+    data = json.loads(manifest.read_text())
+    for name in ("key", "last_frame"):
+        del data["output"][name]
+    manifest.write_text(json.dumps(data))
+
+
+def test_clips_of_an_older_version_are_used_and_their_frames_are_looked_at(folder: Path) -> None:
+    make(folder)
+    store = Store(folder)
+    for path in store.clips.glob("*.reel.json"):
+        without_digests(path)
+    assert make(folder)[0].unchanged
+    another_picture(store.last_frame(key_of(folder, "one")))
+    assert not make(folder)[0].rendered
+    clip = store.find(key_of(folder, "one"))
+    assert clip is not None
+    assert is_whole(clip)
+
+
+def exchanged(folder: Path, one: str, other: str) -> None:
+    """Every file of one clip is one of another clip, which is whole."""
+    store = Store(folder)
+    for path in (store.video, store.last_frame, lambda key: manifest_path(store.video(key))):
+        shutil.copy(path(other), path(one))
+
+
+def without_a_size(folder: Path, one: str, other: str) -> None:
+    path = manifest_path(Store(folder).video(one))
+    data = json.loads(path.read_text())
+    data["output"]["width"] = "wide"
+    path.write_text(json.dumps(data))
+
+
+def no_manifest(folder: Path, one: str, other: str) -> None:
+    manifest_path(Store(folder).video(one)).write_bytes(b"\0" * 100)
+
+
+@pytest.mark.parametrize("harm", [exchanged, without_a_size, no_manifest])
+def test_a_clip_whose_files_are_not_its_own_is_made_again(
+    folder: Path, harm: Callable[[Path, str, str], None], undisturbed: str
+) -> None:
+    make(folder)
+    harm(folder, key_of(folder, "five"), key_of(folder, "one"))
+    (folder / "film.mp4").unlink()
+    result, _ = make(folder)
+    assert result.rendered == ("five",)
+    assert digest(folder) == undisturbed
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json", ".mp4"])
+def test_what_was_kept_of_one_clip_is_not_taken_for_another(folder: Path, suffix: str) -> None:
+    make(folder)
+    text = BOARD.replace("frames: 9, transition", "frames: 9, transition").replace(
+        "prompt: hold, frames", "prompt: hold, transition: dissolve 3, frames"
+    )
+    make(folder, text)
+    before = digest(folder)
+    kept = sorted((folder / ".reel" / "pieces").glob(f"*{suffix}"))
+    contents = [path.read_bytes() for path in kept]
+    assert len(kept) > 1
+    for path, content in zip(kept, [*contents[1:], contents[0]], strict=True):
+        path.write_bytes(content)
+    (folder / "film.mp4").unlink()
+    assert not make(folder, text)[0].rendered
+    assert digest(folder) == before
+
+
+# --------------------------------------------------------------------------------------------------- the frameworks
+
+WAN_BOARD = """\
+size: 832x480
+defaults: {frames: 5, steps: 3}
+shots:
+  - {id: one, prompt: a cat, image: photo.png}
+  - {id: two, prompt: it runs}
+  - {id: three, prompt: it sleeps}
+"""
+
+
+def wan_film(wan: WanMachine, **values: Any) -> FilmOrder:
+    (wan.folder / "film.yaml").write_text(WAN_BOARD)
+    board = load_storyboard(wan.folder / "film.yaml")
+    return FilmOrder(board, wan.settings(**values), wan.output, environ=wan.environ)
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_a_damaged_last_frame_of_a_framework_is_taken_from_its_clip_again(wan: WanMachine, name: str) -> None:
+    wan.script({})
+    film(wan_film(wan))
+    shots = json.loads((wan.output.parent / "clip.reel.json").read_text())["facts"]["shots"]
+    key = next(shot["key"] for shot in shots if shot["segment"] == name)
+    frame, before = Store(wan.output.parent).last_frame(key), len(launches(wan.checkout))
+    whole = frame.read_bytes()
+    another_picture(frame)
+    result = film(wan_film(wan))
+    assert (result.rendered, len(launches(wan.checkout))) == ((), before)
+    assert frame.read_bytes() == whole
+
+
+FULL_DISK = (
+    "Traceback (most recent call last):\n"
+    '  File "generate.py", line 1, in <module>\n'
+    "OSError: [Errno 28] No space left on device"
+)
+
+
+def test_a_failure_of_the_machine_ends_a_film_at_once_and_keeps_what_is_made(wan: WanMachine) -> None:
+    (wan.folder / "film.yaml").write_text(
+        "size: 832x480\ndefaults: {frames: 5, steps: 3}\nshots:\n"
+        + "".join(f"- {{id: {name}, prompt: a cat, image: photo.png}}\n" for name in ("one", "two", "three", "four"))
+    )
+    board = load_storyboard(wan.folder / "film.yaml")
+    for attempts, name, keep_going in (
+        ([{}, {"traceback": FULL_DISK}], "two", False),
+        ([{"traceback": FULL_DISK}], "two", True),
+    ):
+        wan.script(*attempts)
+        order = FilmOrder(board, wan.settings(), wan.output, environ=wan.environ, keep_going=keep_going)
+        with pytest.raises(VideoGenerationError, match=f"shot {name}: ") as caught:
+            film(order)
+        assert caught.value.code == "DISK"
+        assert caught.value.evidence[-1] == "not begun: three, four"
+        assert "goes on from here" in caught.value.advice
+        assert not wan.output.exists()
+    assert len(launches(wan.checkout)) == 3
+    assert len(list((wan.output.parent / ".reel" / "clips").glob("*.mp4"))) == 1
