@@ -842,8 +842,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "diagnosis",
         "a full shared memory is a crash",
         "policy/diagnosis.py",
-        "    if number == signal.SIGBUS and evidence.shm_free_bytes is not None",
-        "    if number == signal.SIGBUS and evidence.shm_free_bytes is None",
+        '    shortage = _shm_shortage(evidence) if number == signal.SIGBUS else ""',
+        '    shortage = ""',
         "tests/policy/test_diagnosis.py",
     ),
     Mutant(
