@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .errors import ConfigurationError, all_of
+from .errors import ConfigurationError, VideoGenerationError, all_of
 from .host import simulated_gpus
 from .pipeline_keys import ALIASES, CONFIGURES, NESTED
 from .request import MAX_SEED, parse_size
@@ -322,8 +322,8 @@ def _told(parse: Any, value: str) -> Any:
     """A parser's own error as pydantic expects it."""
     try:
         return parse(value)
-    except Exception as error:
-        raise ValueError(str(error)) from error
+    except VideoGenerationError as error:
+        raise ValueError(error.message) from error
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:
@@ -457,7 +457,8 @@ def _wrong(values: Mapping[str, Any], origin: Callable[[str], str]) -> dict[str,
         for item in error.errors(include_url=False, include_context=False):
             key = ".".join(str(part) for part in item["loc"] if "[" not in str(part))
             top = str(item["loc"][0])
-            shown = "" if top == "env" else f", not {item['input']!r:.80}"
+            value = f"{item['input']!r:.80}"
+            shown = "" if top == "env" or value in item["msg"] else f", not {value}"
             found.setdefault(top, {})[f"{origin(top)}: {key}: {_plainly(item['msg'])}{shown}"] = None
         advice = "`reel config` lists every key and its meaning."
         return {top: [ConfigurationError(line, advice=advice) for line in lines] for top, lines in found.items()}
