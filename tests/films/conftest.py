@@ -22,7 +22,5 @@ def folder(tmp_path: Path) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The digest of the film that nobody interrupts."""
     here = set_up(tmp_path_factory.mktemp("undisturbed"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        make(here)
+    make(here, settings={"state_dir": str(tmp_path_factory.mktemp("state"))})
     return digest(here)
