@@ -18,7 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from .errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
+from .errors import BackendUnavailableError, ConfigurationError, Failure, InvalidInputError, VideoGenerationError
 
 MAX_DEPTH = 64
 _KINDS = {
@@ -175,10 +175,53 @@ def _inside(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def expanded(path: Path | str) -> Path:
+    """A path with ``~`` replaced by a home folder; one that begins with an unknown user is taken as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def home() -> Path:
+    """The user's home folder.
+
+    Raises:
+        ConfigurationError: HOME is not set and the system knows no home of this user (a container's random user).
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise ConfigurationError("this user has no home folder", advice="Set HOME to a folder of your own.") from None
+
+
+def unusable(path: Path, doing: str = "be read", *, advice: str = "") -> VideoGenerationError | None:
+    """The error for a path that a person gave as a file to read and that is none; ``None`` if it can be opened."""
+    try:
+        open_regular(path).close()
+    except (OSError, ValueError) as error:
+        return path_error(error, path, doing, advice=advice)
+    return None
+
+
+def named_path_error(error: OSError | ValueError) -> VideoGenerationError | None:
+    """The error for a path of which an exception itself speaks; ``None`` if it speaks of none.
+
+    It is the last net under a command: where a path enters, `path_error` says more.
+    """
+    if isinstance(error, OSError):
+        name = error.filename2 or error.filename
+        return path_error(error, os.fsdecode(name), "be used") if isinstance(name, (str, bytes)) else None
+    if "null byte" in str(error) or "null character" in str(error):
+        return InvalidInputError("a path holds a NUL character", advice="Check the paths that were given.")
+    return None
+
+
 def shown(path: Path | str) -> str:
-    """A path as it may appear in a message: control characters, which a terminal would obey, are escaped."""
+    """A path as it may appear in a message: without control characters, which a terminal would obey, and not endless."""
     text = str(path)
-    return text if text.isprintable() else repr(text)
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"
 
 
 def reason(error: OSError | ValueError) -> str:
@@ -204,9 +247,7 @@ def path_error(
     Returns:
         PERM for rights, DISK for a full or broken disk, INPUT for everything else: the name is at fault.
     """
-    text = shown(path)
-    text = text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"
-    message = f"{text} cannot {doing}: {reason(error)}"
+    message = f"{shown(path)} cannot {doing}: {reason(error)}"
     number = error.errno if isinstance(error, OSError) else None
     if number in _PERMISSION:
         return BackendUnavailableError(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import BackendUnavailableError, Failure, InvalidInputError
-from .files import path_error, shown
+from .files import expanded, path_error, shown
 from .request import VideoRequest
 from .result import manifest_path
 
@@ -80,7 +80,7 @@ def refuse_inputs_of(request: VideoRequest, output: Path) -> None:
         "the last picture": request.last_image,
         "the depth picture": request.depth_image,
     }
-    known = {what: path.expanduser() if path else None for what, path in pictures.items()}
+    known = {what: expanded(path) if path else None for what, path in pictures.items()}
     refuse_inputs({"the film": output, "its manifest": manifest_path(output)}, known)
 
 

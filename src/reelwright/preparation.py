@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from . import backends, history, workspace
 from .backends import Backend
 from .errors import Failure, VideoGenerationError, all_of
+from .files import expanded
 from .host import Host
 from .journal import Journal
 from .plan import Finding, Job, Plan
@@ -261,4 +262,4 @@ _IMAGINED = Size(1280, 720)
 
 
 def _absolute_source(source: Path) -> Path:
-    return Path(os.path.abspath(source.expanduser()))  # noqa: PTH100 -- symlinks are the intake's business
+    return Path(os.path.abspath(expanded(source)))  # noqa: PTH100 -- symlinks are the intake's business

@@ -21,7 +21,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .errors import ConfigurationError, VideoGenerationError, all_of
+from .errors import ConfigurationError, all_of
+from .files import expanded, home
 from .host import simulated_gpus
 from .pipeline_keys import ALIASES, CONFIGURES, NESTED
 from .request import MAX_SEED, parse_size
@@ -322,20 +323,20 @@ def _told(parse: Any, value: str) -> Any:
     """A parser's own error as pydantic expects it."""
     try:
         return parse(value)
-    except VideoGenerationError as error:
-        raise ValueError(error.message) from error
+    except Exception as error:
+        raise ValueError(str(error)) from error
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:
     """``$XDG_STATE_HOME/reelwright``, else ``~/.local/state/reelwright``; a relative variable counts as not set (XDG)."""
     base = environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "reelwright"
+    return (Path(base) if base.startswith("/") else home() / ".local" / "state") / "reelwright"
 
 
 def find_config(environ: Mapping[str, str]) -> Path | None:
     """The settings file when none is given: ``$REELWRIGHT_CONFIG``, else config.yaml in the user's config folder."""
     if environ.get("REELWRIGHT_CONFIG"):
-        return Path(environ["REELWRIGHT_CONFIG"]).expanduser()
+        return expanded(environ["REELWRIGHT_CONFIG"])
     found = default_config(environ)
     return found if found.is_file() else None
 
@@ -343,9 +344,9 @@ def find_config(environ: Mapping[str, str]) -> Path | None:
 def default_config(environ: Mapping[str, str]) -> Path:
     """The user's own settings file, there or not: as `find_config` looks for it."""
     if environ.get("REELWRIGHT_CONFIG"):
-        return Path(environ["REELWRIGHT_CONFIG"]).expanduser()
+        return expanded(environ["REELWRIGHT_CONFIG"])
     base = environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "reelwright" / "config.yaml"
+    return (Path(base) if base.startswith("/") else home() / ".config") / "reelwright" / "config.yaml"
 
 
 def load_settings(
@@ -457,8 +458,7 @@ def _wrong(values: Mapping[str, Any], origin: Callable[[str], str]) -> dict[str,
         for item in error.errors(include_url=False, include_context=False):
             key = ".".join(str(part) for part in item["loc"] if "[" not in str(part))
             top = str(item["loc"][0])
-            value = f"{item['input']!r:.80}"
-            shown = "" if top == "env" or value in item["msg"] else f", not {value}"
+            shown = "" if top == "env" else f", not {item['input']!r:.80}"
             found.setdefault(top, {})[f"{origin(top)}: {key}: {_plainly(item['msg'])}{shown}"] = None
         advice = "`reel config` lists every key and its meaning."
         return {top: [ConfigurationError(line, advice=advice) for line in lines] for top, lines in found.items()}

@@ -21,7 +21,9 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +31,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from .errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
-from .files import open_regular
+from .files import expanded, open_regular, path_error, shown
 from .result import Manifest, manifest_path
 
 IfExists = Literal["error", "overwrite", "skip", "rename"]
@@ -183,7 +185,7 @@ def absolute_output(output: Path) -> Path:
         InvalidInputError: the current folder is gone, the name is unusable, or it is not an ``.mp4``.
     """
     try:
-        path = Path(os.path.abspath(output.expanduser()))  # noqa: PTH100 -- resolve() would follow a symlinked name
+        path = Path(os.path.abspath(expanded(output)))  # noqa: PTH100 -- resolve() would follow a symlinked name
     except FileNotFoundError:
         raise InvalidInputError(
             "the current folder no longer exists", advice="Change to an existing folder or give an absolute path."
@@ -211,24 +213,39 @@ def check_folder(output: Path) -> None:
         BackendUnavailableError: PERM, it may not be written.
     """
     folder = output.parent
-    if not folder.exists():
-        raise InvalidInputError(f"the folder {folder} does not exist", advice=f"Create it first: mkdir -p {folder}")
-    if not folder.is_dir() or output.is_dir():
-        thing = folder if not folder.is_dir() else output
+    _check_is_folder(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise BackendUnavailableError(
-            f"{thing} is {'not a folder' if thing is folder else 'a folder'}",
-            failure=Failure.PERM,
-            advice="Give the path of a file in an existing folder.",
+            f"the folder {shown(folder)} is not writable", failure=Failure.PERM, advice="Choose a folder of your own."
+        )
+    if output.is_dir():
+        raise BackendUnavailableError(
+            f"{shown(output)} is a folder", failure=Failure.PERM, advice="Give the path of a file in a folder."
         )
     if manifest_path(output).is_dir():
         raise InvalidInputError(
-            f"{manifest_path(output)} is a folder, and the film's manifest needs its name",
+            f"{shown(manifest_path(output))} is a folder, and the film's manifest needs its name",
             failure=Failure.EXISTS,
             advice="Give another -o, or rename the folder.",
         )
-    if not os.access(folder, os.W_OK | os.X_OK):
+
+
+def _check_is_folder(folder: Path) -> None:
+    try:
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
+    except FileNotFoundError:
+        if folder.is_symlink():
+            text = f"the folder {shown(folder)} is a symbolic link to something that does not exist"
+            raise InvalidInputError(text, advice="Mend the link, or give another folder.") from None
+        text = f"the folder {shown(folder)} does not exist"
+        raise InvalidInputError(text, advice=f"Create it first: mkdir -p {shlex.quote(str(folder))}") from None
+    except OSError as error:
+        raise path_error(error, folder, "be used", advice="Give the path of a file in an existing folder.") from None
+    if not is_folder:
         raise BackendUnavailableError(
-            f"the folder {folder} is not writable", failure=Failure.PERM, advice="Choose a folder of your own."
+            f"{shown(folder)} is not a folder",
+            failure=Failure.PERM,
+            advice="Give the path of a file in an existing folder.",
         )
 
 

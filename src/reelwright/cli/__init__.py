@@ -64,8 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("REELWRIGHT_TRACEBACK"):
             raise
-        return _report(_bug(error), as_json=as_json)
+        return _report(_path_error(error) or _bug(error), as_json=as_json)
     return status
+
+
+def _path_error(error: Exception) -> VideoGenerationError | None:
+    """A path that the operating system refuses is no bug, wherever the refusal came up."""
+    from ..files import named_path_error
+
+    return named_path_error(error) if isinstance(error, (OSError, ValueError)) else None
 
 
 def _bug(error: Exception) -> StateError:
@@ -82,7 +89,7 @@ def _report(error: VideoGenerationError, *, as_json: bool) -> int:
     from .arguments import note
 
     if as_json:
-        print(json.dumps(error.to_json(), ensure_ascii=False), flush=True)
+        print(json.dumps(error.to_json()), flush=True)
     else:
         lines = [f"reel: {error.code}: {error.message}"]
         lines += [f"  | {line}" for line in error.evidence]

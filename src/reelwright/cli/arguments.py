@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..errors import Failure, InvalidInputError, VideoGenerationError, all_of
+from ..files import unusable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
     from ..preparation import Order
     from ..request import VideoRequest
     from ..settings import Settings
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+# Control characters, and those that turn the direction of text or break its lines.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
     """Text without control characters, so that a prompt or a log line cannot drive the terminal (row C06)."""
-    clean = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text.replace("\n", "\\n"))
+    clean = _CONTROL.sub(_escaped, text.replace("\n", "\\n"))
     return clean.encode("utf-8", "backslashreplace").decode()
+
+
+def _escaped(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 def cell(value: object, style: str = "") -> Text:
@@ -38,13 +47,14 @@ def cell(value: object, style: str = "") -> Text:
 
 
 def existing(path: Path) -> Path:
-    """The path of a file that is there.
+    """The path of a file that can be read.
 
     Raises:
-        InvalidInputError: there is none.
+        InvalidInputError: there is none, or it is a folder, a pipe or a device.
+        BackendUnavailableError: PERM, this user may not read it.
     """
-    if not path.exists():
-        raise InvalidInputError(f"{path} does not exist", advice="Check the path.")
+    if (error := unusable(path)) is not None:
+        raise error
     return path
 
 
@@ -52,8 +62,44 @@ def console() -> Console:
     """Standard output for tables: as wide as the terminal; in a pipe a row is one line, for grep and for copying."""
     from rich.console import Console
 
-    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
-    return Console(highlight=False, width=wide)
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=None if "COLUMNS" in os.environ else 10_000, file=_Unpadded(sys.stdout))
+
+
+class _Unpadded(io.StringIO):
+    """Writes whole lines on, without the spaces that make a table's last column as wide as its longest row."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__()
+        self._out = out
+        self._begun = ""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the stream behind it, from which rich chooses its characters."""
+        return self._out.encoding
+
+    def write(self, text: str) -> int:
+        """Write the lines that are complete; the rest waits for its end."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        self._out.write("".join(f"{line.rstrip()}\n" for line in lines))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream behind it."""
+        self._out.flush()
+
+
+def table(*columns: str, title: str = "") -> Table:
+    """A table with lines on a terminal, and without any in a pipe, where a row may be thousands of columns wide."""
+    from rich import box
+    from rich.table import Table
+
+    shape = Table(title=title or None, title_justify="left", box=box.HEAVY_HEAD if sys.stdout.isatty() else None)
+    for name in columns:
+        shape.add_column(name, overflow="fold")  # a path that is cut off names nothing
+    return shape
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

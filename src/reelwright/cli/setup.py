@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, Failure
-from .arguments import add_json_argument, cell, console, note
+from ..files import expanded, home
+from .arguments import add_json_argument, cell, console, note, table
 
 if TYPE_CHECKING:
     from ..installation import Installation, Order, Outcome, Told
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     source = weights_source(order.sources, order.recipe.unwanted)
     installation = look(order, source, os.environ)
     if arguments.dry_run:
-        print(json.dumps(installation.to_json(), ensure_ascii=False)) if arguments.json else _show(installation)
+        print(json.dumps(installation.to_json())) if arguments.json else _show(installation)
         return 0 if all(space.enough for space in installation.spaces) else Failure.DISK.exit_status
     if not arguments.json:
         _show(installation)
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         raise Cancelled("Stopped; what was fetched is kept. Run the same command again to go on.") from None
     if arguments.json:
-        print(json.dumps(outcome.to_json(), ensure_ascii=False))
+        print(json.dumps(outcome.to_json()))
     else:
         _close(outcome)
     return 0
@@ -87,7 +88,7 @@ def order_from(arguments: argparse.Namespace) -> Order:
     return Order(
         recipe=recipe,
         models=find_models(recipe, arguments.models),
-        directory=directory.expanduser().absolute(),
+        directory=expanded(directory).absolute(),
         sources=Sources(arguments.git_source, arguments.weights_source, tuple(arguments.pip_option)),
         commit=arguments.commit,
         python=arguments.python,
@@ -101,28 +102,26 @@ def order_from(arguments: argparse.Namespace) -> Order:
 def default_directory() -> Path:
     """``$XDG_DATA_HOME/reelwright``, else ``~/.local/share/reelwright``."""
     base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "reelwright"
+    return (Path(base) if base else home() / ".local" / "share") / "reelwright"
 
 
 # ------------------------------------------------------------------------------------------------------------ showing
 
 
 def _show(installation: Installation) -> None:
-    from rich.table import Table
-
     from ..installation.planning import gigabytes
 
-    table = Table("part", "to fetch", "there", "from")
-    for column in table.columns[:3]:
+    parts = table("part", "to fetch", "there", "from")
+    for column in parts.columns[:3]:
         column.no_wrap = True
     known = {"table": " (known size)", "estimate": " (about)"}
     for part in installation.parts:
         size = "-" if part.done else gigabytes(part.todo_bytes) + known.get(part.origin, "")
         size = "to write" if not part.done and not part.todo_bytes else size
         there = gigabytes(part.there_bytes) if part.there_bytes else ("yes" if part.done else "-")
-        table.add_row(part.name, size, there, cell("; ".join(filter(None, (part.source, part.note)))))
+        parts.add_row(part.name, size, there, cell("; ".join(filter(None, (part.source, part.note)))))
     out = console()
-    out.print(table)
+    out.print(parts)
     out.print(cell(f"everything goes into {installation.order.directory}"))
     for space in installation.spaces:
         free = "unknown" if space.free_bytes is None else gigabytes(space.free_bytes)

@@ -38,15 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _init(path: Path) -> int:
     from ..errors import Failure, InvalidInputError
+    from ..files import path_error, shown
     from ..films.storyboard import EXAMPLE
 
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(EXAMPLE)
     except FileExistsError:
-        raise InvalidInputError(f"{path} exists already", failure=Failure.EXISTS, advice="Give another name.") from None
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be written: {error.strerror}") from None
+        text = f"{shown(path)} exists already"
+        raise InvalidInputError(text, failure=Failure.EXISTS, advice="Give another name.") from None
+    except (OSError, ValueError) as error:
+        raise path_error(error, path, "be written") from None
     print(printable(str(path)))
     note("put your pictures beside it, then: reel film " + str(path) + " --draft")
     return 0

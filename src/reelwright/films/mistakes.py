@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import ConfigurationError
+from ..files import expanded, open_regular, reason, shown
 from ..yamlfile import Document
 
 Problem = tuple[int | None, str]
@@ -101,9 +102,19 @@ def _missing(document: Document, name: object) -> str | None:
     """What is wrong with a file's name; files that look like it are offered."""
     if not isinstance(name, str) or not name:
         return None
-    path = document.path.parent / Path(name).expanduser()
-    if path.is_file():
-        return None
-    there = os.listdir(path.parent) if path.parent.is_dir() else []  # noqa: PTH208 -- names are what is compared
-    near = difflib.get_close_matches(path.name, there, n=1)
-    return f"{name} is no file" + (f"; did you mean {near[0]}?" if near else "")
+    path = document.path.parent / expanded(name)
+    try:
+        open_regular(path).close()
+    except FileNotFoundError:
+        near = [] if path.is_symlink() else difflib.get_close_matches(path.name, _names_in(path.parent), n=1)
+        return f"{shown(name)} is no file" + (f"; did you mean {shown(near[0])}?" if near else "")
+    except (OSError, ValueError) as error:
+        return f"{shown(name)} cannot be read: {reason(error)}"
+    return None
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 -- names are what is compared
+    except OSError:
+        return []

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import InvalidInputError
+from ..files import expanded
 from ..request import MAX_SEED, Size, check_prompt, parse_size
 from ..yamlfile import Document, read_yaml
 from .mistakes import Problem, missing_files, model_problems, told
@@ -32,7 +33,7 @@ _PICTURES = ("image", "last_image", "depth_image")
 
 
 def _as_path(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, str) and value else value
+    return expanded(value) if isinstance(value, str) and value else value
 
 
 def _as_tuple(value: object) -> object:

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import BackendUnavailableError, ConfigurationError, Failure
-from ..files import read_bytes
+from ..files import expanded, read_bytes
 from ..host import CheckoutQuery
 from ..machine.checkouts import look_at_checkout
 from . import Order, Part
@@ -35,7 +35,14 @@ def source_of(order: Order) -> str:
     source = order.sources.git or order.recipe.git_source
     if source.startswith("-") or not source.strip():
         raise ConfigurationError(f"--git-source {source!r} is neither an address nor a path")
-    return str(Path(source).expanduser().absolute()) if Path(source).expanduser().exists() else source
+    return str(expanded(source).absolute()) if _is_there(expanded(source)) else source
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def commit_of(order: Order) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from ..files import expanded
 from ..settings import default_config
 from ..workspace import RealFileSystem
 from ..yamlfile import read_yaml
@@ -24,7 +25,7 @@ _HEAD = "# Written by `reel setup {name}`. Every setting is shown by `reel confi
 
 def target_of(order: Order, environ: Mapping[str, str]) -> Path:
     """The file that is asked for, else the user's own."""
-    return (order.config or default_config(environ)).expanduser().absolute()
+    return expanded(order.config or default_config(environ)).absolute()
 
 
 def text_of(settings: Mapping[str, str]) -> str:

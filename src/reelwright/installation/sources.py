@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from .._version import __version__
 from ..errors import BackendUnavailableError, Failure, ModelNotFoundError
-from ..files import open_regular, read_bytes
+from ..files import expanded, open_regular, read_bytes
 from ..machine.checksums import Checksum, recorded
 from . import Sources
 from .weights import Interrupted, Listing, RemoteFile, Stream, WeightsSource
@@ -42,7 +42,7 @@ def weights_source(sources: Sources, unwanted: tuple[str, ...]) -> WeightsSource
     asked = sources.weights
     if asked is None or asked.startswith(("https://", "http://")):
         return HubSource(asked, unwanted)
-    folder = Path(asked).expanduser().absolute()
+    folder = expanded(asked).absolute()
     if not folder.is_dir():
         raise ModelNotFoundError(
             f"--weights-source {asked} is neither a folder nor an address", advice="Give a folder, or https://HOST."

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
+from ..files import shown
 from ..request import Fit, Picture, Size
 from .framing import Placement, cover_crop_share, place
 from .image_apart import decode
-from .picture_file import Held, hold, shown
+from .picture_file import Held, hold
 
 __all__ = [
     "MAX_ASPECT",

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendUnavailableError, InvalidInputError
+from ..files import shown
 from .endings import TRIES, from_outside, killed, kills_for_memory, signal_name
-from .picture_file import Held, shown
+from .picture_file import Held
 
 TIMEOUT_S = 120.0
 _NO_DECODER = 3

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidInputError
+from ..files import shown
 
 _CHUNK_BYTES = 1 << 20
 _ADVICE = "Give a JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP or JPEG XL file."
@@ -141,12 +142,6 @@ def hold(source: Path, max_bytes: int) -> Iterator[Held]:
         yield Held(source, fd, digest, num_bytes, _format(source, os.pread(fd, 4096, 0)))
     finally:
         os.close(fd)
-
-
-def shown(path: Path) -> str:
-    """A path as it may appear in a message: control characters (a terminal would obey them) are escaped."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
 
 
 def unreadable(source: Path, error: OSError | ValueError) -> InvalidInputError:
