@@ -22,5 +22,7 @@ def folder(tmp_path: Path) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The digest of the film that nobody interrupts."""
     here = set_up(tmp_path_factory.mktemp("undisturbed"))
-    make(here, settings={"state_dir": str(tmp_path_factory.mktemp("state"))})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        make(here)
     return digest(here)

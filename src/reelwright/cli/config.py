@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, cell, console, note, settings_from
+from .arguments import add_config_arguments, add_json_argument, cell, console, note, settings_from, table
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -25,19 +25,15 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_from(arguments)
     rows = [_row(settings, key) for key in type(settings).model_fields]
     if arguments.json:
-        print(json.dumps(rows, ensure_ascii=False))
+        print(json.dumps(rows))
         return 0
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("setting", no_wrap=True)
-    for title in ("value", "from", "meaning"):  # folded, for half a path names nothing
-        table.add_column(title, overflow="fold")
+    lines = table("setting", "value", "from", "meaning")
+    lines.columns[0].no_wrap = True
     for row in rows:
         shown = "-" if row["value"] is None else str(row["value"])
         style = "" if row["origin"] == "default" else "bold"
-        table.add_row(cell(row["key"], style), cell(shown, style), cell(row["origin"]), cell(row["description"]))
-    console().print(table)
+        lines.add_row(cell(row["key"], style), cell(shown, style), cell(row["origin"]), cell(row["description"]))
+    console().print(lines)
     for text in settings.notes:
         note(f"note: {text}")
     return 0

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, cell, console, note, settings_from
+from .arguments import add_config_arguments, add_json_argument, cell, console, note, settings_from, table
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         note(f"ended what was left of the killed run {run_id}")
     rows = check_all(settings)
     if arguments.json:
-        print(json.dumps([row.to_json() for row in rows], ensure_ascii=False))
+        print(json.dumps([row.to_json() for row in rows]))
     else:
         _show(rows)
         _tell_notes(settings)
@@ -43,12 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(rows: Any) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("part", "")
-    for name in ("what was found", "fix"):  # a path that is cut off names nothing
-        table.add_column(name, overflow="fold")
+    checks = table("part", "", "what was found", "fix")
     signs = {
         "error": Text("error", style="red"),
         "warning": Text("warning", style="yellow"),
@@ -57,8 +54,8 @@ def _show(rows: Any) -> None:
     for row in rows:
         finding = row.finding
         sign = signs[finding.severity] if row.matters or finding.severity == "info" else Text("off", style="dim")
-        table.add_row(row.part, sign, cell(finding.message), cell(finding.fix if sign.plain != "ok" else ""))
-    console().print(table)
+        checks.add_row(cell(row.part), sign, cell(finding.message), cell(finding.fix if sign.plain != "ok" else ""))
+    console().print(checks)
 
 
 def _tell_notes(settings: Settings) -> None:

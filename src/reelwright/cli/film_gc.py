@@ -39,7 +39,7 @@ def collect(arguments: argparse.Namespace) -> int:
         if agreed:
             remove(found)
     if arguments.json:
-        print(json.dumps(_as_json(found, size, removed=agreed), ensure_ascii=False))
+        print(json.dumps(_as_json(found, size, removed=agreed)))
     elif found.files:
         done = "removed" if agreed else "would be removed; nothing was" + ("" if arguments.dry_run else " (give --yes)")
         print(f"{len(found.files)} files ({size / 1e6:.1f} MB) {done}")

@@ -18,7 +18,7 @@ def show_plan(order: FilmOrder, *, as_json: bool) -> int:
 
     plan = preview(order)
     if as_json:
-        print(json.dumps(plan.to_json(), ensure_ascii=False))
+        print(json.dumps(plan.to_json()))
     else:
         for line in _lines(plan):
             print(printable(line))

@@ -49,7 +49,7 @@ def tell(result: Result, *, as_json: bool, more: Mapping[str, Any] | None = None
     if not result.generative:
         note("note: this is a draft, an animatic made by moving the still picture; no model has generated anything")
     if as_json:
-        print(json.dumps({**result.to_json(), **(more or {})}, ensure_ascii=False), flush=True)
+        print(json.dumps({**result.to_json(), **(more or {})}), flush=True)
     else:
         _tell(result)
 

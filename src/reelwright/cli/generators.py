@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from .arguments import add_config_arguments, add_json_argument, cell, console, settings_from
+from .arguments import add_config_arguments, add_json_argument, cell, console, settings_from, table
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
                 raise
             entries.append({"name": name, "available": False, "reason": error.message, "capabilities": {}})
     if arguments.json:
-        print(json.dumps(entries[0] if arguments.name else entries, ensure_ascii=False))
+        print(json.dumps(entries[0] if arguments.name else entries))
     else:
         _show(entries, with_capabilities=bool(arguments.name))
     return 0
@@ -56,17 +56,15 @@ def _entry(name: str, settings: Any) -> dict[str, Any]:
 
 
 def _show(entries: list[dict[str, Any]], *, with_capabilities: bool) -> None:
-    from rich.table import Table
-
     out = console()
-    table = Table("generator", "what it is", "here")
+    rows = table("generator", "what it is", "here")
     for entry in entries:
-        table.add_row(
-            entry["name"],
-            entry.get("title", ""),
+        rows.add_row(
+            cell(entry["name"]),
+            cell(entry.get("title", "")),
             cell("available" if entry["available"] else f"no: {entry['reason']}"),
         )
-    out.print(table)
+    out.print(rows)
     if with_capabilities:
         for key, value in entries[0]["capabilities"].items():
             out.print(cell(f"{key}: {value}"))

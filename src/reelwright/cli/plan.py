@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise all_of([error, *mistakes(order)]) from None
     plan = plan.evolve(findings=(*_output_findings(order, output), *plan.findings))
     if arguments.json:
-        print(json.dumps(plan.to_json(), ensure_ascii=False))
+        print(json.dumps(plan.to_json()))
     else:
         _show(plan)
     return plan.errors[0].failure.exit_status if plan.errors else 0

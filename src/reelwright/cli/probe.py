@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     facts = examine(path, apart=True)
     status = Failure.OUTPUT.exit_status if facts["problems"] else 0
     if arguments.json:
-        print(json.dumps(facts, ensure_ascii=False))
+        print(json.dumps(facts))
     elif not facts.get("codec") and not facts.get("container"):
         print(printable(f"{path} is not a video: {_looks_like(path, facts['problems'])}"))
     else:

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_json_argument, cell, console, existing
+from .arguments import add_json_argument, cell, console, existing, printable, table
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from ..result import Manifest
 
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_picture(arguments.plot, (".png", ".svg"), overwrite=False)
         draw_metrics(manifest.metrics or {}, arguments.plot)
     if arguments.json:
-        print(json.dumps(manifest.to_json(), ensure_ascii=False, default=str))
+        print(json.dumps(manifest.to_json(), default=str))
     else:
         _show(manifest)
     return 0
@@ -58,7 +59,7 @@ def _show_metadata(path: Path, *, as_json: bool) -> int:
     if facts["problems"]:
         raise InvalidInputError(f"{path} is not a whole video and has no manifest", evidence=facts["problems"])
     if as_json:
-        print(json.dumps(facts["metadata"], ensure_ascii=False))
+        print(json.dumps(facts["metadata"]))
     else:
         _pairs(console(), f"{path.name} (no manifest beside it; from the file itself)", facts["metadata"])
     return 0
@@ -77,12 +78,15 @@ def _show(manifest: Manifest) -> None:
         "seed": manifest.seed,
         "made": f"{manifest.created_at}, {manifest.seconds:.1f} s",
         **{f"input {item['role']}": item["path"] for item in manifest.inputs},
-        **{str(name): value for name, value in manifest.facts.items()},
+        **{str(name): _words(value) for name, value in manifest.facts.items() if name != "kept"},
     }
-    _pairs(out, "film", about)
-    _parameters(out, manifest)
+    _pairs(out, "film", {name: value for name, value in about.items() if value is not None})
+    _shots(out, manifest.facts)
+    if manifest.effective:
+        _parameters(out, manifest)
     _pairs(out, "seconds per phase", {name: f"{value:.2f}" for name, value in manifest.phase_seconds.items()})
-    _attempts(out, manifest)
+    if manifest.attempts:
+        _attempts(out, manifest)
     _pairs(out, "measured", _metric_rows(manifest.metrics or {}))
     for warning in manifest.warnings:
         out.print(cell(f"warning: {warning}", "yellow"))
@@ -91,44 +95,82 @@ def _show(manifest: Manifest) -> None:
 
 
 def _pairs(out: Console, title: str, pairs: dict[str, Any]) -> None:
-    from rich.table import Table
-
     if not pairs:
         return
-    table = Table(title=title, title_justify="left", show_header=False, box=None)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    rows = _plain_table("", "", title=title)
+    rows.show_header = False
+    rows.columns[0].style = "bold"
     for name, value in pairs.items():
-        table.add_row(cell(name), cell(value))
-    out.print(table)
+        rows.add_row(cell(name), cell(value))
+    out.print(rows)
+
+
+def _plain_table(*columns: str, title: str) -> Table:
+    rows = table(*columns, title=printable(title))
+    rows.box = None
+    return rows
+
+
+def _words(value: Any) -> object:
+    """A fact as a row shows it; ``None`` for records, which have tables of their own or are for programs."""
+    if isinstance(value, (list, tuple)) and value and not any(isinstance(item, (dict, list)) for item in value):
+        return ", ".join(map(str, value))
+    return None if isinstance(value, (list, tuple, dict)) else value
+
+
+def _shots(out: Console, facts: Mapping[str, Any]) -> None:
+    """A row per clip of a film: where it begins, how long it is, what made it and how it is joined to the one before."""
+    records = _records(facts.get("shots"))
+    if not records:
+        return
+    joints = {joint.get("part"): joint for joint in _records(facts.get("joints"))}
+    rows = _plain_table("shot", "frames", "size", "generator", "seed", "joined", "prompt", title="shots")
+    for number, shot in enumerate(records):
+        made = _record(shot.get("manifest"))
+        output, asked = _record(made.get("output")), _record(made.get("requested"))
+        size = f"{output['width']}x{output.get('height')}" if output.get("width") else "-"
+        values = (
+            shot.get("segment"), shot.get("frames"), size, made.get("generator"), made.get("seed"),
+            _joined(joints.get(number)), asked.get("prompt"),
+        )  # fmt: skip
+        rows.add_row(*(cell("-" if value is None else value) for value in values))
+    out.print(rows)
+
+
+def _records(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _record(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _joined(joint: Mapping[str, Any] | None) -> str | None:
+    if joint is None:
+        return None
+    return f"{joint.get('kind')}" + (", a jump can be seen" if joint.get("jump") else "")
 
 
 def _parameters(out: Console, manifest: Manifest) -> None:
-    from rich.table import Table
-
-    table = Table("parameter", "requested", "effective", title="parameters", title_justify="left", box=None)
+    rows = _plain_table("parameter", "requested", "effective", title="parameters")
     for name, value in manifest.effective.items():
         asked = manifest.requested.get(name)
-        table.add_row(name, cell("-" if asked is None else asked), cell(value))
-    out.print(table)
+        rows.add_row(cell(name), cell("-" if asked is None else asked), cell(value))
+    out.print(rows)
 
 
 def _attempts(out: Console, manifest: Manifest) -> None:
-    from rich.table import Table
-
-    table = Table(
-        "#", "outcome", "why it ended", "changed", "seconds", title="attempts", title_justify="left", box=None
-    )
+    rows = _plain_table("#", "outcome", "why it ended", "changed", "seconds", title="attempts")
     for attempt in manifest.attempts:
         ended = f"{attempt.failure} in {attempt.phase}: {attempt.message}" if attempt.failure else ""
-        table.add_row(
+        rows.add_row(
             str(attempt.number),
-            attempt.outcome,
+            cell(attempt.outcome),
             cell(ended),
             cell(", ".join(attempt.changed)),
             f"{attempt.seconds:.1f}",
         )
-    out.print(table)
+    out.print(rows)
 
 
 def _metric_rows(metrics: Mapping[str, Any]) -> dict[str, str]:
