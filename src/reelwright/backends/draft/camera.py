@@ -4,7 +4,7 @@ This reads words only; how a move is carried out is the engine's business (`engi
 understand the prompt: a subject that should act cannot act in a moving still, and the caller says so.
 
     >>> read_prompt("A quiet harbour. The camera pans slowly to the left, handheld.")
-    Camera(moves=('pan_left', 'handheld'), speed=0.55)
+    Camera(moves=('pan_left', 'handheld'), speed=0.55, named=True)
 """
 
 from __future__ import annotations
