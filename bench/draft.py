@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .measuring import Run, machine, median, report, timed
 
-PHOTO = Path(__file__).parents[1] / "examples" / "rocket.jpg"
+PHOTO = Path(__file__).parents[1] / "tests" / "photos" / "rocket.jpg"
 FRAMES, WIDTH, HEIGHT, FPS = 81, 1280, 720, 16
 SECONDS_LIMIT, BYTES_LIMIT, RATIO_LIMIT = 2.0, 300_000_000, 2.0  # of issue 2, for 2 cores
 

@@ -27,7 +27,7 @@ from typing import Any
 from .measuring import machine, report, timed
 
 ROOT = Path(__file__).parents[1]
-PHOTO = ROOT / "examples" / "rocket.jpg"
+PHOTO = ROOT / "tests" / "photos" / "rocket.jpg"
 _MODEL = "from pathlib import Path; import sys; from tests.engine_diffusers import tiny; tiny.save(sys.argv[1], Path(sys.argv[2]))"
 WARM_LIMIT, GAP_LIMIT = 1 / 3, 0.03  # of issue 6
 

@@ -1,6 +1,6 @@
 """What each preset changes, on a small random model: error against exact, and how it grows over a chain of clips.
 
-    .venv-engine/bin/python -m bench.engine_presets --photo examples/rocket.jpg
+    .venv-engine/bin/python -m bench.engine_presets --photo tests/photos/rocket.jpg
 
 Runs in the engine's interpreter. Every clip of a chain begins with the last frame of the one before, as shots do that
 continue. Random weights amplify or forget differences in a way of their own: the figures compare presets with each

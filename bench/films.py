@@ -17,6 +17,7 @@ from pathlib import Path
 from .measuring import Run, machine, median, report, timed
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+PHOTOS = Path(__file__).parents[1] / "tests" / "photos"
 _JOIN = """
 import sys
 from pathlib import Path
@@ -76,7 +77,7 @@ def main() -> int:
     """Print times and targets."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for picture in EXAMPLES.glob("*.jpg"):
+        for picture in (*EXAMPLES.glob("*.jpg"), *PHOTOS.glob("*.jpg")):
             shutil.copy(picture, folder)
         text = (
             (EXAMPLES / "film.yaml")

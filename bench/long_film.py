@@ -18,7 +18,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from .films import EXAMPLES, film
+from .films import PHOTOS, film
 from .measuring import machine, report
 
 SHOTS, CHAIN = 60, 20  # a new picture after so many
@@ -84,7 +84,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for picture in PICTURES:
-            shutil.copy(EXAMPLES / picture, folder)
+            shutil.copy(PHOTOS / picture, folder)
         board, output = a_board(folder, size), folder / "long.mp4"
         told, seconds, quarters = made(board, output)
         _, again, _ = made(board, output)

@@ -25,7 +25,7 @@ from tests.stand_ins.interpreter import Knobs, make_interpreter
 
 from .measuring import Run, machine, median, report, timed
 
-PHOTO = Path(__file__).parents[1] / "examples" / "rocket.jpg"
+PHOTO = Path(__file__).parents[1] / "tests" / "photos" / "rocket.jpg"
 
 
 @dataclass(frozen=True)

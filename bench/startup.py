@@ -14,7 +14,7 @@ from .measuring import machine, median, report, timed
 
 _READY = f"import sys; sys.path += {sys.path!r}; from reelwright.media.image_formats import register; register('JPEG')"
 _CONFINED = f"{_READY}; from reelwright.media.confinement import confine; confine()"
-PHOTO = Path(__file__).parents[1] / "examples" / "rocket.jpg"
+PHOTO = Path(__file__).parents[1] / "tests" / "photos" / "rocket.jpg"
 
 
 def main() -> int:

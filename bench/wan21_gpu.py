@@ -25,7 +25,7 @@ from reelwright.machine.probes import take_host
 
 from .measuring import machine, report, timed
 
-PHOTO = Path(__file__).parents[1] / "examples" / "rocket.jpg"
+PHOTO = Path(__file__).parents[1] / "tests" / "photos" / "rocket.jpg"
 
 
 def used_bytes() -> list[int] | None:

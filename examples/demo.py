@@ -23,7 +23,7 @@ def main() -> None:
     """Make, check and name the films."""
     OUT.mkdir(exist_ok=True)
     clip, pair = OUT / "clip.draft.mp4", OUT / "first-to-last.draft.mp4"
-    photo, first, last = (str(HERE / name) for name in ("rocket.jpg", "coffee_first.jpg", "coffee_last.jpg"))
+    photo, first, last = (str(HERE / name) for name in ("americas.jpg", "earth_first.jpg", "earth_last.jpg"))
     common = ("--generator", "draft", "--overwrite")
     reel("generate", photo, "slow push in, slight tilt up", "-o", str(clip), *common)
     reel("generate", first, "the camera moves closer", "--last-image", last, "-o", str(pair), *common)

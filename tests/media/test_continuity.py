@@ -27,13 +27,13 @@ from reelwright.media.joining import JoinOptions, Part, join
 from reelwright.media.video import Encoding, VideoWriter, last_frame
 from reelwright.request import Size
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+PHOTOS = Path(__file__).parents[1] / "photos"
 SIZE = Size(208, 120)
 
 
 def a_photograph(name: str = "rocket.jpg") -> Pixels:
     """A real picture: its colours are nearly one, and encoding blurs them. Painted ones hide what goes wrong."""
-    picture = cv2.imread(str(EXAMPLES / name), cv2.IMREAD_COLOR_RGB)
+    picture = cv2.imread(str(PHOTOS / name), cv2.IMREAD_COLOR_RGB)
     assert picture is not None
     return np.asarray(cv2.resize(picture, SIZE, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 

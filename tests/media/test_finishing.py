@@ -18,7 +18,7 @@ from reelwright.media.sound import check_sound, with_sound
 from reelwright.media.upscaling import enlarged, find_upscaler
 from reelwright.media.video import Encoding, VideoWriter, examine
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+PHOTOS = Path(__file__).parents[1] / "photos"
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_nothing_is_invented_across_a_cut(tmp_path: Path) -> None:
 
 
 def a_picture(name: str, brightness: float) -> Pixels:
-    picture = cv2.imread(str(EXAMPLES / name), cv2.IMREAD_COLOR_RGB)
+    picture = cv2.imread(str(PHOTOS / name), cv2.IMREAD_COLOR_RGB)
     assert picture is not None
     return np.asarray(cv2.resize(picture, SIZE, interpolation=cv2.INTER_AREA) * brightness, dtype=np.uint8)
 
