@@ -15,7 +15,7 @@ from typing import Any
 
 from ._version import __version__
 from .errors import Cancelled, VideoGenerationError
-from .executors import Emit
+from .executors import Emit, Reports
 from .host import Host
 from .plan import Plan
 from .policy import Diagnosis, Evidence, Next
@@ -42,7 +42,7 @@ class Journal:
         self.facts: Mapping[str, Any] = {}
         self.metrics: Mapping[str, Any] | None = None
         self.degraded = False
-        self._emit = emit
+        self._reports = Reports(emit)
         self._created_at = datetime.now(UTC)
         self._started = time.monotonic()
         self._phase = ("preparing", self._started)
@@ -52,7 +52,9 @@ class Journal:
         """Note an event and pass it on to the caller."""
         if isinstance(event, Phase):
             self._turn(event.name)
-        self._emit(event)
+        self._reports(event)
+        if self._reports.lost:
+            self.warn(f"{self._reports.lost}; the run went on without reports")
 
     def _turn(self, phase: str) -> None:
         now = time.monotonic()

@@ -33,6 +33,10 @@ PHASES = (
 )
 
 
+class ReportLost(Exception):
+    """A listener raises it when nobody can hear it any more: the run goes on in silence, and its manifest says why."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """A phase of `PHASES` begins."""

@@ -8,6 +8,7 @@ JSON object with ``--json``) and the exit status of their class, here and nowher
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import Cancelled, StateError, VideoGenerationError
+from .parser import Parser
+from .streams import forgiving, prepare
 
 COMMANDS = (
     "generate",
@@ -30,18 +33,22 @@ COMMANDS = (
     "replay",
     "contact_sheet",
     "setup",
+    "completion",
+    "help",
 )
+#: Commands that do more than print: what happens to their reports changes nothing of it.
+WORKING = frozenset({"generate", "film", "replay", "setup"})
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The whole command line; nothing heavy is imported."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="reel",
         description="Make video on your own GPUs: planned, checked, watched, verified, reproducible.",
         epilog="Start with: reel generate photo.jpg 'slow push in' -o clip.mp4",
     )
-    parser.add_argument("--version", action="version", version=f"reel {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parser.add_argument("-v", "-V", "--version", action="version", version=f"reel {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name in COMMANDS:
         importlib.import_module(f".{name}", __name__).add_parser(subparsers)
     return parser
@@ -49,7 +56,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``reel`` and return its exit status."""
-    arguments = build_parser().parse_args(argv)
+    prepare()
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    Parser.words = words
+    arguments = parser.parse_args(words)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    with forgiving() if arguments.command in WORKING else contextlib.nullcontext():
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     as_json = bool(getattr(arguments, "json", False))
     try:
         status: int = arguments.run(arguments)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
-from .arguments import existing, printable
+from .arguments import add_json_argument, existing, printable
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -16,6 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--count", type=int, default=9, metavar="N", help="number of frames")
     parser.add_argument("--columns", type=int, default=3, metavar="N", help="frames per row")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing picture")
+    add_json_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -32,5 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_inputs({"the sheet": target}, {"its own video": video})
     check_picture(target, (".png",), overwrite=arguments.overwrite)
     contact_sheet(video, target, columns=arguments.columns, count=arguments.count)
-    print(printable(str(target)))
+    if arguments.json:
+        print(json.dumps({"output": str(target), "video": str(video)}, ensure_ascii=False))
+    else:
+        print(printable(str(target)))
     return 0

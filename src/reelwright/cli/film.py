@@ -171,10 +171,11 @@ def make_film(order: FilmOrder, *, as_json: bool, tell: bool = True) -> FilmResu
     from ..films.assembly import film
     from .film_progress import film_listener
     from .generate import signals
+    from .streams import watched
 
     cancellation = Cancellation()
     with signals(cancellation), film_listener(as_json=as_json) as listen:
-        result = film(order, listen, cancellation)
+        result = film(order, watched(listen), cancellation)
     if tell:
         tell_film(result, as_json=as_json)
     return result

@@ -38,10 +38,11 @@ def make(order: Order, *, as_json: bool) -> Result:
     from ..executors import Cancellation
     from ..runner import generate
     from .progress import listener
+    from .streams import watched
 
     cancellation = Cancellation()
     with signals(cancellation), listener(as_json=as_json) as listen:
-        return generate(order, listen, cancellation)
+        return generate(order, watched(listen), cancellation)
 
 
 def tell(result: Result, *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:

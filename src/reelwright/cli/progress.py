@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..protocol import AttemptStarted, Event, Log, Phase, Progress, encode
-from .arguments import deaf_terminal_allowed, note, printable
+from .arguments import note, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -83,19 +83,8 @@ def _bar() -> Iterator[Listener]:
         TimeRemainingColumn(),
     )
     progress = RichProgress(*columns, console=console, transient=True)
-    listen = _BarListener(progress)
-
-    def forgiving(event: Event) -> None:
-        with deaf_terminal_allowed():
-            listen(event)
-
-    with deaf_terminal_allowed():
-        progress.start()
-    try:
-        yield forgiving
-    finally:
-        with deaf_terminal_allowed():
-            progress.stop()
+    with progress:
+        yield _BarListener(progress)
 
 
 class _BarListener:

@@ -15,19 +15,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     init = actions.add_parser("init", help="write an example to start from")
     init.add_argument("storyboard", type=Path, nargs="?", default=Path("film.yaml"), metavar="FILM.yaml")
+    add_json_argument(init)
     check = actions.add_parser("check", help="say what is wrong, or which clips the film needs")
     check.add_argument("storyboard", type=Path, metavar="FILM.yaml")
     check.add_argument("--draft", action="store_true", help="as for a draft")
     add_config_arguments(check)
     add_json_argument(check)
-    actions.add_parser("schema", help="print the JSON Schema for editors")
+    schema = actions.add_parser("schema", help="print the JSON Schema for editors")
+    schema.add_argument("--json", action="store_true", help="the schema is JSON in any case")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the action."""
     if arguments.action == "init":
-        return _init(arguments.storyboard)
+        return _init(arguments.storyboard, as_json=arguments.json)
     if arguments.action == "schema":
         from ..films.storyboard import json_schema
 
@@ -36,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     return _check(arguments)
 
 
-def _init(path: Path) -> int:
+def _init(path: Path, *, as_json: bool) -> int:
     from ..errors import Failure, InvalidInputError
     from ..files import path_error, shown
     from ..films.storyboard import EXAMPLE
@@ -49,7 +51,7 @@ def _init(path: Path) -> int:
         raise InvalidInputError(text, failure=Failure.EXISTS, advice="Give another name.") from None
     except (OSError, ValueError) as error:
         raise path_error(error, path, "be written") from None
-    print(printable(str(path)))
+    print(json.dumps({"output": str(path)}, ensure_ascii=False) if as_json else printable(str(path)))
     note("put your pictures beside it, then: reel film " + str(path) + " --draft")
     return 0
 

@@ -14,14 +14,36 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from ..errors import Cancelled
 from ..plan import Plan
 from ..policy import Evidence
-from ..protocol import Event, Phase, Progress
+from ..protocol import Event, Phase, Progress, ReportLost
 
 Emit = Callable[[Event], None]
+Heard = TypeVar("Heard")
+
+
+class Reports(Generic[Heard]):
+    """Passes events on to a listener, until it raises `ReportLost`: what is reported never changes a run.
+
+    Attributes:
+        lost: Why nobody hears the events any more; empty as long as somebody does.
+    """
+
+    def __init__(self, emit: Callable[[Heard], None]) -> None:
+        self._emit = emit
+        self.lost = ""
+
+    def __call__(self, event: Heard) -> None:
+        """Pass an event on. Whatever else the listener raises goes to the caller."""
+        if self.lost:
+            return
+        try:
+            self._emit(event)
+        except ReportLost as lost:
+            self.lost = str(lost)
 
 
 class Cancellation:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .. import workspace
 from .._version import __version__
 from ..errors import Cancelled, VideoGenerationError, error_for
-from ..executors import Cancellation
+from ..executors import Cancellation, Reports
 from ..recovery import recover
 from ..result import Manifest, manifest_path
 from ..workspace import file_digest
@@ -50,7 +50,7 @@ def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation 
     """
     output = workspace.absolute_output(order.output)
     workspace.check_folder(output)
-    cancellation = cancellation or Cancellation()
+    cancellation, reports = cancellation or Cancellation(), Reports(emit)
     recover(output.parent, check=cancellation.check)
     order = replace(order, output=settled_output(order))
     output = order.output
@@ -62,14 +62,16 @@ def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation 
         noting = _Noting(order, store)
         noting.begun(before)
         try:
-            made = make_clips(order, store, emit, cancellation, looked)
+            made = make_clips(order, store, reports, cancellation, looked)
         except Cancelled as stopped:
             stopped.advice = "The clips that are made are kept: the same command goes on from here."
             raise
         if made.ended_by or (made.failures and not (order.keep_going and _parts(order, made))):
             raise _failed(made)
         estimated = estimate(order, output.parent)
-        manifest = _Assembly(order, made, store, before).manifest(estimated, emit, cancellation, noting)
+        if reports.lost:
+            made.warnings.append(f"{reports.lost}; the film was made without reports")
+        manifest = _Assembly(order, made, store, before).manifest(estimated, reports, cancellation, noting)
         noting.finished(manifest)
         return replace(_told(order, made, manifest), estimate=tuple(estimated), unchanged=manifest is before)
 

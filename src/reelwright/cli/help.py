@@ -1,0 +1,34 @@
+"""``reel help [COMMAND]``: the same as ``reel COMMAND --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from .arguments import add_json_argument
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("help", help="list the commands, or explain one")
+    parser.add_argument("topic", nargs="*", metavar="COMMAND", help="such as: generate, or storyboard check")
+    add_json_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the help of the whole, or of one command."""
+    from . import build_parser
+    from .parser import subcommands
+
+    parser: argparse.ArgumentParser = build_parser()
+    for word in arguments.topic:
+        below = subcommands(parser)
+        if word not in below:
+            parser.error(f"argument COMMAND: invalid choice: {word!r} (choose from {', '.join(below)})")
+        parser = below[word]
+    if arguments.json:
+        print(json.dumps({"command": parser.prog, "help": parser.format_help()}))
+    else:
+        parser.print_help()
+    return 0

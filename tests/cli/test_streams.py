@@ -1,0 +1,98 @@
+"""Standard streams that are closed, full, ASCII only or without a reader change nothing of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REEL = [sys.executable, "-m", "reelwright"]
+
+
+def make(photo: Path, *more: str) -> list[str]:
+    words = ["generate", str(photo), "push in é", "-o", str(photo.with_name("out.mp4")), "--generator", "draft"]
+    return [*REEL, *words, "--seconds", "1", "--size", "320x180", *more]
+
+
+def warnings_of(photo: Path) -> str:
+    return " ".join(json.loads(photo.with_name("out.reel.json").read_text())["warnings"])
+
+
+SHELL = {
+    "stdout closed": ("{} >&-", ""),
+    "stderr closed": ("{} 2>&-", ""),
+    "all closed": ("{} <&- >&- 2>&-", ""),
+    "stdout full": ("{} >/dev/full", ""),
+    "stderr full": ("{} 2>/dev/full", "standard error could not be written: No space left"),
+    "both full": ("{} >/dev/full 2>/dev/full", "could not be written"),
+    "json full": ("{} --json >/dev/full", "standard output could not be written: No space left"),
+}
+
+
+@pytest.mark.parametrize(("line", "noted"), SHELL.values(), ids=SHELL)
+def test_a_stream_that_cannot_be_written_does_not_change_the_run(photo: Path, line: str, noted: str) -> None:
+    quoted = " ".join(f"'{word}'" for word in make(photo))
+    done = subprocess.run(["sh", "-c", line.format(quoted)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert photo.with_name("out.mp4").stat().st_size > 1000
+    assert noted in warnings_of(photo)
+    probe = subprocess.run([*REEL, "probe", str(photo.with_name("out.mp4"))], capture_output=True, check=False)
+    assert probe.returncode == 0
+
+
+def test_a_json_reader_that_goes_away_does_not_end_the_run(photo: Path) -> None:
+    process = subprocess.Popen(make(photo, "--json"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert photo.with_name("out.mp4").exists()
+    assert "its reader is gone" in warnings_of(photo)
+
+
+def test_a_film_whose_reader_goes_away_is_finished(photo: Path) -> None:
+    board = photo.with_name("board.yaml")
+    board.write_text(f"size: 320x180\ndefaults: {{seconds: 1}}\nshots:\n- {{image: {photo.name}, prompt: push in}}\n")
+    words = [*REEL, "film", str(board), "-o", str(photo.with_name("out.mp4")), "--draft", "--json"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(90) == 0
+    assert "its reader is gone" in warnings_of(photo)
+
+
+def test_ctrl_c_still_stops_a_run_that_nobody_hears(photo: Path) -> None:
+    words = [*make(photo, "--json")]
+    words[words.index("--seconds") + 1] = "60"
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    while b"rendering" not in process.stdout.readline():
+        pass
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert not photo.with_name("out.mp4").exists()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_streams_that_can_only_write_ascii_lose_nothing(photo: Path, as_json: bool) -> None:
+    picture = photo.rename(photo.with_name("Käse 🎬.png"))
+    words = [*REEL, "plan", str(picture), "push in é", "--generator", "draft", *(["--json"] if as_json else [])]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(words, capture_output=True, env=env, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    if as_json:
+        assert json.loads(done.stdout)["generator"] == "draft"
+
+
+def test_a_file_name_survives_an_ascii_stream_inside_json(photo: Path) -> None:
+    words = [*REEL, "probe", str(photo.with_name("Käse 🎬.mp4")), "--json"]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(words, capture_output=True, env=env, timeout=60, check=False)
+    assert "Käse 🎬.mp4" in json.loads(done.stdout)["message"]
