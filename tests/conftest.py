@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -100,6 +101,15 @@ def _no_settings_of_the_user(patch: pytest.MonkeyPatch, home: Path, temporary: P
         patch.delenv(name)
     patch.setenv("HOME", str(home))
     patch.setenv("TMPDIR", str(temporary))
+
+
+@contextlib.contextmanager
+def a_home(folder: Path) -> Iterator[None]:
+    """A home and a temporary folder in ``folder``, for what several tests share."""
+    (folder / "tmp").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        _no_settings_of_the_user(patch, folder, folder / "tmp")
+        yield
 
 
 @pytest.fixture(autouse=True)

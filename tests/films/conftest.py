@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import a_home
 from tests.films.small import digest, make, set_up
 from tests.wan.conftest import wan, wan_parts
 
@@ -22,7 +23,6 @@ def folder(tmp_path: Path) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The digest of the film that nobody interrupts."""
     here = set_up(tmp_path_factory.mktemp("undisturbed"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    with a_home(tmp_path_factory.mktemp("undisturbed-home")):
         make(here)
     return digest(here)

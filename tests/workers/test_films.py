@@ -20,7 +20,7 @@ from reelwright.films import FilmEvent, SegmentEvent
 from reelwright.launchers import shim
 from reelwright.machine.leases import Leases, lease_directory
 from reelwright.protocol import AttemptStarted, Phase, Progress
-from tests.conftest import REPOSITORY, eventually
+from tests.conftest import REPOSITORY, a_home, eventually
 from tests.workers.small_film import BACKEND, SHOTS, make, notes, set_up
 
 _WAIT_S = 30.0
@@ -38,7 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The digest of the film that nobody interrupts."""
     folder = set_up(tmp_path_factory.mktemp("undisturbed") / "film")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, a_home(tmp_path_factory.mktemp("undisturbed-home")):
         patch.setitem(backends._MODULES, "resident", BACKEND)
         make(folder)
     return _digest(folder)
