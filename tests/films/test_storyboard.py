@@ -78,6 +78,7 @@ MISTAKES = {
     "shots missing": ("title: x\n", "shots", "required"),
     "shot is text": (GOOD + "  - a cat\n", "line 16: shot 4", "dictionary"),
     "first dissolves": (GOOD.replace("    image: a.png\n  - p", "    image: a.png\n    transition: dissolve\n  - p"), "line 7: shot sea", "nothing to dissolve from"),
+    "first continues": (GOOD.replace("    image: a.png\n  - p", "    continues: true\n  - p"), "line 7: shot sea", "nothing to continue"),
     "bad size": (GOOD.replace("832*480", "big"), "line 2: size", "not a size"),
     "audio": (GOOD + "audio: {file: none.mp3}\n", "line 16: audio", "no file"),
 }  # fmt: skip
