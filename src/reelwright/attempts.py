@@ -184,7 +184,9 @@ def _next_step(run: Run, rules: retry.RetryRules, original: Plan, past: list[ret
 
 def _replan(run: Run, prepared: Prepared, before: _Try, step: Next) -> Plan:
     avoided = prepared.job.overrides.get("avoid_gpus", ())
-    more = {"avoid_gpus": (*avoided, *before.plan.gpus)} if step.other_gpus else {}
+    more: dict[str, Any] = {"avoid_gpus": (*avoided, *before.plan.gpus)} if step.other_gpus else {}
+    if before.plan.gpus and "gpu_count" not in step.overrides:
+        more["gpu_count"] = len(before.plan.gpus)  # a retry changes what it says and nothing else
     plan = _plan_of(run, prepared, replace(before, number=before.number + 1, step=step), more)
     preflight.raise_for(plan.findings)
     run.journal.planned(plan)

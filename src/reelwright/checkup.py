@@ -17,7 +17,7 @@ from .backends import Backend
 from .errors import ConfigurationError, Failure
 from .host import GIB, Host, HostQuery
 from .plan import Finding, Job
-from .policy import preflight
+from .policy import fitting, preflight
 from .request import Picture, Size, Task, VideoRequest
 from .settings import Settings
 
@@ -61,7 +61,13 @@ def check_all(settings: Settings, environ: Mapping[str, str] | None = None) -> t
 def _look(query: HostQuery, settings: Settings, environ: Mapping[str, str]) -> Host:
     from .machine.probes import take_host
 
-    return take_host(query, environ=environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir)
+    return take_host(
+        query,
+        environ=environ,
+        simulated=settings.simulate_gpus,
+        simulated_memory=settings.simulate_memory,
+        state_dir=settings.state_dir,
+    )
 
 
 def _machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
@@ -197,7 +203,8 @@ def _ask(backend: Backend, settings: Settings, environ: Mapping[str, str], task:
 
 def _found(backend: Backend, job: Job) -> tuple[Finding, ...]:
     plan = backend.plan(job)
-    return (*plan.findings, *preflight.findings(plan, job.host, job.settings))
+    found = (*plan.findings, *preflight.findings(plan, job.host, job.settings))
+    return fitting.advised(found, backend, job)
 
 
 def _concerns_size(finding: Finding) -> bool:

@@ -137,8 +137,9 @@ class LocalVideoGenerator(VideoGenerator):
         from .machine.probes import take_host
 
         query = self.backend.query(_ANY_REQUEST, self.settings)
-        simulated, state_dir = self.settings.simulate_gpus, self.settings.state_dir
-        return take_host(query, environ=os.environ, simulated=simulated, state_dir=state_dir)
+        simulated, memory = self.settings.simulate_gpus, self.settings.simulate_memory
+        state_dir = self.settings.state_dir
+        return take_host(query, environ=os.environ, simulated=simulated, simulated_memory=memory, state_dir=state_dir)
 
     def estimate_cost(self, duration: float, resolution: str = "1280x720") -> float:  # noqa: ARG002 -- documented signature
         """0.0: nothing is paid for local work."""

@@ -11,15 +11,19 @@ the machine.
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import cards
 from .errors import ConfigurationError
 
 GIB = 1024**3
+#: Host memory is predicted with care: only beyond this share of all that is there is a run refused.
+_HOPELESS_HOST = 1.5
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,18 @@ class GpuProcess:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One CUDA device as the driver numbers it (``index`` is NVML's, in PCI bus order)."""
+    """One CUDA device: a card, or an instance of a card in MIG mode.
+
+    Attributes:
+        index: NVML's number (PCI bus order) for a card. Instances are numbered after the last card, so that no two
+            devices share a number.
+        uuid: The driver's name, ``GPU-...`` or ``MIG-...``, as `CUDA_VISIBLE_DEVICES` takes it.
+        name: The model.
+        total_bytes, free_bytes: Memory of the device; of an instance its own, not the card's.
+        capability: CUDA compute capability.
+        processes: Who holds memory of it.
+        parent: For an instance, the number of its card.
+    """
 
     index: int
     uuid: str
@@ -42,6 +57,12 @@ class Gpu:
     free_bytes: int | None
     capability: tuple[int, int] | None = None
     processes: tuple[GpuProcess, ...] = ()
+    parent: int | None = None
+
+    @property
+    def speed(self) -> float:
+        """A figure to compare cards by (`cards.speed`)."""
+        return cards.speed(self.name, self.capability)
 
 
 @dataclass(frozen=True)
@@ -55,10 +76,23 @@ class Disk:
 
 @dataclass(frozen=True)
 class InterpreterQuery:
-    """Ask an interpreter for its version and the versions of some modules (by importing them)."""
+    """Ask an interpreter for its version and the versions of some modules (by importing them).
+
+    It is asked as the run will start it: otherwise the answer is about another Python.
+
+    Attributes:
+        path: The interpreter.
+        modules: What to import.
+        env: Variables that the run sets.
+        env_names: Variables that the run takes over, by name or with a trailing ``*``.
+        folder: The script's folder, which is the working folder and comes first on the module path; ``None``: neither.
+    """
 
     path: Path
     modules: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    env_names: tuple[str, ...] = ()
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +100,9 @@ class Interpreter:
     """What a framework's own Python said.
 
     ``modules`` maps a module to its version; a module that cannot be imported is in ``broken`` instead, with the
-    error's text. ``problem`` is set when the interpreter itself could not be asked.
+    error's text. ``problem`` is set when the interpreter itself could not be asked. ``packages`` maps every installed
+    distribution (name in lower case, with dashes) to its version. ``cuda_archs`` are the GPU architectures that torch
+    was built for, such as ``sm_80``; empty where it does not say.
     """
 
     path: Path
@@ -76,6 +112,8 @@ class Interpreter:
     broken: Mapping[str, str] = field(default_factory=dict)
     cuda_version: str | None = None
     cuda_devices: int | None = None
+    cuda_archs: tuple[str, ...] = ()
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -212,12 +250,18 @@ class Host:
     """The answers to a `HostQuery`.
 
     ``gpus`` are the ones this process may use (``CUDA_VISIBLE_DEVICES`` applied); ``None`` means that the driver
-    could not be asked, and ``gpu_problem`` says why. ``shm_total_bytes`` and ``shm_free_bytes`` are of /dev/shm.
+    could not be asked, and ``gpu_problem`` says why, ``gpu_advice`` what to do. ``driver_version`` and ``driver_cuda``
+    (the newest CUDA that it runs) are the NVIDIA driver's. ``memory_simulated``: the memory is what the user says.
+    ``shm_total_bytes`` and ``shm_free_bytes`` are of /dev/shm.
     """
 
     gpus: tuple[Gpu, ...] | None = None
     gpu_problem: str | None = None
+    gpu_advice: str | None = None
+    driver_version: str | None = None
+    driver_cuda: tuple[int, int] | None = None
     simulated: bool = False
+    memory_simulated: bool = False
     cpu_count: int = 1
     memory_total_bytes: int | None = None
     memory_available_bytes: int | None = None
@@ -230,21 +274,74 @@ class Host:
     options_files: Mapping[Path, OptionsFile] = field(default_factory=dict)
 
 
+def passed_through(environ: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """The variables that a program may take over, by name or with a trailing ``*``."""
+    return {
+        name: value for name, value in environ.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in names)
+    }
+
+
+def host_too_small(need: int | None, host: Host) -> bool:
+    """Whether a script that needs so many bytes of host memory would surely be killed, whatever else is ended."""
+    total = host.memory_total_bytes
+    return need is not None and total is not None and need > _HOPELESS_HOST * total
+
+
+_MEMORY = re.compile(r"(\d{1,5}(?:\.\d{1,6})?)\s*(?:GiB|GB|G)?", re.IGNORECASE)
+_GRAMMAR = (
+    "Write count x memory, count x model or both, such as 8x80GiB, 2xRTX4090, 1xV100-32GiB, 1x24GiB@8.6; 0x0 is no GPU."
+)
+
+
 def simulated_gpus(text: str) -> tuple[Gpu, ...]:
-    """GPUs that are not there, from ``8x80GiB`` or ``2x80GiB,1x24GiB``: for plans and tests.
+    """GPUs that are not there, for plans and tests: ``8x80GiB``, ``2xRTX4090,1xV100-32GiB``, ``1x24GiB@7.5``.
+
+    A model brings its compute capability and, unless one is given, its memory; ``@7.5`` is a capability. A card with
+    neither has Hopper's, 9.0.
 
     Raises:
-        ConfigurationError: the text is not of that form.
+        ConfigurationError: the text is not of that form, or names a model that is not known.
     """
     gpus: list[Gpu] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,3})\s*[xX]\s*(\d{1,5}(?:\.\d+)?)\s*(?:GiB|GB|G)?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,3})\s*[x×]\s*(\S.*?)\s*", part, re.IGNORECASE)
         if not match:
-            raise ConfigurationError(
-                f"{text!r} does not describe GPUs", advice="Write count x memory, for example 8x80GiB or 0x0."
-            )
-        size = int(float(match[2]) * GIB)
+            raise ConfigurationError(f"{text!r} does not describe GPUs: {_GRAMMAR}", advice="Correct it.")
+        name, gib, capability = _kind(match[2], text)
         for _ in range(int(match[1])):
-            index = len(gpus)
-            gpus.append(Gpu(index, f"GPU-simulated-{index}", f"simulated {match[2]} GiB", size, size, (9, 0)))
+            index, size = len(gpus), int(gib * GIB)
+            gpus.append(Gpu(index, f"GPU-simulated-{index}", f"simulated {name}", size, size, capability))
     return tuple(gpus)
+
+
+def _kind(words: str, text: str) -> tuple[str, float, tuple[int, int]]:
+    """Name, GiB and capability of one kind of card."""
+    whole = cards.find(words)
+    if whole:
+        return whole.name, float(whole.gib), whole.capability
+    match = re.fullmatch(
+        r"(?:(.*?)[\s-]+)??(?:(\d{1,5}(?:\.\d{1,6})?)\s*(?:GiB|GB|G)?)?(?:\s*@\s*(\d{1,2})\.(\d))?",
+        words,
+        re.IGNORECASE,
+    )
+    model = match[1] if match else None
+    card = cards.find(model) if model else None
+    if match is None or (model and card is None) or not (card or match[2]):
+        named = match[1] if match and match[1] else words
+        why = f"{named!r} is no known model; {_GRAMMAR}"
+        raise ConfigurationError(f"{text!r} does not describe GPUs: {why}", advice="Correct it.")
+    gib = float(match[2]) if match[2] else float(card.gib if card else 0)
+    capability = (int(match[3]), int(match[4])) if match[3] else card.capability if card else (9, 0)
+    return " ".join(filter(None, [card.name if card else "", f"{match[2]} GiB" if match[2] else ""])), gib, capability
+
+
+def simulated_memory(text: str) -> int:
+    """Bytes of host memory that is not there, from ``64GiB``.
+
+    Raises:
+        ConfigurationError: the text is no amount of memory.
+    """
+    match = _MEMORY.fullmatch(text.strip())
+    if not match or float(match[1]) <= 0:
+        raise ConfigurationError(f"{text!r} is no amount of memory", advice="Write it in GiB, such as 64GiB.")
+    return int(float(match[1]) * GIB)

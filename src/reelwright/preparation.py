@@ -24,7 +24,7 @@ from .files import expanded
 from .host import Host
 from .journal import Journal
 from .plan import Finding, Job, Plan
-from .policy import preflight, unused
+from .policy import fitting, preflight, unused
 from .request import MAX_SEED, Picture, Size, VideoRequest
 from .settings import Settings
 from .settings_layers import here
@@ -155,7 +155,13 @@ def _prepare_for(
     settings = order.settings.for_generator(backend.name)
     pictures, unusable = _pictures(backend, order, folder, write=journal is not None)
     query = replace(backend.query(order.request, settings), disks=(folder.output.parent,))
-    host = take_host(query, environ=order.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir)
+    host = take_host(
+        query,
+        environ=order.environ,
+        simulated=settings.simulate_gpus,
+        simulated_memory=settings.simulate_memory,
+        state_dir=settings.state_dir,
+    )
     if order.workers is not None and host.gpus:
         host = replace(host, gpus=order.workers.as_if_idle(host.gpus))
     job = Job(
@@ -171,11 +177,13 @@ def _prepare_for(
     asked = planned(backend, job)
     learned = history.starting_overrides(settings.state_dir, asked, host)
     peaks = history.measured_peaks(settings.state_dir, asked, host)
+    if learned and asked.gpus:  # what was learned is of this number of GPUs
+        learned = {"gpu_count": len(asked.gpus), **learned}
     job = job.evolve(overrides={**job.overrides, **learned, **({"measured_peaks": peaks} if peaks else {})})
     plan = planned(backend, job)
     seen = _picture_findings(pictures)
     own = (*preflight.findings(plan, host, settings), *unused.findings(backend, settings, plan))
-    findings = (*plan.findings, *own, *seen, *_learned(learned))
+    findings = (*fitting.advised((*plan.findings, *own), backend, job), *seen, *_learned(learned))
     seconds = plan.seconds or history.predicted_seconds(settings.state_dir, asked, host)
     return Prepared(backend, job, plan.evolve(findings=findings, seconds=seconds), asked), unusable
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import Failure
-from .host import GIB, Checkout, Checkpoint, Gpu, Host, Interpreter, InterpreterQuery
+from .host import Checkout, Checkpoint, Gpu, Host, Interpreter, InterpreterQuery
 from .plan import Command, Dialect, Finding, Job
 from .settings import Settings
 
@@ -158,10 +158,17 @@ def interpreter_queries(
     settings: Settings, checkout: Path | None, modules: tuple[str, ...]
 ) -> tuple[InterpreterQuery, ...]:
     """The configured interpreter; else a virtual environment in the checkout, else the running one."""
-    if settings.python:
-        return (InterpreterQuery(settings.python, modules),)
     inside = [checkout / name / "bin" / "python" for name in (".venv", "venv")] if checkout else []
-    return tuple(InterpreterQuery(path, modules) for path in (*inside, Path(sys.executable)))
+    paths = (settings.python,) if settings.python else (*inside, Path(sys.executable))
+    return tuple(interpreter_query(settings, path, modules, folder=checkout) for path in paths)
+
+
+def interpreter_query(
+    settings: Settings, path: Path, modules: tuple[str, ...], *, folder: Path | None = None
+) -> InterpreterQuery:
+    """Ask an interpreter in the environment of a run: what it sees there is what counts."""
+    env = environment(settings, (), simulated=False)
+    return InterpreterQuery(path, modules, env, ENV_NAMES, folder)
 
 
 def pick_interpreter(queries: Sequence[InterpreterQuery], host: Host) -> Interpreter:
@@ -190,11 +197,14 @@ def interpreter_findings(
     groups = [absent] * bool(absent) + [[module] for module in lacking if module not in absent]
     for modules in groups:
         reason = reasons[modules[0]] if len(modules) == 1 else "they are not installed"
+        fix = f"Install what {framework} requires into that environment, or set `python` to the right interpreter."
+        if "for this user only" in reason:
+            fix = f"{fix} To use the user's own packages in runs as well, set `env: {{PYTHONNOUSERSITE: ''}}`."
         yield Finding(
             f"module.{modules[0]}",
             "error",
             f"{interpreter.path} cannot import {', '.join(modules)}: {reason}",
-            f"Install what {framework} requires into that environment, or set `python` to the right interpreter.",
+            fix,
             Failure.ENV,
         )
 
@@ -258,57 +268,3 @@ def checkpoint_findings(checkpoint: Checkpoint | None, key: str) -> Iterator[Fin
             else "Download it again; what is there already is kept."
         )
         yield Finding("model.incomplete", "error", f"{key}: {problem}", fix, Failure.MODEL)
-
-
-# --------------------------------------------------------------------------------------------------------- GPUs
-
-
-@dataclass(frozen=True)
-class GpuChoice:
-    """The GPUs to use, and what is to be said about the choice."""
-
-    gpus: tuple[Gpu, ...]
-    findings: tuple[Finding, ...] = ()
-
-
-def choose_gpus(settings: Settings, host: Host, wanted: int, *, avoid: Sequence[int] = ()) -> GpuChoice:
-    """``wanted`` of the GPUs, those with the most free memory first; listed ones (``gpus: [1, 3]``) exactly."""
-    if host.gpus is None or not host.gpus:
-        text = host.gpu_problem or "there is no GPU that this process may use"
-        fix = "Install or repair the NVIDIA driver; `reel doctor` tells what it sees. `--generator draft` needs none."
-        return GpuChoice((), (Finding("gpu.none", "error", text, fix, Failure.ENV),))
-    available = {gpu.index: gpu for gpu in host.gpus}
-    if settings.gpus:
-        missing = [index for index in settings.gpus if index not in available]
-        if missing:
-            text = f"GPU {', '.join(map(str, missing))} is not there; visible: {', '.join(map(str, available))}"
-            return GpuChoice((), (Finding("gpu.missing", "error", text, "Change `gpus`.", Failure.ENV),))
-        return GpuChoice(tuple(available[index] for index in settings.gpus))
-    if wanted > len(available):
-        text = f"{wanted} GPUs are asked for and {len(available)} are visible"
-        return GpuChoice((), (Finding("gpu.count", "error", text, "Lower gpu_count.", Failure.ENV),))
-    ranked = sorted(host.gpus, key=lambda gpu: (gpu.index in avoid, -round((gpu.free_bytes or 0) / GIB), gpu.index))
-    return GpuChoice(tuple(sorted(ranked[:wanted], key=lambda gpu: gpu.index)))
-
-
-def gpu_count(settings: Settings, host: Host) -> int:
-    """How many GPUs are asked for: listed, counted, a share of ``total_gpus``, or all that are visible."""
-    if settings.gpus:
-        return len(settings.gpus)
-    if settings.gpu_count:
-        return settings.gpu_count
-    if settings.total_gpus:
-        return max(1, settings.total_gpus // (settings.parallel_segments or 1))
-    return max(1, len(host.gpus or ()))
-
-
-def gpu_findings(gpus: Sequence[Gpu]) -> Iterator[Finding]:
-    """What is to be said about the chosen GPUs together."""
-    if len({gpu.name for gpu in gpus}) > 1:
-        yield Finding("gpus.mixed", "warning", "the GPUs differ: the slowest and smallest decides", "List alike ones.")
-
-
-def split_degrees(ranks: int, heads: int) -> tuple[int, int]:
-    """Ulysses and ring degrees for a number of ranks: the largest ulysses that divides both ranks and heads."""
-    ulysses = max(size for size in range(1, ranks + 1) if ranks % size == 0 and heads % size == 0)
-    return ulysses, ranks // ulysses

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .errors import ConfigurationError, all_of
 from .files import expanded, home
-from .host import simulated_gpus
+from .host import simulated_gpus, simulated_memory
 from .pipeline_keys import ALIASES, CONFIGURES, NESTED
 from .request import MAX_SEED, parse_size
 from .settings_layers import (
@@ -182,6 +182,7 @@ class Settings(BaseSettings):
         default_factory=lambda: default_state_dir(os.environ), description="history, caches, records of failed runs"
     )
     simulate_gpus: str | None = Field(None, description="plan for GPUs that are not there, such as 8x80GiB")
+    simulate_memory: str | None = Field(None, description="plan for so much host memory, such as 64GiB")
     wan2_dir: FilePath | None = Field(None, description="checkout of Wan2.1")
     i2v_model_dir: FilePath | None = Field(None, description="weights for image-to-video")
     flf2v_model_dir: FilePath | None = Field(None, description="weights for first-last-frame-to-video")
@@ -244,11 +245,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name} belongs to the run itself: with a rank of its own, generate.py saves nothing")
         return value
 
-    @field_validator("simulate_gpus")
+    @field_validator("simulate_gpus", "simulate_memory")
     @classmethod
-    def _gpus(cls, value: str | None) -> str | None:
-        if value:
-            _told(simulated_gpus, value)
+    def _imagined(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            _told(simulated_memory if info.field_name == "simulate_memory" else simulated_gpus, value)
         return value
 
     @property
@@ -489,6 +490,6 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 _PATH_KEYS = frozenset(key for key, item in Settings.model_fields.items() if "Path" in str(item.annotation)) | {"lora"}
-_TEXT_KEYS = (_PATH_KEYS - {"lora"}) | {"generator", "anchor", "size", "model", "simulate_gpus"}
+_TEXT_KEYS = (_PATH_KEYS - {"lora"}) | {"generator", "anchor", "size", "model", "simulate_gpus", "simulate_memory"}
 #: What `settings_layers` needs to know of the table.
 KNOWN = Known(frozenset(Settings.model_fields), _TEXT_KEYS, _PATH_KEYS)

@@ -4,7 +4,7 @@
 
 Scenario keys: ``hang`` (block for ever at the first call), ``fail`` (name of the error nvmlInit raises),
 ``gpus``: a list of {uuid, name, total, used, busy, capability, processes: [[pid, used]], lost,
-unsupported: [function], mig: [...]}.
+unsupported: [function], mig: [...]}; ``driver``: [version, CUDA as 12040].
 """
 
 from __future__ import annotations
@@ -56,6 +56,12 @@ class FakeNvml:
             signal.pause()
         if "fail" in self.scenario:
             raise type(self.scenario["fail"], (NVMLError,), {})("no luck")
+
+    def nvmlSystemGetDriverVersion(self):
+        return self.scenario.get("driver", ["580.95.05", 13000])[0]
+
+    def nvmlSystemGetCudaDriverVersion_v2(self):
+        return self.scenario.get("driver", ["580.95.05", 13000])[1]
 
     def nvmlDeviceGetCount(self):
         return len(self.gpus)

@@ -42,7 +42,7 @@ def test_every_gpu_is_described(a_driver):
         "capability": [9, 0],
         "processes": [[7, 30]],
     }
-    (gpu,), problem = take_gpus({}, program=a_driver(card))
+    (gpu,), problem, *_ = take_gpus({}, program=a_driver(card))
     assert (gpu.index, gpu.uuid, gpu.name, gpu.total_bytes, gpu.free_bytes) == (0, "GPU-a", "H200", 100, 70)
     assert gpu.capability == (9, 0)
     assert [(item.pid, item.used_bytes) for item in gpu.processes] == [(7, 30)]
@@ -57,16 +57,15 @@ def test_every_gpu_is_described(a_driver):
         (" 1 ", ["GPU-bb2"]),
         ("GPU-bb2", ["GPU-bb2"]),
         ("GPU-b", ["GPU-bb2"]),
-        ("GPU-cc3,0", ["GPU-cc3", "GPU-aa1"]),
-        ("", []),
-        ("-1", []),
+        ("0, 2", ["GPU-aa1", "GPU-cc3"]),
+        ("GPU-cc3,GPU-aa1", ["GPU-cc3", "GPU-aa1"]),
     ],
 )
 def test_g03_cuda_visible_devices_is_respected(a_driver, value, expected):
     environ = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
-    found, problem = take_gpus(environ, program=a_driver(A, B, C))
+    found, problem, *_ = take_gpus(environ, program=a_driver(A, B, C))
     assert uuids(found) == expected
-    assert (problem is None) == bool(expected)
+    assert problem is None
 
 
 @pytest.mark.parametrize(
@@ -74,19 +73,18 @@ def test_g03_cuda_visible_devices_is_respected(a_driver, value, expected):
     [
         ("3", "only 3"),
         ("0,0", "twice"),
-        ("0,GPU-aa1", "twice"),
         ("0,-1", "neither"),
         ("0,,1", "neither"),
         ("GPU-zz", "no GPU of this machine"),
         ("GPU-", "not unique"),
         ("MIG-1", "no GPU of this machine"),
-        ("all", "neither"),
         ("²", "neither"),
+        ("gpu0", "neither"),
     ],
 )
 def test_g03_a_senseless_cuda_visible_devices_is_refused_with_a_message(a_driver, value, word):
     environ = {"CUDA_VISIBLE_DEVICES": value}
-    found, problem = take_gpus(environ, program=a_driver(A, B, C))
+    found, problem, *_ = take_gpus(environ, program=a_driver(A, B, C))
     assert found is None
     assert problem is not None
     assert word in problem
@@ -94,6 +92,85 @@ def test_g03_a_senseless_cuda_visible_devices_is_refused_with_a_message(a_driver
     with pytest.raises(BackendUnavailableError) as caught:
         visible_gpus((*cards("H100"), Gpu(1, "GPU-1y", "H100", None, None)), "7", in_bus_order=False)
     assert caught.value.code == "ENV"
+
+
+@pytest.mark.parametrize(
+    ("value", "problem", "advice"),
+    [
+        ("", "is empty and hides every GPU", "Unset CUDA_VISIBLE_DEVICES"),
+        ("  ", "is empty and hides every GPU", "Unset CUDA_VISIBLE_DEVICES"),
+        ("-1", "hides every GPU", "Unset CUDA_VISIBLE_DEVICES"),
+        ("NoDevFiles", "Slurm, which gave this job no GPU", "--gres=gpu:1"),
+        ("all", "NVIDIA_VISIBLE_DEVICES only", "Unset CUDA_VISIBLE_DEVICES"),
+        ("none", "hides every GPU", "Unset CUDA_VISIBLE_DEVICES"),
+        ("void", "hides every GPU", "Unset CUDA_VISIBLE_DEVICES"),
+        ("3", "names GPU 3, but there are only 3", "The numbers are 0, 1, 2"),
+        ("8", "names GPU 8", "The numbers are 0, 1, 2"),
+        ("0,0", "names a GPU twice", "Set CUDA_VISIBLE_DEVICES=0."),
+        ("0,1,0", "names a GPU twice", "Set CUDA_VISIBLE_DEVICES=0,1."),
+        ("GPU-aa1,GPU-aa", "names a GPU twice", "Set CUDA_VISIBLE_DEVICES=GPU-aa1."),
+        ("GPU-zz", "no GPU of this machine", "This machine has GPU-aa1, GPU-bb2, GPU-cc3"),
+        ("GPU-", "not unique", "Write more of the name: GPU-aa1, GPU-bb2, GPU-cc3"),
+        ("GPU-aa1, GPU-bb2", "holds spaces", "CUDA_VISIBLE_DEVICES=GPU-aa1,GPU-bb2, without"),
+        (" GPU-aa1", "holds spaces", "CUDA_VISIBLE_DEVICES=GPU-aa1, without"),
+        ("MIG-1", "no card here is in MIG mode", "Name a card, such as GPU-aa1"),
+        ("0,GPU-bb2", "mixes numbers and UUIDs", "Set CUDA_VISIBLE_DEVICES=GPU-aa1,GPU-bb2."),
+        ("0-2", "the range '0-2'", "Write each number: 0,1,2."),
+        ("0 1", "without commas", "Set CUDA_VISIBLE_DEVICES=0,1."),
+        ("0,-1", "neither a number", "Take -1 and what follows"),
+        ("0,,1", "empty entry", "Set CUDA_VISIBLE_DEVICES=0,1."),
+        ("0,", "empty entry", "Set CUDA_VISIBLE_DEVICES=0."),
+        (",", "empty entry", "Unset CUDA_VISIBLE_DEVICES."),
+        ("aa1", "neither a number nor", "Set CUDA_VISIBLE_DEVICES=GPU-aa1."),
+        ("gpu-aa1", "neither a number nor", "Set CUDA_VISIBLE_DEVICES=GPU-aa1."),
+        ("0:1", "no name of a MIG instance", "MIG-..."),
+        ("cuda:0", "neither a number nor", "Write numbers, such as 0,1"),
+    ],
+)
+def test_g03_every_mistake_in_cuda_visible_devices_has_its_own_advice(a_driver, value, problem, advice):
+    taken = take_gpus({"CUDA_VISIBLE_DEVICES": value}, program=a_driver(A, B, C))
+    assert taken.gpus is None
+    assert problem in taken.problem
+    assert advice in taken.advice
+    assert "driver" not in taken.advice
+
+
+@pytest.mark.parametrize(
+    ("value", "problem", "advice"),
+    [
+        ("MIG-1,MIG-2", "a process can use one instance alone", "CUDA_VISIBLE_DEVICES=MIG-1."),
+        ("GPU-aa1,MIG-2", "a process can use one instance alone", "CUDA_VISIBLE_DEVICES=MIG-2."),
+        ("0,1", "a process can use one instance alone", "CUDA_VISIBLE_DEVICES=MIG-1."),
+        ("MIG-9", "no GPU of this machine", "This machine has MIG-1, MIG-2"),
+        ("GPU-m", "no GPU of this machine", "This machine has GPU-aa1"),
+    ],
+)
+def test_g03_what_mig_does_not_allow_has_its_own_advice(a_driver, value, problem, advice):
+    split = {"uuid": "GPU-m", "mig": [{"uuid": "MIG-1", "total": 10}, {"uuid": "MIG-2", "total": 20}]}
+    taken = take_gpus({"CUDA_VISIBLE_DEVICES": value}, program=a_driver(A, split))
+    assert taken.gpus is None
+    assert problem in taken.problem
+    assert advice in taken.advice
+
+
+@pytest.mark.parametrize(
+    ("scenario", "advice"),
+    [
+        ({"fail": "NVMLError_LibraryNotFound"}, "--gpus all"),
+        ({"fail": "NVMLError_DriverNotLoaded"}, "modprobe nvidia"),
+        ({"fail": "NVMLError_NoPermission"}, "`video` or `render`"),
+        ({"fail": "NVMLError_Unknown"}, "nvidia-smi"),
+        ({}, "nvidia-smi -L"),
+    ],
+)
+def test_g04_every_refusal_of_the_driver_has_its_own_advice(a_driver, scenario, advice):
+    assert advice in take_gpus({}, program=a_driver(**scenario)).advice
+
+
+def test_the_driver_tells_its_version_and_the_newest_cuda_that_it_runs(a_driver):
+    taken = take_gpus({}, program=a_driver(A, driver=["550.54.14", 12040]))
+    assert (taken.driver_version, taken.driver_cuda) == ("550.54.14", (12, 4))
+    assert take_gpus({}, program=a_driver(A, driver=[None, None])).driver_cuda is None
 
 
 def test_g03_the_instances_of_a_gpu_in_mig_mode_stand_in_its_place(a_driver):
@@ -104,8 +181,20 @@ def test_g03_the_instances_of_a_gpu_in_mig_mode_stand_in_its_place(a_driver):
     assert uuids(take_gpus({"CUDA_VISIBLE_DEVICES": "1"}, program=a_driver(A, split))[0]) == ["MIG-1"]
 
 
+def test_g03_every_instance_has_a_number_of_its_own_and_cards_keep_theirs(a_driver):
+    split = {"uuid": "GPU-m", "mig": [{"uuid": "MIG-1", "total": 10, "used": 4}, {"uuid": "MIG-2", "total": 20}]}
+    found = take_gpus({}, program=a_driver(split, A, {**split, "uuid": "GPU-n", "mig": [{"uuid": "MIG-3"}]})).gpus
+    assert [(gpu.index, gpu.uuid, gpu.parent) for gpu in found] == [
+        (3, "MIG-1", 0),
+        (4, "MIG-2", 0),
+        (1, "GPU-aa1", None),
+        (5, "MIG-3", 2),
+    ]
+    assert found[0].free_bytes == 6
+
+
 def test_g03_mig_mode_without_instances_is_told(a_driver):
-    found, problem = take_gpus({}, program=a_driver({"uuid": "GPU-m", "mig": []}))
+    found, problem, *_ = take_gpus({}, program=a_driver({"uuid": "GPU-m", "mig": []}))
     assert (found, problem) == ((), "GPU 0 is in MIG mode but has no instance")
 
 
@@ -119,7 +208,7 @@ def test_g03_numbers_on_a_machine_with_different_gpus_need_the_bus_order():
 
 
 def test_g04_a_machine_without_a_driver_says_so_in_words():
-    found, problem = take_gpus({})
+    found, problem, *_ = take_gpus({})
     if found is not None:
         pytest.skip("this machine has an NVIDIA driver")
     assert "no NVIDIA driver is installed here" in problem
@@ -134,14 +223,14 @@ def test_g04_a_machine_without_a_driver_says_so_in_words():
     ],
 )
 def test_g04_a_driver_that_refuses_is_a_problem_and_no_exception(a_driver, name, words):
-    found, problem = take_gpus({}, program=a_driver(fail=name))
+    found, problem, *_ = take_gpus({}, program=a_driver(fail=name))
     assert found is None
     assert words in problem
 
 
 def test_g04_a_hanging_driver_costs_its_deadline_only(a_driver):
     started = time.monotonic()
-    found, problem = take_gpus({}, program=a_driver(hang=True), deadline_s=0.3)
+    found, problem, *_ = take_gpus({}, program=a_driver(hang=True), deadline_s=0.3)
     assert found is None
     assert "no answer within 0.3 s" in problem
     assert time.monotonic() - started < 5
@@ -151,7 +240,7 @@ def test_g04_a_hanging_driver_costs_its_deadline_only(a_driver):
     "program", [("/nowhere/python",), (sys.executable, "-c", "print('[Unknown Error]')"), ("/bin/false",)]
 )
 def test_g04_a_query_that_gives_no_sense_is_a_problem_and_no_exception(program):
-    found, problem = take_gpus({}, program=program)
+    found, problem, *_ = take_gpus({}, program=program)
     assert found is None
     assert problem
 
@@ -165,7 +254,7 @@ def test_g04_what_a_gpu_does_not_support_is_unknown(a_driver):
         "MigMode",
         "UtilizationRates",
     ]
-    (gpu,), _ = take_gpus({}, program=a_driver({"uuid": "GPU-a", "unsupported": mute}))
+    (gpu,), _, *_ = take_gpus({}, program=a_driver({"uuid": "GPU-a", "unsupported": mute}))
     assert gpu == Gpu(0, "GPU-a", "unknown GPU", None, None)
 
 
@@ -208,7 +297,7 @@ def test_the_monitor_ends_when_its_owner_is_gone(a_driver):
 
 def test_g05_a_foreign_process_is_named(a_driver):
     card = {"uuid": "GPU-a", "processes": [[os.getpid(), 44 << 30], [999999999, None]]}
-    (gpu,), _ = take_gpus({}, program=a_driver(card))
+    (gpu,), _, *_ = take_gpus({}, program=a_driver(card))
     assert [(item.pid, item.used_bytes, item.name) for item in gpu.processes] == [
         (os.getpid(), 44 << 30, None),  # this process maps no CUDA: the number means another one
         (999999999, None, None),
@@ -232,11 +321,11 @@ def test_g05_a_process_that_uses_no_gpu_is_only_a_namesake(tmp_path, maps, expec
 
 
 def test_g06_a_gpu_that_fell_off_is_left_out_and_told(a_driver):
-    found, problem = take_gpus({}, program=a_driver({"uuid": "GPU-x", "lost": True}, B))
+    found, problem, *_ = take_gpus({}, program=a_driver({"uuid": "GPU-x", "lost": True}, B))
     assert uuids(found) == ["GPU-bb2"]
     assert problem == "GPU 0 does not answer: GPU is lost"
     assert found[0].index == 1
-    chosen, problem = take_gpus({"CUDA_VISIBLE_DEVICES": "0"}, program=a_driver({"uuid": "GPU-x", "lost": True}, B))
+    chosen, problem, *_ = take_gpus({"CUDA_VISIBLE_DEVICES": "0"}, program=a_driver({"uuid": "GPU-x", "lost": True}, B))
     assert chosen is None
     assert "GPU is lost" in problem
 
@@ -253,7 +342,7 @@ def test_g06_the_monitor_goes_on_with_the_other_gpus(a_driver):
 
 @pytest.mark.gpu
 def test_the_real_driver_answers():
-    found, problem = take_gpus({})
+    found, problem, *_ = take_gpus({})
     if found is None:
         pytest.skip(str(problem))
     assert all(gpu.total_bytes for gpu in found)

@@ -4,11 +4,17 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from tests.wan.planning import BACKEND, World
 
-from reelwright.host import Interpreter, InterpreterQuery
+from reelwright.executors.child import environment
+from reelwright.host import Interpreter, InterpreterQuery, passed_through
 from reelwright.machine.interpreters import ask_interpreter
+from reelwright.scripts import ENV_NAMES, interpreter_query
+from reelwright.settings import load_settings
 
 MODULES = {
     "torch": "from types import SimpleNamespace as S\n__version__ = '2.4.0+cu121'\n"
@@ -39,7 +45,7 @@ def framework(tmp_path):
 
 
 def ask(path, *modules, cache_dir=None, environ=None, **options):
-    query = InterpreterQuery(path, modules)
+    query = InterpreterQuery(path, modules, env_names=ENV_NAMES)
     return ask_interpreter(query, environ=os.environ if environ is None else environ, cache_dir=cache_dir, **options)
 
 
@@ -49,7 +55,7 @@ def starts(program):
 
 def test_an_interpreter_tells_its_version_modules_and_cuda_in_one_start(framework):
     found = ask(framework, "torch", "diffusers", "plain", "nowhere")
-    assert found == Interpreter(
+    assert replace(found, packages={}) == Interpreter(
         framework,
         python_version=".".join(map(str, sys.version_info[:3])),
         modules={"torch": "2.4.0+cu121", "diffusers": "0.31", "plain": "unknown"},
@@ -204,3 +210,91 @@ def test_a_damaged_memory_is_ignored_and_replaced(framework, tmp_path, content):
 def test_a_memory_that_cannot_be_written_is_no_error(framework, tmp_path):
     (tmp_path / "file").touch()
     assert ask(framework, "plain", cache_dir=tmp_path / "file/cache").modules == {"plain": "unknown"}
+
+
+# ---------------------------------------------------------------------------------- the environment of the run itself
+
+
+def as_in_a_run(path, *modules, environ=None, folder=None, **env):
+    """What the interpreter says when it is asked as a run would start it, with these variables in `env`."""
+    settings = load_settings(environ={}, arguments={"env": env})
+    query = interpreter_query(settings, Path(path), modules, folder=folder)
+    return ask_interpreter(query, environ=os.environ if environ is None else environ, cache_dir=None)
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A home with a package that was installed with ``pip --user``, for the interpreter under this environment."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    folder = tmp_path / "home/.local/lib" / version / "site-packages"
+    folder.mkdir(parents=True)
+    (folder / "lonely.py").write_text("__version__ = '1.0'")
+    return tmp_path / "home"
+
+
+def test_a_package_of_the_user_alone_is_missing_in_the_interview_as_it_is_in_the_run(home):
+    base = sys._base_executable
+    found = as_in_a_run(base, "lonely", environ={"HOME": str(home), "PATH": os.environ["PATH"]})
+    assert found.modules == {}
+    assert "installed for this user only (pip --user" in found.broken["lonely"]
+    able = as_in_a_run(base, "lonely", environ={"HOME": str(home), "PATH": "/bin"}, PYTHONNOUSERSITE="")
+    assert able.modules == {"lonely": "1.0"}
+
+
+def test_a_path_of_the_callers_is_not_seen_and_one_that_the_settings_give_is(tmp_path):
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra/beside.py").write_text("__version__ = '2'")
+    extra = str(tmp_path / "extra")
+    assert "beside" in as_in_a_run(sys.executable, "beside", environ={"PYTHONPATH": extra}).broken
+    assert as_in_a_run(sys.executable, "beside", environ={}, PYTHONPATH=extra).modules == {"beside": "2"}
+
+
+def test_a_module_in_the_checkout_hides_an_installed_one_as_it_will_in_the_run(tmp_path):
+    (tmp_path / "yaml.py").write_text("raise ImportError('this is no yaml')")
+    assert as_in_a_run(sys.executable, "yaml").broken == {}
+    assert as_in_a_run(sys.executable, "yaml", folder=tmp_path).broken == {"yaml": "ImportError: this is no yaml"}
+    (tmp_path / "where.py").write_text("import os; __version__ = os.getcwd()")
+    assert as_in_a_run(sys.executable, "where", folder=tmp_path).modules == {"where": str(tmp_path)}
+
+
+def test_the_interview_has_the_variables_of_the_run():
+    environ = {"PATH": "/bin", "HOME": "/home/me", "NCCL_DEBUG": "INFO", "RANK": "1", "LD_LIBRARY_PATH": "/opt/cuda"}
+    world = World("1x80GiB", settings={"env": {"HF_TOKEN": "x", "PYTHONPATH": "/opt/extra"}})
+    job = world.job()
+    (query,) = BACKEND.query(job.request, job.settings).interpreters
+    run = environment(world.plan().run, environ)
+    assert {**passed_through(environ, query.env_names), **query.env} == run
+    assert "RANK" not in run
+    assert query.folder == world.plan().run.cwd
+
+
+def test_an_answer_for_other_variables_or_another_folder_is_not_used(framework, tmp_path):
+    cache = tmp_path / "cache"
+    plain = InterpreterQuery(framework, ("plain",))
+    for query in (plain, replace(plain, env={"PYTHONPATH": "/opt"}), replace(plain, folder=tmp_path), plain):
+        ask_interpreter(query, environ={}, cache_dir=cache)
+    assert starts(framework) == 3
+
+
+def test_installed_distributions_are_told_in_one_spelling(tmp_path):
+    for name in ("Imageio_FFmpeg-0.6.0", "broken-1"):
+        (tmp_path / f"{name}.dist-info").mkdir()
+    text = "Metadata-Version: 2.1\nName: Imageio_FFmpeg\nVersion: 0.6.0\n"
+    (tmp_path / "Imageio_FFmpeg-0.6.0.dist-info/METADATA").write_text(text)
+    found = as_in_a_run(sys.executable, environ={}, PYTHONPATH=str(tmp_path))
+    assert found.packages["imageio-ffmpeg"] == "0.6.0"
+
+
+@pytest.mark.parametrize(
+    ("source", "archs"),
+    [
+        ("cuda.get_arch_list = lambda: ['sm_80', 'compute_90']", ("sm_80", "compute_90")),
+        ("cuda.get_arch_list = list; _C = S(_cuda_getArchFlags=lambda: 'sm_50 sm_90')", ("sm_50", "sm_90")),
+        ("cuda.get_arch_list = list", ()),
+        ("", ()),
+    ],
+)
+def test_torch_tells_the_architectures_that_it_was_built_for_also_without_a_card(framework, source, archs):
+    (framework.parent / "site/torch.py").write_text(f"{MODULES['torch']}{source}\n")
+    found = ask(framework, "torch")
+    assert (found.cuda_archs, found.cuda_devices) == (archs, 2)

@@ -62,6 +62,7 @@ class Knobs:
         real_torch: No stand-in for torch: that of the test suite's own environment, with the real torchrun. It is
             taken for a build with CUDA, which a framework asks for as it is imported.
         absent: Names of other packages that are not there ("torch", "easydict", ...).
+        numpy: What the metadata of numpy tells; the frameworks ask for one below 2.
     """
 
     torch: str = "2.9.1+cu128"
@@ -72,6 +73,7 @@ class Knobs:
     xfuser: State = "present"
     real_torch: bool = False
     absent: tuple[str, ...] = ()
+    numpy: str = "1.26.4"
 
 
 def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
@@ -90,6 +92,7 @@ def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
     own = next(path for path in sys.path if (Path(path) / "av").is_dir())
     # A .pth file adds a folder behind this one, so our stand-ins come first.
     (site / "test_suite.pth").write_text(own + "\n", "utf-8")
+    _claim(site, "numpy", knobs.numpy)
     for name, version in _OTHERS.items():
         if name not in knobs.absent:
             (site / name).mkdir()
@@ -102,6 +105,13 @@ def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
         set_package(python, name, getattr(knobs, name))
     set_package(python, "yunchang", "absent" if knobs.xfuser == "absent" else "present")  # xfuser requires it
     return python
+
+
+def _claim(site: Path, name: str, version: str) -> None:
+    """Let a package's metadata tell a version; what is imported is the test suite's own."""
+    (site / f"{name}-{version}.dist-info").mkdir()
+    text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    (site / f"{name}-{version}.dist-info" / "METADATA").write_text(text, "utf-8")
 
 
 def set_package(python: Path, name: str, state: State) -> None:

@@ -108,6 +108,8 @@ class WanMachine:
         """Generate in this process with a scripted framework; ``on`` is told every event as it comes."""
         if plan:
             self.script(*plan)
+        if "simulate_gpus" in settings:  # a driver is played: then let the host be as large as its machine would be
+            settings = {"simulate_memory": "512GiB", **settings}
         order = Order(self.request(**(ask or {})), self.settings(**settings), self.output, self.environ)
         events: list[Event] = []
 

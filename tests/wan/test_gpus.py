@@ -211,8 +211,8 @@ def test_g03_only_the_visible_gpus_are_used(wan: WanMachine, driver: Driver, val
         ("7", "names GPU 7, but there are only 2"),
         ("GPU-zz", "no GPU of this machine"),
         ("0,0", "names a GPU twice"),
-        ("all", "neither a number nor"),
-        ("0,", "neither a number nor"),
+        ("all", "to NVIDIA_VISIBLE_DEVICES only"),
+        ("0,", "empty entry, which is neither a number nor"),
     ],
 )
 def test_g03_what_cuda_would_silently_skip_is_refused(wan: WanMachine, driver: Driver, value: str, words: str) -> None:
@@ -223,7 +223,22 @@ def test_g03_what_cuda_would_silently_skip_is_refused(wan: WanMachine, driver: D
     assert outcome.error is not None
     assert "CUDA_VISIBLE_DEVICES" in outcome.error.message
     assert words in outcome.error.message
+    assert "driver" not in outcome.error.advice
     assert launches(wan.checkout) == []
+    wan.check()
+
+
+def test_g03_a_run_on_an_instance_leases_it_alone_and_leaves_the_others_free(wan: WanMachine, driver: Driver) -> None:
+    instances = [{"uuid": f"MIG-aa0-{place}", "total": 80 * GIB, "used": 2 * GIB} for place in (1, 2)]
+    driver(a_card(0, mig=instances))
+    leased: list[set[str]] = []
+
+    def on(event: Event) -> None:
+        leased.append(set(leases_of(wan)))
+
+    outcome = wan.run({}, on=on, simulate_gpus=None, gpus=[2], gpu_count=None)
+    assert (outcome.code, seen_gpus(wan)) == ("ok", ["MIG-aa0-2"])
+    assert set().union(*leased) == {"MIG-aa0-2"}
     wan.check()
 
 

@@ -111,6 +111,12 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_simulation_arguments(parser: argparse._ActionsContainer) -> None:
+    """``--simulate-gpus`` and ``--simulate-memory``."""
+    parser.add_argument("--simulate-gpus", metavar="8x80GiB", help="plan for GPUs that are not there (2xRTX4090, ...)")
+    parser.add_argument("--simulate-memory", metavar="64GiB", help="plan for host memory that is not there")
+
+
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """``--json``."""
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
@@ -164,7 +170,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("the run")
     how.add_argument("--generator", metavar="NAME", help="generator; see `reel generators`")
     how.add_argument("--gpus", metavar="N|LIST", help="how many GPUs, or which (0,1)")
-    how.add_argument("--simulate-gpus", metavar="8x80GiB", help="plan for GPUs that are not there")
+    add_simulation_arguments(how)
     how.add_argument("--overwrite", action="store_true", help="replace an existing film")
     how.add_argument("--if-exists", choices=("error", "overwrite", "skip", "rename"), help="if the film exists")
     how.add_argument("--strict-quality", action="store_true", help="never lower quality to succeed")
@@ -230,6 +236,7 @@ _OPTIONS = (
     "generator",
     "if_exists",
     "simulate_gpus",
+    "simulate_memory",
     "strict_quality",
     "verify_model",
     "overwrite",
@@ -243,17 +250,37 @@ def parse_gpus(text: str) -> dict[str, Any]:
     """``4`` is a count, ``0,1`` and ``2,`` are a list of indices.
 
     Raises:
-        InvalidInputError: neither.
+        InvalidInputError: neither; each mistake has its own advice.
     """
-    try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 0:
+    words = [part.strip() for part in text.split(",") if part.strip()]
+    if not words or not all(word.isascii() and word.isdigit() for word in words):
         raise InvalidInputError(
-            f"--gpus {text!r} is neither a count nor a list", advice="Write 2, or 0,1 for two cards."
+            f"--gpus {text!r} is neither a count nor a list", advice=_gpus_advice(text.strip(), words)
         )
+    numbers = [int(word) for word in words]
+    if "," not in text and numbers == [0]:
+        fix = "Write --gpus 0, (with a comma) for the card with index 0, or --gpus 1 for one card."
+        raise InvalidInputError("--gpus 0 asks for no GPU at all: a number alone is a count", advice=fix)
+    if len(set(numbers)) < len(numbers):
+        once = ",".join(map(str, dict.fromkeys(numbers))) + ("," if len(set(numbers)) == 1 else "")
+        raise InvalidInputError(f"--gpus {text!r} names a GPU twice", advice=f"Write --gpus {once}")
     return {"gpus": numbers} if "," in text else {"gpu_count": numbers[0]}
+
+
+def _gpus_advice(text: str, words: list[str]) -> str:
+    """What was probably meant."""
+    if match := re.fullmatch(r"(\d{1,3})\s*-\s*(\d{1,3})", text):
+        first, last = sorted((int(match[1]), int(match[2])))
+        return f"Write each index: --gpus {','.join(map(str, range(first, last + 1)))}"
+    if re.fullmatch(r"\d+(\s+\d+)+", text):
+        return f"Write commas: --gpus {','.join(text.split())}"
+    if re.fullmatch(r"-\d+", text) or text.lower() in ("none", "no", "cpu"):
+        return "Use --generator draft to make a film without a GPU; --gpus is a count from 1, or a list such as 0,1."
+    if text.lower() in ("all", "auto"):
+        return "Leave out --gpus: the fastest set of GPUs that fits is then chosen."
+    if any(word.upper().startswith(("GPU-", "MIG-")) for word in words):
+        return "Write the indices that `reel doctor` shows, such as 0,1; UUIDs go into CUDA_VISIBLE_DEVICES."
+    return "Write 2 for two cards, or 0,1 for the cards with these indices; 0, (with a comma) is the first card alone."
 
 
 def order_from(arguments: argparse.Namespace) -> Order:

@@ -6,7 +6,16 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, cell, console, note, settings_from, table
+from .arguments import (
+    add_config_arguments,
+    add_json_argument,
+    add_simulation_arguments,
+    cell,
+    console,
+    note,
+    settings_from,
+    table,
+)
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -15,7 +24,7 @@ if TYPE_CHECKING:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("doctor", help="check this machine and configuration, and say what to fix")
-    parser.add_argument("--simulate-gpus", metavar="8x80GiB", help="pretend that these GPUs are there")
+    add_simulation_arguments(parser)
     add_config_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)

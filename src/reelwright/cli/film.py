@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, note, printable, settings_from
+from .arguments import add_config_arguments, add_json_argument, add_simulation_arguments, note, printable, settings_from
 
 if TYPE_CHECKING:
     from ..films.assembly import FilmResult
@@ -56,7 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     how.add_argument("--keep-going", action="store_true", help="join what there is although a shot failed")
     how.add_argument("--overwrite", action="store_true", help="replace files that are not this film's own")
     how.add_argument("--gpus", metavar="N|LIST", help="how many GPUs, or which (0,1)")
-    how.add_argument("--simulate-gpus", metavar="8x80GiB", help="pretend that these GPUs are there")
+    add_simulation_arguments(how)
     how.add_argument("--strict-quality", action="store_true", help="never lower quality to succeed")
     how.add_argument("--allow-degrade", metavar="frames,size", help="what a retry may lower")
     garbage = parser.add_argument_group("reel film gc")

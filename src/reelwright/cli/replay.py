@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import add_config_arguments, add_json_argument, existing, note, settings_from
+from .arguments import add_config_arguments, add_json_argument, add_simulation_arguments, existing, note, settings_from
 from .film import tell_film
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="default: NAME.replay.mp4")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing film")
     parser.add_argument("--gpus", metavar="N|LIST", help="how many GPUs, or which (0,1)")
-    parser.add_argument("--simulate-gpus", metavar="8x80GiB", help="pretend that these GPUs are there")
+    add_simulation_arguments(parser)
     add_config_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)

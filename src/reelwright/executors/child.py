@@ -8,7 +8,6 @@ Not for watching it while it runs (`watch`, `worker`), and not for what dead run
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import json
 import os
 import select
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..host import passed_through
 from ..launchers import shim
 from ..machine.gpus import GpuWatch
 from ..machine.monitor import Sampler
@@ -96,12 +96,7 @@ class Start:
 
 def environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
     """What the command sees: its own variables over the allowed ones of the runner's environment."""
-    allowed = {name: value for name, value in environ.items() if _passed(name, command.env_names)}
-    return {**allowed, **command.env}
-
-
-def _passed(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return {**passed_through(environ, command.env_names), **command.env}
 
 
 def start(what: Start) -> Child:

@@ -21,7 +21,7 @@ from ..executors.workers import Workers
 from ..files import open_regular
 from ..host import Host
 from ..plan import EngineCall, Finding, Job, Plan
-from ..policy import preflight
+from ..policy import fitting, preflight
 from ..request import Picture, VideoRequest
 from ..settings import Settings
 from .store import key_of
@@ -151,7 +151,8 @@ class Planner:
         pictures = {role: _imagined(getattr(request, name), request) for role, name in _ROLES.items()}
         job = Job(request, settings, host, self.folder / "film.mp4", **pictures, overrides=overrides_for(segment))
         plan = backend.plan(job)
-        return plan.evolve(findings=(*plan.findings, *preflight.findings(plan, host, settings)))
+        found = (*plan.findings, *preflight.findings(plan, host, settings))
+        return plan.evolve(findings=fitting.advised(found, backend, job))
 
     def _host(self, backend: Backend, request: VideoRequest, settings: Settings) -> Host:
         from ..machine.probes import take_host
@@ -160,7 +161,11 @@ class Planner:
         if place not in self._hosts:
             query = replace(backend.query(request, settings), disks=(self.folder,))
             host = take_host(
-                query, environ=self.environ, simulated=settings.simulate_gpus, state_dir=settings.state_dir
+                query,
+                environ=self.environ,
+                simulated=settings.simulate_gpus,
+                simulated_memory=settings.simulate_memory,
+                state_dir=settings.state_dir,
             )
             if self.workers is not None and host.gpus:
                 host = replace(host, gpus=self.workers.as_if_idle(host.gpus))

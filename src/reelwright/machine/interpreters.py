@@ -27,30 +27,17 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ..files import read_json
-from ..host import Interpreter, InterpreterQuery
+from ..host import Interpreter, InterpreterQuery, passed_through
 
 TIMEOUT_S = 120.0
 _MAX_KEPT_BYTES = 16 * 1024 * 1024
-_KEPT = ("python_version", "modules", "broken", "cuda_version", "cuda_devices")
-_SCHEMA = 1
+_KEPT = ("python_version", "modules", "broken", "cuda_version", "cuda_devices", "cuda_archs", "packages")
+_SCHEMA = 2
 _MAX_ANSWER_BYTES = 1 << 20
 _MAX_NOISE_BYTES = 64 << 20
 _KEPT_OUTPUT_BYTES = 4096
-# What an interpreter needs to find its libraries; everything else of ours (PYTHONPATH, RANK, ...) would
-# change it.
-_PASSED = (
-    "PATH",
-    "HOME",
-    "USER",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "CUDA_HOME",
-    "XDG_CACHE_HOME",
-    "TORCHINDUCTOR_CACHE_DIR",  # importing torch makes this folder, or one in TMPDIR
-)
-_SEEN = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
+# What the run chooses itself, later, among those that the caller may use.
+_SEEN = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 _CUDA = "torch.cuda"
 
 
@@ -64,6 +51,8 @@ class _Round:
     files: list[str] = field(default_factory=list)
     cuda: str | None = None
     devices: int | None = None
+    archs: tuple[str, ...] = ()
+    packages: dict[str, str] = field(default_factory=dict)
     begun: str | None = None
     done: bool = False
     ended: str = ""
@@ -84,8 +73,7 @@ def ask_interpreter(
     problem = _file_problem(query.path)
     if problem:
         return Interpreter(query.path, problem=problem)
-    scrubbed = {name: environ[name] for name in (*_PASSED, *_SEEN) if name in environ}
-    scrubbed |= {"HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
+    scrubbed = {**passed_through(environ, (*query.env_names, *_SEEN)), **query.env}
     memory = _Memory(query, scrubbed, cache_dir)
     known = memory.recall()
     if known is not None:
@@ -114,7 +102,7 @@ def _interview(
     crashed: dict[str, str] = {}
     while True:
         names = [name for name in query.modules if name not in crashed]
-        told = _ask(query.path, names, environ, deadline)
+        told = _ask(query, names, environ, deadline)
         if told.python is None:
             return Interpreter(query.path, problem=_silence(query.path, told)), None
         if not told.done and told.begun in names and time.monotonic() < deadline:
@@ -129,6 +117,8 @@ def _interview(
             broken={**told.broken, **crashed, **unasked},
             cuda_version=told.cuda,
             cuda_devices=told.devices,
+            cuda_archs=told.archs,
+            packages=told.packages,
         )
         return answer, told.files if told.done and not crashed else None
 
@@ -138,19 +128,20 @@ def _silence(path: Path, told: _Round) -> str:
     return f"{path} does not answer like a Python interpreter ({told.ended}){said}"
 
 
-def _ask(path: Path, names: list[str], environ: Mapping[str, str], deadline: float) -> _Round:
+def _ask(query: InterpreterQuery, names: list[str], environ: Mapping[str, str], deadline: float) -> _Round:
     told = _Round()
+    folder = query.folder if query.folder is not None and query.folder.is_dir() else None
     left_s = max(1, int(deadline - time.monotonic()) + 5)
     program = Path(__file__).with_name("interview.py").read_text(encoding="utf-8")
     read, write = os.pipe2(os.O_CLOEXEC)
     try:
         process = subprocess.Popen(
             # -c and not the path: the folder of a script comes first on sys.path, and there lie our modules.
-            [str(path), "-c", program, str(write), str(left_s), *names],
+            [str(query.path), "-c", program, str(write), str(left_s), str(folder or ""), *names],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            cwd="/",
+            cwd=folder or "/",
             env=dict(environ),
             pass_fds=(write,),
             start_new_session=True,
@@ -231,6 +222,7 @@ def _take(told: _Round, line: bytes) -> None:
     told.begun = item.get("begin", told.begun)
     told.done = item.get("done", told.done)
     told.cuda, told.devices = item.get("cuda", told.cuda), item.get("devices", told.devices)
+    told.archs, told.packages = tuple(item.get("archs", told.archs)), item.get("packages", told.packages)
     told.files += [*item.get("paths", []), *filter(None, [item.get("file")])]
     if "module" in item:
         told.modules[item["module"]] = item["version"]
@@ -247,7 +239,9 @@ class _Memory:
             _version(Path("/proc/driver/nvidia/version")),
             *sorted(map(str, Path("/dev").glob("nvidia*"))),
         ]
-        question = json.dumps([_SCHEMA, str(query.path), query.modules, sorted(environ.items()), driver])
+        question = json.dumps(
+            [_SCHEMA, str(query.path), str(query.folder), query.modules, sorted(environ.items()), driver]
+        )
         name = hashlib.sha256(question.encode()).hexdigest()[:32]
         self._path = cache_dir / f"interpreter-{name}.json" if cache_dir else None
 

@@ -33,9 +33,14 @@ def _text(value: str | bytes) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _devices(nvml: Nvml, problems: list[str]) -> Iterator[tuple[int, Any, Any]]:
-    """(index, handle, parent) of all that CUDA could use: a GPU, or the instances of one in MIG mode."""
-    for index in range(nvml.nvmlDeviceGetCount()):
+def _devices(nvml: Nvml, problems: list[str]) -> Iterator[tuple[int, Any, Any, int | None]]:
+    """(number, handle, handle of the card, number of the card) of all that CUDA could use.
+
+    A card has NVML's number and no number of a card. The instances of cards in MIG mode are numbered after the last
+    card, so that every device has a number of its own.
+    """
+    count = following = nvml.nvmlDeviceGetCount()
+    for index in range(count):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             nvml.nvmlDeviceGetUUID(handle)
@@ -44,13 +49,14 @@ def _devices(nvml: Nvml, problems: list[str]) -> Iterator[tuple[int, Any, Any]]:
             continue
         mode = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
         if not mode or mode[0] != 1:
-            yield index, handle, handle
+            yield index, handle, handle, None
             continue
         instances = list(_instances(nvml, handle))
         if not instances:
             problems.append(f"GPU {index} is in MIG mode but has no instance")
         for instance in instances:
-            yield index, instance, handle
+            yield following, instance, handle, index
+            following += 1
 
 
 def _instances(nvml: Nvml, handle: Any) -> Iterator[Any]:
@@ -72,7 +78,7 @@ def describe(nvml: Nvml) -> dict[str, Any]:
     """All devices with their memory and the processes on them."""
     problems: list[str] = []
     gpus = []
-    for index, handle, parent in _devices(nvml, problems):
+    for index, handle, card, parent in _devices(nvml, problems):
         memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
         gpus.append(
             {
@@ -81,17 +87,24 @@ def describe(nvml: Nvml) -> dict[str, Any]:
                 "name": _text(_asked(nvml, nvml.nvmlDeviceGetName, handle) or "unknown GPU"),
                 "total_bytes": memory and memory.total,
                 "free_bytes": memory and memory.free,
-                "capability": _asked(nvml, nvml.nvmlDeviceGetCudaComputeCapability, parent),
+                "capability": _asked(nvml, nvml.nvmlDeviceGetCudaComputeCapability, card),
                 "processes": _processes(nvml, handle),
+                "parent": parent,
             }
         )
-    return {"gpus": gpus, "problems": problems}
+    return {"gpus": gpus, "problems": problems, "driver": _driver(nvml)}
+
+
+def _driver(nvml: Nvml) -> dict[str, Any]:
+    """The driver's version, and the newest CUDA that it runs (12040 for 12.4)."""
+    version = _asked(nvml, nvml.nvmlSystemGetDriverVersion)
+    return {"version": version and _text(version), "cuda": _asked(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2)}
 
 
 def readings(nvml: Nvml) -> dict[str, list[int | None]]:
     """Used bytes and busy percent of every device, by UUID."""
     found: dict[str, list[int | None]] = {}
-    for _, handle, _ in _devices(nvml, []):
+    for _, handle, _, _ in _devices(nvml, []):
         memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
         busy = _asked(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
         found[_text(nvml.nvmlDeviceGetUUID(handle))] = [memory and memory.used, busy and busy.gpu]

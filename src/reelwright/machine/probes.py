@@ -15,36 +15,40 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from .. import host as host_values
 from ..errors import ConfigurationError
 from ..host import Disk, Gpu, Host, HostQuery, OptionsFile, simulated_gpus
 from ..yamlfile import read_yaml
 from .checkouts import look_at_checkout
 from .checkpoints import look_at_checkpoint
-from .gpus import take_gpus
+from .gpus import Taken, take_gpus
 from .interpreters import ask_interpreter
-from .memory import cpu_count, shared_memory, take_memory
+from .memory import Memory, cpu_count, shared_memory, take_memory
 
 CACHE = "interpreters"  # folder of remembered answers under the state folder
 
 
-def take_host(
+def take_host(  # noqa: PLR0913 -- what is asked, and what is said in place of the machine
     query: HostQuery,
     *,
     environ: Mapping[str, str],
     simulated: str | None,
     state_dir: Path | None,
+    simulated_memory: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Host:
     """Everything that was asked, at once; ``progress`` follows the hashing (bytes done, bytes in all).
 
-    ``simulated`` GPUs (``8x80GiB``) take the place of the machine's; then the driver is not asked.
+    ``simulated`` GPUs (``8x80GiB``) take the place of the machine's; then the driver is not asked, and the host's memory
+    is not known unless it is simulated too: this machine's memory says nothing about another one.
 
     Raises:
-        ConfigurationError: ``simulated`` is not of that form.
+        ConfigurationError: ``simulated`` or ``simulated_memory`` is not of that form.
     """
     imagined = simulated_gpus(simulated) if simulated is not None else None
+    memory = _memory(simulated_memory, imagined=imagined is not None)
     cache_dir = state_dir / CACHE if state_dir is not None else None
-    memory, shm = take_memory(), shared_memory()
+    shm = shared_memory()
     with ThreadPoolExecutor(max_workers=8) as pool:
         gpus = pool.submit(_gpus, query, environ, imagined)
         interpreters = [
@@ -52,11 +56,15 @@ def take_host(
         ]
         checkouts = [pool.submit(look_at_checkout, item, environ=environ) for item in query.checkouts]
         checkpoints = [pool.submit(look_at_checkpoint, item, progress=progress) for item in query.checkpoints]
-        found, problem = gpus.result()
+        taken = gpus.result()
         return Host(
-            gpus=found,
-            gpu_problem=problem,
+            gpus=taken.gpus,
+            gpu_problem=taken.problem,
+            gpu_advice=taken.advice,
+            driver_version=taken.driver_version,
+            driver_cuda=taken.driver_cuda,
             simulated=imagined is not None,
+            memory_simulated=simulated_memory is not None,
             cpu_count=cpu_count(),
             memory_total_bytes=memory.total_bytes,
             memory_available_bytes=memory.available_bytes,
@@ -70,12 +78,18 @@ def take_host(
         )
 
 
-def _gpus(
-    query: HostQuery, environ: Mapping[str, str], imagined: tuple[Gpu, ...] | None
-) -> tuple[tuple[Gpu, ...] | None, str | None]:
+def _gpus(query: HostQuery, environ: Mapping[str, str], imagined: tuple[Gpu, ...] | None) -> Taken:
     if imagined is not None:
-        return imagined, None
-    return take_gpus(environ) if query.gpus else (None, None)
+        return Taken(imagined)
+    return take_gpus(environ) if query.gpus else Taken(None)
+
+
+def _memory(simulated: str | None, *, imagined: bool) -> Memory:
+    """The machine's, what is said in its place, or unknown beside simulated GPUs."""
+    if simulated is not None:
+        size = host_values.simulated_memory(simulated)
+        return Memory(size, size)
+    return Memory() if imagined else take_memory()
 
 
 def take_disk(path: Path) -> Disk:

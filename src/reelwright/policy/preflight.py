@@ -9,18 +9,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import Failure, VideoGenerationError, all_of, error_for
-from ..host import GIB, Gpu, Host
+from ..gpu_choice import HOPELESS
+from ..host import GIB, Gpu, Host, host_too_small
 from ..plan import Command, Finding, Plan
 from ..settings import Settings
 from .texts import SHM_ADVICE, SHM_SEGMENT_BYTES
 
-#: A prediction is an estimate: only beyond this share of a card's whole memory is a run refused.
-_HOPELESS = 1.1
 MIB = 1024 * 1024
 _DISK_MARGIN_BYTES = 64 * 1024 * 1024
 
 
-def findings(plan: Plan, host: Host, settings: Settings) -> tuple[Finding, ...]:
+def findings(plan: Plan, host: Host, settings: Settings | None) -> tuple[Finding, ...]:
     """What the machine has to say to a plan: memory, disk, rights, simulated GPUs."""
     del settings
     gpus = (*_cuda_findings(plan, host), *_gpu_findings(plan, host))
@@ -62,17 +61,17 @@ def _memory_findings(plan: Plan, gpu: Gpu) -> Iterator[Finding]:
     if not need or total is None:
         return
     sizes = f"about {need / GIB:.1f} GiB are needed; GPU {gpu.index} ({gpu.name}) has {total / GIB:.1f} GiB"
-    if need > _HOPELESS * total:
+    if need > HOPELESS * total:
         yield Finding(
             "gpu.too_small",
             "error",
             f"{sizes}: this would end out of memory after loading",
-            "Use a smaller --size, fewer --frames, more --gpus, or a larger card (fewer steps do not help).",
+            "Use a smaller --size, fewer --frames, or a larger card (fewer steps do not help).",
             Failure.OOM_GPU,
         )
     elif need > total:
         yield Finding(
-            "gpu.tight", "warning", f"{sizes}: it may run out of memory", "Use a smaller --size or more --gpus."
+            "gpu.tight", "warning", f"{sizes}: it may run out of memory", "Use a smaller --size or fewer --frames."
         )
     elif free is not None and need > free:
         users = ", ".join(
@@ -84,18 +83,27 @@ def _memory_findings(plan: Plan, gpu: Gpu) -> Iterator[Finding]:
             "gpu.busy",
             "error",
             f"{sizes}, and only {free / GIB:.1f} GiB are free" + (f"; used by {users}" if users else ""),
-            "End the other program or choose another GPU with --gpus.",
+            "End the other program, or choose other GPUs with --gpus.",
             Failure.BUSY,
         )
 
 
 def _host_memory_findings(plan: Plan, host: Host) -> Iterator[Finding]:
-    need, available = plan.host_bytes, host.memory_available_bytes
-    if need and available is not None and need > available and not host.simulated:
-        text = f"about {need / GIB:.0f} GiB of host memory are needed while loading, {available / GIB:.0f} GiB are available"
-        yield Finding(
-            "host.memory", "warning", text, "Use fewer GPUs (each rank loads the whole model), or add memory."
-        )
+    need, total, available = plan.host_bytes, host.memory_total_bytes, host.memory_available_bytes
+    if host.memory_simulated:
+        text = f"the host memory is SIMULATED: {(total or 0) / GIB:.0f} GiB"
+        yield Finding("memory.simulated", "warning", text, "Leave out --simulate-memory for a real run.")
+    if need is None or any(finding.code == "memory.host" for finding in plan.findings):
+        return
+    ranks = plan.run.ranks if isinstance(plan.run, Command) else 1
+    each = f" ({ranks} processes, each of which loads the whole model)" if ranks > 1 else ""
+    text = f"about {need / GIB:.0f} GiB of host memory are needed while loading{each}"
+    fewer = "Use fewer GPUs (each rank loads the whole model), or add memory." if ranks > 1 else "Add memory or swap."
+    if host_too_small(need, host):
+        text = f"{text}, and this machine has {(total or 0) / GIB:.0f} GiB: the kernel would end the run"
+        yield Finding("host.too_small", "error", text, fewer, Failure.OOM_HOST)
+    elif available is not None and need > available:
+        yield Finding("host.memory", "warning", f"{text}, {available / GIB:.0f} GiB are available", fewer)
 
 
 def _shared_memory_findings(plan: Plan, host: Host) -> Iterator[Finding]:

@@ -6,11 +6,13 @@ import re
 import sys
 from collections.abc import Iterator
 
+from ... import compatibility
 from ...asked import Length, length_findings, request_findings, too_long_findings
 from ...errors import Failure
+from ...gpu_choice import gpu_findings
 from ...host import GIB
 from ...plan import Finding, Severity
-from ...scripts import gpu_findings, interpreter_findings
+from ...scripts import interpreter_findings
 from . import placement
 from .choice import LEAST, MODULES, Choice
 from .models import MODELS, TEXT_TOKENS
@@ -25,6 +27,9 @@ def findings(choice: Choice) -> Iterator[Finding]:
     yield from _folder_findings(choice)
     yield from choice.gpus.findings
     yield from gpu_findings(choice.gpus.gpus)
+    if not choice.on_cpu:
+        needs = compatibility.Needs(choice.interpreter, choice.gpus.gpus, "the resident engine")
+        yield from compatibility.findings(needs, choice.job.host)
     if choice.model is None:
         longest = max(MODELS.values(), key=lambda model: model.frames / model.fps)
         length = Length("the engine", longest.fps, longest.frames, longest.frames / longest.fps)
@@ -150,7 +155,15 @@ def _placement_findings(choice: Choice) -> Iterator[Finding]:
     assert model is not None
     free = min((gpu.free_bytes for gpu in choice.gpus.gpus if gpu.free_bytes is not None), default=None)
     have = "unknown" if free is None else f"{free / GIB:.1f} GiB"
-    if not placed.fits:
+    if placed.host_short:
+        available = choice.job.host.memory_available_bytes or 0
+        text = (
+            f"{model.name} needs {placed.host_bytes / GIB:.1f} GiB of host memory while its weights are read, and "
+            f"{available / GIB:.1f} GiB are available; the card would do ({have} free)"
+        )
+        fix = "End other programs, add memory or swap, or choose a smaller model (t2v-1.3B)."
+        yield Finding("memory.host", "error", text, fix, Failure.OOM_HOST)
+    elif not placed.fits:
         text = (
             f"{model.name} at {choice.size}, {choice.frames} frames needs {placed.gpu_bytes / GIB:.1f} GiB of a card even on "
             f"the placement {placed.rung}; {have} are free"

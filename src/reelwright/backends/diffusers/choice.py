@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ... import compatibility
 from ...asked import asked_frames, asked_size, first
+from ...gpu_choice import GpuChoice, Needs, Way, choose_gpus, gpu_count, split_degrees
 from ...host import GIB, Checkpoint, Gpu, Interpreter, InterpreterQuery
 from ...plan import ExpectedVideo, Job
 from ...request import Size, VideoRequest
-from ...scripts import GpuChoice, choose_gpus, gpu_count, pick_interpreter, split_degrees
+from ...scripts import interpreter_query, pick_interpreter
 from ...settings import Settings
 from ...wan import PATCH, T5_BYTES, output_size, tokens
 from . import placement
@@ -43,7 +45,7 @@ def weights_dir(request: VideoRequest, settings: Settings) -> Path | None:
 
 def interpreters(settings: Settings) -> tuple[InterpreterQuery, ...]:
     """The configured interpreter, else the one that runs this."""
-    return (InterpreterQuery(settings.python or Path(sys.executable), MODULES),)
+    return (interpreter_query(settings, settings.python or Path(sys.executable), MODULES),)
 
 
 @dataclass(frozen=True)
@@ -79,19 +81,12 @@ def choose(job: Job) -> Choice:
     checkpoint = host.checkpoints.get(directory) if directory else None
     model = recognise(checkpoint) if checkpoint else None
     network = network_of(model, checkpoint) if model and checkpoint else Network(40, 40, 5120, 0)
-    gpus = _gpus(job)
     size = _size(job, model)
     frames = asked_frames(job, model.fps if model else 16.0, model.frames if model else 81)
     weights = _weights(model, network, checkpoint, settings)
-    ranks = max(1, len(gpus.gpus))
-    precision = 4 if settings.engine_device == "cpu" else 2
-    side = model.side if model else 8
-    work = placement.Work(tokens(size, frames, side), network.width, size.area, ranks, precision)
-    room = placement.Room(None if settings.engine_device == "cpu" else _free(gpus.gpus), host.memory_available_bytes)
-    learned = placement.Learned(
-        str(job.overrides.get("placement", placement.RUNGS[0])), job.overrides.get("measured_peaks", {})
-    )
-    placed = placement.choose(weights, work, room, settings.placement, learned)
+    clip = _Clip(job, tokens(size, frames, model.side if model else 8), network, size, weights)
+    gpus = _gpus(clip)
+    placed = _placed(clip, gpus.gpus)
     found = Choice(
         job,
         directory,
@@ -108,12 +103,46 @@ def choose(job: Job) -> Choice:
     return _with_parameters(found)
 
 
-def _gpus(job: Job) -> GpuChoice:
-    settings, host = job.settings, job.host
+@dataclass(frozen=True)
+class _Clip:
+    """What decides where the weights of a clip go."""
+
+    job: Job
+    tokens: int
+    network: Network
+    size: Size
+    weights: placement.Weights
+
+
+def _gpus(clip: _Clip) -> GpuChoice:
+    """One card, the one on which the clip is made soonest, or as many as are asked for."""
+    settings, host = clip.job.settings, clip.job.host
     if settings.engine_device == "cpu":
         return GpuChoice(())
     wanted = gpu_count(settings, host) if settings.gpus or settings.gpu_count or settings.total_gpus else 1
-    return choose_gpus(settings, host, wanted, avoid=tuple(job.overrides.get("avoid_gpus", ())))
+    avoid = tuple(clip.job.overrides.get("avoid_gpus", ()))
+    return choose_gpus(host, Needs((wanted,), lambda cards: _way(clip, cards)), listed=settings.gpus, avoid=avoid)
+
+
+def _way(clip: _Clip, cards: tuple[Gpu, ...]) -> Way:
+    """What the fastest placement needs that fits these cards."""
+    placed = _placed(clip, cards)
+    seconds = placement.SLOWER[placed.rung] / len(cards)
+    return Way(placed.gpu_bytes + round(_HEADROOM), placed.host_bytes, seconds)
+
+
+def _placed(clip: _Clip, cards: tuple[Gpu, ...]) -> placement.Choice:
+    """Where the weights go on these cards."""
+    settings, overrides = clip.job.settings, clip.job.overrides
+    on_cpu = settings.engine_device == "cpu"
+    ranks = max(1, len(cards))
+    scores = compatibility.attention_bytes(cards, clip.tokens, clip.network.heads / ranks)
+    work = placement.Work(clip.tokens, clip.network.width, clip.size.area, ranks, 4 if on_cpu else 2, scores)
+    room = placement.Room(None if on_cpu else _free(cards), clip.job.host.memory_available_bytes)
+    learned = placement.Learned(
+        str(overrides.get("placement", placement.RUNGS[0])), overrides.get("measured_peaks", {})
+    )
+    return placement.choose(clip.weights, work, room, settings.placement, learned)
 
 
 def _size(job: Job, model: Model | None) -> Size:

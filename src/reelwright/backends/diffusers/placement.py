@@ -11,11 +11,19 @@ itself if the estimate was too low, and the true peak is in the manifest.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...host import GIB
 
 RUNGS = ("resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload")
+#: Times that of weights that lie on the card, roughly: only to compare cards.
+SLOWER: Mapping[str, float] = {
+    "resident": 1.0,
+    "encoders_off": 1.05,
+    "group_offload": 1.3,
+    "group_offload_low": 3.0,
+    "disk_offload": 10.0,
+}
 #: CUDA's own context and what the allocator keeps.
 _BASE_BYTES = 1.0 * GIB
 #: Tensors of the size tokens x width that a block holds at its peak, in 2 bytes each (queries, keys, values, their
@@ -44,18 +52,19 @@ class Weights:
 
 @dataclass(frozen=True)
 class Work:
-    """What a clip asks of a card."""
+    """What a clip asks of a card; ``scores`` are bytes of an attention without a fused kernel."""
 
     tokens: int
     width: int
     area: int
     ranks: int = 1
     bytes_per_value: int = 2
+    scores: int = 0
 
     @property
     def denoising(self) -> float:
         """Bytes of a pass through the network, beside its weights."""
-        return self.tokens / self.ranks * self.width * self.bytes_per_value * _TENSORS
+        return self.tokens / self.ranks * self.width * self.bytes_per_value * _TENSORS + self.scores
 
     @property
     def decoding(self) -> float:
@@ -81,17 +90,24 @@ def peaks(weights: Weights, work: Work) -> Mapping[str, int]:
     return {rung: round(need + _BASE_BYTES) for rung, need in found.items()}
 
 
-def host_bytes(weights: Weights, rung: str) -> int:
-    """Predicted peak of the host's memory: what does not lie on the card, and while loading the largest component."""
+def host_bytes(weights: Weights, rung: str, ranks: int = 1) -> int:
+    """Predicted peak of the host's memory: what does not lie on the card, and while loading the largest component.
+
+    Each further rank reads the denoiser for itself.
+    """
     encoders = weights.text + weights.image
     largest = max(weights.denoiser, weights.text, weights.loading)
-    return {
-        "resident": largest,
-        "encoders_off": max(largest, encoders),
-        "group_offload": weights.denoiser + encoders,
-        "group_offload_low": weights.denoiser + encoders,
-        "disk_offload": largest,
-    }[rung]
+    others = (ranks - 1) * max(weights.denoiser, weights.loading)
+    return (
+        others
+        + {
+            "resident": largest,
+            "encoders_off": max(largest, encoders),
+            "group_offload": weights.denoiser + encoders,
+            "group_offload_low": weights.denoiser + encoders,
+            "disk_offload": largest,
+        }[rung]
+    )
 
 
 @dataclass(frozen=True)
@@ -121,7 +137,7 @@ _NOTHING_LEARNED = Learned()
 class Choice:
     """The ladder from the chosen rung down, and its peaks, as ``measured`` by a run like this one or predicted.
 
-    ``fits`` is false when no rung does.
+    ``fits`` is false when no rung does; ``host_short`` when it is the host's memory that does not suffice.
     """
 
     ladder: tuple[str, ...]
@@ -129,6 +145,7 @@ class Choice:
     host_bytes: int
     fits: bool
     measured: bool = False
+    host_short: bool = False
 
     @property
     def rung(self) -> str:
@@ -144,7 +161,7 @@ def choose(
 
     def made(rung: str, *, fits: bool) -> Choice:
         ladder = RUNGS[RUNGS.index(rung) :]
-        return Choice(ladder, known[rung], host_bytes(weights, rung), fits, rung in learned.peaks)
+        return Choice(ladder, known[rung], host_bytes(weights, rung, work.ranks), fits, rung in learned.peaks)
 
     def fits(rung: str) -> bool:
         # A true peak may hold a decode that took the room there was; with less room it goes in tiles.
@@ -152,7 +169,12 @@ def choose(
 
     if wanted != "auto":
         return made(wanted, fits=fits(wanted))
-    for rung in RUNGS[RUNGS.index(learned.rung) :]:
-        if fits(rung) and (room.host is None or host_bytes(weights, rung) <= room.host):
+    possible = [rung for rung in RUNGS[RUNGS.index(learned.rung) :] if fits(rung)]
+    for rung in possible:
+        if room.host is None or host_bytes(weights, rung, work.ranks) <= room.host:
             return made(rung, fits=True)
-    return made(RUNGS[-1], fits=False)
+    if not possible:
+        return made(RUNGS[-1], fits=False)
+    # The card would do. Of the rungs that fit it, the one that asks least of the host comes nearest.
+    nearest = min(possible, key=lambda rung: (host_bytes(weights, rung, work.ranks), RUNGS.index(rung)))
+    return replace(made(nearest, fits=False), host_short=True)

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from ...asked import Length, disk_bytes, is_illegal, picture_frame, too_long_findings
+from ...gpu_choice import gpu_count
 from ...host import CheckpointQuery, Host, HostQuery
 from ...plan import Job, Plan
 from ...request import VideoRequest
-from ...scripts import PROCESS_SETTINGS, gpu_count, interpreter_queries
+from ...scripts import PROCESS_SETTINGS, interpreter_queries
 from ...settings import Settings
 from .. import Backend, ClipRules
 from . import facts
 from .checks import checkout_problem, findings, member_findings
-from .choice import Choice, choose, expected_video, main_file, memory_use, root_of, versioned
+from .choice import Choice, choose, expected_video, host_bytes, main_file, memory_use, root_of, versioned
 from .commands import command_of
 from .levers import levers
 from .members import DOCUMENTED, FAMILY, HV, HV15, HVI, SUPER_PARTS, VERSIONS, Member, Part, checkout_query, recognise
@@ -97,7 +98,6 @@ def _planned(choice: Choice) -> Plan:
     """The plan without its command; what the documented script needs is not known."""
     use = None if choice.member is DOCUMENTED else memory_use(choice)
     expected = expected_video(choice)
-    readers = 1 if choice.member is HVI else choice.ranks  # its first rank reads and sends the others theirs
     return Plan(
         generator=BACKEND.name,
         task=choice.job.request.task,
@@ -107,7 +107,7 @@ def _planned(choice: Choice) -> Plan:
         parameters={"member": choice.member.title, **choice.parameters},
         gpus=tuple(gpu.index for gpu in choice.gpus.gpus),
         gpu_bytes=facts.peak_gpu_bytes(use) if use else None,
-        host_bytes=facts.host_bytes(use, choice.ranks, readers) if use else None,
+        host_bytes=host_bytes(choice),
         disk_bytes=disk_bytes(choice.job.settings, expected),
         levers=tuple(levers(choice)),
     )

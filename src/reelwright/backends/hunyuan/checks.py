@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ... import compatibility
 from ...asked import Length, largest, length_findings, request_findings
 from ...errors import Failure
+from ...gpu_choice import gpu_findings
 from ...host import Checkout
 from ...plan import Finding, Job
-from ...scripts import checkpoint_findings, gpu_findings, interpreter_findings
+from ...scripts import checkpoint_findings, interpreter_findings
 from . import facts
 from .choice import Choice, can_share, film_size, fps_of, has_fp8, main_file, root_of, transformer_file
 from .members import DOCUMENTED, FAMILY, HV, HV15, HVI, Member
@@ -77,6 +79,7 @@ def findings(choice: Choice) -> Iterator[Finding]:
     yield from interpreter_findings(choice.interpreter, member.modules, framework=member.title, multi_gpu=several)
     yield from _weights_findings(choice)
     yield from choice.gpus.findings
+    yield from _card_findings(choice)
     yield from gpu_findings(choice.gpus.gpus)
     yield from _form_findings(choice)
     yield from _size_findings(choice)
@@ -119,6 +122,26 @@ def _transformer_findings(choice: Choice) -> Iterator[Finding]:
         text = f"ckpt_path: {path.parent} has no {', '.join(missing)}"
         fix = f"Download the weights again from the place that {choice.member.source} names."
         yield Finding("model.incomplete", "error", text, fix, Failure.MODEL)
+
+
+def _card_findings(choice: Choice) -> Iterator[Finding]:
+    """Whether the cards, the driver, the packages and the checkout's own requirements fit each other."""
+    member, interpreter, cards = choice.member, choice.interpreter, choice.gpus.gpus
+    problem = next(filter(None, (compatibility.flash_attn_problem(gpu, "flash_attn") for gpu in cards)), None)
+    if problem and "flash_attn" in member.modules:
+        text = f"{member.title} computes attention with flash-attn only: {problem}"
+        fix = "Use another card, HunyuanVideo-1.5 (PyTorch's attention), or `--generator diffusers` (docs/engine.md)."
+        yield Finding("attention.card", "error", text, fix, Failure.ENV)
+    matches = choice.checkout.matches
+    needs = compatibility.Needs(
+        interpreter,
+        cards,
+        member.title,
+        matches.get("requirements", ()),
+        matches.get("requires_python", ()),
+        (*member.modules, "xfuser"),
+    )
+    yield from compatibility.findings(needs, choice.job.host)
 
 
 def _form_findings(choice: Choice) -> Iterator[Finding]:
@@ -172,8 +195,7 @@ def _length_findings(choice: Choice) -> Iterator[Finding]:
 
 
 def _sharing_findings(choice: Choice) -> Iterator[Finding]:
-    settings, ranks, member = choice.job.settings, choice.ranks, choice.member
-    visible = len(choice.job.host.gpus or ())
+    ranks, member = choice.ranks, choice.member
     if not can_share(choice, ranks):
         most = largest(ranks, lambda count: can_share(choice, count))
         why = {
@@ -183,9 +205,6 @@ def _sharing_findings(choice: Choice) -> Iterator[Finding]:
         }[member.parallel]
         text = f"{ranks} GPUs cannot share a film of {member.title}: {why}"
         yield Finding("gpus.split", "error", text, f"Use {most}: gpu_count: {most}.")
-    elif not (settings.gpus or settings.gpu_count or settings.total_gpus) and visible > ranks:
-        text = f"{ranks} of {visible} GPUs are used: more cannot share this film"
-        yield Finding("gpus.fewer", "info", text, "Choose another size, or render several films at once.")
     if ranks > 1 and choice.parameters.get("use_cpu_offload"):
         text = "use_cpu_offload is refused by the script on several GPUs"
         yield Finding("gpus.offload", "error", text, "Take it out of config_file, or set gpu_count: 1.")

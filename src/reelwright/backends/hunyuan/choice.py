@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...asked import asked_frames, asked_size, first, forced, largest
-from ...host import Checkout, Checkpoint, Interpreter
+from ...asked import asked_frames, asked_size, first, forced
+from ...gpu_choice import GpuChoice, Needs, Way, choose_gpus, gpu_count, split_degrees
+from ...host import Checkout, Checkpoint, Gpu, Interpreter
 from ...plan import ExpectedVideo, Job
 from ...request import Size
-from ...scripts import GpuChoice, choose_gpus, gpu_count, interpreter_queries, pick_interpreter, split_degrees
+from ...scripts import interpreter_queries, pick_interpreter
 from ...settings import Settings
 from . import facts
 from .members import DOCUMENTED, HV15, HVI, MAIN, SUPER_PARTS, VERSIONS, Member, Part
@@ -84,9 +85,13 @@ def choose(job: Job, member: Member, checkout: Checkout) -> Choice:
     draft = Choice(
         job, member, file, size, frames, form, GpuChoice(()), 1, pick_interpreter(queries, job.host), checkout, {}
     )
-    wanted = int(job.overrides.get("gpu_count") or _count(draft))
-    gpus = choose_gpus(settings, job.host, wanted, avoid=tuple(job.overrides.get("avoid_gpus", ())))
-    draft = replace(draft, gpus=gpus, ranks=max(1, len(gpus.gpus) or wanted))
+    counts = _counts(draft)
+    asked = settings.gpus or settings.gpu_count or "gpu_count" in job.overrides
+    limit = "" if asked else f"more cannot share a film of {film_size(draft)}"
+    needs = Needs(counts, lambda cards: _way(draft, cards), limit)
+    avoid = tuple(job.overrides.get("avoid_gpus", ()))
+    gpus = choose_gpus(job.host, needs, listed=settings.gpus, avoid=avoid)
+    draft = replace(draft, gpus=gpus, ranks=len(gpus.gpus) or len(settings.gpus or ()) or counts[0])
     return replace(draft, parameters=_parameters(draft))
 
 
@@ -247,11 +252,38 @@ def can_share(choice: Choice, ranks: int) -> bool:
     return facts.can_split(base_size(choice), ranks)
 
 
-def _count(draft: Choice) -> int:
-    """The configured count as it is; when it is detected, the largest one that can share the film."""
-    settings, host = draft.job.settings, draft.job.host
-    count = gpu_count(settings, host)
-    return count if settings.gpus or settings.gpu_count else largest(count, lambda ranks: can_share(draft, ranks))
+def _counts(draft: Choice) -> tuple[int, ...]:
+    """The legal numbers of GPUs: the asked one as it is; where it is detected, all that can share the film."""
+    settings = draft.job.settings
+    asked = draft.job.overrides.get("gpu_count") or settings.gpu_count
+    if asked or settings.gpus:
+        return (int(asked or len(settings.gpus or ())),)
+    most = gpu_count(settings, draft.job.host)
+    return tuple(ranks for ranks in range(1, most + 1) if can_share(draft, ranks))
+
+
+def _way(draft: Choice, cards: tuple[Gpu, ...]) -> Way:
+    """What a set of cards would need, and how long it would take."""
+    ranks, member = len(cards), draft.member
+    choice = replace(draft, gpus=GpuChoice(cards), ranks=ranks)
+    choice = replace(choice, parameters=_parameters(choice))
+    missing = ranks > 1 and member.parallel == "degrees" and not draft.interpreter.problem
+    missing = missing and "xfuser" not in draft.interpreter.modules
+    use = None if member is DOCUMENTED else memory_use(choice)
+    return Way(
+        gpu_bytes=facts.peak_gpu_bytes(use) if use else None,
+        host_bytes=host_bytes(choice),
+        seconds=facts.relative_seconds(ranks, moved=bool(choice.parameters.get("use_cpu_offload"))),
+        lacks="xfuser is not installed, which several GPUs need to share a film" if missing else "",
+    )
+
+
+def host_bytes(choice: Choice) -> int | None:
+    """What the host needs while loading; not known of the documented script."""
+    if choice.member is DOCUMENTED:
+        return None
+    readers = 1 if choice.member is HVI else choice.ranks  # its first rank reads and sends the others theirs
+    return facts.host_bytes(memory_use(choice), choice.ranks, readers)
 
 
 # ------------------------------------------------------------------------------------------------------ parameters

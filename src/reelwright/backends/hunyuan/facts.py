@@ -172,6 +172,14 @@ def peak_gpu_bytes(use: MemoryUse) -> int:
     return max(weights.text, weights.transformer - saved + active, weights.decoding)
 
 
+def relative_seconds(ranks: int, *, moved: bool) -> float:
+    """Time on so many GPUs, one of which takes 1: 1904 s become 337.6 on eight (HunyuanVideo's README).
+
+    ``moved``: the weights go to the card and back for each phase, which doubles the time at least.
+    """
+    return float(ranks ** -(math.log(1904 / 337.6) / math.log(8))) * (2.0 if moved else 1.0)
+
+
 def host_bytes(use: MemoryUse, ranks: int, readers: int) -> int:
     """Predicted peak of the host's memory: ``readers`` ranks read the transformer there, and all of them the rest."""
     weights = use.footprint

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from ...compatibility import REQUIREMENTS
 from ...host import Checkout, CheckoutQuery
 from ...request import Task
 
@@ -296,7 +297,7 @@ def checkout_query(directory: Path) -> CheckoutQuery:
     return CheckoutQuery(
         directory,
         files=tuple(dict.fromkeys(mark for member in FAMILY for mark in member.marks)),
-        patterns=FLAGS,
+        patterns={**REQUIREMENTS, **FLAGS},
     )
 
 

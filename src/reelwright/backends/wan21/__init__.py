@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ... import wan
+from ... import compatibility, wan
 from ...asked import disk_bytes, is_illegal, picture_frame
+from ...gpu_choice import gpu_count
 from ...host import CheckoutQuery, CheckpointQuery, Host, HostQuery
 from ...plan import Command, Job, Plan, PublishedTime
 from ...request import Size, VideoRequest
-from ...scripts import EXPANDABLE_SEGMENTS, PROCESS_SETTINGS, Program, command, gpu_count, interpreter_queries, option
+from ...scripts import EXPANDABLE_SEGMENTS, PROCESS_SETTINGS, Program, command, interpreter_queries, option
 from ...settings import Settings
 from .. import Backend, ClipRules
 from . import facts
@@ -27,6 +28,7 @@ from .sketches import sketches
 
 LAUNCHER = Path(__file__).parents[2] / "launchers" / "wan21.py"
 PATTERNS: Mapping[str, tuple[str, str]] = {
+    **compatibility.REQUIREMENTS,
     "flags": ("generate.py", r"add_argument\(\s*[\"'](--\w+)"),
     "tasks": ("wan/configs/__init__.py", r"['\"]([a-z0-9]+-[A-Z]?[0-9.]+B)['\"]\s*:"),
     "i2v_81": ("wan/image2video.py", r"torch\.ones\(\s*1,\s*(81)\b"),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from ... import wan
+from ... import compatibility, wan
 from ...asked import Length, length_findings, request_findings
 from ...errors import Failure
+from ...gpu_choice import gpu_findings
 from ...host import Checkpoint
 from ...plan import Finding
 from ...request import VideoRequest
-from ...scripts import checkout_fault, checkpoint_findings, gpu_findings, interpreter_findings, model_name
+from ...scripts import checkout_fault, checkpoint_findings, interpreter_findings, model_name
 from . import facts
-from .choice import Choice, flash_attn_missing, model_dir
+from .choice import ATTENTION, Choice, flash_attn_missing, flash_attn_problem, model_dir
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B
 
 #: imageio_ffmpeg is imported by imageio only when the film is written, and its absence is hidden there (row P27).
@@ -46,6 +47,7 @@ def findings(choice: Choice) -> Iterator[Finding]:
     )
     if choice.sdpa and not choice.interpreter.problem:
         yield _sdpa_finding(choice)
+    yield from _card_findings(choice)
     directory = model_dir(choice.variant, settings)
     checkpoint = choice.job.host.checkpoints.get(directory) if directory else None
     other = tuple(_task_findings(choice, checkpoint.config)) if checkpoint and not checkpoint.kind else ()
@@ -85,9 +87,34 @@ def _checkout_findings(choice: Choice) -> Iterator[Finding]:
         yield Finding("wan2_dir.flags", "error", text, "Update the checkout of Wan2.1.", Failure.ENV)
 
 
+def _card_findings(choice: Choice) -> Iterator[Finding]:
+    """Whether the cards, the driver, the packages and the checkout's own requirements fit each other."""
+    problem = None if choice.sdpa else flash_attn_problem(choice)
+    if problem:
+        fix = "Set `attention: auto` or `attention: sdpa`, or use another card."
+        hopeless = problem.startswith("flash_attn ") or any(
+            (gpu.capability or (9, 0))[0] != 8 for gpu in choice.gpus.gpus
+        )
+        yield Finding("attention.card", "error" if hopeless else "warning", problem, fix, Failure.ENV)
+    matches: Mapping[str, tuple[str, ...]] = choice.checkout.matches if choice.checkout else {}
+    needs = compatibility.Needs(
+        choice.interpreter,
+        choice.gpus.gpus,
+        "Wan2.1",
+        matches.get("requirements", ()),
+        matches.get("requires_python", ()),
+        (*MODULES, *ATTENTION, "xfuser"),
+    )
+    yield from compatibility.findings(needs, choice.job.host)
+
+
 def _sdpa_finding(choice: Choice) -> Finding:
     broken = choice.interpreter.broken.get("flash_attn", "is not installed")
-    why = "attention: sdpa" if choice.job.settings.attention == "sdpa" else f"flash_attn {broken}"
+    unfit = None if flash_attn_missing(choice.variant, choice.interpreter) else flash_attn_problem(choice)
+    why = "attention: sdpa" if choice.job.settings.attention == "sdpa" else unfit or f"flash_attn {broken}"
+    if unfit and choice.job.settings.attention == "auto":
+        text = f"PyTorch's own attention is used: {unfit}; the picture may differ in the last bits"
+        return Finding("attention.sdpa", "warning", text, "Set `attention: sdpa` to silence this.")
     text = f"PyTorch's own attention is used instead of flash-attn ({why}); the picture may differ in the last bits"
     if choice.job.settings.attention == "sdpa":
         return Finding("attention.sdpa", "info", text)
@@ -167,11 +194,7 @@ def _frame_findings(choice: Choice) -> Iterator[Finding]:
 
 
 def _parallel_findings(choice: Choice) -> Iterator[Finding]:
-    settings, ranks, ring = choice.job.settings, choice.ranks, choice.parameters["ring_size"]
-    visible = len(choice.job.host.gpus or ())
-    if not (settings.gpus or settings.gpu_count or settings.total_gpus) and visible > ranks:
-        text = f"{ranks} of {visible} GPUs are used: {choice.variant.heads} attention heads split evenly over {ranks}"
-        yield Finding("gpus.fewer", "info", text, f"Give --gpus {visible} to use them all through ring attention.")
+    ranks, ring = choice.ranks, choice.parameters["ring_size"]
     picture = choice.job.first
     size = wan.output_size(choice.size.area, picture.size) if picture else choice.size
     if ring > 1 and wan.tokens(size, choice.frames) % ranks:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ... import wan
-from ...asked import asked_frames, asked_size, first, forced, largest
-from ...host import GIB, Checkout, Host, Interpreter
+from ... import compatibility, wan
+from ...asked import asked_frames, asked_size, first, forced
+from ...gpu_choice import GpuChoice, Needs, Way, choose_gpus, gpu_count, split_degrees
+from ...host import GIB, Checkout, Gpu, Interpreter
 from ...plan import ExpectedVideo, Job
 from ...request import Size, VideoRequest
-from ...scripts import GpuChoice, choose_gpus, gpu_count, interpreter_queries, pick_interpreter, split_degrees
+from ...scripts import interpreter_queries, pick_interpreter
 from ...settings import Settings
 from . import facts
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B, Variant
@@ -56,8 +57,13 @@ class Choice:
     ranks: int
     interpreter: Interpreter
     checkout: Checkout | None
-    sdpa: bool
+    attention: str
     parameters: Mapping[str, Any]
+
+    @property
+    def sdpa(self) -> bool:
+        """Whether PyTorch's own attention takes the place of flash-attn."""
+        return self.attention == "sdpa"
 
     @property
     def fsdp(self) -> bool:
@@ -66,7 +72,10 @@ class Choice:
     @property
     def use(self) -> facts.MemoryUse:
         offload, t5_cpu = bool(self.parameters["offload_model"]), bool(self.parameters["t5_cpu"])
-        return facts.MemoryUse(self.variant, self.size, self.frames, self.ranks, self.fsdp, offload, t5_cpu)
+        attention = compatibility.attention_bytes(
+            self.gpus.gpus, wan.tokens(_film_size(self), self.frames), self.variant.heads / self.ranks
+        )
+        return facts.MemoryUse(self.variant, self.size, self.frames, self.ranks, self.fsdp, offload, t5_cpu, attention)
 
 
 def choose(job: Job) -> Choice:
@@ -74,24 +83,81 @@ def choose(job: Job) -> Choice:
     variant = variant_of(request, settings)
     size = asked_size(request, settings, overrides)
     frames = asked_frames(job, wan.FPS, wan.CLIP_FRAMES)
-    wanted = int(overrides.get("gpu_count") or _count(settings, job.host, variant))
-    gpus = choose_gpus(settings, job.host, wanted, avoid=tuple(overrides.get("avoid_gpus", ())))
-    ranks = max(1, len(gpus.gpus) or wanted)
     queries = interpreter_queries(settings, settings.wan2_dir, ())
     interpreter = pick_interpreter(queries, job.host)
     checkout = job.host.checkouts.get(settings.wan2_dir) if settings.wan2_dir else None
-    missing = flash_attn_missing(variant, interpreter)
-    sdpa = settings.attention == "sdpa" or (settings.attention == "auto" and missing is not None)
-    draft = Choice(job, variant, size, frames, gpus, ranks, interpreter, checkout, sdpa, {})
+    draft = Choice(job, variant, size, frames, GpuChoice(()), 1, interpreter, checkout, "flash", {})
+    counts = _counts(draft)
+    asked = settings.gpus or settings.gpu_count or "gpu_count" in overrides
+    limit = "" if asked else f"{variant.heads} attention heads split evenly over {counts[-1]} at most"
+    needs = Needs(counts, lambda cards: _way(draft, cards), limit)
+    gpus = choose_gpus(job.host, needs, listed=settings.gpus, avoid=tuple(overrides.get("avoid_gpus", ())))
+    ranks = len(gpus.gpus) or len(settings.gpus or ()) or counts[0]
+    draft = replace(draft, gpus=gpus, ranks=ranks)
+    draft = replace(draft, attention=_attention(draft))
     return replace(draft, parameters=_parameters(draft))
 
 
-def _count(settings: Settings, host: Host, variant: Variant) -> int:
-    """The configured count as it is; when it is detected, the largest one that ulysses alone can split."""
-    count = gpu_count(settings, host)
-    if settings.gpus or settings.gpu_count:
-        return count
-    return largest(count, lambda ranks: variant.heads % ranks == 0)
+def _counts(draft: Choice) -> tuple[int, ...]:
+    """The legal numbers of GPUs: the asked one as it is; where it is detected, all that can share the clip.
+
+    generate.py takes any number, through ulysses where it divides the heads and through ring attention where not. Ring
+    attention pads tokens that do not split evenly, and the picture is then slightly off (the mask is not used).
+    """
+    settings, overrides = draft.job.settings, draft.job.overrides
+    asked = overrides.get("gpu_count") or settings.gpu_count
+    if asked or settings.gpus:
+        return (int(asked or len(settings.gpus or ())),)
+    most = gpu_count(settings, draft.job.host)
+    sequence = wan.tokens(_film_size(draft), draft.frames)
+    ulysses = [ranks for ranks in range(1, most + 1) if draft.variant.heads % ranks == 0]
+    ring = [ranks for ranks in range(1, most + 1) if draft.variant.heads % ranks and sequence % ranks == 0]
+    return (*ring, *ulysses)
+
+
+def _way(draft: Choice, cards: tuple[Gpu, ...]) -> Way:
+    """What a set of cards would need, and how long it would take."""
+    ranks = len(cards)
+    choice = replace(draft, gpus=GpuChoice(cards), ranks=ranks)
+    choice = replace(choice, parameters=_parameters(choice))
+    steps = choice.parameters["steps"]
+    missing = ranks > 1 and not draft.interpreter.problem and "xfuser" not in draft.interpreter.modules
+    return Way(
+        gpu_bytes=facts.peak_gpu_bytes(choice.use),
+        host_bytes=facts.host_bytes(choice.use),
+        seconds=facts.published_seconds(draft.variant, draft.size, draft.frames, steps, ranks),
+        detour=draft.variant.heads % ranks != 0,
+        lacks="xfuser is not installed, which several GPUs need to share a clip" if missing else "",
+    )
+
+
+def _film_size(choice: Choice) -> Size:
+    """The size that the script derives from the picture's aspect."""
+    picture = choice.job.first
+    return wan.output_size(choice.size.area, picture.size) if picture else choice.size
+
+
+def _attention(choice: Choice) -> str:
+    """``flash`` or ``sdpa``; ``auto`` takes flash-attn where it is there and runs on these cards."""
+    asked = choice.job.settings.attention
+    if asked != "auto":
+        return asked
+    missing = flash_attn_missing(choice.variant, choice.interpreter)
+    return "sdpa" if missing or flash_attn_problem(choice) else "flash"
+
+
+def flash_attn_problem(choice: Choice) -> str | None:
+    """Why the flash-attn that generate.py would call does not run on these cards; ``None`` if it does.
+
+    It calls the third generation wherever that can be imported, whatever the card (wan/modules/attention.py); its image
+    encoder asks for the second.
+    """
+    modules = choice.interpreter.modules
+    called = [name for name in reversed(ATTENTION) if name in modules][:1]
+    if choice.variant.clip and ATTENTION[0] in modules:
+        called = list(dict.fromkeys([*called, ATTENTION[0]]))
+    found = [compatibility.flash_attn_problem(gpu, name) for gpu in choice.gpus.gpus for name in called]
+    return next((problem for problem in found if problem), None)
 
 
 def _parameters(choice: Choice) -> dict[str, Any]:
@@ -119,7 +185,7 @@ def _parameters(choice: Choice) -> dict[str, Any]:
         "ulysses_size": ulysses,
         "ring_size": ring,
         "fsdp": choice.fsdp,
-        "attention": "sdpa" if choice.sdpa else "flash",
+        "attention": choice.attention,
         "expandable_segments": False,
     }
     return forced(parameters, choice.job.overrides, ("size", "num_frames", "gpu_count"))
@@ -137,7 +203,6 @@ def _offload(choice: Choice) -> bool:
 
 
 def expected_video(choice: Choice) -> ExpectedVideo:
-    picture = choice.job.first
-    size = wan.output_size(choice.size.area, picture.size) if picture else choice.size
+    size = _film_size(choice)
     frames = 4 * ((choice.frames - 1) // 4) + 1
     return ExpectedVideo(size.width, size.height, frames, wan.FPS)

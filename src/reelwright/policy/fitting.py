@@ -1,0 +1,197 @@
+"""What would fit, when a plan does not: other GPUs, a smaller clip, a larger card, or the resident engine. Pure.
+
+Every suggestion has been planned: it is named only if the same backend, asked again with that one change, finds room.
+
+    >>> advised([Finding("size.derived", "info", "nothing about memory")], None, None)[0].fix
+    ''
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..backends import Backend, load_backend
+from ..host import GIB, Gpu
+from ..plan import Finding, Job, Plan
+from . import preflight
+
+_MEMORY = ("gpu.too_small", "gpu.tight", "gpu.busy", "memory.gpu", "memory.host", "host.too_small")
+_OF_THE_HOST = ("memory.host", "host.too_small")
+_IN_THE_WAY = (*_MEMORY, "gpus.split", "gpu.count", "gpu.mig", "parallel.model", "parallel.placement", "attention.card")
+#: What cards are sold with, in GiB.
+_SOLD = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 180)
+_AMPERE = (8, 0)
+_LONGEST = 3  # suggestions
+
+
+def advised(found: Iterable[Finding], backend: Backend, job: Job) -> tuple[Finding, ...]:
+    """The same findings; the fix of those about memory says what would fit."""
+    found = tuple(found)
+    short = [finding for finding in found if finding.code in _MEMORY and finding.severity == "error"]
+    if not short:
+        return found
+    other = frozenset(finding.code for finding in found if finding.severity == "error" and finding not in short)
+    fix = _fix(_Asked(backend, job, other), short)
+    return tuple(replace(finding, fix=_joined(finding, fix)) if finding in short else finding for finding in found)
+
+
+def _joined(finding: Finding, fix: str) -> str:
+    """A busy card may also be freed; anything else is answered by what would fit."""
+    return f"{finding.fix} {fix}" if finding.code == "gpu.busy" else fix
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What does not fit, and what else is wrong with it: that may stay, anything new may not come."""
+
+    backend: Backend
+    job: Job
+    other: frozenset[str]
+
+    def again(self, job: Job, overrides: Mapping[str, Any] | None = None) -> Plan | None:
+        """The plan of a changed job, if it fits."""
+        changed = job.evolve(overrides={**job.overrides, **(overrides or {})})
+        plan = self.backend.plan(changed)
+        found = (*plan.findings, *preflight.findings(plan, changed.host, None))
+        return None if any(item.severity == "error" and item.code not in self.other for item in found) else plan
+
+
+def _fix(asked: _Asked, short: Sequence[Finding]) -> str:
+    of_the_host = any(finding.code in _OF_THE_HOST for finding in short)
+    ways = [*_other_gpus(asked), *_smaller(asked)]
+    ways += _more_memory(asked) if of_the_host else _larger_card(asked)
+    ways = [*ways[:_LONGEST], *_resident(asked.backend, asked.job)]
+    steps = " Fewer steps do not change memory."
+    if not ways:
+        return f"Nothing smaller that was tried fits this machine either.{steps}"
+    return f"It fits {'; or '.join(ways)}.{steps}"
+
+
+def _other_gpus(asked: _Asked) -> Iterator[str]:
+    """Another number or set of the GPUs that are there, where the user or a retry fixed one."""
+    job, settings = asked.job, asked.job.settings
+    if not (settings.gpus or settings.gpu_count or settings.total_gpus or "gpu_count" in job.overrides):
+        return
+    kept = {name: value for name, value in job.overrides.items() if name != "gpu_count"}
+    free = job.evolve(settings=settings.evolve(gpus=None, gpu_count=None, total_gpus=None), overrides=kept)
+    plan = asked.again(free)
+    if plan and plan.gpus:
+        listed = ",".join(map(str, plan.gpus)) + ("," if len(plan.gpus) == 1 else "")
+        yield f"with --gpus {listed} ({(plan.gpu_bytes or 0) / GIB:.1f} GiB each)"
+
+
+def _smaller(asked: _Asked) -> Iterator[str]:
+    """The largest clip that fits: a smaller size, fewer frames, or both."""
+    plan = asked.backend.plan(asked.job)
+    sizes: list[Mapping[str, Any]] = [lever.overrides for lever in plan.levers if lever.costs == "size"]
+    frames: list[Mapping[str, Any]] = [lever.overrides for lever in plan.levers if lever.costs == "frames"]
+    if not plan.levers and plan.expected:
+        width, height = plan.expected.width, plan.expected.height
+        small = "832x480" if width >= height else "480x832"
+        sizes = [{"size": small}] if width * height > 832 * 480 else []
+        frames = [{"num_frames": count} for count in (49, 33) if count < plan.expected.num_frames]
+    for changes in (sizes, frames, [{**size, **count} for size in sizes for count in frames]):
+        change = next((change for change in changes if asked.again(asked.job, change)), None)
+        if change:
+            yield f"with {_spelt(change)}"
+            return
+
+
+def _spelt(change: Mapping[str, Any]) -> str:
+    """Overrides as options of the command line."""
+    options = {"size": "--size", "num_frames": "--frames"}
+    words = [f"{options[name]} {value}" for name, value in change.items() if name in options]
+    if change.get("super_resolution") is False:
+        words.append("--set super_resolution=false")
+    return " ".join(words)
+
+
+def _on(job: Job, cards: tuple[Gpu, ...], *, memory: int | None = None) -> Job:
+    """The same job on other cards, with as much host memory as is said, or enough."""
+    host = replace(job.host, gpus=cards, simulated=True, memory_total_bytes=memory, memory_available_bytes=memory)
+    kept = {name: value for name, value in job.overrides.items() if name not in ("gpu_count", "avoid_gpus")}
+    settings = job.settings.evolve(gpus=None, gpu_count=None, total_gpus=None)
+    return job.evolve(host=host, settings=settings, overrides=kept)
+
+
+def _cards(count: int, gib: float, like: Gpu | None) -> tuple[Gpu, ...]:
+    """Cards of a size; of an architecture that is not older than Ampere."""
+    size = round(gib * GIB)
+    capability = max(like.capability, _AMPERE) if like and like.capability else None
+    return tuple(Gpu(place, f"GPU-imagined-{place}", "imagined", size, size, capability) for place in range(count))
+
+
+def _larger_card(asked: _Asked) -> Iterator[str]:
+    """The smallest card that is sold and would do, and how many like those that are there."""
+    here = sorted(asked.job.host.gpus or (), key=lambda gpu: gpu.total_bytes or 0)
+    if not here or here[-1].total_bytes is None:
+        return
+    largest = here[-1]
+    size = (largest.total_bytes or 0) / GIB
+    old = " of Ampere or a newer architecture" if largest.capability and largest.capability < _AMPERE else ""
+    for gib in _SOLD:
+        if gib + 0.5 > size or old:
+            plan = asked.again(_on(asked.job, _cards(1, gib, largest)))
+            if plan:
+                yield f"on one card of {gib} GiB{old}"
+                break
+    for count in (2, 4, 8):
+        if count > len(here) and not old:
+            plan = asked.again(_on(asked.job, _cards(count, size, largest)))
+            if plan and len(plan.gpus) > 1:
+                yield f"on {len(plan.gpus)} cards of {size:.0f} GiB"
+                break
+
+
+def _more_memory(asked: _Asked) -> Iterator[str]:
+    """The host memory with which the same cards would do."""
+    for gib in (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024):
+        memory = gib * GIB
+        host = replace(asked.job.host, memory_total_bytes=memory, memory_available_bytes=memory)
+        if memory > (asked.job.host.memory_total_bytes or 0) and asked.again(asked.job.evolve(host=host)):
+            yield f"with {gib} GiB of host memory"
+            return
+
+
+# ------------------------------------------------------------------------------------------------ the resident engine
+
+
+def _resident(backend: Backend, job: Job) -> Iterator[str]:
+    """Whether the resident engine would make the same clip here, on one card."""
+    if backend.name not in ("wan2.1", "hunyuan"):
+        return
+    from ..backends.diffusers.nominal import FOLDER, nominal
+
+    name = _model_of(backend, job)
+    weights = nominal(name) if name else None
+    if weights is None:
+        return
+    keys = {"gpus": None, "gpu_count": None, "total_gpus": None, "placement": "auto", "lora": (), "speed": "exact"}
+    settings = job.settings.evolve(weights=FOLDER, model=None, engine_device="cuda", **keys)
+    host = replace(job.host, checkpoints={FOLDER: weights})
+    avoid = {name: value for name, value in job.overrides.items() if name == "avoid_gpus"}
+    asked = replace(job.request, steps=None)
+    plan = load_backend("diffusers").plan(job.evolve(request=asked, settings=settings, host=host, overrides=avoid))
+    if plan.gpus and not any(f.severity == "error" and f.code in _IN_THE_WAY for f in plan.findings):
+        index = plan.gpus[0]
+        need = (plan.gpu_bytes or 0) / GIB
+        own = "" if backend.name == "wan2.1" else ", from the -Diffusers weights"
+        yield (
+            f"with the resident engine on GPU {index}: --generator diffusers{own} (about {need:.0f} GiB, placement "
+            f"{plan.parameters['placement']}; docs/engine.md)"
+        )
+
+
+def _model_of(backend: Backend, job: Job) -> str | None:
+    """The resident engine's name for what a script's backend would run."""
+    plan = backend.plan(job)
+    member = str(plan.parameters.get("member", ""))
+    if backend.name == "wan2.1":
+        from ..backends.wan21.choice import variant_of
+
+        return f"wan2.1-{variant_of(job.request, job.settings).task}"
+    if member.startswith("HunyuanVideo-1.5"):
+        return f"hunyuanvideo-1.5-{job.request.task}"
+    return f"hunyuanvideo-{job.request.task}" if member.startswith("HunyuanVideo") else None

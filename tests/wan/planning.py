@@ -1,0 +1,98 @@
+"""Plans of Wan2.1 without a machine: a checkout, weights, an interpreter and GPUs as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from reelwright.backends import load_backend
+from reelwright.backends.wan21 import FILES
+from reelwright.host import Checkout, Checkpoint, Gpu, Host, Interpreter, simulated_gpus, simulated_memory
+from reelwright.plan import Finding, Job, Plan
+from reelwright.policy import fitting, preflight
+from reelwright.request import Picture, Size, VideoRequest
+from reelwright.settings import settings_from_mapping
+
+BACKEND = load_backend("wan2.1")
+CHECKOUT, PYTHON = Path("/opt/wan"), Path("/opt/venv/bin/python")
+WEIGHTS = {
+    "i2v_model_dir": {"model_type": "i2v", "num_heads": 40, "dim": 5120},
+    "flf2v_model_dir": {"model_type": "flf2v", "num_heads": 40, "dim": 5120},
+    "t2v_model_dir": {"model_type": "t2v", "num_heads": 40, "dim": 5120},
+    "t2v_1_3b_model_dir": {"model_type": "t2v", "num_heads": 12, "dim": 1536},
+}
+WHOLE = Interpreter(PYTHON, python_version="3.10.14", cuda_version="12.4", cuda_devices=8)
+
+
+@dataclass(frozen=True)
+class World:
+    """What the probes would have found."""
+
+    gpus: str | tuple[Gpu, ...] = "8x80GiB"
+    memory: str | None = None
+    model: str = "i2v-14B"
+    absent: tuple[str, ...] = ()
+    interpreter: Interpreter = WHOLE
+    modules: Mapping[str, str] = field(default_factory=dict)
+    matches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    driver: tuple[str, tuple[int, int]] | None = None
+
+    def job(self, overrides: Mapping[str, Any] | None = None, **ask: Any) -> Job:
+        values = {name: f"/models/{name}" for name in WEIGHTS}
+        chosen = {**values, "wan2_dir": str(CHECKOUT), "python": str(PYTHON), "model": self.model, **self.settings}
+        settings = settings_from_mapping(chosen, generator="wan2.1")
+        picture = Picture(Path("/in.png"), Path("cat.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
+        images = {"i2v-14B": 1, "flf2v-14B": 2}.get(self.model, 0)
+        first, last = (picture if images > place else None for place in (0, 1))
+        sources = {"image": first and first.source, "last_image": last and last.source}
+        request = VideoRequest(prompt="a cat", seed=7, **{**sources, **ask})
+        return Job(
+            request,
+            settings,
+            self._host(request, settings),
+            Path("/out/film.mp4"),
+            first,
+            last,
+            overrides=overrides or {},
+        )
+
+    def _host(self, request: VideoRequest, settings: Any) -> Host:
+        query = BACKEND.query(request, settings)
+        named = dict.fromkeys(query.interpreters[0].modules, "1.0") | {"torch": "2.4.0+cu124", "transformers": "4.50"}
+        modules = {name: version for name, version in {**named, **self.modules}.items() if name not in self.absent}
+        memory = simulated_memory(self.memory) if self.memory else None
+        configs = {Path(f"/models/{name}"): config for name, config in WEIGHTS.items()}
+        return Host(
+            gpus=simulated_gpus(self.gpus) if isinstance(self.gpus, str) else self.gpus,
+            simulated=self.driver is None,
+            driver_version=self.driver[0] if self.driver else None,
+            driver_cuda=self.driver[1] if self.driver else None,
+            memory_total_bytes=memory,
+            memory_available_bytes=memory,
+            interpreters={PYTHON: replace(self.interpreter, modules=modules)},
+            checkouts={CHECKOUT: Checkout(CHECKOUT, files=frozenset(FILES), matches=self.matches)},
+            checkpoints={
+                item.directory: Checkpoint(item.directory, config=configs[item.directory]) for item in query.checkpoints
+            },
+        )
+
+    def plan(self, overrides: Mapping[str, Any] | None = None, **ask: Any) -> Plan:
+        """The plan with everything that `reel plan` would say of the machine."""
+        job = self.job(overrides, **ask)
+        plan = BACKEND.plan(job)
+        found = (*plan.findings, *preflight.findings(plan, job.host, job.settings))
+        return plan.evolve(findings=fitting.advised(found, BACKEND, job))
+
+
+def finding(plan: Plan, code: str) -> Finding:
+    """The one finding of a code."""
+    (found,) = {item.message: item for item in plan.findings if item.code == code}.values()
+    return found
+
+
+def codes(plan: Plan) -> set[str]:
+    """The codes of what forbids the run."""
+    return {item.code for item in plan.errors}
