@@ -12,6 +12,7 @@ from reelwright import checkup
 from reelwright.backends.diffusers import BACKEND, capabilities, plan
 from reelwright.backends.diffusers.models import MODELS, recognise
 from reelwright.backends.diffusers.placement import RUNGS, Room, Weights, Work, choose, host_bytes, peaks
+from reelwright.errors import Failure
 from reelwright.host import GIB, Checkout, Checkpoint, Gpu, Host, Interpreter, simulated_gpus
 from reelwright.plan import EngineCall, Job, Plan
 from reelwright.request import Picture, Size, VideoRequest
@@ -298,6 +299,42 @@ def test_every_rung_needs_no_more_than_the_one_above() -> None:
     for tokens in (1000, 32760, 75600):
         found = list(peaks(weights, Work(tokens, 5120, 1280 * 720)).values())
         assert found == sorted(found, reverse=True)
+
+
+def test_the_limit_that_was_hit_is_named_and_no_other() -> None:
+    """22 GiB of host memory are too little to read a 14B model, however large the card."""
+    made = planned(gpus="1x80GiB", host_gib=22)
+    (error,) = made.errors
+    assert (error.code, error.failure) == ("memory.host", Failure.OOM_HOST)
+    assert "22.0 GiB are available" in error.message
+    assert "the card would do" in error.message
+    small = planned(gpus="1x4GiB", host_gib=256)
+    assert {item.failure for item in small.errors} == {Failure.OOM_GPU}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "chosen", "rung"),
+    [
+        ("1x8GiB,1x24GiB", (1,), "group_offload"),
+        ("1x24GiB,1x80GiB", (1,), "resident"),
+        ("1xRTX4090,1xRTX3090", (0,), "group_offload"),
+        ("1xT4,1xRTXA6000", (1,), "encoders_off"),
+    ],
+)
+def test_the_card_is_taken_on_which_the_clip_is_made_soonest(gpus: str, chosen: tuple[int, ...], rung: str) -> None:
+    made = planned(gpus=gpus)
+    assert (made.gpus, made.parameters["placement"]) == (chosen, rung)
+
+
+def test_before_ampere_attention_keeps_every_score_and_the_plan_counts_it() -> None:
+    old, new = planned(gpus="1xV100-32GiB"), planned(gpus="1x32GiB@8.6")
+    assert codes(new) == set()
+    assert codes(old) == {"memory.gpu"}
+
+
+def test_every_rank_reads_the_transformer_for_itself() -> None:
+    weights = Weights(28 * GIB, 11 * GIB, 2 * GIB, GIB, 40, 28 * GIB)
+    assert host_bytes(weights, "resident", 4) == 4 * host_bytes(weights, "resident")
 
 
 def test_weights_that_the_host_cannot_hold_stream_from_the_disk() -> None:

@@ -36,6 +36,10 @@ class World:
 
     def plan(self, picture: Size | None = None, overrides: Mapping[str, Any] | None = None, **ask: Any) -> Plan:
         """The plan for a request; ``picture`` is the size of the first picture."""
+        return BACKEND.plan(self.job(picture, overrides, **ask))
+
+    def job(self, picture: Size | None = None, overrides: Mapping[str, Any] | None = None, **ask: Any) -> Job:
+        """What the plan is made from."""
         source = Path("cat.png") if picture else None
         request = VideoRequest(**{"prompt": "a cat", "seed": 7, "image": source, **ask})
         first = Picture(self.picture_file, Path("cat.png"), picture, picture, "0" * 64) if picture else None
@@ -44,7 +48,7 @@ class World:
             values["config_file"] = str(OPTIONS)
         settings = settings_from_mapping(values, generator="hunyuan")
         host = self._host(BACKEND.query(request, settings))
-        return BACKEND.plan(Job(request, settings, host, self.output, first, overrides=overrides or {}))
+        return Job(request, settings, host, self.output, first, overrides=overrides or {})
 
     def _host(self, query: Any) -> Host:
         member = MEMBERS[self.member]
