@@ -214,6 +214,8 @@ def _fewer_findings(
 def _why_not(more: _Candidate) -> str:
     """What stood in the way of a larger set."""
     count = len(more.cards)
+    if more.tier == _TOO_SMALL:
+        return _short_of(more)
     if more.way.lacks:
         return more.way.lacks
     if more.avoided:

@@ -132,7 +132,7 @@ def _larger_card(asked: _Asked) -> Iterator[str]:
     size = (largest.total_bytes or 0) / GIB
     old = " of Ampere or a newer architecture" if largest.capability and largest.capability < _AMPERE else ""
     for gib in _SOLD:
-        if gib + 0.5 > size or old:
+        if gib > size + 0.5 or old:
             plan = asked.again(_on(asked.job, _cards(1, gib, largest)))
             if plan:
                 yield f"on one card of {gib} GiB{old}"
