@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..films.render import FilmOrder
 
 _WHICH = ("output", "draft", "only", "start", "config", "assignments", "json")
-_HOW = ("parallel", "keep_going", "overwrite", "gpus", "simulate_gpus")
+_HOW = ("parallel", "keep_going", "overwrite", "gpus", "simulate_gpus", "simulate_memory")
 _LOWER = ("strict_quality", "allow_degrade")
 #: The options that each way of calling ``reel film`` uses; it refuses all others.
 USED: Mapping[str, tuple[str, ...]] = {
