@@ -17,7 +17,7 @@ from typing import Any
 from . import backends
 from .backends import Backend, Sketch
 from .errors import Failure
-from .host import simulated_gpus
+from .host import simulated_gpus, simulated_memory
 from .pipeline_keys import GENERATORS
 from .plan import Job, Plan
 from .policy import preflight
@@ -115,11 +115,18 @@ def _planned(backend: Backend, sketch: Sketch, gpus: str, settings: Settings, si
     wide = size or Size(1280, 720)
     taken = Picture(picture, picture, wide, wide, "0" * 64)
     own = settings.for_generator(backend.name).evolve(**sketch.settings)
-    host = replace(sketch.host, gpus=simulated_gpus(gpus), simulated=True)
+    host_bytes = simulated_memory(settings.simulate_memory) if settings.simulate_memory else None
+    host = replace(
+        sketch.host,
+        gpus=simulated_gpus(gpus),
+        simulated=True,
+        memory_total_bytes=host_bytes,
+        memory_available_bytes=host_bytes,
+    )
     first, last = taken if request.image else None, taken if request.last_image else None
     job = Job(request, own, host, Path("/imagined/film.mp4"), first, last)
     plan = backend.plan(job)
     found = (*plan.findings, *preflight.findings(plan, host, own))
     errors = [item for item in found if item.severity == "error"]
-    memory = [item for item in errors if item.failure is Failure.OOM_GPU]
+    memory = [item for item in errors if item.failure in (Failure.OOM_GPU, Failure.OOM_HOST)]
     return plan.evolve(findings=found), (memory or errors)[0].message if errors else ""

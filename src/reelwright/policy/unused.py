@@ -17,7 +17,16 @@ from ..settings import Settings
 COMMON = frozenset(
     {
         *("generator", "generators", "output_dir", "if_exists", "strict_input", "fit", "anchor", "size", "frame_num"),
-        *("base_seed", "state_dir", "simulate_gpus", "strict_quality", "allow_degrade", "keep_failed", "log_limit_mb"),
+        *(
+            "base_seed",
+            "state_dir",
+            "simulate_gpus",
+            "simulate_memory",
+            "strict_quality",
+            "allow_degrade",
+            "keep_failed",
+            "log_limit_mb",
+        ),
         *("chaining_max_retries", "retry_policy", "retry_budget_s", "parallel_segments", "codec", "label"),
     }
 )
