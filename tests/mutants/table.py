@@ -506,8 +506,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "log",
         "the log has no bound",
         "executors/logfile.py",
-        "            if self._tail is None or self._in_segment >= self._segment_bytes:",
-        "            if self._tail is None:",
+        "        self._segment_bytes = max(1, limit_bytes // 4)",
+        "        self._segment_bytes = max(1, limit_bytes)",
         "tests/executors/test_logfile.py",
     ),
     Mutant(
@@ -676,7 +676,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "history.py",
         'lever.costs in ("nothing", "time")',
         "lever.costs",
-        "tests/policy tests/wan/test_policies.py tests/runner tests/backends/test_diffusers_learning.py -k learn or history or remember or quality",
+        "tests/runner/test_strange_files.py -k levers",
     ),
     Mutant(
         "history",
@@ -994,8 +994,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "cli",
         "control characters reach the terminal",
         "cli/arguments.py",
-        '    clean = _CONTROL.sub(_escaped, text.replace("\n", "\\n"))',
-        '    clean = text.replace("\n", "\\n")',
+        '    clean = _CONTROL.sub(_escaped, text.replace("\\n", "\\\\n"))',
+        '    clean = (text.replace("\\n", "\\\\n"))',
         "tests/cli -k c06 or control or terminal",
     ),
     Mutant(

@@ -346,3 +346,15 @@ def test_the_check_of_a_film_writer_imports_nothing_from_the_current_folder(
     command = Command((sys.executable,), tmp_path, writer_check=WRITER_CHECK)
     Watch._writer_problem(SimpleNamespace(_command=command, _watched=SimpleNamespace(env=os.environ)))  # type: ignore[arg-type]
     assert not (tmp_path / "ran").exists()
+
+
+def test_only_levers_that_cost_no_quality_are_pulled_because_they_helped_before(tmp_path: Path) -> None:
+    levers = tuple(
+        SimpleNamespace(name=costs, costs=costs, overrides={costs: True})
+        for costs in ("nothing", "time", "frames", "size", "precision", "guidance")
+    )
+    plan: Any = SimpleNamespace(generator="g", task="i2v", gpus=(), parameters={}, levers=levers)
+    entry = {"rung": [lever.name for lever in levers]}
+    text = json.dumps({"schema": history.SCHEMA, "entries": {history.key_of(plan, Host(), {}): entry}})
+    (tmp_path / "learned.json").write_text(text)
+    assert history.starting_overrides(tmp_path, plan, Host()) == {"nothing": True, "time": True}
