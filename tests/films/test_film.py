@@ -55,7 +55,7 @@ def test_nothing_is_made_again_when_nothing_changed(folder: Path) -> None:
         ("prompt: push in", "prompt: push in fast", {"one", "two"}),
         ("transition: dissolve 3", "transition: cut", set()),
         ("title: Small", "title: Other", set()),
-        ("title: Small", "title: Small\ncolor: off", {"two", "four"}),
+        ("title: Small", "title: Small\ncolor: joint", {"two", "four"}),
         ("frames: 9, transition", "frames: 13, transition", {"three", "four"}),
     ],
 )
@@ -359,7 +359,7 @@ def test_with_keep_going_a_film_is_made_of_what_there_is_and_says_so(wan: WanMac
 
 def test_a_lowered_quality_is_that_of_all_later_shots_and_is_told(wan: WanMachine, wan_film: Path) -> None:
     wan.script({"oom_phase": "dit"}, {})
-    result = film(wan_order(wan))
+    result = film(wan_order(wan, retry_policy="documented"))
     manifest = json.loads((wan.folder / "out" / "clip.reel.json").read_text())
     steps = [shot["manifest"]["effective"]["steps"] for shot in manifest["facts"]["shots"]]
     assert steps == [2, 2, 2]
