@@ -289,7 +289,7 @@ def host_too_small(need: int | None, host: Host) -> bool:
 
 _MEMORY = re.compile(r"(\d{1,5}(?:\.\d{1,6})?)\s*(?:GiB|GB|G)?", re.IGNORECASE)
 _GRAMMAR = (
-    "Write count x memory, count x model or both, such as 8x80GiB, 2xRTX4090, 1xV100-32GiB, 1x24GiB@8.6; 0x0 is no GPU."
+    "write count x memory, count x model or both, such as 8x80GiB, 2xRTX4090, 1xV100-32GiB, 1x24GiB@8.6; 0x0 is no GPU."
 )
 
 

@@ -325,7 +325,7 @@ def _told(parse: Any, value: str) -> Any:
     try:
         return parse(value)
     except Exception as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(getattr(error, "message", str(error))) from error  # the advice is the settings' own
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:
@@ -459,7 +459,8 @@ def _wrong(values: Mapping[str, Any], origin: Callable[[str], str]) -> dict[str,
         for item in error.errors(include_url=False, include_context=False):
             key = ".".join(str(part) for part in item["loc"] if "[" not in str(part))
             top = str(item["loc"][0])
-            shown = "" if top == "env" else f", not {item['input']!r:.80}"
+            value = f"{item['input']!r:.80}"
+            shown = "" if top == "env" or value in item["msg"] else f", not {value}"
             found.setdefault(top, {})[f"{origin(top)}: {key}: {_plainly(item['msg'])}{shown}"] = None
         advice = "`reel config` lists every key and its meaning."
         return {top: [ConfigurationError(line, advice=advice) for line in lines] for top, lines in found.items()}
