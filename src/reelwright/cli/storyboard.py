@@ -57,15 +57,17 @@ def _init(path: Path, *, as_json: bool) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from ..films.joinable import join_findings
+    from ..films.planning import raise_for
     from ..films.render import FilmOrder, plan_film
     from ..films.store import Store
     from ..films.storyboard import load_storyboard
 
     board, settings = load_storyboard(arguments.storyboard), settings_from(arguments)
     folder = Path(arguments.storyboard).absolute().parent
-    order = FilmOrder(board, settings, folder / "film.mp4", draft=arguments.draft)
+    order = FilmOrder(board, settings, folder / "film.mp4", arguments.storyboard, draft=arguments.draft)
     planner, planned = plan_film(order, Store(folder))
-    planner.check(planned)
+    raise_for((*join_findings(order, planned), *planner.findings(planned)))
     rows = [
         {
             "segment": item.segment.id,

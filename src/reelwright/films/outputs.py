@@ -18,6 +18,7 @@ from ..outputs import refuse_inputs
 from ..plan import Finding
 from ..result import Manifest, manifest_of, manifest_path
 from ..workspace import file_digest
+from .joinable import join_findings
 from .planning import Planned, ShotFinding
 from .records import board_path
 from .render import FilmOrder
@@ -39,9 +40,10 @@ def sheet_of(output: Path) -> Path:
 
 
 def film_findings(order: FilmOrder, planned: Sequence[Planned]) -> tuple[ShotFinding, ...]:
-    """What the film itself has against it, beside its clips: what it would write, and what is said and not used."""
-    del planned
-    return tuple(ShotFinding(finding) for finding in (*_output_findings(order), *_unused(order)))
+    """What the film itself has against it, beside its clips: what it would write, what joining them would refuse, and
+    what is said and not used."""
+    own = (ShotFinding(finding) for finding in (*_output_findings(order), *_unused(order)))
+    return (*own, *join_findings(order, planned))
 
 
 def _output_findings(order: FilmOrder) -> Iterator[Finding]:

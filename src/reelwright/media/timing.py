@@ -113,13 +113,20 @@ def demand_room(lengths: Sequence[int], overlapping: Sequence[int]) -> None:
     Raises:
         InvalidInputError: one is not; its number is in the message.
     """
+    for index in crowded(lengths, overlapping):
+        raise InvalidInputError(
+            f"clip {index + 1} has {lengths[index]} frames, too few for its transitions",
+            advice="Make the shot longer or its dissolves shorter.",
+        )
+
+
+def crowded(lengths: Sequence[int], overlapping: Sequence[int]) -> list[int]:
+    """The numbers, from 0, of the clips that are no longer than what their neighbours lie over."""
     mixed = [0 if overlap == 1 else overlap for overlap in overlapping]  # one frame is only the one that is there twice
-    for number, (length, before, after) in enumerate(zip(lengths, mixed, (*overlapping[1:], 0), strict=True), 1):
-        if before + after >= length and len(lengths) > 1:
-            raise InvalidInputError(
-                f"clip {number} has {length} frames, too few for its transitions",
-                advice="Make the shot longer or its dissolves shorter.",
-            )
+    sides = zip(lengths, mixed, (*overlapping[1:], 0), strict=True)
+    return [
+        index for index, (length, before, after) in enumerate(sides) if before + after >= length and len(lengths) > 1
+    ]
 
 
 def kind_of_joint(part: Part) -> str:

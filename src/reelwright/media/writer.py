@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     Codec = Literal["h264", "av1"]
 
 _MOVFLAGS = {"movflags": "+faststart+use_metadata_tags"}
+_MOST = {"h264": (16384, 16384), "av1": (16384, 8704)}
 _AHEAD = 4  # frames that wait for the encoder: 11 MB at 1280x720
 
 
@@ -81,6 +82,20 @@ class Encoding:
         return {**options, "bf": "0", "x264-params": "stitchable=1"}
 
 
+def size_problem(size: Size, codec: Codec) -> str:
+    """Why a codec cannot encode that size, or an empty text.
+
+    Both sides are even, for yuv420p stores colours at half the size. libx264 takes up to 16384 pixels a side, SVT-AV1
+    up to 16384x8704 (tried with both).
+    """
+    if size.width % 2 or size.height % 2 or min(size) < 2:
+        return f"a film of {size} cannot be encoded: both sides must be even"
+    width, height = _MOST[codec]
+    if size.width > width or size.height > height:
+        return f"a film of {size} cannot be encoded: the limit of {codec} is {width}x{height}"
+    return ""
+
+
 class VideoWriter:
     """An mp4 being written; the encoder works in its own thread beside the caller's rendering.
 
@@ -92,11 +107,9 @@ class VideoWriter:
     def __init__(
         self, path: Path, size: Size, fps: Fraction | float, encoding: Encoding, metadata: Mapping[str, str]
     ) -> None:
-        if size.width % 2 or size.height % 2 or min(size) < 2:
-            raise ConfigurationError(
-                f"a film of {size} cannot be encoded: both sides must be even",
-                advice="Choose even numbers; yuv420p stores colours at half the size.",
-            )
+        problem = size_problem(size, encoding.codec)
+        if problem:
+            raise ConfigurationError(problem, advice="Choose another size.")
         if encoding.codec == "av1":
             os.environ.setdefault("SVT_LOG", "1")  # else it writes 15 lines about itself to stderr
         self._path = path

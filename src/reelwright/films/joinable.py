@@ -1,0 +1,165 @@
+"""What joining and finishing would refuse, found from the plans: before the first clip is made, not after the last.
+
+`storyboard check`, ``film --dry-run`` and every film call `join_findings`. The rules themselves are those of the
+joining code: `timing.crowded`, `writer.size_problem`, `sound.check_sound`, `upscaling.find_upscaler`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigurationError, Failure, VideoGenerationError
+from ..plan import Finding
+from ..request import Size
+from ..yamlfile import read_yaml
+from .planning import Planned, ShotFinding
+
+if TYPE_CHECKING:
+    from ..media.timing import JoinOptions, Part
+    from .render import FilmOrder
+
+_GIB = 1024**3
+#: Frames that an encoder of this size holds at once: its look-ahead, those that wait for it, and the one being made.
+_HELD_FRAMES = 56
+
+
+def join_findings(order: FilmOrder, planned: Sequence[Planned]) -> Iterator[ShotFinding]:
+    """What the joined film has against the storyboard, each with its shot and its line.
+
+    Clips whose plan is in error are left out: their own findings say more.
+    """
+    shown = [item for item in planned if item.plan.expected is not None and not item.plan.errors]
+    yield from _sound(order)
+    if not shown or len(shown) < len(planned):
+        return
+    parts, options = _parts(shown), _options(order, shown[0])
+    yield from _transitions(order, shown, parts, options)
+    yield from _size(order, options)
+    yield from _fade(order, shown, parts, options)
+
+
+def _options(order: FilmOrder, first: Planned) -> JoinOptions:
+    from ..media.timing import JoinOptions
+
+    board, expected = order.board, first.plan.expected
+    assert expected is not None
+    return JoinOptions(
+        Size(expected.width, expected.height),
+        expected.fps,
+        overlap=board.overlap,
+        double_fps=board.finish.double_fps,
+        upscale=board.finish.upscale,
+        codec=order.settings.codec,
+    )
+
+
+def _parts(shown: Sequence[Planned]) -> list[Part]:
+    from ..media.timing import Part
+
+    parts, before = [], None
+    for item in shown:
+        segment = item.segment
+        dissolve = segment.dissolve if before is not None else 0
+        chained = before is not None and segment.upstream == before and not dissolve
+        parts.append(Part(Path(segment.id), chained=chained, dissolve=dissolve))
+        before = segment.id
+    return parts
+
+
+def _lengths(shown: Sequence[Planned], options: JoinOptions) -> list[int]:
+    from ..media.timing import length_in_film
+
+    expected = [item.plan.expected for item in shown]
+    return [length_in_film(video.num_frames, video.fps, options) for video in expected if video is not None]
+
+
+def _transitions(
+    order: FilmOrder, shown: Sequence[Planned], parts: Sequence[Part], options: JoinOptions
+) -> Iterator[ShotFinding]:
+    from ..media.timing import crowded, overlaps
+
+    lengths, over = _lengths(shown, options), overlaps(parts, options)
+    for index in crowded(lengths, over):
+        before, after = over[index], (*over[1:], 0)[index]
+        taken = " and ".join(
+            f"{frames} frames {where}"
+            for frames, where in ((before, "over the clip before"), (after, "under the clip after"))
+            if frames
+        )
+        text = f"clip {shown[index].segment.id} has {lengths[index]} frames, too few for its transitions ({taken})"
+        fix = "Make the shot longer, or its dissolve, the next one's, or `overlap` shorter."
+        yield _at_shot(order, shown[index].segment.shot, text, fix)
+
+
+def _size(order: FilmOrder, options: JoinOptions) -> Iterator[ShotFinding]:
+    from ..machine.memory import take_memory
+    from ..media.timing import finished
+    from ..media.upscaling import find_upscaler
+    from ..media.writer import size_problem
+
+    size, _ = finished(options)
+    problem = size_problem(size, options.codec)
+    if problem:
+        fix = "Lower finish.upscale or the size." if options.upscale > 1 else "Choose another size."
+        yield _at(order, ("finish", "upscale") if options.upscale > 1 else ("size",), problem, fix)
+    total, need = take_memory().total_bytes, size.width * size.height * 3 // 2 * _HELD_FRAMES
+    if not problem and options.upscale > 1 and total is not None and need > total:
+        text = f"encoding {size} takes about {need / _GIB:.0f} GiB of memory; this machine has {total / _GIB:.0f} GiB"
+        yield _at(order, ("finish", "upscale"), text, "Lower finish.upscale or the size.")
+    try:
+        find_upscaler(options.upscaler)
+    except VideoGenerationError as error:
+        yield _at(order, ("finish", "upscale"), error.message, error.advice, error.failure)
+
+
+def _sound(order: FilmOrder) -> Iterator[ShotFinding]:
+    from ..media.sound import check_sound
+
+    if order.board.audio is None:
+        return
+    try:
+        check_sound(order.board.audio.file)
+    except VideoGenerationError as error:
+        yield _at(order, ("audio", "file"), error.message, error.advice, error.failure)
+
+
+def _fade(
+    order: FilmOrder, shown: Sequence[Planned], parts: Sequence[Part], options: JoinOptions
+) -> Iterator[ShotFinding]:
+    from ..media.timing import expected_frames, finished
+
+    audio = order.board.audio
+    seconds = expected_frames(_lengths(shown, options), parts, options) / finished(options)[1]
+    if audio is not None and audio.fade_s > seconds:
+        text = f"the fade of {audio.fade_s:g} s is longer than the film ({seconds:.2f} s): it takes the whole film"
+        finding = Finding("film.fade", "warning", text, "Lower audio.fade_s.")
+        yield ShotFinding(finding, _line(order, ("audio", "fade_s")))
+
+
+def _at_shot(order: FilmOrder, shot: str, text: str, fix: str) -> ShotFinding:
+    """A transition that does not fit, at the key of the shot that says most about it."""
+    index = next(number for number, item in enumerate(order.board.shots) if item.id == shot)
+    keys = [("shots", index, key) for key in ("transition", "frames", "seconds", "prompt")]
+    line = next((found for place in keys if (found := _line(order, place))), "")
+    whom = f"shot {shot}, {line}" if line else f"shot {shot}"
+    return ShotFinding(Finding("film.transition", "error", text, fix, Failure.INPUT), whom)
+
+
+def _at(
+    order: FilmOrder, place: tuple[str | int, ...], text: str, fix: str, failure: Failure = Failure.CONFIG
+) -> ShotFinding:
+    return ShotFinding(Finding("film.join", "error", text, fix, failure), _line(order, place))
+
+
+def _line(order: FilmOrder, place: tuple[Any, ...]) -> str:
+    """Where that stands in the storyboard's file, such as ``line 12``; empty where there is no file or no such key."""
+    if order.source is None:
+        return ""
+    try:
+        document = read_yaml(order.source)
+    except ConfigurationError:
+        return ""
+    number = document.places.get(place)
+    return "" if number is None else f"line {number}"
