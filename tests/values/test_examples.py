@@ -11,8 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import Image
 
 import reelwright
+from tests.conftest import REPOSITORY
 
 #: Their examples speak of a picture or a film that a reader has, so they cannot be run as they stand.
 NEED_A_FILE = frozenset(
@@ -67,3 +69,12 @@ def test_only_modules_with_an_example_are_excused() -> None:
 @pytest.mark.parametrize("name", modules())
 def test_every_module_says_what_it_is_for(name: str) -> None:
     assert importlib.import_module(name).__doc__
+
+
+@pytest.mark.parametrize("picture", sorted((REPOSITORY / "examples").glob("*.jpg")), ids=lambda path: path.name)
+def test_an_example_picture_is_large_enough_to_move_in_small_enough_to_ship_and_says_whose_it_is(picture: Path) -> None:
+    with Image.open(picture) as image:
+        assert image.width >= 1920
+        assert image.height >= 1080
+    assert picture.stat().st_size < 600_000
+    assert f"`{picture.name}`" in (REPOSITORY / "examples" / "README.md").read_text("utf-8")
