@@ -193,8 +193,8 @@ def test_a_decoder_that_was_ended_once_is_started_again(picture: Path, tmp_path:
 
 _SPIN = (
     "import resource\nfrom reelwright.media import image_child\nimage_child._limit(job, 1000)\n"
-    "resource.setrlimit(resource.RLIMIT_CPU, (1, resource.getrlimit(resource.RLIMIT_CPU)[1]))\n"
-    "assert resource.getrlimit(resource.RLIMIT_CPU)[1] > 1\nwhile True: pass"
+    "soft, hard = resource.getrlimit(resource.RLIMIT_CPU)\nassert soft < hard\n"
+    "resource.setrlimit(resource.RLIMIT_CPU, (1, hard + 1 - soft))\nwhile True: pass"
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import pillow_heif
 import pytest
 from clips import SMALL, a_foreign_clip, a_picture, cut, number_in, numbers_in, trimmed
 from PIL import Image
@@ -125,6 +126,16 @@ def test_a_file_that_is_no_video_gets_one_line(tmp_path: Path, capsys: pytest.Ca
 def test_a_picture_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     assert _probed(capsys, tmp_path / "a.png")[1].endswith("is not a video: it is a PNG picture\n")
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_a_picture_in_a_films_container_is_called_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    pillow_heif.register_heif_opener()
+    Image.new("RGB", (64, 64)).save(tmp_path / "a", kind)
+    name = {"HEIF": "HEIC", "AVIF": "AVIF"}[kind]
+    assert _probed(capsys, tmp_path / "a")[1].endswith(f"is not a video: it is a {name} picture\n")
 
 
 def test_the_json_of_no_video_names_its_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,11 +26,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     path = existing(arguments.video)
     facts = examine(path, apart=True)
+    looks = _looks_like(path, facts["problems"])
+    is_still = looks.endswith(" picture") and not looks.endswith("GIF picture")
     status = Failure.OUTPUT.exit_status if facts["problems"] else 0
     if arguments.json:
         print(json.dumps(facts))
-    elif not facts.get("codec") and not facts.get("container"):
-        print(printable(f"{path} is not a video: {_looks_like(path, facts['problems'])}"))
+    elif is_still or not (facts.get("codec") or facts.get("container")):
+        print(printable(f"{path} is not a video: {looks}"))
     else:
         for line in _lines(facts):
             print(printable(line))
@@ -55,6 +57,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
 
     known = VideoFacts.from_json(facts)
     names = {**facts, "codec": CODECS.get(known.codec, known.codec)}
+    names["colour"] = ", ".join(f"{name} {value}" for name, value in known.colour.items() if value)
     if known.shown[0] == known.width:
         del names["pixel_aspect"]  # square, as nearly always
     else:
