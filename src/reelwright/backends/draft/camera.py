@@ -102,9 +102,12 @@ _STATIC = re.compile(
         r"\b(?:do\s+not|don't|never|without)\s+mov(?:e|ing)\s+the\s+camera\b",
         rf"\b(?:no|without|zero)\s+(?:any\s+)?(?:camera\s+)?{_NO_MOVE}(?:\s+of\s+the\s+camera)?{_ENDS}",
         rf"\b(?:no|without|zero)\s+(?:any\s+)?camera\s+{_NO_MOVE}\b|\blocked[\s-]off\b",
+        r"\b(?:camera|shot|frame|view)\s+(?:is\s+not|isn't|never|does\s+not|doesn't)\s+mov(?:es?|ing)\b",
+        r"\b(?:shot|frame|view)\s+(?:holds?|(?:is|stays|remains)\s+(?:\w+ly\s+)?(?:static|still|fixed|locked))\b",
+        r"\bfreeze[\s-]frame\b",
         r"\b(?:tripod\s+shot|(?:on|from)\s+a\s+tripod)\b",
         # Alone in its clause; "hold" with what a camera can hold on.
-        rf"(?:^|[,;.:!?\n])\s*(?:(?:and|then|just|completely|perfectly|totally)\s+)*(?:static|locked|still|steady|hold\s+still){_ENDS}",
+        rf"(?:^|[,;.:!?\n])\s*(?:(?:and|then|just|completely|perfectly|totally)\s+)*(?:static|locked|still|steady|tripod|freeze|(?:hold|keep|stay)\s+still){_ENDS}",
         (rf"(?:^|[,;.:!?\n]|\bthen|\band)\s*(?:a\s+)?(?:(?:slow|long|short|steady|just)\s+)*hold(?:s|ing)?"
         rf"(?:{_ENDS}|\s+(?:still|steady|there|here|for\s+\w+\s+\w*seconds?|on(?!\s+(?:to|tight)\b))\b)"),
     )),
