@@ -522,8 +522,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "processes",
         "the framework gets every variable of the shell",
         "executors/child.py",
-        "    allowed = {name: value for name, value in environ.items() if _passed(name, command.env_names)}",
-        "    allowed = dict(environ)",
+        "    return {**passed_through(environ, command.env_names), **command.env}",
+        "    return {**environ, **command.env}",
         "tests/wan/test_config.py -k c04 or c05",
     ),
     Mutant(
