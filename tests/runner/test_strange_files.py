@@ -186,9 +186,7 @@ def test_pipes_among_the_weights_are_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.json")
     os.mkfifo(tmp_path / "w.safetensors")
     found = look_at_checkpoint(CheckpointQuery(tmp_path, ("config.json", "w.safetensors")))
-    assert {"config.json", "w.safetensors"} <= {
-        word.rpartition("/")[2] for text in found.problems for word in text.split()
-    }
+    assert all(any(name in problem for problem in found.problems) for name in ("config.json", "w.safetensors"))
 
 
 def test_a_pipe_as_the_record_of_a_download_means_that_it_is_fetched_again(tmp_path: Path) -> None:
