@@ -55,6 +55,8 @@ def check_all(settings: Settings, environ: Mapping[str, str] | None = None) -> t
             rows.append(Row(name, Finding("plugin", "warning", error.message, error.advice)))
             continue
         rows += _generator_rows(backend, settings, environ)
+    if any(row.finding.code == "gpu.none" for row in rows):  # a generator says it, and what to do about it
+        rows = [row for row in rows if row.finding.code != "gpu" or row.finding.severity == "info"]
     return tuple(rows)
 
 

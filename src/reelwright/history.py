@@ -214,11 +214,15 @@ def keep_record(state_dir: Path, manifest: Manifest) -> Path | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / "manifest.json"
         path.write_text(manifest.to_text(), encoding="utf-8", errors="backslashreplace")
-        for old in sorted(folder.parent.iterdir())[:-KEPT_RUNS]:
-            shutil.rmtree(old, ignore_errors=True)
+        _forget_old_runs(folder.parent)
     except OSError:
         return None
     return path
+
+
+def _forget_old_runs(folder: Path) -> None:
+    for old in sorted(folder.iterdir())[:-KEPT_RUNS]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def keep_file(state_dir: Path, run_id: str, source: Path, name: str) -> Path | None:
@@ -226,9 +230,11 @@ def keep_file(state_dir: Path, run_id: str, source: Path, name: str) -> Path | N
     try:
         folder = run_folder(state_dir, run_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Path(shutil.copyfile(source, folder / name))
+        kept = Path(shutil.copyfile(source, folder / name))
+        _forget_old_runs(folder.parent)
     except OSError:
         return None
+    return kept
 
 
 def load_manifest(path: Path) -> Manifest:

@@ -234,8 +234,8 @@ def checkout_fault(checkout: Checkout | None, needed: Sequence[str], what: str, 
         source: Where the framework comes from.
     """
     if checkout is None or checkout.problem:
-        return (f"{checkout.problem}" if checkout else f"{what} was not looked at",
-                f"Set it to the folder that holds {needed[0]}.")  # fmt: skip
+        why = f"{what.partition(' ')[0]}: {checkout.problem}" if checkout else f"{what} was not looked at"
+        return why, f"Set it to the folder that holds {needed[0]}."
     lost = [file for file in needed if file not in checkout.files]
     if not lost:
         return None

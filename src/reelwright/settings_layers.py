@@ -115,7 +115,11 @@ def file_layer(path: Path, known: Known) -> Layer:
 
 
 def _lines(document: Document) -> dict[str, str]:
-    places = {f"generators.{at[1]}.{at[2]}": at for at in document.places if len(at) == 3 and at[0] == "generators"}
+    places = {
+        f"generators.{SPELLINGS.get(str(at[1]).lower(), at[1])}.{at[2]}": at
+        for at in document.places
+        if len(at) == 3 and at[0] == "generators"
+    }
     nested = {f"{at[0]}.{at[1]}": at for at in document.places if len(at) == 2}
     lines = {key: f"{document.path}:{line}" for key, line in document.lines.items()}
     return {**{name: f"{document.path}:{document.places[at]}" for name, at in {**nested, **places}.items()}, **lines}

@@ -326,3 +326,35 @@ def test_a_reader_that_goes_away_is_no_error(photo: Path) -> None:
     argv = f"{sys.executable} -m reelwright config | head -n 1"
     done = subprocess.run(["bash", "-c", argv], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_config_shows_sections_without_their_secrets(reel: Reel, tmp_path: Path, form: tuple[str, ...]) -> None:
+    section = "{env: {HF_TOKEN: secret-canary}, sample_steps: 9}"
+    (tmp_path / "c.yaml").write_text(f"generators: {{wan2.1: {section}, hunyuan: {section}}}\n")
+    done = reel("config", "--config", "c.yaml", *form)
+    assert done.returncode == 0
+    assert "secret-canary" not in done.stdout + done.stderr
+    for words in ("HF_TOKEN", "***", "sample_steps"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize("command", [("plan", "photo.png", "x"), ("doctor",), ("config",), ("generators",)])
+@pytest.mark.parametrize(
+    "text",
+    ["env: [{A: secret-canary}]\n", "env: {1A: secret-canary}\n", "generators: {wan2.1: {env: secret-canary}}\n"],
+)
+def test_no_command_repeats_a_secret_in_a_mistake(
+    reel: Reel, photo: Path, tmp_path: Path, command: tuple[str, ...], text: str
+) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    done = reel(*command, "--config", "c.yaml", "--json")
+    assert done.returncode == 11
+    assert "secret-canary" not in done.stdout + done.stderr
+
+
+def test_a_missing_driver_is_one_line_of_the_doctor(reel: Reel) -> None:
+    rows = the_object(reel("doctor", "--json", "--set", "wan2_dir=nowhere", "--simulate-gpus", "0x1"))
+    assert len([row for row in rows if row["severity"] != "info" and row["code"].startswith("gpu")]) == 1
+    (checkout,) = [row["message"] for row in rows if row["code"] == "wan2_dir.wrong"]
+    assert checkout.startswith("wan2_dir: ")

@@ -140,9 +140,8 @@ def decisions(**rules: object) -> list[Next | Stop]:
     return found
 
 
-@pytest.mark.parametrize("policy", ["documented", "classified"])
-def test_what_changes_the_picture_is_pulled_after_what_costs_nothing(policy: str) -> None:
-    first, second, stop = decisions(policy=policy)
+def test_documented_lowers_guidance_for_memory_after_what_costs_nothing() -> None:
+    first, second, stop = decisions(policy="documented")
     assert isinstance(first, Next)
     assert isinstance(second, Next)
     assert isinstance(stop, Stop)
@@ -150,10 +149,21 @@ def test_what_changes_the_picture_is_pulled_after_what_costs_nothing(policy: str
     assert (second.overrides["cfg_scale"], "num_frames" in second.overrides, second.degrades) == (1.0, False, True)
 
 
-def test_frames_are_pulled_with_it_where_the_user_allows_them() -> None:
-    _, second, _ = decisions(policy="classified", allow_degrade=frozenset({"frames"}))
+@pytest.mark.parametrize("policy", ["ladder", "classified"])
+def test_no_other_policy_lowers_guidance_for_memory(policy: str) -> None:
+    first, stop = decisions(policy=policy)
+    assert isinstance(first, Next)
+    assert (dict(first.overrides), isinstance(stop, Stop)) == ({"use_cpu_offload": True}, True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("documented", {"cfg_scale": 1.0, "num_frames": 81}), ("classified", {"num_frames": 81})],
+)
+def test_frames_are_lowered_where_the_user_allows_it(policy: str, expected: dict[str, object]) -> None:
+    _, second, _ = decisions(policy=policy, allow_degrade=frozenset({"frames"}))
     assert isinstance(second, Next)
-    assert dict(second.overrides) == {"use_cpu_offload": True, "cfg_scale": 1.0, "num_frames": 81}
+    assert dict(second.overrides) == {"use_cpu_offload": True, **expected}
 
 
 def test_strict_quality_never_touches_the_picture() -> None:

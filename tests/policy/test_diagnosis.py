@@ -23,7 +23,7 @@ A_PLAN = Plan("wan2.1", "i2v", True, Command(("python",), Path("/"), dialect=fac
 
 def evidence_of(name: str) -> Evidence:
     """What the executor would have seen of a real run."""
-    text = (LOGS / name).read_text()
+    text = (LOGS / name).read_text("utf-8")
     status = int(re.search(r"exit status: (-?\d+)", text)[1])  # type: ignore[index]
     reader = LogReader(facts.dialect(3), ["hi"])
     reader.feed(text.partition("---- stdout ----\n")[2].encode())
@@ -83,6 +83,29 @@ def test_what_the_real_framework_printed_has_the_right_class(name: str) -> None:
 def test_every_real_failure_that_was_kept_is_in_the_table() -> None:
     kept = {path.stem.removeprefix("wan21_real_") for path in LOGS.glob("wan21_real_*.txt")}
     assert kept - set(REAL) <= {"single", "two_ranks", "flf2v", "ckpt_flf2v_for_i2v"}
+
+
+REPORTED = {
+    "flash_attention_v100": (Failure.ENV, "flash-attn-card", "FlashAttention only supports Ampere GPUs or newer."),
+    "no_kernel_image": (Failure.ENV, "card", "no kernel image is available"),
+    "image_tokens": (Failure.ENV, "transformers", "tokens: 1, features 576"),
+    "allocator_assertion": (Failure.OOM_GPU, "dit", "CUDACachingAllocator"),
+    "nccl_out_of_memory": (Failure.OOM_GPU, "load", "Cuda failure 2 'out of memory'"),
+    "nccl_shared_memory": (Failure.ENV, "shm", "shared memory segment|failed to extend"),
+    "watchdog_out_of_memory": (Failure.OOM_GPU, "dit", "CUDA error: out of memory"),
+    "state_dict_size": (Failure.MODEL, "keys", "size mismatch for patch_embedding.weight"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(REPORTED))
+def test_what_people_reported_has_the_right_class_and_its_own_words_as_evidence(name: str) -> None:
+    failure, cause, words = REPORTED[name]
+    found = diagnose(evidence_of(f"reported_{name}.txt"), A_PLAN)
+    assert found.failure is failure
+    assert found.cause == cause or failure is Failure.OOM_GPU
+    assert any(re.search(words, line) for line in found.evidence)
+    assert not [line for line in found.evidence if "Root Cause" in line or "elastic" in line]
+    assert found.advice
 
 
 TEXTS = [
@@ -180,6 +203,71 @@ TEXTS = [
         Failure.OOM_GPU,
         "dit",
     ),
+    ("RuntimeError: CUDA driver error: out of memory", Failure.OOM_GPU, "dit"),
+    ("RuntimeError: Unable to find a valid cuDNN algorithm to run convolution", Failure.OOM_GPU, "dit"),
+    ("RuntimeError: cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", Failure.OOM_GPU, "dit"),
+    ("RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", Failure.CRASH, "gpu-fault"),
+    ("RuntimeError: CUDA error: misaligned address", Failure.CRASH, "gpu-fault"),
+    ("torch.AcceleratorError: CUDA error: an illegal instruction was encountered", Failure.CRASH, "gpu-fault"),
+    ("RuntimeError: CUDA error: the launch timed out and was terminated", Failure.CRASH, "gpu-fault"),
+    ("RuntimeError: cuDNN error: CUDNN_STATUS_NOT_SUPPORTED.", Failure.ENV, "cudnn"),
+    ("RuntimeError: GET was unable to find an engine to execute this computation", Failure.ENV, "cudnn"),
+    ("RuntimeError: CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasGemmEx`", Failure.ENV, "precision"),
+    ("RuntimeError: torch._scaled_mm is only supported on CUDA devices with", Failure.ENV, "precision"),
+    ("ValueError: type fp8e4nv not supported in this architecture", Failure.ENV, "precision"),
+    ("RuntimeError: ptxas error: Feature '.bf16' requires .target sm_80 or higher", Failure.ENV, "precision"),
+    ("RuntimeError: ptxas fatal   : Value 'sm_120' is not defined for option 'gpu-name'", Failure.ENV, "card"),
+    ("RuntimeError: No available kernel. Aborting execution.", Failure.ENV, "card"),
+    ("RuntimeError: HIP error: invalid device function", Failure.ENV, "card"),
+    ("triton.OutOfResources: out of resource: shared memory, Required: 114688", Failure.ENV, "card"),
+    ("ImportError: FlashAttention2 has been toggled on, but it cannot be used", Failure.ENV, "flash-attn"),
+    ("NameError: name 'flash_attn_varlen_func' is not defined", Failure.ENV, "flash-attn"),
+    ("RuntimeError: FlashAttention is only supported on CUDA 11.6 and above", Failure.ENV, "flash-attn"),
+    ("RuntimeError: No HIP GPUs are available", Failure.ENV, "no-gpu"),
+    ("RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 802: not yet", Failure.ENV, "no-gpu"),
+    ("RuntimeError: Error 804: forward compatibility was attempted on non supported HW", Failure.ENV, "driver"),
+    (
+        "torch.distributed.DistBackendError: NCCL error in: x\nLast error:\nDuplicate GPU detected : rank 1 and rank 0",
+        Failure.ENV,
+        "duplicate-gpu",
+    ),
+    ("RuntimeError: It is possible that dataloader's workers are out of shared memory.", Failure.ENV, "shm"),
+    ("RuntimeError: unable to allocate shared memory(shm) for file </torch_29_37>", Failure.ENV, "shm"),
+    ("TypeError: WanModel.__init__() got an unexpected keyword argument 'foo'", Failure.ENV, "versions"),
+    ("TypeError: generate() missing 1 required positional argument: 'clip_fea'", Failure.ENV, "versions"),
+    ("AttributeError: module 'torch' has no attribute 'compiler'", Failure.ENV, "versions"),
+    ("AttributeError: 'WanModel' object has no attribute 'enable_teacache'", Failure.ENV, "versions"),
+    ("AttributeError: 'NoneType' object has no attribute 'shape'", Failure.FRAMEWORK, ""),
+    (
+        "NotImplementedError: Could not run 'torchvision::nms' with arguments from the 'CUDA' backend.",
+        Failure.ENV,
+        "versions",
+    ),
+    ("RuntimeError: Expected all tensors to be on the same device, but found", Failure.CONFIG, "parts"),
+    ("RuntimeError: mat1 and mat2 must have the same dtype, but got BFloat16 and Float", Failure.CONFIG, "parts"),
+    ("RuntimeError: expected scalar type Half but found Float", Failure.CONFIG, "parts"),
+    ("RuntimeError: Input type (float) and bias type (c10::BFloat16) should be the same", Failure.CONFIG, "parts"),
+    ("RuntimeError: The size of tensor a (32760) must match the size of tensor b (31200)", Failure.CONFIG, "shape"),
+    ("RuntimeError: mat1 and mat2 shapes cannot be multiplied (77x768 and 4096x5120)", Failure.MODEL, "task"),
+    ("RuntimeError: expected input[1, 16, 21] to have 36 channels, but got 16 channels instead", Failure.MODEL, "task"),
+    ("ValueError: Please pass the argument `trust_remote_code=True` to allow", Failure.MODEL, "remote-code"),
+    (
+        "ValueError: Loading /m requires you to execute the configuration file in that repo",
+        Failure.MODEL,
+        "remote-code",
+    ),
+    ("OSError: Can't load tokenizer for '/models/google/umt5-xxl'. If you were", Failure.MODEL, "missing"),
+    (
+        "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='huggingface.co', port=443)",
+        Failure.MODEL,
+        "missing",
+    ),
+    ("json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)", Failure.MODEL, "corrupt"),
+    ("RuntimeError: Invalid magic number; corrupt file?", Failure.MODEL, "corrupt"),
+    ("RuntimeError: [enforce fail] DefaultCPUAllocator: not enough memory: you tried", Failure.OOM_HOST, "allocation"),
+    ("OSError: [Errno 36] File name too long: '/x'", Failure.INPUT, "name"),
+    ("RuntimeError: No ffmpeg exe could be found. Install ffmpeg on your system", Failure.ENV, "writer"),
+    ("torch._inductor.exc.InductorError: Cannot find a working triton installation.", Failure.ENV, "compiler"),
     ("AssertionError: width must be even", Failure.FRAMEWORK, "assertion"),
     ("ValueError: `models_root` not exists: ckpts", Failure.MODEL, "missing"),
     ("OSError: Error no file named diffusion_pytorch_model.bin found", Failure.MODEL, "missing"),
@@ -320,6 +408,29 @@ def test_a_bus_error_with_a_full_shared_memory_is_named_as_that() -> None:
     assert (full.failure, full.cause) == (Failure.ENV, "shm")
     assert "--shm-size" in full.advice
     assert diagnose(Evidence(signal_number=signal.SIGBUS, shm_free_bytes=1 << 33), A_PLAN).failure is Failure.CRASH
+
+
+def test_a_bus_error_where_shared_memory_is_small_is_named_even_when_its_segments_are_gone() -> None:
+    small = Evidence(signal_number=signal.SIGBUS, shm_free_bytes=64 * 2**20, shm_total_bytes=64 * 2**20)
+    found = diagnose(small, A_PLAN)
+    assert (found.failure, found.cause) == (Failure.ENV, "shm")
+    assert "64 MiB in all" in found.message
+    other = Evidence(signal_number=signal.SIGSEGV, shm_free_bytes=64 * 2**20, shm_total_bytes=64 * 2**20)
+    assert diagnose(other, A_PLAN).failure is Failure.CRASH
+
+
+@pytest.mark.parametrize(
+    "line", ["SyntaxError: invalid syntax", "  what():  CUDA error: device kernel image is invalid"]
+)
+def test_last_words_without_a_traceback_count(line: str) -> None:
+    assert diagnose(Evidence(exit_status=1, tail=("  File 'x'", line)), A_PLAN).failure is Failure.ENV
+
+
+@pytest.mark.parametrize("reason", ["timeout", "hang"])
+def test_the_evidence_of_a_run_that_we_ended_is_not_torchruns_words_either(reason: Any) -> None:
+    found = diagnose(Evidence(kill_reason=reason, signal_number=15, tail=ELASTIC), A_PLAN)
+    assert found.evidence
+    assert not [line for line in found.evidence if "Root Cause" in line or "====" in line or "elastic" in line]
 
 
 def test_a_rank_that_torchrun_ended_is_not_the_one_that_failed() -> None:

@@ -54,6 +54,18 @@ def test_a_wrong_value_is_reported_although_a_stronger_source_says_something_els
         load_settings(a_file(tmp_path, "frame_num: many\n"), environ={}, arguments={"frame_num": 81})
 
 
+@pytest.mark.parametrize(("size", "message"), [("big", "size: 'big' is not a size"), (5, "size: must be text, not 5")])
+def test_a_wrong_size_is_said_once(size: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ={}, arguments={"size": size})
+    assert caught.value.message == f"argument: {message}"
+
+
+def test_a_key_of_a_section_is_named_with_its_own_line_however_the_generator_is_spelled(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"config\.yaml:4: generators\.wan2\.1: sample_steps"):
+        load_settings(a_file(tmp_path, "generators:\n  wan:\n    frame_num: 81\n    sample_steps: x\n"), environ={})
+
+
 def test_what_can_be_read_is_read_beside_the_mistakes(tmp_path: Path) -> None:
     settings, mistakes = read_settings(a_file(tmp_path, "sample_steps: x\nframe_num: 33\nfoo: 1\n"), environ={})
     assert (settings.sample_steps, settings.frame_num, len(mistakes)) == (None, 33, 2)

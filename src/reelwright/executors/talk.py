@@ -195,7 +195,7 @@ class Talk:
         ended = self._worker.child.ended or {"status": None, "signal": signal.SIGKILL, "unkillable": []}
         if "errno" in ended:
             return Evidence(start_errno=ended["errno"], phase_seconds=self._phases.stop())
-        died = answer is None
+        died, shm = answer is None, shared_memory()
         status = ended.get("status") if died else (error.exit_status if error else 0)
         return Evidence(
             exit_status=status,
@@ -207,7 +207,8 @@ class Talk:
             tail=tuple(self._reader.tail),
             exceptions=tuple(self._reader.exceptions),
             oom_kills=kills,
-            shm_free_bytes=shared_memory().available_bytes,
+            shm_free_bytes=shm.available_bytes,
+            shm_total_bytes=shm.total_bytes,
             unkillable=tuple(ended.get("unkillable", ())) if died else (),
             error=error,
             wall_s=time.monotonic() - self._started,

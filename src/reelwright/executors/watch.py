@@ -164,7 +164,7 @@ class Watch:
         reader, success = self._reader, ended["status"] == 0 and self._reason is None
         if self._reason is None:  # also of a failed program: its film may be whole (row P13)
             self._collect()
-        exists = self._files.video.exists()
+        exists, shm = self._files.video.exists(), shared_memory()
         return Evidence(
             exit_status=ended["status"],
             signal_number=ended["signal"],
@@ -177,7 +177,8 @@ class Watch:
             rank_errors=reader.rank_errors,
             oom_kills=kills,
             disk_free_bytes=_free_bytes(self._files.folder),
-            shm_free_bytes=shared_memory().available_bytes,
+            shm_free_bytes=shm.available_bytes,
+            shm_total_bytes=shm.total_bytes,
             writer_problem=self._writer_problem() if success and not exists else None,
             output_exists=exists,
             leftovers=ended["leftovers"],

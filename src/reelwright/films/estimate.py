@@ -57,7 +57,8 @@ def times(planner: Planner, real: Sequence[Planned]) -> Iterator[str]:
     for item in real:
         measured, published = planner.measured_seconds(item), item.plan.published
         if measured is not None:
-            found.setdefault("from this machine's history", []).append(measured)
+            known = "estimated" if item.plan.program is None else "from this machine's history"
+            found.setdefault(known, []).append(measured)
         elif published is not None:
             found.setdefault(published.source, []).append(published.seconds)
         else:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import VideoGenerationError
+from ..errors import InvalidInputError, VideoGenerationError
 from ..files import UnsafeFileError, path_error, read_text, reason, shown
 from ..history import load_manifest
 from ..result import MANIFEST_SUFFIX, Manifest, manifest_path
@@ -114,6 +114,8 @@ def store_of(folder: Path) -> Store:
         InvalidInputError: the folder does not exist or is no folder.
         BackendUnavailableError: PERM, it may not be read.
     """
+    if folder.is_file():
+        raise InvalidInputError(f"{shown(folder)} is a file", advice="Give the folder in which the films lie.")
     try:
         os.scandir(folder).close()
     except (OSError, ValueError) as error:

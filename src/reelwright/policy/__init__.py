@@ -79,6 +79,7 @@ class Evidence:
         disk_free_bytes: Free room where the film was to be written, at the end.
         planned_used_bytes: The most memory of one of the GPUs that others held when the attempt was planned.
         shm_free_bytes: Free room in /dev/shm at the end; ``None`` if there is none or it could not be asked.
+        shm_total_bytes: Size of /dev/shm.
         writer_problem: Why a film could not have been written (no ffmpeg, folder not writable), if probed.
         output_problem: Why the film that was found was refused; ``None`` if it was accepted or not looked at.
         output_exists: Whether a file appeared at all.
@@ -106,6 +107,7 @@ class Evidence:
     disk_free_bytes: int | None = None
     planned_used_bytes: int | None = None
     shm_free_bytes: int | None = None
+    shm_total_bytes: int | None = None
     writer_problem: str | None = None
     output_problem: str | None = None
     output_exists: bool = False

@@ -18,7 +18,7 @@ from functools import cache
 from ..errors import Failure
 from ..plan import Command, Plan
 from . import Diagnosis, Evidence, ExceptionSeen
-from .texts import MEMORY_ADVICE, OUT_OF_MEMORY, ROWS, SHM_ADVICE, SHM_SEGMENT_BYTES, Row
+from .texts import MEMORY_ADVICE, OUT_OF_MEMORY, ROWS, SHM_ADVICE, SHM_SEGMENT_BYTES, SHM_SMALL_BYTES, Row
 
 _LITTLE_BYTES = 32 * 1024 * 1024
 _TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -84,7 +84,7 @@ def _inline(evidence: Evidence, plan: Plan) -> Diagnosis | None:
 def _own_reason(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     del plan
     reason, phase = evidence.kill_reason, evidence.phase
-    lines = tuple(evidence.tail[-3:])
+    lines = _lines(evidence)[-3:]
     if evidence.unkillable:
         pids = ", ".join(map(str, evidence.unkillable))
         text = f"process {pids} cannot be ended (it waits in the kernel); its GPU stays reserved"
@@ -147,8 +147,8 @@ def _texts(evidence: Evidence) -> Iterator[ExceptionSeen]:
     yield from _failing(evidence)
     for line in evidence.tail:
         if re.match(
-            r"\S*: error: |usage: |Fatal Python error|terminate called|\[.*\] *NCCL|\S+:\d+:\d+ \[\d+\] NCCL WARN"
-            r"|.*ProcessGroupNCCL|\S.*: No space",
+            r"\S*: error: |usage: |Fatal Python error|terminate called|\s*what\(\): |(?:Syntax|Indentation|Tab)Error: "
+            r"|\[.*\] *NCCL|.*\bNCCL WARN |.*ProcessGroupNCCL|\S.*: No space",
             line,
         ) and not _BOILERPLATE.match(line):
             yield ExceptionSeen(line)
@@ -194,9 +194,9 @@ def _from_signals(evidence: Evidence, plan: Plan) -> Diagnosis | None:
         return None
     name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
     where = _where(evidence)
-    if number == signal.SIGBUS and evidence.shm_free_bytes is not None and evidence.shm_free_bytes < SHM_SEGMENT_BYTES:
-        free = evidence.shm_free_bytes / _MIB
-        text = f"shared memory (/dev/shm) is full, {free:.0f} MiB are free: a process was ended by SIGBUS {where}"
+    shortage = _shm_shortage(evidence) if number == signal.SIGBUS else ""
+    if shortage:
+        text = f"{shortage}: a process was ended by SIGBUS {where}"
         return Diagnosis(Failure.ENV, text, _lines(evidence), SHM_ADVICE, evidence.phase, "shm")
     if number == signal.SIGKILL and evidence.oom_kills:
         text = f"the kernel ended a process {where} because the host's memory ran out"
@@ -208,6 +208,16 @@ def _from_signals(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     return Diagnosis(
         Failure.CRASH, f"a process was ended by {name} {where}", _lines(evidence), advice, evidence.phase, name
     )
+
+
+def _shm_shortage(evidence: Evidence) -> str:
+    """What is wrong with /dev/shm; empty if nothing is known to be."""
+    free, total = evidence.shm_free_bytes, evidence.shm_total_bytes
+    if free is not None and free < SHM_SEGMENT_BYTES:
+        return f"shared memory (/dev/shm) is full, {free / _MIB:.0f} MiB are free"
+    if total is not None and total <= SHM_SMALL_BYTES:
+        return f"shared memory (/dev/shm) is small, {total / _MIB:.0f} MiB in all"
+    return ""
 
 
 def _from_film(evidence: Evidence, plan: Plan) -> Diagnosis | None:

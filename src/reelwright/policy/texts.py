@@ -23,6 +23,9 @@ SHM_ADVICE = (
 #: What NCCL's error names most often: "Error while creating shared memory segment /dev/shm/nccl-… (size 33030528)".
 SHM_SEGMENT_BYTES = 33_030_528
 
+#: A container has 64 MiB of /dev/shm unless it was started with more. Its segments are gone when the processes are.
+SHM_SMALL_BYTES = 128 * 1024**2
+
 
 @dataclass(frozen=True)
 class Row:
@@ -39,7 +42,8 @@ class Row:
 OUT_OF_MEMORY = Row(
     Failure.OOM_GPU,
     "",
-    r"(?:torch\.|torch\.cuda\.)?OutOfMemoryError: |(?:CUDA|HIP|XPU) out of memory|(?:CUDA|HIP) error: out of memory"
+    r"(?:torch\.|torch\.cuda\.)?OutOfMemoryError: |(?:CUDA|HIP|XPU|MPS)(?: backend)? out of memory|(?:CUDA|HIP)(?: driver)? error: out of memory"
+    r"|cuda runtime error \(2\)|cudaMalloc\w* fail\w*:? out of memory|Unable to find a valid cuDNN algorithm|DEVICE_ALLOCATION_FAILED"
     r"|CU(?:BLAS|DNN|SOLVER|SPARSE|FFT)_STATUS_ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED|CUDNN_STATUS_NOT_INITIALIZED"
     r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|hipErrorOutOfMemory|Triton Error \[CUDA\]: out of memory"
     r"|Cuda failure (?:\d+ )?'out of memory'|Failed to CUDA (?:calloc|malloc)"
@@ -49,13 +53,15 @@ OUT_OF_MEMORY = Row(
 #: In this order.
 ROWS = (
     Row(Failure.CRASH, GPU_FAULT,
-        r"CUDA error: (?:an illegal memory access|unspecified launch failure|device-side assert|uncorrectable)"
+        r"CUDA error: (?:an illegal (?:memory access|instruction)|unspecified launch failure|device-side assert|uncorrectable"
+        r"|misaligned address|hardware stack error|invalid program counter|the launch timed out|unknown error)"
+        r"|CU(?:BLAS|DNN)_STATUS_(?:EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)"
         r"|uncorrectable ECC error|\bXid\b.*\d|GPU has fallen off the bus|device-side assert triggered",
         "The GPU or its driver failed. Look at `dmesg` for Xid lines; try another card; update the driver."),
     Row(Failure.ENV, "shm",
-        r"unable to open shared memory object|Error while creating shared memory segment|failed to extend /dev/shm"
+        r"unable to open shared memory object|Error while (?:creating|attaching to) shared memory segment|failed to extend /dev/shm"
         r"|/dev/shm\S*.{0,80}No space left|No space left.{0,80}/dev/shm|unable to (?:write to|mmap|resize|allocate).{0,40}torch_\d+"
-        r"|insufficient shared memory|shared memory \(shm\)|Call to (?:posix_fallocate|ftruncate).{0,60}failed",
+        r"|insufficient shared memory|workers are out of shared memory|shared memory ?\(shm\)|Call to (?:posix_fallocate|ftruncate).{0,60}failed",
         SHM_ADVICE),
     Row(Failure.ENV, "flash-attn-card",
         r"FlashAttention(?:-\d)? only supports? (?:Ampere|Ada|Hopper|Turing)|FlashAttention backward for head dim"
@@ -63,16 +69,20 @@ ROWS = (
         "This card is too old for the attention package that is installed: set `attention: sdpa`."),
     Row(Failure.ENV, "card",
         r"no kernel image is available|device kernel image is invalid|is not compatible with the current PyTorch installation"
-        r"|CUBLAS_STATUS_ARCH_MISMATCH|CUDNN_STATUS_ARCH_MISMATCH|unsupported gpu architecture|sm_\d+ is not (?:supported|defined)",
+        r"|CUBLAS_STATUS_ARCH_MISMATCH|CUDNN_STATUS_ARCH_MISMATCH|unsupported gpu architecture|sm_\d+'? is not (?:supported|defined)"
+        r"|(?:CUDA|HIP) error: invalid device function|No available kernel\. Aborting|out of resource: shared memory",
         "The installed torch (or an extension such as flash-attn) was not built for this card: install a build whose "
         "architectures include it. `reel doctor` names both."),
     Row(Failure.ENV, "precision",
         r"not implemented for '(?:BFloat16|Half|Float8_\w+)'|[Bb](?:float|F)16 is (?:only supported|not supported)"
-        r"|unsupported ScalarType (?:BFloat16|Float8)|does not support (?:bfloat16|bf16|fp8)",
+        r"|unsupported ScalarType (?:BFloat16|Float8)|(?:does not|doesn't) support (?:bfloat16|bf16|fp8)"
+        r"|_scaled_mm is only supported|fp8\w* not supported in this arch|requires \.target sm_\d+|CUBLAS_STATUS_NOT_SUPPORTED"
+        r"|only supported on GPUs with compute capability",
         "This card or this torch cannot compute in that number format: use a card of the Ampere generation or newer."),
     Row(Failure.ENV, "flash-attn",
         r"FLASH_ATTN_2_AVAILABLE|FLASH_ATTN_3_AVAILABLE|No module named 'flash_attn|flash_attn.*undefined symbol"
-        r"|undefined symbol.*flash_attn",
+        r"|undefined symbol.*flash_attn|FlashAttention\S* (?:has been toggled on|is only supported on CUDA)|name 'flash_attn\w*' is not defined"
+        r"|Flash ?Attention\S*(?: 2)? only supports? (?:torch\.float16|fp16)",
         "Install a flash-attn wheel that fits this torch, CUDA and Python, or set `attention: sdpa`."),
     Row(Failure.ENV, "xfuser",
         r"No module named 'xfuser|requires xfuser package|not use the latest yunchang|Attempted to reuse key: 'SAGE_FP16"
@@ -83,13 +93,21 @@ ROWS = (
     Row(Failure.ENV, "driver",
         r"CUDA driver version is insufficient|NVIDIA driver on your system is too old|unsupported toolchain"
         r"|unsupported display driver / cuda driver combination|CUDA_ERROR_(?:SYSTEM_DRIVER_MISMATCH|UNSUPPORTED_PTX)"
+        r"|forward compatibility was attempted|CUDA driver initialization failed"
         r"|Driver/library version mismatch",
         "The driver is older than the CUDA version of this torch needs, or was updated without a reboot: update the "
         "driver (and reboot), or install a torch built for an older CUDA."),
+    Row(Failure.ENV, "cudnn",
+        r"CUDNN_STATUS_(?:NOT_SUPPORTED|VERSION_MISMATCH|SUBLIBRARY)|unable to find an engine to execute this computation"
+        r"|Could not load library libcudnn|libcudnn\S*: cannot open shared object",
+        "cuDNN has nothing that fits this card and this torch, or it is another cuDNN than torch was built for: install "
+        "torch anew with its own cuDNN, and take foreign ones out of LD_LIBRARY_PATH."),
+    Row(Failure.ENV, "duplicate-gpu", r"Duplicate GPU detected",
+        "Two processes of the run were given the same GPU: let `gpus` name each card once, and look at CUDA_VISIBLE_DEVICES."),
     Row(Failure.ENV, "no-gpu",
-        r"Found no NVIDIA driver|Torch not compiled with CUDA enabled|no CUDA GPUs are available|[Nn]o CUDA-capable device"
+        r"Found no NVIDIA driver|Torch not compiled with CUDA enabled|[Nn]o (?:CUDA|HIP|XPU) GPUs are available|[Nn]o CUDA-capable device"
         r"|invalid device ordinal|CUDA unknown error|CUDA-capable device\(s\) is/are busy or unavailable"
-        r"|Attempting to deserialize object on a? ?CUDA device",
+        r"|Attempting to deserialize object on a? ?CUDA device|Unexpected error from cudaGetDeviceCount|device < num_gpus",
         "`reel doctor` tells what the driver and the framework's torch see."),
     Row(Failure.ENV, "transformers",
         r"[Ii]mage features and image tokens do not match|does not recognize this architecture|Unrecognized model in "
@@ -103,8 +121,11 @@ ROWS = (
         r"|compiled against (?:ABI|API) version|was removed in the NumPy 2|module 'numpy' has no attribute",
         "numpy and the packages built against it do not fit together: install the numpy version that the checkout's "
         "requirements.txt names (most need numpy below 2)."),
+    Row(Failure.MODEL, "remote-code", r"`trust_remote_code(?:=True)?`|requires you to execute the|contains custom code which must be executed",
+        "The folder of weights asks for its own code to be run, and Reelwright does not allow that: get the weights that the "
+        "checkout's README names, and the versions of its requirements.txt."),
     Row(Failure.ENV, "compiler",
-        r"Failed to find C compiler|Python\.h: No such file|BackendCompilerFailed|ninja is required|nvcc.{0,20}(?:not found|No such file)"
+        r"Failed to find C compiler|Python\.h: No such file|BackendCompilerFailed|working triton installation|[Nn]inja is required|nvcc.{0,20}(?:not found|No such file)"
         r"|CUDA_HOME environment variable is not set",
         "Something is compiled at run time and the compiler or its headers are not there: install gcc and the Python "
         "headers, or switch compilation off (`compile: false`)."),
@@ -117,7 +138,7 @@ ROWS = (
         "The weights are whole and belong to another model, task or version: check which folder the key names. "
         "Downloading them again gives the same file."),
     Row(Failure.MODEL, "corrupt",
-        r"Error while deserializing header|HeaderTooLarge|HeaderTooSmall|InvalidHeaderDeserialization"
+        r"Error while deserializing|Invalid magic number; corrupt file|is not a valid JSON file|JSONDecodeError|HeaderTooLarge|HeaderTooSmall|InvalidHeaderDeserialization"
         r"|MetadataIncompleteBuffer|incomplete metadata|header too large|PytorchStreamReader failed"
         r"|invalid load key|UnpicklingError|^EOFError|unexpected EOF, expected|checkpoint.*corrupt",
         _DOWNLOAD),
@@ -125,7 +146,8 @@ ROWS = (
         r"No such file or directory: .*(?:models_t5|models_clip|VAE|\.pth|\.pt|\.safetensors|config\.json|tokenizer|ckpt)"
         r"|does not appear to have (?:a file|files) named|model_path not exists|`models_root` not exists|VAE checkpoint not found|Error no file named|HFValidationError"
         r"|(?:Incorrect path_or_model_id|is not a local folder and is not a valid model|outgoing traffic has been disabled)"
-        r"|LocalEntryNotFoundError|OfflineModeIsEnabled|(?:couldn't|can't) (?:connect to|load) .*(?:huggingface|tokenizer)"
+        r"|LocalEntryNotFoundError|OfflineModeIsEnabled|(?:[Cc]ouldn't|[Cc]an't) (?:connect to|load) .*(?:huggingface|tokenizer|processor|config)"
+        r"|HTTPSConnectionPool\(host='(?:huggingface\.co|hf\.co|modelscope\.cn)|Unable to load (?:vocabulary|weights) from"
         r"|GatedRepoError|RepositoryNotFoundError|Cannot access gated repo|(?:401|403) Client Error.*(?:huggingface|hf\.co)",
         "The folder of weights is not complete, or it is a -Diffusers download. `reel doctor` names what is missing."),
     Row(Failure.INPUT, "image",
@@ -144,13 +166,23 @@ ROWS = (
         "The framework refused the options: the checkout may be of another version. `reel doctor` tells what it is."),
     Row(Failure.CONFIG, "shape",
         r"Sizes of tensors must match except in dimension 0\. Expected size 21|is invalid for input of size"
-        r"|Cannot split video sequence|must be a multiple of 4|Please set ALLOW_RESIZE_FOR_SP",
+        r"|Cannot split video sequence|The size of tensor a \(\d+\) must match|must be a multiple of 4|Please set ALLOW_RESIZE_FOR_SP",
         "This number of frames or size does not fit the model or the number of GPUs."),
+    Row(Failure.MODEL, "task", r"to have \d+ channels, but got \d+ channels|mat1 and mat2 shapes cannot be multiplied",
+        "The weights have another shape than what they were given: they belong to another task or version, or one part of "
+        "the folder is another model's. Check which folder the settings name."),
+    Row(Failure.CONFIG, "parts",
+        r"[Ee]xpected all tensors to be on the same device|must have the same dtype|expected scalar type \w+ but"
+        r"|Input type \(.*\) and (?:weight|bias) type|Cannot copy out of meta tensor",
+        "Parts of the model lie on different devices or in different number formats: switch off offloading or `t5_cpu`, "
+        "and compare the versions of the packages with the checkout's requirements.txt (`reel doctor` does)."),
+    Row(Failure.INPUT, "name", r"File name too long|Errno 36\]",
+        "A name is longer than the file system allows: choose a shorter output name or folder."),
     Row(Failure.DISK, "space", r"No space left on device|ENOSPC|Disk quota exceeded",
         "Free some space, then run the same command again."),
     Row(Failure.PERM, "rights", r"^PermissionError|Errno 13\]|Permission denied|Read-only file system",
         "The framework may not read or write that file: change its rights, or choose a folder of your own."),
-    Row(Failure.OOM_HOST, "allocation", r"DefaultCPUAllocator: can't allocate memory|Cannot allocate memory|MemoryError",
+    Row(Failure.OOM_HOST, "allocation", r"DefaultCPUAllocator: (?:can't|not enough)|std::bad_alloc|HOST_ALLOCATION_FAILED|Cannot allocate memory|MemoryError",
         "Host memory ran out: use fewer GPUs (each rank loads the whole model) or add memory or swap."),
     Row(Failure.ENV, "limits", r"Too many open files|Resource temporarily unavailable|can't start new thread",
         "A limit of the system was reached: raise it (`ulimit -n`, `ulimit -u`) and run the command again."),
@@ -158,6 +190,15 @@ ROWS = (
         r"ModuleNotFoundError: No module named|ImportError: |undefined symbol|cannot open shared object file"
         r"|operator torchvision::nms does not exist",
         "The framework's environment is not complete: install its requirements, or set `python` to the right interpreter."),
+    Row(Failure.ENV, "writer", r"No ffmpeg exe could be found|No such file or directory: '\S*ffmpeg\S*'|Could not find a backend to open",
+        "The framework writes videos through imageio-ffmpeg: install it in the framework's environment."),
+    Row(Failure.ENV, "versions",
+        r"^TypeError: .*(?:unexpected keyword argument|missing \d+ required|takes .{1,40} positional argument)"
+        r"|^AttributeError: (?:module|type object|'(?!NoneType)\w+' object) .*has no attribute|^NameError: "
+        r"|^(?:Syntax|Indentation|Tab)Error: |Could not run '\S+' with arguments from the 'CUDA' backend"
+        r"|compiled with different CUDA",
+        "The checkout's code and the packages it calls do not fit each other, so the same would happen again: update the "
+        "checkout, or install the versions that its requirements.txt names. `reel doctor` compares them."),
     Row(Failure.NCCL, "nccl",
         r"Watchdog caught collective operation timeout|DistBackendError|NCCL [Ee]rror|unhandled (?:cuda|system) error"
         r"|ncclInternalError|ncclSystemError|ncclUnhandledCudaError|Connection closed by peer|DistNetworkError|DistStoreError",

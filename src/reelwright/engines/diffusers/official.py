@@ -12,6 +12,7 @@ Not for folders in the layout of diffusers (`*-Diffusers`), which diffusers read
     Traceback (most recent call last):
         ...
     reelwright.errors.ModelNotFoundError: no such folder/config.json does not exist.
+      fix: Give the folder of the official download, complete; `reel doctor` lists what belongs to it.
 """
 
 from __future__ import annotations

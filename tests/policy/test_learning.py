@@ -1,0 +1,68 @@
+"""What this machine remembers of earlier runs, and what it does not do because of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reelwright import history
+from reelwright.errors import Failure
+from reelwright.host import GIB, Gpu, Host
+from reelwright.plan import Lever, Plan
+from reelwright.policy import Diagnosis, Evidence
+
+HOST = Host(gpus=(Gpu(0, "GPU-a", "A card", 24 * GIB, 24 * GIB), Gpu(1, "GPU-b", "A card", 24 * GIB, 24 * GIB)))
+LEVERS = (
+    Lever("offload", {"offload_model": True}, "memory", "time", "offload"),
+    Lever("segments", {"expandable_segments": True}, "memory", "nothing", "fragmentation"),
+    Lever("frames_49", {"num_frames": 49}, "memory", "frames", "fewer frames"),
+    Lever("size_480p", {"size": "832x480"}, "memory", "size", "smaller"),
+    Lever("fp8", {"use_fp8": True}, "memory", "precision", "smaller weights"),
+    Lever("cfg", {"cfg_scale": 1.0}, "memory", "guidance", "one pass"),
+)
+PULLED = {name: value for lever in LEVERS for name, value in lever.overrides.items()}
+
+
+def a_plan(**parameters: Any) -> Plan:
+    values = {"steps": 50, "num_frames": 81, "size": "1280x720", "offload_model": False, "cfg_scale": 6.0}
+    return Plan("wan2.1", "i2v", True, None, None, parameters={**values, **parameters}, levers=LEVERS, gpus=(0,))
+
+
+def test_what_costs_quality_is_not_pulled_because_it_once_helped(tmp_path: Path) -> None:
+    asked = a_plan()
+    history.remember_success(tmp_path, asked, a_plan(**PULLED), HOST, Evidence(wall_s=10.0))
+    assert history.starting_overrides(tmp_path, asked, HOST) == {"offload_model": True, "expandable_segments": True}
+
+
+@pytest.mark.parametrize("other", [{"num_frames": 49}, {"size": "832x480"}])
+def test_another_size_or_number_of_frames_starts_without_what_was_learnt(tmp_path: Path, other: Any) -> None:
+    history.remember_success(tmp_path, a_plan(), a_plan(**PULLED), HOST, Evidence(wall_s=10.0))
+    assert history.starting_overrides(tmp_path, a_plan(**other), HOST) == {}
+
+
+def test_the_predicted_time_scales_with_the_steps_and_not_with_the_loading(tmp_path: Path) -> None:
+    evidence = Evidence(wall_s=110.0, phase_seconds={"denoising": 100.0})
+    history.remember_success(tmp_path, a_plan(), a_plan(), HOST, evidence)
+    assert history.predicted_seconds(tmp_path, a_plan(steps=25), HOST) == 60.0
+    assert history.predicted_seconds(tmp_path, a_plan(num_frames=49), HOST) is None
+
+
+def test_only_a_gpu_fault_makes_the_plans_own_gpus_suspect_and_a_video_clears_them(tmp_path: Path) -> None:
+    history.remember_failure(tmp_path, a_plan(), HOST, Diagnosis(Failure.CRASH, "segfault", cause="SIGSEGV"))
+    assert history.suspect_gpus(tmp_path) == {}
+    history.remember_failure(tmp_path, a_plan(), HOST, Diagnosis(Failure.CRASH, "fell off the bus", cause="gpu-fault"))
+    assert history.suspect_gpus(tmp_path) == {"GPU-a": "fell off the bus"}
+    history.remember_success(tmp_path, a_plan(), a_plan(), HOST, Evidence())
+    assert history.suspect_gpus(tmp_path) == {}
+
+
+def test_kept_logs_of_runs_that_succeeded_in_the_end_do_not_pile_up(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text("words")
+    for number in range(history.KEPT_RUNS + 3):
+        kept = history.keep_file(tmp_path, f"20260101-0000{number:02}-a", log, "attempt-1.log")
+    assert len(list((tmp_path / "runs").iterdir())) == history.KEPT_RUNS
+    assert kept is not None
+    assert kept.read_text() == "words"
