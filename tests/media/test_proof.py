@@ -7,6 +7,7 @@ import wave
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -50,8 +51,11 @@ def flip(position: int, bit: int) -> Callable[[bytearray], None]:
     return change
 
 
-def test_the_facts_are_those_of_a_full_decode(film: tuple[Path, JoinReport]) -> None:
-    path, report = film
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+def test_the_facts_are_those_of_a_full_decode(tmp_path: Path, codec: Literal["h264", "av1"]) -> None:
+    clips = [a_coded_clip(tmp_path / f"{n}.mp4", range(9 * n, 9 * n + 9), Encoding(codec=codec)) for n in range(2)]
+    path = tmp_path / "film.mp4"
+    report = join([Part(clips[0]), Part(clips[1], chained=True)], path, OPTIONS)
     found, decoded = proven(path, report.promise), examine(path)
     assert found.mean_luma == pytest.approx(decoded.mean_luma, abs=1e-3)
     assert replace(decoded, frames_sha256="", mean_luma=found.mean_luma) == found

@@ -28,6 +28,7 @@ from .decoding import Decoding, decoding
 from .facts import VideoFacts, look_of
 from .glance import PacketDigest
 from .joints import FILM_LIMIT_S
+from .video import container_of
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -108,7 +109,8 @@ class _Reading:
             num_frames=self._count,
             fps=float(rate),
             seconds=float(self._count / rate) if rate else 0.0,
-            codec=stream.codec_context.name,
+            codec=stream.codec_context.codec.canonical_name,
+            container=container_of(self._source),
             has_audio=self._source.has_audio,
             metadata=self._source.metadata,
             mean_luma=round(shown / max(1, self._count), 4),

@@ -63,7 +63,7 @@ def _facts_of(film: Decoding, tally: Tally) -> VideoFacts:
     problems = list(film.problems)
     if stream is None:
         return VideoFacts(
-            problems=tuple(problems), has_audio=film.has_audio, metadata=film.metadata, container=_container_of(film)
+            problems=tuple(problems), has_audio=film.has_audio, metadata=film.metadata, container=container_of(film)
         )
     if stream.frames and stream.frames != tally.count and not _is_trimmed(film, stream.frames):
         problems.insert(0, f"it declares {stream.frames} frames, {tally.count} can be decoded")
@@ -72,7 +72,7 @@ def _facts_of(film: Decoding, tally: Tally) -> VideoFacts:
     measured = tally.measured(stream.average_rate)
     return VideoFacts(
         codec=stream.codec_context.codec.canonical_name,
-        container=_container_of(film),
+        container=container_of(film),
         trimmed=max(0, stream.frames - tally.count),
         pixel_aspect=_pixel_aspect(stream),
         has_audio=film.has_audio,
@@ -89,7 +89,7 @@ def _is_trimmed(film: Decoding, declared: int) -> bool:
     return film.container_format.startswith("mov") and film.stored_frames() == declared and not film.problems
 
 
-def _container_of(film: Decoding) -> str:
+def container_of(film: Decoding) -> str:
     """What people call the container."""
     name = film.container_format
     if name.startswith("mov") and film.brand.strip() == "qt":
