@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from .errors import ConfigurationError
 from .pipeline_keys import ALIASES, GENERATORS, NESTED, PIPELINE_KEYS, REMOTE_BACKENDS, SPELLINGS
-from .yamlfile import Document, read_yaml, read_yaml_text
+from .yamlfile import Document, read_yaml, read_yaml_text, surprise
 
 PREFIX = "REELWRIGHT_"
 #: Variables with our prefix that are no settings.
@@ -111,7 +111,28 @@ def file_layer(path: Path, known: Known) -> Layer:
     except ConfigurationError as error:
         return Layer(str(path), FILE, mistakes=(error,))
     layer = flat_layer(Layer(str(path), FILE, dict(document.values), origins=_lines(document)), known)
+    layer = replace(layer, mistakes=(*layer.mistakes, *_misread(document)))
     return anchored(layer, path.absolute().parent, known)
+
+
+def _misread(document: Document) -> Iterator[ConfigurationError]:
+    """What YAML reads otherwise than it is written. Values are not repeated: they may be secrets."""
+    for place in document.swallowed:
+        text = "what follows # on this line is a comment in YAML and would be lost"
+        yield _at(document, place, text, "Put quotes around the value, or a space after #.")
+    for place, written in document.written.items():
+        value: Any = document.values
+        for part in place:
+            value = value[part]
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and surprise(written, value):
+            text = "YAML reads this number otherwise than it is written (octal, base 60, or with underscores)"
+            yield _at(document, place, text, "Write a plain decimal number, or put quotes around a text.")
+
+
+def _at(document: Document, place: tuple[str | int, ...], text: str, fix: str) -> ConfigurationError:
+    name = ".".join(map(str, place))
+    return ConfigurationError(f"{document.path}:{document.line_of(*place)}: {name}: {text}", advice=fix)
 
 
 def _lines(document: Document) -> dict[str, str]:

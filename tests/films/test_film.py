@@ -14,7 +14,8 @@ import pytest
 
 from reelwright.errors import VideoGenerationError
 from reelwright.films.assembly import film
-from reelwright.films.render import FilmOrder, make_clips
+from reelwright.films.joinable import join_findings
+from reelwright.films.render import FilmOrder, make_clips, plan_film
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
 from reelwright.media import joining
@@ -274,6 +275,13 @@ def wan_order(wan: WanMachine, **values: Any) -> FilmOrder:
     keep_going = values.pop("keep_going", False)
     settings = wan.settings(**values)
     return FilmOrder(board, settings, wan.output, environ=wan.environ, keep_going=keep_going)
+
+
+def test_a_size_that_the_generator_makes_otherwise_is_said_before(wan: WanMachine, wan_film: Path) -> None:
+    order = wan_order(wan)
+    _, planned = plan_film(order, Store(wan.output.parent))
+    said = {item.finding.code: item for item in join_findings(order, planned)}["film.size"]
+    assert said.message == "shots one, two, three: the storyboard asks for 832x480; the clip will be 832x464"
 
 
 def test_a_film_by_the_framework_goes_on_from_the_last_frame(wan: WanMachine, wan_film: Path) -> None:

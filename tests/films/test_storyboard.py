@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -65,18 +67,18 @@ MISTAKES = {
     "unknown key": (GOOD.replace("frames: 33", "frmes: 33"), "line 11: shot 2: frmes", "did you mean frames"),
     "unknown top key": (GOOD.replace("title:", "titel:"), "line 1: titel", "did you mean title"),
     "unknown default": (GOOD.replace("  steps: 20", "  stps: 20"), "line 5: defaults: stps", "did you mean steps"),
-    "wrong type": (GOOD.replace("frames: 33", 'frames: "33"'), "line 11: shot 2: frames", "integer"),
-    "not above 0": (GOOD.replace("seconds: 3", "seconds: 0"), "line 4: defaults: seconds", "greater than 0"),
+    "wrong type": (GOOD.replace("frames: 33", 'frames: "33"'), "line 11: shot 2: frames", "whole number"),
+    "not above 0": (GOOD.replace("seconds: 3", "seconds: 0"), "line 4: defaults: seconds", "above 0"),
     "no prompt": (GOOD.replace("    prompt: waves\n", ""), "line 7: shot sea: prompt", "required"),
     "empty prompt": (GOOD.replace("a gull", '" "'), "line 10: shot 2", "prompt is empty"),
     "missing picture": (GOOD.replace("last_image: b.png", "last_image: c.png"), "line 14: shot shot-3: last_image", "no file"),
     "two lengths": (GOOD.replace("    frames: 33", "    frames: 33\n    seconds: 2"), "line 10: shot 2", "both"),
     "same id": (GOOD.replace("- prompt: a gull", "- id: sea\n    prompt: a gull"), "line 10: shot 2", "'sea'"),
-    "bad id": (GOOD.replace("id: sea", "id: the sea"), "line 7: shot the sea: id", "pattern"),
+    "bad id": (GOOD.replace("id: sea", "id: the sea"), "line 7: shot the sea: id", "letters, digits"),
     "transition": (GOOD.replace("dissolve 6", "wipe"), "line 15: shot 3: transition", "write cut"),
     "no shots": ("title: x\nshots: []\n", "line 2: shots", "no shot"),
     "shots missing": ("title: x\n", "shots", "required"),
-    "shot is text": (GOOD + "  - a cat\n", "line 16: shot 4", "dictionary"),
+    "shot is text": (GOOD + "  - a cat\n", "line 16: shot 4", "keys and values"),
     "first dissolves": (GOOD.replace("    image: a.png\n  - p", "    image: a.png\n    transition: dissolve\n  - p"), "line 7: shot sea", "nothing to dissolve from"),
     "first continues": (GOOD.replace("    image: a.png\n  - p", "    continues: true\n  - p"), "line 7: shot sea", "nothing to continue"),
     "bad size": (GOOD.replace("832*480", "big"), "line 2: size", "not a size"),
@@ -132,3 +134,92 @@ def test_the_published_schema_accepts_what_we_accept_and_refuses_a_wrong_key() -
     jsonschema.validate(yaml.safe_load(GOOD), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(yaml.safe_load(GOOD.replace("frames: 33", "frmes: 33")), schema)
+
+
+#: What a person writes for a shot of GOOD, and what YAML would make of it.
+MISREAD = {
+    "hash in a prompt": ("prompt: a gull", "prompt: shot #3 of a gull", "line 10: shot 2: prompt: '#3 of a gull' is a comment"),
+    "hash before a file": ("image: a.png", "image: #2.png", "line 9: shot sea: image: '#2.png' is a comment"),
+    "blank picture": ("image: a.png", "image:", "line 9: shot sea: image: it has no value"),
+    "null picture": ("image: a.png", "image: ~", "line 9: shot sea: image: it has no value"),
+    "octal": ("frames: 33", "frames: 010", "line 11: shot 2: frames: 010 is 8 in YAML, an octal number"),
+    "base 60": ("frames: 33", "frames: 1:30", "1:30 is 90 in YAML, a number in base 60"),
+    "underscore": ("frames: 33", "frames: 1_000", "1_000 is 1000 in YAML"),
+    "hexadecimal": ("frames: 33", "frames: 0x21", "0x21 is 33 in YAML, a hexadecimal number"),
+    "number as a prompt": ("prompt: a gull", "prompt: 42", "line 10: shot 2: prompt: write text, not 42; quote it"),
+    "yes as a prompt": ("prompt: a gull", "prompt: yes", "yes is true in YAML"),
+    "date as a title": ("title: Morning", "title: 2026-01-02", "line 1: title: 2026-01-02 is a date in YAML"),
+    "off as a transition": ("transition: dissolve 6", "transition: off", "off is false in YAML"),
+    "unknown camera": ("frames: 33", "camera: pan_lft", "line 11: shot 2: camera: unknown camera word 'pan_lft'"),
+    "choice": ("frames: 33", "fit: contian", "line 11: shot 2: fit: write cover, contain or stretch"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("right", "wrong", "told"), MISREAD.values(), ids=MISREAD)
+def test_what_yaml_reads_otherwise_is_a_mistake_with_its_line(folder: Path, right: str, wrong: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(folder, GOOD.replace(right, wrong, 1))
+    assert told in "\n".join([caught.value.message, *caught.value.evidence])
+    assert "pydantic" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("right", "written"),
+    [
+        ("title: Morning", "title: Morning  # a comment"),
+        ("prompt: a gull", 'prompt: "gull #3"'),
+        ("prompt: a gull", "prompt: gull#3"),
+        ("frames: 33", "frames: 33 # frames"),
+        ("title: Morning", "title: Morning\ncolor: off"),
+        ("title: Morning", "title: 'yes'"),
+        ("seconds: 3", "seconds: 3.50"),
+        ("shots:", "shots:   #-- the shots"),
+    ],
+)
+def test_what_is_meant_as_it_is_read_is_no_mistake(folder: Path, right: str, written: str) -> None:
+    assert len(loaded(folder, GOOD.replace(right, written, 1)).shots) == 3
+
+
+def test_one_round_tells_every_mistake_of_every_kind(folder: Path) -> None:
+    text = """\
+title: 5
+defaults: {fit: contian}
+shots:
+  - {id: one, prompt: a, image: nope.png}
+  - {id: one, prompt: b, camera: pan_lft, steps: "8"}
+  - {prompt: " ", frames: 9, seconds: 2}
+  - prompt: shot #3
+    frames: 010
+"""
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(folder, text)
+    said = [caught.value.message, *caught.value.evidence]
+    wanted = (
+        "line 1: title",
+        "line 2: defaults: fit",
+        "nope.png",
+        "the id 'one'",
+        "pan_lft",
+        "steps",
+        "both given",
+        "#3",
+        "010",
+    )
+    assert [word for word in wanted if not any(word in line for line in said)] == []
+
+
+def test_check_shows_each_shot_as_it_was_understood(folder: Path, reel: Callable[..., Any]) -> None:
+    (folder / "film.yaml").write_text(GOOD)
+    done = reel("storyboard", "check", "film.yaml", "--draft", cwd=folder)
+    assert done.stdout.splitlines() == [
+        'sea: "waves", from a.png, 48 frames (3 s), 832x480, draft',
+        'shot-2: "a gull", goes on from sea, 33 frames (2.062 s), 832x480, draft',
+        'shot-3: "sunrise", from a.png to b.png, 48 frames (3 s), 832x480, dissolve of 6 frames, draft',
+        "ok",
+    ]
+    rows = json.loads(reel("storyboard", "check", "film.yaml", "--draft", "--json", cwd=folder).stdout)
+    assert [(row["shot"], row["goes_on_from"], row["size"]) for row in rows] == [
+        ("sea", None, "832x480"),
+        ("shot-2", "sea", "832x480"),
+        ("shot-3", None, "832x480"),
+    ]

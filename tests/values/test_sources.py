@@ -358,3 +358,20 @@ def test_what_is_shown_of_the_settings_holds_no_secret_and_everything_else(tmp_p
     assert shown["generators"]["studio"] == {
         "env": {"TOKEN": "***"}, "pass_phrase": "***", "api_token": "***", "lens": 35, "look": str(tmp_path / "a.cube"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("sample_steps: 010", "2: sample_steps: YAML reads this number otherwise"),
+        ("timeout: 1:30", "timeout: YAML reads this number otherwise"),
+        ("wan2_dir: /models/wan #2", "wan2_dir: what follows # on this line is a comment"),
+        ("env: {TOKEN: abc #hidden-word", "begins a comment"),
+    ],
+)
+def test_what_yaml_reads_otherwise_in_a_settings_file_is_a_mistake(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "settings.yaml").write_text(f"frame_num: 81  # frames\n{line}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(tmp_path / "settings.yaml", environ={})
+    assert said in caught.value.message
+    assert "hidden-word" not in str(caught.value)

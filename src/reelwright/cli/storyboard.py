@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .arguments import add_config_arguments, add_json_argument, note, printable, settings_from
+
+if TYPE_CHECKING:
+    from ..films.planning import Planned
+    from ..films.storyboard import Storyboard
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,22 +73,49 @@ def _check(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.storyboard).absolute().parent
     order = FilmOrder(board, settings, folder / "film.mp4", arguments.storyboard, draft=arguments.draft)
     planner, planned = plan_film(order, Store(folder))
-    raise_for((*join_findings(order, planned), *planner.findings(planned)))
-    rows = [
-        {
-            "segment": item.segment.id,
-            "generator": item.backend.name,
-            "frames": item.segment.request.num_frames,
-            "goes_on_from": item.segment.upstream,
-            "dissolve": item.segment.dissolve,
-        }
-        for item in planned
-    ]
+    found = (*join_findings(order, planned), *planner.findings(planned))
+    raise_for(found)
+    rows = [_understood(item, order.board) for item in planned]
     if arguments.json:
-        print(json.dumps(rows))
+        print(json.dumps(rows, ensure_ascii=False))
         return 0
     for row in rows:
-        origin = f", goes on from {row['goes_on_from']}" if row["goes_on_from"] else ""
-        print(printable(f"{row['segment']}: {row['frames']} frames by {row['generator']}{origin}"))
+        print(printable(_line(row)))
+    for item in found:
+        if item.finding.severity == "warning":
+            note(f"warning: {item.message}")
     print("ok")
     return 0
+
+
+def _understood(item: Planned, board: Storyboard) -> dict[str, Any]:
+    """A clip as it was understood: what was written, and what the generator makes of it."""
+    segment, request, expected = item.segment, item.segment.request, item.plan.expected
+    return {
+        "segment": segment.id,
+        "shot": segment.shot,
+        "prompt": request.prompt,
+        "generator": item.backend.name,
+        "image": None if segment.upstream or request.image is None else str(request.image),
+        "last_image": str(request.last_image) if request.last_image else None,
+        "goes_on_from": segment.upstream,
+        "frames": expected.num_frames if expected else request.num_frames,
+        "seconds": round(expected.seconds, 3) if expected else None,
+        "fps": expected.fps if expected else request.fps,
+        "size": f"{expected.width}x{expected.height}" if expected else str(board.frame),
+        "camera": request.camera,
+        "seed": request.seed,
+        "dissolve": segment.dissolve,
+    }
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    begin = f"goes on from {row['goes_on_from']}" if row["goes_on_from"] else "no picture"
+    begin = f"from {Path(row['image']).name}" if row["image"] else begin
+    end = f" to {Path(row['last_image']).name}" if row["last_image"] else ""
+    more = [f"camera {row['camera']}"] if row["camera"] else []
+    more += [f"dissolve of {row['dissolve']} frames"] if row["dissolve"] else []
+    length = f"{row['frames']} frames" + (f" ({row['seconds']:g} s)" if row["seconds"] else "")
+    return ", ".join(
+        [f'{row["segment"]}: "{row["prompt"]}"', begin + end, length, row["size"], *more, row["generator"]]
+    )

@@ -34,6 +34,7 @@ def join_findings(order: FilmOrder, planned: Sequence[Planned]) -> Iterator[Shot
     yield from _sound(order)
     if not shown or len(shown) < len(planned):
         return
+    yield from _other_sizes(order, shown)
     parts, options = _parts(shown), _options(order, shown[0])
     yield from _transitions(order, shown, parts, options)
     yield from _size(order, options)
@@ -91,6 +92,22 @@ def _transitions(
         text = f"clip {shown[index].segment.id} has {lengths[index]} frames, too few for its transitions ({taken})"
         fix = "Make the shot longer, or its dissolve, the next one's, or `overlap` shorter."
         yield _at_shot(order, shown[index].segment.shot, text, fix)
+
+
+def _other_sizes(order: FilmOrder, shown: Sequence[Planned]) -> Iterator[ShotFinding]:
+    """Clips that come out in another size than the film asks for: generators derive it from area and aspect."""
+    wanted = order.board.frame
+    found: dict[Size, dict[str, None]] = {}
+    for item in shown:
+        expected = item.plan.expected
+        size = Size(expected.width, expected.height) if expected else wanted
+        if size != wanted:
+            found.setdefault(size, {})[item.segment.shot] = None
+    for size, shots in found.items():
+        text = f"the storyboard asks for {wanted}; the clip will be {size}"
+        fix = f"Write size: {size} to be asked for what will be made."
+        whom = f"shots {', '.join(shots)}" if len(shots) > 1 else f"shot {next(iter(shots))}"
+        yield ShotFinding(Finding("film.size", "warning", text, fix), whom)
 
 
 def _size(order: FilmOrder, options: JoinOptions) -> Iterator[ShotFinding]:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from ..errors import ConfigurationError
 from ..files import expanded, open_regular, reason, shown
-from ..yamlfile import Document
+from ..yamlfile import Document, surprise
 
 Problem = tuple[int | None, str]
 Where = tuple[str | int, ...]
@@ -34,7 +34,7 @@ def told(problems: Sequence[Problem]) -> ConfigurationError:
 def model_problems(error: ValidationError, document: Document, prefix: Where, keys_at: KeysAt) -> list[Problem]:
     """What pydantic found, in our words; ``keys_at`` says which keys may stand at a place."""
     found: list[Problem] = []
-    items = error.errors(include_url=False, include_context=False)
+    items = [item for item in error.errors(include_url=False) if not _is_said_elsewhere(item, document, prefix)]
     meant = {(*_place(item, prefix)[:-1], _meant(_place(item, prefix), keys_at)) for item in items if _is_strange(item)}
     for item in items:
         place = _place(item, prefix)
@@ -61,15 +61,126 @@ def _wording(place: Where, item: Any, document: Document, keys_at: KeysAt) -> st
     words = [str(part) for part in place if not isinstance(part, int)]
     if place[:1] == ("shots",) and len(place) > 1:
         words = [f"shot {_name(document, place[1])}", *words[1:]]
-    text = item["msg"].removeprefix("Value error, ")
     if _is_strange(item):
         meant = _meant(place, keys_at)
         text = "there is no such key" + (f"; did you mean {meant}?" if meant else "")
-    elif item["type"] == "missing":
-        text = "it is required and not there"
-    elif item["type"] == "string_pattern_mismatch" and place[-1] == "transition":
-        text = "write cut, or dissolve 8 (frames)"
+    else:
+        text = _wrong(item, place, document.written.get(place))
     return ": ".join([*words, text])
+
+
+_WANTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "path_type": "the path of a file",
+    "model_type": "keys and values (key: value)",
+    "model_attributes_type": "keys and values (key: value)",
+    "tuple_type": "a list, each item after a dash",
+    "list_type": "a list, each item after a dash",
+}
+_LIMITS = {
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+
+
+def _wrong(item: Any, place: Where, written: str | None) -> str:
+    """What is wrong with a value, in our words."""
+    kind, value, context = item["type"], item.get("input"), item.get("ctx", {})
+    odd = surprise(written, value) if written else ""
+    if kind == "missing":
+        return "it is required and not there"
+    if kind in _LIMITS:
+        word, name = _LIMITS[kind]
+        return f"it must be {word} {context[name]:g}, not {value}"
+    if kind == "literal_error":
+        return odd or _choice(str(value), str(context["expected"]))
+    if kind == "string_pattern_mismatch":
+        wanted = {"transition": "cut, or dissolve 8 (frames)", "id": "letters, digits, - and _, at most 64 of them"}
+        return f"write {wanted.get(str(place[-1]), 'another text')}, not {value!r:.80}"
+    if kind in _WANTED:
+        quoted = f"; quote it: '{written}'" if kind == "string_type" and written and not odd else ""
+        return odd or f"write {_WANTED[kind]}, not {value!r:.80}{quoted}"
+    return str(item["msg"]).removeprefix("Value error, ")
+
+
+def _choice(value: str, expected: str) -> str:
+    known = [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")]
+    near = difflib.get_close_matches(value, known, n=1)
+    return f"write {expected.replace(chr(39), '')}, not {value!r:.80}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _is_said_elsewhere(item: Any, document: Document, prefix: Where) -> bool:
+    """A value that is blank: `raw_problems` says so."""
+    place = _place(item, prefix)
+    return item.get("input") is None and item["type"] != "missing" and document.written.get(place) in ("", "~", "null")
+
+
+def raw_problems(document: Document, camera_problem: Callable[[str], str]) -> list[Problem]:
+    """Mistakes that are seen in the text itself, whatever else is wrong with the file.
+
+    What YAML reads otherwise than a person means it, keys without a value, names that two shots have, two lengths for one
+    shot, and camera moves that nobody knows.
+    """
+    return [*_misread(document), *_twice(document), *_of_shots(document, camera_problem)]
+
+
+def _misread(document: Document) -> Iterator[Problem]:
+    for place, rest in document.swallowed.items():
+        text = f"{rest!r:.80} is a comment in YAML and would be lost: put quotes around the value"
+        yield document.line_of(*place), _said(document, place, text)
+    for place, written in document.written.items():
+        value = _at(document.values, place)
+        if value is None and place not in document.swallowed:
+            text = "it has no value; write one, or leave the key out"
+            yield document.line_of(*place), _said(document, place, text)
+        odd = surprise(written, value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
+        if odd:
+            yield document.line_of(*place), _said(document, place, odd)
+
+
+def _at(values: Any, place: Where) -> Any:
+    for part in place:
+        values = values[part]
+    return values
+
+
+def _said(document: Document, place: Where, text: str) -> str:
+    words = [str(part) for part in place if not isinstance(part, int)]
+    if place[:1] == ("shots",) and len(place) > 1:
+        words = [f"shot {_name(document, place[1])}", *words[1:]]
+    return ": ".join([*words, text])
+
+
+def _twice(document: Document) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    for index, shot in enumerate(_shots(document)):
+        name = str(shot.get("id", f"shot-{index + 1}"))
+        if name in seen:
+            text = f"shot {index + 1}: the id {name!r} is that of shot {seen[name] + 1}"
+            yield document.line_of("shots", index, "id"), text
+        seen.setdefault(name, index)
+
+
+def _of_shots(document: Document, camera_problem: Callable[[str], str]) -> Iterator[Problem]:
+    defaults = document.values.get("defaults")
+    places: list[tuple[Where, Mapping[str, Any]]] = [(("shots", n), shot) for n, shot in enumerate(_shots(document))]
+    if isinstance(defaults, dict):
+        places.append((("defaults",), defaults))
+    for where, values in places:
+        if values.get("seconds") is not None and values.get("frames") is not None:
+            text = "seconds and frames are both given; give one of them"
+            yield document.line_of(*where), _said(document, where, text)
+        camera = values.get("camera")
+        problem = camera_problem(camera) if isinstance(camera, str) else ""
+        if problem:
+            yield document.line_of(*where, "camera"), _said(document, (*where, "camera"), problem)
 
 
 def _name(document: Document, index: str | int) -> str:

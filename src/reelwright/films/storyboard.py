@@ -25,7 +25,7 @@ from ..errors import InvalidInputError
 from ..files import expanded
 from ..request import MAX_SEED, Size, check_prompt, parse_size
 from ..yamlfile import Document, read_yaml
-from .mistakes import Problem, missing_files, model_problems, told
+from .mistakes import Problem, missing_files, model_problems, raw_problems, told
 
 SCHEMA_ID = "https://reelwright.invalid/storyboard.schema.json"
 _TRANSITION = re.compile(r"cut|dissolve(?: ([1-9]\d{0,2}))?")
@@ -50,6 +50,10 @@ def _as_value_error(parse: Callable[[Any], Any], value: object) -> Any:
         return parse(value)
     except InvalidInputError as error:
         raise ValueError(error.message) from error
+
+
+def _as_color(value: object) -> object:
+    return "off" if value is False else value  # YAML reads an unquoted off as false
 
 
 FilePath = Annotated[Path, BeforeValidator(_as_path)]
@@ -147,7 +151,7 @@ class Storyboard(BaseModel):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = Field(
         default=0, description="from which the shots' seeds are derived"
     )
-    color: Literal["joint", "anchor", "off"] = Field(
+    color: Annotated[Literal["joint", "anchor", "off"], BeforeValidator(_as_color)] = Field(
         default="anchor", description="colours of chained clips are matched"
     )
     overlap: Annotated[int, Field(ge=0, le=8)] = Field(default=0, description="frames of crossfade at chained joints")
@@ -179,15 +183,20 @@ def load_storyboard(path: Path) -> Storyboard:
     """
     document = read_yaml(path)
     values = dict(document.values)
-    files = missing_files(document, _PICTURES)
+    problems = [*raw_problems(document, _camera_problem), *missing_files(document, _PICTURES)]
+    board = None
     try:
         Parameters.model_validate(values.get("defaults") or {})  # a wrong default is told where it stands
+    except ValidationError as error:
+        problems += model_problems(error, document, ("defaults",), _keys_at)
+        values["defaults"] = {}
+    try:
         board = Storyboard.model_validate(_merged(values))
     except ValidationError as error:
-        place = ("defaults",) if error.title == "Parameters" else ()
-        raise told([*model_problems(error, document, place, _keys_at), *files]) from None
-    problems = [*_problems(board, document), *files]
-    if problems:
+        problems += model_problems(error, document, (), _keys_at)
+    if board is not None:
+        problems += _problems(board, document)
+    if problems or board is None:
         raise told(problems)
     return _absolute(board, Path(os.path.abspath(path)).parent)  # noqa: PTH100 -- the folder of the file as named
 
@@ -212,14 +221,18 @@ def _problems(board: Storyboard, document: Document) -> list[Problem]:
     """What is wrong between shots, as (line, text)."""
     if not board.shots:
         return [(document.line_of("shots"), "shots: there is no shot")]
-    found: list[Problem] = [(document.line_of("shots", 0), text) for text in _first_shot_problems(board)]
-    seen: dict[str, int] = {}
-    for index, shot in enumerate(board.shots):
-        if shot.id in seen:
-            text = f"shot {index + 1}: the id {shot.id!r} is that of shot {seen[shot.id] + 1}"
-            found.append((document.line_of("shots", index, "id"), text))
-        seen.setdefault(shot.id, index)
-    return found
+    return [(document.line_of("shots", 0), text) for text in _first_shot_problems(board)]
+
+
+def _camera_problem(text: str) -> str:
+    """Why the draft would not know that camera move; empty where it does."""
+    from ..backends.draft.camera import parse_camera
+
+    try:
+        parse_camera(text)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _first_shot_problems(board: Storyboard) -> list[str]:
