@@ -101,6 +101,8 @@ def _no_settings_of_the_user(patch: pytest.MonkeyPatch, home: Path, temporary: P
         patch.delenv(name)
     patch.setenv("HOME", str(home))
     patch.setenv("TMPDIR", str(temporary))
+    for name in ("state", "config", "cache"):  # beside the home: what is meant to lie there is not left behind
+        patch.setenv(f"XDG_{name.upper()}_HOME", str(home.parent / f"{home.name}-{name}"))
 
 
 @contextlib.contextmanager
@@ -119,9 +121,6 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     home = tmp_path_factory.getbasetemp() / "homes" / str(next(_HOMES))
     (home / "tmp").mkdir(parents=True)
     _no_settings_of_the_user(monkeypatch, home, home / "tmp")
-    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
 
 
 @pytest.fixture

@@ -388,7 +388,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "settings.py",
         'shown = "" if top == "env" else f", not {item[\'input\']!r:.80}"',
         "shown = f\", not {item['input']!r:.80}\"",
-        "tests/values/test_settings.py",
+        "tests/values/test_sources.py tests/values/test_settings.py -k secret or env or value",
     ),
     Mutant(
         "settings",
