@@ -386,8 +386,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "settings",
         "a value of env stands in an error",
         "settings.py",
-        'shown = "" if top == "env" else f", not {item[\'input\']!r:.80}"',
-        "shown = f\", not {item['input']!r:.80}\"",
+        'shown = "" if top == "env" or value in item["msg"] else f", not {value}"',
+        'shown = f", not {value}"',
         "tests/values/test_sources.py tests/values/test_settings.py -k secret or env or value",
     ),
     Mutant(
