@@ -6,9 +6,16 @@ REAL_VENV ?= .venv-real
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# What $(1) is, said before anything is made with it.
+define new_enough
+@$(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Reelwright needs Python 3.11 or \
+newer; $(1) is $$($(1) --version 2>&1 || echo not there). Name another one: make PYTHON=python3.12"; exit 1; }
+endef
+
 .PHONY: demo test test-engine test-real lint fix golden mutants bench clean
 
 $(VENV)/.core: pyproject.toml constraints/core.txt
+	$(call new_enough,$(PYTHON))
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints/core.txt --editable .
 	touch $@
@@ -24,6 +31,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not engine and not real and not gpu" $(ARGS)
 
 $(ENGINE_VENV)/.engine: pyproject.toml $(wildcard constraints/*)
+	$(call new_enough,$(PYTHON))
 	test -x $(ENGINE_VENV)/bin/python || $(PYTHON) -m venv $(ENGINE_VENV)
 	$(ENGINE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints/core.txt --constraint constraints/dev.txt --constraint constraints/engine.txt \

@@ -9,9 +9,13 @@ Everything in ``__all__`` is public; anything else may change. Importing this pa
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
+
+if sys.version_info < (3, 11):  # noqa: UP036 -- a copy of the package may lie on the path of any interpreter
+    raise ImportError(f"Reelwright needs Python 3.11 or newer; this is Python {sys.version.split()[0]}")
 
 if TYPE_CHECKING:
     from .asynchronous import afilm, agenerate
