@@ -15,6 +15,8 @@ Nothing here knows a framework, a flag, or how a film is decoded.
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from .errors import (
 )
 from .executors import Cancellation, Emit
 from .executors.workers import Workers
+from .files import shown
 from .journal import Journal
 from .outputs import refuse_inputs_of
 from .policy import preflight
@@ -44,6 +47,9 @@ from .result import Manifest, Result, manifest_of, manifest_path
 from .settings import Settings
 
 __all__ = ["Order", "Prepared", "generate", "prepare", "replay_order"]
+
+
+_MANY_PICTURES, _LARGE_PICTURE = 500, 256 * 1024 * 1024  # what is read at most to find one that was moved
 
 
 def _ignore(event: Event) -> None:
@@ -189,21 +195,25 @@ def _skipped(output: Path) -> Result:
     return _result(manifest, output, skipped=True)
 
 
-def replay_order(manifest: Manifest, settings: Settings, output: Path) -> Order:
+def replay_order(manifest: Manifest, settings: Settings, output: Path, *, beside: Path | None = None) -> Order:
     """The order that makes a film again: the request as it was asked, with the seed that was used.
+
+    Args:
+        beside: The manifest's folder. A picture that is not where the manifest names it is looked for there, by its
+            content: a project that was moved or renamed takes its pictures along.
 
     Raises:
         InvalidInputError: an input picture is gone or has changed.
     """
+    sources: dict[str, Path] = {}
     for item in manifest.inputs:
-        path = Path(str(item.get("path")))
-        digest = workspace.file_digest(path)
-        if digest is None or digest != item.get("sha256"):
+        found = find_picture(item, beside)
+        if found is None:
             raise InvalidInputError(
-                f"{path} is gone or has changed since {manifest.created_at}",
-                advice="Bring the picture back to where the manifest names it.",
+                f"{shown(str(item.get('path')))} is gone or has changed since {manifest.created_at}",
+                advice="Bring the picture back to where the manifest names it, or put it beside the manifest.",
             )
-    sources = {str(item.get("role")): Path(str(item["path"])) for item in manifest.inputs}
+        sources[str(item.get("role"))] = found
     request = manifest.request.evolve(
         seed=manifest.seed,
         generator=manifest.generator,
@@ -212,3 +222,24 @@ def replay_order(manifest: Manifest, settings: Settings, output: Path) -> Order:
         depth_image=sources.get("depth"),
     )
     return Order(request, settings, output)
+
+
+def find_picture(item: Mapping[str, Any], beside: Path | None) -> Path | None:
+    """Where the picture of a manifest is: at its path, else a file beside the manifest with the same content."""
+    path, digest = Path(str(item.get("path"))), item.get("sha256")
+    if not digest:
+        return None
+    if workspace.file_digest(path) == digest:
+        return path
+    there = sorted(_pictures_in(beside), key=lambda file: file.name != path.name) if beside else []
+    return next((file for file in there[:_MANY_PICTURES] if workspace.file_digest(file) == digest), None)
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """The files of a folder that are no larger than a picture may be."""
+    try:
+        with os.scandir(folder) as entries:
+            files = [Path(entry) for entry in entries if entry.is_file() and entry.stat().st_size <= _LARGE_PICTURE]
+    except OSError:
+        return []
+    return sorted(files)

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidInputError(f"{path} records a run without a film", advice="Run `reel generate` instead.")
     original = path.parent / str(before.output["path"])
     output = arguments.output or original.with_name(original.stem + ".replay.mp4")
-    order = replay_order(before, settings_from(arguments), output)
+    order = replay_order(before, settings_from(arguments), output, beside=path.absolute().parent)
     result = make(order, as_json=arguments.json)
     after = load_manifest(result.manifest)
     assert after.output is not None

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(manifest.to_json(), default=str))
     else:
-        _show(manifest)
+        _show(manifest, path.absolute().parent)
     return 0
 
 
@@ -65,7 +65,7 @@ def _show_metadata(path: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _show(manifest: Manifest) -> None:
+def _show(manifest: Manifest, beside: Path) -> None:
     out = console()
     output = manifest.output or {}
     about = {
@@ -77,7 +77,7 @@ def _show(manifest: Manifest) -> None:
         "prompt": manifest.requested.get("prompt"),
         "seed": manifest.seed,
         "made": f"{manifest.created_at}, {manifest.seconds:.1f} s",
-        **{f"input {item['role']}": item["path"] for item in manifest.inputs},
+        **{f"input {item['role']}": _picture(item, beside) for item in manifest.inputs},
         **{str(name): _words(value) for name, value in manifest.facts.items() if name != "kept"},
     }
     _pairs(out, "film", {name: value for name, value in about.items() if value is not None})
@@ -92,6 +92,16 @@ def _show(manifest: Manifest) -> None:
         out.print(cell(f"warning: {warning}", "yellow"))
     if manifest.error:
         out.print(cell(f"{manifest.error['code']}: {manifest.error['message']}", "red"))
+
+
+def _picture(item: Mapping[str, Any], beside: Path) -> str:
+    """Where a picture was, and where it is now if that is another place."""
+    from ..runner import find_picture
+
+    found = find_picture(item, beside)
+    if found is None:
+        return f"{item['path']} (gone or changed)"
+    return str(item["path"]) if str(found) == str(item["path"]) else f"{item['path']} (now {found})"
 
 
 def _pairs(out: Console, title: str, pairs: dict[str, Any]) -> None:
