@@ -961,9 +961,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "storyboard",
         "two shots may have one id",
-        "films/storyboard.py",
-        "        if shot.id in seen:",
-        "        if shot.id in seen and not shot.id:",
+        "films/mistakes.py",
+        "        if name in seen:",
+        "        if name in seen and not name:",
         "tests/films/test_storyboard.py",
     ),
     Mutant(
