@@ -234,6 +234,18 @@ def test_what_is_too_little_to_correct_goes_along_with_the_frame(tmp_path: Path)
     assert carried(last)[:, 3].sum() != 0
 
 
+def test_what_rounding_kept_from_a_correction_goes_along_with_the_frame(tmp_path: Path) -> None:
+    given, last = save(a_photograph(), tmp_path / "given.png"), tmp_path / "last.png"
+    pattern = 2 + (np.arange(208) % 10 < 3)[None, :, None]  # 2.3 levels too bright, of which whole levels undo 2
+    shown = np.clip(a_photograph().astype(int) + pattern, 0, 255).astype(np.uint8)
+    video = encode(shown, tmp_path / "clip.mp4", foreign=False)
+    correct_last_frame(given, video, save(shown, last))
+    left = read_picture(last).astype(float) - a_photograph()
+    both = left.mean((0, 1)) + carried(last)[:, 3]
+    assert carried(last)[:, 3] != pytest.approx(0, abs=0.1)
+    assert both == pytest.approx(0, abs=0.25)
+
+
 def test_a_frame_that_carries_nothing_lacks_nothing(tmp_path: Path) -> None:
     assert carried(save(a_photograph(), tmp_path / "a.png")) == pytest.approx(unchanged())
 

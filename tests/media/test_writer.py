@@ -36,6 +36,7 @@ from reelwright.media.video import (
     first_frame,
     verify,
 )
+from reelwright.media.writer import size_problem
 from reelwright.plan import ExpectedVideo
 from reelwright.request import Size
 
@@ -157,6 +158,23 @@ def test_a_size_that_cannot_be_encoded_is_refused_before_any_file(tmp_path: Path
     with pytest.raises(ConfigurationError, match="even"):
         VideoWriter(tmp_path / "odd.mp4", size, 16, Encoding(), {})
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("size", "codec", "why"),
+    [
+        (Size(16384, 16128), "h264", ""),
+        (Size(16384, 16384), "h264", "libav takes about"),
+        (Size(16256, 16256), "h264", "libav takes about"),
+        (Size(16386, 64), "h264", "the limit of h264"),
+        (Size(16384, 8704), "av1", ""),
+        (Size(8704, 8706), "av1", "the limit of av1"),
+    ],
+)
+def test_a_size_beyond_the_encoders_limits_is_known_before(size: Size, codec: Literal["h264", "av1"], why: str) -> None:
+    found = size_problem(size, codec)
+    assert why in found
+    assert bool(found) == bool(why)
 
 
 @pytest.mark.parametrize(

@@ -631,6 +631,22 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/media/test_continuity.py",
     ),
     Mutant(
+        "colour",
+        "what rounding kept from a correction is not carried on",
+        "media/continuity.py",
+        "        matrix, last = _rest(matrix, last, corrected), corrected",
+        "        matrix, last = unchanged(), corrected",
+        "tests/media/test_continuity.py",
+    ),
+    Mutant(
+        "writer",
+        "an area that no encoder opens is found after rendering",
+        "media/writer.py",
+        "    if (size.width + _MARGIN) * (size.height + _MARGIN) >= _MOST_AREA:",
+        "    if size.width * size.height > _MOST_AREA:",
+        "tests/media/test_writer.py -k size",
+    ),
+    Mutant(
         "seal",
         "a changed film passes for whole",
         "media/seal.py",

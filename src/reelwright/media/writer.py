@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _MOVFLAGS = {"movflags": "+faststart+use_metadata_tags"}
 _MOST = {"h264": (16384, 16384), "av1": (16384, 8704)}
+_MARGIN, _MOST_AREA = 128, 2**28  # pixels: libav's own limit, of both sides with a margin
 _AHEAD = 4  # frames that wait for the encoder: 11 MB at 1280x720
 
 
@@ -86,13 +87,15 @@ def size_problem(size: Size, codec: Codec) -> str:
     """Why a codec cannot encode that size, or an empty text.
 
     Both sides are even, for yuv420p stores colours at half the size. libx264 takes up to 16384 pixels a side, SVT-AV1
-    up to 16384x8704 (tried with both).
+    up to 16384x8704 (tried with both). libav itself opens no encoder above an area (av_image_check_size2).
     """
     if size.width % 2 or size.height % 2 or min(size) < 2:
         return f"a film of {size} cannot be encoded: both sides must be even"
     width, height = _MOST[codec]
     if size.width > width or size.height > height:
         return f"a film of {size} cannot be encoded: the limit of {codec} is {width}x{height}"
+    if (size.width + _MARGIN) * (size.height + _MARGIN) >= _MOST_AREA:
+        return f"a film of {size} cannot be encoded: libav takes about 16250x16250 at most"
     return ""
 
 
