@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,6 +57,20 @@ def test_the_drafts_in_the_readme_really_run(tmp_path: Path) -> None:
         argv = [sys.executable, "-m", "reelwright", *shlex.split(line, comments=True)[1:]]
         done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (line, done.stderr)
+
+
+def test_the_python_of_the_readme_runs_beside_what_its_commands_made_before(tmp_path: Path) -> None:
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    program = re.search(r"^ {4}import reelwright\n(?: {4}.*\n)+", text, re.MULTILINE)
+    outputs = re.findall(r"^ {4}(?:\.venv/bin/)?reel (?:generate|film) .*-o (\S+)", text, re.MULTILINE)
+    assert program
+    assert len(outputs) == len(set(outputs)) >= 3
+    for name in outputs:
+        (tmp_path / name).touch()
+    (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
+    code = textwrap.dedent(program[0])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_failure_is_explained_with_its_exit_status() -> None:

@@ -42,19 +42,23 @@ READS = (["probe"], ["show"], ["replay"], ["contact-sheet"])
 #: Pictures and settings, where another mistake may be found first or beside it.
 TAKES = (
     ["generate", "{}", "p", "-o", "o.mp4"],
-    ["generate", "photo.png", "p", "-o", "o.mp4", "--last-image", "{}"],
-    ["generate", "photo.png", "p", "-o", "o.mp4", "--depth", "{}"],
     ["config", "--config", "{}"],
     ["film", "{}"],
     ["film", "status", "{}"],
     ["storyboard", "check", "{}"],
     ["setup", "wan2.1", "--dry-run", "--weights-source", "{}"],
 )
+#: The intake of pictures is the same for each of them, and decodes the first one before: fewer paths will do.
+MORE_PICTURES = (
+    ["generate", "photo.png", "p", "-o", "o.mp4", "--last-image", "{}"],
+    ["generate", "photo.png", "p", "-o", "o.mp4", "--depth", "{}"],
+)
 WRITES = (
     (["generate", "photo.png", "p", "-o", "{}"], ".mp4"),
     (["replay", "clip.mp4", "-o", "{}"], ".mp4"),
     (["film", "good.yaml", "--draft", "-o", "{}"], ".mp4"),
     (["storyboard", "init", "{}"], ".yaml"),
+    (["contact-sheet", "clip.mp4", "-o", "{}"], ".png"),
 )
 USES = (
     ["film", "gc", "{}"],
@@ -75,8 +79,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "dangling").symlink_to("nowhere")
     (folder / "dangling.mp4").symlink_to("nowhere.mp4")
     (folder / "dangling.yaml").symlink_to("nowhere/x")
+    (folder / "dangling.png").symlink_to("nowhere.png")
     (folder / "loop").symlink_to("loop")
-    for name in ("folder", "folder.mp4", "folder.yaml", "closed", "readonly"):
+    for name in ("folder", "folder.mp4", "folder.yaml", "folder.png", "closed", "readonly"):
         (folder / name).mkdir()
     shutil.copy(folder / "photo.png", folder / "secret")
     os.mkfifo(folder / "fifo")
@@ -148,6 +153,7 @@ def test_a_path_that_cannot_be_read_has_the_code_of_its_reason(outcomes: Outcome
 
 def test_a_picture_a_storyboard_or_a_source_that_cannot_be_read_is_told_in_one_sentence(outcomes: Outcomes) -> None:
     cases = [filled(words, path) for words in TAKES for path in INPUTS]
+    cases += [filled(words, path) for words in MORE_PICTURES for path in ("closed/x", "loop", LONG, "a\0b")]
     found = outcomes([(words, {}) for words in cases])
     codes = {"INPUT", "PERM", "CONFIG", "MODEL", "ENV"}
     wrong = [problem(words, got, codes) for words, got in zip(cases, found, strict=True) if got[0] != 0]
