@@ -285,3 +285,17 @@ def test_a_clip_whose_pictures_do_not_decode_is_not_copied(tmp_path: Path) -> No
     clip.write_bytes(data)  # without a seal: as a stranger's clip
     with pytest.raises(OutputError, match=r"a\.mp4 cannot be read whole"):
         join([Part(clip)], tmp_path / "film.mp4", OPTIONS)
+
+
+@pytest.mark.parametrize("changed_clip", [0, 1])
+def test_a_kept_dissolve_is_not_used_for_another_clip(tmp_path: Path, changed_clip: int) -> None:
+    clips, shelf = [tmp_path / "0.mp4", tmp_path / "1.mp4"], Shelf(tmp_path / "kept")
+    parts = [Part(clips[0]), Part(clips[1], dissolve=4)]
+    for number, clip in enumerate(clips):
+        a_coded_clip(clip, range(10 * number, 10 * number + 9))
+    join(parts, tmp_path / "before.mp4", OPTIONS, shelf=shelf)
+    clips[changed_clip].unlink()
+    a_coded_clip(clips[changed_clip], range(100, 109))
+    join(parts, tmp_path / "with.mp4", OPTIONS, shelf=shelf)
+    join(parts, tmp_path / "without.mp4", OPTIONS)
+    assert packets(tmp_path / "with.mp4") == packets(tmp_path / "without.mp4")
