@@ -109,6 +109,7 @@ GIVEN: dict[str, list[str]] = {
     "overwrite": ["--overwrite"],
     "gpus": ["--gpus", "1,"],
     "simulate_gpus": ["--simulate-gpus", "3x80GiB"],
+    "simulate_memory": ["--simulate-memory", "512GiB"],
     "strict_quality": ["--strict-quality"],
     "allow_degrade": ["--allow-degrade", "frames,size"],
     "config": ["--config", "{other}"],

@@ -366,7 +366,7 @@ def test_modules_that_cannot_be_imported_are_named(site: Site) -> None:
     # pip is a script here; everything else is the real interpreter of the environment
     site.order.interpreter.with_name("python-real").symlink_to(real)
     site.order.interpreter.write_text(
-        '#!/bin/sh\ncase "$*" in *pip*) exit 0;; esac\nexec "$(dirname "$0")/python-real" "$@"\n'
+        '#!/bin/sh\ncase " $* " in *" -m pip "*) exit 0;; esac\nexec "$(dirname "$0")/python-real" "$@"\n'
     )
     site.order.interpreter.chmod(0o755)
     with pytest.raises(BackendUnavailableError, match="cannot import torch") as caught:

@@ -94,9 +94,9 @@ def test_a_disk_that_could_not_be_asked_forbids_nothing() -> None:
     assert found(a_plan(), a_host(a_card(), disks=(Disk(Path("/out"), None, None),))) == {}
 
 
-def test_host_memory_is_a_warning_and_not_for_a_machine_that_one_does_not_have() -> None:
+def test_host_memory_is_a_warning_and_not_for_a_machine_whose_memory_is_not_known() -> None:
     assert found(a_plan(), a_host(a_card(), memory_available_bytes=GIB))["host.memory"].severity == "warning"
-    simulated = found(a_plan(), a_host(a_card(), memory_available_bytes=GIB, simulated=True))
+    simulated = found(a_plan(), a_host(a_card(), memory_available_bytes=None, simulated=True))
     assert list(simulated) == ["gpu.simulated"]
 
 

@@ -104,7 +104,7 @@ def _interview(
         names = [name for name in query.modules if name not in crashed]
         told = _ask(query, names, environ, deadline)
         if told.python is None:
-            return Interpreter(query.path, problem=_silence(query.path, told)), None
+            return Interpreter(query.path, problem=_silence(told)), None
         if not told.done and told.begun in names and time.monotonic() < deadline:
             crashed[str(told.begun)] = f"importing it ended the interpreter ({told.ended}) {told.printed}".strip()
             continue
@@ -123,9 +123,9 @@ def _interview(
         return answer, told.files if told.done and not crashed else None
 
 
-def _silence(path: Path, told: _Round) -> str:
+def _silence(told: _Round) -> str:
     said = f": {told.printed}" if told.printed else ""
-    return f"{path} does not answer like a Python interpreter ({told.ended}){said}"
+    return f"does not answer like a Python interpreter ({told.ended}){said}"
 
 
 def _ask(query: InterpreterQuery, names: list[str], environ: Mapping[str, str], deadline: float) -> _Round:
