@@ -119,8 +119,9 @@ class _Join:
         options = self._clips.options
         pieces = self._cutting.pieces(self._told)
         copy([(piece.video, piece.glance.frames) for piece in pieces], target, self._tags(), self._check)
+        heard: tuple[str, ...] = ()
         if options.audio:
-            with_sound(target, options.audio, options.audio_fade_s)
+            heard = with_sound(target, options.audio, options.audio_fade_s)
         else:
             seal(target)
         self._emit(self._total, self._total)
@@ -135,7 +136,7 @@ class _Join:
             self._promise(pieces),
             {index: piece.encoded_because for index, piece in enumerate(pieces) if piece.encoded_because},
             joints,
-            (*self._adjusted(), *jumps),
+            (*self._adjusted(), *jumps, *heard),
         )
 
     def _told(self, ready: int) -> None:
