@@ -301,7 +301,8 @@ def open_folder(folder: RunFolder, *, keep: Callable[[], bool] = lambda: False) 
         yield folder
     finally:
         if not keep():
-            RealFileSystem().remove(folder.path)
+            with contextlib.suppress(OSError):  # the next run here removes what stays
+                RealFileSystem().remove(folder.path)
         os.close(fd)
 
 

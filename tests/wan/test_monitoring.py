@@ -99,7 +99,7 @@ def test_show_tells_a_failed_run_from_its_record(wan: WanMachine, reel: Reel) ->
     record = wan.state_dir / "runs" / outcome.manifest.run_id / "manifest.json"
     shown = reel("show", record, env={**os.environ, "COLUMNS": "200"}).stdout
     assert "OOM_GPU in denoising" in shown
-    assert "steps 8 -> 6" in shown
+    assert "t5_cpu False -> True" in shown
     assert "FRAMEWORK: the framework failed" in shown
 
 
