@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from .errors import ConfigurationError
 from .pipeline_keys import ALIASES, GENERATORS, NESTED, PIPELINE_KEYS, REMOTE_BACKENDS, SPELLINGS
-from .yamlfile import Document, read_yaml, read_yaml_text, surprise
+from .yamlfile import Document, read_yaml, read_yaml_text
 
 PREFIX = "REELWRIGHT_"
 #: Variables with our prefix that are no settings.
@@ -120,14 +120,9 @@ def _misread(document: Document) -> Iterator[ConfigurationError]:
     for place in document.swallowed:
         text = "what follows # on this line is a comment in YAML and would be lost"
         yield _at(document, place, text, "Put quotes around the value, or a space after #.")
-    for place, written in document.written.items():
-        value: Any = document.values
-        for part in place:
-            value = value[part]
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if number and surprise(written, value):
-            text = "YAML reads this number otherwise than it is written (octal, base 60, or with underscores)"
-            yield _at(document, place, text, "Write a plain decimal number, or put quotes around a text.")
+    for place, _ in document.misread_numbers():
+        text = "YAML reads this number otherwise than it is written (octal, base 60, or with underscores)"
+        yield _at(document, place, text, "Write a plain decimal number, or put quotes around a text.")
 
 
 def _at(document: Document, place: tuple[str | int, ...], text: str, fix: str) -> ConfigurationError:

@@ -51,6 +51,20 @@ class Document:
             path = path[:-1]
         return self.places.get(path)
 
+    def value_at(self, path: tuple[str | int, ...]) -> Any:
+        """The value that stands there."""
+        found: Any = self.values
+        for part in path:
+            found = found[part]
+        return found
+
+    def misread_numbers(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Unquoted numbers that YAML reads otherwise than they are written: where each stands, and `surprise` of it."""
+        for path, written in self.written.items():
+            value = self.value_at(path)
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and (odd := surprise(written, value)):
+                yield path, odd
+
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader with limits."""

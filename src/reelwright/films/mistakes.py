@@ -58,15 +58,12 @@ def _meant(place: Where, keys_at: KeysAt) -> str | None:
 
 
 def _wording(place: Where, item: Any, document: Document, keys_at: KeysAt) -> str:
-    words = [str(part) for part in place if not isinstance(part, int)]
-    if place[:1] == ("shots",) and len(place) > 1:
-        words = [f"shot {_name(document, place[1])}", *words[1:]]
     if _is_strange(item):
         meant = _meant(place, keys_at)
         text = "there is no such key" + (f"; did you mean {meant}?" if meant else "")
     else:
         text = _wrong(item, place, document.written.get(place))
-    return ": ".join([*words, text])
+    return _said(document, place, text)
 
 
 _WANTED = {
@@ -135,20 +132,12 @@ def _misread(document: Document) -> Iterator[Problem]:
     for place, rest in document.swallowed.items():
         text = f"{rest!r:.80} is a comment in YAML and would be lost: put quotes around the value"
         yield document.line_of(*place), _said(document, place, text)
-    for place, written in document.written.items():
-        value = _at(document.values, place)
-        if value is None and place not in document.swallowed:
+    for place in document.written:
+        if document.value_at(place) is None and place not in document.swallowed:
             text = "it has no value; write one, or leave the key out"
             yield document.line_of(*place), _said(document, place, text)
-        odd = surprise(written, value) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
-        if odd:
-            yield document.line_of(*place), _said(document, place, odd)
-
-
-def _at(values: Any, place: Where) -> Any:
-    for part in place:
-        values = values[part]
-    return values
+    for place, odd in document.misread_numbers():
+        yield document.line_of(*place), _said(document, place, odd)
 
 
 def _said(document: Document, place: Where, text: str) -> str:

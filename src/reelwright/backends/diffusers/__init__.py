@@ -23,6 +23,7 @@ from ...request import VideoRequest
 from ...scripts import ENV_NAMES, PROCESS_SETTINGS, environment
 from ...settings import Settings
 from ...wan import CLIP_FILE, T5_FILE, TOKENIZER, VAE_FILE
+from ...wan import SETTINGS as WAN_SETTINGS
 from .. import Backend, ClipRules
 from .checks import findings
 from .choice import CACHE_THRESHOLD, Choice, choose, expected_video, interpreters, weights_dir
@@ -266,16 +267,7 @@ BACKEND = Backend(
     configured=configured,
     sketches=sketches,
     settings_used=PROCESS_SETTINGS
-    | {
-        "i2v_model_dir",
-        "flf2v_model_dir",
-        "t2v_model_dir",
-        "t2v_1_3b_model_dir",
-        "wan2_dir",
-        "model",
-        "preset",
-        "attention",
-    }
+    | WAN_SETTINGS
     | {"weights", "speed", "compile", "placement", "lora", "engine_device"},
     configuration_hint="Set weights to a folder of a model and install the extra `engine` (docs/engine.md).",
     clip_of=clip_of,

@@ -208,17 +208,6 @@ BACKEND = Backend(
         {"offload_model", "t5_cpu", "gpu_count", "ulysses_size", "ring_size", "fsdp", "expandable_segments"}
     ),
     sketches=lambda: sketches(FILES),
-    settings_used=PROCESS_SETTINGS
-    | {
-        "i2v_model_dir",
-        "flf2v_model_dir",
-        "t2v_model_dir",
-        "t2v_1_3b_model_dir",
-        "wan2_dir",
-        "model",
-        "preset",
-        "attention",
-    }
-    | {"chaining_use_fsdp_flags", "accept_valid_on_nonzero"},
+    settings_used=PROCESS_SETTINGS | wan.SETTINGS | {"chaining_use_fsdp_flags", "accept_valid_on_nonzero"},
     configuration_hint="Set wan2_dir and i2v_model_dir (docs/wan21.md), or run `reel setup wan2.1`.",
 )
