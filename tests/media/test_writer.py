@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -147,10 +149,13 @@ def test_tags_of_any_language_and_length_come_back(tmp_path: Path) -> None:
     assert {key: facts.metadata[key] for key in tags} == tags
 
 
-def test_av1_is_written_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    facts = verify(a_clip(tmp_path / "av1.mp4", encoding=Encoding(codec="av1")), PROMISE)
-    assert facts.codec == "av1"
-    assert capfd.readouterr() == ("", "")
+def test_av1_is_written_in_silence(tmp_path: Path) -> None:
+    """In a process of its own: the encoder looks once a process how much it shall say."""
+    script = "import sys, pathlib, clips; clips.a_clip(pathlib.Path(sys.argv[1]), encoding=clips.Encoding(codec='av1'))"
+    argv = [sys.executable, "-c", script, str(tmp_path / "av1.mp4")]
+    done = subprocess.run(argv, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert verify(tmp_path / "av1.mp4", PROMISE).codec == "av1"
 
 
 @pytest.mark.parametrize("size", [Size(95, 64), Size(96, 63), Size(0, 64)])
