@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from .errors import ConfigurationError
 from .pipeline_keys import ALIASES, GENERATORS, NESTED, PIPELINE_KEYS, REMOTE_BACKENDS, SPELLINGS
-from .yamlfile import Document, read_yaml, read_yaml_text
+from .yamlfile import Document, read_yaml_text, read_yaml_with_mistakes
 
 PREFIX = "REELWRIGHT_"
 #: Variables with our prefix that are no settings.
@@ -107,7 +107,7 @@ class Layer:
 def file_layer(path: Path, known: Known) -> Layer:
     """A settings file; one that cannot be read at all is a layer without values and with that mistake."""
     try:
-        document = read_yaml(path)
+        document = read_yaml_with_mistakes(path)
     except ConfigurationError as error:
         return Layer(str(path), FILE, mistakes=(error,))
     layer = flat_layer(Layer(str(path), FILE, dict(document.values), origins=_lines(document)), known)
@@ -117,6 +117,8 @@ def file_layer(path: Path, known: Known) -> Layer:
 
 def _misread(document: Document) -> Iterator[ConfigurationError]:
     """What YAML reads otherwise than it is written. Values are not repeated: they may be secrets."""
+    for line, text in document.mistakes:
+        yield ConfigurationError(f"{document.path}:{line}: {text}", advice="Correct the line.")
     for place in document.swallowed:
         text = "what follows # on this line is a comment in YAML and would be lost"
         yield _at(document, place, text, "Put quotes around the value, or a space after #.")

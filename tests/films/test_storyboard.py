@@ -71,7 +71,7 @@ MISTAKES = {
     "not above 0": (GOOD.replace("seconds: 3", "seconds: 0"), "line 4: defaults: seconds", "above 0"),
     "no prompt": (GOOD.replace("    prompt: waves\n", ""), "line 7: shot sea: prompt", "required"),
     "empty prompt": (GOOD.replace("a gull", '" "'), "line 10: shot 2", "prompt is empty"),
-    "missing picture": (GOOD.replace("last_image: b.png", "last_image: c.png"), "line 14: shot shot-3: last_image", "no file"),
+    "missing picture": (GOOD.replace("last_image: b.png", "last_image: c.png"), "line 14: shot 3: last_image", "no file"),
     "two lengths": (GOOD.replace("    frames: 33", "    frames: 33\n    seconds: 2"), "line 10: shot 2", "both"),
     "same id": (GOOD.replace("- prompt: a gull", "- id: sea\n    prompt: a gull"), "line 10: shot 2", "'sea'"),
     "bad id": (GOOD.replace("id: sea", "id: the sea"), "line 7: shot the sea: id", "letters, digits"),
@@ -148,7 +148,18 @@ MISREAD = {
     "hexadecimal": ("frames: 33", "frames: 0x21", "0x21 is 33 in YAML, a hexadecimal number"),
     "number as a prompt": ("prompt: a gull", "prompt: 42", "line 10: shot 2: prompt: write text, not 42; quote it"),
     "yes as a prompt": ("prompt: a gull", "prompt: yes", "yes is true in YAML"),
-    "date as a title": ("title: Morning", "title: 2026-01-02", "line 1: title: 2026-01-02 is a date in YAML"),
+    "limits are not told of it too": ("seconds: 3", "seconds: 24:00:00", "'24:00:00' for the text\nEND"),
+    "octal name": ("id: sea", "id: 010", "line 7: shot 1: id: 010 is 8 in YAML, an octal number; write 10 or 8, or '010' for the text"),
+    "name of a shot that is none": ("prompt: a gull", "prompt: a gull\n    id: yes", "line 11: shot 2: id: yes is true"),
+    "anchor": ("prompt: a gull", "prompt: &b gull", "line 10: & begins a name in YAML"),
+    "anchor twice": ("prompt: waves\n", "prompt: &b waves\n    negative_prompt: &b x\n", "line 9: & begins a name in YAML"),
+    "alias": ("prompt: a gull", "prompt: *gull", "line 10: * begins a name in YAML"),
+    "tag": ("prompt: a gull", "prompt: !important a gull", "line 10: ! begins a name in YAML"),
+    "python tag": ("prompt: a gull", "prompt: !!python/object:os.system [ls]", "line 10: ! begins a name in YAML"),
+    "merge key": ("  - prompt: a gull", "  - <<: {frames: 9}\n    prompt: a gull", "line 10: << is not read here"),
+    "key that is no word": ("frames: 33", "[a]: 33", "line 11: a key must be a word"),
+    "key behind a strange space": ("    frames: 33", "    \u00a0frames: 33", "line 11: a character that looks like a space"),
+    "braces": ("prompt: a gull", "prompt: {a gull}", "line 10: shot 2: prompt: write text, not keys and values; a text that begins with { must be in quotes\nEND"),
     "off as a transition": ("transition: dissolve 6", "transition: off", "off is false in YAML"),
     "unknown camera": ("frames: 33", "camera: pan_lft", "line 11: shot 2: camera: unknown camera word 'pan_lft'"),
     "choice": ("frames: 33", "fit: contian", "line 11: shot 2: fit: write cover, contain or stretch"),
@@ -159,7 +170,7 @@ MISREAD = {
 def test_what_yaml_reads_otherwise_is_a_mistake_with_its_line(folder: Path, right: str, wrong: str, told: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         loaded(folder, GOOD.replace(right, wrong, 1))
-    assert told in "\n".join([caught.value.message, *caught.value.evidence])
+    assert told in "\n".join([caught.value.message, *caught.value.evidence, "END"])
     assert "pydantic" not in str(caught.value)
 
 
@@ -172,12 +183,91 @@ def test_what_yaml_reads_otherwise_is_a_mistake_with_its_line(folder: Path, righ
         ("frames: 33", "frames: 33 # frames"),
         ("title: Morning", "title: Morning\ncolor: off"),
         ("title: Morning", "title: 'yes'"),
+        ("title: Morning", "title: 2024-13-45"),
+        ("prompt: a gull", "prompt: ="),
+        ("prompt: a gull", "prompt: !!str 12"),
+        ("title: Morning", "---\ntitle: Morning"),
+        ("title", "\ufefftitle"),
         ("seconds: 3", "seconds: 3.50"),
         ("shots:", "shots:   #-- the shots"),
     ],
 )
 def test_what_is_meant_as_it_is_read_is_no_mistake(folder: Path, right: str, written: str) -> None:
     assert len(loaded(folder, GOOD.replace(right, written, 1)).shots) == 3
+
+
+#: A line that YAML cannot read, in place of line 10 of GOOD, and what is said of it.
+UNREADABLE = {
+    "tab": ("\tprompt: a gull", 10, "a tab stands here"),
+    "tab after a colon": ("  - prompt:\ta gull", 10, "a tab stands here"),
+    "colon": ("  - prompt: a gull: landing", 10, "a colon and a space in a text"),
+    "colon at the end": ("  - prompt: gulls:", 10, ""),
+    "hash in braces": ("  - {prompt: shot #3}", 10, "# begins a comment"),
+    "open double quote": ('  - prompt: "a gull', 10, 'the quote " in this line is not closed'),
+    "open single quote": ("  - prompt: 'a gull", 10, "the quote ' in this line is not closed"),
+    "apostrophe in single quotes": ("  - prompt: 'it's a gull'", 10, "the text goes on behind its closing quote"),
+    "words behind quotes": ('  - prompt: "gull" she said', 10, "the text goes on behind its closing quote"),
+    "backslash": ('  - prompt: "C:\\Users"', 10, "a \\ in double quotes begins an escape"),
+    "open brace": ("  - {prompt: a gull", 10, "the { in this line is not closed"),
+    "open bracket": ("  - prompt: [a gull", 10, "the [ in this line is not closed"),
+    "bracket and text": ("  - prompt: [wide] a gull", 10, "a text that begins with [ must be in quotes"),
+    "two braces": ("  - prompt: {{gull}} lands", 10, "a text that begins with { must be in quotes"),
+    "at": ("  - prompt: @home", 10, "a text that begins with @ must be in quotes"),
+    "backtick": ("  - prompt: `gull`", 10, "a text that begins with ` must be in quotes"),
+    "percent": ("  - prompt: %gull", 10, "a text that begins with % must be in quotes"),
+    "greater": ("  - prompt: > gull", 10, "a text that begins with > must be in quotes"),
+    "dash": ("  - prompt: - gull", 10, "a text that begins with - must be in quotes"),
+    "star": ("  - prompt: *.jpg", 10, "a text that begins with * must be in quotes"),
+    "no space after the colon": ("  - prompt:gull", 10, "a space is missing after the colon"),
+    "indented too little": (" - prompt: a gull", 10, "this line does not fit those around it"),
+    "indented too much": ("  - prompt: a gull\n       seed: 3", 11, "this line does not fit those around it"),
+    "second document": ("---\n  - prompt: a gull", 10, "a second document begins here"),
+    "nul": ("  - prompt: a\0gull", 10, "U+0000"),
+    "escape": ("  - prompt: \x1b[31mgull", 10, "U+001B"),
+    "line separator": ("  - prompt: a\u2028gull", 10, "U+2028"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "number", "told"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_line_that_yaml_cannot_read_is_named_with_what_is_commonly_meant(
+    folder: Path, line: str, number: int, told: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(folder, GOOD.replace("  - prompt: a gull", line))
+    assert caught.value.message.startswith(f"{folder / 'film.yaml'}:{number}: ")
+    assert told in caught.value.message
+    assert "gull" not in caught.value.message  # it may be a secret in a settings file
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (GOOD.encode("utf-16"), "film.yaml:1: not UTF-8"),
+        (GOOD.replace("gull", "gu\u00ebll").encode("latin-1"), "film.yaml:10: not UTF-8"),
+        (b"#" * (1024 * 1024 + 1), "larger than 1 MiB"),
+        (b"a: " + b"[" * 5000, "too many levels"),
+        (b"a: &a [x, x, x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (c, c, c - 1, c - 1) for c in range(98, 115)), "too many"),
+        (b"shots: &a [*a]", "too many"),
+        (b"- a\n- b\n", "must hold keys and values"),
+        (b"# nothing\n", "shots: it is required"),
+    ],
+    ids=["UTF-16", "Latin-1", "large", "deep", "laughs", "itself", "list", "comments"],
+)  # fmt: skip
+def test_a_file_that_is_no_storyboard_is_refused_in_a_sentence(folder: Path, data: bytes, told: str) -> None:
+    (folder / "film.yaml").write_bytes(data)
+    with pytest.raises(ConfigurationError, match=told):
+        load_storyboard(folder / "film.yaml")
+
+
+def test_keys_that_are_there_twice_are_all_told_beside_the_other_mistakes(folder: Path) -> None:
+    text = GOOD.replace("frames: 33", "frames: 33\n    frames: 9\n    promt: x") + "title: Evening\n"
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(folder, text)
+    assert [caught.value.message.partition(": ")[2], *caught.value.evidence] == [
+        "line 12: the key 'frames' is twice here, first in line 11",
+        "line 13: shot 2: promt: there is no such key; did you mean prompt?",
+        "line 18: the key 'title' is twice here, first in line 1",
+    ]
 
 
 def test_one_round_tells_every_mistake_of_every_kind(folder: Path) -> None:

@@ -67,8 +67,11 @@ def test_a_key_of_a_section_is_named_with_its_own_line_however_the_generator_is_
 
 
 def test_what_can_be_read_is_read_beside_the_mistakes(tmp_path: Path) -> None:
-    settings, mistakes = read_settings(a_file(tmp_path, "sample_steps: x\nframe_num: 33\nfoo: 1\n"), environ={})
-    assert (settings.sample_steps, settings.frame_num, len(mistakes)) == (None, 33, 2)
+    settings, mistakes = read_settings(
+        a_file(tmp_path, "sample_steps: x\nframe_num: 33\nfoo: 1\nframe_num: 9\n"), environ={}
+    )
+    assert (settings.sample_steps, settings.frame_num, len(mistakes)) == (None, 33, 3)
+    assert any("config.yaml:4: the key 'frame_num' is twice here, first in line 2" in str(error) for error in mistakes)
 
 
 def test_a_file_that_is_no_yaml_is_reported_beside_the_mistakes_of_other_sources(tmp_path: Path) -> None:

@@ -103,8 +103,17 @@ def _wrong(item: Any, place: Where, written: str | None) -> str:
         return f"write {wanted.get(str(place[-1]), 'another text')}, not {value!r:.80}"
     if kind in _WANTED:
         quoted = f"; quote it: '{written}'" if kind == "string_type" and written and not odd else ""
-        return odd or f"write {_WANTED[kind]}, not {value!r:.80}{quoted}"
+        if kind == "string_type" and isinstance(value, (dict, list)):
+            quoted = f"; a text that begins with {'{' if isinstance(value, dict) else '['} must be in quotes"
+        return odd or f"write {_WANTED[kind]}, not {_shown(value)}{quoted}"
     return str(item["msg"]).removeprefix("Value error, ")
+
+
+def _shown(value: object) -> str:
+    """A wrong value, in a few words."""
+    if isinstance(value, (dict, list)):
+        return "keys and values" if isinstance(value, dict) else "a list"
+    return f"{value!r:.80}"
 
 
 def _choice(value: str, expected: str) -> str:
@@ -114,26 +123,29 @@ def _choice(value: str, expected: str) -> str:
 
 
 def _is_said_elsewhere(item: Any, document: Document, prefix: Where) -> bool:
-    """A value that is blank: `raw_problems` says so."""
+    """A value that is blank, or a number that YAML reads otherwise than it is written: `raw_problems` says so."""
     place = _place(item, prefix)
+    if item["type"] in _LIMITS:
+        return any(place == misread for misread, _ in document.misread_numbers())
     return item.get("input") is None and item["type"] != "missing" and document.written.get(place) in ("", "~", "null")
 
 
 def raw_problems(document: Document, camera_problem: Callable[[str], str]) -> list[Problem]:
     """Mistakes that are seen in the text itself, whatever else is wrong with the file.
 
-    What YAML reads otherwise than a person means it, keys without a value, names that two shots have, two lengths for one
-    shot, and camera moves that nobody knows.
+    What YAML reads otherwise than a person means it or not at all, keys without a value, names that two shots have, two
+    lengths for one shot, and camera moves that nobody knows.
     """
-    return [*_misread(document), *_twice(document), *_of_shots(document, camera_problem)]
+    return [*document.mistakes, *_misread(document), *_twice(document), *_of_shots(document, camera_problem)]
 
 
 def _misread(document: Document) -> Iterator[Problem]:
     for place, rest in document.swallowed.items():
-        text = f"{rest!r:.80} is a comment in YAML and would be lost: put quotes around the value"
+        text = f"{rest!r:.80} is a comment in YAML and would be lost: put quotes around the value, or a space after #"
         yield document.line_of(*place), _said(document, place, text)
     for place in document.written:
-        if document.value_at(place) is None and place not in document.swallowed:
+        known = len(place) == 1 or place[0] in ("shots", "defaults", "audio", "finish")
+        if known and len(place) <= 3 and document.value_at(place) is None and place not in document.swallowed:
             text = "it has no value; write one, or leave the key out"
             yield document.line_of(*place), _said(document, place, text)
     for place, odd in document.misread_numbers():
@@ -175,7 +187,8 @@ def _of_shots(document: Document, camera_problem: Callable[[str], str]) -> Itera
 def _name(document: Document, index: str | int) -> str:
     shots = document.values.get("shots", [])
     shot = shots[index] if isinstance(shots, list) and isinstance(index, int) and index < len(shots) else {}
-    return str(shot.get("id", int(index) + 1) if isinstance(shot, dict) else int(index) + 1)
+    name = shot.get("id") if isinstance(shot, dict) else None
+    return name if isinstance(name, str) else str(int(index) + 1)
 
 
 def missing_files(document: Document, roles: Sequence[str]) -> list[Problem]:
@@ -185,8 +198,8 @@ def missing_files(document: Document, roles: Sequence[str]) -> list[Problem]:
         for role in roles:
             problem = _missing(document, shot.get(role))
             if problem:
-                name = shot.get("id", f"shot-{index + 1}")
-                found.append((document.line_of("shots", index, role), f"shot {name}: {role}: {problem}"))
+                place = ("shots", index, role)
+                found.append((document.line_of(*place), _said(document, place, problem)))
     audio = document.values.get("audio")
     problem = _missing(document, audio.get("file")) if isinstance(audio, dict) else None
     return [*found, (document.line_of("audio", "file"), f"audio: {problem}")] if problem else found

@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ..errors import InvalidInputError
 from ..files import expanded
 from ..request import MAX_SEED, Size, check_prompt, parse_size
-from ..yamlfile import Document, read_yaml
+from ..yamlfile import Document, read_yaml_with_mistakes
 from .mistakes import Problem, missing_files, model_problems, raw_problems, told
 
 SCHEMA_ID = "https://reelwright.invalid/storyboard.schema.json"
@@ -181,7 +181,7 @@ def load_storyboard(path: Path) -> Storyboard:
         ConfigurationError: it cannot be read or says something that cannot be meant; every mistake is told, each
             with its line and its shot.
     """
-    document = read_yaml(path)
+    document = read_yaml_with_mistakes(path)
     values = dict(document.values)
     problems = [*raw_problems(document, _camera_problem), *missing_files(document, _PICTURES)]
     board = None
