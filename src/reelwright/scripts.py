@@ -86,12 +86,13 @@ def start(python: Path, script: Sequence[str], ranks: int) -> tuple[str, ...]:
     """The program that starts a script, directly or under torchrun.
 
     torchrun is called as a module of the framework's interpreter. ``--standalone`` lets the operating system choose
-    the rendezvous port: the documented 29500 collides with a second run. ``--max-restarts=0``: retrying is ours.
+    the rendezvous port: the documented 29500 collides with a second run. ``--local-addr``: else the processes meet
+    under the machine's own name, which not every container can look up. ``--max-restarts=0``: retrying is ours.
     """
     if ranks == 1:
         return (str(python), *script)
-    torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "--max-restarts=0")
-    return (str(python), *torchrun, *script)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", f"--nproc_per_node={ranks}")
+    return (str(python), *torchrun, "--max-restarts=0", *script)
 
 
 def environment(settings: Settings, gpus: Iterable[Gpu], *, simulated: bool) -> dict[str, str]:

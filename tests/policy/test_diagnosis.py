@@ -25,8 +25,13 @@ def evidence_of(name: str) -> Evidence:
     """What the executor would have seen of a real run."""
     text = (LOGS / name).read_text("utf-8")
     status = int(re.search(r"exit status: (-?\d+)", text)[1])  # type: ignore[index]
+    return evidence_from(text.partition("---- stdout ----\n")[2], status)
+
+
+def evidence_from(log: str, status: int) -> Evidence:
+    """What the executor sees of a run that says ``log`` and ends with this status, or by this signal if negative."""
     reader = LogReader(facts.dialect(3), ["hi"])
-    reader.feed(text.partition("---- stdout ----\n")[2].encode())
+    reader.feed(log.encode())
     reader.close()
     return Evidence(
         exit_status=status if status >= 0 else None,
@@ -165,7 +170,7 @@ TEXTS = [
     ("ValueError: numpy.dtype size changed, may indicate binary incompatibility.", Failure.ENV, "numpy"),
     ("RuntimeError: Numpy is not available", Failure.ENV, "numpy"),
     ("RuntimeError: Failed to find C compiler. Please specify via CC environment variable.", Failure.ENV, "compiler"),
-    ("ImportError: libGL.so.1: cannot open shared object file: No such file or directory", Failure.ENV, "import"),
+    ("ImportError: libGL.so.1: cannot open shared object file: No such file or directory", Failure.ENV, "library"),
     ("RuntimeError: operator torchvision::nms does not exist", Failure.ENV, "import"),
     (
         "_pickle.UnpicklingError: Weights only load failed.\nWeightsUnpickler error: Unsupported global: GLOBAL x.y",
@@ -288,6 +293,44 @@ TEXTS = [
     ("ModuleNotFoundError: No module named 'easydict'", Failure.ENV, "import"),
     ("RuntimeError: DefaultCPUAllocator: can't allocate memory", Failure.OOM_HOST, "allocation"),
     ("ZeroDivisionError: division by zero", Failure.FRAMEWORK, ""),
+    # What people reported: Wan2.1#90, #573, HunyuanVideo#207, HunyuanVideo-Avatar#11, Wan2GP#641, xformers#1329,
+    # transformers#36291, ChatLearn#374, pytorch#128970, nnUNet#1516 and others.
+    ("TypeError: not a string", Failure.MODEL, "missing"),
+    ("RuntimeError: Internal: src/sentencepiece_processor.cc(1101) [model_proto->Parse", Failure.MODEL, "corrupt"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: '/m/umt5-xxl/spiece.model'", Failure.MODEL, "missing"),
+    ("httpx.ConnectError: [Errno -2] Name or service not known", Failure.MODEL, "missing"),
+    ("urllib.error.URLError: <urlopen error [Errno -3] Temporary failure in name", Failure.MODEL, "missing"),
+    ("RuntimeError: The expanded size of the tensor (81) must match the existing size", Failure.CONFIG, "shape"),
+    ("RuntimeError: Input tensors need to be on the same GPU, but found the following", Failure.CONFIG, "parts"),
+    ("subprocess.CalledProcessError: Command '['/usr/bin/gcc', '/tmp/a/main.c'", Failure.ENV, "compiler"),
+    ("triton.compiler.errors.CompilationError: at 8:11:\ndef triton_(in_ptr0):", Failure.ENV, "compiler"),
+    ("torch._inductor.exc.InductorError: AttributeError: type object 'CompiledKernel'", Failure.ENV, "compiler"),
+    ("torch._inductor.exc.InductorError: RuntimeError: CUDA out of memory.", Failure.OOM_GPU, "dit"),
+    ("ValueError: Couldn't instantiate the backend tokenizer from one of: \n(1)", Failure.ENV, "transformers"),
+    ("ValueError: Cannot instantiate this tokenizer from a slow version.", Failure.ENV, "transformers"),
+    ("AttributeError: 'LlamaModel' object has no attribute 'model'", Failure.ENV, "versions"),
+    ("ValueError: ... we now require users to upgrade torch to at least v2.6", Failure.ENV, "versions"),
+    ("ImportError: numpy.core.multiarray failed to import", Failure.ENV, "numpy"),
+    ("ImportError: libc.so.6: version `GLIBC_2.32' not found (required by /v/cv2.so)", Failure.ENV, "library"),
+    ("ImportError: libc.so.6: version `GLIBC_2.32' not found (required by flash_attn_2.so)", Failure.ENV, "flash-attn"),
+    ("ImportError: Requires Flash-Attention version >=2.7.1,<=2.7.4 but got 2.8.0", Failure.ENV, "flash-attn"),
+    ("AssertionError: Flash Attention is not available, but is needed", Failure.ENV, "flash-attn"),
+    ("NotImplementedError: No operator found for `memory_efficient_attention_forward`", Failure.ENV, "flash-attn"),
+    ("AssertionError: SM80 kernel is not available. Make sure you GPUs with compute", Failure.ENV, "card"),
+    ("ImportError: libcusparse.so.12: undefined symbol: __nvJitLinkComplete_12_4", Failure.ENV, "cuda-libraries"),
+    ("RuntimeError: CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling", Failure.ENV, "cuda-libraries"),
+    ("RuntimeError: cuFFT error: CUFFT_INTERNAL_ERROR", Failure.ENV, "cuda-libraries"),
+    ("RuntimeError: nvrtc: error: failed to open libnvrtc-builtins.so.13.0.", Failure.ENV, "cuda-libraries"),
+    ("RuntimeError: cuDNN Frontend error: No execution plans support the graph.", Failure.ENV, "cudnn"),
+    ("RuntimeError: CUDA error: initialization error", Failure.ENV, "no-gpu"),
+    ("KeyError: 'getpwuid(): uid not found: 1001'", Failure.ENV, "user"),
+    (
+        "torch.distributed.DistBackendError: NCCL error in: x.cpp:1\nCuda failure 217 'peer access is not supported'",
+        Failure.NCCL,
+        "peer-access",
+    ),
+    ("torch.distributed.DistNetworkError: The client socket has timed out after 60000ms", Failure.NCCL, "rendezvous"),
+    ("UnboundLocalError: cannot access local variable 'image_index'", Failure.FRAMEWORK, ""),
 ]
 
 
@@ -338,6 +381,82 @@ def test_of_a_chain_of_exceptions_the_first_is_the_cause() -> None:
     first = ExceptionSeen("safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge")
     second = ExceptionSeen("OSError: Unable to load weights: No space left on device", chained=True)
     assert diagnose(Evidence(exit_status=1, exceptions=(first, second)), A_PLAN).cause == "corrupt"
+
+
+DENOISING = (
+    "[2025-02-27 23:56:40,101] INFO: Generating video ...\n"
+    "\r  0%|          | 0/3 [00:00<?, ?it/s]\r 33%|3         | 1/3 [00:09<00:18,  9.02s/it]\n"
+)
+TRACEBACK = 'Traceback (most recent call last):\n  File "/w/a.py", line 3, in f\n    run(model)\n{}\n'
+#: Said by C++, by Python before it has a script, and by a library: no exception is raised.
+LAST_WORDS = [
+    ("CUDA error (hopper/flash_fwd.h:188): no kernel image is available for execution", 1, Failure.ENV, "card"),
+    ("libgomp: Thread creation failed: Resource temporarily unavailable", 1, Failure.ENV, "limits"),
+    ("/venv/bin/python: No module named torch.distributed.run", 1, Failure.ENV, "import"),
+    (
+        "/venv/bin/python: can't open file '/w/generate.py': [Errno 2] No such file or directory",
+        2,
+        Failure.ENV,
+        "import",
+    ),
+    ("/v/x.py:287: UserWarning: No module named 'pynvml'", -signal.SIGKILL, Failure.CRASH, "SIGKILL"),
+    ("[rank3]:[F1109 ProcessGroupNCCL.cpp:1169] watchdog got stuck for 600 seconds", -6, Failure.NCCL, "nccl"),
+]
+
+
+@pytest.mark.parametrize(("line", "status", "failure", "cause"), LAST_WORDS)
+def test_without_an_exception_the_last_words_of_a_program_count(
+    line: str, status: int, failure: Failure, cause: str
+) -> None:
+    found = diagnose(evidence_from(DENOISING + line, status), A_PLAN)
+    assert (found.failure, found.cause) == (failure, cause)
+
+
+def test_words_before_the_last_record_are_not_the_last_words() -> None:
+    found = diagnose(evidence_from("UserWarning: No module named 'pynvml'\n" + DENOISING, 1), A_PLAN)
+    assert (found.failure, found.signature) == (Failure.FRAMEWORK, "")
+
+
+def test_the_same_last_words_at_the_same_step_are_the_same_failure() -> None:
+    one, two, later = (
+        diagnose(evidence_from(DENOISING + more, 1), A_PLAN)
+        for more in ("oops at 0x7f00", "oops at 0x8a11", " 67%|6  | 2/3 [00:18<00:09,  9.02s/it]\noops at 0x7f00")
+    )
+    assert one.signature == two.signature != later.signature
+
+
+@pytest.mark.parametrize(
+    "before", ["Exception ignored in: <function X.__del__ at 0x7f>", "Error in atexit._run_exitfuncs:"]
+)
+def test_a_traceback_that_ended_nothing_is_not_the_cause(before: str) -> None:
+    log = DENOISING + TRACEBACK.format("KeyError: 'a.weight'") + f"{before}\n" + TRACEBACK.format("ImportError: x")
+    found = diagnose(evidence_from(log, 1), A_PLAN)
+    assert (found.cause, found.evidence) == ("keys", ("KeyError: 'a.weight'",))
+
+
+def test_what_was_said_long_before_a_process_was_killed_is_not_the_cause_and_no_source_is_evidence() -> None:
+    log = TRACEBACK.format("ModuleNotFoundError: No module named 'triton'") + DENOISING
+    found = diagnose(evidence_from(log, -signal.SIGKILL), A_PLAN)
+    assert found.failure is Failure.CRASH
+    assert not [line for line in found.evidence if "run(model)" in line]
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGTERM, "asked it to end"), (signal.SIGFPE, "cublas"), (signal.SIGSEGV, "driver")]
+)
+def test_the_advice_fits_the_signal(number: int, word: str) -> None:
+    assert word in diagnose(Evidence(signal_number=number), A_PLAN).advice
+
+
+def test_a_library_that_nccl_can_do_without_is_not_the_cause() -> None:
+    noise = "box:4163 [0] misc/cudawrap.cc:179 NCCL WARN Failed to find CUDA library libcuda.so: cannot open shared object file\n"
+    cause = "box:4163 [0] transport/p2p.cc:238 NCCL WARN failed to open CUDA IPC handle : 217 peer access is not supported\n"
+    log = (
+        noise
+        + cause
+        + TRACEBACK.format("torch.distributed.DistBackendError: NCCL error in: x.cpp:784, unhandled cuda error")
+    )
+    assert diagnose(evidence_from(log, 1), A_PLAN).cause == "peer-access"
 
 
 ELASTIC = (

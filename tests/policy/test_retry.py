@@ -215,6 +215,14 @@ def test_nccl_is_tried_without_peer_to_peer_only_where_allowed() -> None:
     assert decision.env == {"NCCL_P2P_DISABLE": "1"}
 
 
+def test_cards_that_cannot_reach_each_other_are_tried_without_peer_to_peer_or_not_again() -> None:
+    (stop,) = play(RetryRules(), Failure.NCCL, cause="peer-access")
+    first = play(RetryRules(nccl_p2p=True), Failure.NCCL, cause="peer-access")[0]
+    assert isinstance(stop, Stop)
+    assert isinstance(first, Next)
+    assert first.env == {"NCCL_P2P_DISABLE": "1"}
+
+
 def test_a_taken_port_is_not_counted_and_not_for_ever() -> None:
     decisions = play(RetryRules(max_retries=0), *[Failure.PORT] * 5)
     assert [isinstance(item, Next) for item in decisions] == [True, True, True, False]

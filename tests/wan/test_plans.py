@@ -130,7 +130,7 @@ def script_of(plan: Plan) -> tuple[int, list[str]]:
         return 1, words[1:]
     world = next(int(word.partition("=")[2]) for word in words if word.startswith("--nproc_per_node="))
     start = words.index("--max-restarts=0") + 1
-    assert (world, words[3]) == (plan.run.ranks, "--standalone")
+    assert (world, words[3:5]) == (plan.run.ranks, ["--standalone", "--local-addr=127.0.0.1"])
     return world, words[start:]
 
 

@@ -11,7 +11,7 @@ import errno
 import itertools
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -23,18 +23,27 @@ from .texts import MEMORY_ADVICE, OUT_OF_MEMORY, ROWS, SHM_ADVICE, SHM_SEGMENT_B
 _LITTLE_BYTES = 32 * 1024 * 1024
 _TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _MAX_EVIDENCE = 12
+_MAX_LAST_WORDS = 5
 #: Exit statuses by which a shell or a handler reports a signal: 128 + its number.
 _BY_SIGNAL = frozenset(128 + number for number in (1, 4, 6, 7, 8, 9, 11, 15))
+_ASKED = "Somebody or something asked it to end (a scheduler, earlyoom, a closed terminal); Reelwright did not."
+_SIGNAL_ADVICE: Mapping[int, str] = {
+    **dict.fromkeys((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), _ASKED),
+    signal.SIGKILL: "Somebody or something killed it; if `dmesg` tells of the OOM killer, add memory or use fewer GPUs.",
+    signal.SIGFPE: "cuBLAS does so on cards that it does not know (HunyuanVideo's README): install nvidia-cublas-cu12 "
+    "12.4.5.8 or newer in the framework's environment, or torch for CUDA 11.8.",
+    signal.SIGILL: "A package was built for another processor than this one: install a build for this one.",
+}
 _MIB = 1024**2
 _GIB = 1024**3
 #: What torchrun says of its own: of the failure it tells the rank and the status, which are read elsewhere.
 _BOILERPLATE = re.compile(
-    r"[=\-]{10,}$|.*ChildFailedError|.*torch[/.]distributed[/.](?:elastic|run|launcher)|Failures:$|\s*<NO_OTHER_FAILURES>"
+    r"[=\-]{10,}$|.*ChildFailedError|.*torch[/.]distributed[/.](?:elastic|run(?:\.py|:)|launcher)|Failures:$|\s*<NO_OTHER_FAILURES>"
     r"|Root Cause \(first observed failure\):$|\[\d+\]:$|\s+(?:time|host|rank|exitcode|error_file|traceback)\s+: "
     r"|.*destroy_process_group|.*Sending process \d+ closing signal|.*(?:resource_tracker|leaked semaphore)"
     r"|.*ProcessGroupNCCL.*(?:[Tt]o avoid data inconsistency|Watchdog thread terminated|destructor)"
+    r"|.*\bNCCL (?:INFO\b|WARN .*\blib[\w-]+\.so)"  # NCCL asks for libraries that it can do without
 )
-_FRAME = re.compile(r'\s+File "|\s+[\^~]+\s*$|Traceback \(most recent call last\):')
 _PREFIX = re.compile(r"^\[(?:rank|default)(\d+)\]:\s?")
 _CHILD_FAILED = "torch.distributed.elastic.multiprocessing.errors"
 
@@ -52,7 +61,7 @@ def diagnose(evidence: Evidence, plan: Plan) -> Diagnosis:
             break
     else:
         found = _unknown(evidence)
-    return replace(found, sampling=_sampling(evidence), signature=found.signature or _signature(evidence))
+    return replace(found, sampling=_sampling(evidence), signature=found.signature or _signature(evidence, plan))
 
 
 def _sampling(evidence: Evidence) -> bool:
@@ -61,13 +70,18 @@ def _sampling(evidence: Evidence) -> bool:
     return evidence.phase == "denoising" and not done
 
 
-def _signature(evidence: Evidence) -> str:
-    """The exception and the place that raised it, without what differs from run to run (addresses, folders, counts)."""
+def _signature(evidence: Evidence, plan: Plan) -> str:
+    """The exception and the place that raised it, without what differs from run to run (addresses, folders, counts).
+
+    Where there is no exception, the last words and the step stand for it.
+    """
     texts = _failing(evidence)
-    if not texts:
+    words = () if texts else _last_words(evidence, plan)
+    if not texts and not words:
         return ""
-    text = re.sub(r"/\S+|0x[0-9a-fA-F]+|\d+", "#", texts[0].text.partition("\n")[0])
-    return f"{text} @ {texts[0].place}"
+    text, place = (texts[0].text, texts[0].place) if texts else (words[-1], f"step {evidence.step}")
+    text = re.sub(r"/\S+|0x[0-9a-fA-F]+|\d+", "#", text.partition("\n")[0])
+    return f"{text} @ {place}"
 
 
 # ------------------------------------------------------------------------------------------------ rules, in order
@@ -115,9 +129,9 @@ def _not_started(evidence: Evidence, plan: Plan) -> Diagnosis | None:
 
 def _from_texts(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     """Exceptions first, the first failing rank's before the others'; then the program's last words."""
-    if evidence.ran_to_end:
+    if evidence.ran_to_end or _ended_by(evidence) == signal.SIGKILL:  # what was said before had been survived
         return None
-    texts = list(_texts(evidence))
+    texts = list(_texts(evidence, plan))
     for text in texts:
         if _compiled(OUT_OF_MEMORY.pattern).search(text.text):
             return _out_of_memory(evidence, text)
@@ -126,13 +140,14 @@ def _from_texts(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     # What the others say of a lost connection is only the consequence of a rank that failed or was killed. NCCL's own
     # watchdog ends its rank by SIGABRT, so that signal proves nothing against it.
     consequence = _killed_rank(evidence) not in (None, signal.SIGABRT)
-    secondary = [] if consequence else [row for row in rows if row.failure is Failure.NCCL]
-    for group in ([row for row in rows if row.failure is not Failure.NCCL], secondary):
-        for text, row in itertools.product(texts, group):
-            # Quoted source is no evidence, but for an assertion without a message, which is all there is of it.
-            proof = f"{text.text}\n{text.line}" if _is_bare_assertion(text) else text.text
-            if _compiled(row.pattern).search(proof):
-                return _known(evidence, row, text)
+    pairs = list(itertools.product(texts, (row for row in rows if row.failure is not Failure.NCCL)))
+    if not consequence:  # NCCL's exception says little: a finer cause in any of the lines comes first
+        pairs += [(text, row) for row in rows if row.failure is Failure.NCCL for text in texts]
+    for text, row in pairs:
+        # Quoted source is no evidence, but for an assertion without a message, which is all there is of it.
+        proof = f"{text.text}\n{text.line}" if _is_bare_assertion(text) else text.text
+        if _compiled(row.pattern).search(proof):
+            return _known(evidence, row, text)
     return None
 
 
@@ -140,7 +155,7 @@ def _is_bare_assertion(seen: ExceptionSeen) -> bool:
     return seen.text.strip().removesuffix(":") == "AssertionError"
 
 
-def _texts(evidence: Evidence) -> Iterator[ExceptionSeen]:
+def _texts(evidence: Evidence, plan: Plan) -> Iterator[ExceptionSeen]:
     for error in evidence.rank_errors:
         if error.message:
             yield ExceptionSeen(error.message, rank=error.rank)
@@ -152,6 +167,17 @@ def _texts(evidence: Evidence) -> Iterator[ExceptionSeen]:
             line,
         ) and not _BOILERPLATE.match(line):
             yield ExceptionSeen(line)
+    if not _failing(evidence):
+        yield from (ExceptionSeen(line) for line in reversed(_last_words(evidence, plan)))
+
+
+def _last_words(evidence: Evidence, plan: Plan) -> tuple[str, ...]:
+    """What a program that failed by itself said last, after its last record: a C extension raises no exception."""
+    if _ended_by(evidence) not in (None, signal.SIGABRT):
+        return ()
+    record = plan.run.dialect.record if isinstance(plan.run, Command) else None
+    after = itertools.takewhile(lambda line: not (record and re.match(record, line)), reversed(_lines(evidence)))
+    return tuple(itertools.islice(after, _MAX_LAST_WORDS))[::-1]
 
 
 def _failing(evidence: Evidence) -> list[ExceptionSeen]:
@@ -185,11 +211,17 @@ def _killed_rank(evidence: Evidence) -> int | None:
     return None
 
 
+def _ended_by(evidence: Evidence) -> int | None:
+    """The signal that ended it, or that its exit status reports."""
+    number = evidence.signal_number or _killed_rank(evidence)
+    if number is None and evidence.exit_status in _BY_SIGNAL:
+        return (evidence.exit_status or 0) - 128
+    return number
+
+
 def _from_signals(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     del plan
-    number = evidence.signal_number or _killed_rank(evidence)
-    if number is None and evidence.exit_status is not None and evidence.exit_status in _BY_SIGNAL:
-        number = evidence.exit_status - 128
+    number = _ended_by(evidence)
     if number is None:
         return None
     name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
@@ -202,9 +234,9 @@ def _from_signals(evidence: Evidence, plan: Plan) -> Diagnosis | None:
         text = f"the kernel ended a process {where} because the host's memory ran out"
         advice = "Use fewer GPUs (each rank loads the whole model), leave t5_cpu off, or add memory or swap."
         return Diagnosis(Failure.OOM_HOST, text, _lines(evidence), advice, evidence.phase, "oom-killer")
-    advice = "Somebody or something killed it; if `dmesg` tells of the OOM killer, add memory or use fewer GPUs."
-    if number != signal.SIGKILL:
-        advice = "A driver, torch or an extension crashed: check that their versions fit; try another GPU."
+    advice = _SIGNAL_ADVICE.get(
+        number, "A driver, torch or an extension crashed: check that their versions fit; try another GPU."
+    )
     return Diagnosis(
         Failure.CRASH, f"a process was ended by {name} {where}", _lines(evidence), advice, evidence.phase, name
     )
@@ -329,19 +361,22 @@ def _evidence_of(seen: ExceptionSeen) -> tuple[str, ...]:
 
 def _lines(evidence: Evidence) -> tuple[str, ...]:
     """The framework's own last words: those of the first failing rank where the log tells ranks apart."""
-    own = [line for line in _without_launcher(evidence.tail) if not _BOILERPLATE.match(_PREFIX.sub("", line))]
-    own = [line for line in own if not _FRAME.match(_PREFIX.sub("", line))]
+    own = [line for line in _without_frames(evidence.tail) if not _BOILERPLATE.match(_PREFIX.sub("", line))]
     first = evidence.rank_errors[0].rank if evidence.rank_errors else None
     mine = [line for line in own if (found := _PREFIX.match(line)) and int(found[1]) == first]
     return tuple((mine or own or list(evidence.tail))[-_MAX_EVIDENCE:])
 
 
-def _without_launcher(tail: Sequence[str]) -> Iterator[str]:
-    """The lines before torchrun's own traceback and summary, which end its log."""
+def _without_frames(tail: Sequence[str]) -> Iterator[str]:
+    """The lines without those of tracebacks but their exceptions, up to torchrun's own, which ends its log."""
+    inside: set[str] = set()
     for place, line in enumerate(tail):
-        launcher = line.startswith("Traceback ") and any(
-            "torch/distributed/run" in frame or "torchrun" in frame for frame in tail[place + 1 : place + 8]
-        )
-        if launcher:
-            return
-        yield line
+        rank = ((found := _PREFIX.match(line)) and found[1]) or ""
+        text = _PREFIX.sub("", line)
+        if text.startswith("Traceback "):
+            if any("torch/distributed/run" in frame or "torchrun" in frame for frame in tail[place + 1 : place + 8]):
+                return
+            inside.add(rank)
+        elif rank not in inside or not text.startswith(" "):
+            inside.discard(rank)
+            yield line

@@ -38,6 +38,8 @@ _NOT_A_MESSAGE = re.compile(
     r"|[WEIF]\d{4} \d\d:\d\d:\d\d|\[\d{4}-\d\d-\d\d |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\[[WEIF]\d{4} "
     r"|\S+:\d+:\d+ \[\d+\] NCCL"
 )
+#: What Python prints before a traceback that ends nothing.
+_ASIDE = ("Exception ignored ", "Error in atexit._run_exitfuncs:", "--- Logging error ---")
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _MAX_MESSAGE_LINES = 40
 _MAX_MESSAGE_CHARACTERS = 4000
@@ -68,6 +70,7 @@ class LogReader:
         self._tracebacks: dict[int | None, list[str]] = {}
         self._messages: dict[int | None, _Message] = {}
         self._chained: set[int | None] = set()
+        self._aside: set[int | None] = set()
         self._record = re.compile(dialect.record) if dialect.record else None
         self._summary = _Summary()
         self.phase = "starting"
@@ -186,8 +189,9 @@ class LogReader:
         rank = int(found[1]) if found else None
         text = line[found.end() :] if found else line
         self._summary.read(text)
-        if text.startswith(_TRACEBACK):
+        if text.startswith((_TRACEBACK, *_ASIDE)):
             self._end_message(rank)
+        if text.startswith(_TRACEBACK):
             self._tracebacks[rank] = []
         elif rank in self._tracebacks:
             self._in_traceback(rank, text)
@@ -195,6 +199,8 @@ class LogReader:
             self._end_message(rank)
         if text.startswith(_CHAINED):
             self._chained.add(rank)
+        if text.startswith(_ASIDE):
+            self._aside.add(rank)
 
     def _in_traceback(self, rank: int | None, text: str) -> None:
         frames = self._tracebacks[rank]
@@ -203,6 +209,9 @@ class LogReader:
             del frames[:-12]
         elif _EXCEPTION.match(text):
             del self._tracebacks[rank]
+            if rank in self._aside:
+                self._aside.discard(rank)
+                return
             self._messages[rank] = _Message(text, "\n".join(frames), rank, rank in self._chained)
             self._chained.discard(rank)
 

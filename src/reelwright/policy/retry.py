@@ -183,8 +183,11 @@ def _again(
 
 
 def _nccl(case: _Case) -> Next | Stop:
-    if case.alike == 2 and case.rules.nccl_p2p:
-        return _again(case, "the same failure of NCCL twice; once without peer-to-peer", env={"NCCL_P2P_DISABLE": "1"})
+    unreachable = case.found.cause == "peer-access"
+    if case.alike == (1 if unreachable else 2) and case.rules.nccl_p2p:
+        return _again(case, "once without peer-to-peer between the GPUs", env={"NCCL_P2P_DISABLE": "1"})
+    if unreachable:
+        return Stop("The same cards would refuse it again.")
     return _same_once(case, "communication between GPUs failed; once more in fresh processes on a new port")
 
 

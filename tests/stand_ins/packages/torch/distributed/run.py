@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-r", "--redirects", default="0")
     parser.add_argument("-t", "--tee", default="0")
     parser.add_argument("--master-addr", "--master_addr", default="127.0.0.1")
+    parser.add_argument("--local-addr", "--local_addr", default=None)
     parser.add_argument("--master-port", "--master_port", type=int, default=None)
     grace = int(os.environ.get("TORCHELASTIC_SHUTDOWN_TIMEOUT", "30"))
     parser.add_argument("--shutdown-timeout", "--shutdown_timeout", type=int, default=grace)
@@ -140,7 +141,8 @@ def _start(args: argparse.Namespace, port: int, logs: Path) -> list[_Worker]:
             "GROUP_RANK": "0",
             "GROUP_WORLD_SIZE": "1",
             "ROLE_NAME": "default",
-            "MASTER_ADDR": args.master_addr,
+            # With a rendezvous of its own, torchrun gives the workers this machine's name, whoever can look it up.
+            "MASTER_ADDR": args.local_addr or (socket.getfqdn() if args.standalone else args.master_addr),
             "MASTER_PORT": str(port),
             "TORCHELASTIC_RESTART_COUNT": "0",
             "TORCHELASTIC_MAX_RESTARTS": str(args.max_restarts),
