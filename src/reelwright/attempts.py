@@ -218,7 +218,9 @@ def _attempt(run: Run, plan: Plan, number: int, means: _Means) -> tuple[Evidence
         except OutputError as error:
             return replace(evidence, output_problem=error.message, output_exists=files.video.exists()), None
         except VideoGenerationError as error:  # it could not be looked at; it may be good, and have cost hours of a GPU
-            kept = history.keep_file(settings.state_dir, folder.run_id, files.video, "unexamined.mp4")
+            kept = history.keep_file(
+                settings.state_dir, folder.run_id, files.video, "unexamined.mp4", run.journal.warn_at_once
+            )
             if kept:
                 error.advice = f"{error.advice} The film is kept, unexamined, as {kept}."
             raise
@@ -293,8 +295,9 @@ def _used_before(plan: Plan, host: Host) -> int | None:
 
 def _keep_log(run: Run, number: int) -> None:
     """Keep the log of a failed attempt, whatever becomes of the run."""
+    state_dir, run_id = run.order.settings.state_dir, run.folder.run_id
     kept = history.keep_file(
-        run.order.settings.state_dir, run.folder.run_id, run.folder.log(number), f"attempt-{number}.log"
+        state_dir, run_id, run.folder.log(number), f"attempt-{number}.log", run.journal.warn_at_once
     )
     if kept:
         run.journal.attempts[-1] = run.journal.attempts[-1].evolve(log=str(kept))
@@ -306,5 +309,6 @@ def _keep_video(run: Run, number: int, evidence: Evidence) -> str:
     ended_badly = bool(evidence.exit_status) and evidence.kill_reason is None
     if not evidence.output_exists or not (ended_badly or settings.keep_failed):
         return ""
-    film = history.keep_file(state_dir, run_id, run.folder.video(number), f"attempt-{number}.partial.mp4")
+    name = f"attempt-{number}.partial.mp4"
+    film = history.keep_file(state_dir, run_id, run.folder.video(number), name, run.journal.warn_at_once)
     return f"The unverified film is kept as {film}." if film else ""

@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,11 @@ def _check(path: Path, status: os.stat_result, max_bytes: int | None, *, owned: 
         raise UnsafeFileError(path, f"it is larger than {max_bytes / 2**20:,.0f} MiB")
     if owned and not (status.st_uid == os.geteuid() if private else is_own(status)):
         raise UnsafeFileError(path, "it belongs to another user, or other users may write it")
+
+
+def temporary_folder(environ: Mapping[str, str]) -> Path:
+    """This user's folder for temporary files of ours, there or not: who uses it looks whose it is (`is_own`)."""
+    return Path(environ.get("TMPDIR") or "/tmp") / f"reelwright-{os.geteuid()}"  # noqa: S108 - 0700, owner checked
 
 
 def is_own(status: os.stat_result) -> bool:

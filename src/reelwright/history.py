@@ -2,12 +2,14 @@
 
 ``learned.json`` has one entry per (generator, task, GPUs, size, frames). It is advice, never truth: a missing,
 damaged or read-only file only means that nothing is known. Failed runs leave ``runs/<run id>/`` with their manifest
-and logs, the newest `KEPT_RUNS` of them. Nothing here may break a run.
+and logs, the newest `KEPT_RUNS` of them; in the temporary folder where the state folder cannot be written. Nothing here
+may break a run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .errors import InvalidInputError
-from .files import open_lock, path_error, read_json, shown
+from .files import is_own, open_lock, path_error, read_json, reason, shown, temporary_folder
 from .host import Host
 from .plan import Plan
 from .policy import GPU_FAULT, Diagnosis, Evidence
@@ -42,6 +44,12 @@ _FILE = "learned.json"
 _SUSPECT = "suspect GPU|"
 _WHERE = "Give a film, or the .reel.json that lies beside it."
 Entries = dict[str, dict[str, Any]]
+#: Called with a sentence when something cannot be kept where it belongs.
+Warn = Callable[[str], None]
+
+
+def _unheard(text: str) -> None:
+    """The default: nobody is warned."""
 
 
 def key_of(plan: Plan, host: Host, requested: Mapping[str, Any]) -> str:
@@ -207,34 +215,57 @@ def run_folder(state_dir: Path, run_id: str) -> Path:
     return state_dir / "runs" / run_id
 
 
-def keep_record(state_dir: Path, manifest: Manifest) -> Path | None:
-    """Write the manifest of a run without a film; ``None`` if the state folder cannot be written."""
-    try:
-        folder = run_folder(state_dir, manifest.run_id)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / "manifest.json"
+def keep_record(state_dir: Path, manifest: Manifest, warn: Warn = _unheard) -> Path | None:
+    """Write the manifest of a run without a film, as `keep_file` does."""
+
+    def write(path: Path) -> None:
         path.write_text(manifest.to_text(), encoding="utf-8", errors="backslashreplace")
-        _forget_old_runs(folder.parent)
-    except OSError:
+
+    return _keep(state_dir, manifest.run_id, "manifest.json", write, warn)
+
+
+def keep_file(state_dir: Path, run_id: str, source: Path, name: str, warn: Warn = _unheard) -> Path | None:
+    """Copy a log or a refused film into the record of a run; ``None`` if there is none or it cannot be kept.
+
+    A state folder that cannot be written costs no log: this user's temporary folder takes its place.
+
+    Args:
+        state_dir, run_id: Of the record.
+        source: The file.
+        name: Its name in the record.
+        warn: Called with a sentence if the state folder cannot be written.
+    """
+    if not source.exists():
         return None
-    return path
+    return _keep(state_dir, run_id, name, lambda path: shutil.copyfile(source, path), warn)
+
+
+def _keep(state_dir: Path, run_id: str, name: str, write: Callable[[Path], object], warn: Warn) -> Path | None:
+    problem = ""
+    for base in (state_dir, temporary_folder(os.environ)):
+        path = run_folder(base, run_id) / name
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if base is not state_dir and not is_own(base.lstat()):
+                raise PermissionError(errno.EPERM, "it belongs to another user or others may write to it")
+            write(path)
+            _forget_old_runs(path.parent.parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)  # half of it
+            problem = problem or f"the state folder {shown(state_dir)} cannot be written ({reason(error)})"
+            continue
+        if problem:
+            warn(f"{problem}: the logs and the record of this run are kept in {path.parent}")
+        return path
+    warn(f"{problem}: the logs and the record of this run are lost")
+    return None
 
 
 def _forget_old_runs(folder: Path) -> None:
     for old in sorted(folder.iterdir())[:-KEPT_RUNS]:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def keep_file(state_dir: Path, run_id: str, source: Path, name: str) -> Path | None:
-    """Copy a log or a refused film into the record; ``None`` if there is none or it cannot be kept."""
-    try:
-        folder = run_folder(state_dir, run_id)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = Path(shutil.copyfile(source, folder / name))
-        _forget_old_runs(folder.parent)
-    except OSError:
-        return None
-    return kept
 
 
 def load_manifest(path: Path) -> Manifest:

@@ -19,7 +19,7 @@ from .executors import Emit, Reports
 from .host import Host
 from .plan import Plan
 from .policy import Diagnosis, Evidence, Next
-from .protocol import Event, Phase
+from .protocol import Event, Log, Phase
 from .request import Picture, VideoRequest
 from .result import Attempt, Manifest
 
@@ -66,6 +66,12 @@ class Journal:
         """Note something that the user should know, once."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def warn_at_once(self, text: str) -> None:
+        """Note a warning and show it at once; the same one is shown only once."""
+        if text not in self.warnings:
+            self.warn(text)
+            self(Log(text, "warning"))
 
     def took(self, role: str, picture: Picture) -> None:
         """Note an input picture."""

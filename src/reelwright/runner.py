@@ -132,7 +132,8 @@ def _generate(run: Run) -> Result:
 def _rescue(run: Run, video: Path, error: VideoGenerationError) -> None:
     """Keep a verified film that cannot have its name: it may have cost hours of a GPU."""
     run.journal.output = None
-    kept = history.keep_file(run.order.settings.state_dir, run.folder.run_id, video, "unpublished.mp4")
+    state_dir, run_id = run.order.settings.state_dir, run.folder.run_id
+    kept = history.keep_file(state_dir, run_id, video, "unpublished.mp4", run.journal.warn_at_once)
     if kept:
         error.advice = f"{error.advice} The finished film is kept as {kept}."
 
@@ -157,7 +158,7 @@ def _hand_over(run: Run, video: Path) -> dict[str, Any]:
 
 
 def _record_failure(run: Run, error: VideoGenerationError) -> None:
-    history.keep_record(run.order.settings.state_dir, run.journal.manifest(error))
+    history.keep_record(run.order.settings.state_dir, run.journal.manifest(error), run.journal.warn_at_once)
 
 
 def _result(manifest: Manifest, output: Path, *, skipped: bool = False) -> Result:

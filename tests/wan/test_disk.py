@@ -10,6 +10,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -104,6 +105,10 @@ def test_d02_a_full_state_folder_does_not_change_what_a_failure_is_called(wan: W
     ended = on_disk(wan.state_dir, 64 * 1024, kind="full", retry_policy="none")
     assert ended.status == 28
     assert "reel: FRAMEWORK:" in ended.err
+    kept = re.search(r"log: (\S+attempt-1.log)", ended.err)  # where the state folder could not take it
+    assert kept
+    assert Path(kept[1]).is_relative_to(wan.environ["TMPDIR"])
+    assert Path(kept[1]).read_text()
     wan.check()
 
 

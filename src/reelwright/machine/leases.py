@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ..errors import BackendUnavailableError, BusyError, Failure
-from ..files import open_lock, read_json
+from ..files import open_lock, read_json, temporary_folder
 from . import Cancellation
 
 _TICKET = "ticket-"
@@ -43,7 +43,7 @@ def lease_directory(environ: Mapping[str, str]) -> Path:
     Not in /run/user/UID: logging out removes that folder under a run that goes on, and the next login would
     make a new one, with new locks for the same GPUs.
     """
-    return Path(environ.get("TMPDIR") or "/tmp") / f"reelwright-{os.geteuid()}"  # noqa: S108 - 0700, owner checked
+    return temporary_folder(environ)
 
 
 class Lease:
