@@ -13,7 +13,7 @@ what stood in the way of more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import Failure
 from .host import GIB, Gpu, Host, host_too_small
@@ -101,7 +101,7 @@ class _Candidate:
 def choose_gpus(
     host: Host, needs: Needs, *, listed: Sequence[int] | None = None, avoid: Sequence[int] = ()
 ) -> GpuChoice:
-    """The best set of the host's GPUs; ``listed`` ones (``gpus: [1, 3]``) exactly.
+    """The best set of the host's GPUs; ``listed`` ones (``gpus: [1, 3]``) exactly, or so many of them as are asked for.
 
     ``avoid`` are GPUs that failed last time or that another run has: they are taken only where nothing else would do.
     """
@@ -112,7 +112,15 @@ def choose_gpus(
             (), (Finding("gpu.none", "error", text, f"{fix} `--generator draft` needs none.", Failure.ENV),)
         )
     if listed:
-        return _listed(host.gpus, listed)
+        choice, count = _listed(host.gpus, listed), needs.counts[0]
+        if count > len(listed):
+            text = f"gpu_count is {count}, and `gpus` names {len(listed)}: these are used"
+            extra = Finding("gpu.count", "warning", text, "Leave out one of the two, or let them agree.")
+            return replace(choice, findings=(*choice.findings, extra))
+        if count == len(listed) or choice.findings:
+            return choice
+        host = replace(host, gpus=choice.gpus)
+    assert host.gpus is not None
     possible = [count for count in needs.counts if count <= len(host.gpus)]
     if not possible:
         wanted = min(needs.counts)

@@ -64,6 +64,14 @@ class Gpu:
         """A figure to compare cards by (`cards.speed`)."""
         return cards.speed(self.name, self.capability)
 
+    @property
+    def users(self) -> str:
+        """Its processes, for people."""
+        used = (f", {one.used_bytes / GIB:.1f} GiB" if one.used_bytes else "" for one in self.processes)
+        return ", ".join(
+            f"pid {one.pid} ({one.name or 'unknown'}{size})" for one, size in zip(self.processes, used, strict=True)
+        )
+
 
 @dataclass(frozen=True)
 class Disk:

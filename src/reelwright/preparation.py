@@ -41,6 +41,7 @@ class Order:
 
     Attributes:
         overrides: Effective parameters to force, as a retry does.
+        gpus: The only GPUs that may be used, by index: those of a place in a film; empty: all that are visible.
         last_frame: Where to leave the film's last frame as a PNG, lossless where the renderer is ours, for a film
             that goes on from it. It is there whenever the film is.
         adjust_last_frame: Called with the film and that PNG before either has its name.
@@ -53,6 +54,7 @@ class Order:
     output: Path
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    gpus: tuple[int, ...] = ()
     last_frame: Path | None = None
     adjust_last_frame: Callable[[Path, Path], object] | None = None
     key: str | None = None
@@ -164,6 +166,8 @@ def _prepare_for(
     )
     if order.workers is not None and host.gpus:
         host = replace(host, gpus=order.workers.as_if_idle(host.gpus))
+    if order.gpus and host.gpus:
+        host = replace(host, gpus=tuple(gpu for gpu in host.gpus if gpu.index in order.gpus))
     job = Job(
         order.request,
         settings,

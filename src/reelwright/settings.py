@@ -39,6 +39,7 @@ from .settings_layers import (
     here,
     is_secret,
     mapping_layer,
+    outdone,
     typed,
 )
 
@@ -281,8 +282,7 @@ class Settings(BaseSettings):
     def for_generator(self, name: str) -> Self:
         """The same settings with ``generators.NAME`` applied.
 
-        A section is stronger than a flat key of the same source and of weaker ones: a section of the file does not
-        beat the environment, and one of the environment does not beat an argument.
+        A section is stronger than a flat key of the same source and of weaker ones, but not than a stronger source.
         """
         section = self.generators.get(name, {})
         strong = {
@@ -296,6 +296,8 @@ class Settings(BaseSettings):
             return self
         checked = Settings(**{key: value for key, value in strong.items() if value is not None})
         copy = self.model_copy(update={key: getattr(checked, key) for key in strong})
+        ranks = {**self._ranks, **{key: self._ranks.get(f"generators.{name}.{key}", FILE) for key in strong}}
+        copy = copy.model_copy(update=dict.fromkeys(outdone(copy.__dict__, ranks)))
         origins = {key: self.origin(f"generators.{name}.{key}") for key in strong}
         copy._origins = {**self._origins, **{key: f"{where} (generators.{name})" for key, where in origins.items()}}
         copy._own = own
@@ -421,6 +423,8 @@ def _build(layers: Sequence[Layer]) -> tuple[Settings, tuple[ConfigurationError,
                 origins[place], ranks[place] = layer.origins.get(place, layer.origin("generators")), layer.rank
             origins["generators"] = layer.origin("generators")
         mistakes += sorted(found, key=_line)
+    lost = outdone(values, ranks)
+    values, origins = ({key: kept for key, kept in item.items() if key not in lost} for item in (values, origins))
     settings = Settings(generators=sections, **{key: value for key, value in values.items() if value is not None})
     settings._origins, settings._ranks = origins, ranks
     settings._notes = tuple(note for layer in layers for note in layer.notes)

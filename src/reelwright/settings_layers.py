@@ -101,6 +101,16 @@ class Layer:
         return self.origins.get(key, self.name)
 
 
+def outdone(values: Mapping[str, Any], ranks: Mapping[str, int]) -> tuple[str, ...]:
+    """Of a list and a number of GPUs from two sources the weaker, where both cannot be had: a number takes of the list."""
+    listed, count = values.get("gpus"), values.get("gpu_count")
+    if not listed or not isinstance(count, int) or ranks.get("gpus") == ranks.get("gpu_count"):
+        return ()
+    if ranks.get("gpus", 0) > ranks.get("gpu_count", 0):
+        return ("gpu_count",)
+    return ("gpus",) if count > len(listed) else ()
+
+
 # ------------------------------------------------------------------------------------------------------- sources
 
 

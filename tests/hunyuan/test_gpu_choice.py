@@ -62,8 +62,8 @@ def test_the_plan_says_why_one_of_two_cards_is_taken() -> None:
     ("gpus", "settings", "words"),
     [
         ("2x24GiB", {"gpu_count": 2}, ["with --gpus 0, (19"]),
-        ("1x12GiB", {}, ["--generator diffusers, from the -Diffusers weights", "on one card of 16 GiB"]),
-        ("1x16GiB", {}, ["--generator diffusers, from the -Diffusers weights"]),
+        ("1x12GiB", {}, ["--generator diffusers (the -Diffusers weights", "on one card of 16 GiB"]),
+        ("1x16GiB", {}, ["--generator diffusers (the -Diffusers weights"]),
     ],
 )
 def test_when_nothing_fits_the_plan_says_what_would(gpus: str, settings: dict[str, Any], words: list[str]) -> None:

@@ -74,6 +74,11 @@ def test_cards_of_a_kind_are_warned_about_once_and_busy_ones_each() -> None:
     assert (small, busy) == (["gpu.too_small"], ["gpu.busy", "gpu.busy"])
 
 
+def test_a_card_that_the_backend_has_called_too_small_is_not_told_twice() -> None:
+    said = Finding("memory.gpu", "error", "needs 99 GiB of a card even on the placement disk_offload")
+    assert found(a_plan(need=99).evolve(findings=(said,)), a_host(a_card())) == {}
+
+
 def test_cards_that_the_plan_does_not_take_do_not_matter() -> None:
     assert found(a_plan(1), a_host(a_card(0, free=1), a_card(1))) == {}
 
@@ -110,12 +115,12 @@ def test_a_torch_that_cannot_use_the_cards(cuda: str | None, devices: int | None
 
 def test_the_first_error_is_raised_with_the_others_as_evidence() -> None:
     host = a_host(a_card(0, free=1), a_card(1, total=24, free=24))
-    with pytest.raises(BusyError) as caught:
+    with pytest.raises(OutOfMemoryError) as caught:  # waiting for GPU 0 would not make GPU 1 larger
         raise_for(findings(a_plan(0, 1), host, SETTINGS))
     assert caught.value.advice
-    assert "24.0 GiB" in caught.value.evidence[0]
-    with pytest.raises(OutOfMemoryError):
-        raise_for(findings(a_plan(1), host, SETTINGS))
+    assert "only 1.0 GiB are free" in caught.value.evidence[0]
+    with pytest.raises(BusyError):
+        raise_for(findings(a_plan(0), host, SETTINGS))
     raise_for([Finding("x", "warning", "only a warning")])
 
 

@@ -217,6 +217,24 @@ def test_a_section_beats_its_own_source_and_weaker_ones_and_no_stronger_one(
     assert settings.for_generator("hunyuan").sample_steps in (None, 1, 2, 3)
 
 
+@pytest.mark.parametrize(
+    ("text", "arguments", "chosen"),
+    [
+        ("gpus: [0, 1]", {"gpu_count": 1}, ((0, 1), 1)),  # one of the two
+        ("gpus: [0, 1]", {"gpu_count": 4}, (None, 4)),
+        ("gpu_count: 4", {"gpus": [2]}, ((2,), None)),
+        ("generators: {wan2.1: {gpu_count: 4}}", {"gpus": [2]}, ((2,), None)),
+        ("generators: {wan2.1: {gpus: [0, 1]}}", {"gpu_count": 4}, (None, 4)),
+        ("gpus: [0, 1]\ngpu_count: 4", {}, ((0, 1), 4)),  # for the plan to tell
+    ],
+)
+def test_a_list_and_a_number_of_gpus_that_contradict_each_other_are_what_the_stronger_source_says(
+    tmp_path: Path, text: str, arguments: dict[str, Any], chosen: tuple[Any, Any]
+) -> None:
+    settings = load_settings(a_file(tmp_path, f"{text}\n"), environ={}, arguments=arguments).for_generator("wan2.1")
+    assert (settings.gpus, settings.gpu_count) == chosen
+
+
 def test_sections_of_several_sources_are_one_section(tmp_path: Path) -> None:
     settings = load_settings(
         a_file(tmp_path, "generators: {wan2.1: {sample_steps: 4, frame_num: 33}, hunyuan: {frame_num: 61}}\n"),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from reelwright.backends import load_backend
+from reelwright.backends.diffusers.nominal import FOLDER, nominal
 from reelwright.backends.wan21 import FILES
+from reelwright.cli.arguments import parse_gpus
 from reelwright.host import Checkout, Checkpoint, Gpu, Host, Interpreter, simulated_gpus, simulated_memory
 from reelwright.plan import Finding, Job, Plan
 from reelwright.policy import fitting, preflight
-from reelwright.request import Picture, Size, VideoRequest
+from reelwright.request import Picture, Size, VideoRequest, parse_size
 from reelwright.settings import settings_from_mapping
 
 BACKEND = load_backend("wan2.1")
@@ -85,6 +88,47 @@ class World:
         plan = BACKEND.plan(job)
         found = (*plan.findings, *preflight.findings(plan, job.host, job.settings))
         return plan.evolve(findings=fitting.advised(found, BACKEND, job))
+
+
+def followed(world: World, way: str, ask: Mapping[str, Any]) -> Plan:
+    """The plan of somebody who does what a way of `policy.fitting` says, word by word."""
+    if match := re.match(r"with the resident engine on GPU \d+: --generator diffusers(?: --gpus (\S+))? \(", way):
+        return _with_the_engine(world.job(**ask), parse_gpus(match[1]) if match[1] else {})
+    chosen: dict[str, Any] = {}
+    for option, value in re.findall(r"(--\w+) (\S+)", way):
+        values = {
+            "--gpus": parse_gpus,
+            "--size": lambda text: {"size": text},
+            "--frames": lambda text: {"num_frames": int(text)},
+        }
+        chosen |= values[option](value)
+    keys = {"gpus": None, "gpu_count": None} if "gpus" in chosen or "card" in way else {}
+    settings = {**world.settings, **keys, "gpus": chosen.pop("gpus", keys.get("gpus", world.settings.get("gpus")))}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    cards = re.search(r"on (\S+) cards? of (\d+) GiB", way)
+    memory = re.search(r"with (\d+ GiB) of host memory", way)
+    size = parse_size(chosen.pop("size")) if "size" in chosen else None
+    return replace(
+        world,
+        gpus=f"{cards[1].replace('one', '1')}x{cards[2]}GiB" if cards else world.gpus,
+        memory=memory[1].replace(" ", "") if memory else world.memory,
+        settings=settings,
+    ).plan(**{**ask, **chosen, **({"size": size} if size else {})})
+
+
+def _with_the_engine(job: Job, gpus: Mapping[str, Any]) -> Plan:
+    """The resident engine's plan on the published weights; only what concerns memory and cards can be wrong here."""
+    task = {"flf2v": "flf2v-14B", "i2v": "i2v-14B"}.get(job.request.task, job.settings.model)
+    engine, weights = load_backend("diffusers"), nominal(f"wan2.1-{task}")
+    assert weights is not None
+    fixed = (
+        {"gpus": job.settings.gpus, "gpu_count": job.settings.gpu_count} if not gpus else {"gpu_count": None, **gpus}
+    )
+    settings = job.settings.evolve(weights=FOLDER, **fixed)
+    job = job.evolve(settings=settings, host=replace(job.host, checkpoints={FOLDER: weights}))
+    plan = engine.plan(job)
+    found = (*plan.findings, *preflight.findings(plan, job.host, settings))
+    return plan.evolve(findings=[item for item in found if not item.code.startswith(("module", "packages", "torch"))])
 
 
 def finding(plan: Plan, code: str) -> Finding:

@@ -11,7 +11,7 @@ from reelwright.backends.wan21 import facts
 from reelwright.errors import Failure
 from reelwright.host import GIB, Gpu, GpuProcess, simulated_gpus
 from reelwright.request import Size
-from tests.wan.planning import World, codes, finding
+from tests.wan.planning import World, codes, finding, followed
 
 SMALL = {"size": Size(832, 480)}
 
@@ -133,10 +133,13 @@ def test_an_explicit_choice_is_respected_and_refused_with_one_that_fits(
         ({"gpus": [0, 0]}, "gpu.twice", "--gpus 0,"),
         ({"gpus": [0, 5]}, "gpu.missing", "--gpus 0,"),
         ({"gpu_count": 5}, "gpu.count", "--gpus 2 is the most"),
+        ({"model": "t2v-13B"}, "model.unknown", "Correct `model`"),
     ],
 )
-def test_gpus_that_cannot_be_are_refused_with_what_can(settings: dict[str, Any], code: str, fix: str) -> None:
-    plan = World("2x80GiB", settings=settings).plan()
+def test_gpus_and_models_that_cannot_be_are_refused_with_what_can(
+    settings: dict[str, Any], code: str, fix: str
+) -> None:
+    plan = World("2x80GiB", settings=settings, model="t2v-14B").plan()
     assert codes(plan) == {code}
     assert fix in finding(plan, code).fix
 
@@ -166,10 +169,47 @@ def test_when_nothing_fits_the_plan_says_what_would(
     assert [word for word in words if word not in fix] == [], fix
 
 
-def test_a_suggested_option_makes_the_plan_fit() -> None:
-    assert codes(World("8x24GiB").plan()) == {"gpu.too_small"}
-    assert codes(World("8x24GiB").plan(**SMALL)) == set()
-    assert codes(World("1xV100-32GiB", model="t2v-1.3B").plan(**SMALL, num_frames=49)) == set()
+@pytest.mark.parametrize(
+    ("gpus", "memory", "model", "settings"),
+    [
+        ("8x24GiB", None, "i2v-14B", {}),
+        ("1xV100-32GiB", None, "t2v-1.3B", {}),
+        ("1x24GiB", "48GiB", "i2v-14B", {}),
+        ("1x24GiB", "16GiB", "t2v-14B", {}),  # neither the card nor the host
+        ("2x24GiB,4x10GiB", "96GiB", "t2v-14B", {}),
+        ("2xV100-32GiB", "16GiB", "t2v-14B", {"gpu_count": 2}),
+        ("2x24GiB", "192GiB", "flf2v-14B", {"gpu_count": 2}),
+        ("1xGTX1080Ti,1xL40S", "48GiB", "t2v-14B", {"gpus": [0, 1]}),
+        ("7x6GiB", "256GiB", "t2v-14B", {"gpus": [1, 2]}),
+        ("8x80GiB", "24GiB", "t2v-1.3B", {"gpus": [0, 1, 2, 3]}),
+    ],
+)
+def test_every_way_that_is_suggested_works_when_it_is_followed(
+    gpus: str, memory: str | None, model: str, settings: dict[str, Any]
+) -> None:
+    world, ask = World(gpus, memory=memory, model=model, settings=settings), SMALL if model == "t2v-1.3B" else {}
+    fix = next(item.fix for item in world.plan(**ask).errors)
+    ways = fix.partition("It fits ")[2].removesuffix(" Fewer steps do not change memory.").rstrip(".").split("; or ")
+    assert ways != [""]
+    assert {way: codes(followed(world, way, ask)) for way in ways} == {way: set() for way in ways}
+
+
+def test_a_number_of_gpus_takes_of_the_listed_ones() -> None:
+    plan = World("1x80GiB,1x24GiB,2x80GiB", settings={"gpus": [1, 2, 3], "gpu_count": 1}).plan()
+    assert (plan.gpus, codes(plan)) == ((2,), set())
+    more = World("4x80GiB", settings={"gpus": [1, 2], "gpu_count": 4}).plan()
+    assert (more.gpus, finding(more, "gpu.count").severity) == ((1, 2), "warning")
+
+
+def test_cards_that_are_too_small_are_one_line_with_the_memory_of_each() -> None:
+    error = finding(World("1x24GiB,1x8GiB", settings={"gpu_count": 2}).plan(), "gpu.too_small")
+    assert "GPU 0 (simulated 24 GiB) has 24.0 GiB, GPU 1 (simulated 8 GiB) has 8.0 GiB: this would" in error.message
+
+
+@pytest.mark.parametrize("name", ["t2v-1.3B", "T2V-1.3b", "wan2.1-t2v-1.3B"])
+def test_a_model_is_known_by_the_name_of_the_script_and_of_the_engine(name: str) -> None:
+    plan = World("1x24GiB", model="t2v-1.3B", settings={"model": name}).plan(**SMALL)
+    assert "--task=t2v-1.3B" in plan.run.argv  # type: ignore[union-attr]
 
 
 def test_a_full_card_is_told_with_the_program_and_with_what_would_fit() -> None:

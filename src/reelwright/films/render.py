@@ -312,13 +312,15 @@ class _Making:
     def _generate(self, item: Planned, place: tuple[int, ...]) -> Clip:
         store, segment = self._store, item.segment
         request = self._request(segment)
-        settings = self._order.settings.evolve(if_exists="overwrite", **({"gpus": place} if place else {}))
+        listed = {"gpus": place} if self._order.settings.gpus and place else {}
+        settings = self._order.settings.evolve(if_exists="overwrite", **listed)
         order = runner.Order(
             request,
             settings,
             store.video(item.key),
             self._order.environ,
             overrides=overrides_for(segment),
+            gpus=place,
             last_frame=store.last_frame(item.key),
             adjust_last_frame=_adjust(self._order, item, request.image),
             key=item.key,

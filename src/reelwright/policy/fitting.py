@@ -22,6 +22,10 @@ _OF_THE_HOST = ("memory.host", "host.too_small")
 _IN_THE_WAY = (*_MEMORY, "gpus.split", "gpu.count", "gpu.mig", "parallel.model", "parallel.placement", "attention.card")
 #: What cards are sold with, in GiB.
 _SOLD = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 180)
+#: What machines have, in bytes and words.
+_MORE = tuple(
+    (gib * GIB, f"with {gib} GiB of host memory") for gib in (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+)
 _AMPERE = (8, 0)
 _LONGEST = 3  # suggestions
 
@@ -61,11 +65,11 @@ class _Asked:
 def _fix(asked: _Asked, short: Sequence[Finding]) -> str:
     of_the_host = any(finding.code in _OF_THE_HOST for finding in short)
     ways = [*_other_gpus(asked), *_smaller(asked)]
-    ways += _more_memory(asked) if of_the_host else _larger_card(asked)
+    ways += [*(_more_memory(asked) if of_the_host else ())] or _larger_card(asked)
     ways = [*ways[:_LONGEST], *_resident(asked.backend, asked.job)]
     steps = " Fewer steps do not change memory."
     if not ways:
-        return f"Nothing smaller that was tried fits this machine either.{steps}"
+        return f"Nothing that was tried fits: no smaller clip, no larger card, no more memory.{steps}"
     return f"It fits {'; or '.join(ways)}.{steps}"
 
 
@@ -108,12 +112,11 @@ def _spelt(change: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def _on(job: Job, cards: tuple[Gpu, ...], *, memory: int | None = None) -> Job:
-    """The same job on other cards, with as much host memory as is said, or enough."""
-    host = replace(job.host, gpus=cards, simulated=True, memory_total_bytes=memory, memory_available_bytes=memory)
+def _on(job: Job, cards: tuple[Gpu, ...]) -> Job:
+    """The same job on other cards of the same machine."""
     kept = {name: value for name, value in job.overrides.items() if name not in ("gpu_count", "avoid_gpus")}
     settings = job.settings.evolve(gpus=None, gpu_count=None, total_gpus=None)
-    return job.evolve(host=host, settings=settings, overrides=kept)
+    return job.evolve(host=replace(job.host, gpus=cards, simulated=True), settings=settings, overrides=kept)
 
 
 def _cards(count: int, gib: float, like: Gpu | None) -> tuple[Gpu, ...]:
@@ -133,26 +136,35 @@ def _larger_card(asked: _Asked) -> Iterator[str]:
     old = " of Ampere or a newer architecture" if largest.capability and largest.capability < _AMPERE else ""
     for gib in _SOLD:
         if gib > size + 0.5 or old:
-            plan = asked.again(_on(asked.job, _cards(1, gib, largest)))
-            if plan:
-                yield f"on one card of {gib} GiB{old}"
+            found = _with_memory(asked, _on(asked.job, _cards(1, gib, largest)))
+            if found:
+                yield f"on one card of {gib} GiB{old}{found[1] and f' {found[1]}'}"
                 break
     for count in (2, 4, 8):
         if count > len(here) and not old:
-            plan = asked.again(_on(asked.job, _cards(count, size, largest)))
-            if plan and len(plan.gpus) > 1:
-                yield f"on {len(plan.gpus)} cards of {size:.0f} GiB"
+            found = _with_memory(asked, _on(asked.job, _cards(count, size, largest)))
+            if found and len(found[0].gpus) > 1:
+                yield f"on {len(found[0].gpus)} cards of {size:.0f} GiB{found[1] and f' {found[1]}'}"
                 break
 
 
 def _more_memory(asked: _Asked) -> Iterator[str]:
     """The host memory with which the same cards would do."""
-    for gib in (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024):
-        memory = gib * GIB
-        host = replace(asked.job.host, memory_total_bytes=memory, memory_available_bytes=memory)
-        if memory > (asked.job.host.memory_total_bytes or 0) and asked.again(asked.job.evolve(host=host)):
-            yield f"with {gib} GiB of host memory"
-            return
+    found = _with_memory(asked, asked.job)
+    if found:
+        yield found[1]
+
+
+def _with_memory(asked: _Asked, job: Job) -> tuple[Plan, str] | None:
+    """The plan with the host memory that is there, or with the least that would do, which is said then."""
+    plan, total = asked.again(job), job.host.memory_total_bytes
+    if plan or total is None:
+        return (plan, "") if plan else None
+    for memory, words in ((total, "when other programs have given back host memory"), *_MORE):
+        host = replace(job.host, memory_total_bytes=memory, memory_available_bytes=memory)
+        if memory >= total and (plan := asked.again(job.evolve(host=host))):
+            return plan, words
+    return None
 
 
 # ------------------------------------------------------------------------------------------------ the resident engine
@@ -177,9 +189,11 @@ def _resident(backend: Backend, job: Job) -> Iterator[str]:
     if plan.gpus and not any(f.severity == "error" and f.code in _IN_THE_WAY for f in plan.findings):
         index = plan.gpus[0]
         need = (plan.gpu_bytes or 0) / GIB
-        own = "" if backend.name == "wan2.1" else ", from the -Diffusers weights"
+        own = "" if backend.name == "wan2.1" else "the -Diffusers weights, "
+        fixed = job.settings.gpus or job.settings.gpu_count or job.settings.total_gpus
+        named = f" --gpus {index}," if fixed else ""
         yield (
-            f"with the resident engine on GPU {index}: --generator diffusers{own} (about {need:.0f} GiB, placement "
+            f"with the resident engine on GPU {index}: --generator diffusers{named} ({own}about {need:.0f} GiB, placement "
             f"{plan.parameters['placement']}; docs/engine.md)"
         )
 

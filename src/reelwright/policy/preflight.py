@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import Failure, VideoGenerationError, all_of, error_for
@@ -46,46 +46,36 @@ def _gpu_findings(plan: Plan, host: Host) -> Iterator[Finding]:
     if host.simulated and plan.gpus:
         text = "the GPUs are SIMULATED: this plan is for a machine that is not this one, and a run would not use a GPU"
         yield Finding("gpu.simulated", "warning", text, "Leave out --simulate-gpus for a real run.")
-    chosen = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
-    said: set[tuple[object, ...]] = set()
-    for gpu in chosen:
-        for finding in _memory_findings(plan, gpu):
-            alike = (finding.code, gpu.total_bytes, gpu.name)
-            if finding.code == "gpu.busy" or alike not in said:  # once for cards of a kind
-                yield finding
-            said.add(alike)
-
-
-def _memory_findings(plan: Plan, gpu: Gpu) -> Iterator[Finding]:
-    need, total, free = plan.gpu_bytes, gpu.total_bytes, gpu.free_bytes
-    if not need or total is None:
+    if any(finding.code == "memory.gpu" for finding in plan.findings):  # said by the backend, which knows more
         return
-    sizes = f"about {need / GIB:.1f} GiB are needed; GPU {gpu.index} ({gpu.name}) has {total / GIB:.1f} GiB"
-    if need > HOPELESS * total:
-        yield Finding(
-            "gpu.too_small",
-            "error",
-            f"{sizes}: this would end out of memory after loading",
-            "Use a smaller --size, fewer --frames, or a larger card (fewer steps do not help).",
-            Failure.OOM_GPU,
-        )
-    elif need > total:
-        yield Finding(
-            "gpu.tight", "warning", f"{sizes}: it may run out of memory", "Use a smaller --size or fewer --frames."
-        )
-    elif free is not None and need > free:
-        users = ", ".join(
-            f"pid {process.pid} ({process.name or 'unknown'}"
-            + (f", {process.used_bytes / GIB:.1f} GiB)" if process.used_bytes else ")")
-            for process in gpu.processes
-        )
-        yield Finding(
-            "gpu.busy",
-            "error",
-            f"{sizes}, and only {free / GIB:.1f} GiB are free" + (f"; used by {users}" if users else ""),
-            "End the other program, or choose other GPUs with --gpus.",
-            Failure.BUSY,
-        )
+    chosen = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
+    kinds = {(gpu.name, gpu.total_bytes): gpu for gpu in reversed(chosen)}.values()
+    small = [gpu for gpu in reversed(kinds) if _share(plan, gpu) > HOPELESS]
+    tight = [gpu for gpu in reversed(kinds) if 1 < _share(plan, gpu) <= HOPELESS]
+    if small:
+        text = f"{_sizes(plan, small)}: this would end out of memory after loading"
+        fix = "Use a smaller --size, fewer --frames, or a larger card (fewer steps do not help)."
+        yield Finding("gpu.too_small", "error", text, fix, Failure.OOM_GPU)
+    if tight:
+        text = f"{_sizes(plan, tight)}: it may run out of memory"
+        yield Finding("gpu.tight", "warning", text, "Use a smaller --size or fewer --frames.")
+    for gpu in chosen:
+        need, free = plan.gpu_bytes or 0, gpu.free_bytes
+        if free is not None and need > free and _share(plan, gpu) <= 1:
+            users = f"; used by {gpu.users}" if gpu.processes else ""
+            text = f"{_sizes(plan, [gpu])}, and only {free / GIB:.1f} GiB are free{users}"
+            fix = "End the other program, or choose other GPUs with --gpus."
+            yield Finding("gpu.busy", "error", text, fix, Failure.BUSY)
+
+
+def _share(plan: Plan, gpu: Gpu) -> float:
+    """What the plan needs, in parts of the card's whole memory; 0 where either is not known."""
+    return (plan.gpu_bytes or 0) / gpu.total_bytes if gpu.total_bytes else 0.0
+
+
+def _sizes(plan: Plan, gpus: Sequence[Gpu]) -> str:
+    have = ", ".join(f"GPU {gpu.index} ({gpu.name}) has {(gpu.total_bytes or 0) / GIB:.1f} GiB" for gpu in gpus)
+    return f"about {(plan.gpu_bytes or 0) / GIB:.1f} GiB are needed; {have}"
 
 
 def _host_memory_findings(plan: Plan, host: Host) -> Iterator[Finding]:

@@ -84,7 +84,7 @@ def _task_findings(choice: Choice) -> Iterator[Finding]:
     model, task = choice.model, choice.job.request.task
     assert model is not None
     named = choice.job.settings.model
-    if named is not None and named != model.name:
+    if named is not None and named.lower() not in (model.name.lower(), model.name.lower().removeprefix("wan2.1-")):
         text = f"{choice.directory} holds {model.name}, and `model` says {named}"
         yield Finding("model.other", "error", text, "Correct `model` or `weights`.")
     if task not in model.tasks:
@@ -168,6 +168,8 @@ def _placement_findings(choice: Choice) -> Iterator[Finding]:
             f"{model.name} at {choice.size}, {choice.frames} frames needs {placed.gpu_bytes / GIB:.1f} GiB of a card even on "
             f"the placement {placed.rung}; {have} are free"
         )
+        users = "; ".join(f"GPU {gpu.index} is used by {gpu.users}" for gpu in choice.gpus.gpus if gpu.processes)
+        text = f"{text}; {users}" if users else text
         fix = "Ask for a smaller size or fewer frames, free the card, or set `placement` to try all the same."
         severity: Severity = "warning" if choice.job.settings.placement != "auto" else "error"
         yield Finding("memory.gpu", severity, text, fix, Failure.OOM_GPU)

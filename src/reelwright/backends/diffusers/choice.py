@@ -35,11 +35,9 @@ _EYE_BYTES = 2_530_000_000
 
 def weights_dir(request: VideoRequest, settings: Settings) -> Path | None:
     """The folder for a request: ``weights``, else the one that is set for its task."""
-    by_task = {
-        "i2v": settings.i2v_model_dir,
-        "flf2v": settings.flf2v_model_dir,
-        "t2v": settings.t2v_model_dir or settings.t2v_1_3b_model_dir,
-    }
+    large, small = settings.t2v_model_dir, settings.t2v_1_3b_model_dir
+    texts = (small, large) if (settings.model or "").lower().endswith("1.3b") else (large, small)
+    by_task = {"i2v": settings.i2v_model_dir, "flf2v": settings.flf2v_model_dir, "t2v": texts[0] or texts[1]}
     return settings.weights or by_task[request.task]
 
 

@@ -10,11 +10,11 @@ from ...asked import Length, length_findings, request_findings
 from ...errors import Failure
 from ...gpu_choice import gpu_findings
 from ...host import Checkpoint
-from ...plan import Finding
+from ...plan import Finding, Severity
 from ...request import VideoRequest
 from ...scripts import checkout_fault, checkpoint_findings, interpreter_findings, model_name
 from . import facts
-from .choice import ATTENTION, Choice, flash_attn_missing, flash_attn_problem, model_dir
+from .choice import ATTENTION, Choice, flash_attn_missing, flash_attn_problem, model_dir, model_named
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B
 
 #: imageio_ffmpeg is imported by imageio only when the film is written, and its absence is hidden there (row P27).
@@ -48,6 +48,10 @@ def findings(choice: Choice) -> Iterator[Finding]:
     if choice.sdpa and not choice.interpreter.problem:
         yield _sdpa_finding(choice)
     yield from _card_findings(choice)
+    if settings.model and model_named(settings) is None:
+        text = f"model: {settings.model} is none of generate.py's: i2v-14B, flf2v-14B, t2v-14B, t2v-1.3B"
+        severity: Severity = "error" if choice.job.request.task == "t2v" else "warning"
+        yield Finding("model.unknown", severity, text, "Correct `model`, or leave it out.")
     directory = model_dir(choice.variant, settings)
     checkpoint = choice.job.host.checkpoints.get(directory) if directory else None
     other = tuple(_task_findings(choice, checkpoint.config)) if checkpoint and not checkpoint.kind else ()

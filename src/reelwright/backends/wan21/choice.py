@@ -27,8 +27,16 @@ def variant_of(request: VideoRequest, settings: Settings) -> Variant:
         return I2V_14B
     if request.task == "flf2v":
         return FLF2V_14B
-    small = settings.model == T2V_1_3B.task or (settings.model is None and settings.t2v_model_dir is None)
-    return T2V_1_3B if small and (settings.model or settings.t2v_1_3b_model_dir) else T2V_14B
+    named = model_named(settings)
+    if named in (T2V_14B, T2V_1_3B):
+        return named
+    return T2V_1_3B if settings.t2v_1_3b_model_dir and not settings.t2v_model_dir else T2V_14B
+
+
+def model_named(settings: Settings) -> Variant | None:
+    """What the setting `model` names, as generate.py or the resident engine calls it; ``None``: nothing of Wan2.1."""
+    name = (settings.model or "").lower().removeprefix("wan2.1-")
+    return next((item for item in (I2V_14B, FLF2V_14B, T2V_14B, T2V_1_3B) if item.task.lower() == name), None)
 
 
 def flash_attn_missing(variant: Variant, interpreter: Interpreter) -> str | None:
