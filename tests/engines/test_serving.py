@@ -10,13 +10,13 @@ import select
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.conftest import REPOSITORY, eventually
 
-from reelwright.engines.serving import MAX_LINE_BYTES
+from reelwright.engines.serving import MAX_LINE_BYTES, failed
 from reelwright.launchers import resident
 from reelwright.protocol import (
     Cancel,
@@ -206,6 +206,23 @@ def test_what_the_engine_raises_is_named_with_its_phase_and_leaves_it_usable(
     assert isinstance(answer, Failed)
     assert (answer.failure, answer.phase) == (failure, "denoising")
     assert isinstance(served.clip(), Saved)
+
+
+def _refuses() -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("raiser", "line"), [(_refuses, "raise AssertionError"), (lambda: int("x"), "ValueError: invalid literal")]
+)
+def test_the_evidence_is_the_exception_and_no_source_but_that_of_a_bare_assertion(
+    raiser: Callable[[], object], line: str
+) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 -- whatever it is
+        raiser()
+    evidence = failed(caught.value, "denoising").evidence
+    assert evidence[-1].startswith(line)
+    assert not [text for text in evidence if text.lstrip().startswith(("Traceback", "File "))]
 
 
 def test_what_the_engine_prints_never_comes_between_the_answers(served: Served) -> None:

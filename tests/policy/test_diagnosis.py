@@ -53,7 +53,7 @@ REAL = {
     "unknown_flag_two_ranks": (Failure.CONFIG, "arguments"),
     "flf2v_49_frames": (Failure.CONFIG, "shape"),
     "frames_not_4n1": (Failure.CONFIG, "shape"),
-    "missing_image": (Failure.INPUT, "image"),
+    "missing_image": (Failure.ENV, "image"),
     "missing_t5": (Failure.MODEL, "missing"),
     "ckpt_no_config": (Failure.MODEL, "missing"),
     "ckpt_no_tokenizer": (Failure.MODEL, "missing"),
@@ -276,7 +276,7 @@ TEXTS = [
     ("AssertionError: width must be even", Failure.FRAMEWORK, "assertion"),
     ("ValueError: `models_root` not exists: ckpts", Failure.MODEL, "missing"),
     ("OSError: Error no file named diffusion_pytorch_model.bin found", Failure.MODEL, "missing"),
-    ("PIL.UnidentifiedImageError: cannot identify image file 'x.png'", Failure.INPUT, "image"),
+    ("PIL.UnidentifiedImageError: cannot identify image file 'x.png'", Failure.ENV, "image"),
     ("torch.distributed.DistNetworkError: The server socket has failed to listen on any local", Failure.PORT, "port"),
     ("RuntimeError: [c10d] EADDRINUSE, address already in use", Failure.PORT, "port"),
     (

@@ -102,6 +102,72 @@ def test_p01_p02_out_of_memory_once_and_then_success_on_a_memory_rung(
     real.check()
 
 
+MEMORY = "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 5.20 GiB.')"
+ANOTHER_EACH_TIME = (
+    "open(r'{state}', 'a').write('x'); import os; "
+    "raise (KeyError, TypeError, ValueError, OSError)[os.path.getsize(r'{state}') - 1]('strange')"
+)
+CUT = (
+    "import atexit, os, sys; "
+    "film = next(word.split('=', 1)[1] for word in sys.argv if word.startswith('--save_file=')); "
+    "atexit.register(os.truncate, film, 3000)"
+)
+#: Where, what, the class, what each further attempt changes, and a line of the framework's own that must be evidence.
+FAULTS = {
+    "a package is missing": ("import", "import easydict_", "ENV", [], "No module named 'easydict_'"),
+    "an assertion while loading": ("load", "assert 1 > 2, 'too small'", "FRAMEWORK", [], "AssertionError: too small"),
+    "an exception in a step": ("step2", "raise ValueError('strange 7')", "FRAMEWORK", [()], "ValueError: strange 7"),
+    "an exception while decoding": ("vae", "raise ValueError('strange')", "FRAMEWORK", [()], "ValueError: strange"),
+    "another exception each time": (
+        "step2",
+        ANOTHER_EACH_TIME,
+        "FRAMEWORK",
+        [(), ("steps",), ("guidance",)],
+        "strange",
+    ),
+    "memory in a step": ("step2", MEMORY, "OOM_GPU", ["memory"], "CUDA out of memory"),
+    "memory while decoding": ("vae", MEMORY, "OOM_GPU", ["memory"], "CUDA out of memory"),
+    "the writer fails": ("save", "raise RuntimeError('no codec')", "OUTPUT", [()], "cache_video failed"),
+    "SIGTERM": ("step2", "import os; os.kill(os.getpid(), 15)", "CRASH", [()], "Generating video"),
+    "success without a film": ("vae", "import os; os._exit(0)", "OUTPUT", [()], ""),
+    "a film that is cut off": ("save", CUT, "OUTPUT", [()], ""),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_real_script_is_named_and_retried_only_as_it_can_help(
+    real: WanMachine, tmp_path: Path, name: str
+) -> None:
+    where, statements, code, retries, evidence = FAULTS[name]
+    env = {"WAN_SHIM_DO_AT": where, "WAN_SHIM_DO": statements.format(state=tmp_path / "count")}
+    outcome = real.run(ask={"guidance_scale": 7.5}, env=env)
+    attempts = outcome.manifest.attempts
+    assert outcome.error is not None
+    assert outcome.code == code
+    assert evidence in "\n".join(outcome.error.evidence)
+    assert not [line for line in outcome.error.evidence if line.strip().startswith(("File ", "Traceback"))]
+    for attempt in attempts:
+        assert attempt.log is not None
+        assert Path(attempt.log).stat().st_size
+    assert outcome.error.log == attempts[-1].log
+    changed = [attempt.changed for attempt in attempts[1:]]
+    if retries == ["memory"]:
+        assert changed
+        assert not [text for texts in changed for text in texts if text.startswith(("steps", "guidance"))]
+    else:
+        assert [tuple(text.split("_")[0].split(" ")[0] for text in texts) for texts in changed] == retries
+    real.check()
+
+
+@pytest.mark.parametrize(("where", "retries"), [("load", 0), ("step2", 1)])
+def test_a_time_limit_lowers_the_steps_only_while_they_are_computed(real: WanMachine, where: str, retries: int) -> None:
+    outcome = real.run(env={"WAN_SHIM_HANG_AT": where}, timeout=150.0, chaining_max_retries=1)
+    assert outcome.code == "TIMEOUT"
+    changed = [attempt.changed for attempt in outcome.manifest.attempts[1:]]
+    assert changed == [("steps 3 -> 2",)] * retries
+    real.check()
+
+
 def test_p07_a_hang_is_ended(real: WanMachine) -> None:
     outcome = real.run(env={"WAN_SHIM_HANG_AT": "step2"}, progress_timeout=20.0, **ONCE)
     assert outcome.code == "HANG"

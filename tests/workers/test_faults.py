@@ -27,7 +27,7 @@ def _attempts(machine: Machine, name: str) -> list[str | None]:
     return [attempt.failure for attempt in load_manifest(machine.folder / name).attempts]
 
 
-@pytest.mark.parametrize(("kind", "code"), [("crash", "CRASH"), ("kill", "CRASH")])
+@pytest.mark.parametrize(("kind", "code"), [("crash", "CRASH"), ("kill", "CRASH"), ("gpu", "CRASH")])
 def test_a_crash_in_a_step_is_a_failed_attempt_and_the_next_one_gives_the_same_bytes(
     machine: Machine, kind: str, code: str
 ) -> None:

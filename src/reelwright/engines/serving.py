@@ -93,8 +93,10 @@ def failed(error: BaseException, phase: str, *, otherwise: Failure = Failure.FRA
         failure = Failure.OOM_GPU
     elif isinstance(error, MemoryError):
         failure = Failure.OOM_HOST
-    lines = "".join(traceback.format_exception(error)).strip().splitlines()
-    return Failed(failure.name, f"{type(error).__name__}: {error}"[:500], phase, "", tuple(lines[-_EVIDENCE_LINES:]))
+    lines = "".join(traceback.format_exception_only(error)).strip().splitlines()[:_EVIDENCE_LINES]
+    if not str(error):  # a bare assertion: its source line is all there is of it
+        lines += [frame.line for frame in traceback.extract_tb(error.__traceback__)[-1:] if frame.line]
+    return Failed(failure.name, f"{type(error).__name__}: {error}"[:500], phase, "", tuple(lines))
 
 
 class Channel:

@@ -20,6 +20,7 @@ from ..errors import Cancelled, Failure, VideoGenerationError, error_for
 from ..machine.memory import shared_memory
 from ..plan import Command, Dialect
 from ..policy import Evidence, KillReason
+from ..policy.diagnosis import described
 from ..policy.progress import LogReader
 from ..protocol import Answer, Cancel, Failed, Hello, Loaded, Log, Memory, Message, Phase, Progress, Saved
 from . import AttemptFiles, Cancellation, PhaseClock
@@ -95,8 +96,15 @@ class Talk:
         return text
 
     def _clean(self, failed: Failed) -> Failed:
+        """Without secrets, and of the class that its words have where the engine itself knows none."""
         evidence = tuple(map(self._masked, failed.evidence))
-        return replace(failed, message=self._masked(failed.message), evidence=evidence)
+        failed = replace(failed, message=self._masked(failed.message), evidence=evidence)
+        row = described(failed.message) if failed.failure == Failure.FRAMEWORK.name else None
+        if row is not None:
+            # After a fault of the GPU every further call of this process fails, and ranks that lost each other stay apart.
+            self.distrusted |= row.failure in (Failure.CRASH, Failure.NCCL)
+            failed = replace(failed, failure=row.failure.name, advice=failed.advice or row.advice)
+        return failed
 
     def _ended(self) -> bool:
         child = self._worker.child

@@ -64,6 +64,11 @@ def diagnose(evidence: Evidence, plan: Plan) -> Diagnosis:
     return replace(found, sampling=_sampling(evidence), signature=found.signature or _signature(evidence, plan))
 
 
+def described(text: str) -> Row | None:
+    """The row of the table to which an exception's text belongs; ``None`` where nobody has described it."""
+    return next((row for row in (OUT_OF_MEMORY, *ROWS) if _compiled(row.pattern).search(text)), None)
+
+
 def _sampling(evidence: Evidence) -> bool:
     """Whether it happened while the steps were being computed, the first one included."""
     done = evidence.total_steps and evidence.step >= evidence.total_steps
@@ -92,7 +97,9 @@ def _inline(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     error = evidence.error
     if error is None:
         return None
-    return Diagnosis(error.failure, error.message, error.evidence, error.advice, evidence.phase)
+    row = described(error.message)
+    cause = row.cause if row and row.failure is error.failure else ""
+    return Diagnosis(error.failure, error.message, error.evidence, error.advice, evidence.phase, cause)
 
 
 def _own_reason(evidence: Evidence, plan: Plan) -> Diagnosis | None:

@@ -164,9 +164,12 @@ ROWS = (
         r"|GatedRepoError|RepositoryNotFoundError|Cannot access gated repo|(?:401|403) Client Error.*(?:huggingface|hf\.co)",
         "The folder of weights is not complete (where a file is missing, the framework asks the internet for it), or it is a "
         "-Diffusers download. `reel doctor` names what is missing."),
-    Row(Failure.INPUT, "image",
-        r"UnidentifiedImageError|No such file or directory: .*\.(?:png|PNG|jpe?g|JPE?G|webp)\b|cannot identify image file|image file is truncated|DecompressionBombError",
-        "Give a picture that other programs can open."),
+    # The user's picture was read before the run; what the framework opens is a copy that Reelwright wrote.
+    Row(Failure.ENV, "image",
+        r"UnidentifiedImageError|cannot identify image file|No such file or directory: .*\.(?:png|PNG|jpe?g|JPE?G|webp)\b"
+        r"|image file is truncated|broken data stream|broken PNG file|DecompressionBombError",
+        "The framework could not read its copy of the picture, which was whole when the run began: something removed or changed "
+        "the run's private folder (.reelwright-...), or pillow in the framework's environment is broken."),
     Row(Failure.CRASH, "signal", r"SignalException: Process \d+ got signal|^KeyboardInterrupt",
         "Somebody sent the framework a signal; Reelwright did not."),
     Row(Failure.PORT, "port",

@@ -3,7 +3,8 @@
 Nothing of Wan is copied: torch's CUDA entry points are bent to the CPU, and after Wan's own modules are imported their
 model *sizes* are shrunk and flash attention is replaced by a cheap mean. Parsing, checks, sampling loop, log lines, bars,
 saving and exit status are the real code's. Fault knobs: WAN_SHIM_OOM_AT=load|vae|stepN (with WAN_SHIM_OOM_TIMES=n, counted in
-WAN_SHIM_STATE), WAN_SHIM_HANG_AT=stepN, WAN_SHIM_STEP_SLEEP=s, WAN_SHIM_FAIL_SAVE=1, WAN_SHIM_RANK_DIE=rank (at step 2).
+WAN_SHIM_STATE), WAN_SHIM_HANG_AT=stepN, WAN_SHIM_STEP_SLEEP=s, WAN_SHIM_FAIL_SAVE=1, WAN_SHIM_RANK_DIE=rank (at step 2). WAN_SHIM_DO holds Python statements and
+WAN_SHIM_DO_AT=import|load|vae|save|stepN where they are carried out.
 WAN_SHIM_FRAMES=FILE keeps the frames as they go to the writer (RGB bytes), and WAN_SHIM_ATTENTION=exact computes true attention.
 A runner may scrub the environment, so the knobs are also read from wan_shim_knobs.json beside this file in site-packages.
 """
@@ -37,6 +38,8 @@ if os.environ.get("WAN_CPU_SHIM") != "0" and not getattr(sys, "_wan_shim", False
                 raise torch.OutOfMemoryError(
                     "CUDA out of memory. Tried to allocate 5.20 GiB. GPU 0 has a total capacity of 79.15 GiB of which 3.12 GiB is free. Including non-PyTorch memory, this process has 76.02 GiB memory in use."
                 )
+        if e.get("WAN_SHIM_DO_AT") == where:
+            exec(e["WAN_SHIM_DO"], {})
         if e.get("WAN_SHIM_HANG_AT") == where:
             import time
 
@@ -97,6 +100,7 @@ if os.environ.get("WAN_CPU_SHIM") != "0" and not getattr(sys, "_wan_shim", False
         import torch
 
         if name == "wan.configs":
+            fault("import")
             for cfg in m.WAN_CONFIGS.values():
                 heads = cfg.num_heads
                 cfg.update(dict(TINY, num_heads=heads, dim=12 * heads))
@@ -197,6 +201,14 @@ if os.environ.get("WAN_CPU_SHIM") != "0" and not getattr(sys, "_wan_shim", False
                 raise OSError(28, "No space left on device")
 
             m.get_writer = broken
+        elif name == "imageio" and KNOBS.get("WAN_SHIM_DO_AT") == "save":
+            get_writer = m.get_writer
+
+            def failing(*a, **k):
+                fault("save")
+                return get_writer(*a, **k)
+
+            m.get_writer = failing
 
     WATCH = {
         "wan.configs",

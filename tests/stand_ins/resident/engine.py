@@ -46,6 +46,10 @@ def _error() -> None:
     raise ValueError("the stand-in was told to fail")
 
 
+def _gpu() -> None:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
 def _secret() -> None:
     print("my token is", os.environ["HF_TOKEN"], flush=True)
     raise ValueError(f"cannot log in with {os.environ['HF_TOKEN']}")
@@ -68,6 +72,7 @@ FAULTS: Mapping[str, Callable[[], None]] = {
     "oom": _memory,
     "host": _host_memory,
     "error": _error,
+    "gpu": _gpu,
     "secret": _secret,
     "flood": _flood,
     "hang": _wait_for_ever,
