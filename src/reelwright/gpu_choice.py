@@ -94,7 +94,6 @@ class _Candidate:
             round(seconds, 6),
             len({gpu.name for gpu in cards}),
             free,
-            tuple(gpu.index for gpu in cards),
         )
 
 

@@ -184,10 +184,16 @@ def test_what_is_wrong_with_several_shots_is_told_once(wan: WanMachine, wan_film
         film(wan_order(wan, flf2v_model_dir=None))
 
 
-def test_a_strangers_file_is_not_replaced(folder: Path) -> None:
+SMALLEST = "size: 160x96\nshots: [{prompt: hold, image: a.png, frames: 3}]\n"
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["a file of another kind", "a film that was edited"])
+def test_a_strangers_file_is_not_replaced(folder: Path, made: bool) -> None:
+    if made:
+        make(folder, SMALLEST)
     (folder / "film.mp4").write_bytes(b"mine")
     with pytest.raises(VideoGenerationError) as caught:
-        make(folder)
+        make(folder, SMALLEST)
     assert caught.value.code == "EXISTS"
     assert (folder / "film.mp4").read_bytes() == b"mine"
 

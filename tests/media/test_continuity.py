@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
-from parts import Pixels, frames, save
+from parts import Pixels, frames, packets, save
 from PIL import Image
 
 from reelwright.errors import OutputError
@@ -24,6 +25,7 @@ from reelwright.media.continuity import (
     unchanged,
 )
 from reelwright.media.joining import JoinOptions, Part, join
+from reelwright.media.shelf import Shelf
 from reelwright.media.video import Encoding, VideoWriter, last_frame
 from reelwright.request import Size
 
@@ -218,6 +220,22 @@ def test_a_clip_is_corrected_although_the_one_it_goes_on_from_is_not_shown(tmp_p
     join([Part(second.video, second.first_picture), third], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0))
     shown = frames(tmp_path / "film.mp4")
     assert apart(shown[0], shown[-1]) < 1.5
+
+
+@pytest.mark.parametrize("change", ["the picture of clip 2", "the picture of clip 3", "clip 2", "clip 3"])
+def test_a_kept_correction_is_not_used_for_another_picture_or_clip(tmp_path: Path, change: str) -> None:
+    parts = a_drifting_chain(tmp_path, DRIFTS["two levels"], 3, anchor=False)
+    options, shelf = JoinOptions(SIZE, 16.0, color="joint"), Shelf(tmp_path / "kept")
+    join(parts, tmp_path / "before.mp4", options, shelf=shelf)
+    number = int(change[-1]) - 1
+    brighter = apply(a_map(shift=(6, 6, 6)), last_frame(parts[number].video))
+    if "picture" in change:
+        parts[number] = replace(parts[number], first_picture=save(brighter, tmp_path / "other.png"))
+    else:
+        parts[number] = replace(parts[number], video=encode(brighter, tmp_path / "other.mp4", foreign=False))
+    join(parts, tmp_path / "with.mp4", options, shelf=shelf)
+    join(parts, tmp_path / "without.mp4", options)
+    assert packets(tmp_path / "with.mp4") == packets(tmp_path / "without.mp4")
 
 
 # -------------------------------------------------------------------------------------------- the frame handed on

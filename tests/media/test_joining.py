@@ -150,6 +150,22 @@ def test_the_frames_of_a_clip_of_another_rate_are_counted_before_they_are_made(
     assert len(seen(tmp_path / "film.mp4")) == report.num_frames == length_in_film(count, fps, OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("count", "fps", "film_fps", "frames"),
+    [
+        (2000, 24000 / 1001, 24.0, 2000),  # one rate in two notations
+        (100, 25.0, 24.0, 96),
+        (23, 48.0, 16.0, 8),  # 7.67, rounded
+        (1, 60.0, 16.0, 1),  # no clip vanishes
+        (3, 60.0, 16.0, 1),
+    ],
+)
+def test_a_clip_takes_its_time_in_the_film_and_at_least_a_frame(
+    count: int, fps: float, film_fps: float, frames: int
+) -> None:
+    assert length_in_film(count, fps, JoinOptions(SIZE, film_fps)) == frames
+
+
 def test_a_clip_of_another_shape_lies_on_black_whatever_its_colours(tmp_path: Path) -> None:
     given = save(np.full((96, 48, 3), 80, np.uint8), tmp_path / "given.png")
     parts = [

@@ -7,13 +7,13 @@ import wave
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
 import pytest
 from clips import a_foreign_clip
-from parts import OPTIONS, SIZE, a_chain, a_coded_clip, packets, read
+from parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, packets, read
 
 from reelwright.errors import OutputError, VideoGenerationError
 from reelwright.media.decoding import decoding
@@ -115,7 +115,10 @@ def test_a_frame_at_another_time_is_seen(film: tuple[Path, JoinReport], tmp_path
         proven(late, report.promise)
 
 
-@pytest.mark.parametrize(("kept_s", "problem"), [(10.0, None), (0.3, "its sound ends after 0.3"), (0.0, "sound")])
+@pytest.mark.parametrize(
+    ("kept_s", "problem"),
+    [(10.0, None), (1.7, "its sound ends after 1.7"), (0.3, "its sound ends after 0.3"), (0.0, "sound")],
+)
 def test_sound_that_ends_before_the_pictures_is_seen(
     film: tuple[Path, JoinReport], tmp_path: Path, kept_s: float, problem: str | None
 ) -> None:
@@ -255,16 +258,16 @@ def test_one_changed_clip_is_looked_at_and_the_others_are_not(tmp_path: Path) ->
 @pytest.mark.parametrize("suffix", [".npz", ".json", ".mp4"])
 @pytest.mark.parametrize(
     "damage",
-    [lambda data: data[:-40], lambda data: b"", lambda data: data[:99] + bytes([data[99] ^ 1]) + data[100:]],
-    ids=["cut", "empty", "flipped"],
+    [lambda data: data[:-40], lambda data: b"", lambda data: data[:99] + bytes([data[99] ^ 1]) + data[100:], None],
+    ids=["cut", "empty", "flipped", "a whole clip"],
 )
 def test_d12_what_is_damaged_on_the_shelf_is_made_again(
-    tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]
+    tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes] | None
 ) -> None:
     parts, shelf = dissolving(tmp_path), Shelf(tmp_path / "shelf")
     join(parts, tmp_path / "film.mp4", OPTIONS, shelf=shelf)
     for path in sorted(shelf.folder.glob(f"*{suffix}")):
-        path.write_bytes(damage(path.read_bytes()))
+        path.write_bytes(damage(path.read_bytes()) if damage else parts[0].video.read_bytes())
     report = join(parts, tmp_path / "again.mp4", OPTIONS, shelf=Shelf(tmp_path / "shelf"))
     proven(tmp_path / "again.mp4", report.promise)
     assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "film.mp4").read_bytes()
@@ -287,15 +290,26 @@ def test_a_clip_whose_pictures_do_not_decode_is_not_copied(tmp_path: Path) -> No
         join([Part(clip)], tmp_path / "film.mp4", OPTIONS)
 
 
-@pytest.mark.parametrize("changed_clip", [0, 1])
-def test_a_kept_dissolve_is_not_used_for_another_clip(tmp_path: Path, changed_clip: int) -> None:
+@pytest.mark.parametrize("change", ["clip 1", "clip 2", "cut"])
+@pytest.mark.parametrize(
+    ("joint", "options"),
+    [({"dissolve": 4}, OPTIONS), ({"chained": True}, replace(OPTIONS, double_fps=True))],
+    ids=["dissolve", "doubled"],
+)
+def test_a_kept_piece_is_not_used_where_something_else_lies_beside_it(
+    tmp_path: Path, change: str, joint: dict[str, Any], options: JoinOptions
+) -> None:
     clips, shelf = [tmp_path / "0.mp4", tmp_path / "1.mp4"], Shelf(tmp_path / "kept")
-    parts = [Part(clips[0]), Part(clips[1], dissolve=4)]
+    parts = [Part(clips[0]), Part(clips[1], **joint)]
     for number, clip in enumerate(clips):
-        a_coded_clip(clip, range(10 * number, 10 * number + 9))
-    join(parts, tmp_path / "before.mp4", OPTIONS, shelf=shelf)
-    clips[changed_clip].unlink()
-    a_coded_clip(clips[changed_clip], range(100, 109))
-    join(parts, tmp_path / "with.mp4", OPTIONS, shelf=shelf)
-    join(parts, tmp_path / "without.mp4", OPTIONS)
+        a_grey_clip(clip, range(9 * number, 9 * number + 9))
+    join(parts, tmp_path / "before.mp4", options, shelf=shelf)
+    if change == "cut":
+        parts[1] = Part(clips[1])
+    else:
+        clip = clips[int(change[-1]) - 1]
+        clip.unlink()
+        a_grey_clip(clip, range(4, 13))
+    join(parts, tmp_path / "with.mp4", options, shelf=shelf)
+    join(parts, tmp_path / "without.mp4", options)
     assert packets(tmp_path / "with.mp4") == packets(tmp_path / "without.mp4")

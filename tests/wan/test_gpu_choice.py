@@ -44,6 +44,7 @@ def partly_used(text: str, *free: float) -> tuple[Gpu, ...]:
         ("i2v-14B", "4xRTXA6000,2xH100", {}, (4, 5)),  # the fast pair, not the six
         ("t2v-1.3B", "1xRTX3060,1xRTX4090", SMALL, (1,)),
         ("t2v-1.3B", "1xT4,1xA100", SMALL, (1,)),
+        ("i2v-14B", "2xH100,1xH200", {}, (0, 1)),  # as fast as with the larger card, and alike
     ],
 )
 def test_the_fastest_legal_set_of_gpus_that_fits_is_taken(
@@ -82,6 +83,7 @@ def test_a_card_that_another_run_has_is_left_to_it_where_others_do() -> None:
     [
         ("2x12GiB", "t2v-1.3B", "1 of 2 GPUs are used (GPU 0): on 2, each would need 18.1 GiB, and GPU 0 has 12.0"),
         ("1x24GiB,1x8GiB", "t2v-1.3B", "on 2, each would need 18.1 GiB, and GPU 1 has 8.0"),
+        ("1x4GiB,1x6GiB", "t2v-1.3B", "1 of 2 GPUs are used (GPU 1)"),  # what comes nearest to fitting
         ("7x80GiB", "i2v-14B", "5 of 7 GPUs are used"),
         ("1xH100,1xV100-32GiB", "t2v-14B", "GPU 1 has 32.0"),
     ],

@@ -30,7 +30,7 @@ from .glance import Glance, Source, looked
 from .seal import sealed
 from .shelf import Shelf, key_of
 from .shown import Clips, Showing
-from .timing import JoinOptions, Part, demand_room, finished, kind_of_joint, overlaps, pace
+from .timing import JoinOptions, Part, demand_room, finished, overlaps, pace
 from .writer import Encoding, VideoWriter
 
 _RECIPE = 1  # of pieces; another one makes other bytes of the same clips
@@ -161,14 +161,14 @@ class Cutting:
     def _material(self, index: int) -> dict[str, Any]:
         """Everything that determines an encoded piece."""
         options, mixed, last = self.clips.options, self.clips.mixed(index), index + 1 == len(self._sources)
-        following = [self._seen(index + 1), kind_of_joint(self.clips.parts[index + 1])] if not last else []
+        following = self._seen(index + 1) if options.double_fps and not last else []
         return {
             "piece": _RECIPE,
             "libraries": [av.__version__, cv2.__version__],
             "clip": self._seen(index),
             "shown": self.clips.shown(index),
             "over": [self._seen(index - 1), mixed] if mixed else [],
-            "next": following if options.double_fps else [],
+            "next": following,
             "film": [*options.size, options.fps, options.double_fps, options.upscale, options.upscaler, options.codec],
         }
 

@@ -212,5 +212,4 @@ def _offload(choice: Choice) -> bool:
 
 def expected_video(choice: Choice) -> ExpectedVideo:
     size = _film_size(choice)
-    frames = 4 * ((choice.frames - 1) // 4) + 1
-    return ExpectedVideo(size.width, size.height, frames, wan.FPS)
+    return ExpectedVideo(size.width, size.height, choice.frames, wan.FPS)
