@@ -12,7 +12,7 @@ import pytest
 from parts import Pixels, frames, packets, save
 from PIL import Image
 
-from reelwright.errors import OutputError
+from reelwright.errors import Cancelled, OutputError
 from reelwright.media.continuity import (
     Matrix,
     apply,
@@ -188,7 +188,8 @@ def test_with_joint_corrections_a_chain_keeps_its_first_colours(tmp_path: Path, 
 
 def test_without_correction_the_same_chain_drifts_away(tmp_path: Path) -> None:
     parts = a_drifting_chain(tmp_path, DRIFTS["two levels"], 21, anchor=False)
-    join(parts, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, color="off"))
+    report = join(parts, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, color="off"))
+    assert report.how == "copied without encoding again"
     shown = frames(tmp_path / "film.mp4")
     assert apart(shown[-1], shown[0]) > 20
 
@@ -220,6 +221,25 @@ def test_a_clip_is_corrected_although_the_one_it_goes_on_from_is_not_shown(tmp_p
     join([Part(second.video, second.first_picture), third], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0))
     shown = frames(tmp_path / "film.mp4")
     assert apart(shown[0], shown[-1]) < 1.5
+
+
+def test_a_joint_correction_does_not_go_on_into_a_clip_of_another_chain(tmp_path: Path) -> None:
+    first, second, third = a_drifting_chain(tmp_path, DRIFTS["two levels"], 3, anchor=False)
+    third, options = replace(third, chained=False), JoinOptions(SIZE, 16.0, color="joint")
+    join([first, second, third], tmp_path / "film.mp4", options)
+    join([third], tmp_path / "alone.mp4", options)
+    assert packets(tmp_path / "film.mp4")[-2:] == packets(tmp_path / "alone.mp4")
+
+
+def test_a_request_to_stop_is_heard_before_colours_are_compared(tmp_path: Path) -> None:
+    shelf, parts = Shelf(tmp_path / "kept"), a_drifting_chain(tmp_path, DRIFTS["none"], 3, anchor=True)
+
+    def stop() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        join(parts, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0), shelf=shelf, check=stop)
+    assert len(list(shelf.folder.iterdir())) == 3  # what the headers of the clips say
 
 
 @pytest.mark.parametrize("change", ["the picture of clip 2", "the picture of clip 3", "clip 2", "clip 3"])

@@ -76,6 +76,10 @@ def test_a_card_that_another_run_has_is_left_to_it_where_others_do() -> None:
     assert "another run has" in finding(plan, "gpus.fewer").message
     alone = World("1x80GiB").plan({"avoid_gpus": (0,)})
     assert alone.gpus == (0,)
+    tight = World("1x80GiB,1x72GiB").plan({"avoid_gpus": (0,)})
+    assert tight.gpus == (1,)
+    busy = World(partly_used("2x80GiB", 80, 4)).plan({"avoid_gpus": (0,)})
+    assert busy.gpus == (0,)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,7 @@ def test_a_card_that_another_run_has_is_left_to_it_where_others_do() -> None:
         ("2x12GiB", "t2v-1.3B", "1 of 2 GPUs are used (GPU 0): on 2, each would need 18.1 GiB, and GPU 0 has 12.0"),
         ("1x24GiB,1x8GiB", "t2v-1.3B", "on 2, each would need 18.1 GiB, and GPU 1 has 8.0"),
         ("1x4GiB,1x6GiB", "t2v-1.3B", "1 of 2 GPUs are used (GPU 1)"),  # what comes nearest to fitting
+        ("1x48GiB,1x8GiB", "i2v-14B", "1 of 2 GPUs are used (GPU 0)"),
         ("7x80GiB", "i2v-14B", "5 of 7 GPUs are used"),
         ("1xH100,1xV100-32GiB", "t2v-14B", "GPU 1 has 32.0"),
     ],
