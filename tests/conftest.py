@@ -65,7 +65,16 @@ def hostile_path(tmp_path: Path) -> Path:
 
 _HOMES = itertools.count()
 #: What of the tree tests make in passing, and what people write while tests run.
-_PASSING = {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", "demo"}
+_PASSING = {
+    ".git",
+    ".import_linter_cache",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".hypothesis",
+    "demo",
+}
 _WRITTEN = {".py", ".md", ".txt", ".toml", ".in", ""}
 
 

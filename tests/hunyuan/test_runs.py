@@ -86,7 +86,7 @@ def test_without_the_launcher_a_long_chinese_prompt_does_break_the_save(
 
     monkeypatch.setattr(commands, "needs_short_name", lambda choice: False)
     outcome = hunyuan.run({}, ask={"prompt": CJK})
-    assert (outcome.code, len(outcome.manifest.attempts)) == ("DISK", 1)
+    assert (outcome.code, len(outcome.manifest.attempts)) == ("INPUT", 1)
     assert "File name too long" in outcome.manifest.attempts[0].message
     hunyuan.check()
 

@@ -67,7 +67,7 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in main\
         ("AssertionError: Ulysses Attention and Ring Attention requires xfuser package.", Failure.ENV),
         ("AssertionError: VAE checkpoint not found: ckpts/x/pytorch_model.pt", Failure.MODEL),
         ("AssertionError: Invalid Head size: 16, which should be divisible by spsize 3", Failure.CONFIG),
-        ("OSError: [Errno 36] File name too long: '/out/2025_x.mp4'", Failure.DISK),
+        ("OSError: [Errno 36] File name too long: '/out/2025_x.mp4'", Failure.INPUT),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 3.31 GiB.", Failure.OOM_GPU),
         ("ValueError: flex-block-attn is not available for your GPU or flex-block-attn is not properly installed.", Failure.ENV),
         ("OSError: We couldn't connect to 'https://huggingface.co' to load the files", Failure.MODEL),

@@ -224,7 +224,7 @@ _FAILURES = (
         "flash-attn, or a package that an option of config_file needs (flex-block-attn, sgl-kernel, angelslim), is missing.",
     ),
     (
-        Failure.DISK,
+        Failure.INPUT,
         r"File name too long",
         "The prompt became part of the film's name. Use shorter folders, or a shorter prompt.",
     ),
