@@ -6,6 +6,7 @@ of GPUs, and findings from what the probes saw. What is special to one framework
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -267,5 +268,7 @@ def checkpoint_findings(checkpoint: Checkpoint | None, key: str) -> Iterator[Fin
             f"Correct {key}, or download the weights to there."
             if gone
             else "Download it again; what is there already is kept."
+            if re.search(r"missing|unfinished|no file", problem) or problem == f"{checkpoint.directory} is empty"
+            else "Delete what is wrong, and download it again; the rest is kept."
         )
         yield Finding("model.incomplete", "error", f"{key}: {problem}", fix, Failure.MODEL)

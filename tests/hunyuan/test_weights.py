@@ -51,6 +51,16 @@ def test_a_text_encoder_that_must_be_made_is_said_with_the_command_that_makes_it
 
 
 @pytest.mark.parametrize("member", ["t2v"])
+@pytest.mark.parametrize(("other", "title"), [("i2v", "HunyuanVideo-I2V"), ("1.5", "HunyuanVideo-1.5")])
+def test_weights_of_another_member_are_named_in_one_line(
+    hunyuan: HunyuanMachine, tmp_path: Path, other: str, title: str
+) -> None:
+    (finding,) = a_plan(hunyuan, ckpt_path=str(make_hunyuan_checkpoint(tmp_path / "ckpts", other)))
+    assert f"holds the weights of {title}, and hunyuan_dir is HunyuanVideo" in finding.message
+    assert f"a checkout of {title} (github.com/" in finding.fix
+
+
+@pytest.mark.parametrize("member", ["t2v"])
 def test_the_whole_of_llava_as_text_encoder_is_named(hunyuan: HunyuanMachine, own_weights: Path) -> None:
     make_llava(own_weights / "text_encoder")
     (finding,) = a_plan(hunyuan, ckpt_path=str(own_weights))

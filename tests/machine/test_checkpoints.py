@@ -125,7 +125,7 @@ BREAKS = {
         lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"),
         "Git LFS pointer",
     ),
-    "html": (lambda path: path.write_bytes(b"<!DOCTYPE html><html>Sign in" + b" " * 500), "is not a"),
+    "html": (lambda path: path.write_bytes(b"<!DOCTYPE html><html>Sign in" + b" " * 500), "is a web page: log in"),
     "cut": (cut, "is cut off"),
     "folder": (lambda path: (path.unlink(), path.mkdir()), "is not a file"),
     "dangling": (lambda path: (path.unlink(), path.symlink_to("../../blobs/gone")), "dangling link"),
@@ -236,7 +236,7 @@ def test_m01_a_tokenizer_folder_that_is_missing_or_empty_or_holds_a_pointer(a_ch
 
 def test_m01_a_config_that_is_no_json(a_checkpoint):
     query = a_checkpoint()
-    (query.directory / "config.json").write_text("<html>")
+    (query.directory / "config.json").write_text("[[")
     assert "config.json is not valid JSON" in problem(query)
 
 

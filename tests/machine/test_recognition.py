@@ -108,6 +108,11 @@ def holding(name: str, data: bytes | tuple[str, ...] = b"") -> Callable[[Path], 
     return make
 
 
+def modelscope(folder: Path) -> Path:
+    model(folder / "modelscope" / "hub" / "models" / "Wan-AI")
+    return folder / "modelscope"
+
+
 def diffusers(folder: Path) -> Path:
     path = folder / "Wan2.1-I2V-14B-720P-Diffusers"
     (path / "transformer").mkdir(parents=True)
@@ -153,6 +158,15 @@ OTHERS: dict[str, tuple[Callable[[Path], Path], str, str, str]] = {
     "HunyuanVideo": (lambda folder: make_hunyuan_checkpoint(folder / "ckpts", "t2v"), "family", "HunyuanVideo", "ckpt_path"),
     "HunyuanVideo-1.5": (lambda folder: make_hunyuan_checkpoint(folder / "ckpts", "1.5"), "family", "HunyuanVideo-1.5", "ckpt_path"),
     "LLaVA": (holding("config.json", b'{"model_type": "llava"}'), "family", "LLaVA", "hub"),
+    "ModelScope's cache": (modelscope, "level", "4 levels too high", "hub/models/Wan-AI/Wan2.1-I2V-14B-720P"),
+    "a checkout": (holding("generate.py", b"import wan"), "source", "source code", "downloaded apart"),
+    "something else": (holding("model.onnx", b"x"), "nothing", "holds no file of a model", "official layout of Wan2.1"),
+    "an archive": (below(holding("Wan.zip", b"PK"), "Wan.zip"), "archive", "is an archive", "Unpack it"),
+    "the VAE alone": (below(model, "Wan2.1_VAE.pth"), "level", "one file of a model", "Set it to the folder"),
+    "a loose file": (below(holding("a.pth", b"x"), "a.pth"), "level", "is a file, and a model is a folder", "official layout"),
+    "-Diffusers of another model": (holding("model_index.json", b'{"_class_name": "LTXPipeline"}'), "family", "LTXPipeline", "hub"),
+    "-Diffusers of Wan2.2": (holding("model_index.json", b'{"_class_name": "WanPipeline", "boundary_ratio": 0.9}'), "layout",
+                             "of Wan2.2", "`generator: diffusers`"),
 }  # fmt: skip
 
 
@@ -185,7 +199,7 @@ def test_what_was_asked_for_is_nothing_else(tmp_path: Path, layout: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("make", "code"), [(wan22, "family"), (cached("a"), "cache"), (shard("F8_E5M2", "a"), "fp8"), (holding("a.gguf", b"GGUF"), "gguf")]
+    ("make", "code"), [(wan22, "family"), (cached("a"), "cache"), (holding("README.md", b"x"), "nothing"), (modelscope, "level"), (shard("F8_E5M2", "a"), "fp8"), (holding("a.gguf", b"GGUF"), "gguf")]
 )  # fmt: skip
 def test_the_engine_names_them_too(tmp_path: Path, make: Callable[[Path], Path], code: str) -> None:
     (finding,) = told(make(tmp_path), "diffusers")
@@ -204,6 +218,41 @@ def test_the_engine_names_them_too(tmp_path: Path, make: Callable[[Path], Path],
 def test_hunyuans_folder_is_named_too(tmp_path: Path, make: Callable[[Path], Path], code: str) -> None:
     (finding,) = told(make(tmp_path), "hunyuan")
     assert finding.code == f"model.{code}"
+
+
+PAGE = b"<!DOCTYPE html><html><title>Access denied</title></html>"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("Wan2.1_VAE.pth", PAGE, "is a web page: log in"),
+        ("config.json", PAGE, "is a web page"),
+        ("diffusion_pytorch_model-00003-of-00007.safetensors", b"  <HTML>", "is a web page"),
+        (
+            "diffusion_pytorch_model-00003-of-00007.safetensors",
+            b'{"error":"Repository not found"}',
+            "is a server's refusal",
+        ),
+        ("models_t5_umt5-xxl-enc-bf16.pth", b"Access to model X is restricted.", "is a server's refusal"),
+    ],
+)
+def test_m02_what_a_server_says_instead_of_a_file_is_named_in_one_line(
+    tmp_path: Path, name: str, data: bytes, words: str
+) -> None:
+    path = model(tmp_path)
+    (path / name).write_bytes(data)
+    (finding,) = told(path)
+    assert f"{name} {words}" in finding.message
+    assert finding.fix.startswith("Delete what is wrong")
+
+
+@pytest.mark.parametrize("mark", [".incomplete", ".part", ".aria2", ".!qB"])
+def test_m02_a_file_that_is_half_downloaded_is_one_line(tmp_path: Path, mark: str) -> None:
+    shard = model(tmp_path) / "diffusion_pytorch_model-00003-of-00007.safetensors"
+    shard.rename(f"{shard}{mark}")
+    (finding,) = told(shard.parent)
+    assert f"{shard.name}{mark} marks an unfinished download" in finding.message
 
 
 def test_a_folder_of_pointers_is_one_line_that_says_how_to_get_the_files(tmp_path: Path) -> None:

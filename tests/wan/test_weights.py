@@ -43,7 +43,7 @@ def refused(wan: WanMachine, weights: Path, **settings: object) -> Outcome:
 NAMED = {
     "folder missing": "is missing",
     "folder empty": "is empty",
-    "folder is a file": "not a folder",
+    "folder is a file": "is a file, and a model is a folder",
     "shard truncated": "00003-of-00007",
     "shard is an LFS pointer": "git lfs pull",
     "shard empty": "00003-of-00007",
@@ -180,15 +180,21 @@ def test_m03_a_mount_that_no_longer_answers_costs_its_time_limit_only(
     wan.check()
 
 
-def small_weights_finding(folder: Path, size: str) -> list[str]:
-    """What a plan says about the resolution of weights in that folder."""
+def small_weights_finding(folder: Path, size: str, code: str = "model.resolution", **more: int) -> list[str]:
+    """What a plan says about the resolution (or something else) of weights in that folder."""
     values = {"i2v_model_dir": str(folder), "wan2_dir": "/opt/Wan2.1", "size": size}
     settings = load_settings(environ={}, arguments=values)
-    config = {"model_type": "i2v", "num_heads": 40}
+    config = {"model_type": "i2v", "num_heads": 40, **more}
     host = Host(checkpoints={folder: Checkpoint(folder, config=config)}, gpus=simulated_gpus("1x80GiB"))
     picture = Picture(Path("/p.png"), Path("p.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
     job = Job(VideoRequest(prompt="x", image=Path("p.png")), settings, host, Path("/film.mp4"), picture)
-    return [item.message for item in load_backend("wan2.1").plan(job).findings if item.code == "model.resolution"]
+    return [item.message for item in load_backend("wan2.1").plan(job).findings if item.code == code]
+
+
+@pytest.mark.parametrize(("channels", "told"), [(36, 0), (52, 1)])
+def test_weights_of_a_model_that_was_derived_from_wan_are_known_by_their_channels(channels: int, told: int) -> None:
+    found = small_weights_finding(Path("/models/Wan2.1-Fun-Control"), "1280x720", "model.derived", in_dim=channels)
+    assert ["takes 52 channels; i2v-14B has 36" in text for text in found] == [True] * told
 
 
 @pytest.mark.parametrize(

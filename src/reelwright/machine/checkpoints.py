@@ -31,12 +31,12 @@ from ..host import Checkpoint, CheckpointQuery, Kind
 from .checksums import HUB_RECORDS, Checksum, digest_of, recorded
 from .folders import Files, Folder
 from .recognition import kind_of, precision_kind
-from .weights import LFS_MAGIC, header_of, sample_digest, tensor_names, weights_problem
+from .weights import LFS_MAGIC, header_of, sample_digest, tensor_names, text_problem, weights_problem
 
 Progress = Callable[[int, int], None]
 STALL_S = 60.0
 _MOST_SHARDS = 1000
-_PARTIAL = (".incomplete", ".aria2", ".part", ".crdownload", ".lock")
+_PARTIAL = (".incomplete", ".aria2", ".part", ".partial", ".crdownload", ".download", ".!qB", ".lock")
 #: The file that a folder in diffusers' layout begins with.
 INDEX = "model_index.json"
 _WEIGHTY = re.compile(r"transformer|vae|text_encoder|image_encoder")
@@ -272,10 +272,7 @@ class _Look:
         for place in sorted({name.rpartition("/")[0] for name in self._sizes} | {""}):
             for name in self.folder.names(place) or []:
                 if name.endswith(_PARTIAL):
-                    self.folder.say(
-                        f"{place}/{name}".lstrip("/"),
-                        "marks an unfinished download: finish it, or delete the mark",
-                    )
+                    self._say_mark(f"{place}/{name}".lstrip("/"))
         # huggingface_hub keeps partial files apart; its locks stay behind, so only a held one means anything. Since
         # version 2 a part of a killed download stays behind too, and the next download does not take it up.
         records = self.query.directory / HUB_RECORDS
@@ -288,6 +285,12 @@ class _Look:
                 elif path.suffix == ".lock" and _is_held(path):
                     name = str(path.relative_to(self.query.directory))
                     self.folder.say(name, "is locked: a download into this folder is running")
+
+    def _say_mark(self, mark: str) -> None:
+        """The mark alone, and not also that its file is missing: one cause, one line."""
+        gone = (mark.rpartition(".")[0], "is missing")
+        self.folder.said[:] = [item for item in self.folder.said if item != gone]
+        self.folder.say(mark, "marks an unfinished download: finish it, or delete the mark")
 
     # Checksums
 
@@ -334,8 +337,10 @@ def _content_problem(file: BinaryIO, size: int, name: str) -> str | None:
         return weights_problem(file, size, name)
     if size == 0:
         return "is empty"
-    pointer = size < 1024 and file.read(64).startswith(LFS_MAGIC)
-    return "is a Git LFS pointer: run `git lfs pull` or download it from the hub" if pointer else None
+    head = file.read(64)
+    if size < 1024 and head.startswith(LFS_MAGIC):
+        return "is a Git LFS pointer: run `git lfs pull` or download it from the hub"
+    return text_problem(head)
 
 
 def _is_held(path: Path) -> bool:

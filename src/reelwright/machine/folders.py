@@ -25,6 +25,7 @@ _MAX_JSON_BYTES = 64 << 20
 _SHOWN = 8
 _SERIES = re.compile(r"-\d{1,5}-of-(\d{1,5})\.\w+$")
 _PLURAL = {"is": "are", "has": "have", "lacks": "lack", "marks": "mark", "matches": "match", "was": "were",
+           "a dangling link": "dangling links", "a web page": "web pages", "a server's refusal": "refusals of a server",
            "a Git LFS pointer": "Git LFS pointers", "an unfinished download": "unfinished downloads"}  # fmt: skip
 Content = TypeVar("Content")
 
@@ -160,7 +161,8 @@ class Folder:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            self.say(name, "is not valid JSON")
+            if all(other != name for other, _ in self.said):
+                self.say(name, "is not valid JSON")
             return {}
         return found
 

@@ -63,8 +63,14 @@ class _Look:
         except (OSError, ValueError):
             return False
 
-    def config(self, folder: Path) -> dict[str, Any]:
-        found = self._read(folder / "config.json", 1 << 20)
+    def is_file(self, path: Path) -> bool:
+        try:
+            return stat.S_ISREG(self._files.stat(path).st_mode)
+        except (OSError, ValueError):
+            return False
+
+    def config(self, folder: Path, name: str = "config.json") -> dict[str, Any]:
+        found = self._read(folder / name, 1 << 20)
         try:
             value = json.loads(found)
         except (ValueError, RecursionError):
@@ -104,8 +110,8 @@ def kind_of(directory: Path, layout: str, files: Files) -> Kind | None:
     look = _Look(files)
     names = look.names(directory)
     if not names:
-        return _file_kind(look, directory) if directory.suffix in (".gguf", ".safetensors", ".zip") else None
-    for question in (_cache, _diffusers, _wan22, _hunyuan, _text_encoder, _single_files, _level):
+        return _lone_file(look, directory, layout) if look.is_file(directory) else None
+    for question in (_cache, _diffusers, _wan22, _hunyuan, _text_encoder, _single_files, _level, _source, _nothing):
         found = question(look, directory, names, layout)
         if found is not None:
             return found
@@ -173,11 +179,19 @@ def _cache_kind(inside: list[Path]) -> Kind:
 
 
 def _diffusers(look: _Look, directory: Path, names: Sequence[str], layout: str) -> Kind | None:
+    pipeline = str(look.config(directory, "model_index.json").get("_class_name", "Wan"))
+    if not pipeline.startswith(("Wan", "HunyuanVideo")):
+        return Kind("family", f"is a -Diffusers download of another model ({pipeline})", _OFFICIAL_FIX)
     if layout == "engine":
         return None
     what = "is a -Diffusers download, whose layout the official script cannot read"
     fix = "Download the repository of the same name without -Diffusers, or use it as `weights` with `generator: diffusers`."
     if "model_index.json" in names:
+        index = look.config(directory, "model_index.json")
+        if index.get("boundary_ratio") is not None or index.get("expand_timesteps"):
+            return Kind(
+                "layout", "is a -Diffusers download of Wan2.2", "Use it as `weights` with `generator: diffusers`."
+            )
         return Kind("layout", what, fix)
     if re.match(r"(Wan|HunyuanVideo\w*)Transformer3DModel", str(look.config(directory).get("_class_name", ""))):
         return Kind("layout", f"is the transformer of a -Diffusers download ({directory.name})", fix)
@@ -195,6 +209,9 @@ def _wan22(look: _Look, directory: Path, names: Sequence[str], layout: str) -> K
         other = "Wan2.2-A14B (one of its two experts)"
     if other is None:
         return None
+    if layout == "engine" and "Wan2.2" in other:
+        what = f"holds {other} in the official layout, which the engine reads of Wan2.1 only"
+        return Kind("family", what, "Download the repository of the same name with -Diffusers.")
     needs = (
         "the resident engine takes it as a -Diffusers download" if "Wan2.2" in other else "no generator here runs it"
     )
@@ -204,8 +221,8 @@ def _wan22(look: _Look, directory: Path, names: Sequence[str], layout: str) -> K
         else f"Set it to another model: {needs}."
     )
     family = "Wan2.2, not Wan2.1" if "Wan2.2" in other else "Wan2.1-VACE"
-    subject = "" if layout == "wan2.1" else " in the official layout"
-    return Kind("family", f"holds weights of {family} ({other}{subject})", fix)
+    named = "" if other == family else f" ({other})"
+    return Kind("family", f"holds weights of {family}{named}", fix)
 
 
 def _hunyuan(look: _Look, directory: Path, names: Sequence[str], layout: str) -> Kind | None:
@@ -264,17 +281,63 @@ def _level(look: _Look, directory: Path, names: Sequence[str], layout: str) -> K
     """The folder above or below the one that is meant."""
     if _is_wanted(look, directory, layout):
         return None
-    below = [directory / name for name in names[:_MANY] if look.is_folder(directory / name)]
-    inside = [path for path in below if _is_wanted(look, path, layout)]
+    inside, depth = _inside(look, directory, names, layout)
     if inside:
         fix = f"Set it to {' or '.join(str(path) for path in inside[:4])}"
-        return Kind("level", "is one level too high: it holds the folder of the model", fix)
+        levels = "one level" if depth == 1 else f"{depth} levels"
+        return Kind("level", f"is {levels} too high: it holds the folder of the model", fix)
     for above in directory.parents[:2]:
         if _is_wanted(look, above, layout):
             return Kind(
                 "level", f"is a part of a model and lies too deep ({_WANTED[layout]} is needed)", f"Set it to {above}"
             )
     return None
+
+
+def _inside(look: _Look, directory: Path, names: Sequence[str], layout: str) -> tuple[list[Path], int]:
+    """The nearest folders below that are what is wanted, and how deep: ModelScope's cache has four levels above them."""
+    level = [directory / name for name in names]
+    for depth in range(1, 5):
+        level = [path for path in level[:_MANY] if look.is_folder(path)]
+        inside = [path for path in level if _is_wanted(look, path, layout)]
+        if inside:
+            return inside, depth
+        level = [path / name for path in level for name in look.names(path)[:_MANY]]
+    return [], 0
+
+
+def _source(look: _Look, directory: Path, names: Sequence[str], layout: str) -> Kind | None:
+    """A checkout in the place of weights."""
+    del look, directory, layout
+    if {"generate.py", "sample_video.py", "sample_image2video.py"} & set(names) and not _has_parts(names):
+        fix = "Set it to the folder of the weights, which are downloaded apart (`reel setup`)."
+        return Kind("source", "is source code, and not weights", fix)
+    return None
+
+
+def _nothing(look: _Look, directory: Path, names: Sequence[str], layout: str) -> Kind | None:
+    """A folder without anything of a model: one sentence, instead of one for each file that is not there."""
+    del look, directory
+    if layout == "hunyuan" or _has_parts(names):  # a fresh checkout of HunyuanVideo has such a folder, to be filled
+        return None
+    return Kind("nothing", "holds no file of a model", f"Set it to {_WANTED[layout]}.")
+
+
+def _has_parts(names: Sequence[str]) -> bool:
+    kinds = (_SHARD, "models_", "google", "xlm-roberta", "hunyuan-video-", "text_encoder", "transformer", ".cache")
+    return any(name.startswith(kinds) or "VAE" in name or name in ("config.json", "model_index.json") for name in names)
+
+
+def _lone_file(look: _Look, path: Path, layout: str) -> Kind:
+    """A file where a folder is needed."""
+    found = _file_kind(look, path) if path.suffix in (".gguf", ".safetensors") else None
+    if found is not None:
+        return found
+    if path.suffix in (".zip", ".tar", ".gz", ".7z", ".rar"):
+        return Kind("archive", "is an archive", "Unpack it, and set it to the folder of the model.")
+    if _is_wanted(look, path.parent, layout):
+        return Kind("level", f"is one file of a model ({path.name})", f"Set it to the folder: {path.parent}")
+    return Kind("level", "is a file, and a model is a folder", f"Set it to {_WANTED[layout]}.")
 
 
 def _is_wanted(look: _Look, folder: Path, layout: str) -> bool:

@@ -14,10 +14,12 @@ from ...host import Checkpoint
 from ...plan import Finding
 from ...scripts import checkpoint_findings
 from .choice import Choice, main_file, parts_of
-from .members import HV, HVI, Part
+from .members import HV, HV15, HVI, Member, Part
 
 _LLAVA = "xtuner/llava-llama-3-8b-v1_1-transformers"
 _SCRIPT = "hyvideo/utils/preprocess_text_encoder_tokenizer_utils.py"
+#: The folder that each member has for itself.
+_OWN = ((HV, "hunyuan-video-t2v-720p"), (HVI, "hunyuan-video-i2v-720p"), (HV15, "transformer"))
 #: Repositories on the hub, by the folder of ckpts into which they are downloaded; other folders are the model's own.
 _ORIGINS: Mapping[str, str] = {
     "text_encoder_i2v": _LLAVA,
@@ -32,6 +34,12 @@ _ORIGINS: Mapping[str, str] = {
 def part_findings(choice: Choice, root: Path) -> Iterator[Finding]:
     """What is wrong with the folders of weights, one finding for each cause."""
     main = main_file(choice.job.settings)
+    other = None if main else _other_member(choice, root)
+    if other:
+        text = f"ckpt_path: {root} holds the weights of {other.title}, and hunyuan_dir is {choice.member.title}"
+        fix = f"Set hunyuan_dir to a checkout of {other.title} ({other.source}), or ckpt_path to the other weights."
+        yield Finding("model.member", "error", text, fix, Failure.MODEL)
+        return
     gone: dict[str, list[str]] = {}
     for part in parts_of(choice):
         directory = root / part.folder
@@ -50,6 +58,13 @@ def part_findings(choice: Choice, root: Path) -> Iterator[Finding]:
         several = f"{len(folders)} folders are missing: " if len(folders) > 1 else ""
         text = f"ckpt_path: {root}: {several}{', '.join(folders)}{'' if several else ' is missing'}"
         yield Finding("model.incomplete", "error", text, f"Download {origin} to there.", Failure.MODEL)
+
+
+def _other_member(choice: Choice, root: Path) -> Member | None:
+    """The member whose weights are there, where those of the checkout are not."""
+    whole = choice.job.host.checkpoints.get(root)
+    there = [member for member, folder in _OWN if whole and folder in whole.names]
+    return there[0] if there and all(member is not choice.member for member in there) else None
 
 
 def _origin(choice: Choice, folder: str) -> str:

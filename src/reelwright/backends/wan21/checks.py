@@ -140,6 +140,11 @@ def _task_findings(choice: Choice, config: Mapping[str, object]) -> Iterator[Fin
         text = f"{variant.key} {directory} has {heads} attention heads; {variant.task} has {variant.heads}"
         fix = "The 1.3B and the 14B text-to-video weights have keys of their own: t2v_1_3b_model_dir, t2v_model_dir."
         yield Finding("model.size", "error", text, fix, Failure.MODEL)
+    channels, own = config.get("in_dim"), 16 if variant.model_type == "t2v" else 36
+    if isinstance(channels, int) and channels != own:
+        text = f"{variant.key} {directory} takes {channels} channels; {variant.task} has {own}: it is a derived model"
+        fix = f"Set {variant.key} to the official weights; those of Fun, Control and others need code of their own."
+        yield Finding("model.derived", "error", text, fix, Failure.MODEL)
 
 
 def _weights_findings(choice: Choice, checkpoint: Checkpoint) -> Iterator[Finding]:
