@@ -77,7 +77,7 @@ def attempt_until_good(run: Run, prepared: Prepared) -> Film:
             evidence = replace(evidence, planned_used_bytes=_used_before(plan, prepared.job.host))
             found = diagnosis.diagnose(evidence, plan)
             run.journal.ended(plan, evidence, found, step)
-            _keep_log(run, number)
+            run.journal.attempts[-1] = run.journal.attempts[-1].evolve(log=_keep_log(run, number))
             past.append(retry.Past(found, evidence.wall_s, step))
             history.remember_failure(settings.state_dir, plan, prepared.job.host, found)
             before = _Try(number, plan, step)
@@ -223,6 +223,7 @@ def _attempt(run: Run, plan: Plan, number: int, means: _Means) -> tuple[Evidence
             )
             if kept:
                 error.advice = f"{error.advice} The film is kept, unexamined, as {kept}."
+            error.log = _keep_log(run, number)
             raise
 
 
@@ -293,14 +294,12 @@ def _used_before(plan: Plan, host: Host) -> int | None:
     return max(used, default=None)
 
 
-def _keep_log(run: Run, number: int) -> None:
-    """Keep the log of a failed attempt, whatever becomes of the run."""
+def _keep_log(run: Run, number: int) -> str | None:
+    """Keep the log of a failed attempt, whatever becomes of the run; where it is."""
     state_dir, run_id = run.order.settings.state_dir, run.folder.run_id
-    kept = history.keep_file(
-        state_dir, run_id, run.folder.log(number), f"attempt-{number}.log", run.journal.warn_at_once
-    )
-    if kept:
-        run.journal.attempts[-1] = run.journal.attempts[-1].evolve(log=str(kept))
+    name = f"attempt-{number}.log"
+    kept = history.keep_file(state_dir, run_id, run.folder.log(number), name, run.journal.warn_at_once)
+    return str(kept) if kept else None
 
 
 def _keep_video(run: Run, number: int, evidence: Evidence) -> str:

@@ -134,10 +134,11 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_the_real_script_is_named_and_retried_only_as_it_can_help(
-    real: WanMachine, tmp_path: Path, name: str
+    real: WanMachine, state: Path, name: str
 ) -> None:
+    state.parent.mkdir()
     where, statements, code, retries, evidence = FAULTS[name]
-    env = {"WAN_SHIM_DO_AT": where, "WAN_SHIM_DO": statements.format(state=tmp_path / "count")}
+    env = {"WAN_SHIM_DO_AT": where, "WAN_SHIM_DO": statements.format(state=state)}
     outcome = real.run(ask={"guidance_scale": 7.5}, env=env)
     attempts = outcome.manifest.attempts
     assert outcome.error is not None

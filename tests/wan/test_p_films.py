@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reelwright.errors import AttemptError, BackendUnavailableError, OutputError
+from reelwright.media import examination
 from reelwright.protocol import AttemptStarted, Event, Phase
 from tests.stand_ins.checkout import launches
 from tests.stand_ins.interpreter import Knobs, make_interpreter
@@ -83,6 +84,18 @@ def test_p10_a_refused_film_is_kept_with_the_record_if_asked(wan: WanMachine) ->
     (kept,) = (wan.state_dir / "runs").rglob("*.mp4")
     assert outcome.error is not None
     assert str(kept) in outcome.error.advice
+    wan.check()
+
+
+def test_p10_a_film_that_cannot_be_examined_is_kept_with_its_log(
+    wan: WanMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "_CHILD", "import os; os.kill(os.getpid(), 9)")
+    outcome = wan.run({})
+    kept = wan.state_dir / "runs" / outcome.manifest.run_id
+    assert sorted(path.name for path in kept.iterdir()) == ["attempt-1.log", "manifest.json", "unexamined.mp4"]
+    assert outcome.error is not None
+    assert outcome.error.log == str(kept / "attempt-1.log")
     wan.check()
 
 
