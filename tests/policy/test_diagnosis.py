@@ -296,6 +296,13 @@ TEXTS = [
     # What people reported: Wan2.1#90, #573, HunyuanVideo#207, HunyuanVideo-Avatar#11, Wan2GP#641, xformers#1329,
     # transformers#36291, ChatLearn#374, pytorch#128970, nnUNet#1516 and others.
     ("TypeError: not a string", Failure.MODEL, "missing"),
+    (
+        "ValueError: Cannot use chat template functions because tokenizer.chat_template is not set",
+        Failure.MODEL,
+        "missing",
+    ),
+    ("ValueError: The number of image tokens is 0 while the number of image given", Failure.ENV, "transformers"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: '/usr/local/cuda/bin/nvcc'", Failure.ENV, "compiler"),
     ("RuntimeError: Internal: src/sentencepiece_processor.cc(1101) [model_proto->Parse", Failure.MODEL, "corrupt"),
     ("FileNotFoundError: [Errno 2] No such file or directory: '/m/umt5-xxl/spiece.model'", Failure.MODEL, "missing"),
     ("httpx.ConnectError: [Errno -2] Name or service not known", Failure.MODEL, "missing"),
@@ -442,7 +449,13 @@ def test_what_was_said_long_before_a_process_was_killed_is_not_the_cause_and_no_
 
 
 @pytest.mark.parametrize(
-    ("number", "word"), [(signal.SIGTERM, "asked it to end"), (signal.SIGFPE, "cublas"), (signal.SIGSEGV, "driver")]
+    ("number", "word"),
+    [
+        (signal.SIGTERM, "asked it to end"),
+        (signal.SIGXCPU, "ulimit"),
+        (signal.SIGFPE, "cublas"),
+        (signal.SIGSEGV, "driver"),
+    ],
 )
 def test_the_advice_fits_the_signal(number: int, word: str) -> None:
     assert word in diagnose(Evidence(signal_number=number), A_PLAN).advice
@@ -484,6 +497,14 @@ def test_no_evidence_of_a_real_run_is_torchruns_boilerplate(name: str) -> None:
     found = diagnose(evidence_of(f"wan21_real_{name}.txt"), A_PLAN)
     assert found.evidence
     assert not [line for line in found.evidence if "elastic" in line or "Root Cause" in line or "=====" in line]
+
+
+def test_what_the_older_torchrun_says_after_an_exception_is_not_a_part_of_it() -> None:
+    log = (
+        TRACEBACK.format("KeyError: 'a.weight'")
+        + "ERROR:torch.distributed.elastic.multiprocessing.api:failed (exitcode: 1)\n"
+    )
+    assert diagnose(evidence_from(log, 1), A_PLAN).evidence == ("KeyError: 'a.weight'",)
 
 
 def test_the_signature_of_a_failure_leaves_out_what_differs_between_runs() -> None:

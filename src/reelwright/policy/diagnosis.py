@@ -32,6 +32,10 @@ _SIGNAL_ADVICE: Mapping[int, str] = {
     signal.SIGKILL: "Somebody or something killed it; if `dmesg` tells of the OOM killer, add memory or use fewer GPUs.",
     signal.SIGFPE: "cuBLAS does so on cards that it does not know (HunyuanVideo's README): install nvidia-cublas-cu12 "
     "12.4.5.8 or newer in the framework's environment, or torch for CUDA 11.8.",
+    **dict.fromkeys(
+        (signal.SIGXCPU, signal.SIGXFSZ),
+        "A limit of the shell or the scheduler was reached: raise it (`ulimit -t`, `-f`).",
+    ),
     signal.SIGILL: "A package was built for another processor than this one: install a build for this one.",
 }
 _MIB = 1024**2
@@ -267,7 +271,9 @@ def _from_film(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     problem = evidence.output_problem or "it wrote no film"
     if not evidence.output_exists:
         problem = "the generator ended with success and wrote no film"
-    lines = tuple(line for line in evidence.tail if re.search(r"failed|[Ee]rror|No space|too long", line))[-4:]
+    lines = tuple(
+        line for line in evidence.tail if re.search(r"failed|[Ee]rror|No space|too long|Unknown|Invalid", line)
+    )[-4:]
     full = any("No space left" in line for line in evidence.tail)
     if full or (evidence.disk_free_bytes is not None and evidence.disk_free_bytes < _LITTLE_BYTES):
         text = f"{problem}: the disk is full"
@@ -362,7 +368,8 @@ def _known(evidence: Evidence, row: Row, seen: ExceptionSeen) -> Diagnosis:
 
 def _evidence_of(seen: ExceptionSeen) -> tuple[str, ...]:
     """The lines of an exception's message, and the source line of an assertion that has none."""
-    lines = [line[:600] for line in seen.text.strip().splitlines() if line.strip()][:_MAX_EVIDENCE]
+    lines = [line[:600] for line in seen.text.strip().splitlines() if line.strip()]
+    lines = [*lines[:1], *(line for line in lines[1:] if not _BOILERPLATE.match(line))][:_MAX_EVIDENCE]
     return (*lines, seen.line) if _is_bare_assertion(seen) and seen.line else tuple(lines)
 
 

@@ -117,7 +117,7 @@ ROWS = (
         r"|Attempting to deserialize object on a? ?CUDA device|Unexpected error from cudaGetDeviceCount|device < num_gpus",
         "`reel doctor` tells what the driver and the framework's torch see."),
     Row(Failure.ENV, "transformers",
-        r"[Ii]mage features and image tokens do not match|does not recognize this architecture|Unrecognized model in "
+        r"[Ii]mage features and image tokens do not match|The number of image tokens is|does not recognize this architecture|Unrecognized model in "
         r"|Unrecognized configuration class|Tokenizer class \w+ does not exist|module '?(?:transformers|diffusers)\S* has no attribute"
         r"|cannot import name '\w+' from '(?:transformers|diffusers|tokenizers|huggingface_hub)|KeyError: '(?:llava|qwen|umt5|mistral|llama|siglip|glm)\w*'"
         r"|Cannot instantiate this tokenizer from a slow version|Couldn't instantiate the backend tokenizer"
@@ -137,7 +137,7 @@ ROWS = (
         "checkout's README names, and the versions of its requirements.txt."),
     Row(Failure.ENV, "compiler",
         r"Failed to find C compiler|Python\.h: No such file|BackendCompilerFailed|working triton installation|\S*CompilationError: "
-        r"|CalledProcessError: Command '\['\S*(?:gcc|g\+\+|cc|clang|ninja|nvcc|ptxas)'|torch\._(?:inductor|dynamo)\.exc\.|[Nn]inja is required|nvcc.{0,20}(?:not found|No such file)"
+        r"|CalledProcessError: Command '\['\S*(?:gcc|g\+\+|cc|clang|ninja|nvcc|ptxas)'|torch\._(?:inductor|dynamo)\.exc\.|[Nn]inja is required|nvcc.{0,20}(?:not found|No such file)|No such file or directory: '\S*(?:nvcc|gcc|g\+\+|ptxas|ninja)'"
         r"|CUDA_HOME environment variable is not set",
         "Something is compiled at run time, and the compiler or its headers are not there or triton does not fit this torch: "
         "install gcc, the Python headers and the triton that torch names, or switch compilation off (`compile: false`)."),
@@ -160,7 +160,7 @@ ROWS = (
         r"|(?:Incorrect path_or_model_id|is not a local folder and is not a valid model|outgoing traffic has been disabled)"
         r"|LocalEntryNotFoundError|OfflineModeIsEnabled|(?:[Cc]ouldn't|[Cc]an't) (?:connect to|load) .*(?:huggingface|tokenizer|processor|config)"
         r"|HTTPSConnectionPool\(host='|Max retries exceeded with url|^httpx?\S*\.Connect\w+: |urlopen error|gaierror: |Unable to load (?:vocabulary|weights) from"
-        r"|^TypeError: not a string$"  # sentencepiece, when the tokenizer's folder has no spiece.model
+        r"|^TypeError: not a string$|chat_template is not set"  # sentencepiece, when the tokenizer's folder has no spiece.model
         r"|GatedRepoError|RepositoryNotFoundError|Cannot access gated repo|(?:401|403) Client Error.*(?:huggingface|hf\.co)",
         "The folder of weights is not complete (where a file is missing, the framework asks the internet for it), or it is a "
         "-Diffusers download. `reel doctor` names what is missing."),
