@@ -58,6 +58,15 @@ def test_what_was_meant_is_offered(reel: Reel, words: tuple[str, ...], meant: st
         assert f"Did you mean {meant}?" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("gc", "films", "--yes"), ("gc", "--yes", "films"), ("--yes", "gc", "films"), ("--yes", "--", "gc", "films")],
+)
+def test_files_and_options_come_in_any_order(words: tuple[str, ...]) -> None:
+    found = build_parser().parse_args(["film", *words])
+    assert (found.storyboard, found.target, found.yes) == ("gc", Path("films"), True)
+
+
 def test_an_unknown_command_lists_all(reel: Reel) -> None:
     assert "contact-sheet" in reel("frobnicate").stderr
 

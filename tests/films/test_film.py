@@ -69,6 +69,14 @@ def test_d12_only_what_changed_and_what_goes_on_from_it_is_made_again(
     assert not result.unchanged
 
 
+@pytest.mark.parametrize("more", ["color: joint", "overlap: 2"])
+def test_a_film_is_joined_again_when_only_the_joining_changes(folder: Path, more: str) -> None:
+    text = "size: 96x64\nshots:\n  - {id: one, prompt: hold, image: a.png, frames: 3}\n"
+    make(folder, text)
+    result, _ = make(folder, f"{more}\n{text}")
+    assert (result.rendered, result.unchanged) == ((), False)
+
+
 def test_d12_a_damaged_or_missing_clip_is_made_again_and_gives_the_same_film(folder: Path) -> None:
     make(folder)
     before, clips = digest(folder), sorted((folder / ".reel" / "clips").glob("*.mp4"))

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from reelwright.films.planning import Planned
 from reelwright.films.render import FilmOrder, plan_film
 from reelwright.films.store import Store
 from reelwright.films.storyboard import Storyboard
 from reelwright.settings import load_settings
 from tests.conftest import a_photo
+from tests.wan.conftest import WanMachine
 
 SHOTS = (
     {"id": "one", "prompt": "push in", "image": "a.png", "frames": 9},
@@ -54,6 +56,33 @@ def test_a_clip_has_another_key_exactly_where_something_that_determines_it_chang
 ) -> None:
     before, after = keys(tmp_path), keys(tmp_path, **change)
     assert [one != two for one, two in zip(before, after, strict=True)] == other
+
+
+@pytest.mark.parametrize(
+    ("shot", "setting", "other"),
+    [
+        ({"fit": "contain"}, {}, True),
+        ({"anchor": "top"}, {}, True),
+        ({}, {"fit": "stretch"}, True),
+        ({}, {"anchor": "0.2,0.5"}, True),
+        ({"fit": "cover", "anchor": "center"}, {}, False),
+        ({"fit": "cover"}, {"fit": "contain"}, False),
+        ({"camera": "pan_left"}, {}, False),
+    ],
+)
+def test_how_a_picture_is_brought_to_the_size_is_part_of_a_frameworks_key(
+    wan: WanMachine, shot: dict[str, Any], setting: dict[str, Any], other: bool
+) -> None:
+    def planned(more: dict[str, Any], **settings: Any) -> list[Planned]:
+        first = {**SHOTS[0], "image": wan.folder / "photo.png", **more}
+        board = Storyboard.model_validate({"size": "832x480", "generator": "wan2.1", "shots": [first, SHOTS[1]]})
+        order = FilmOrder(board, wan.settings(**settings), wan.output, environ=wan.environ)
+        return list(plan_film(order, Store(wan.output.parent))[1])
+
+    before, after = planned({}), planned(shot, **setting)
+    assert [one.key != two.key for one, two in zip(before, after, strict=True)] == [other, other]
+    assert after[1].segment.request.fit is None  # the frame that it begins with has the film's size
+    assert before[1].plan.expected == after[1].plan.expected
 
 
 def test_another_picture_under_the_same_name_gives_another_key(tmp_path: Path) -> None:

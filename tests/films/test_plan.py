@@ -76,6 +76,15 @@ def test_a_dry_run_in_a_new_folder_leaves_nothing_there(folder: Path, capsys: py
     assert everything(folder) == before
 
 
+def test_a_dry_run_lists_settings_that_the_generators_of_the_shots_do_not_have(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, plan = planned(capsys, folder / "film.yaml", "--draft", "--set", "sample_steps=8")
+    found = {(item["code"], item["concerns"], item["message"]) for item in plan["findings"]}
+    text = "argument: sample_steps is set, and the generator draft has no such setting: it is ignored"
+    assert (status, ("setting.unused", "every shot", text) in found) == (0, True)
+
+
 def test_a_dry_run_says_all_that_stands_in_the_way_with_the_status_of_the_first(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,7 +207,7 @@ def test_an_option_without_an_effect_is_refused_and_nothing_is_done(
         (["--set", "frame_num=9"], "INPUT"),
         (["--set", "base_seed=3"], "INPUT"),
         (["--set", "fps=9"], "INPUT"),
-        (["--set", "fit=contain"], "INPUT"),
+        (["--set", "fps=12"], "INPUT"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_and_not_ignored(

@@ -34,7 +34,6 @@ _OF_THE_STORYBOARD = {
     "fps": "fps",
     "frame_num": "frames (of a shot, or in defaults)",
     "base_seed": "seed",
-    "fit": "fit (of a shot, or in defaults)",
 }
 
 

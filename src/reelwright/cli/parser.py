@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _CHOICE = re.compile(r"invalid choice: '?(?P<word>.*?)'? \(choose from (?P<choices>.*)\)", re.DOTALL)
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<words>.*)", re.DOTALL)
@@ -23,6 +23,18 @@ class Parser(argparse.ArgumentParser):
     """
 
     words: Sequence[str] = ()
+
+    _apart = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Take files and options in any order: ``reel film gc --yes FOLDER`` as well as ``gc FOLDER --yes``."""
+        if self._apart or subcommands(self) or "--" in (args or ()):
+            return super().parse_known_args(args, namespace)
+        self._apart = True  # the call below parses options and files apart, each with this method
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._apart = False
 
     def error(self, message: str) -> NoReturn:
         """Print the error with what was probably meant, as JSON after ``--json``, and exit with status 2."""

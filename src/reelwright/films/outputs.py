@@ -58,7 +58,7 @@ def _output_findings(order: FilmOrder) -> Iterator[Finding]:
 
 def _unused(order: FilmOrder) -> Iterator[Finding]:
     """Settings for single clips: of a film, its storyboard says the same."""
-    for name in ("size", "fps", "frame_num", "base_seed", "fit"):
+    for name in ("size", "fps", "frame_num", "base_seed"):
         if getattr(order.settings, name) is not None and order.settings.origin(name) != "default":
             text = (
                 f"the setting {name} ({order.settings.origin(name)}) is for single clips: a storyboard says it itself"

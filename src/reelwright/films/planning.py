@@ -21,7 +21,7 @@ from ..executors.workers import Workers
 from ..files import open_regular
 from ..host import Host
 from ..plan import EngineCall, Finding, Job, Plan
-from ..policy import fitting, preflight
+from ..policy import fitting, preflight, unused
 from ..request import Picture, VideoRequest
 from ..settings import Settings
 from .store import key_of
@@ -151,7 +151,8 @@ class Planner:
         pictures = {role: _imagined(getattr(request, name), request) for role, name in _ROLES.items()}
         job = Job(request, settings, host, self.folder / "film.mp4", **pictures, overrides=overrides_for(segment))
         plan = backend.plan(job)
-        found = (*plan.findings, *preflight.findings(plan, host, settings))
+        shared = (*preflight.findings(plan, host, settings), *unused.findings(backend, settings, plan))
+        found = (*plan.findings, *shared)
         return plan.evolve(findings=fitting.advised(found, backend, job))
 
     def _host(self, backend: Backend, request: VideoRequest, settings: Settings) -> Host:
@@ -198,8 +199,19 @@ class Planner:
                 "upstream": [upstream, self.color] if upstream else None,
                 "model": [sorted(checkouts.values(), key=str), sorted(weights)],
                 "engine": __version__ if isinstance(plan.run, EngineCall) else None,
+                **self._framing(segment, backend, plan),
             }
         )
+
+    def _framing(self, segment: Segment, backend: Backend, plan: Plan) -> dict[str, Any]:
+        """How pictures come to the size, where a generator leaves that to us; empty if it is the usual way."""
+        request, usual = segment.request, {"fit": "cover", "anchor": "center"}
+        if not _pictures_by_role(segment):
+            return {}
+        anchor = request.anchor or self.settings.for_generator(backend.name).anchor
+        asked = {"fit": request.fit, "anchor": anchor}
+        other = {key: how for key, how in asked.items() if how not in (None, usual[key]) and key not in plan.parameters}
+        return {"framing": other} if other else {}
 
     def _digest(self, path: Path) -> str:
         if path not in self._digests:

@@ -29,7 +29,7 @@ from .companions import is_whole, mended
 from .planning import Planned, Planner, overrides_for
 from .schedule import Schedule, gpu_groups
 from .store import Clip, Store
-from .storyboard import Storyboard
+from .storyboard import Shot, Storyboard
 from .timeline import Segment, segments
 
 #: What a retry may lower; later clips of a film get the same, so that they look alike.
@@ -71,6 +71,15 @@ class FilmOrder:
     keep_going: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     workers: Workers | None = None
+
+    def __post_init__(self) -> None:
+        """What the storyboard leaves to the settings is taken from them: ``fit``, which no chained clip may get."""
+        shots = (shot if shot.fit else shot.model_copy(update={"fit": self._fit(shot)}) for shot in self.board.shots)
+        object.__setattr__(self, "board", self.board.model_copy(update={"shots": tuple(shots)}))
+        object.__setattr__(self, "settings", self.settings.evolve(fit=None))
+
+    def _fit(self, shot: Shot) -> str:
+        return self.settings.for_generator(shot.generator or self.board.generator).fit or "cover"
 
 
 @dataclass

@@ -77,8 +77,8 @@ class Parameters(BaseModel):
     flow_shift: Annotated[float, Field(gt=0)] | None = Field(default=None, description="flow shift")
     negative_prompt: str | None = Field(default=None, description="what should not be seen, where supported")
     camera: str | None = Field(default=None, description="draft: camera move, such as 'pan_left slow'")
-    fit: Literal["cover", "contain", "stretch"] = Field(
-        default="cover", description="how pictures are brought to the size"
+    fit: Literal["cover", "contain", "stretch"] | None = Field(
+        default=None, description="how pictures are brought to the size: the setting fit, else cover"
     )
     anchor: str | None = Field(default=None, description="which part survives a crop: center, top, ... or x,y")
     transition: str = Field(
