@@ -47,7 +47,7 @@ def check_all(settings: Settings, environ: Mapping[str, str] | None = None) -> t
     """Every check of the machine and of every generator."""
     environ = os.environ if environ is None else environ
     host = _look(HostQuery(gpus=True, disks=(Path.cwd(),)), settings, environ)
-    rows = list(_machine_rows(host, history.suspect_gpus(settings.state_dir)))
+    rows = list(machine_rows(host, history.suspect_gpus(settings.state_dir)))
     for name in backends.names():
         try:
             backend = backends.load_backend(name)
@@ -72,7 +72,8 @@ def _look(query: HostQuery, settings: Settings, environ: Mapping[str, str]) -> H
     )
 
 
-def _machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
+def machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
+    """What the machine itself has, and what is wrong with it."""
     memory = f"{host.memory_available_bytes / GIB:.1f} GiB free" if host.memory_available_bytes else "memory unknown"
     yield Row("machine", Finding("machine", "info", f"{host.cpu_count} CPU cores, {memory}"))
     for gpu in host.gpus or ():
@@ -84,18 +85,20 @@ def _machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
         yield Row("machine", Finding("gpu.suspect", "warning", text, "Others are taken first; look at `dmesg`."))
     if not host.gpus:
         text = host.gpu_problem or "no GPU that this process may use"
-        yield Row("machine", Finding("gpu", "warning", text, "Install the NVIDIA driver, or use the draft generator."))
+        fix = host.gpu_advice or "Install the NVIDIA driver."
+        yield Row("machine", Finding("gpu", "warning", text, f"{fix} The draft generator needs no GPU."))
+    for finding in preflight.simulation_findings(host):
+        yield Row("machine", finding)
     for disk in host.disks:
         room = "unknown" if disk.free_bytes is None else f"{disk.free_bytes / GIB:.1f} GiB"
         yield Row("machine", Finding("disk", "info", f"{room} free in {disk.folder}"))
 
 
 def _generator_rows(backend: Backend, settings: Settings, environ: Mapping[str, str]) -> Iterator[Row]:
-    configured = not backend.requires_gpu or backend.configured(settings)
-    if not configured:
+    own = settings.for_generator(backend.name)
+    if backend.requires_gpu and not backend.configured(own):
         yield Row(backend.name, Finding("unconfigured", "warning", "not configured", backend.configuration_hint), False)
         return
-    own = settings.for_generator(backend.name)
     asked = {task: _ask(backend, own, environ, task) for task in _tasks(backend)}
     ready = [f"{task}{answer.only_at}" for task, answer in asked.items() if answer.ready]
     told: dict[str, Row] = {}
@@ -145,6 +148,9 @@ def availability(backend: Backend, settings: Settings, environ: Mapping[str, str
     """
     environ = os.environ if environ is None else environ
     own = settings.for_generator(backend.name)
+    if backend.requires_gpu and not backend.configured(own):
+        hint = backend.configuration_hint
+        return (Finding("unconfigured", "error", f"not configured: {hint}" if hint else "not configured", hint),)
     asked = {task: _ask(backend, own, environ, task) for task in _tasks(backend)}
     answers = [answer for answer in asked.values() if answer.ready]
     if answers:
@@ -214,4 +220,5 @@ def _concerns_size(finding: Finding) -> bool:
 
 
 def _concerns_machine(finding: Finding) -> bool:
-    return finding.severity != "info" and finding.failure in _MACHINE
+    simulated = finding.code in ("gpu.simulated", "memory.simulated")  # said once, of the machine
+    return finding.severity != "info" and finding.failure in _MACHINE and not simulated

@@ -186,7 +186,7 @@ def _prepare_for(
     job = job.evolve(overrides={**job.overrides, **learned, **({"measured_peaks": peaks} if peaks else {})})
     plan = planned(backend, job)
     seen = _picture_findings(pictures)
-    own = (*preflight.findings(plan, host, settings), *unused.findings(backend, settings, plan))
+    own = (*preflight.findings(plan, host, settings), *unused.findings(backend, settings, plan, joined=bool(order.key)))
     findings = (*fitting.advised((*plan.findings, *own), backend, job), *seen, *_learned(learned))
     seconds = plan.seconds or history.predicted_seconds(settings.state_dir, asked, host)
     return Prepared(backend, job, plan.evolve(findings=findings, seconds=seconds), asked), unusable

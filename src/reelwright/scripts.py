@@ -188,7 +188,7 @@ def interpreter_findings(
         yield Finding(
             "interpreter",
             "error",
-            f"the interpreter {interpreter.path} {interpreter.problem}",
+            f"the interpreter {interpreter.path} {interpreter.problem.removeprefix(f'{interpreter.path} ')}",
             f"Set `python` to the interpreter of {framework}'s own virtual environment.",
             Failure.ENV,
         )

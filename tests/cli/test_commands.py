@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from reelwright.backends import load_backend
+from reelwright.checkup import availability, check_all, machine_rows
 from reelwright.cli.replay import compare
-from reelwright.settings import Settings
+from reelwright.host import Host
+from reelwright.settings import Settings, load_settings
 from tests.conftest import a_photo
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]
@@ -351,6 +354,34 @@ def test_no_command_repeats_a_secret_in_a_mistake(
     done = reel(*command, "--config", "c.yaml", "--json")
     assert done.returncode == 11
     assert "secret-canary" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["wan2.1", "hunyuan", "diffusers"])
+def test_a_generator_that_nobody_has_set_up_is_unavailable_for_that_one_reason(name: str) -> None:
+    (found,) = availability(load_backend(name), load_settings(environ={}))
+    assert found.message == f"not configured: {load_backend(name).configuration_hint}"
+
+
+def test_what_is_simulated_and_an_interpreter_that_is_not_there_are_said_once_by_the_doctor() -> None:
+    values = {
+        "wan2_dir": "/no",
+        "weights": "/no",
+        "python": "/no/python",
+        "simulate_gpus": "1x24GiB",
+        "simulate_memory": "8GiB",
+    }
+    rows = check_all(load_settings(environ={}, arguments=values), {})
+    simulated = [(row.part, row.finding.code) for row in rows if row.finding.code.endswith(".simulated")]
+    assert simulated == [("machine", "gpu.simulated"), ("machine", "memory.simulated")]
+    said = {row.finding.message for row in rows if row.finding.code == "interpreter"}
+    assert said == {"the interpreter /no/python does not exist"}
+    assert "attention.sdpa" not in {row.finding.code for row in rows}
+
+
+def test_the_doctor_advises_what_helps_against_a_hidden_gpu() -> None:
+    hidden = Host(gpus=None, gpu_problem="CUDA_VISIBLE_DEVICES='' hides every GPU", gpu_advice="Unset it.")
+    (row,) = [row for row in machine_rows(hidden, {}) if row.finding.code == "gpu"]
+    assert row.finding.fix == "Unset it. The draft generator needs no GPU."
 
 
 def test_a_missing_driver_is_one_line_of_the_doctor(reel: Reel) -> None:

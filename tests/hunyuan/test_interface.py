@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,8 +93,9 @@ def test_the_documented_nested_keys_configure_it(tmp_path: Path) -> None:
     assert (own.hunyuan_dir, own.ckpt_path, own.sample_steps, own.max_duration) == (Path("/opt/hy"), Path("/w"), 30, 5)
 
 
-def test_auto_takes_the_family_when_only_its_keys_are_set() -> None:
-    settings = load_settings(environ={}, arguments={"hunyuan_dir": "/opt/hy"})
+@pytest.mark.parametrize("keys", [{"hunyuan_dir": "/opt/hy"}, {"generators": {"hunyuan": {"hunyuan_dir": "/opt/hy"}}}])
+def test_auto_takes_the_family_when_only_its_keys_are_set(keys: dict[str, Any]) -> None:
+    settings = load_settings(environ={}, arguments=keys)
     assert [backend.name for backend in candidates("auto", settings)] == ["hunyuan"]
 
 

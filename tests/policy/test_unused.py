@@ -11,7 +11,7 @@ from reelwright.asked import request_findings
 from reelwright.backends import load_backend
 from reelwright.host import Host
 from reelwright.pipeline_keys import GENERATORS
-from reelwright.plan import Job
+from reelwright.plan import Job, Plan
 from reelwright.policy import unused
 from reelwright.request import Picture, Size, VideoRequest
 from reelwright.settings import Settings, load_settings
@@ -24,10 +24,11 @@ VALUES: dict[str, Any] = {
     "accept_valid_on_nonzero": True, "nccl_p2p_retry": True, "env": {"A": "1"}, "wan2_dir": "/w", "i2v_model_dir": "/i",
     "flf2v_model_dir": "/f", "t2v_model_dir": "/t", "t2v_1_3b_model_dir": "/s", "hunyuan_dir": "/h", "config_file": "/c",
     "ckpt_path": "/k", "max_duration": 4.0, "super_resolution": True, "weights": "/x", "speed": "balanced",
-    "compile": False, "placement": "resident", "lora": ["/a.safetensors"], "engine_device": "cpu",
+    "compile": False, "placement": "resident", "lora": ["/a.safetensors"], "engine_device": "cpu", "codec": "av1",
+    "label": False,
 }  # fmt: skip
 NOT_OF_WAN = {"fps", "hunyuan_dir", "config_file", "ckpt_path", "max_duration", "super_resolution", "weights", "speed",
-              "compile", "placement", "lora", "engine_device"}  # fmt: skip
+              "compile", "placement", "lora", "engine_device", "codec", "label"}  # fmt: skip
 
 
 def said(generator: str, settings: Settings) -> dict[str, str]:
@@ -59,10 +60,11 @@ def test_an_argument_that_wan_does_not_have_is_said_and_the_others_are_not(key: 
 def test_it_is_said_for_whom_the_setting_is(key: str) -> None:
     fix = said("wan2.1", load_settings(environ={}, arguments={key: VALUES[key]}))[key]
     hunyuans = ("hunyuan_dir", "config_file", "ckpt_path", "max_duration", "super_resolution")
-    assert fix == f"It is for {'hunyuan' if key in hunyuans else 'diffusers'}."
+    others = {"codec": "diffusers, draft", "label": "draft"}
+    assert fix == f"It is for {'hunyuan' if key in hunyuans else others.get(key, 'diffusers')}."
 
 
-@pytest.mark.parametrize("key", sorted(set(VALUES) - {"fps"}))
+@pytest.mark.parametrize("key", sorted(set(VALUES) - {"fps", "codec", "label"}))
 def test_the_draft_says_every_setting_of_a_model(key: str) -> None:
     assert set(said("draft", load_settings(environ={}, arguments={key: VALUES[key]}))) == {key}
 
@@ -81,12 +83,22 @@ def test_the_draft_says_every_setting_of_a_model(key: str) -> None:
         ("generators: {diffusers: {speed: fast}}\n", "wan2.1", set()),
         ("sample_steps: 30\nwan2_dir: /w\n", "draft", set()),
         ("sample_steps: 30\n", "draft", {"sample_steps"}),
+        ("codec: av1\nlabel: false\n", "wan2.1", set()),  # for drafts and films
+        ("generators: {wan2.1: {codec: av1}}\n", "wan2.1", {"codec"}),
+        ("speed: fast\ngenerators: {diffusers: {weights: /w}}\n", "wan2.1", set()),
     ],
 )
 def test_a_file_for_several_generators_is_no_mistake(tmp_path: Path, text: str, generator: str, keys: set[str]) -> None:
     (tmp_path / "config.yaml").write_text(text)
     settings = load_settings(tmp_path / "config.yaml", environ={})
     assert set(said(generator, settings)) == keys
+
+
+def test_a_clip_of_a_film_leaves_the_codec_to_the_film() -> None:
+    backend, settings = load_backend("wan2.1"), load_settings(environ={}, arguments={"codec": "av1"})
+    plan = Plan("wan2.1", "t2v", True, None, None)
+    assert len(list(unused.findings(backend, settings, plan))) == 1
+    assert list(unused.findings(backend, settings, plan, joined=True)) == []
 
 
 def test_the_environment_counts_like_the_file() -> None:

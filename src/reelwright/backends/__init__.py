@@ -163,7 +163,8 @@ def candidates(generator: str, settings: Settings) -> tuple[Backend, ...]:
     """
     if generator != "auto":
         return (load_backend(generator),)
-    configured = tuple(backend for name in names() if (backend := load_backend(name)).configured(settings))
+    loaded = [load_backend(name) for name in names()]
+    configured = tuple(backend for backend in loaded if backend.configured(settings.for_generator(backend.name)))
     if not configured:
         return (load_backend("draft"),)
     order = {name: place for place, name in enumerate(settings.configured_order)}

@@ -146,7 +146,7 @@ def _check_form(gpus: tuple[Gpu, ...], entries: list[str], value: str) -> None:
         raise _refusal(value, text, f"Set {VARIABLE}={kept}." if kept else f"Unset {VARIABLE}.")
     wrong = next((entry for entry in entries if not _is_number(entry) and not entry.startswith(("GPU-", "MIG-"))), None)
     if wrong is not None:
-        raise _refusal(value, *_misspelt(gpus, wrong))
+        raise _refusal(value, *_misspelt(gpus, wrong, value))
     numbers = [entry for entry in entries if _is_number(entry)]
     if numbers and len(numbers) < len(entries):
         uuids = [gpu.uuid for entry in entries for gpu in gpus if entry in (str(gpu.index), gpu.uuid)]
@@ -157,11 +157,17 @@ def _check_form(gpus: tuple[Gpu, ...], entries: list[str], value: str) -> None:
         raise _refusal(value, text, f"Set {VARIABLE}={','.join(entries)}, without spaces.")
 
 
-def _misspelt(gpus: tuple[Gpu, ...], entry: str) -> tuple[str, str]:
+def _misspelt(gpus: tuple[Gpu, ...], entry: str, value: str) -> tuple[str, str]:
     """What an entry is that is neither a number nor a UUID, and what to write."""
     if entry.startswith("-") and entry[1:].isdigit():
         text = f"holds {entry}, which is neither a number of a GPU nor a UUID: CUDA stops reading there"
-        return text, f"Take {entry} and what follows it out of {VARIABLE}."
+        before = value.partition(entry)[0].strip(", ")
+        return (
+            text,
+            f"Set {VARIABLE}={before}."
+            if before
+            else f"Unset {VARIABLE}, or name the GPUs that may be used, such as 0,1.",
+        )
     if re.fullmatch(r"\d+\s*-\s*\d+", entry):
         first, last = map(int, re.findall(r"\d+", entry))
         spelt = ",".join(map(str, range(first, min(last, first + 64) + 1)))
@@ -173,6 +179,11 @@ def _misspelt(gpus: tuple[Gpu, ...], entry: str) -> tuple[str, str]:
             f"holds {entry!r}, which is no name of a MIG instance here",
             "Name the instance by its UUID, MIG-..., as `nvidia-smi -L` lists it.",
         )
+    bare = re.sub(r"cuda|gpu|device|[^0-9,;]", "", value.lower()).replace(";", ",").strip(",")
+    if re.fullmatch(r"(?:cuda|gpu|device|[\s\[\](){}'\":=;,0-9])+", value.lower()) and re.fullmatch(
+        r"\d+(,\d+)*", bare
+    ):
+        return f"holds {entry!r}, which is neither a number nor a UUID", f"Set {VARIABLE}={bare}."
     near = [gpu.uuid for gpu in gpus if gpu.uuid.lower().startswith(entry.lower()) or gpu.uuid[4:].startswith(entry)]
     fix = (
         f"Set {VARIABLE}={near[0]}." if len(near) == 1 else "Write numbers, such as 0,1, or UUIDs from `nvidia-smi -L`."

@@ -22,7 +22,8 @@ _DISK_MARGIN_BYTES = 64 * 1024 * 1024
 def findings(plan: Plan, host: Host, settings: Settings | None) -> tuple[Finding, ...]:
     """What the machine has to say to a plan: memory, disk, rights, simulated GPUs."""
     del settings
-    gpus = (*_cuda_findings(plan, host), *_gpu_findings(plan, host))
+    simulated = [item for item in simulation_findings(host) if plan.gpus or item.code != "gpu.simulated"]
+    gpus = (*_cuda_findings(plan, host), *simulated, *_gpu_findings(plan, host))
     memory = (*_host_memory_findings(plan, host), *_shared_memory_findings(plan, host))
     return (*gpus, *memory, *_disk_findings(plan, host))
 
@@ -42,10 +43,17 @@ def _cuda_findings(plan: Plan, host: Host) -> Iterator[Finding]:
         yield Finding("torch.no_gpu", "error", text, fix, Failure.ENV)
 
 
-def _gpu_findings(plan: Plan, host: Host) -> Iterator[Finding]:
-    if host.simulated and plan.gpus:
+def simulation_findings(host: Host) -> Iterator[Finding]:
+    """What is said in the machine's place."""
+    if host.simulated and host.gpus:
         text = "the GPUs are SIMULATED: this plan is for a machine that is not this one, and a run would not use a GPU"
         yield Finding("gpu.simulated", "warning", text, "Leave out --simulate-gpus for a real run.")
+    if host.memory_simulated:
+        text = f"the host memory is SIMULATED: {(host.memory_total_bytes or 0) / GIB:.0f} GiB"
+        yield Finding("memory.simulated", "warning", text, "Leave out --simulate-memory for a real run.")
+
+
+def _gpu_findings(plan: Plan, host: Host) -> Iterator[Finding]:
     if any(finding.code == "memory.gpu" for finding in plan.findings):  # said by the backend, which knows more
         return
     chosen = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
@@ -80,9 +88,6 @@ def _sizes(plan: Plan, gpus: Sequence[Gpu]) -> str:
 
 def _host_memory_findings(plan: Plan, host: Host) -> Iterator[Finding]:
     need, total, available = plan.host_bytes, host.memory_total_bytes, host.memory_available_bytes
-    if host.memory_simulated:
-        text = f"the host memory is SIMULATED: {(total or 0) / GIB:.0f} GiB"
-        yield Finding("memory.simulated", "warning", text, "Leave out --simulate-memory for a real run.")
     if need is None or any(finding.code == "memory.host" for finding in plan.findings):
         return
     ranks = plan.run.ranks if isinstance(plan.run, Command) else 1

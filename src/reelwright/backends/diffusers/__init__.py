@@ -268,7 +268,7 @@ BACKEND = Backend(
     sketches=sketches,
     settings_used=PROCESS_SETTINGS
     | WAN_SETTINGS
-    | {"weights", "speed", "compile", "placement", "lora", "engine_device"},
+    | {"weights", "speed", "compile", "placement", "lora", "engine_device", "codec"},
     configuration_hint="Set weights to a folder of a model and install the extra `engine` (docs/engine.md).",
     clip_of=clip_of,
     execution=frozenset({"placement", "gpu_count", "ulysses_size", "ring_size", "device", "attention", "compile"}),

@@ -281,6 +281,6 @@ BACKEND = Backend(
     plan=plan,
     fits_pictures=True,
     capabilities=_capabilities,
-    settings_used=frozenset({"fps"}),
+    settings_used=frozenset({"fps", "codec", "label"}),
     configuration_hint="Nothing to configure.",
 )

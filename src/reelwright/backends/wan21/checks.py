@@ -45,7 +45,7 @@ def findings(choice: Choice) -> Iterator[Finding]:
         framework="Wan2.1",
         multi_gpu=("xfuser",) if choice.ranks > 1 else (),
     )
-    if choice.sdpa and not choice.interpreter.problem:
+    if choice.sdpa and "torch" in choice.interpreter.modules:
         yield _sdpa_finding(choice)
     yield from _card_findings(choice)
     if settings.model and model_named(settings) is None:
