@@ -160,7 +160,7 @@ def test_a_fault_of_the_real_script_is_named_and_retried_only_as_it_can_help(
 
 @pytest.mark.parametrize(("where", "retries"), [("load", 0), ("step2", 1)])
 def test_a_time_limit_lowers_the_steps_only_while_they_are_computed(real: WanMachine, where: str, retries: int) -> None:
-    outcome = real.run(env={"WAN_SHIM_HANG_AT": where}, timeout=150.0, chaining_max_retries=1)
+    outcome = real.run(env={"WAN_SHIM_HANG_AT": where}, timeout=60.0, chaining_max_retries=1)
     assert outcome.code == "TIMEOUT"
     changed = [attempt.changed for attempt in outcome.manifest.attempts[1:]]
     assert changed == [("steps 3 -> 2",)] * retries

@@ -222,8 +222,8 @@ ROWS = (
     Row(Failure.NCCL, "peer-access", r"peer access is not supported|peer mapping resources exhausted",
         "These cards cannot reach each other's memory: allow `nccl_p2p_retry`, set NCCL_P2P_DISABLE=1 in `env`, or use one GPU."),
     Row(Failure.NCCL, "rendezvous", r"client socket has timed out|Rendezvous(?:Connection|Timeout)Error",
-        "The processes of the run did not find each other. The machine must know its own name: put it into /etc/hosts "
-        "beside 127.0.0.1, or use one GPU."),
+        "The processes of the run did not find each other at 127.0.0.1: look at the firewall and at the loopback interface "
+        "(`ip addr show lo`), or use one GPU."),
     Row(Failure.NCCL, "nccl",
         r"Watchdog caught collective operation timeout|DistBackendError|NCCL [Ee]rror|unhandled (?:cuda|system) error"
         r"|ncclInternalError|ncclSystemError|ncclUnhandledCudaError|Connection closed by peer|DistNetworkError|DistStoreError"
