@@ -82,19 +82,21 @@ def a_foreign_clip(
     times: Sequence[int] | None = None,
     sound: bool = False,
     movflags: str = "+faststart",
+    file_format: str | None = None,
+    fps: Fraction = Fraction(16),
 ) -> Path:
-    """A film by libav, 16 fps unless `times` (in 1/16 s) says otherwise."""
+    """A film by libav, at ``fps`` unless `times` (in frames at that rate) says otherwise."""
     with av.open(
-        str(path), "w", options={"movflags": movflags} if movflags and path.suffix == ".mp4" else {}
+        str(path), "w", file_format, options={"movflags": movflags} if movflags and path.suffix == ".mp4" else {}
     ) as container:
-        stream = container.add_stream(codec, 16, dict(options or {}))
+        stream = container.add_stream(codec, fps, dict(options or {}))
         stream.width, stream.height, stream.pix_fmt = size.width, size.height, pix_fmt
-        stream.codec_context.time_base = Fraction(1, 16)
+        stream.codec_context.time_base = 1 / fps
         if sound:
             _add_sound(container)
         for number, time in zip(range(frames), times or range(frames), strict=False):
             frame = av.VideoFrame.from_ndarray(a_picture(number, size), format="rgb24")
-            frame.pts, frame.time_base = time, Fraction(1, 16)
+            frame.pts, frame.time_base = time, 1 / fps
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

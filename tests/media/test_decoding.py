@@ -87,7 +87,7 @@ def test_sound_alone_is_no_film(tmp_path: Path) -> None:
         frame.sample_rate = 48_000
         container.mux([*stream.encode(frame), *stream.encode(None)])
     facts = examine(tmp_path / "sound.mp4")
-    assert (facts.problems, facts.has_audio) == (("it holds no video",), True)
+    assert (facts.problems, facts.has_audio) == (("it holds no video, only sound",), True)
 
 
 def test_pictures_beyond_every_measure_are_not_decoded(tmp_path: Path) -> None:

@@ -57,6 +57,28 @@ def _faded(steps: Sequence[float]) -> list[Picture]:
 DARK = (a_picture(0) * 0.12).astype(np.uint8)
 TITLE = BLACK.copy()
 TITLE[28:36, 20:76] = 230
+WHITE, SKY = _plain(255, 255, 255), _plain(110, 160, 220)
+ACROSS = np.arange(96)[None, :, None]
+
+
+def _stars(brightness: int) -> Picture:
+    night = BLACK.copy()
+    night[[5, 22, 41, 58], [11, 70, 33, 86]] = brightness
+    return night
+
+
+def _line(end: int) -> Picture:
+    page = WHITE.copy()
+    page[30:32, 10:end] = 0
+    return page
+
+
+def _spot(x: int, ground: Picture) -> Picture:
+    picture = ground.copy()
+    picture[20:26, x : x + 6] = 20
+    return picture
+
+
 FINE = {
     "a fade to black": _faded([*np.linspace(1, 0, 20), *[0.0] * 6]),
     "a fade from black": _faded([*[0.0] * 6, *np.linspace(0, 1, 20)]),
@@ -65,6 +87,16 @@ FINE = {
     "a dark film": [DARK] * 9,
     "a title on black": [TITLE] * 9,
     "a gradient": [np.tile(np.linspace(0, 60, 96, dtype=np.uint8)[None, :, None], (64, 1, 3))] * 9,
+    "stars in the night": [np.roll(_stars(220), number, 1) for number in range(9)],
+    "faint stars in the night": [np.roll(_stars(70), number, 1) for number in range(9)],
+    "a line drawn on white, and rubbed out": [WHITE, *[_line(end) for end in (20, 60, 90, 60, 20)], WHITE],
+    "a bird leaves the sky": [*[_spot(x, SKY) for x in (20, 50, 80)], *[SKY] * 4],
+    "a title comes on black": [*[BLACK] * 3, *[TITLE] * 5],
+    "a door opens in the dark": [
+        np.where(open_ > ACROSS, a_picture(open_), 0).astype(np.uint8) for open_ in range(0, 90, 9)
+    ],
+    "a flash of lightning": [*_frames(4), WHITE, WHITE, *_frames(4)],
+    "a strobe": [BLACK if number % 2 else a_picture(number) for number in range(12)],
     "a cut between two pictures": [*_frames(4), *[a_picture(200)] * 4],
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,10 @@ KINDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a.mov": ({}, "QuickTime", "H.264 (AVC)"),
     "a.mkv": ({"codec": "libvpx-vp9"}, "Matroska", "VP9"),
     "a.webm": ({"codec": "libvpx-vp9"}, "WebM", "VP9"),
+    "a.m4v": ({"file_format": "mp4"}, "MP4", "H.264 (AVC)"),
+    "a.3gp": ({"file_format": "3gp"}, "3GP", "H.264 (AVC)"),
+    "a.y4m": ({"codec": "rawvideo", "file_format": "yuv4mpegpipe"}, "YUV4MPEG2 (Y4M)", "uncompressed"),
+    "a.ivf": ({"codec": "libvpx"}, "IVF", "VP8"),
     "a.avi": ({"codec": "mpeg4"}, "AVI", "MPEG-4 Part 2 (DivX, Xvid)"),
     "a.ts": ({}, "MPEG-TS", "H.264 (AVC)"),
     "a.flv": ({"codec": "flv1"}, "Flash Video (FLV)", "Sorenson Spark (H.263)"),
@@ -85,6 +90,51 @@ def test_containers_and_codecs_have_the_names_that_people_use(
     assert f"codec: {codec}\n" in text
     assert "num_frames" not in text
     assert "frames: 9\n" in text
+
+
+@pytest.mark.parametrize("fps", [Fraction(16), Fraction(30), Fraction(30000, 1001), Fraction(60000, 1001)])
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
+def test_a_clock_of_milliseconds_does_not_change_the_rate(tmp_path: Path, name: str, fps: Fraction) -> None:
+    facts = examine(a_foreign_clip(tmp_path / name, 10, fps=fps))
+    assert facts.fps == pytest.approx(float(fps), rel=1e-4)
+
+
+def test_frames_that_really_come_at_another_rate_are_measured(tmp_path: Path) -> None:
+    film = a_foreign_clip(tmp_path / "a.mkv", 10, times=[0, 1, 2, 3, 5, 6, 7, 8, 10, 11])
+    assert examine(film).fps == pytest.approx(16 * 9 / 11, rel=1e-3)
+
+
+WHOLE: dict[str, dict[str, Any]] = {
+    "fragments.mp4": {"options": {"g": "4", "bf": "0"}, "movflags": "frag_keyframe"},
+    "b-frames.avi": {"options": {"bf": "2"}},
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_film_that_players_show_whole_is_whole(tmp_path: Path, name: str) -> None:
+    facts = examine(a_foreign_clip(tmp_path / name, 12, **WHOLE[name]))
+    assert (facts.problems, facts.num_frames, facts.constant_rate) == ((), 12, True)
+    assert facts.fps == pytest.approx(16)
+
+
+def test_a_cut_film_is_not_called_trimmed(tmp_path: Path) -> None:
+    film = cut(a_foreign_clip(tmp_path / "a.avi", 12, codec="mpeg4"), 0.8)
+    facts = examine(film)
+    assert (bool(facts.problems), facts.trimmed) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turned"), [((0, 1, -1, 0), 270), ((-1, 0, 0, -1), 180), ((0.7, 0.7, -0.7, 0.7), 0)]
+)
+def test_only_quarter_turns_are_turns(tmp_path: Path, matrix: tuple[float, ...], turned: int) -> None:
+    film = a_foreign_clip(tmp_path / "a.mp4", 2)
+    data = film.read_bytes()
+    place = data.index(b"tkhd") + 44
+    a, b, c, d = (round(part * 65536) for part in matrix)
+    film.write_bytes(data[:place] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[place + 36 :])
+    facts = examine(film)
+    assert facts.rotation == turned
+    assert (facts.width, facts.height) == ((64, 96) if turned == 270 else (96, 64))
 
 
 def test_pixels_that_are_not_square_are_told_with_the_size_that_players_show(
@@ -109,6 +159,10 @@ NO_VIDEOS = {
     "clip.mp4": (b"<!doctype html><title>404</title>", "it looks like a web page"),
     "empty.mp4": (b"", "it is empty"),
     "song.zip": (b"PK\x03\x04" + bytes(60), "it looks like a ZIP archive"),
+    "raw.h264": (b"\0\0\0\1\x67" + bytes(60), "it looks like raw H.264 video without a container (put it into one: "),
+    "song.mp3": (b"ID3\4" + bytes(60), "it looks like an MP3 file, which is sound"),
+    "song.wav": (b"RIFF....WAVEfmt " + bytes(60), "it looks like a WAV file, which is sound"),
+    "game.tga": (b"\0\0\2" + bytes(60), "it looks like a cursor or a Targa (TGA) picture"),
     "noise.mp4": (b"\x93\x00\xfe\x17" * 90, "its first bytes are those of no format we know"),
 }
 
@@ -134,8 +188,8 @@ def test_a_picture_in_a_films_container_is_called_one(
 ) -> None:
     pillow_heif.register_heif_opener()
     Image.new("RGB", (64, 64)).save(tmp_path / "a", kind)
-    name = {"HEIF": "HEIC", "AVIF": "AVIF"}[kind]
-    assert _probed(capsys, tmp_path / "a")[1].endswith(f"is not a video: it is a {name} picture\n")
+    name = {"HEIF": "a HEIC", "AVIF": "an AVIF"}[kind]
+    assert _probed(capsys, tmp_path / "a")[1].endswith(f"is not a video: it is {name} picture\n")
 
 
 def test_the_json_of_no_video_names_its_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

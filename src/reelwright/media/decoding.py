@@ -30,6 +30,7 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from ..files import open_regular
+from .facts import quarter_turns
 from .seal import broken_seal
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ MAX_SIDE = 16_384
 MAX_PIXELS = 2**26
 MAX_PROBLEMS = 20
 # Containers that hold everything themselves: a playlist (concat, hls, dash) named .mp4 opens other files.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif,mxf,yuv4mpegpipe,ivf"
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_PIXELS)}
 _UNSEEN: Any = [{"skip_frame": "all"}]
 # PyAV's default, slice threads, never sets the damage flag of a frame: 0 of 80 H.264 films with flipped bits,
@@ -104,7 +105,7 @@ class Decoding:
     def _find_stream(self, container: InputContainer) -> VideoStream | None:
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
-            self.note("it holds no video")
+            self.note("it holds no video, only sound" if self.has_audio else "it holds no video")
             return None
         stream = streams[0]
         if stream.codec_context is None:
@@ -299,4 +300,4 @@ def to_rgb(frame: VideoFrame, width: int | None = None, height: int | None = Non
         dst_color_range=ColorRange.JPEG,
         interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
     ).to_ndarray()
-    return np.ascontiguousarray(np.rot90(picture, frame.rotation // 90), dtype=np.uint8)
+    return np.ascontiguousarray(np.rot90(picture, quarter_turns(frame)), dtype=np.uint8)

@@ -40,6 +40,9 @@ CONTAINERS = {
     "flv": "Flash Video (FLV)",
     "asf": "Windows Media (ASF, WMV)",
     "gif": "animated GIF",
+    "mxf": "MXF",
+    "yuv4mpegpipe": "YUV4MPEG2 (Y4M)",
+    "ivf": "IVF",
 }
 #: What people call the codecs of libav.
 CODECS = {
@@ -71,16 +74,24 @@ CODECS = {
 FPS_TOLERANCE = 0.001  # 24000/1001 is not 24; a millisecond clock (Matroska) is
 _NAMES = {
     1: "bt709",
+    0: "rgb",
     2: "",
     4: "bt470m",
     5: "bt470bg",
     6: "smpte170m",
+    7: "smpte240m",
+    8: "linear",
     9: "bt2020",
     10: "bt2020c",
+    11: "dci-p3",
+    12: "display-p3",
     13: "srgb",
+    16: "smpte2084 (PQ)",
+    18: "arib-std-b67 (HLG)",
 }
 _SAMPLING = 4  # every 4th pixel of every 4th row tells brightness well enough
 _BLACK = 0.035  # of the range: 8 steps above black
+_FINE = 8  # ticks of a clock for each frame: fewer are too coarse to tell a rate from another one
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ class VideoFacts:
     Attributes:
         width, height: As shown, after any rotation.
         num_frames: Decoded frames.
-        fps: From the timestamps of the first and last frame.
+        fps: From the timestamps of the first and last frame; the rate that the file names, if they are that rate rounded.
         seconds: ``num_frames / fps``.
         codec, pix_fmt: As libav names them; `CODECS` has what people say.
         container: What people call it.
@@ -178,7 +189,10 @@ class VideoFacts:
 class Tally:
     """Counts, times and hashes the frames of one film as they pass."""
 
-    def __init__(self, *, hash_frames: bool) -> None:
+    def __init__(self, *, hash_frames: bool, in_order: bool = False) -> None:
+        """With ``in_order`` the file keeps no times of display (AVI): the smallest belongs to the first frame, and so on."""
+        self._in_order = in_order
+        self._tick = Fraction(0)
         self._hash = hashlib.sha256() if hash_frames else None
         self._luma_sum = 0.0
         self._peak = 0.0
@@ -199,6 +213,7 @@ class Tally:
         shape = (frame.width, frame.height, frame.format.name)
         if self.first is None:
             self.first = frame
+            self._tick = frame.time_base or self._tick
         elif shape != self._shape:
             self._problems.append(f"frame {self.count} is {shape}, the one before is {self._shape}")
         if self._hash and shape != self._shape:
@@ -207,10 +222,10 @@ class Tally:
         if frame.is_corrupt:
             self._damaged.append(self.count)
         self._times.append(frame.pts * frame.time_base if frame.pts is not None and frame.time_base else None)
-        mean, least, peak = _brightness(frame)
+        mean, least, peak, luma = _brightness(frame)
         self._luma_sum += mean
         self._peak = max(self._peak, peak)
-        self._plainness.add(frame, peak - least)
+        self._plainness.add(frame, peak - least, luma)
         if self._hash:
             for pixels in _pixels(frame):
                 self._hash.update(pixels.data)
@@ -235,13 +250,15 @@ class Tally:
 
     def _steps(self) -> list[Fraction]:
         times = [time for time in self._times if time is not None]
+        if self._in_order:
+            times.sort()
         return [after - before for before, after in pairwise(times)]
 
     def measured(self, nominal_fps: Fraction | None) -> dict[str, Any]:
         """The fields of `VideoFacts` that the frames told; one frame alone has the nominal rate."""
         steps, fps = self._steps(), float(nominal_fps or 0)
         mean = sum(steps, Fraction(0)) / max(1, len(steps))
-        if mean > 0:
+        if mean > 0 and not self._is_rounded(nominal_fps, sum(steps, Fraction(0))):
             fps = float(1 / mean)
         return {
             "num_frames": self.count,
@@ -253,15 +270,22 @@ class Tally:
             "is_black": self.count > 0 and self._peak <= _BLACK,
         }
 
+    def _is_rounded(self, fps: Fraction | None, span: Fraction) -> bool:
+        """Whether frames that take ``span`` seconds from first to last run at a rate, as far as their clock can say."""
+        if not fps or self._tick * _FINE * fps > 1:
+            return False
+        return abs(span - (self.count - 1) / fps) <= self._tick
+
 
 def look_of(frame: VideoFrame) -> dict[str, Any]:
     """The fields of `VideoFacts` that one frame tells: size as shown, pixel format, colour tags, rotation."""
-    turned = frame.rotation % 180 != 0
+    turns = quarter_turns(frame)
+    turned = turns % 2 != 0
     return {
         "width": frame.height if turned else frame.width,
         "height": frame.width if turned else frame.height,
         "pix_fmt": frame.format.name,
-        "rotation": frame.rotation % 360,
+        "rotation": 90 * turns,
         "colour": {
             "space": _name(frame.colorspace),
             "primaries": _name(frame.color_primaries),
@@ -269,6 +293,12 @@ def look_of(frame: VideoFrame) -> dict[str, Any]:
             "range": {1: "tv", 2: "pc"}.get(frame.color_range, ""),
         },
     }
+
+
+def quarter_turns(frame: VideoFrame) -> int:
+    """By how many quarters a player turns a frame to the left; a matrix that turns by anything else is damaged."""
+    turns = round(frame.rotation / 90)
+    return turns % 4 if abs(frame.rotation - 90 * turns) <= 1 else 0
 
 
 def _name(code: int) -> str:
@@ -287,13 +317,17 @@ def _pixels(frame: VideoFrame) -> Iterator[NDArray[Any]]:
         yield np.ascontiguousarray(rows[:, : plane.width * ((part.bits + 7) // 8)])
 
 
-def _brightness(frame: VideoFrame) -> tuple[float, float, float]:
-    """Mean, least and greatest luma, as 0 to 1 of the range the frame uses."""
+def _brightness(frame: VideoFrame) -> tuple[float, float, float, NDArray[np.uint8]]:
+    """Mean, least and greatest luma, as 0 to 1 of the range the frame uses; and every sampled one, in levels.
+
+    The least and the greatest are those of all pixels: a star is one of them.
+    """
     full = frame.color_range == 2 or frame.format.name.startswith("yuvj")
     if not frame.format.name.startswith("yuv") or frame.format.components[0].bits != 8:
         frame, full = frame.reformat(format="gray"), True
     plane = frame.planes[0]
-    luma = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[::_SAMPLING, : plane.width : _SAMPLING]
+    whole = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width]
+    luma = whole[::_SAMPLING, ::_SAMPLING]
     black, span = (0, 255) if full else (16, 219)
-    mean, least, peak = (max(0.0, float(level) - black) / span for level in (luma.mean(), luma.min(), luma.max()))
-    return mean, least, peak
+    mean, least, peak = (max(0.0, float(level) - black) / span for level in (luma.mean(), whole.min(), whole.max()))
+    return mean, least, peak, luma

@@ -205,7 +205,7 @@ def _judged(held: Held, facts: dict[str, Any], intake: Intake, png_fd: int) -> _
     placement = place(size, intake.size, intake.fit or "cover", parse_anchor(intake.anchor))
     normalised = list(facts["normalised"])
     if held.suffix_promises_otherwise:
-        normalised.insert(0, f"it is a {held.title} picture, although its name ends in {held.source.suffix}")
+        normalised.insert(0, f"it is {held.called}, although its name ends in {held.source.suffix}")
     cropped = _cropped(size, intake)
     if intake.fit is None:
         normalised += cropped

@@ -91,7 +91,7 @@ def _check_package(held: Held) -> None:
     module, package = _PACKAGES.get(held.format, ("PIL", ""))
     if importlib.util.find_spec(module) is None:
         raise InvalidInputError(
-            f"{shown(held.source)} is a {held.title} picture, which this installation cannot read",
+            f"{shown(held.source)} is {held.called}, which this installation cannot read",
             advice=f"Install its reader (pip install {package}), or convert it: {_CONVERT[held.format]}",
         )
 

@@ -51,6 +51,7 @@ _UNUSABLE = {
     "F": "its pixels are floating-point numbers",
     "LAB": "its colours are CIELAB numbers",
 }
+_STEPS = {"L;2": 85, "L;4": 17}  # of grey with 2 and 4 bits
 _DEEP_NOTE = "its 16 bits per channel were reduced to 8"
 
 
@@ -78,11 +79,12 @@ def main(job: dict[str, Any]) -> None:
     except MemoryError:
         report = Refused("it needs more memory to decode than a picture of its size may").report
     except BROKEN as error:
-        report = Refused(
-            "it is damaged or cut off",
-            "Download or export the picture again.",
-            f"{type(error).__name__}: {error}"[:300],
-        ).report
+        reason, advice = "it is damaged or cut off", "Download or export the picture again."
+        if "Decompressed data too large" in str(error):
+            limit = PngImagePlugin.MAX_TEXT_CHUNK // _MIB
+            reason = f"a text or a colour profile in it takes more than {limit} MiB"
+            advice = "Export the picture again without its metadata."
+        report = Refused(reason, advice, " ".join(f"{type(error).__name__}: {error}".split())[:300]).report
     os.write(1, json.dumps(report).encode())
 
 
@@ -153,7 +155,13 @@ def _open(file: BinaryIO, job: dict[str, Any], notes: list[str]) -> Image.Image:
     try:
         image = Image.open(file, formats=[kind])
     except UnidentifiedImageError:
-        raise Refused("it is damaged: its header cannot be read", "Download or export the picture again.") from None
+        rare = (
+            ", or its pixels are of a kind that is not taken, such as floating-point numbers" if kind == "TIFF" else ""
+        )
+        raise Refused(
+            f"its header cannot be read: it is damaged{rare}",
+            "Download or export the picture again" + (" as 8-bit or 16-bit RGB." if rare else "."),
+        ) from None
     _check_size(image.width, image.height, job)
     # An MPO (a phone's photo with a preview or a depth map behind it) is a JPEG; its first picture is the photo. So
     # is the main picture of a HEIC file, which may hold others.
@@ -184,7 +192,8 @@ def _add_colours(image: Image.Image, kind: str, file: BinaryIO, chunk: bytes | N
         file.seek(0)
         data = file.read()
         if kind == "BMP":
-            image.info["icc_profile"] = bmp_profile(data)
+            if profile := bmp_profile(data):
+                image.info["icc_profile"] = profile
         else:
             image.info["declared"] = declared_colours(kind, data)
 
@@ -218,9 +227,12 @@ def _loaded(image: Image.Image, kind: str, stored: BinaryIO, notes: list[str]) -
     if image.mode in _UNUSABLE or (kind == "TIFF" and image.mode == "I"):
         why = _UNUSABLE.get(image.mode, "its pixels are 32-bit numbers")
         raise Refused(f"{why}, not the levels of a picture", "Export it as an 8-bit or 16-bit RGB picture.")
-    image.info["deep"] = kind in ("PNG", "TIFF") and any(
-        "16" in _raw_mode(tile[3]) for tile in getattr(image, "tile", ())
-    )
+    raw = {_raw_mode(tile[3]) for tile in getattr(image, "tile", ())}
+    image.info["deep"] = kind in ("PNG", "TIFF") and any("16" in mode for mode in raw)
+    clear = image.info.get("transparency")
+    if kind == "PNG" and isinstance(clear, int) and not raw.isdisjoint(_STEPS):
+        # Pillow brings the pixels to 8 bits, but not the transparent level.
+        image.info["transparency"] = clear * _STEPS[raw.pop()]
     try:
         image.load()  # not verify(): that passes a JPEG cut in half
     except OSError:

@@ -25,6 +25,7 @@ BROKEN = (
     EOFError,
     LookupError,
     OSError,
+    RuntimeError,
     SyntaxError,
     TypeError,
     ValueError,
@@ -67,6 +68,10 @@ def declare_colours(info: dict[str, Any], notes: list[str]) -> str | None:
             return declared.name
         codes = f"primaries {declared.primaries}, transfer {declared.transfer}"
         notes.append(f"its colours are declared in a way that is not known here ({codes})")
+    if "icc_profile" in info and not info["icc_profile"]:  # there is one that cannot be read
+        del info["icc_profile"]
+        if not gamma_power(info) and "chromaticity" not in info:
+            notes.append(_BAD_PROFILE)
     if not info.get("icc_profile") and "srgb" not in info and "chromaticity" in info:
         _use_chromaticities(info, notes)
     return None

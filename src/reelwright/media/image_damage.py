@@ -24,6 +24,8 @@ _FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 # Ancillary chunks that change pixels: a picture without them is another one.
 _NEEDED = frozenset({b"tRNS"})
+# Bytes that such chunks have at least; Pillow refuses the whole picture for a shorter one.
+_LEAST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9}
 _END_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"
 _SIGNATURE_BYTES = 8
 
@@ -124,7 +126,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, bytes, bool]]:
             return
         length, name = struct.unpack(">I4s", head)
         chunk, intact = _chunk(file, name, length)
-        yield name, start, chunk, intact
+        yield name, start, chunk, intact and length >= _LEAST.get(name, 0)
 
 
 def _chunk(file: BinaryIO, name: bytes, length: int) -> tuple[bytes, bool]:

@@ -82,6 +82,17 @@ class _Bits:
         wide, high = _RATIOS[ratio]
         return height * wide // high, height
 
+    def preview(self) -> None:
+        """Pass over the size of a preview."""
+        eighths = self.take(1)
+        self._preview_side(eighths)
+        if self.take(3) == 0:
+            self._preview_side(eighths)
+
+    def _preview_side(self, eighths: int) -> None:
+        choice = self.take(2)
+        self.take((0, 0, 5, 9)[choice] if eighths else (6, 8, 10, 12)[choice])
+
     def _side(self, small: int) -> int:
         return 8 * (self.take(5) + 1) if small else 1 + self.take((9, 13, 18, 30)[self.take(2)])
 
@@ -105,7 +116,9 @@ def jxl_header(data: bytes) -> tuple[int, int, bool]:
         turned = bits.take(3) >= 4
         if bits.take(1):
             bits.size()
-        animated = not bits.take(1) and bool(bits.take(1))  # behind a preview it cannot be told
+        if bits.take(1):
+            bits.preview()
+        animated = bool(bits.take(1))
         if turned:
             width, height = height, width
     return width, height, animated

@@ -28,6 +28,7 @@ _CHUNK_BYTES = 1 << 20
 _ADVICE = "Give a JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP or JPEG XL file."
 _EXPORT = "Open it in an image program and export it as PNG or JPEG."
 _FRAME = "Take a frame of it: ffmpeg -i FILM -frames:v 1 frame.png"
+_WRAP = "put it into one: ffmpeg -i FILE -c copy film.mp4"
 _UNPACK = "Unpack it, and give the picture in it."
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -76,8 +77,37 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"v/1\x01", "an OpenEXR picture", _EXPORT),
     (b"#?RADIANCE", "a Radiance HDR picture", _EXPORT),
     (b"qoif", "a QOI picture", _EXPORT),
-    (b"P6", "a PPM picture", _EXPORT),
+    *((start + end, "a PBM, PGM or PPM picture", _EXPORT) for start in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") for end in (b"\n", b" ", b"\r")),
+    (b"P7\n", "a PAM picture", _EXPORT),
+    (b"PF\n", "a PFM picture", _EXPORT),
+    (b"Pf\n", "a PFM picture", _EXPORT),
     (b"DDS ", "a DDS texture", _EXPORT),
+    (b"II\xbc\x01", "a JPEG XR picture", _EXPORT),
+    (b"\x0a\x05\x01", "a PCX picture", _EXPORT),
+    (b"\x01\xda", "an SGI picture", _EXPORT),
+    (b"\x59\xa6\x6a\x95", "a Sun raster picture", _EXPORT),
+    (b"icns", "a set of icons for macOS", _EXPORT),
+    (b"\0\0\x02\0", "a cursor or a Targa (TGA) picture", _EXPORT),
+    (b"SIMPLE  =", "a FITS picture", _EXPORT),
+    (b"\xd7\xcd\xc6\x9a", "a WMF drawing", _EXPORT),
+    (b"AT&TFORM", "a DjVu document", _EXPORT),
+    (b"\x93NUMPY", "an array of NumPy", _EXPORT),
+    (b"\x06\x0e\x2b\x34", "an MXF film", _FRAME),
+    (b"YUV4MPEG2 ", "a Y4M film", _FRAME),
+    (b"DKIF", "an IVF film", _FRAME),
+    (b"nut/multimedia", "a NUT film", _FRAME),
+    (b".RMF", "a RealMedia film", _FRAME),
+    (b"FWS", "a Flash program (SWF)", _FRAME),
+    (b"CWS", "a Flash program (SWF)", _FRAME),
+    (b"\x1f\x07\0", "a DV film", _FRAME),
+    (b"0&\xb2u", "a Windows Media film", _FRAME),
+    *((b"\0\0\0\x01" + bytes((kind,)), f"raw H.264 video without a container ({_WRAP})", _FRAME) for kind in (0x09, 0x06, 0x27, 0x67)),
+    *((b"\0\0\0\x01" + bytes((kind,)), f"raw H.265 video without a container ({_WRAP})", _FRAME) for kind in (0x40, 0x46)),
+    (b"\0\0\x01\xb3", f"raw MPEG video without a container ({_WRAP})", _FRAME),
+    (b"\x12\0\x0a", f"raw AV1 video without a container ({_WRAP})", _FRAME),
+    (b"ID3", "an MP3 file, which is sound", ""),
+    *((b"\xff" + bytes((kind,)), "an MP3 or AAC file, which is sound", "") for kind in (0xFB, 0xF3, 0xF2, 0xFA, 0xF1, 0xF9)),
+    (b"fLaC", "a FLAC file, which is sound", ""),
     (b"\x1aE\xdf\xa3", "a Matroska or WebM film", _FRAME),
     (b"FLV\x01", "a Flash video", _FRAME),
     (b"G@", "an MPEG transport stream", _FRAME),
@@ -87,6 +117,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
     (b"version https://git-lfs", "a Git LFS pointer instead of the file itself (run: git lfs pull)", "Run: git lfs pull"),
 )  # fmt: skip
+_RIFF = {b"AVI ": "it looks like an AVI film", b"WAVE": "it looks like a WAV file, which is sound"}
 _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIF"),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
@@ -105,9 +136,9 @@ class Held:
     format: str
 
     @property
-    def title(self) -> str:
-        """What people call the format."""
-        return TITLES.get(self.format, self.format)
+    def called(self) -> str:
+        """What it is, as the end of a sentence."""
+        return _called(self.format)
 
     @property
     def suffix_promises_otherwise(self) -> bool:
@@ -245,7 +276,11 @@ def recognised(source: Path, head: bytes) -> str:
         kind = _format(source, head)
     except InvalidInputError:
         return resembles(head)[0]
-    return f"it is a {TITLES.get(kind, kind)} picture"
+    return f"it is {_called(kind)}"
+
+
+def _called(kind: str) -> str:
+    return f"{'an' if kind == 'AVIF' else 'a'} {TITLES.get(kind, kind)} picture"
 
 
 def resembles(head: bytes) -> tuple[str, str]:
@@ -253,6 +288,8 @@ def resembles(head: bytes) -> tuple[str, str]:
     for signature, name, fix in _SIGNATURES:
         if head.startswith(signature):
             return f"it looks like {name}", fix
+    if head.startswith(b"RIFF"):
+        return _RIFF.get(head[8:12], "it looks like a RIFF file"), _FRAME if head[8:12] == b"AVI " else ""
     if head[4:8] == b"ftyp":
         if head[8:12] == b"crx ":
             return f"it looks like {_RAW[0]}", _RAW[1]

@@ -1,7 +1,9 @@
 """Frames that show one plain colour where a picture should be: what is left when a model's numbers became NaN.
 
 A fade to black, a dark film and a title on black are no fault: they get there step by step, or are never quite plain.
-A fault is sudden: one frame shows the picture, and the next one nothing. It is told, never refused.
+A line that is drawn on white and a door that opens in the dark are none either: most of the frame was plain before. A
+flash and a strobe end again. A fault is sudden: one frame shows the picture, and the next one nothing. It is told, never
+refused.
 
     >>> Plainness().warnings()
     ()
@@ -24,6 +26,10 @@ _FLAT = (
 _SUDDEN = 0.5  # of the contrast of the frames shortly before
 _SHORTLY = 8
 _SEEN = 0.08  # a picture with less contrast than that cannot be told from a fade
+_ALIKE = 0.75  # of the frame beside: as much as that has the plain colour already
+_NEAR = 10  # levels of brightness that count as the same
+_FLASH = 3  # frames of a flash of light, at most
+_FLASHES = 3  # that come again and again: a strobe has more
 
 
 class Plainness:
@@ -32,31 +38,56 @@ class Plainness:
     def __init__(self) -> None:
         self._contrast: list[float] = []
         self._colours: list[tuple[int, int, int] | None] = []
+        self._last: NDArray[np.uint8] | None = None
+        self._alike: dict[int, float] = {}  # of a frame beside a plain one: the share that has its colour
 
-    def add(self, frame: VideoFrame, contrast: float) -> None:
-        """Look at the next frame, whose luma spans ``contrast`` (0 to 1)."""
+    def add(self, frame: VideoFrame, contrast: float, luma: NDArray[np.uint8]) -> None:
+        """Look at the next frame, whose luma spans ``contrast`` (0 to 1), and some of its pixels."""
+        colour = _one_colour(frame) if contrast <= _FLAT else None
+        place, last = len(self._colours), self._last
+        if last is not None and (colour is None) != (self._colours[-1] is None):
+            if colour is None:
+                self._alike[place] = _share_of(luma, last)
+            else:
+                self._alike[place - 1] = max(_share_of(last, luma), self._alike.get(place - 1, 0.0))
         self._contrast.append(contrast)
-        self._colours.append(_one_colour(frame) if contrast <= _FLAT else None)
+        self._colours.append(colour)
+        self._last = luma.copy()  # the decoder uses its memory again
 
     def warnings(self) -> tuple[str, ...]:
         """What a person should look at, one sentence for each run of plain frames."""
-        found = []
+        found: list[tuple[int, int, str]] = []
         start = 0
         for plain, group in groupby(self._colours, lambda colour: colour is not None):
             end = start + len(list(group))
             colour = self._colours[start]
             if plain and colour is not None and self._is_sudden(start, end):
-                found.append(_told(start, end, len(self._colours), _name(colour)))
+                found.append((start, end, _name(colour)))
             start = end
-        return tuple(found[:3] + ([f"... and {len(found) - 3} more times"] if len(found) > 3 else []))
+        if len(found) > _FLASHES and all(end - start <= _FLASH for start, end, _ in found):
+            return ()
+        return tuple(
+            [_told(start, end, len(self._colours), name) for start, end, name in found[:3]]
+            + ([f"... and {len(found) - 3} more times"] if len(found) > 3 else [])
+        )
 
     def _is_sudden(self, start: int, end: int) -> bool:
         count = len(self._contrast)
         if start == 0 and end == count:
             return True
+        if start > 0 and end < count and end - start <= _FLASH and _name(self._colours[start] or (0, 0, 0)) == "white":
+            return False
         before = self._contrast[max(0, start - _SHORTLY) : start][::-1]
         after = self._contrast[end : end + _SHORTLY]
-        return any(side and side[0] > max(_SEEN, _SUDDEN * max(side)) for side in (before, after))
+        return any(
+            side and side[0] > max(_SEEN, _SUDDEN * max(side)) and self._alike.get(beside, 0.0) < _ALIKE
+            for side, beside in ((before, start - 1), (after, end))
+        )
+
+
+def _share_of(luma: NDArray[np.uint8], plain: NDArray[np.uint8]) -> float:
+    """How much of a frame has the brightness of a plain one."""
+    return float((np.abs(luma - plain.mean()) <= _NEAR).mean())
 
 
 def _told(start: int, end: int, count: int, colour: str) -> str:

@@ -46,8 +46,8 @@ def examine(path: Path, *, hash_frames: bool = True, limit_s: float = LIMIT_S) -
     Not all damage can be seen by decoding: a third of small films and one in thirty of large ones decode to other,
     valid pictures. Our own films carry a `seal`, and the manifest has the hashes.
     """
-    tally = Tally(hash_frames=hash_frames)
     with decoding(path, limit_s) as film:
+        tally = Tally(hash_frames=hash_frames, in_order=film.container_format == "avi")
         for frame in film.frames():
             tally.add(frame)
         facts = _facts_of(film, tally)
@@ -65,7 +65,8 @@ def _facts_of(film: Decoding, tally: Tally) -> VideoFacts:
         return VideoFacts(
             problems=tuple(problems), has_audio=film.has_audio, metadata=film.metadata, container=container_of(film)
         )
-    if stream.frames and stream.frames != tally.count and not _is_trimmed(film, stream.frames):
+    trimmed = tally.count < stream.frames and _is_trimmed(film, stream.frames)
+    if tally.count < stream.frames and not trimmed:  # a film in fragments declares those of the first one only
         problems.insert(0, f"it declares {stream.frames} frames, {tally.count} can be decoded")
     elif not tally.count:
         problems.insert(0, "no frame can be decoded")
@@ -73,7 +74,7 @@ def _facts_of(film: Decoding, tally: Tally) -> VideoFacts:
     return VideoFacts(
         codec=stream.codec_context.codec.canonical_name,
         container=container_of(film),
-        trimmed=max(0, stream.frames - tally.count),
+        trimmed=stream.frames - tally.count if trimmed else 0,
         pixel_aspect=_pixel_aspect(stream),
         has_audio=film.has_audio,
         metadata=film.metadata,
@@ -92,8 +93,8 @@ def _is_trimmed(film: Decoding, declared: int) -> bool:
 def container_of(film: Decoding) -> str:
     """What people call the container."""
     name = film.container_format
-    if name.startswith("mov") and film.brand.strip() == "qt":
-        return "QuickTime"
+    if name.startswith("mov") and film.brand[:2] in ("qt", "3g"):
+        return {"qt": "QuickTime", "3g": "3GP"}[film.brand[:2]]
     if name.startswith("matroska") and film.is_webm:
         return "WebM"
     return next((title for start, title in CONTAINERS.items() if name.startswith(start)), name)
