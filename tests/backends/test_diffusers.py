@@ -149,6 +149,12 @@ def test_every_model_gets_a_plan_for_each_of_its_tasks(name: str) -> None:
             assert (made.expected.fps, made.expected.num_frames) == (model.fps, model.frames)
 
 
+def test_hunyuanvideo_15_makes_720_lines_as_asked_because_its_tokens_are_16_pixels_wide() -> None:
+    made = planned(FOLDERS["hunyuanvideo-1.5-t2v"][0], gpus="1x141GiB", first=None, ask={"size": Size(1280, 720)})
+    assert made.expected is not None
+    assert (made.expected.width, made.expected.height) == (1280, 720)
+
+
 def test_a_folder_of_something_else_is_refused_with_what_is_known() -> None:
     made = planned(folder("StableDiffusionPipeline"))
     assert codes(made) == {"model.unknown"}

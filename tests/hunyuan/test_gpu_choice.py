@@ -53,6 +53,13 @@ def test_hunyuan_15_offloads_on_any_number_of_cards(gpus: str, chosen: tuple[int
     assert (plan.gpus, plan.errors) == (chosen, ())
 
 
+def test_hunyuan_15_does_not_fit_an_old_card_without_a_fused_attention_in_the_script_or_the_engine() -> None:
+    plan = planned(World("1.5", "1xV100-32GiB"), size=Size(832, 480))
+    assert {item.code for item in plan.errors} == {"gpu.too_small"}
+    assert "--generator diffusers" not in plan.errors[0].fix
+    assert "of Ampere or a newer architecture" in plan.errors[0].fix
+
+
 def test_the_plan_says_why_one_of_two_cards_is_taken() -> None:
     (fewer,) = [item.message for item in planned(World("t2v", "2x24GiB")).findings if item.code == "gpus.fewer"]
     assert "1 of 2 GPUs are used (GPU 0): on 2, each would need" in fewer

@@ -82,7 +82,7 @@ def choose(job: Job) -> Choice:
     size = _size(job, model)
     frames = asked_frames(job, model.fps if model else 16.0, model.frames if model else 81)
     weights = _weights(model, network, checkpoint, settings)
-    clip = _Clip(job, tokens(size, frames, model.side if model else 8), network, size, weights)
+    clip = _Clip(job, tokens(size, frames, model.stride if model else 8), network, size, weights)
     gpus = _gpus(clip)
     placed = _placed(clip, gpus.gpus)
     found = Choice(
@@ -146,7 +146,7 @@ def _placed(clip: _Clip, cards: tuple[Gpu, ...]) -> placement.Choice:
 def _size(job: Job, model: Model | None) -> Size:
     """The film's size: with a picture its aspect at the asked area, as the official scripts do; else as asked."""
     asked = asked_size(job.request, job.settings, job.overrides)
-    side = model.side if model else 8
+    side = model.stride if model else 8
     if job.first is not None:
         return output_size(asked.area, job.first.size, side)
     grid = side * PATCH

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ...host import Checkpoint
 from ...request import Size
-from ...wan import CLIP_FRAMES, FPS, default_shift
+from ...wan import CLIP_FRAMES, FPS, PATCH, default_shift
 
 Layout = Literal["diffusers", "official"]
 _WAN_T2V, _WAN_I2V = "WanPipeline", "WanImageToVideoPipeline"
@@ -42,6 +42,7 @@ class Model:
         steps, guidance: The official defaults.
         shift: The official flow shift; ``None``: it depends on the size (`wan.default_shift`).
         side: Pixels of one latent, each way.
+        patch: Latents of one token, each way (``patch_size`` of the denoiser).
         parameters: Of the denoiser, where its configuration does not tell.
         two_experts: A second transformer for low noise.
         fixed_frames: Whether only ``frames`` can be made well.
@@ -57,10 +58,16 @@ class Model:
     guidance: float = 5.0
     shift: float | None = None
     side: int = 8
+    patch: int = PATCH
     parameters: int | None = None
     two_experts: bool = False
     fixed_frames: bool = False
     cache: bool = True
+
+    @property
+    def stride(self) -> int:
+        """`side` as the functions of `wan` take it, which count two latents a token."""
+        return self.side * self.patch // PATCH
 
     @property
     def documented(self) -> bool:
@@ -93,11 +100,11 @@ MODELS: Mapping[str, Model] = {
         ),
         Model(
             "hunyuanvideo-1.5-t2v", "hunyuan15", "t2v", {"t2v": "HunyuanVideo15Pipeline"}, fps=24.0, frames=121,
-            guidance=6.0, shift=5.0, side=16, parameters=8_331_000_000,
+            guidance=6.0, shift=5.0, side=16, patch=1, parameters=8_331_000_000,
         ),
         Model(
             "hunyuanvideo-1.5-i2v", "hunyuan15", "i2v", {"i2v": "HunyuanVideo15ImageToVideoPipeline"}, fps=24.0,
-            frames=121, guidance=6.0, shift=5.0, side=16, parameters=8_331_000_000,
+            frames=121, guidance=6.0, shift=5.0, side=16, patch=1, parameters=8_331_000_000,
         ),
     )
 }  # fmt: skip

@@ -130,7 +130,7 @@ def _card_findings(choice: Choice) -> Iterator[Finding]:
     problem = next(filter(None, (compatibility.flash_attn_problem(gpu, "flash_attn") for gpu in cards)), None)
     if problem and "flash_attn" in member.modules:
         text = f"{member.title} computes attention with flash-attn only: {problem}"
-        fix = "Use another card, HunyuanVideo-1.5 (PyTorch's attention), or `--generator diffusers` (docs/engine.md)."
+        fix = "Use a card of compute capability 8.0 or newer (Ampere, 2020): PyTorch's attention needs far more memory here."
         yield Finding("attention.card", "error", text, fix, Failure.ENV)
     matches = choice.checkout.matches
     needs = compatibility.Needs(

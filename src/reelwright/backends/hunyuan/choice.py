@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ... import compatibility
 from ...asked import asked_frames, asked_size, first, forced
 from ...gpu_choice import GpuChoice, Needs, Way, choose_gpus, gpu_count, split_degrees
 from ...host import Checkout, Checkpoint, Gpu, Interpreter
@@ -354,16 +355,19 @@ def _needs_offload(choice: Choice) -> bool:
 def memory_use(choice: Choice, *, offload: bool | None = None) -> facts.MemoryUse:
     """What decides the peak of this run."""
     parameters, newer = choice.parameters, choice.member is HV15
-    sequence = facts.tokens(base_size(choice), choice.frames) * choice.passes
-    if choice.form.super_version:
-        sequence = max(sequence, facts.tokens(film_size(choice), choice.frames))
+    small = facts.tokens(base_size(choice), choice.frames)
+    large = facts.tokens(film_size(choice), choice.frames) if choice.form.super_version else 0
+    share = max(heads(choice)) / choice.ranks
+    cards = choice.gpus.gpus if newer else ()  # the older ones have flash-attn, or do not run
+    scores, enlarging = (compatibility.attention_bytes(cards, count, share) for count in (small, large))
     blocks = parameters.get("group_offloading")
     if blocks is None:
         blocks = any((gpu.total_bytes or 0) < facts.GROUP_OFFLOAD_BELOW for gpu in choice.gpus.gpus)
     chosen = parameters.get("offloading") if newer else parameters.get("use_cpu_offload")
     return facts.MemoryUse(
         facts.NEWER if newer else facts.OLDER,
-        sequence,
+        max(small * choice.passes, large),
+        attention_bytes=max(scores * choice.passes, enlarging),
         offload=bool(chosen) if offload is None else offload,
         in_blocks=bool(blocks) if newer else True,
         fp8=bool(parameters.get("use_fp8")),

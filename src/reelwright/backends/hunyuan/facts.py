@@ -148,6 +148,7 @@ class MemoryUse:
         in_blocks: Not even the whole transformer is.
         fp8: Weights in eight bits.
         transformers: 2 with super resolution.
+        attention_bytes: What an attention without a fused kernel needs in one layer.
     """
 
     footprint: Footprint
@@ -157,12 +158,13 @@ class MemoryUse:
     in_blocks: bool = False
     fp8: bool = False
     transformers: int = 1
+    attention_bytes: int = 0
 
 
 def peak_gpu_bytes(use: MemoryUse) -> int:
     """Predicted peak per GPU, the same on one and on many: weights are replicated and every rank decodes."""
     weights = use.footprint
-    active = use.sequence * weights.per_token * use.passes
+    active = use.sequence * weights.per_token * use.passes + use.attention_bytes
     saved = _FP8_SAVES if use.fp8 else 0
     if not use.offload:
         resident = weights.transformer * use.transformers - saved + weights.others
