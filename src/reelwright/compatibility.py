@@ -263,8 +263,7 @@ def _satisfied(specifier: str, version: str) -> bool | None:
     from packaging.version import InvalidVersion, Version
 
     try:
-        # A local label (2.4.0+cu121) counts as the release it was built from.
-        return SpecifierSet(specifier).contains(Version(version).public, prereleases=True)
+        return SpecifierSet(specifier).contains(Version(version), prereleases=True)
     except (InvalidSpecifier, InvalidVersion):
         return None
 

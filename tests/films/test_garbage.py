@@ -156,9 +156,17 @@ def test_a_record_names_its_clips_until_film_and_storyboard_are_gone(
     store: Store, board: str, use: Use, film_there: bool, kept: bool
 ) -> None:
     if film_there:
-        (store.root.parent / "final.mp4").write_bytes(b"film")
-    store.note("final", Record("final.mp4", {board: use}))
+        (store.root.parent / "final.MP4").write_bytes(b"film")
+    store.note("final.MP4", Record("final.MP4", {board: use}))
     assert (not lost(store.root.parent).clips) is kept
+
+
+def test_a_storyboard_that_was_edited_keeps_what_its_own_record_names_and_nothing_else(store: Store) -> None:
+    clip(store, TWO)
+    (store.root.parent / "film.yaml").write_text("shots: [{prompt: edited, continues: false}]\n")
+    store.note("film", Record("film.mp4", {"film.yaml": Use((TWO,), finished=True)}))
+    store.note("other", Record("other.mp4", {"../gone/other.yaml": Use((ONE,), finished=True)}))
+    assert keys(lost(store.root.parent)) == {ONE}
 
 
 def test_a_storyboard_without_a_record_may_be_a_renamed_one(store: Store) -> None:
@@ -167,13 +175,19 @@ def test_a_storyboard_without_a_record_may_be_a_renamed_one(store: Store) -> Non
     assert not lost(store.root.parent).clips
 
 
-def test_a_storyboard_names_the_clips_of_its_shots_without_any_record(store: Store) -> None:
-    board = "size: 160x96\nshots: [{prompt: a cat, seed: 7, continues: false}]\n"
+@pytest.mark.parametrize("name", ["film.yaml", "film.YML", "film.json", "boards/film.yaml"])
+def test_a_storyboard_names_the_clips_of_its_shots_also_without_their_record(store: Store, name: str) -> None:
+    board = '{"size": "160x96", "shots": [{"prompt": "a cat", "seed": 7, "continues": false}]}'
     clip(store, TWO, "a cat")
-    (store.root.parent / "film.yaml").write_text(board)
+    path = store.root.parent / name
+    path.parent.mkdir(exist_ok=True)
+    if path.parent != store.root.parent:  # only the record tells where it is
+        store.note("film", Record("film.mp4", {name: Use(())}))
+    path.write_text(board)
     assert keys(lost(store.root.parent)) == {ONE}
-    (store.root.parent / "film.yaml").write_text(board.replace("a cat", "a dog"))
-    assert keys(lost(store.root.parent)) == {ONE, TWO}
+    for now, before in (("a dog", "a cat"), ("8", "7"), ("128x96", "160x96")):
+        path.write_text(board.replace(before, now))
+        assert keys(lost(store.root.parent)) == {ONE, TWO}
 
 
 def test_a_storyboard_that_uses_a_stored_frame_as_its_picture_names_that_clip(store: Store) -> None:
@@ -237,6 +251,17 @@ def test_what_is_not_understood_may_name_any_clip_and_nothing_goes(store: Store,
     assert path.name in found.reasons_to_keep_all[0]
 
 
+def test_a_file_that_may_be_a_storyboard_and_cannot_be_opened_may_name_any_clip(store: Store) -> None:
+    (store.root.parent / "film.yaml").symlink_to("film.yaml")
+    assert "film.yaml cannot be understood" in lost(store.root.parent).reasons_to_keep_all[0]
+
+
+def test_a_manifest_is_no_storyboard_however_it_is_written(store: Store) -> None:
+    data = Manifest("r", "0", "draft", "film", False, "completed", "2026-01-01", {"prompt": ""}, facts={"shots": []})
+    (store.root.parent / "film.reel.json").write_text(json.dumps(json.loads(data.to_text()), indent="\t"))
+    assert keys(lost(store.root.parent)) == {ONE}
+
+
 @pytest.mark.parametrize("content", [b"services: {web: {image: nginx}}\n", b"\xff\xfe shots", b"- shots\n- are fun\n"])
 def test_files_that_are_no_storyboards_keep_nothing(store: Store, content: bytes) -> None:
     (store.root.parent / "other.yaml").write_bytes(content)
@@ -253,8 +278,11 @@ def test_files_in_the_store_that_are_not_understood_stay(store: Store) -> None:
     (store.clips / f"{TWO}.mp4").write_bytes(b"a film without its manifest may have cost hours")
     (store.clips / f"{THREE}.mp4").symlink_to(store.root.parent / "elsewhere.mp4")
     (store.clips / f"{THREE}.last.png").write_bytes(b"remains")
-    old(store.clips)
+    store.pieces.mkdir(exist_ok=True)
+    (store.pieces / "gone.npz").symlink_to("nowhere")
+    old(store.root)
     found = lost(store.root.parent)
+    assert found.pieces == (store.pieces / "gone.npz",)
     assert {path.name for path in found.odd} == {"notes.txt", f"{TWO}.mp4", f"{THREE}.mp4"}
     assert keys(found) == {ONE, THREE}
 

@@ -9,9 +9,9 @@ from tests.hunyuan.planning import World as Hunyuan
 from tests.wan.planning import WHOLE, World, codes, finding
 
 from reelwright import cards
-from reelwright.compatibility import attention_bytes, flash_attn_problem
+from reelwright.compatibility import Needs, attention_bytes, findings, flash_attn_problem
 from reelwright.errors import Failure
-from reelwright.host import GIB, simulated_gpus
+from reelwright.host import GIB, Gpu, Host, simulated_gpus
 from reelwright.request import Size
 
 SMALL = {"size": Size(832, 480), "num_frames": 17}
@@ -20,6 +20,7 @@ BUILDS = {
     "2.7 cu128": ("2.7.0+cu128", "12.8", ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120")),
     "2.11 cu130": ("2.11.0+cu130", "13.0", ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")),
     "from source": ("2.6.0a0", "12.4", ("sm_90a",)),
+    "one family": ("2.9.0", "12.9", ("compute_100f",)),
 }
 
 
@@ -33,10 +34,13 @@ def on(card: str, build: str, **more):
     ("card", "build", "fix"),
     [
         ("1xRTX5090", "2.4 cu121", "torch 2.7 or newer, built for CUDA 12.8"),
+        ("2xRTX5090", "2.4 cu121", "torch 2.7 or newer, built for CUDA 12.8"),  # said once
         ("1xB200", "2.4 cu121", "torch 2.7 or newer, built for CUDA 12.8"),
         ("1xV100-32GiB", "2.7 cu128", "CUDA 12.6 (cu126)"),
         ("1xP40", "2.11 cu130", "CUDA 12.6 (cu126)"),
         ("1xRTX4090", "from source", "official build"),
+        ("1xRTX5090", "from source", "cu128"),  # code for sm_90a runs on no newer card
+        ("1xRTX5090", "one family", "cu128"),
         ("1x80GiB@3.5", "2.4 cu121", "CUDA 12.6"),
     ],
 )
@@ -45,6 +49,7 @@ def test_a_card_for_which_torch_has_no_kernels_is_refused_with_the_build_to_inst
     assert error.failure is Failure.ENV
     assert fix in error.fix
     assert BUILDS[build][0] in error.message
+    assert "GPU 0 " in error.message
 
 
 @pytest.mark.parametrize(
@@ -55,6 +60,7 @@ def test_a_card_for_which_torch_has_no_kernels_is_refused_with_the_build_to_inst
         ("1xA100", "2.4 cu121"),
         ("1xH100", "from source"),
         ("1x80GiB@12.1", "2.7 cu128"),
+        ("1x80GiB@10.3", "one family"),
         ("1x80GiB@13.0", "2.7 cu128"),  # through PTX
     ],
 )
@@ -108,7 +114,8 @@ def test_each_generation_of_flash_attn_has_its_cards(card, package, runs):
 def test_attention_without_a_kernel_needs_what_a_2080_ti_asked_for():
     (card,) = simulated_gpus("1xRTX2080Ti")
     assert attention_bytes([card], 32760, 12) == pytest.approx(47.98 * GIB, rel=0.001)
-    assert attention_bytes(simulated_gpus("1xRTX3090"), 32760, 12) == 0
+    assert attention_bytes(simulated_gpus("1xRTX3090,1xA100"), 32760, 12) == 0
+    assert attention_bytes(simulated_gpus("1xRTX3090,1xRTX2080Ti"), 32760, 12) == attention_bytes([card], 32760, 12)
 
 
 @pytest.mark.parametrize("member", ["t2v", "i2v"])
@@ -140,6 +147,22 @@ def test_a_driver_that_is_too_old_for_torchs_cuda_is_named_with_the_one_to_insta
         assert refused in error.fix
 
 
+@pytest.mark.parametrize(
+    ("gpus", "simulated", "found"),
+    [
+        (simulated_gpus("1xH100"), False, ["torch.driver"]),
+        (simulated_gpus("1xH100"), True, []),  # the driver of this machine is not that of the other one
+        ((), False, []),
+        ((Gpu(0, "GPU-0", "a card that does not answer", None, None),), False, ["torch.driver"]),
+    ],
+)
+def test_the_driver_is_judged_for_the_cards_that_it_runs(gpus, simulated, found):
+    build = BUILDS["2.11 cu130"]
+    python = replace(WHOLE, modules={"torch": build[0]}, cuda_version=build[1], cuda_archs=build[2])
+    host = Host(gpus=gpus, driver_version="550.54", driver_cuda=(12, 4), simulated=simulated)
+    assert [item.code for item in findings(Needs(python, gpus), host)] == found
+
+
 # --------------------------------------------------------------------------------------------- packages and requirements
 
 WAN = ("torch>=2.4.0", "transformers>=4.49.0", "numpy>=1.23.5,<2", "opencv-python>=4.9.0.80", "gradio>=5.0.0", "tqdm")
@@ -160,6 +183,14 @@ HV = ("transformers==4.39.3", "diffusers==0.30.2", "numpy==1.24.4", "imageio-ffm
         (("transformers==4.39.3; python_version < '3.9'",), {"transformers": "5.0"}, []),
         (("-r more.txt", "transformers @ file:///somewhere", "transformers==", "???"), {"transformers": "5.0"}, []),
         (("transformers>=4",), {"transformers": "unknown"}, []),
+        (("transformers>=4",), {"transformers": "4.x, our own"}, []),
+        (("transformers==4.39.3 --hash=sha256:00",), {"transformers": "5.0"}, ["transformers 5.0"]),
+        (("transformers==4.39.3 \\",), {"transformers": "5.0"}, ["transformers 5.0"]),
+        (("???", "transformers==4.39.3"), {"transformers": "5.0"}, ["transformers 5.0"]),
+        (("transformers>=4.51",), {}, ["transformers 4.50"]),  # as the module says of itself
+        (("tokenizers<0.20", "accelerate<1", "huggingface_hub<1"),
+         {"tokenizers": "0.21", "accelerate": "1.1", "huggingface-hub": "1.2"},
+         ["tokenizers 0.21", "accelerate 1.1", "huggingface_hub 1.2"]),
         (("torch>=2.4",), {"torch": "2.6.0a0+git123"}, []),
     ],
 )  # fmt: skip
@@ -179,6 +210,8 @@ def test_installed_packages_are_compared_with_the_checkouts_own_requirements(lin
         ("2.2.2+cu121", "1.26.4", None),
         ("2.3.0+cu121", "2.0.1", None),
         ("1.13.1", "2.4.6", "packages.numpy"),
+        ("2.2.2", "unknown", None),
+        ("unknown", "2.0.1", None),
     ],
 )
 def test_numpy_2_with_a_torch_from_before_it_is_refused(torch, numpy, code):
@@ -197,6 +230,13 @@ def test_numpy_2_with_a_torch_from_before_it_is_refused(torch, numpy, code):
         ("3.10.14", "2.4.0", (">=3.10,<4.0",), (), None),
         ("3.9.2", "2.4.0", (">=3.10,<4.0",), (), "error"),
         ("3.8.10", "2.4.0", (), (), "error"),
+        ("3.8.10", "2.4.0", (">=3.10",), (), "error"),
+        ("3.9.18", "2.4.0", (), (), None),
+        ("3.14.0", "2.8.0", (), (), "warning"),
+        ("3.14.0", "2.9.1+cu128", (), (), None),
+        ("3.13.0", "2.5.0", (), (), None),
+        ("3.11.9", "1.12.1", (), (), "warning"),
+        ("3.13.1", None, (), ("torch<=2.4.1",), "error"),
         ("3.13.1", None, (), ("torch==2.4.0",), "error"),
         ("3.13.1", None, (), ("torch>=2.4.0",), None),
         ("3.10.1", "2.4.0", ("nonsense",), (), None),
@@ -215,8 +255,13 @@ def test_the_version_of_python_is_judged(python, torch, requires, requirements, 
 
 
 def test_an_interpreter_that_could_not_be_asked_is_not_judged():
-    broken = replace(WHOLE, problem="does not exist")
-    assert codes(World(interpreter=broken, matches={"requirements": WAN}).plan()) == {"interpreter"}
+    packages = {"transformers": "4.40.0"}
+    broken = replace(WHOLE, problem="does not exist", packages=packages)
+    silent = replace(WHOLE, python_version=None, packages=packages)
+    for python, found in ((broken, {"interpreter"}), (silent, set())):
+        plan = World(interpreter=python, matches={"requirements": WAN}).plan()
+        assert codes(plan) == found
+        assert not [item.code for item in plan.findings if item.code.startswith(("packages.", "python."))]
 
 
 # -------------------------------------------------------------------------------------------------------------- cards
@@ -244,5 +289,5 @@ def test_a_card_that_nobody_knows_has_the_speed_of_its_generation():
 
 @pytest.mark.parametrize("card", cards.CARDS, ids=lambda card: card.name)
 def test_every_card_is_found_by_its_own_name_and_by_the_drivers(card):
-    assert cards.find(card.name) is card
+    assert cards.find(card.name) is cards.find(f"Tesla {card.name}") is card
     assert cards.speed(f"NVIDIA {card.name}", card.capability) == card.tflops

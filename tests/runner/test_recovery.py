@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from tests.media.clips import a_clip
 
-from reelwright import workspace
+from reelwright import recovery, workspace
 from reelwright.errors import Cancelled
 from reelwright.files import open_regular
 from reelwright.media.examination import examine
@@ -240,6 +240,13 @@ def _hostile_manifest(folder: RunFolder, **output: Any) -> None:
     folder.manifest.write_text(json.dumps(data))
 
 
+def _renamed(folder: RunFolder, run_id: str) -> None:
+    folder.lock.write_text(json.dumps({"run": run_id, "output": folder.output.name}))
+    data = json.loads(folder.manifest.read_text())
+    folder.manifest.write_text(json.dumps({**data, "run_id": run_id}))
+    folder.path.rename(folder.path.with_name(f"{workspace.PREFIX}{run_id}"))
+
+
 HOSTILE: dict[str, Callable[[RunFolder], object]] = {
     "the manifest is a pipe": lambda run: _pipe(run.manifest),
     "the lock is a pipe": lambda run: _pipe(run.lock),
@@ -262,8 +269,20 @@ HOSTILE: dict[str, Callable[[RunFolder], object]] = {
     "the manifest has no hash": lambda run: _hostile_manifest(run, sha256=None),
     "the manifest has no rate": lambda run: _hostile_manifest(run, fps=0),
     "the manifest is nested": lambda run: run.manifest.write_text('{"schema": 1, "attempts": [3], "output": [[]]}'),
+    "the run has a name that none of ours has": lambda run: _renamed(run, "a b"),
     "a file of somebody is inside": lambda run: (run.manifest.unlink(), (run.path / "thesis.tex").write_text("x")),
 }
+
+
+if os.geteuid() == 0:  # only root can give a file away
+    HOSTILE |= {
+        "the lock is another user's": lambda run: os.chown(run.lock, 65534, 65534),
+        "the manifest is another user's": lambda run: os.chown(run.manifest, 65534, 65534),
+        "the marker is another user's": lambda run: (
+            run.may_replace.write_text(workspace.replaceable(run.output)),
+            os.chown(run.may_replace, 65534, 65534),
+        ),
+    }
 
 
 @pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
@@ -288,13 +307,17 @@ def test_a_file_that_is_no_film_gets_no_name_whatever_the_manifest_says(tmp_path
     assert not (tmp_path / "clip.mp4").exists()
 
 
-def test_a_run_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_run_folder_that_is_a_link_is_not_followed(tmp_path: Path, whole: bool) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     folder = a_dead_run(elsewhere / "clip.mp4")
+    if not whole:
+        folder.manifest.unlink()
     (tmp_path / folder.path.name).symlink_to(folder.path)
+    before = everything(tmp_path)
     assert recover(tmp_path) == ()
-    assert not (tmp_path / "clip.mp4").exists()
+    assert everything(tmp_path) == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
@@ -306,6 +329,21 @@ def test_another_users_run_folder_is_not_touched_in_a_shared_folder(tmp_path: Pa
     before = everything(tmp_path)
     assert recover(tmp_path) == ()
     assert everything(tmp_path) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_other_users_folders_do_not_hide_a_run_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "_MAX_FOLDERS", 1)
+    for number in range(30):
+        (tmp_path / f"{workspace.PREFIX}{number}").mkdir()
+        os.chown(tmp_path / f"{workspace.PREFIX}{number}", 65534, 65534)
+    a_dead_run(tmp_path / "clip.mp4")
+    assert actions(tmp_path) == ["adopted"]
+
+
+def test_where_no_folder_is_there_is_nothing_to_recover(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert recover(tmp_path / "file") == recover(tmp_path / "nothing") == ()
 
 
 def test_a_request_to_stop_ends_the_work_on_a_dead_run(tmp_path: Path) -> None:

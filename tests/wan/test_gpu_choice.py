@@ -44,6 +44,7 @@ def partly_used(text: str, *free: float) -> tuple[Gpu, ...]:
         ("i2v-14B", "4xRTXA6000,2xH100", {}, (4, 5)),  # the fast pair, not the six
         ("t2v-1.3B", "1xRTX3060,1xRTX4090", SMALL, (1,)),
         ("t2v-1.3B", "1xT4,1xA100", SMALL, (1,)),
+        ("i2v-14B", "1xH100,1xH200", {}, (0, 1)),
         ("i2v-14B", "2xH100,1xH200", {}, (0, 1)),  # as fast as with the larger card, and alike
     ],
 )
@@ -96,6 +97,10 @@ def test_a_card_that_another_run_has_is_left_to_it_where_others_do() -> None:
 def test_a_plan_says_why_it_takes_fewer_gpus_than_there_are(gpus: str, model: str, words: str) -> None:
     plan = World(gpus, model=model).plan(**(SMALL if model == "t2v-1.3B" else {}))
     assert words in finding(plan, "gpus.fewer").message
+
+
+def test_listed_gpus_are_taken_in_the_order_of_the_list() -> None:
+    assert World("4x80GiB", settings={"gpus": [3, 1]}).plan().gpus == (3, 1)
 
 
 def test_without_xfuser_one_card_is_taken_if_it_fits_and_else_xfuser_is_asked_for() -> None:

@@ -30,7 +30,7 @@ from .outputs import TASK
 from .records import Record, board_path, read_record
 from .render import rules
 from .store import FOLDER, Store, is_key
-from .storyboard import Storyboard, load_storyboard
+from .storyboard import load_storyboard
 from .timeline import segments
 
 GRACE_DAYS = 14.0
@@ -192,33 +192,33 @@ class _Named:
         self.pieces: set[str] = set()
         self.not_understood: list[str] = []
         self._shots: set[tuple[str, ...]] = set()
-        records = dict(self._records(store))
-        boards = self._storyboards(records.values())
-        claimed = {_real(board_path(name, self._folder)) for record in records.values() for name in record.uses}
+        records = list(self._records(store))
+        boards = self._storyboards(records)
+        claimed = {_real(board_path(name, self._folder)) for record in records for name in record.uses}
         unclaimed = any(_real(path) not in claimed for path in boards)
         for path in boards:
             self._take_storyboard(path)
         for path in sorted(self._folder.glob(f"*{MANIFEST_SUFFIX}")):
             self._take_manifest(path)
-        for name, record in records.items():
-            self._take_record(name, record, renamed=unclaimed)
+        for record in records:
+            self._take_record(record, renamed=unclaimed)
 
     def by_storyboard(self, manifest: Manifest) -> bool:
         """Whether a shot of a storyboard here asks for this clip."""
         return _asked(manifest.requested) in self._shots
 
-    def _records(self, store: Store) -> Iterator[tuple[str, Record]]:
+    def _records(self, store: Store) -> Iterator[Record]:
         for path in sorted(store.films.glob("*.json")):
             try:
-                yield path.stem, read_record(path)
+                yield read_record(path)
             except (OSError, ValueError) as error:
                 self._cannot(path, reason(error), "Remove it if the film that it is of has been made again.")
 
-    def _take_record(self, name: str, record: Record, *, renamed: bool) -> None:
+    def _take_record(self, record: Record, *, renamed: bool) -> None:
         """Its clips count unless the film was finished and is gone, and its storyboard is gone too."""
-        lies_there = os.path.lexists(self._folder / (record.output or f"{name}.mp4"))
+        lies_there = os.path.lexists(self._folder / record.output)
         for board, use in record.uses.items():
-            here = not board or os.path.lexists(board_path(board, self._folder))
+            here = os.path.lexists(board_path(board, self._folder))  # also without a file: then it is the folder
             if here or lies_there or renamed or not use.finished:
                 self.keys.update(use.keys)
                 self.pieces.update(record.pieces)
@@ -263,18 +263,14 @@ class _Named:
     def _take_storyboard(self, path: Path) -> None:
         try:
             text, board = read_text(path, _MAX_BOARD_BYTES), load_storyboard(path)
-            for draft in (False, True):
-                self._take_shots(board, draft=draft)
+            asked = segments(board, lambda name: rules(name, self._settings))
+            self._shots.update(_asked(segment.request.to_json()) for segment in asked)
         except (OSError, ValueError) as error:
             self._cannot(path, reason(error), "")
         except VideoGenerationError as error:
             self._cannot(path, error.message, "")
         else:
             self.keys.update(_KEY.findall(text))
-
-    def _take_shots(self, board: Storyboard, *, draft: bool) -> None:
-        asked = segments(board, lambda name: rules(name, self._settings), draft=draft)
-        self._shots.update(_asked(segment.request.to_json()) for segment in asked)
 
     def _cannot(self, path: Path, why: str, fix: str) -> None:
         self.not_understood.append(f"{shown(path)} cannot be understood: {why}. {fix}".strip())
