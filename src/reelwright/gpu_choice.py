@@ -171,7 +171,7 @@ def _sets(gpus: Sequence[Gpu], count: int, avoid: Sequence[int]) -> Iterator[tup
     for pool in pools:
         for least in sorted({_free_gib(gpu) for gpu in pool}):
             able = [gpu for gpu in pool if _free_gib(gpu) >= least]
-            able.sort(key=lambda gpu: (gpu.index in avoid, -gpu.speed, -_free_gib(gpu), gpu.index))
+            able.sort(key=lambda gpu: (gpu.index in avoid, -gpu.speed, gpu.index))
             cards = tuple(able[:count])
             chosen = tuple(sorted(gpu.index for gpu in cards))
             if len(cards) == count and chosen not in seen:

@@ -175,7 +175,6 @@ class _DeadRun:
         film = self._film(facts, patience)
         if film is None:
             return self._remove()
-        patience()
         if not _keeps_its_promise(film, facts, patience):
             raise _NotUnderstoodError
         return self._adopt(film, intent, files)

@@ -40,6 +40,10 @@ def another_picture(path: Path) -> None:
     Image.new("RGB", (160, 96), "red").save(path)
 
 
+def a_picture_of_another_size(path: Path) -> None:
+    Image.new("RGB", (32, 32), "red").save(path)
+
+
 def gone(path: Path) -> None:
     path.unlink()
 
@@ -68,6 +72,7 @@ def test_a_damaged_last_frame_of_a_draft_is_made_again_with_its_clip(
     assert result.rendered == ("one",)
     assert "the last frame of one was damaged" in result.warnings[0]
     assert frame.read_bytes() == whole
+    assert not list(frame.parent.glob(".*"))
     assert digest(folder) == undisturbed
 
 
@@ -88,6 +93,14 @@ def test_the_plan_of_a_film_tells_of_a_damaged_last_frame_and_mends_nothing(fold
     assert frame.read_bytes() == damaged
 
 
+def written_otherwise(path: Path) -> None:
+    """As if an older version of the PNG writer had written the frame: the same content in other bytes."""
+    manifest = next(path.parent.glob(f"{path.name.partition('.')[0]}*.reel.json"))
+    data = json.loads(manifest.read_text())
+    data["output"]["last_frame"]["sha256"] = "0" * 64
+    manifest.write_text(json.dumps(data))
+
+
 def without_digests(manifest: Path) -> None:
     """As an older version wrote it."""
     data = json.loads(manifest.read_text())
@@ -102,11 +115,15 @@ def test_clips_of_an_older_version_are_used_and_their_frames_are_looked_at(folde
     for path in store.clips.glob("*.reel.json"):
         without_digests(path)
     assert make(folder)[0].unchanged
-    another_picture(store.last_frame(key_of(folder, "one")))
-    assert not make(folder)[0].rendered
-    clip = store.find(key_of(folder, "one"))
-    assert clip is not None
-    assert is_whole(clip)
+    frame = store.last_frame(key_of(folder, "one"))
+    for harm in (another_picture, a_picture_of_another_size, one_byte, gone):
+        harm(frame)
+        harmed = frame.read_bytes() if frame.exists() else b""
+        assert not make(folder)[0].rendered
+        assert frame.read_bytes() != harmed
+        clip = store.find(key_of(folder, "one"))
+        assert clip is not None
+        assert is_whole(clip)
 
 
 def exchanged(folder: Path, one: str, other: str) -> None:
@@ -175,15 +192,19 @@ def wan_film(wan: WanMachine, **values: Any) -> FilmOrder:
     return FilmOrder(board, wan.settings(**values), wan.output, environ=wan.environ)
 
 
-@pytest.mark.parametrize("name", ["one", "two"])
-def test_a_damaged_last_frame_of_a_framework_is_taken_from_its_clip_again(wan: WanMachine, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "harm"), [("one", another_picture), ("two", another_picture), ("two", written_otherwise)]
+)
+def test_a_damaged_last_frame_of_a_framework_is_taken_from_its_clip_again(
+    wan: WanMachine, name: str, harm: Callable[[Path], None]
+) -> None:
     wan.script({})
     film(wan_film(wan))
     shots = json.loads((wan.output.parent / "clip.reel.json").read_text())["facts"]["shots"]
     key = next(shot["key"] for shot in shots if shot["segment"] == name)
     frame, before = Store(wan.output.parent).last_frame(key), len(launches(wan.checkout))
     whole = frame.read_bytes()
-    another_picture(frame)
+    harm(frame)
     result = film(wan_film(wan))
     assert (result.rendered, len(launches(wan.checkout))) == ((), before)
     assert frame.read_bytes() == whole

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from reelwright.machine.memory import Memory, cpu_count, oom_kills, take_memory
+from reelwright.machine.memory import Memory, cpu_count, oom_kills, shared_memory, take_memory
 
 GB = 1 << 30
 
@@ -86,6 +86,23 @@ def test_the_number_that_means_no_limit_in_cgroup_v1_is_none(a_machine):
 def test_processors_are_cut_by_the_quota(a_machine, quota, expected):
     root = a_machine({**V2, f"{OWN}/cpu.max": quota})
     assert cpu_count(root) == (expected or len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(100000, 1), (-1, None)])
+def test_in_cgroup_v1_the_quota_of_the_cpu_controller_counts_and_no_other(a_machine, quota, expected):
+    files = {
+        "proc/self/cgroup": "6:cpuset:/\n5:cpu,cpuacct:/docker/abc\n0::/\n",
+        "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_quota_us": quota,
+        "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_period_us": 100000,
+    }
+    assert cpu_count(a_machine(files)) == (expected or len(os.sched_getaffinity(0)))
+
+
+def test_the_size_and_the_free_room_of_shared_memory_are_those_of_its_file_system(tmp_path):
+    found = os.statvfs(tmp_path)
+    assert shared_memory(tmp_path).total_bytes == found.f_blocks * found.f_frsize
+    assert shared_memory(tmp_path).available_bytes < found.f_blocks * found.f_frsize
+    assert shared_memory(tmp_path / "nothing") == Memory()
 
 
 def test_p04_kills_for_memory_are_counted_in_our_group_or_else_on_the_machine(a_machine):

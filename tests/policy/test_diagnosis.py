@@ -663,3 +663,52 @@ def test_an_exception_that_the_program_survived_does_not_explain_its_bad_film(te
     seen = (ExceptionSeen(text),)
     ended = Evidence(exit_status=0, exceptions=seen, tail=(text,), output_problem="it has 3 frames", output_exists=True)
     assert (diagnose(ended, A_PLAN).failure, diagnose(ended, A_PLAN).message) == (Failure.OUTPUT, "it has 3 frames")
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [(errno.EAGAIN, "start-transient"), (errno.ENOMEM, "start-transient"), (errno.EMFILE, "start-transient"),
+     (errno.ENFILE, "start-transient"), (errno.ENOENT, "start"), (errno.EACCES, "start")],
+)  # fmt: skip
+def test_a_program_that_cannot_be_started_for_a_lack_of_something_may_start_later(number: int, cause: str) -> None:
+    assert diagnose(Evidence(start_errno=number), A_PLAN).cause == cause
+
+
+CORRUPT, NUMPY = "SafetensorError: Error while deserializing header", "RuntimeError: Numpy is not available"
+NCCL = "torch.distributed.DistBackendError: NCCL error in: ../ProcessGroupNCCL.cpp"
+CHILD_FAILED = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
+
+
+@pytest.mark.parametrize(
+    ("evidence", "failure"),
+    [
+        # NCCL's watchdog ends its own rank by SIGABRT; a rank that was killed otherwise explains what the others say.
+        (Evidence(rank_errors=(RankError(0, exit_status=-6),), exceptions=(ExceptionSeen(NCCL),)), Failure.NCCL),
+        (Evidence(rank_errors=(RankError(0, exit_status=-9),), exceptions=(ExceptionSeen(NCCL),)), Failure.CRASH),
+        (Evidence(exit_status=1, rank_errors=(RankError(1, exit_status=1, message=CORRUPT),)), Failure.MODEL),
+        (
+            Evidence(
+                exit_status=1,
+                rank_errors=(RankError(1, exit_status=1),),
+                exceptions=(ExceptionSeen(NUMPY, rank=0), ExceptionSeen(CORRUPT, rank=1)),
+            ),
+            Failure.MODEL,
+        ),
+        # A log that does not tell ranks apart: the first is the cause.
+        (
+            Evidence(
+                exit_status=1,
+                rank_errors=(RankError(1, exit_status=1),),
+                exceptions=(ExceptionSeen(CORRUPT), ExceptionSeen(NUMPY)),
+            ),
+            Failure.MODEL,
+        ),
+    ],
+)
+def test_of_what_several_ranks_say_the_first_failing_ones_counts(evidence: Evidence, failure: Failure) -> None:
+    assert diagnose(evidence, A_PLAN).failure is failure
+
+
+def test_torchruns_own_exception_is_not_the_frameworks() -> None:
+    seen = (ExceptionSeen("ZeroDivisionError: division by zero"), ExceptionSeen(CHILD_FAILED))
+    assert "ZeroDivisionError" in diagnose(Evidence(exit_status=1, exceptions=seen), A_PLAN).message

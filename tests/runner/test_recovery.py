@@ -93,7 +93,9 @@ def leftovers(folder: Path) -> list[str]:
 
 def test_d08_the_verified_film_of_a_dead_run_gets_its_name(tmp_path: Path) -> None:
     a_dead_run(tmp_path / "clip.mp4")
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     assert actions(tmp_path) == ["adopted"]
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
     assert (tmp_path / "clip.mp4").read_bytes() == film_bytes()
     assert json.loads(manifest_path(tmp_path / "clip.mp4").read_text())["run_id"] == "r1"
     assert not leftovers(tmp_path)
@@ -240,10 +242,13 @@ def _hostile_manifest(folder: RunFolder, **output: Any) -> None:
     folder.manifest.write_text(json.dumps(data))
 
 
+def _changed_manifest(folder: RunFolder, **values: Any) -> None:
+    folder.manifest.write_text(json.dumps({**json.loads(folder.manifest.read_text()), **values}))
+
+
 def _renamed(folder: RunFolder, run_id: str) -> None:
     folder.lock.write_text(json.dumps({"run": run_id, "output": folder.output.name}))
-    data = json.loads(folder.manifest.read_text())
-    folder.manifest.write_text(json.dumps({**data, "run_id": run_id}))
+    _changed_manifest(folder, run_id=run_id)
     folder.path.rename(folder.path.with_name(f"{workspace.PREFIX}{run_id}"))
 
 
@@ -261,6 +266,17 @@ HOSTILE: dict[str, Callable[[RunFolder], object]] = {
     "the lock names another run": lambda run: run.lock.write_text('{"run": "r2", "output": "clip.mp4"}'),
     "the lock names no film": lambda run: run.lock.write_text('{"run": "r1", "output": "Makefile"}'),
     "the lock names a path": lambda run: run.lock.write_text('{"run": "r1", "output": "../clip.mp4"}'),
+    "the lock names a file in a folder": lambda run: (
+        (run.path.parent / "sub").mkdir(),
+        run.lock.write_text('{"run": "r1", "output": "sub/clip.mp4"}'),
+    ),
+    "lock and manifest name no film": lambda run: (
+        run.lock.write_text('{"run": "r1", "output": "Makefile"}'),
+        _hostile_manifest(run, path="Makefile"),
+    ),
+    "the lock has not its name yet": lambda run: run.lock.rename(run.path / workspace.UNNAMED_LOCK),
+    "the manifest is of another run": lambda run: _changed_manifest(run, run_id="r2"),
+    "the manifest is of a run that failed": lambda run: _changed_manifest(run, state="failed"),
     "the manifest names another file": lambda run: _hostile_manifest(run, path="Makefile"),
     "the manifest names a path": lambda run: _hostile_manifest(run, path="/tmp/clip.mp4"),
     "the manifest promises more frames": lambda run: _hostile_manifest(run, frames=4),

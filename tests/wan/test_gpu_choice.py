@@ -45,6 +45,7 @@ def partly_used(text: str, *free: float) -> tuple[Gpu, ...]:
         ("t2v-1.3B", "1xRTX3060,1xRTX4090", SMALL, (1,)),
         ("t2v-1.3B", "1xT4,1xA100", SMALL, (1,)),
         ("i2v-14B", "1xH100,1xH200", {}, (0, 1)),
+        ("i2v-14B", "1xA100-80GiB,1xH100,1xH200", {}, (1, 2)),
         ("i2v-14B", "2xH100,1xH200", {}, (0, 1)),  # as fast as with the larger card, and alike
     ],
 )
@@ -69,6 +70,40 @@ def test_the_fastest_legal_set_of_gpus_that_fits_is_taken(
 def test_cards_that_are_partly_used_count_with_what_is_free(free: tuple[float, ...], chosen: tuple[int, ...]) -> None:
     plan = World(partly_used("2x24GiB", *free), model="t2v-1.3B").plan(**SMALL)
     assert (plan.gpus, codes(plan)) == (chosen, set())
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen"),
+    [
+        (((80, 80), (None, None)), (0, 1)),
+        (((80, 80), (80, None)), (0, 1)),
+        (((80, 5), (80, None), (80, None)), (1, 2)),
+    ],
+)
+def test_memory_that_a_card_does_not_tell_is_taken_to_be_enough(
+    asked: tuple[tuple[int | None, int | None], ...], chosen: tuple[int, ...]
+) -> None:
+    cards = tuple(
+        Gpu(n, f"GPU-{n}", "NVIDIA A100", total and total * GIB, free and free * GIB, (8, 0))
+        for n, (total, free) in enumerate(asked)
+    )
+    assert World(cards).plan().gpus == chosen
+
+
+@pytest.mark.parametrize(
+    ("world", "ask", "words"),
+    [
+        (World(partly_used("2x24GiB", 24, 4), model="t2v-1.3B"), SMALL, "GPU 1 has 24.0, of which 4.0 are free"),
+        (World("3x80GiB"), {}, "3 could share the clip through ring attention only"),
+        (World("8x80GiB", memory="256GiB"), {}, "of host memory while loading"),
+    ],
+)
+def test_what_stands_in_the_way_of_more_gpus_is_said(world: World, ask: dict[str, Any], words: str) -> None:
+    assert words in finding(world.plan(**ask), "gpus.fewer").message
+
+
+def test_a_number_of_gpus_that_was_asked_for_is_not_explained() -> None:
+    assert "gpus.fewer" not in {item.code for item in World("4x80GiB", settings={"gpu_count": 1}).plan().findings}
 
 
 def test_a_card_that_another_run_has_is_left_to_it_where_others_do() -> None:
@@ -108,6 +143,8 @@ def test_without_xfuser_one_card_is_taken_if_it_fits_and_else_xfuser_is_asked_fo
     assert (plan.gpus, codes(plan)) == ((0,), set())
     assert "xfuser is not installed" in finding(plan, "gpus.fewer").message
     assert codes(World("4x48GiB", absent=("xfuser",)).plan()) == {"module.xfuser"}
+    small = World("2x12GiB", model="t2v-1.3B", absent=("xfuser",)).plan(**SMALL)
+    assert "on 2, each would need" in finding(small, "gpus.fewer").message  # xfuser would not help
 
 
 @pytest.mark.parametrize(("model", "memory", "ranks"), [("i2v-14B", "256GiB", 5), ("i2v-14B", "1TiB", 8)])

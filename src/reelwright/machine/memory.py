@@ -93,7 +93,7 @@ def _cpu_quota(folder: Path) -> float | None:
     if len(words) == 2 and words[0].isdigit() and words[1].isdigit():
         return int(words[0]) / int(words[1])
     quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
-    return quota / period if quota and period and quota > 0 else None
+    return quota / period if quota and period else None
 
 
 def _levels(root: Path, controller: str) -> list[Path]:
@@ -116,7 +116,7 @@ def _fields(path: Path) -> dict[str, int]:
 
 def _number(path: Path) -> int | None:
     text = _text(path).strip()
-    return int(text) if re.fullmatch(r"-?\d+", text) else None
+    return int(text) if re.fullmatch(r"\d+", text) else None
 
 
 def _text(path: Path) -> str:
