@@ -57,8 +57,8 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hostile_path(tmp_path: Path) -> Path:
-    """A folder whose name holds spaces, quotes, a line break, a shell command and emoji."""
-    folder = tmp_path / "a b'\"\n;echo $HOME 🎬 -x"
+    """A folder whose name holds spaces, quotes, a line break, a shell command, emoji and a byte that is no UTF-8."""
+    folder = tmp_path / "a b'\"\n;echo $HOME 🎬 -x\udcff"
     folder.mkdir()
     return folder
 

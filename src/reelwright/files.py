@@ -10,16 +10,17 @@ the file is regular, and bounds what it reads. It knows nothing of what the cont
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from .errors import BackendUnavailableError, ConfigurationError, Failure, InvalidInputError, VideoGenerationError
+from .errors import ConfigurationError, Failure, InvalidInputError, VideoGenerationError, error_for
 
 MAX_DEPTH = 64
 _KINDS = {
@@ -40,10 +41,30 @@ _REASONS = {
     errno.EROFS: "its file system is read-only",
     errno.ENOSPC: "no space is left on the disk",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than the limit (ulimit -f) or the file system allows",
     errno.EIO: "the disk reported an error",
+    errno.ESTALE: "its network folder has changed or was unmounted",
+    errno.ENOTCONN: "its network folder is not connected any more",
+    errno.ETIMEDOUT: "its network folder does not answer",
+    errno.EMFILE: "this process may open no more files (ulimit -n)",
+    errno.ENFILE: "the machine may open no more files",
+    errno.EAGAIN: "the machine may start no more processes or threads (ulimit -u)",
+    errno.ENOMEM: "the machine has no memory left",
 }
-_PERMISSION = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+_DISK_ADVICE = "Free some space or check the disk, then run it again."
+_SCARCE_ADVICE = "Close other programs or raise the limit, then run it again."
+#: The class of a refusal, and the fix; whatever else is refused is the name's own fault.
+_CLASSES: dict[int, tuple[Failure, str]] = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        (Failure.PERM, "Choose a path that you may use, or change its rights."),
+    ),
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT),
+        (Failure.DISK, _DISK_ADVICE),
+    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM), (Failure.ENV, _SCARCE_ADVICE)),
+}
 
 
 class UnsafeFileError(OSError):
@@ -210,17 +231,58 @@ def unusable(path: Path, doing: str = "be read", *, advice: str = "") -> VideoGe
     return None
 
 
-def named_path_error(error: OSError | ValueError) -> VideoGenerationError | None:
-    """The error for a path of which an exception itself speaks; ``None`` if it speaks of none.
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Inside, or in the function that it decorates, what the operating system refuses is an error of ours.
 
-    It is the last net under a command: where a path enters, `path_error` says more.
+    It is the last net under every call for people, in Python and in ``reel``: where a path enters, `path_error` says more.
     """
+    try:
+        yield
+    except VideoGenerationError:
+        raise
+    except Exception as error:
+        if (ours := system_error(error)) is None:
+            raise
+        raise ours from error
+
+
+def system_error(error: Exception) -> VideoGenerationError | None:
+    """The error for what the operating system refuses: a path, space, memory, files or threads; ``None`` for a bug."""
+    text = str(error)
     if isinstance(error, OSError):
-        name = error.filename2 or error.filename
-        return path_error(error, os.fsdecode(name), "be used") if isinstance(name, (str, bytes)) else None
-    if "null byte" in str(error) or "null character" in str(error):
+        return _of_the_system(error)
+    if isinstance(error, ValueError) and ("null byte" in text or "null character" in text):
         return InvalidInputError("a path holds a NUL character", advice="Check the paths that were given.")
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in text:
+        return InvalidInputError("a text holds half a character", advice="Check the texts and paths that were given.")
+    if isinstance(error, RuntimeError) and "start new thread" in text:
+        return _of_the_system(OSError(errno.EAGAIN, text))
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in text):
+        fix = "Close other programs or raise the limit (ulimit -v, a container's), or ask for a smaller size."
+        return error_for(Failure.OOM_HOST, "this process may use no more memory", advice=fix)
     return None
+
+
+def _of_the_system(error: OSError) -> VideoGenerationError | None:
+    name, number = error.filename2 or error.filename, error.errno or 0
+    if isinstance(name, (str, bytes)):
+        return path_error(error, os.fsdecode(name), "be used")
+    if number == errno.ENOENT and _is_nowhere():
+        fix = "Change to an existing folder, or give absolute paths."
+        return InvalidInputError("the current folder no longer exists", advice=fix)
+    if number not in _CLASSES:
+        return None
+    failure, fix = _CLASSES[number]
+    return error_for(failure, f"the system refuses to go on: {reason(error)}", advice=fix)
+
+
+def _is_nowhere() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 -- whether it is there
+    except OSError:
+        return True
+    return False
 
 
 def shown(path: Path | str) -> str:
@@ -251,16 +313,9 @@ def path_error(
         advice: The fix, where the general one does not fit.
 
     Returns:
-        PERM for rights, DISK for a full or broken disk, INPUT for everything else: the name is at fault.
+        PERM for rights, DISK for a full or broken disk, ENV for a lack of files, threads or memory, INPUT for
+        everything else: the name is at fault.
     """
-    message = f"{shown(path)} cannot {doing}: {reason(error)}"
-    number = error.errno if isinstance(error, OSError) else None
-    if number in _PERMISSION:
-        return BackendUnavailableError(
-            message, failure=Failure.PERM, advice=advice or "Choose a path that you may use, or change its rights."
-        )
-    if number in _DISK:
-        return BackendUnavailableError(
-            message, failure=Failure.DISK, advice=advice or "Free some space or check the disk, then run it again."
-        )
-    return InvalidInputError(message, advice=advice or "Check the path.")
+    number = error.errno or 0 if isinstance(error, OSError) else 0
+    failure, usual = _CLASSES.get(number, (Failure.INPUT, "Check the path."))
+    return error_for(failure, f"{shown(path)} cannot {doing}: {reason(error)}", advice=advice or usual)

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import backends
 from .backends import Backend
-from .errors import ConfigurationError, VideoGenerationError, all_of
+from .errors import ConfigurationError, InvalidInputError, VideoGenerationError, all_of
 from .executors.workers import Workers
+from .files import refusals
 from .host import Host
 from .preparation import mistakes
 from .protocol import Event
@@ -127,6 +128,7 @@ class LocalVideoGenerator(VideoGenerator):
         named = {"generator": self.backend_name, **values}
         return read_request(prompt=prompt, image=input_image_path or None, **named)
 
+    @refusals()
     def get_capabilities(self) -> dict[str, Any]:
         """The documented keys, and ours."""
         found = dict(self.backend.capabilities(self.settings, self._host()))
@@ -145,6 +147,7 @@ class LocalVideoGenerator(VideoGenerator):
         """0.0: nothing is paid for local work."""
         return 0.0
 
+    @refusals()
     def validate_inputs(self, prompt: str, input_image_path: str, duration: float) -> list[str]:
         """Every mistake of the request, the pictures and the plan, one sentence each; not what the machine lacks."""
         try:
@@ -158,6 +161,7 @@ class LocalVideoGenerator(VideoGenerator):
         """Whether it could start now."""
         return not self.unavailable_because()
 
+    @refusals()
     def unavailable_because(self) -> list[str]:
         """Why it could not start now; empty when it could."""
         from .checkup import availability
@@ -234,6 +238,7 @@ class ImageValidator:
     """The documented face of the picture checks."""
 
     @staticmethod
+    @refusals()
     def validate_image(path: str | Path, max_size_mb: float | None = None) -> dict[str, Any]:
         """``valid``, ``errors`` and ``info`` of a picture file; ``max_size_mb`` lowers the limit of its size."""
         from .media.image import Intake, describe_picture
@@ -264,6 +269,7 @@ def generate(
     return run_order(order, on_progress) if on_progress else run_order(order)
 
 
+@refusals()
 def order_of(
     request: VideoRequest, wrong: Sequence[VideoGenerationError], settings: Settings, output: str | Path
 ) -> Order:
@@ -296,6 +302,7 @@ def film(  # noqa: PLR0913 -- a function for people, all but two by name
     return make_film(order, on_event) if on_event else make_film(order)
 
 
+@refusals()
 def film_order(
     storyboard: str | Path | Storyboard,
     output: str | Path,
@@ -306,11 +313,15 @@ def film_order(
 ) -> FilmOrder:
     """The order of a film, over the engines that stay warm in this process."""
     from .films.render import FilmOrder
-    from .films.storyboard import load_storyboard
+    from .films.storyboard import Storyboard, load_storyboard
 
-    written = isinstance(storyboard, (str, Path))
-    board = load_storyboard(Path(storyboard)) if isinstance(storyboard, (str, Path)) else storyboard
-    source = Path(str(storyboard)).absolute() if written else None
+    if isinstance(storyboard, Storyboard):
+        board, source = storyboard, None
+    elif isinstance(storyboard, (str, os.PathLike)):
+        board, source = load_storyboard(Path(storyboard)), Path(storyboard).absolute()
+    else:
+        text = f"storyboard must be the path of a file or a Storyboard, not {type(storyboard).__name__}"
+        raise InvalidInputError(text, advice="Make one of a dict with Storyboard.model_validate(...).")
     order = FilmOrder(board, effective_settings(settings), Path(output), source, draft=draft, keep_going=keep_going)
     return replace(order, workers=warm_workers())
 
@@ -335,4 +346,7 @@ def effective_settings(given: Settings | Mapping[str, Any] | None) -> Settings:
     """The settings a call works with: those given, or those of the file and the environment."""
     if given is None:
         return load_settings(environ=os.environ)
+    if not isinstance(given, (Settings, Mapping)):
+        text = f"settings are a Settings or a dict, not {type(given).__name__}"
+        raise ConfigurationError(text, advice="Read a file with load_settings(Path(...), environ=os.environ).")
     return given if isinstance(given, Settings) else settings_from_mapping(given, generator=None)

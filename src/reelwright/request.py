@@ -276,6 +276,8 @@ def _check_path(name: str, value: object) -> None:
         raise InvalidInputError(
             text, advice="Save the picture first (with Pillow: picture.save('cat.png')), then give the path."
         )
+    if value is not None and not os.fspath(value):
+        raise InvalidInputError(f"the path of {name} is empty", advice="Give the path of a picture file.")
 
 
 def _check_size(_name: str, value: Any) -> None:

@@ -36,7 +36,7 @@ from .errors import (
 )
 from .executors import Cancellation, Emit
 from .executors.workers import Workers
-from .files import shown
+from .files import refusals, shown
 from .journal import Journal
 from .outputs import refuse_inputs_of
 from .policy import preflight
@@ -56,6 +56,7 @@ def _ignore(event: Event) -> None:
     """The default listener."""
 
 
+@refusals()
 def generate(order: Order, emit: Emit = _ignore, cancellation: Cancellation | None = None) -> Result:
     """Make the film of an order, verify it and publish it with its manifest.
 
@@ -91,7 +92,8 @@ def _recorded(run: Run) -> Result:
     try:
         with workspace.open_folder(run.folder, keep=run.unfinished):
             try:
-                return _generate(run)
+                with refusals():
+                    return _generate(run)
             except VideoGenerationError as error:
                 _record_failure(run, error)
                 raise

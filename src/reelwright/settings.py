@@ -21,8 +21,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .errors import ConfigurationError, all_of
-from .files import expanded, home
+from .errors import ConfigurationError, VideoGenerationError, all_of
+from .files import expanded, home, refusals
 from .host import simulated_gpus, simulated_memory
 from .pipeline_keys import ALIASES, CONFIGURES, NESTED
 from .request import MAX_SEED, parse_size
@@ -78,6 +78,11 @@ def _as_path(value: object) -> object:
 
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _as_loras(value: object) -> object:
+    """Several LoRA files, or a single one that stands without a list."""
+    return (value,) if isinstance(value, (str, Path, Mapping, Lora)) else _as_tuple(value)
 
 
 def _auto_is_none(value: object) -> object:
@@ -202,7 +207,7 @@ class Settings(BaseSettings):
     placement: Literal["auto", "resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload"] = (
         Field("auto", description="resident engine: where the weights lie; auto takes the fastest that fits")
     )
-    lora: Annotated[tuple[Annotated[Lora, BeforeValidator(_as_lora)], ...], BeforeValidator(_as_tuple)] = Field(
+    lora: Annotated[tuple[Annotated[Lora, BeforeValidator(_as_lora)], ...], BeforeValidator(_as_loras)] = Field(
         (), description="resident engine: LoRA files (.safetensors), each a path or {path, scale, into}"
     )
     engine_device: Literal["cuda", "cpu"] = Field("cuda", description="resident engine: cpu is for tiny models")
@@ -341,7 +346,7 @@ def find_config(environ: Mapping[str, str]) -> Path | None:
     if environ.get("REELWRIGHT_CONFIG"):
         return expanded(environ["REELWRIGHT_CONFIG"])
     found = default_config(environ)
-    return found if found.is_file() else None
+    return found if found.is_symlink() or found.exists() else None  # what is no file there is refused, not overlooked
 
 
 def default_config(environ: Mapping[str, str]) -> Path:
@@ -352,12 +357,14 @@ def default_config(environ: Mapping[str, str]) -> Path:
     return (Path(base) if base.startswith("/") else home() / ".config") / "reelwright" / "config.yaml"
 
 
+@refusals()
 def load_settings(
     file: Path | None = None, *, environ: Mapping[str, str], arguments: Mapping[str, Any] | None = None
 ) -> Settings:
     """Settings from all sources.
 
     Raises:
+        VideoGenerationError: INPUT or PERM, the file cannot be read.
         ConfigurationError: unknown keys (with the nearest known one), wrong types or values in any source; ``also``
             holds every further mistake, each with its origin and its advice.
     """
@@ -369,7 +376,7 @@ def load_settings(
 
 def read_settings(
     file: Path | None = None, *, environ: Mapping[str, str], arguments: Mapping[str, Any] | None = None
-) -> tuple[Settings, tuple[ConfigurationError, ...]]:
+) -> tuple[Settings, tuple[VideoGenerationError, ...]]:
     """Settings as far as they can be read, and every mistake in them: what is wrong is left at what else is said."""
     path = file or find_config(environ)
     layers = [] if path is None else [file_layer(path, KNOWN)]
@@ -380,6 +387,7 @@ def read_settings(
     return settings, mistakes
 
 
+@refusals()
 def settings_from_mapping(config: Mapping[str, Any], *, generator: str | None) -> Settings:
     """Settings from the flat mapping of the documented interface, over the environment and the defaults.
 
@@ -397,13 +405,13 @@ def settings_from_mapping(config: Mapping[str, Any], *, generator: str | None) -
     return settings
 
 
-def _build(layers: Sequence[Layer]) -> tuple[Settings, tuple[ConfigurationError, ...]]:
+def _build(layers: Sequence[Layer]) -> tuple[Settings, tuple[VideoGenerationError, ...]]:
     """One value of all layers, the strongest last; each layer is checked by itself, so that no mistake hides."""
     values: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
     origins: dict[str, str] = {}
     ranks: dict[str, int] = {}
-    mistakes: list[ConfigurationError] = []
+    mistakes: list[VideoGenerationError] = []
     for layer in layers:
         wrong = _wrong(layer.values, layer.origin)
         found = [*layer.mistakes, *(error for errors in wrong.values() for error in errors)]
@@ -432,7 +440,7 @@ def _build(layers: Sequence[Layer]) -> tuple[Settings, tuple[ConfigurationError,
     return settings, tuple(mistakes)
 
 
-def _line(error: ConfigurationError) -> int:
+def _line(error: VideoGenerationError) -> int:
     found = re.match(r".*?:(\d+): ", error.message)
     return int(found[1]) if found else 0
 

@@ -22,7 +22,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, VideoGenerationError
 from .pipeline_keys import ALIASES, GENERATORS, NESTED, PIPELINE_KEYS, REMOTE_BACKENDS, SPELLINGS
 from .yamlfile import Document, read_yaml_text, read_yaml_with_mistakes
 
@@ -94,7 +94,7 @@ class Layer:
     own: dict[str, dict[str, Any]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    mistakes: tuple[ConfigurationError, ...] = ()
+    mistakes: tuple[VideoGenerationError, ...] = ()
 
     def origin(self, key: str) -> str:
         """Where a key was found."""
@@ -118,7 +118,7 @@ def file_layer(path: Path, known: Known) -> Layer:
     """A settings file; one that cannot be read at all is a layer without values and with that mistake."""
     try:
         document = read_yaml_with_mistakes(path)
-    except ConfigurationError as error:
+    except VideoGenerationError as error:
         return Layer(str(path), FILE, mistakes=(error,))
     layer = flat_layer(Layer(str(path), FILE, dict(document.values), origins=_lines(document)), known)
     layer = replace(layer, mistakes=(*layer.mistakes, *_misread(document)))

@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-from .errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
+from .errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError, error_for
 from .files import expanded, open_regular, path_error, shown
 from .result import Manifest, manifest_path
 
@@ -296,6 +296,8 @@ def open_folder(folder: RunFolder, *, keep: Callable[[], bool] = lambda: False) 
     try:
         fd = _made(folder)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            _remove_half_made(folder)
         raise disk_error(error, folder.path) from error
     try:
         yield folder
@@ -304,6 +306,13 @@ def open_folder(folder: RunFolder, *, keep: Callable[[], bool] = lambda: False) 
             with contextlib.suppress(OSError):  # the next run here removes what stays
                 RealFileSystem().remove(folder.path)
         os.close(fd)
+
+
+def _remove_half_made(folder: RunFolder) -> None:
+    """Remove what a full disk, a limit or a umask left half made; nothing of a run is in it yet."""
+    with contextlib.suppress(OSError):
+        (folder.path / UNNAMED_LOCK).unlink()
+    folder.path.rmdir()
 
 
 def _made(folder: RunFolder) -> int:
@@ -331,17 +340,11 @@ def _made(folder: RunFolder) -> int:
 
 
 def disk_error(error: OSError, path: Path) -> VideoGenerationError:
-    """DISK or PERM for an operating-system error while writing ``path``."""
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return BackendUnavailableError(
-            f"{path} may not be written: {error.strerror}", failure=Failure.PERM, advice="Choose a folder of your own."
-        )
-    return BackendUnavailableError(
-        f"writing {path} failed: {error.strerror}",
-        failure=Failure.DISK,
-        evidence=(str(error),),
-        advice="Free some space (or check the disk), then run the same command again.",
-    )
+    """DISK, PERM or ENV for an operating-system error while writing ``path``."""
+    found = path_error(error, path, "be written")
+    if found.failure is Failure.INPUT:  # the path was good when the run began
+        return error_for(Failure.DISK, found.message, advice="Check the disk, then run the same command again.")
+    return found
 
 
 def publish(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from .errors import ConfigurationError
-from .files import read_bytes, reason, shown
+from .files import path_error, read_bytes, shown
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 20
@@ -200,7 +200,8 @@ def read_yaml_with_mistakes(path: Path) -> Document:
     """The same of a file whose mistakes are said together with others; see `Document.mistakes`.
 
     Raises:
-        ConfigurationError: it cannot be read, is too big, not UTF-8, or not one YAML mapping.
+        VideoGenerationError: INPUT or PERM, it cannot be read, or is too big.
+        ConfigurationError: it is not UTF-8, or not one YAML mapping.
     """
     text = _text(path)
     with _loading(text, shown(path)) as loader:
@@ -308,8 +309,7 @@ def _text(path: Path) -> str:
     try:
         data = read_bytes(path, MAX_BYTES)
     except (OSError, ValueError) as error:
-        advice = "Check the path."
-        raise ConfigurationError(f"{shown(path)} cannot be read: {reason(error)}", advice=advice) from None
+        raise path_error(error, path) from None
     try:
         if not data.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" not in data[:4]:
             return data.decode("utf-8-sig")

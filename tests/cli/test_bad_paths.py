@@ -38,14 +38,13 @@ OUTPUTS = (
 FOLDERS = ("dangling", "loop", "photo.png", "photo.png/x", "closed/x", LONG, DEEP, "/dev/full", "a\0b", "/proc/x")
 
 #: Commands that open the path themselves: the code is that of the path.
-READS = (["probe"], ["show"], ["replay"], ["contact-sheet"])
+READS = (
+    ["probe"], ["show"], ["replay"], ["contact-sheet"], ["film"], ["film", "status"], ["storyboard", "check"],
+    ["config", "--config"],
+)  # fmt: skip
 #: Pictures and settings, where another mistake may be found first or beside it.
 TAKES = (
     ["generate", "{}", "p", "-o", "o.mp4"],
-    ["config", "--config", "{}"],
-    ["film", "{}"],
-    ["film", "status", "{}"],
-    ["storyboard", "check", "{}"],
     ["setup", "wan2.1", "--dry-run", "--weights-source", "{}"],
 )
 #: The intake of pictures is the same for each of them, and decodes the first one before: fewer paths will do.
@@ -205,6 +204,18 @@ def test_a_home_or_a_folder_of_state_that_cannot_be_used_is_never_called_a_bug(
     codes = {"CONFIG", "PERM", "STATE", "ENV", "INPUT"}
     wrong = [problem(case[0], got, codes) for case, got in zip(cases, found, strict=True) if got[0] != 0]
     assert "\n".join(filter(None, wrong)) == ""
+
+
+def test_a_store_of_clips_that_belongs_to_another_user_is_told_before_a_film_is_made(
+    outcomes: Outcomes, ground: Path
+) -> None:
+    store = ground / "shared" / ".reel"
+    store.mkdir(parents=True)
+    store.chmod(0)
+    [(status, plan, _)] = outcomes([(["film", "good.yaml", "--draft", "--dry-run", "-o", "shared/x.mp4"], {})])
+    store.chmod(0o700)
+    assert status == Failure.PERM.exit_status
+    assert "shared/.reel cannot be written: permission was denied" in plan
 
 
 def test_a_clip_is_made_although_the_folder_of_state_and_the_home_cannot_be_used(

@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
+
+from reelwright.cli import main
 
 REEL = [sys.executable, "-m", "reelwright"]
 
@@ -96,3 +99,49 @@ def test_a_file_name_survives_an_ascii_stream_inside_json(photo: Path) -> None:
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run(words, capture_output=True, env=env, timeout=60, check=False)
     assert "Käse 🎬.mp4" in json.loads(done.stdout)["message"]
+
+
+AMONG_THE_IMPORTS = """
+import os, runpy, signal, sys
+class Stroke:
+    def find_spec(self, name, *_):
+        if name == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Stroke())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+wanted, sys.argv[1:] = sys.argv[-1], ["plan", "photo.png", "push in"]
+runpy.run_module("reelwright", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "status", "said"),
+    [
+        ("reelwright.cli", -signal.SIGINT, ""),
+        ("reelwright.cli.show", -signal.SIGINT, ""),
+        ("reelwright.request", 130, "reel: CANCELLED"),
+    ],
+)
+def test_ctrl_c_among_the_imports_ends_it_without_a_traceback(module: str, status: int, said: str) -> None:
+    words = [sys.executable, "-c", AMONG_THE_IMPORTS, module]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr[: len(said) or None]) == (status, said)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_of_a_library_reaches_the_terminal_without_control_characters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    main(["completion", "bash"])
+    warnings.warn("a name\x1b[31m\u202e", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: a name\\x1b[31m\\u202e (UserWarning)\n"
+
+
+@pytest.mark.parametrize("words", [("storyboard", "init", "Käse.yaml", "--json")], ids=" ".join)
+def test_json_is_plain_ascii(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 0
+    assert capsys.readouterr().out.isascii()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,44 @@ def test_a_documented_option_with_a_typo_is_our_error_too(photo: Path) -> None:
     with pytest.raises(reelwright.ConfigurationError) as caught:
         generator.generate_video("x", str(photo), str(photo.with_suffix(".mp4")), sample_step=4)
     assert "sample_steps" in caught.value.advice
+
+
+PUBLIC: dict[str, Callable[[], object]] = {
+    "generate": lambda: reelwright.generate("x", "photo.png"),
+    "generate, with settings": lambda: reelwright.generate("x", "photo.png", settings={"wan2_dir": "Wan2.1"}),
+    "agenerate": lambda: asyncio.run(reelwright.agenerate("x", "photo.png")),
+    "film": lambda: reelwright.film("film.yaml"),
+    "afilm": lambda: asyncio.run(reelwright.afilm("film.yaml")),
+    "load_settings": lambda: reelwright.load_settings(Path("x.yaml"), environ={}),
+    "load_storyboard": lambda: reelwright.load_storyboard(Path("film.yaml")),
+    "create_video_generator": lambda: reelwright.create_video_generator("wan2.1", {"wan2_dir": "Wan2.1"}),
+    "generate_video": lambda: reelwright.create_video_generator("draft").generate_video("x", "photo.png", "x.mp4"),
+}
+
+
+@pytest.mark.parametrize("call", PUBLIC.values(), ids=PUBLIC)
+def test_every_call_from_a_folder_that_was_removed_is_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[], object]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(reelwright.VideoGenerationError) as caught:
+        call()
+    assert caught.value.code in ("INPUT", "CONFIG")
+
+
+@pytest.mark.parametrize("settings", ["config.yaml", Path("config.yaml"), 7, ["draft"]], ids=repr)
+def test_settings_of_a_wrong_type_are_our_error_with_the_way_to_give_them(photo: Path, settings: Any) -> None:
+    with pytest.raises(reelwright.ConfigurationError) as caught:
+        reelwright.generate("x", photo, photo.with_suffix(".mp4"), settings=settings)
+    assert "load_settings" in caught.value.advice
+
+
+@pytest.mark.parametrize("board", [7, None, {"shots": []}, b"film.yaml"], ids=repr)
+def test_a_storyboard_of_a_wrong_type_is_our_error(board: Any) -> None:
+    with pytest.raises(InvalidInputError, match="must be the path of a file or a Storyboard"):
+        reelwright.film(board)
 
 
 @pytest.mark.parametrize("name", ["image", "last_image", "depth_image"])

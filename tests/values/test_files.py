@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reelwright.errors import Failure
-from reelwright.files import UnsafeFileError, open_regular, path_error, read_bytes, read_json
+from reelwright.files import UnsafeFileError, open_regular, path_error, read_bytes, read_json, system_error
 
 
 def test_a_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
@@ -71,6 +71,10 @@ def test_json_that_is_nested_too_deeply_is_a_value_error(tmp_path: Path, text: s
         (errno.EACCES, Failure.PERM),
         (errno.EROFS, Failure.PERM),
         (errno.ENOSPC, Failure.DISK),
+        (errno.EDQUOT, Failure.DISK),
+        (errno.EFBIG, Failure.DISK),
+        (errno.ESTALE, Failure.DISK),
+        (errno.EMFILE, Failure.ENV),
         (errno.ENAMETOOLONG, Failure.INPUT),
         (errno.ELOOP, Failure.INPUT),
         (errno.ENOENT, Failure.INPUT),
@@ -80,3 +84,32 @@ def test_the_systems_refusal_of_a_path_has_its_class(number: int, failure: Failu
     error = path_error(OSError(number, os.strerror(number)), Path("x"))
     assert error.failure is failure
     assert error.message.startswith("x cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), Failure.DISK),
+        (OSError(errno.EDQUOT, "Quota exceeded"), Failure.DISK),
+        (OSError(errno.EMFILE, "Too many open files"), Failure.ENV),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), Failure.PERM),
+        (OSError(errno.EXDEV, "Cross-device link", "x", None, "y"), Failure.INPUT),
+        (RuntimeError("can't start new thread"), Failure.ENV),
+        (MemoryError(), Failure.OOM_HOST),
+        (ImportError("libx.so: failed to map segment from shared object"), Failure.OOM_HOST),
+        (ValueError("embedded null byte"), Failure.INPUT),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"), Failure.INPUT),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), None),
+        (FileNotFoundError(errno.ENOENT, "No such file"), None),
+        (RuntimeError("dictionary changed size"), None),
+        (ImportError("no module named x"), None),
+        (ValueError("not a number"), None),
+    ],
+    ids=repr,
+)
+def test_what_the_system_refuses_is_no_bug_of_ours_and_a_bug_is_none_of_the_systems(
+    error: Exception, failure: Failure | None
+) -> None:
+    found = system_error(error)
+    assert (found and found.failure) is failure
+    assert found is None or found.advice

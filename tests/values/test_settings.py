@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelwright.errors import ConfigurationError
+from reelwright.errors import ConfigurationError, InvalidInputError
 from reelwright.settings import Lora, Settings, load_settings, parse_assignment
 
 #: Every key of the pipeline's own sample file (its names are its interface), and some that people add.
@@ -101,7 +101,7 @@ OTHER_KINDS = [
     ("speed", ["quick", "1", "[fast]", "true"]),
     ("placement", ["gpu", "2", "[resident]"]),
     ("engine_device", ["tpu", "0", "true"]),
-    ("lora", ["a.safetensors", "[1]", "[{scale: 1}]", "[{path: a, scale: much}]", "[{path: a, scale: true}]",
+    ("lora", ["3", "[1]", "[{scale: 1}]", "[{path: a, scale: much}]", "[{path: a, scale: true}]",
               "[{path: a, scale: .nan}]", "[{path: a, into: vae}]", "[{path: a, strength: 1}]"]),
     ("env", ["[A]", "{A: 1}", "{1A: x}", "A=1"]),
 ]  # fmt: skip
@@ -115,6 +115,8 @@ def test_lora_files_are_paths_or_mappings_and_lie_beside_the_file_that_names_the
     assert loaded(tmp_path, f"generators:\n  diffusers:\n  {inner}").for_generator("diffusers").lora == expected
     environ = {"REELWRIGHT_LORA": "[/c.safetensors]"}
     assert load_settings(environ=environ).lora == (Lora(Path("/c.safetensors")),)
+    single = {"REELWRIGHT_LORA": "{path: /d.safetensors, scale: 2}"}
+    assert load_settings(environ=single).lora == (Lora(Path("/d.safetensors"), 2.0),)
 
 
 @pytest.mark.parametrize(("key", "text"), [(key, text) for key, texts in OTHER_KINDS for text in texts])
@@ -217,7 +219,7 @@ def test_c02_a_file_of_100_mb_is_refused_before_it_is_read(tmp_path: Path) -> No
     path = tmp_path / "config.yaml"
     with path.open("wb") as file:
         file.truncate(100_000_000)
-    with pytest.raises(ConfigurationError, match=r"config\.yaml"):
+    with pytest.raises(InvalidInputError, match=r"config\.yaml"):
         load_settings(path, environ={})
 
 
@@ -227,7 +229,7 @@ def test_c02_a_byte_order_mark_and_windows_line_ends_are_no_mistakes(tmp_path: P
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml"):
+    with pytest.raises(InvalidInputError, match=r"nowhere\.yaml"):
         load_settings(tmp_path / "nowhere.yaml", environ={})
 
 

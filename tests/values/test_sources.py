@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from reelwright.errors import ConfigurationError, VideoGenerationError
-from reelwright.settings import Lora, Settings, load_settings, read_settings, settings_from_mapping
+from reelwright.settings import (
+    Lora,
+    Settings,
+    load_settings,
+    parse_assignment,
+    read_settings,
+    settings_from_mapping,
+)
 from tests.values.test_settings import a_file
 
 SECRET = "hunter2-is-shown-nowhere"
+
+
+def types_in(hint: Any) -> set[type]:
+    """Every type that a hint names, also inside the dataclasses that it names."""
+    if fields := get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}:
+        return set().union(*map(types_in, fields.values()))
+    inner = [types_in(part) for part in get_args(hint) if part is not ...]
+    return set().union(*inner) if inner else {hint} if isinstance(hint, type) else set()
+
+
+#: Every setting that holds a path; a new one is in here by itself.
 PATHS = [
-    "output_dir", "python", "state_dir", "wan2_dir", "i2v_model_dir", "flf2v_model_dir", "t2v_model_dir",
-    "t2v_1_3b_model_dir", "hunyuan_dir", "config_file", "ckpt_path", "weights",
-]  # fmt: skip
+    key for key, hint in get_type_hints(Settings).items() if key in Settings.model_fields and Path in types_in(hint)
+]
 
 
 def everything_said(error: VideoGenerationError) -> str:
@@ -104,11 +123,28 @@ def by_section(key: str, value: Any) -> Settings:
     return settings_from_mapping({"generators": {"diffusers": {key: value}}}, generator=None).for_generator("diffusers")
 
 
+def by_file(key: str, value: Any) -> Settings:
+    Path("here.yaml").write_text(json.dumps({key: value}))
+    return load_settings(Path("here.yaml"), environ={})
+
+
+def by_section_of_a_file(key: str, value: Any) -> Settings:
+    Path("here.yaml").write_text(json.dumps({"generators": {"diffusers": {key: value}}}))
+    return load_settings(Path("here.yaml"), environ={}).for_generator("diffusers")
+
+
+def by_assignment(key: str, value: Any) -> Settings:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return load_settings(environ={}, arguments=dict([parse_assignment(f"{key}={text}")]))
+
+
 def by_constructor(key: str, value: Any) -> Settings:
     return Settings(**{key: value})
 
 
-WAYS = [by_argument, by_environment, by_mapping, by_section, by_constructor]
+WAYS = [
+    by_argument, by_assignment, by_environment, by_file, by_mapping, by_section, by_section_of_a_file, by_constructor,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -119,7 +155,8 @@ def test_a_relative_path_is_relative_to_where_the_user_stands(
     monkeypatch.chdir(tmp_path)
     settings = way(key, "models/../models/here")
     monkeypatch.chdir("/")
-    assert getattr(settings, key) == tmp_path / "models/../models/here"
+    anchored = tmp_path / "models/../models/here"
+    assert getattr(settings, key) == ((Lora(anchored),) if key == "lora" else anchored)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -179,6 +216,16 @@ def test_the_name_of_a_command_is_looked_up_where_no_such_file_is(
 def test_a_path_that_cannot_be_one_is_a_mistake_of_its_key(value: str) -> None:
     with pytest.raises(ConfigurationError, match="weights: "):
         by_argument("weights", value)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to nothing"])
+def test_a_users_settings_that_are_no_file_are_refused_and_not_overlooked(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "reelwright" / "config.yaml"
+    path.parent.mkdir()
+    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "link to nothing": lambda: path.symlink_to("gone")}[kind]()
+    with pytest.raises(VideoGenerationError, match=r"config\.yaml cannot be read") as caught:
+        load_settings(environ={"XDG_CONFIG_HOME": str(tmp_path)})
+    assert caught.value.code == "INPUT"
 
 
 @pytest.mark.parametrize("name", ["XDG_STATE_HOME", "XDG_CONFIG_HOME"])

@@ -12,11 +12,15 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from .._version import __version__
 from ..errors import Cancelled, StateError, VideoGenerationError
+from ..files import system_error
 from .parser import Parser
 from .streams import forgiving, prepare
 
@@ -57,6 +61,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``reel`` and return its exit status."""
     prepare()
+    warnings.showwarning = _warned
     words = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     Parser.words = words
@@ -64,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.print_help()
         return 0
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see `__main__`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with forgiving() if arguments.command in WORKING else contextlib.nullcontext():
         return _run(arguments)
 
@@ -83,15 +90,15 @@ def _run(arguments: argparse.Namespace) -> int:
     except Exception as error:
         if os.environ.get("REELWRIGHT_TRACEBACK"):
             raise
-        return _report(_path_error(error) or _bug(error), as_json=as_json)
+        return _report(system_error(error) or _bug(error), as_json=as_json)
     return status
 
 
-def _path_error(error: Exception) -> VideoGenerationError | None:
-    """A path that the operating system refuses is no bug, wherever the refusal came up."""
-    from ..files import named_path_error
+def _warned(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:
+    """A warning of Python or of a library, as a line of ours: its text may hold what a file says."""
+    from .arguments import note
 
-    return named_path_error(error) if isinstance(error, (OSError, ValueError)) else None
+    note(f"warning: {message} ({category.__name__})")
 
 
 def _bug(error: Exception) -> StateError:

@@ -130,7 +130,7 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="what should be seen")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="where the film goes")
     clip = parser.add_argument_group("the clip")
-    clip.add_argument("--last-image", type=Path, metavar="IMG", help="last picture (first-last-frame-to-video)")
+    clip.add_argument("--last-image", metavar="IMG", help="last picture (first-last-frame-to-video)")
     clip.add_argument("--size", metavar="WxH", help="size in pixels, such as 1280x720")
     # A text that is no number is for the request to refuse, together with whatever else is wrong.
     clip.add_argument("--frames", type=_number, metavar="N", help="number of frames (or --seconds)")
@@ -161,7 +161,7 @@ def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     picture.add_argument("--anchor", metavar="WHERE", help="center, top, ... or x,y (0..1)")
     picture.add_argument("--strict-input", action="store_true", help="refuse pictures that need normalising")
     picture.add_argument("--camera", metavar="MOVE", help="draft: camera move, such as 'pan_left slow'")
-    picture.add_argument("--depth", type=Path, metavar="IMG", help="draft: depth picture for parallax (bright is near)")
+    picture.add_argument("--depth", metavar="IMG", help="draft: depth picture for parallax (bright is near)")
     picture.add_argument("--no-label", action="store_true", help="draft: no corner label")
     picture.add_argument("--codec", choices=("h264", "av1"), help="video codec, where we encode")
 

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_picture(target, (".png",), overwrite=arguments.overwrite)
     contact_sheet(video, target, columns=arguments.columns, count=arguments.count)
     if arguments.json:
-        print(json.dumps({"output": str(target), "video": str(video)}, ensure_ascii=False))
+        print(json.dumps({"output": str(target), "video": str(video)}))
     else:
         print(printable(str(target)))
     return 0

@@ -183,7 +183,7 @@ def make_film(order: FilmOrder, *, as_json: bool, tell: bool = True) -> FilmResu
 def tell_film(result: FilmResult, *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
     """The last words: the result object (with ``more`` in it) as the last line of JSON, or the film's path."""
     if as_json:
-        print(json.dumps({**result.to_json(), **(more or {})}, ensure_ascii=False), flush=True)
+        print(json.dumps({**result.to_json(), **(more or {})}), flush=True)
         return
     for warning in result.warnings:
         note(f"warning: {warning}")

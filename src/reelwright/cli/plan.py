@@ -65,7 +65,7 @@ def _compare(settings: Settings, *, as_json: bool) -> int:
     rows = compare(settings.simulate_gpus or "", settings)
     if as_json:
         compared = {"schema": 1, "simulate_gpus": settings.simulate_gpus, "comparison": [row.to_json() for row in rows]}
-        print(json.dumps(compared, ensure_ascii=False))
+        print(json.dumps(compared))
         return 0
     out = console()
     out.print(cell(f"No generator is set up. What {settings.simulate_gpus} could run:"), soft_wrap=True)

@@ -57,7 +57,7 @@ def _init(path: Path, *, as_json: bool) -> int:
         raise InvalidInputError(text, failure=Failure.EXISTS, advice="Give another name.") from None
     except (OSError, ValueError) as error:
         raise path_error(error, path, "be written") from None
-    print(json.dumps({"output": str(path)}, ensure_ascii=False) if as_json else printable(str(path)))
+    print(json.dumps({"output": str(path)}) if as_json else printable(str(path)))
     note("put your pictures beside it, then: reel film " + str(path) + " --draft")
     return 0
 
@@ -77,7 +77,7 @@ def _check(arguments: argparse.Namespace) -> int:
     raise_for(found)
     rows = [_understood(item, order.board) for item in planned]
     if arguments.json:
-        print(json.dumps(rows, ensure_ascii=False))
+        print(json.dumps(rows))
         return 0
     for row in rows:
         print(printable(_line(row)))

@@ -18,6 +18,7 @@ from .. import workspace
 from .._version import __version__
 from ..errors import Cancelled, VideoGenerationError, error_for
 from ..executors import Cancellation, Reports
+from ..files import refusals
 from ..recovery import recover
 from ..result import Manifest, manifest_path
 from ..workspace import file_digest
@@ -40,6 +41,7 @@ def _ignore(event: FilmEvent) -> None:
     """The default listener."""
 
 
+@refusals()
 def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation | None = None) -> FilmResult:
     """Make the film of an order: what is missing is rendered, what is there is used; then it is joined and verified.
 

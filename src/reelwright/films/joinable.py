@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError, Failure, VideoGenerationError
+from ..errors import Failure, VideoGenerationError
 from ..plan import Finding
 from ..request import Size
 from ..yamlfile import read_yaml
@@ -176,7 +176,7 @@ def _line(order: FilmOrder, place: tuple[Any, ...]) -> str:
         return ""
     try:
         document = read_yaml(order.source)
-    except ConfigurationError:
+    except VideoGenerationError:
         return ""
     number = document.places.get(place)
     return "" if number is None else f"line {number}"

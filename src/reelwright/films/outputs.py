@@ -50,6 +50,7 @@ def _output_findings(order: FilmOrder) -> Iterator[Finding]:
     output = workspace.absolute_output(order.output)
     try:
         workspace.check_folder(output)
+        Store(output.parent).check()
         _check_inputs(order, output)
         check_sheet(order, replaceable_film(order, output), Store(output.parent))
     except VideoGenerationError as error:

@@ -20,6 +20,7 @@ from .. import backends, runner
 from ..errors import Cancelled, Failure, InvalidInputError, VideoGenerationError, error_for
 from ..executors import Cancellation
 from ..executors.workers import Workers
+from ..files import system_error
 from ..protocol import Event
 from ..request import VideoRequest
 from ..settings import Settings
@@ -314,7 +315,7 @@ class _Making:
         except VideoGenerationError as caught:
             error = caught
         except Exception as bug:  # noqa: BLE001 -- a thread's exception would be lost; the film ends with it
-            error = error_for(Failure.INTERNAL, f"{type(bug).__name__}: {bug}")
+            error = system_error(bug) or error_for(Failure.INTERNAL, f"{type(bug).__name__}: {bug}")
         finally:
             self._ended.put((name, place, error))
 

@@ -11,6 +11,7 @@ A clip is found only if it is the very file that its manifest describes. Two fil
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -80,6 +81,16 @@ class Store:
         self.films = self.root / "films"
         self.pieces = self.root / "pieces"
 
+    def check(self) -> None:
+        """Refuse a store of another user, before anything is made.
+
+        Raises:
+            VideoGenerationError: PERM, it may not be written.
+        """
+        for folder in (self.root, self.clips, self.films):
+            if os.path.lexists(folder) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                raise path_error(OSError(errno.EACCES, ""), folder, "be written") from None
+
     def prepare(self) -> None:
         """Make the folders.
 
@@ -130,9 +141,12 @@ class Store:
         with self._locked(self.root / "lock", fcntl.LOCK_SH, "the clips here are being cleaned up"):
             path, busy = self.films / f"{name}.lock", f"the film {name} is being made"
             with self._locked(path, fcntl.LOCK_EX, busy) as lock:
-                lock.truncate(0)
-                lock.write(str(os.getpid()).encode("ascii"))
-                lock.flush()
+                try:
+                    lock.truncate(0)
+                    lock.write(str(os.getpid()).encode("ascii"))
+                    lock.flush()
+                except OSError as error:
+                    raise path_error(error, path, "be written") from None
                 yield
 
     @contextlib.contextmanager

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import InvalidInputError
-from ..files import expanded
+from ..files import expanded, refusals
 from ..request import MAX_SEED, Size, check_prompt, parse_size
 from ..yamlfile import Document, read_yaml_with_mistakes
 from .mistakes import Problem, missing_files, model_problems, raw_problems, told
@@ -174,12 +174,13 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, **schema}
 
 
+@refusals()
 def load_storyboard(path: Path) -> Storyboard:
     """The storyboard in a file, with paths made absolute, defaults merged and every shot named.
 
     Raises:
-        ConfigurationError: it cannot be read or says something that cannot be meant; every mistake is told, each
-            with its line and its shot.
+        VideoGenerationError: INPUT or PERM, it cannot be read.
+        ConfigurationError: it says something that cannot be meant; every mistake is told, each with its line and shot.
     """
     document = read_yaml_with_mistakes(path)
     values = dict(document.values)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .. import host as host_values
-from ..errors import ConfigurationError
+from ..errors import VideoGenerationError
 from ..host import Disk, Gpu, Host, HostQuery, OptionsFile, simulated_gpus
 from ..yamlfile import read_yaml
 from .checkouts import look_at_checkout
@@ -110,6 +110,6 @@ def take_options(path: Path) -> OptionsFile:
     """What a YAML file of options holds; a wrong file is a finding of the backend, not an error here."""
     try:
         document = read_yaml(path)
-    except ConfigurationError as error:
+    except VideoGenerationError as error:
         return OptionsFile(path, " ".join(part for part in (error.message, *error.evidence[:1]) if part))
     return OptionsFile(path, None, document.values, document.lines)

@@ -175,10 +175,22 @@ def read_picture(path: Path) -> Pixels:
     Raises:
         OutputError: it is gone or damaged.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    picture = decoded_picture(path, cv2.IMREAD_COLOR_RGB)
     if picture is None:
         raise OutputError(f"{path} cannot be read as a picture")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def decoded_picture(path: Path, flags: int) -> NDArray[Any] | None:
+    """A picture of ours as OpenCV decodes it; ``None`` if it is gone or damaged.
+
+    ``cv2.imread`` and ``cv2.imwrite`` crash on a name that is not UTF-8, so OpenCV gets bytes and no names.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    return cv2.imdecode(data, flags) if data.size else None
 
 
 def carried(path: Path) -> Matrix:

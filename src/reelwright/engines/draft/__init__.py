@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import Failure, error_for
+from ...files import path_error
 from ...media.video import Encoding, VideoWriter
 from ...protocol import Event, Log, Phase, Progress
 from ...request import Size
@@ -217,9 +217,11 @@ def _summary(facts: Mapping[str, Any]) -> str:
 
 
 def _save_lossless(frame: Pixels, path: Path) -> None:
-    written = cv2.imwrite(str(path), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not written:
-        raise error_for(Failure.DISK, f"{path} cannot be written", advice="Make room, or choose another folder.")
+    _, data = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    try:
+        path.write_bytes(data.tobytes())  # `cv2.imwrite` crashes on a name that is not UTF-8
+    except OSError as error:
+        raise path_error(error, path, "be written") from None
 
 
 ENGINE = DraftEngine()

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InvalidInputError
+from ...media.continuity import decoded_picture
 from ...request import Size
 
 Pixels = NDArray[np.uint8]
@@ -33,7 +34,7 @@ def load_still(path: Path, size: Size, fit: str) -> Pixels:
     Raises:
         InvalidInputError: the file cannot be read as a picture (it was, at the intake).
     """
-    stored = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    stored = decoded_picture(path, cv2.IMREAD_COLOR_RGB)
     if stored is None:
         raise InvalidInputError(f"{path} cannot be read", advice="Was the picture removed or changed meanwhile?")
     pixels: Pixels = np.asarray(stored, dtype=np.uint8)
@@ -193,7 +194,7 @@ def load_depth(path: Path) -> Floats:
     Raises:
         InvalidInputError: it cannot be read.
     """
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_ANYDEPTH)
+    stored = decoded_picture(path, cv2.IMREAD_UNCHANGED | cv2.IMREAD_ANYDEPTH)
     if stored is None:
         raise InvalidInputError(f"{path} cannot be read", advice="Give the depth as an 8-bit or 16-bit grey PNG.")
     grey = stored.astype(np.float32)
