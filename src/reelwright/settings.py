@@ -40,6 +40,7 @@ from .settings_layers import (
     is_secret,
     mapping_layer,
     outdone,
+    plainly,
     typed,
 )
 
@@ -50,16 +51,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RANK_VARIABLE = re.compile(
     r"((LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|TORCHELASTIC_.*|REELWRIGHT_.*)"
 )
-_PLAIN_WORDS = {
-    "a valid integer": "a whole number",
-    "a valid number": "a number",
-    "a valid boolean": "true or false",
-    "a valid string": "text",
-    "a valid tuple": "a list, such as [0, 1]",
-    "a valid dictionary": "keys and values (key: value)",
-    "a valid mapping": "keys and values (key: value)",
-    "an instance of Path": "a path",
-}
 
 
 def _as_path(value: object) -> object:
@@ -473,18 +464,10 @@ def _wrong(values: Mapping[str, Any], origin: Callable[[str], str]) -> dict[str,
             top = str(item["loc"][0])
             value = f"{item['input']!r:.80}"
             shown = "" if top == "env" or value in item["msg"] else f", not {value}"
-            found.setdefault(top, {})[f"{origin(top)}: {key}: {_plainly(item['msg'])}{shown}"] = None
+            found.setdefault(top, {})[f"{origin(top)}: {key}: {plainly(item['msg'])}{shown}"] = None
         advice = "`reel config` lists every key and its meaning."
         return {top: [ConfigurationError(line, advice=advice) for line in lines] for top, lines in found.items()}
     return {}
-
-
-def _plainly(message: str) -> str:
-    """What pydantic says, without its names of types."""
-    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
-    for name, words in _PLAIN_WORDS.items():
-        message = message.replace(name, words)
-    return message
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

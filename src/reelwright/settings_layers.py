@@ -364,3 +364,23 @@ def at(folder: Path, value: str | Path) -> Path | str:
         return folder / Path(value).expanduser()
     except RuntimeError:
         return value
+
+
+_PLAIN_WORDS = {
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid string": "text",
+    "a valid tuple": "a list, such as [0, 1]",
+    "a valid dictionary": "keys and values (key: value)",
+    "a valid mapping": "keys and values (key: value)",
+    "an instance of Path": "a path",
+}
+
+
+def plainly(message: str) -> str:
+    """What pydantic says, without its names of types."""
+    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    for name, words in _PLAIN_WORDS.items():
+        message = message.replace(name, words)
+    return message

@@ -296,8 +296,9 @@ def open_folder(folder: RunFolder, *, keep: Callable[[], bool] = lambda: False) 
     try:
         fd = _made(folder)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            _remove_half_made(folder)
+        with contextlib.suppress(OSError):  # half made, as on a full disk
+            (folder.path / UNNAMED_LOCK).unlink(missing_ok=True)
+            folder.path.rmdir()
         raise disk_error(error, folder.path) from error
     try:
         yield folder
@@ -306,13 +307,6 @@ def open_folder(folder: RunFolder, *, keep: Callable[[], bool] = lambda: False) 
             with contextlib.suppress(OSError):  # the next run here removes what stays
                 RealFileSystem().remove(folder.path)
         os.close(fd)
-
-
-def _remove_half_made(folder: RunFolder) -> None:
-    """Remove what a full disk, a limit or a umask left half made; nothing of a run is in it yet."""
-    with contextlib.suppress(OSError):
-        (folder.path / UNNAMED_LOCK).unlink()
-    folder.path.rmdir()
 
 
 def _made(folder: RunFolder) -> int:
