@@ -27,8 +27,11 @@ $(VENV)/.dev: $(VENV)/.core constraints/dev.txt constraints/dev.in
 demo: $(VENV)/.core
 	$(BIN)/python examples/demo.py
 
+# The tests run in a process per core, and one that has no more takes tests from another. In one process: ARGS="-n 0".
+SPREAD ?= -n auto --dist worksteal
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not engine and not real and not gpu" $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) -m "not engine and not real and not gpu" $(ARGS)
 
 $(ENGINE_VENV)/.engine: pyproject.toml $(wildcard constraints/*)
 	$(call new_enough,$(PYTHON))

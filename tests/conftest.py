@@ -25,7 +25,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def eventually(condition: Callable[[], Any], *, within_s: float = 10.0, what: str = "the condition") -> Any:
+def eventually(condition: Callable[[], Any], *, within_s: float = 60.0, what: str = "the condition") -> Any:
     """The first true value of ``condition``; fails after the deadline. For other processes' doings only."""
     deadline = time.monotonic() + within_s
     while True:

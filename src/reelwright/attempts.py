@@ -155,7 +155,7 @@ def _sweep(run: Run, plan: Plan) -> None:
     if plan.program is not None:
         from .executors.dead_runs import sweep_dead_runs
 
-        for run_id in sweep_dead_runs():
+        for run_id in sweep_dead_runs(run.order.environ):
             run.journal(Log(f"ended what was left of the killed run {run_id}", "warning"))
 
 

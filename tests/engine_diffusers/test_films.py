@@ -83,7 +83,7 @@ class Studio:
 
     def check_gone(self) -> None:
         for pid in self.pids():
-            eventually(lambda pid=pid: shim.start_time(pid) is None, within_s=5.0, what=f"the end of {pid}")
+            eventually(lambda pid=pid: shim.start_time(pid) is None, what=f"the end of {pid}")
         assert not list((self.folder / "state").glob("latents/*"))
 
 

@@ -105,7 +105,7 @@ def test_d13_a_film_by_a_framework_killed_at_random_moments_ends_with_the_same_b
     while killed(wan_started(wan), dice, _WAN_LINES):
         whole_or_absent(wan.output)
     found = wan_finished(wan)
-    eventually(lambda: not wan.survivors(), within_s=5.0, what="the end of every process")
+    eventually(lambda: not wan.survivors(), what="the end of every process")
     assert not [path for path in wan.output.parent.iterdir() if path.name.startswith(".reelwright-")]
     if not undisturbed_wan:
         (wan.output.parent / ".reel").rename(wan.folder / "elsewhere")

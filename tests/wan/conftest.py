@@ -70,6 +70,7 @@ class WanMachine:
     environ: dict[str, str]
     photo_bytes: bytes
     before: Mapping[str, tuple[int, int]] | None = None
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def output(self) -> Path:
@@ -151,9 +152,10 @@ class WanMachine:
         argv = self.command(*arguments, **settings)
         env = {**os.environ, **self.environ}
         self.before = self._snapshot()
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+        self.started.append(subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env))
+        return self.started[-1]
 
-    def finish(self, process: subprocess.Popen[str], *, within_s: float = 30.0) -> Finished:
+    def finish(self, process: subprocess.Popen[str], *, within_s: float = 55.0) -> Finished:
         """Wait for a started `reel`; its exit status must be that of the class in its record (I7)."""
         out, err = process.communicate(timeout=within_s)
         manifest = self.published() if process.returncode == 0 else self.record()
@@ -177,8 +179,8 @@ class WanMachine:
         Nothing runs, no lease is held, the output is absent or whole, nothing else was touched, every record tells
         one end, logs are bounded, no secret is in any file. I7 is checked by `run` and `finish`.
         """
-        eventually(lambda: not self.survivors(), within_s=5.0, what="the end of every process")
-        eventually(lambda: not self.leases(), within_s=5.0, what="free leases")
+        eventually(lambda: not self.survivors(), what="the end of every process")
+        eventually(lambda: not self.leases(), what="free leases")
         names = {path.name for path in self.output.parent.iterdir()}
         names = {name for name in names if not (killed and name.startswith(".reelwright-"))}
         assert names in (set(), {"clip.mp4", "clip.reel.json"}) or (killed and names == {"clip.mp4"}), names
@@ -234,7 +236,11 @@ def wan(tmp_path: Path, wan_parts: Mapping[str, Path]) -> Iterator[WanMachine]:
     environ["CANARY_TOKEN"] = invariants.CANARY
     (tmp_path / "tmp").mkdir()
     photo = a_photo(tmp_path / "photo.png", (320, 180))
-    yield WanMachine(tmp_path, Path(values["wan2_dir"]), photo, values, environ, photo.read_bytes())
+    machine = WanMachine(tmp_path, Path(values["wan2_dir"]), photo, values, environ, photo.read_bytes())
+    yield machine
+    for process in machine.started:
+        process.kill()  # what a failed test has left would disturb the next
+        process.communicate()
     if (state / "interpreters").exists() and not remembered.exists():
         shutil.copytree(state / "interpreters", remembered)
 

@@ -126,13 +126,17 @@ def a_marked_process(mark: str) -> subprocess.Popen[bytes]:
 
 
 def test_p21_the_sweep_knows_the_dead_by_pid_and_start_time_and_spares_the_living(
-    pausing: list[subprocess.Popen[bytes]],
+    pausing: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     started = shim.start_time(os.getpid())
     assert started is not None
-    living = a_marked_process(run_mark("living-run"))
-    dead = a_marked_process(f"dead-run:{os.getpid()}:{started - 1}")  # our number, when another process had it
+    mark = run_mark("living-run")
+    living = a_marked_process(mark)
+    # Our number, when another process had it.
+    dead = a_marked_process(mark.replace("living", "dead").replace(f":{started}:", f":{started - 1}:"))
     pausing += [living, dead]
-    assert "dead-run" in sweep_dead_runs()
+    assert sweep_dead_runs({"TMPDIR": str(tmp_path)}) == ()  # who has other GPU locks leaves it alone
+    assert alive(dead.pid)
+    assert sweep_dead_runs() == ("dead-run",)
     assert not alive(dead.pid)
     assert living.poll() is None

@@ -105,7 +105,7 @@ def test_p18_a_stranger_that_keeps_the_logs_pipe_open_holds_nobody_up(wan: WanMa
             process.kill()
             process.wait()
     assert outcome.code == "ok"
-    assert took < 10
+    assert took < 30
     wan.check()
 
 

@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -47,13 +46,11 @@ def test_p22_a_second_ctrl_c_kills_at_once_what_ignores_the_first(wan: WanMachin
     wan.script({"hang_at": "step 2", "ignore_term": True})
     process = wan.start(stop_grace_s=60.0)
     eventually(lambda: reached(wan.checkout, "hang"), what="the hang")
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     assert any("ask once more" in line for line in process.stderr)  # reads up to that line
     process.send_signal(signal.SIGINT)
-    assert wan.finish(process).status == 130
-    assert time.monotonic() - began < 10
+    assert wan.finish(process, within_s=50).status == 130  # before the grace is over
     wan.check()
 
 

@@ -55,9 +55,9 @@ def _pids(folder: Path) -> list[int]:
 def _check_gone(folder: Path) -> None:
     """No worker and no lease is there five seconds later."""
     for pid in _pids(folder):
-        eventually(lambda pid=pid: shim.start_time(pid) is None, within_s=5.0, what=f"the end of {pid}")
+        eventually(lambda pid=pid: shim.start_time(pid) is None, what=f"the end of {pid}")
     leases = Leases(lease_directory(os.environ))
-    eventually(lambda: not leases.holders(), within_s=5.0, what="the end of every lease")
+    eventually(lambda: not leases.holders(), what="the end of every lease")
 
 
 def test_twelve_shots_have_one_worker_that_loads_once_and_ends_with_the_film(here: Path) -> None:

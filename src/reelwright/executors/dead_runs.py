@@ -10,15 +10,23 @@ is for the case that somebody killed the shim as well. It never goes by a pid al
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..launchers import shim
+from ..machine.leases import lease_directory
 
 
 def run_mark(run_id: str) -> str:
-    """The mark of a run's processes: its id and the runner that owns it, by pid and start time."""
-    return f"{run_id}:{os.getpid()}:{shim.start_time(os.getpid())}"
+    """The mark of a run's processes: its id, the runner that owns it by pid and start time, and its GPU locks."""
+    return f"{run_id}:{os.getpid()}:{shim.start_time(os.getpid())}:{_locks(os.environ)}"
+
+
+def _locks(environ: Mapping[str, str]) -> str:
+    """The folder of GPU locks, in a few letters."""
+    return hashlib.sha256(os.fsencode(lease_directory(environ))).hexdigest()[:12]
 
 
 def end_marked(mark: str) -> list[int]:
@@ -32,16 +40,16 @@ def end_marked(mark: str) -> list[int]:
     return unkillable
 
 
-def sweep_dead_runs(proc: Path = Path("/proc")) -> tuple[str, ...]:
+def sweep_dead_runs(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """End what runs left behind whose runner and shim were both killed; returns their run ids.
 
-    Only processes of this user that carry a run's mark, whose runner no longer lives (pid and start time), and that
-    no living shim supervises.
+    Only processes of this user that carry the mark of a run which shares our folder of GPU locks, whose runner no
+    longer lives (pid and start time), and that no living shim supervises.
     """
     dead: dict[str, None] = {}
-    for entry in proc.iterdir():
+    for entry in Path("/proc").iterdir():
         mark = _mark_of(entry) if entry.name.isdigit() else None
-        if mark and not _owner_lives(mark) and not _supervised(int(entry.name)):
+        if mark and mark.endswith(f":{_locks(environ)}") and not (_owner_lives(mark) or _supervised(int(entry.name))):
             dead.setdefault(mark)
     for mark in dead:
         end_marked(mark)
@@ -59,8 +67,7 @@ def _mark_of(entry: Path) -> str | None:
 
 
 def _owner_lives(mark: str) -> bool:
-    _, _, owner = mark.partition(":")
-    pid, _, started = owner.partition(":")
+    _, pid, started, *_ = (*mark.split(":"), "", "")
     return not pid.isdigit() or str(shim.start_time(int(pid))) == started
 
 
