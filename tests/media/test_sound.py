@@ -114,6 +114,21 @@ def test_junk_between_frames_is_skipped_and_said(tmp_path: Path) -> None:
     assert all("a.mp3 is damaged" in note for note in notes)
 
 
+def test_a_file_that_says_how_long_it_is_is_called_cut_off(tmp_path: Path) -> None:
+    audio = a_file(tmp_path / "a.wav", (0, tone(4)))
+    audio.write_bytes(audio.read_bytes()[: audio.stat().st_size // 2])
+    _, notes = heard(tmp_path, audio)
+    assert notes == ("a.wav is cut off: its sound ends after 2.00 of 4.00 s, and silence follows",)
+    assert heard(tmp_path, audio, seconds=1.5)[1] == ()
+
+
+@pytest.mark.parametrize(("level", "told"), [(0.9, False), (1.2, False), (3.0, True)])
+def test_sound_beyond_full_scale_is_told(tmp_path: Path, level: float, told: bool) -> None:
+    _, notes = heard(tmp_path, a_file(tmp_path / "a.wav", (0, tone(1, level=level))), seconds=1)
+    loud = ("a.wav is up to 10 dB louder than full scale in stereo, and distorted there: lower its volume",)
+    assert notes == (loud if told else ())
+
+
 def test_a_file_that_is_cut_off_sounds_as_far_as_it_goes(tmp_path: Path) -> None:
     audio = a_file(tmp_path / "a.mp3", (0, tone(4)), codec="libmp3lame")
     audio.write_bytes(audio.read_bytes()[: audio.stat().st_size // 2 + 100])
@@ -136,7 +151,8 @@ def test_a_file_that_is_cut_off_sounds_as_far_as_it_goes(tmp_path: Path) -> None
 def test_any_rate_and_any_number_of_channels_sounds_in_time(
     tmp_path: Path, codec: str, name: str, rate: int, channels: int
 ) -> None:
-    audio = a_file(tmp_path / name, (0, tone(2, rate)), rate=rate, codec=codec, channels=channels)
+    sound = tone(2, rate, level=0.5 if channels < 3 else 0.3)  # all channels together are louder than one
+    audio = a_file(tmp_path / name, (0, sound), rate=rate, codec=codec, channels=channels)
     samples, notes = heard(tmp_path, audio)
     assert loud_seconds(samples) == [True] * 4 + [False] * 4
     assert loudness(samples, 0.5, 1.5) > FULL / 3
@@ -165,6 +181,8 @@ def test_what_is_no_sound_is_refused_in_one_sentence_that_says_what_it_is(tmp_pa
     (tmp_path / "empty.mp3").write_bytes(b"")
     (tmp_path / "text.mp3").write_text("la la la\n" * 50)
     (tmp_path / "folder.mp3").mkdir()
+    whole = a_file(tmp_path / "whole.m4a", (0, tone(1)), codec="aac").read_bytes()
+    (tmp_path / "cut.m4a").write_bytes(whole[: len(whole) // 2])
     silent = a_grey_clip(tmp_path / "silent.mp4", range(3))
     wanted = {
         "picture.png": "no audio stream",
@@ -173,6 +191,7 @@ def test_what_is_no_sound_is_refused_in_one_sentence_that_says_what_it_is(tmp_pa
         "folder.mp3": "it is a folder",
         silent.name: "no audio stream",
         "missing.mp3": "No such file",
+        "cut.m4a": "it is cut off",
     }
     for name, text in wanted.items():
         with pytest.raises(InvalidInputError) as caught:

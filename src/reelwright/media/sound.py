@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInputError, OutputError
 from ..files import open_regular, shown
-from .decoding import decoding
+from .decoding import decoding, file_problems
 from .joints import FILM_LIMIT_S
 from .seal import seal
 from .writer import add_copied, create_container, explained
@@ -27,6 +27,10 @@ RATE = 48_000
 _CHUNK = 1024  # samples of an AAC frame
 _GAP_S = 0.05  # smaller differences are the codec's own delay and the rounding of timestamps
 _MOST_BROKEN = 10_000
+_LOUD = 1.41  # of full scale: 3 dB; a lossy codec alone goes up to 1 dB beyond
+# Containers that say how long their sound is; others only estimate it.
+_EXACT = frozenset({"wav", "w64", "flac", "aiff", "caf", "mov,mp4,m4a,3gp,3g2,mj2"})
+_CUT_S = 0.5
 #: Containers whose clock starts anywhere: a player begins at their first timestamp.
 _FREE_CLOCKS = frozenset({"mpegts", "mpeg", "ogg", "flv", "asf"})
 Samples = NDArray[np.float32]
@@ -79,7 +83,8 @@ def _write(film: Path, audio: Path, fade_s: float, target: Path, notes: list[str
             video = add_copied(container, source.stream)
             sound: Any = container.add_stream("aac", rate=RATE, layout="stereo")
             sound.bit_rate = 192_000
-            packets = _encoded(_blocks(_decoded(audio, notes), round(seconds * RATE)), seconds, fade_s, sound)
+            blocks = _noted(_blocks(_decoded(audio, notes), round(seconds * RATE)), audio.name, notes)
+            packets = _encoded(blocks, seconds, fade_s, sound)
             for packet in source.packets(source.stream):
                 if packet.dts is None:
                     continue
@@ -111,6 +116,18 @@ def _encoded(blocks: Iterable[Samples], seconds: float, fade_s: float, sound: An
         yield from sound.encode(frame)
         done += block.shape[1]
     yield from sound.encode(None)
+
+
+def _noted(blocks: Iterable[Samples], name: str, notes: list[str]) -> Iterator[Samples]:
+    """The blocks as they are; ``notes`` gets how far they are beyond full scale."""
+    peak = 0.0
+    for block in blocks:
+        peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        yield block
+    if peak > _LOUD:
+        notes.append(
+            f"{name} is up to {20 * np.log10(peak):.0f} dB louder than full scale in stereo, and distorted there: lower its volume"
+        )
 
 
 def _gain(start: int, count: int, length: int, fade: int) -> Samples:
@@ -146,13 +163,14 @@ def _decoded(audio: Path, notes: list[str]) -> Iterator[Samples]:
         # An absolute path, because "name:..." would be taken for a protocol.
         with av.open(str(audio.absolute()), options=_OPTIONS) as source:
             if not source.streams.audio:
-                raise InvalidInputError(
-                    f"{shown(audio)} holds no sound: it has no audio stream", advice="Give an audio file."
-                )
+                why = next(iter(file_problems(audio)), "it has no audio stream")
+                raise InvalidInputError(f"{shown(audio)} holds no sound: {why}", advice="Give an audio file.")
             yield from _Timeline(source, notes, audio.name).samples()
     except (FFmpegError, OSError, ValueError) as error:
+        found = file_problems(audio) if isinstance(error, FFmpegError) and audio.is_file() else []
+        why = next(iter(found), getattr(error, "strerror", None) or str(error))
         raise InvalidInputError(
-            f"{shown(audio)} cannot be read as sound: {getattr(error, 'strerror', None) or error}",
+            f"{shown(audio)} cannot be read as sound: {why}",
             advice="Give an audio file that other players can open.",
         ) from None
 
@@ -175,6 +193,14 @@ class _Timeline:
         for frame in self._frames():
             yield from self._placed(frame)
         yield from self._flushed()
+        stream = self._source.streams.audio[0]
+        if self._source.format.name not in _EXACT or not stream.duration:
+            return
+        says_s = float(((stream.start_time or 0) + stream.duration) * stream.time_base) - self._base_s
+        if self._next_s < says_s - _CUT_S:
+            self._notes.append(
+                f"{self._name} is cut off: its sound ends after {self._next_s:.2f} of {says_s:.2f} s, and silence follows"
+            )
 
     def _frames(self) -> Iterator[AudioFrame]:
         """Every frame that can be decoded; what cannot is skipped, as players do."""

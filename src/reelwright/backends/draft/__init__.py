@@ -183,7 +183,7 @@ def _camera(job: Job, findings: list[Finding]) -> Camera:
         findings.append(_wrong("camera.unknown", f"the camera {asked!r} is not understood: {error}", fix))
         return read_prompt(job.request.prompt)
     said = f"camera: [{', '.join(camera.moves)}] speed {camera.speed:g}"
-    origin = "the draft's own choice: the prompt names no camera move"
+    origin = "the draft's own choice: the prompt names no camera move in English words"
     if camera.named:
         origin = "as asked" if asked is not None else "read from the prompt"
     findings.append(Finding("camera.moves", "info", f"{said} ({origin})", "Name a camera to choose another."))

@@ -64,8 +64,9 @@ _OUT = r"(?:out|back|away|backwards?|outwards?)\b"
 _ORBIT = (
     r"\b(?:orbits?(?=\s*$|[\s]*[,;.:!?\n]|\s+(?:around|left|right|shot|slow|the\b))|orbiting(?=\s+(?:around|shot|left|right))"
     r"|arc(?:s|ing)?\s+(?:shot|around))\b"
-    rf"|{_CAMERA}(?:(?:circl|revolv|rotat)(?:es|ing)\s+around|orbit(?:s|ing))\b"
+    rf"|{_CAMERA}(?:(?:revolv|rotat)(?:es|ing)\s+around|circl(?:es|ing)|orbit(?:s|ing))\b"
 )
+_RIGHT = rf"(?:{_FILL}right\b|[^,;.:!?\n]{{1,60}}\bto\s+the\s+right\b)"
 _ENDS = r"(?=\s*(?:$|[,;.:!?\n]))"
 _WORDS = (
     ("push_in", rf"{_PUSH}{_FILL}{_IN}"),
@@ -75,20 +76,23 @@ _WORDS = (
         rf"\bzoom(?:s|ing)?(?:\s+shot)?\b(?:{_ENDS}|(?=\s+(?:on|onto|\w+ly|slow)\b(?!{_FILL}(?:{_IN}|{_OUT}))))",
     ),
     ("pull_out", rf"{_PULL}{_FILL}{_OUT}"),
-    ("pan_left", rf"{_PAN}{_FILL}left(?:wards?)?\b"),
-    ("pan_right", rf"{_PAN}{_FILL}right(?:wards?)?\b"),
+    ("pan_left", rf"{_PAN}{_FILL}(?:right\s+to\s+(?:the\s+)?left|left(?:wards?)?(?!\s+to\s+(?:the\s+)?right))\b"),
+    ("pan_right", rf"{_PAN}{_FILL}(?:left\s+to\s+(?:the\s+)?right|right(?:wards?)?(?!\s+to\s+(?:the\s+)?left))\b"),
     ("pan_right", rf"\b(?:camera\s+pans?|panning\s+shot|slow\s+pan)\b(?!{_FILL}(?:left|right|up|down))"),
     ("tilt_up", rf"{_TILT}{_FILL}(?:up|upwards?|skywards?)\b|{_CAMERA}rises\b"),
-    ("tilt_down", rf"{_TILT}{_FILL}(?:down|downwards?)\b"),
-    ("orbit_right", rf"(?:{_ORBIT}){_FILL}right\b"),
-    ("orbit_left", rf"(?:{_ORBIT})(?!{_FILL}right\b)"),
+    ("tilt_down", rf"{_TILT}{_FILL}(?:down|downwards?)\b|{_CAMERA}(?:descends|lowers)\b"),
+    ("orbit_right", rf"(?:{_ORBIT}){_RIGHT}"),
+    ("orbit_left", rf"(?:{_ORBIT})(?!{_RIGHT})"),
     ("roll_left", r"\bcamera\s+rolls?\s+(?:left|counter-?clockwise)\b"),
-    ("roll_right", r"\bcamera\s+rolls?\b(?!\s+(?:left|counter-?clockwise))|\bdutch\s+(?:roll|tilt|angle)\b"),
+    (
+        "roll_right",
+        r"\bcamera\s+(?:rolls\b(?!\s+(?:left|counter-?clockwise))|roll\s+(?:right|clockwise)\b)|\bdutch\s+(?:roll|tilt|angle)\b",
+    ),
     (
         "handheld",
         rf"\bhand[\s-]?held\b(?:{_ENDS}|(?=\s+(?:camera|cam|shot|footage|feel|look|style|shake|video|motion|move)))",
     ),
-    ("handheld", r"\bshaky\s+cam(?:era)?\b"),
+    ("handheld", rf"\bshaky\s+cam(?:era)?\b|\bcamera\s+shake\b|{_CAMERA}shakes\b"),
 )
 _NO_MOVE = r"(?:move(?:ment)?s?|motion|moving)"
 _STATIC = re.compile(
@@ -140,6 +144,7 @@ _PLAIN_WORDS = frozenset(
         "slight",
         "soft",
         "wide",
+        "whip",
         "tight",
         "then",
         "and",
