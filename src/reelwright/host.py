@@ -259,7 +259,8 @@ class Host:
 
     ``gpus`` are the ones this process may use (``CUDA_VISIBLE_DEVICES`` applied); ``None`` means that the driver
     could not be asked, and ``gpu_problem`` says why, ``gpu_advice`` what to do. ``driver_version`` and ``driver_cuda``
-    (the newest CUDA that it runs) are the NVIDIA driver's. ``memory_simulated``: the memory is what the user says.
+    (the newest CUDA that it runs) are the NVIDIA driver's. ``memory_simulated``: the memory is what the user says;
+    ``memory_limited``: it is what a control group (a container, a job) may use. ``swap_bytes`` are beside it.
     ``shm_total_bytes`` and ``shm_free_bytes`` are of /dev/shm.
     """
 
@@ -273,6 +274,8 @@ class Host:
     cpu_count: int = 1
     memory_total_bytes: int | None = None
     memory_available_bytes: int | None = None
+    memory_limited: bool = False
+    swap_bytes: int = 0
     shm_total_bytes: int | None = None
     shm_free_bytes: int | None = None
     disks: tuple[Disk, ...] = ()
@@ -292,7 +295,7 @@ def passed_through(environ: Mapping[str, str], names: Sequence[str]) -> dict[str
 def host_too_small(need: int | None, host: Host) -> bool:
     """Whether a script that needs so many bytes of host memory would surely be killed, whatever else is ended."""
     total = host.memory_total_bytes
-    return need is not None and total is not None and need > _HOPELESS_HOST * total
+    return need is not None and total is not None and need > _HOPELESS_HOST * total + host.swap_bytes
 
 
 _MEMORY = re.compile(r"(\d{1,5}(?:\.\d{1,6})?)\s*(?:GiB|GB|G)?", re.IGNORECASE)

@@ -47,6 +47,27 @@ def test_a_limit_of_cgroup_v2_counts_and_cache_is_not_use(a_machine):
     assert take_memory(a_machine({**MEMINFO, **V2, **files})) == Memory(32 * GB, 27 * GB)
 
 
+def test_a_container_with_less_than_the_machine_is_known_as_one_with_its_high_mark_and_its_swap(a_machine):
+    files = {
+        "proc/meminfo": f"{MEMINFO['proc/meminfo']}SwapTotal: {16 * GB >> 10} kB\n",
+        f"{OWN}/memory.max": 32 * GB,
+        f"{OWN}/memory.high": 22 * GB,
+        f"{OWN}/memory.current": 2 * GB,
+        f"{OWN}/memory.swap.max": 4 * GB,
+    }
+    found = take_memory(a_machine({**V2, **files}))
+    assert (found, found.limited) == (Memory(22 * GB, 20 * GB, 4 * GB), True)
+    none = dict.fromkeys(("memory/memory.limit_in_bytes", "memory/memory.memsw.limit_in_bytes"), (1 << 63) - 4096)
+    version_1 = {**{f"sys/fs/cgroup/{name}": text for name, text in none.items()}, "proc/self/cgroup": "4:memory:/x\n"}
+    found = take_memory(a_machine(version_1))
+    assert (found.swap_bytes, found.limited) == (16 * GB, False)
+
+
+def test_a_limit_above_what_the_machine_has_is_no_limit(a_machine):
+    files = {**MEMINFO, **V2}
+    assert not take_memory(a_machine({**files, f"{OWN}/memory.high": "max", f"{OWN}/memory.max": 90 * GB})).limited
+
+
 def test_the_lowest_limit_up_the_tree_counts(a_machine):
     files = {
         f"{OWN}/memory.max": "max",

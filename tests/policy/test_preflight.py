@@ -106,6 +106,25 @@ def test_host_memory_is_a_warning_and_not_for_a_machine_whose_memory_is_not_know
 
 
 @pytest.mark.parametrize(
+    ("total", "swap", "limited", "words"),
+    [
+        (22, 0, False, "this machine has 22 GiB: the kernel"),
+        (22, 0, True, "this container or job may use 22 GiB: the kernel"),
+        (20, 8, False, "this machine has 20 GiB and 8 GiB of swap"),
+        (20, 16, False, None),
+        (32, 0, False, None),
+    ],
+)
+def test_a_script_that_memory_and_swap_cannot_hold_is_refused_with_whose_limit_it_is(
+    total: int, swap: int, limited: bool, words: str | None
+) -> None:
+    host = a_host(a_card(), memory_total_bytes=total * GIB, swap_bytes=swap * GIB, memory_limited=limited)
+    error = found(a_plan(), host).get("host.too_small")
+    assert (error is None) is (words is None)
+    assert words is None or words in error.message
+
+
+@pytest.mark.parametrize(
     ("cuda", "devices", "code"), [(None, 0, "torch.no_cuda"), ("12.8", 0, "torch.no_gpu"), ("12.8", None, None)]
 )
 def test_a_torch_that_cannot_use_the_cards(cuda: str | None, devices: int | None, code: str | None) -> None:

@@ -11,16 +11,23 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+_NO_LIMIT = 1 << 60  # what version 1 writes where there is none is near 2**63
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of host memory; ``None`` = could not ask."""
+    """Bytes of host memory; ``None`` = could not ask.
+
+    ``swap_bytes`` is beside it; ``limited`` says that the total is a control group's, and not the machine's.
+    """
 
     total_bytes: int | None = None
     available_bytes: int | None = None
+    swap_bytes: int = 0
+    limited: bool = field(default=False, compare=False)
 
 
 def take_memory(root: Path = Path("/")) -> Memory:
@@ -28,11 +35,14 @@ def take_memory(root: Path = Path("/")) -> Memory:
     said = _fields(root / "proc/meminfo")
     total = said["MemTotal"] * 1024 if "MemTotal" in said else None
     available = said["MemAvailable"] * 1024 if "MemAvailable" in said else None
-    for limit, left in _memory_limits(root):
+    swap, limited = said.get("SwapTotal", 0) * 1024, False
+    for limit, left, most in _memory_limits(root):
+        limited = limited or total is None or limit < total
         total = limit if total is None else min(total, limit)
+        swap = swap if most is None else min(swap, most)
         if left is not None:
             available = left if available is None else min(available, left)
-    return Memory(total, available)
+    return Memory(total, available, swap, limited)
 
 
 def shared_memory(folder: Path = Path("/dev/shm")) -> Memory:  # noqa: S108 -- a file system, not a file
@@ -71,21 +81,28 @@ def oom_kills(root: Path = Path("/")) -> int | None:
     return None
 
 
-def _memory_limits(root: Path) -> list[tuple[int, int | None]]:
-    """(limit, bytes left under it) of every level that has one."""
-    found = []
+def _memory_limits(root: Path) -> list[tuple[int, int | None, int | None]]:
+    """(limit, bytes left under it, swap beside it) of every level that has one.
+
+    Beyond ``memory.high`` nothing is killed, but everything stands nearly still.
+    """
+    result = []
     for folder in _levels(root, "memory"):
-        limit = _number(folder / "memory.max")
+        limits = [_number(folder / name) for name in ("memory.max", "memory.high")]
+        limit = min((one for one in limits if one is not None), default=None)
+        swap = _number(folder / "memory.swap.max")
         used = _number(folder / "memory.current")
         reclaimable = _fields(folder / "memory.stat").get("inactive_file", 0)
         if limit is None:
             limit = _number(folder / "memory.limit_in_bytes")
             used = _number(folder / "memory.usage_in_bytes")
             reclaimable = _fields(folder / "memory.stat").get("total_inactive_file", 0)
+            both = _number(folder / "memory.memsw.limit_in_bytes")
+            swap = max(0, both - limit) if both is not None and limit is not None and limit < _NO_LIMIT else None
         if limit is not None:
             # The page cache counts as used but is given back on demand, as MemAvailable does it.
-            found.append((limit, None if used is None else max(0, limit - max(0, used - reclaimable))))
-    return found
+            result.append((limit, None if used is None else max(0, limit - max(0, used - reclaimable)), swap))
+    return result
 
 
 def _cpu_quota(folder: Path) -> float | None:

@@ -68,6 +68,8 @@ def take_host(  # noqa: PLR0913 -- what is asked, and what is said in place of t
             cpu_count=cpu_count(),
             memory_total_bytes=memory.total_bytes,
             memory_available_bytes=memory.available_bytes,
+            memory_limited=memory.limited,
+            swap_bytes=memory.swap_bytes,
             shm_total_bytes=shm.total_bytes,
             shm_free_bytes=shm.available_bytes,
             disks=tuple(take_disk(path) for path in query.disks),

@@ -95,7 +95,9 @@ def _host_memory_findings(plan: Plan, host: Host) -> Iterator[Finding]:
     text = f"about {need / GIB:.0f} GiB of host memory are needed while loading{each}"
     fewer = "Use fewer GPUs (each rank loads the whole model), or add memory." if ranks > 1 else "Add memory or swap."
     if host_too_small(need, host):
-        text = f"{text}, and this machine has {(total or 0) / GIB:.0f} GiB: the kernel would end the run"
+        swap = f" and {host.swap_bytes / GIB:.0f} GiB of swap" if host.swap_bytes else ""
+        who = "this container or job may use" if host.memory_limited else "this machine has"
+        text = f"{text}, and {who} {(total or 0) / GIB:.0f} GiB{swap}: the kernel would end the run"
         yield Finding("host.too_small", "error", text, fewer, Failure.OOM_HOST)
     elif available is not None and need > available:
         yield Finding("host.memory", "warning", f"{text}, {available / GIB:.0f} GiB are available", fewer)

@@ -156,12 +156,14 @@ def _placement_findings(choice: Choice) -> Iterator[Finding]:
     free = min((gpu.free_bytes for gpu in choice.gpus.gpus if gpu.free_bytes is not None), default=None)
     have = "unknown" if free is None else f"{free / GIB:.1f} GiB"
     if placed.host_short:
-        available = choice.job.host.memory_available_bytes or 0
+        host = choice.job.host
+        available, total = host.memory_available_bytes or 0, host.memory_total_bytes or 0
+        limit = f" of the {total / GIB:.1f} that this container or job may use" if host.memory_limited else ""
         text = (
             f"{model.name} needs {placed.host_bytes / GIB:.1f} GiB of host memory while its weights are read, and "
-            f"{available / GIB:.1f} GiB are available; the card would do ({have} free)"
+            f"{available / GIB:.1f} GiB are available{limit}; the card would do ({have} free)"
         )
-        fix = "End other programs, add memory or swap, or choose a smaller model (t2v-1.3B)."
+        fix = "End other programs, add memory, or choose a smaller model (t2v-1.3B)."
         yield Finding("memory.host", "error", text, fix, Failure.OOM_HOST)
     elif not placed.fits:
         text = (
