@@ -86,7 +86,7 @@ def test_ctrl_c_still_stops_a_run_that_nobody_hears(photo: Path) -> None:
 def test_streams_that_can_only_write_ascii_lose_nothing(photo: Path, as_json: bool) -> None:
     picture = photo.rename(photo.with_name("Käse 🎬.png"))
     words = [*REEL, "plan", str(picture), "push in é", "--generator", "draft", *(["--json"] if as_json else [])]
-    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(words, capture_output=True, env=env, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
@@ -145,3 +145,12 @@ def test_json_is_plain_ascii(
     monkeypatch.chdir(tmp_path)
     assert main(words) == 0
     assert capsys.readouterr().out.isascii()
+
+
+def test_a_reader_that_goes_away_from_a_table_is_said_by_the_exit_status() -> None:
+    with subprocess.Popen([*REEL, "config"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -178,6 +178,7 @@ def test_a_path_object_of_a_dict_is_anchored_too(tmp_path: Path, monkeypatch: py
 def test_a_tilde_is_the_home_of_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable[[str, Any], Settings]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert way("weights", "~/weights").weights == tmp_path / "weights"
 

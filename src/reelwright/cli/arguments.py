@@ -62,9 +62,13 @@ def console() -> Console:
     """Standard output for tables: as wide as the terminal; in a pipe a row is one line, for grep and for copying."""
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # `main` gives it its exit status
+
     if sys.stdout.isatty():
         return Console(highlight=False)
-    return Console(highlight=False, width=None if "COLUMNS" in os.environ else 10_000, file=_Unpadded(sys.stdout))
+    return Piped(highlight=False, width=None if "COLUMNS" in os.environ else 10_000, file=_Unpadded(sys.stdout))
 
 
 class _Unpadded(io.StringIO):
@@ -127,7 +131,7 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image", metavar="IMAGE", help="first picture (JPEG, PNG, WebP, HEIC, AVIF, ...); - for none (text-to-video)"
     )
-    parser.add_argument("prompt", metavar="PROMPT", help="what should be seen")
+    parser.add_argument("prompt", type=_text, metavar="PROMPT", help="what should be seen")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="where the film goes")
     clip = parser.add_argument_group("the clip")
     clip.add_argument("--last-image", metavar="IMG", help="last picture (first-last-frame-to-video)")
@@ -140,11 +144,18 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     clip.add_argument("--guidance", type=_number, metavar="X", help="guidance scale")
     clip.add_argument("--shift", type=_number, metavar="X", help="flow shift")
     clip.add_argument("--seed", type=_number, metavar="N", help="random seed; drawn and recorded if not given")
-    clip.add_argument("--negative-prompt", metavar="TEXT", help="what should not be seen, where supported")
+    clip.add_argument("--negative-prompt", type=_text, metavar="TEXT", help="what should not be seen, where supported")
     _add_picture_arguments(parser)
     _add_run_arguments(parser)
     add_config_arguments(parser)
     add_json_argument(parser)
+
+
+def _text(word: str) -> str:
+    """What was typed, also where the locale says that the terminal is ASCII only."""
+    with contextlib.suppress(UnicodeError):
+        return os.fsencode(word).decode("utf-8")
+    return word
 
 
 def _number(text: str) -> Any:
