@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
 from reelwright.cli import build_parser
 from reelwright.errors import Failure
+from reelwright.installation.recipes import find_models, find_recipe
 from reelwright.settings import Settings
 from tests.conftest import REPOSITORY
 
@@ -35,15 +35,13 @@ def _fenced(text: str, line: str) -> bool:
     return text[: text.index(line)].count("```") % 2 == 1
 
 
-def test_every_command_in_the_documents_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_in_the_documents_is_one() -> None:
     wrong = []
     found = list(commands())
     for page, command in found:
         words = shlex.split(command.partition(" > ")[0])[1:]
-        try:
-            build_parser().parse_args([word.replace("IMAGE", "a.png").replace("PROMPT", "p") for word in words])
-        except SystemExit:
-            wrong.append(f"{page}: {command}: {capsys.readouterr().err}")
+        _, mistakes = build_parser().read([word.replace("IMAGE", "a.png").replace("PROMPT", "p") for word in words])
+        wrong += [f"{page}: {command}: {mistake}" for mistake in mistakes]
     assert wrong == []
     assert len(found) > 20
 
@@ -109,6 +107,14 @@ def test_links_and_named_documents_exist() -> None:
         named = [REPOSITORY / target for target in re.findall(r"`((?:docs|bench|examples|tests)/[\w./-]+)`", text)]
         missing += [f"{page.name}: {target}" for target in (*links, *named) if not target.exists()]
     assert missing == []
+
+
+def test_extras_and_models_that_the_documents_name_exist() -> None:
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    assert set(re.findall(r"(?:reelwright|'\.)\[(\w+)\]", text)) <= set(extras)
+    for models in re.findall(r"reel setup wan2\.1 .*--models ([\w.,-]+)", text):
+        assert find_models(find_recipe("wan2.1"), models)
 
 
 def test_settings_named_in_the_documents_exist() -> None:

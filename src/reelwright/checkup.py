@@ -16,7 +16,7 @@ from . import backends, history
 from .backends import Backend
 from .errors import ConfigurationError, Failure
 from .host import GIB, Host, HostQuery
-from .plan import Finding, Job
+from .plan import Finding, Job, counted
 from .policy import fitting, preflight
 from .request import Picture, Size, Task, VideoRequest
 from .settings import Settings
@@ -137,7 +137,7 @@ def _parts(host: Host) -> Iterator[Finding]:
             yield Finding("interpreter", "info", f"{python.path}: Python {python.python_version}{cuda}; {modules}")
     for weights in host.checkpoints.values():
         if not weights.problems:
-            size = f"{weights.total_bytes / GIB:.1f} GiB in {len(weights.files)} files"
+            size = f"{weights.total_bytes / GIB:.1f} GiB in {counted(len(weights.files), 'file')}"
             yield Finding("weights", "info", f"{weights.directory}: {size}, whole")
 
 

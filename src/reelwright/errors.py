@@ -26,8 +26,9 @@ There is one class per thing a caller would treat differently; the finer cause i
 
 from __future__ import annotations
 
+import difflib
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -103,10 +104,16 @@ class VideoGenerationError(Exception):
 
     def __str__(self) -> str:
         """The message, then what a person needs with it: evidence, the fix, the log, and further mistakes."""
-        lines = [self.message, *(f"  | {line}" for line in self.evidence)]
+        lines = [self.message, *(f"  | {line}" for line in self.own_evidence)]
         lines += [f"  fix: {self.advice}"] if self.advice else []
         lines += [f"  log: {self.log}"] if self.log else []
         return "\n".join([*lines, *(f"{error.code}: {error}" for error in self.also)])
+
+    @property
+    def own_evidence(self) -> tuple[str, ...]:
+        """The evidence without the lines that repeat ``also``."""
+        others = {_line(error) for error in self.also}
+        return tuple(line for line in self.evidence if line not in others)
 
     @property
     def code(self) -> str:
@@ -271,14 +278,26 @@ def all_of(errors: Sequence[VideoGenerationError]) -> VideoGenerationError:
     """
     found: dict[str, VideoGenerationError] = {}
     for error in errors:
-        others, error.also = error.also, ()
-        error.evidence = tuple(line for line in error.evidence if line not in {_line(other) for other in others})
+        error.evidence, others, error.also = error.own_evidence, error.also, ()
         for single in (error, *others):
             found.setdefault(single.message, single)
     first, *more = found.values()
     first.also = tuple(more)
     first.evidence = (*first.evidence, *map(_line, more))
     return first
+
+
+def guess(word: str, known: Iterable[str], listed: str = "") -> str:
+    """Advice for a word that is none of the known ones: what was probably meant, if anything is near, and the list.
+
+    >>> guess("wan21", ["wan2.1", "draft"], "Known generators")
+    'Did you mean wan2.1? Known generators: wan2.1, draft.'
+    """
+    names = list(known)
+    near = difflib.get_close_matches(word.lower(), names, n=1)
+    return " ".join(
+        [*(f"Did you mean {name}?" for name in near), *([f"{listed}: {', '.join(names)}."] if listed else [])]
+    )
 
 
 def _line(error: VideoGenerationError) -> str:

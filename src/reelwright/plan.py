@@ -248,6 +248,11 @@ class PublishedTime:
         return {"seconds": round(self.seconds, 1), "source": self.source}
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 clip``, ``2 clips``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def in_words(seconds: float) -> str:
     """A duration as people say it.
 

@@ -190,7 +190,7 @@ def _skipped(output: Path) -> Result:
         raise InvalidInputError(
             f"{output} exists without its manifest: nothing is known of it",
             failure=Failure.EXISTS,
-            advice="Choose another name, or give --overwrite or --if-exists rename.",
+            advice="Choose another name, or give --overwrite or --set if_exists=rename.",
         )
     manifest = history.load_manifest(manifest_of(output))
     if manifest.output is None:

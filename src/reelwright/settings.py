@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .errors import ConfigurationError, VideoGenerationError, all_of
+from .errors import ConfigurationError, VideoGenerationError, all_of, guess
 from .files import expanded, home, refusals
 from .host import simulated_gpus, simulated_memory
 from .pipeline_keys import ALIASES, CONFIGURES, NESTED
@@ -458,15 +458,18 @@ def _wrong(values: Mapping[str, Any], origin: Callable[[str], str]) -> dict[str,
     try:
         Settings(**{key: value for key, value in values.items() if value is not None})
     except ValidationError as error:
-        found: dict[str, dict[str, None]] = {}
+        found: dict[str, dict[str, str]] = {}
         for item in error.errors(include_url=False, include_context=False):
             key = ".".join(str(part) for part in item["loc"] if "[" not in str(part))
             top = str(item["loc"][0])
             value = f"{item['input']!r:.80}"
             shown = "" if top == "env" or value in item["msg"] else f", not {value}"
-            found.setdefault(top, {})[f"{origin(top)}: {key}: {plainly(item['msg'])}{shown}"] = None
-        advice = "`reel config` lists every key and its meaning."
-        return {top: [ConfigurationError(line, advice=advice) for line in lines] for top, lines in found.items()}
+            words = re.findall(r"'([^']+)'", item["msg"]) if item["type"] == "literal_error" else ()
+            advice = guess(str(item["input"]), words) or "`reel config` lists every key and its meaning."
+            found.setdefault(top, {})[f"{origin(top)}: {key}: {plainly(item['msg'])}{shown}"] = advice
+        return {
+            top: [ConfigurationError(line, advice=fix) for line, fix in lines.items()] for top, lines in found.items()
+        }
     return {}
 
 

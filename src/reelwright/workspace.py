@@ -282,7 +282,7 @@ def _exists(output: Path) -> InvalidInputError:
     return InvalidInputError(
         f"{taken} exists already",
         failure=Failure.EXISTS,
-        advice="Choose another name, or give --overwrite or --if-exists skip|rename.",
+        advice="Choose another name, or give --overwrite or --set if_exists=skip (or rename).",
     )
 
 

@@ -183,7 +183,7 @@ def test_a_mistake_in_any_shot_is_told_before_any_clip_is_made(folder: Path) -> 
 def test_what_is_wrong_with_several_shots_is_told_once(wan: WanMachine, wan_film: Path) -> None:
     with pytest.raises(VideoGenerationError) as caught:
         film(wan_order(wan, wan2_dir=None, size=None))
-    told = [caught.value.message, *caught.value.evidence]
+    told = [caught.value.message, *(error.message for error in caught.value.also)]
     assert "every shot: wan2_dir is not set" in told
     assert len(told) == len(set(told))
     between = "image: photo.png, last_image: photo.png, frames: 81}"

@@ -374,7 +374,7 @@ def test_at_a_terminal_gc_asks(store: Store, answer: str, left: int) -> None:
         (("{folder}", "--yes", "--dry-run"), 10, "contradict"),
         (("{folder}", "--grace", "-1"), 10, "no number of days"),
         (("{folder}", "--grace", "nan"), 10, "no number of days"),
-        (("{folder}/.reel",), 0, "1 more clips"),
+        (("{folder}/.reel",), 0, "1 more clip that"),
         (("{folder}/empty",), 0, "there is no store of clips"),
     ],
 )

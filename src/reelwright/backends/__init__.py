@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, guess
 from ..host import Host, HostQuery
 from ..plan import Job, Plan
 from ..request import Size, Task, VideoRequest
@@ -138,8 +138,8 @@ def load_backend(name: str) -> Backend:
         return backend
     point = _entry_points().get(name)
     if point is None:
-        known = ", ".join(names())
-        raise ConfigurationError(f"there is no generator named {name!r}", advice=f"Known generators: {known}.")
+        advice = guess(name, names(), "Known generators")
+        raise ConfigurationError(f"there is no generator named {name!r}", advice=advice)
     try:
         loaded = point.load()
     except Exception as error:  # a stranger's package may raise anything; it must not break the others

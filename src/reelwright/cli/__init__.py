@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._version import __version__
-from ..errors import Cancelled, StateError, VideoGenerationError
+from ..errors import Cancelled, StateError, VideoGenerationError, all_of
 from ..files import system_error
 from .parser import Parser
 from .streams import forgiving, prepare
@@ -64,20 +64,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = _warned
     words = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
-    Parser.words = words
-    arguments = parser.parse_args(words)
-    if arguments.command is None:
+    arguments, mistakes = parser.read(words)
+    if arguments.command is None and not mistakes:
         parser.print_help()
         return 0
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see `__main__`
         signal.signal(signal.SIGINT, signal.default_int_handler)
     with forgiving() if arguments.command in WORKING else contextlib.nullcontext():
-        return _run(arguments)
+        return _run(arguments, mistakes, as_json=bool(getattr(arguments, "json", False)) or "--json" in words)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    as_json = bool(getattr(arguments, "json", False))
+def _run(arguments: argparse.Namespace, mistakes: Sequence[VideoGenerationError], *, as_json: bool) -> int:
     try:
+        if mistakes:
+            raise all_of([*mistakes, *_further(arguments)])
         status: int = arguments.run(arguments)
         sys.stdout.flush()
     except VideoGenerationError as error:
@@ -92,6 +92,18 @@ def _run(arguments: argparse.Namespace) -> int:
             raise
         return _report(system_error(error) or _bug(error), as_json=as_json)
     return status
+
+
+def _further(arguments: argparse.Namespace) -> list[VideoGenerationError]:
+    """What else is wrong, as far as the words were understood: a command's ``check`` reads them and runs nothing."""
+    from .arguments import settings_from
+
+    try:
+        if hasattr(arguments, "assignments"):
+            getattr(arguments, "check", settings_from)(arguments)
+    except VideoGenerationError as error:
+        return [error]
+    return []
 
 
 def _warned(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:
@@ -117,10 +129,11 @@ def _report(error: VideoGenerationError, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(error.to_json()), flush=True)
     else:
-        lines = [f"reel: {error.code}: {error.message}"]
-        lines += [f"  | {line}" for line in error.evidence]
-        lines += [f"  fix: {error.advice}"] if error.advice else []
-        lines += [f"  log: {error.log}"] if error.log else []
-        for line in lines:
-            note(line)
+        for single in (error, *error.also):
+            note(f"reel: {single.code}: {single.message}")
+            lines = [f"  | {line}" for line in single.own_evidence]
+            lines += [f"  fix: {single.advice}"] if single.advice else []
+            lines += [f"  log: {single.log}"] if single.log else []
+            for line in lines:
+                note(line)
     return error.exit_status

@@ -8,7 +8,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -195,13 +195,14 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     Raises:
         ConfigurationError: see `settings.load_settings`.
     """
-    settings, mistakes = _read_settings(arguments)
+    settings, mistakes = read_settings_from(arguments)
     if mistakes:
         raise all_of(mistakes)
     return settings
 
 
-def _read_settings(arguments: argparse.Namespace) -> tuple[Settings, list[VideoGenerationError]]:
+def read_settings_from(arguments: argparse.Namespace) -> tuple[Settings, list[VideoGenerationError]]:
+    """The settings as far as they can be read, and every mistake in them."""
     from ..settings import parse_assignment, read_settings
 
     values: dict[str, Any] = {}
@@ -301,13 +302,44 @@ def order_from(arguments: argparse.Namespace) -> Order:
         VideoGenerationError: a request or a setting that cannot be used; ``also`` holds every other mistake, those of
             the output, the pictures and the plan too.
     """
-    from ..preparation import Order, mistakes
+    order, wrong, misread = _read_order(arguments)
+    if order is None or wrong or misread:
+        raise all_of([*wrong, *misread, *_of_the_plan(order, misread)])
+    return order
+
+
+def check_order(arguments: argparse.Namespace) -> None:
+    """Say everything that is wrong with an order of which some words were not understood.
+
+    Raises:
+        VideoGenerationError: as `order_from`; what needs the picture and the prompt only where both are there.
+    """
+    order, wrong, misread = _read_order(arguments)
+    complete = arguments.image is not None and arguments.prompt is not None
+    found = [*wrong, *misread, *(_of_the_plan(order, misread) if complete else [])]
+    if found:
+        raise all_of(found)
+
+
+def _of_the_plan(order: Order | None, misread: Sequence[VideoGenerationError]) -> list[VideoGenerationError]:
+    from ..preparation import mistakes
+
+    # What is not set, or set wrongly, shows in the plan as missing: that is no mistake of its own.
+    caused = (Failure.CONFIG, Failure.ENV, Failure.MODEL) if misread else ()
+    return [error for error in mistakes(order) if error.failure not in caused] if order else []
+
+
+def _read_order(
+    arguments: argparse.Namespace,
+) -> tuple[Order | None, Sequence[VideoGenerationError], Sequence[VideoGenerationError]]:
+    """An order as far as it can be read, the mistakes of its request, and those of its settings."""
+    from ..preparation import Order
     from ..request import read_request
 
     request, wrong = read_request(
-        prompt=arguments.prompt,
+        prompt="(no prompt)" if arguments.prompt is None else arguments.prompt,
         image=None if arguments.image == "-" else arguments.image,
-        last_image=arguments.last_image,
+        last_image=arguments.last_image if arguments.image is not None else None,
         depth_image=arguments.depth,
         generator=arguments.generator or "auto",
         size=arguments.size or None,
@@ -326,17 +358,11 @@ def order_from(arguments: argparse.Namespace) -> Order:
         codec=arguments.codec,
         label=False if arguments.no_label else None,
     )
-    settings, misread = _read_settings(arguments)
-    if not wrong and not misread:
-        return Order(request, settings, arguments.output or default_output(request, settings))
-    found: list[VideoGenerationError] = [*wrong, *misread]
+    settings, misread = read_settings_from(arguments)
     try:
-        order = Order(request, settings, arguments.output or default_output(request, settings))
+        return Order(request, settings, arguments.output or default_output(request, settings)), wrong, misread
     except VideoGenerationError as error:
-        raise all_of([*found, error]) from None
-    # What is not set, or set wrongly, shows in the plan as missing: that is no mistake of its own.
-    caused = (Failure.CONFIG, Failure.ENV, Failure.MODEL) if misread else ()
-    raise all_of([*found, *(error for error in mistakes(order) if error.failure not in caused)])
+        return None, wrong, [*misread, error]
 
 
 def default_output(request: VideoRequest, settings: Settings) -> Path:

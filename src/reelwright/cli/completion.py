@@ -16,7 +16,7 @@ from .arguments import add_json_argument
 SHELLS = ("bash", "zsh", "fish")
 _BASH = """_reel() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} command="" next
-    for next in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+    for next in "${{COMP_WORDS[@]:1:$((COMP_CWORD - 1))}}"; do
         case "$command/$next" in
 {commands}
         esac
@@ -31,6 +31,11 @@ _BASH = """_reel() {{
     COMPREPLY=( $(compgen -W "$known" -- "$word") )
 }}
 complete -o bashdefault -o default -F _reel reel
+"""
+# zsh reads the script of bash; `compinit` runs only where nobody has run it yet.
+_ZSH = """autoload -Uz compinit bashcompinit
+(( $+functions[compdef] )) || compinit
+bashcompinit
 """
 
 
@@ -49,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     parser = build_parser()
     script = _fish(parser) if arguments.shell == "fish" else _bash(parser)
     if arguments.shell == "zsh":
-        script = "autoload -Uz compinit bashcompinit && compinit && bashcompinit\n" + script
+        script = _ZSH + script
     print(json.dumps({"shell": arguments.shell, "script": script}) if arguments.json else script, end="")
     return 0
 
@@ -64,11 +69,19 @@ def _parsers(parser: argparse.ArgumentParser, path: str = "") -> Iterator[tuple[
 
 
 def _choices(action: argparse.Action) -> Sequence[str]:
-    if action.dest == "generator" and action.option_strings:
-        from ..pipeline_keys import GENERATORS
+    """The words that an option or an argument takes, beside any that only the machine knows."""
+    from ..pipeline_keys import GENERATORS
+    from . import COMMANDS
 
-        return ("auto", *GENERATORS)
-    return [str(choice) for choice in action.choices or ()]
+    known = {
+        "--generator": ("auto", *GENERATORS),
+        "generator": GENERATORS,
+        "framework": ("wan2.1",),
+        "storyboard": ("status", "gc") if action.metavar == "STORYBOARD" else (),
+        "topic": tuple(name.replace("_", "-") for name in COMMANDS),
+    }
+    place = "--generator" if "--generator" in action.option_strings else action.dest
+    return known.get(place) or [str(choice) for choice in action.choices or ()]
 
 
 def _bash(parser: argparse.ArgumentParser) -> str:
@@ -101,6 +114,9 @@ def _fish(parser: argparse.ArgumentParser) -> str:
         for name, deeper in subcommands(below).items():
             lines.append(f"{start} -f -a {name} -d {_quoted(deeper.description or _help_of(below, name))}")
         for action in below._actions:
+            if not action.option_strings and _choices(action) and not inside:
+                files = "" if action.dest == "storyboard" else " -f"
+                lines.append(f"{start}{files} -a {_quoted(' '.join(_choices(action)))}")
             for option in action.option_strings:
                 flag = f"-l {option[2:]}" if option.startswith("--") else f"-s {option[1:]}"
                 takes = f" -x -a {_quoted(' '.join(_choices(action)))}" if _choices(action) else ""

@@ -23,17 +23,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the sheet and print its path."""
-    from ..errors import InvalidInputError
+    from ..errors import InvalidInputError, OutputError, all_of
     from ..media.sheet import contact_sheet
     from ..outputs import check_picture, refuse_inputs
+    from .probe import looks_like
 
     video = existing(arguments.video)
     target = arguments.output or video.with_name(video.stem + ".sheet.png")
-    if min(arguments.count, arguments.columns) < 1:
-        raise InvalidInputError("--count and --columns must be at least 1")
+    found = [
+        InvalidInputError(f"{option} must be at least 1, not {number}")
+        for option, number in (("--count", arguments.count), ("--columns", arguments.columns))
+        if number < 1
+    ]
+    if found:
+        raise all_of(found)
     refuse_inputs({"the sheet": target}, {"its own video": video})
     check_picture(target, (".png",), overwrite=arguments.overwrite)
-    contact_sheet(video, target, columns=arguments.columns, count=arguments.count)
+    try:
+        contact_sheet(video, target, columns=arguments.columns, count=arguments.count)
+    except OutputError as error:
+        raise InvalidInputError(f"{video} is not a video: {looks_like(video, error.evidence)}") from None
     if arguments.json:
         print(json.dumps({"output": str(target), "video": str(video)}))
     else:

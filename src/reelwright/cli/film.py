@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, add_simulation_arguments, note, printable, settings_from
+from ..errors import VideoGenerationError, all_of
+from .arguments import (
+    add_config_arguments,
+    add_json_argument,
+    add_simulation_arguments,
+    note,
+    printable,
+    read_settings_from,
+    settings_from,
+)
 
 if TYPE_CHECKING:
     from ..films.assembly import FilmResult
@@ -63,20 +72,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     garbage.add_argument("--grace", type=float, metavar="DAYS", help="keep what was used in the last DAYS (default 14)")
     add_config_arguments(parser)
     add_json_argument(parser)
-    parser.set_defaults(run=run, options=_options_of(parser))
+    parser.set_defaults(run=run, check=check, options=_options_of(parser))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the film, show its plan, or look after its clips."""
     way = _way(arguments)
-    _refuse_unused(arguments, way)
     if way == "reel film gc":
         from .film_gc import collect
 
-        return collect(arguments)
+        return collect(arguments, _unused(arguments, way))
     if way == "reel film status":
         return _status(arguments)
     if way == "reel film --watch":
+        if unused := [*_unused(arguments, way), *_settings_of_a_clip(arguments)]:
+            raise all_of(unused)  # no save of the storyboard mends them
         return _watch(arguments)
     order = order_from(arguments, Path(arguments.storyboard))
     if way == "reel film --dry-run":
@@ -103,44 +113,43 @@ def _way(arguments: argparse.Namespace) -> str:
     return "reel film --draft" if arguments.draft else "reel film"
 
 
-def _refuse_unused(arguments: argparse.Namespace, way: str) -> None:
-    """No option is accepted and then not used.
-
-    Raises:
-        InvalidInputError: one was given that has no effect here.
-    """
+def _unused(arguments: argparse.Namespace, way: str) -> list[VideoGenerationError]:
+    """Every option that was given and has no effect here: none is accepted and then not used."""
     from ..errors import InvalidInputError
 
+    found: list[VideoGenerationError] = []
     for name, (text, default) in arguments.options.items():
         if getattr(arguments, name) == default or name in USED[way]:
             continue
+        ways = [f"`{other}`" for other, names in USED.items() if name in names and other != "reel film --dry-run"]
+        message, fix = f"{text} has no effect with `{way}`", f"Leave {text} out; it is for {', '.join(ways)}."
         if name == "target":
             given = f"{arguments.storyboard} {arguments.target}"
-            raise InvalidInputError(
-                f"`reel film` makes one storyboard into a film, and two files are named: {given}",
-                advice="Write one storyboard, or `reel film status FILM.yaml` or `reel film gc FOLDER`.",
-            )
-        ways = [f"`{other}`" for other, names in USED.items() if name in names and other != "reel film --dry-run"]
-        raise InvalidInputError(
-            f"{text} has no effect with `{way}`", advice=f"Leave {text} out; it is for {', '.join(ways)}."
-        )
+            message = f"`reel film` makes one storyboard into a film, and two files are named: {given}"
+            fix = "Write one storyboard, or `reel film status FILM.yaml` or `reel film gc FOLDER`."
+        found.append(InvalidInputError(message, advice=fix))
+    return found
 
 
 def order_from(arguments: argparse.Namespace, source: Path) -> FilmOrder:
     """The whole order; without ``-o`` the film is named after the storyboard (and ``.draft.mp4`` for a draft).
 
     Raises:
-        InvalidInputError: ``--set`` names a setting that the storyboard says for a film.
-        ConfigurationError: see `settings.load_settings` and `films.storyboard.load_storyboard`.
+        VideoGenerationError: an option without effect, a setting or a storyboard that cannot be used; ``also`` holds
+            every other mistake.
     """
     from ..films.render import FilmOrder
     from ..films.storyboard import load_storyboard
 
-    _refuse_settings_of_a_clip(arguments)
-    settings = settings_from(arguments)
+    settings, misread = read_settings_from(arguments)
+    found = [*_unused(arguments, _way(arguments)), *_settings_of_a_clip(arguments), *misread]
+    try:
+        board = load_storyboard(source)
+    except VideoGenerationError as error:
+        raise all_of([*found, error]) from None
     name = f"{source.stem}.draft.mp4" if arguments.draft or arguments.watch else f"{source.stem}.mp4"
-    return FilmOrder(
-        board=load_storyboard(source),
+    order = FilmOrder(
+        board=board,
         settings=settings,
         output=arguments.output or (settings.output_dir or source.parent) / name,
         source=source.absolute(),
@@ -149,19 +158,46 @@ def order_from(arguments: argparse.Namespace, source: Path) -> FilmOrder:
         start=arguments.start,
         keep_going=arguments.keep_going,
     )
+    if found:
+        raise all_of([*found, *([] if misread else _of_the_plan(order))])
+    return order
 
 
-def _refuse_settings_of_a_clip(arguments: argparse.Namespace) -> None:
+def _of_the_plan(order: FilmOrder) -> list[VideoGenerationError]:
+    from ..films.preview import preview
+
+    try:
+        return [item.as_error() for item in preview(order).errors]
+    except VideoGenerationError as error:
+        return [error]
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Say everything that is wrong with a film of which some words were not understood.
+
+    Raises:
+        VideoGenerationError: as `order_from`, or what stands in the way of the film.
+    """
+    source = arguments.target if arguments.storyboard == "status" else arguments.storyboard
+    if source is None or arguments.storyboard == "gc":
+        settings_from(arguments)
+    elif found := _of_the_plan(order_from(arguments, Path(source))):
+        raise all_of(found)
+
+
+def _settings_of_a_clip(arguments: argparse.Namespace) -> list[VideoGenerationError]:
+    """Every ``--set`` of something that the storyboard says for a film."""
     from ..errors import InvalidInputError
-    from ..settings import parse_assignment
 
+    found: list[VideoGenerationError] = []
     for text in arguments.assignments:
-        key, _ = parse_assignment(text)
+        key = text.partition("=")[0].strip()
         if key in _OF_THE_STORYBOARD:
-            raise InvalidInputError(
-                f"--set {text} has no effect on a film: its storyboard says that",
-                advice=f"Write it into the storyboard, as {_OF_THE_STORYBOARD[key]}.",
+            fix = f"Write it into the storyboard, as {_OF_THE_STORYBOARD[key]}."
+            found.append(
+                InvalidInputError(f"--set {text} has no effect on a film: its storyboard says that", advice=fix)
             )
+    return found
 
 
 def make_film(order: FilmOrder, *, as_json: bool, tell: bool = True) -> FilmResult:
@@ -182,6 +218,8 @@ def make_film(order: FilmOrder, *, as_json: bool, tell: bool = True) -> FilmResu
 
 def tell_film(result: FilmResult, *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
     """The last words: the result object (with ``more`` in it) as the last line of JSON, or the film's path."""
+    from ..plan import counted
+
     if as_json:
         print(json.dumps({**result.to_json(), **(more or {})}), flush=True)
         return
@@ -190,7 +228,7 @@ def tell_film(result: FilmResult, *, as_json: bool, more: Mapping[str, Any] | No
     if not result.generative:
         note("note: this is a draft, an animatic made by moving still pictures; no model has generated anything")
     made, stored = len(result.rendered), len(result.stored)
-    note(f"{made} clips made, {stored} from the store; {result.how}")
+    note(f"{counted(made, 'clip')} made, {stored} from the store; {result.how}")
     for line in result.estimate:
         note(line)
     seconds = f"{result.seconds:.2f} s, {result.num_frames} frames at {result.fps:g} fps"
@@ -200,7 +238,7 @@ def tell_film(result: FilmResult, *, as_json: bool, more: Mapping[str, Any] | No
 
 def _watch(arguments: argparse.Namespace) -> int:
     """Make the draft at every save; mistakes are told and waited out. Ends with Ctrl-C."""
-    from ..errors import Cancelled, VideoGenerationError
+    from ..errors import Cancelled
 
     source, seen = Path(arguments.storyboard), None
     with contextlib.suppress(KeyboardInterrupt):  # while something is made, Ctrl-C is a cancellation and not this

@@ -5,45 +5,57 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import note, printable, settings_from
+from ..errors import VideoGenerationError, all_of
+from .arguments import note, printable, read_settings_from
 
 if TYPE_CHECKING:
     from ..films.garbage import Garbage, Lost
 
 
-def collect(arguments: argparse.Namespace) -> int:
-    """List what would go; remove it with ``--yes``, or when a person at a terminal says so."""
-    from ..errors import InvalidInputError
-    from ..films.garbage import GRACE_DAYS, find_garbage, remove, store_of
+def collect(arguments: argparse.Namespace, wrong: Sequence[VideoGenerationError]) -> int:
+    """List what would go; remove it with ``--yes``, or when a person at a terminal says so.
 
+    Raises:
+        VideoGenerationError: what is ``wrong`` with the arguments already, or here; ``also`` holds the others.
+    """
+    from ..films.garbage import GRACE_DAYS, find_garbage, remove, store_of
+    from ..plan import counted
+
+    settings, misread = read_settings_from(arguments)
     grace = GRACE_DAYS if arguments.grace is None else arguments.grace
-    if not 0 <= grace < float("inf"):
-        raise InvalidInputError(
-            f"--grace {grace:g} is no number of days", advice="Write 0 or more, such as --grace 30."
-        )
-    if arguments.yes and arguments.dry_run:
-        raise InvalidInputError("--yes and --dry-run contradict each other", advice="Give one of them.")
+    if found := [*wrong, *misread, *_mistakes(arguments, grace)]:
+        raise all_of(found)
     store = store_of(arguments.target or Path())
     if not store.root.is_dir():
         return _say_nothing_there(store.root, as_json=arguments.json)
-    settings = settings_from(arguments)
     with store.all_held():
-        found = find_garbage(store, settings, grace)
+        garbage = find_garbage(store, settings, grace)
         if not arguments.json:
-            _list(found, grace)
-        agreed = bool(found.files) and not arguments.dry_run and (arguments.yes or _asked(as_json=arguments.json))
-        size = sum(path.stat().st_size for path in found.files)
+            _list(garbage, grace)
+        agreed = bool(garbage.files) and not arguments.dry_run and (arguments.yes or _asked(as_json=arguments.json))
+        size = sum(path.stat().st_size for path in garbage.files)
         if agreed:
-            remove(found)
+            remove(garbage)
     if arguments.json:
-        print(json.dumps(_as_json(found, size, removed=agreed)))
-    elif found.files:
+        print(json.dumps(_as_json(garbage, size, removed=agreed)))
+    elif garbage.files:
         done = "removed" if agreed else "would be removed; nothing was" + ("" if arguments.dry_run else " (give --yes)")
-        print(f"{len(found.files)} files ({size / 1e6:.1f} MB) {done}")
+        print(f"{counted(len(garbage.files), 'file')} ({size / 1e6:.1f} MB) {done}")
     return 0
+
+
+def _mistakes(arguments: argparse.Namespace, grace: float) -> Iterator[VideoGenerationError]:
+    from ..errors import InvalidInputError
+
+    if not 0 <= grace < float("inf"):
+        text = f"--grace {grace:g} is no number of days"
+        yield InvalidInputError(text, advice="Write 0 or more, such as --grace 30.")
+    if arguments.yes and arguments.dry_run:
+        yield InvalidInputError("--yes and --dry-run contradict each other", advice="Give one of them.")
 
 
 def _say_nothing_there(root: Path, *, as_json: bool) -> int:
@@ -69,7 +81,7 @@ def _as_json(found: Garbage, size: int, *, removed: bool) -> dict[str, object]:
 
 
 def _list(found: Garbage, grace: float) -> None:
-    from ..plan import in_words
+    from ..plan import counted, in_words
 
     for text in found.reasons_to_keep_all:
         note(text)
@@ -77,18 +89,19 @@ def _list(found: Garbage, grace: float) -> None:
         print(printable(_line(clip)))
     total = sum(clip.gpu_seconds for clip in found.clips)
     said = {
-        f"{len(found.pieces)} files that were made to join films": bool(found.pieces),
+        f"{counted(len(found.pieces), 'file')} made to join films": bool(found.pieces),
         f"these clips took {in_words(total)} of GPU time": total > 0,
         "nothing goes: what cannot be understood may name any clip": bool(found.reasons_to_keep_all),
         "nothing is to be removed": not found.files and not found.reasons_to_keep_all,
-        f"{found.young} more clips that nothing names were used in the last {grace:g} days and stay": found.young > 0
+        f"kept, since used in the last {grace:g} days: {counted(found.young, 'more clip')} that nothing names": found.young
+        > 0
         and not found.reasons_to_keep_all,
     }
     for text, holds in said.items():
         if holds:
             print(text)
     if found.odd:
-        note(f"{len(found.odd)} files in the store are not understood and stay, such as {found.odd[0]}")
+        note(f"not understood, and kept: {counted(len(found.odd), 'file')} in the store, such as {found.odd[0]}")
 
 
 def _line(clip: Lost) -> str:

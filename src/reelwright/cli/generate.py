@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_request_arguments, note, order_from, printable
+from .arguments import add_request_arguments, check_order, note, order_from, printable
 
 if TYPE_CHECKING:
     from ..executors import Cancellation
@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Register the subcommand."""
     parser = subparsers.add_parser("generate", help="make one clip from a picture and a prompt")
     add_request_arguments(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, check=check_order)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from .arguments import add_config_arguments, add_json_argument, cell, console, s
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("generators", help="list the generators and what they can do here")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="only this one, with its capabilities")
+    parser.add_argument("generator", nargs="?", metavar="NAME", help="only this one, with its capabilities")
     add_config_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -24,19 +24,19 @@ def run(arguments: argparse.Namespace) -> int:
     from ..errors import ConfigurationError
 
     settings = settings_from(arguments)
-    names = (arguments.name,) if arguments.name else backends.names()
+    names = (arguments.generator,) if arguments.generator else backends.names()
     entries = []
     for name in names:
         try:
             entries.append(_entry(name, settings))
         except ConfigurationError as error:
-            if arguments.name:
+            if arguments.generator:
                 raise
             entries.append({"name": name, "available": False, "reason": error.message, "capabilities": {}})
     if arguments.json:
-        print(json.dumps(entries[0] if arguments.name else entries))
+        print(json.dumps(entries[0] if arguments.generator else entries))
     else:
-        _show(entries, with_capabilities=bool(arguments.name))
+        _show(entries, with_capabilities=bool(arguments.generator))
     return 0
 
 

@@ -19,13 +19,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Print the help of the whole, or of one command."""
     from . import build_parser
-    from .parser import subcommands
+    from .parser import no_such, subcommands
 
     parser: argparse.ArgumentParser = build_parser()
     for word in arguments.topic:
         below = subcommands(parser)
         if word not in below:
-            parser.error(f"argument COMMAND: invalid choice: {word!r} (choose from {', '.join(below)})")
+            raise no_such(word, list(below))
         parser = below[word]
     if arguments.json:
         print(json.dumps({"command": parser.prog, "help": parser.format_help()}))

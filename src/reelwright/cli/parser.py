@@ -1,28 +1,80 @@
-"""A parser whose usage errors name what was probably meant, and are JSON where JSON was asked for."""
+"""A parser that finds every mistake of a command line, says what was probably meant, and reads on.
+
+`Parser.read` gives what was understood beside the mistakes, so that what is wrong with the request itself can be said
+in the same round. What is refused is left out, and an option that nearly exists is read as the one that was meant.
+"""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import re
-import sys
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
 
-_CHOICE = re.compile(r"invalid choice: '?(?P<word>.*?)'? \(choose from (?P<choices>.*)\)", re.DOTALL)
-_UNKNOWN = re.compile(r"unrecognized arguments: (?P<words>.*)", re.DOTALL)
+from ..errors import InvalidInputError, guess
+
 USAGE_STATUS = 2
+_CHOICE = re.compile(r"invalid choice: '?(?P<word>.*?)'? \(choose from (?P<choices>.*)\)", re.DOTALL)
+_KINDS = {"int": "a whole number", "float": "a number"}
+#: What the same thing is called by the frameworks' scripts and by other tools.
+_ELSEWHERE = {
+    "--num-frames": "--frames",
+    "--frame-num": "--frames",
+    "--video-length": "--frames",
+    "--length": "--seconds",
+    "--duration": "--seconds",
+    "--sample-steps": "--steps",
+    "--infer-steps": "--steps",
+    "--num-inference-steps": "--steps",
+    "--guidance-scale": "--guidance",
+    "--sample-guide-scale": "--guidance",
+    "--cfg": "--guidance",
+    "--cfg-scale": "--guidance",
+    "--sample-shift": "--shift",
+    "--flow-shift": "--shift",
+    "--base-seed": "--seed",
+    "--width": "--size",
+    "--height": "--size",
+    "--video-size": "--size",
+    "--resolution": "--size",
+    "--model": "--generator",
+    "--backend": "--generator",
+    "--save-file": "--output",
+    "--save-path": "--output",
+    "--out": "--output",
+    "--force": "--overwrite",
+}
+
+
+class UsageError(InvalidInputError):
+    """A word of the command line that is not understood, or one that is missing."""
+
+    @property
+    def code(self) -> str:
+        """``USAGE``."""
+        return "USAGE"
+
+    @property
+    def exit_status(self) -> int:
+        """2, as for every command."""
+        return USAGE_STATUS
+
+
+class _Stop(Exception):
+    """argparse cannot read on; the message is its own."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An `argparse.ArgumentParser` for people who mistype; subcommands get the same class.
+    """An `argparse.ArgumentParser` that collects; subcommands get the same class."""
 
-    Attributes:
-        words: The command line, to know which subcommand's options could have been meant.
-    """
+    #: Mistakes of the reading in progress, of this parser and those of its subcommands.
+    found: ClassVar[list[UsageError]] = []
+    words: ClassVar[Sequence[str]] = ()
 
-    words: Sequence[str] = ()
+    def read(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[UsageError]]:
+        """What the words say, and every mistake in them. With mistakes the namespace may lack anything."""
+        return _Reading(self, list(words)).read()
 
     _apart = False
 
@@ -36,29 +88,45 @@ class Parser(argparse.ArgumentParser):
         finally:
             self._apart = False
 
-    def error(self, message: str) -> NoReturn:
-        """Print the error with what was probably meant, as JSON after ``--json``, and exit with status 2."""
-        fix = self._fix(message)
-        message = _CHOICE.sub(lambda match: f"there is no {match['word']!r}", message)
-        words = Parser.words or sys.argv[1:]
-        if "--json" in words:
-            print(json.dumps({"code": "USAGE", "message": message, "evidence": [], "advice": fix}), flush=True)
-        else:
-            self.print_usage(sys.stderr)
-            sys.stderr.write(f"{self.prog}: error: {message}\n" + (f"  fix: {fix}\n" if fix else ""))
-        self.exit(USAGE_STATUS)
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse goes on where words are missing
+        """Note what is missing; stop reading for anything else."""
+        if not message.startswith("the following arguments are required: "):
+            raise _Stop(message)
+        names = message.partition(": ")[2].split(", ")
+        those = [action for action in self._actions if _name(action) in names]
+        needed = [action for action in self._actions if not action.option_strings and action.nargs not in ("?", "*")]
+        words = " ".join([self.prog, *map(_name, needed)])
+        helps = [f"{_name(action)}: {action.help}." for action in those if action.help]
+        fix = " ".join([f"Write `{words}`.", *helps, f"`{self.prog} --help` explains it."])
+        options = (
+            action.option_strings[-1] for action in self._actions if action.option_strings and action.nargs == "+"
+        )
+        greedy = [option for option in options if option in Parser.words]
+        fix += "".join(f" Write it before {option}, which takes every word after it." for option in greedy)
+        Parser.found.append(
+            UsageError(f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing", advice=fix)
+        )
 
-    def _fix(self, message: str) -> str:
-        choice, unknown = _CHOICE.search(message), _UNKNOWN.search(message)
-        if choice:
-            known = [word.strip(" '") for word in choice["choices"].split(",")]
-            every = f"There are: {', '.join(known)}."
-            return " ".join(part for part in (_meant([choice["word"]], known), every) if part)
-        if unknown:
-            options = [word.partition("=")[0] for word in unknown["words"].split() if word.startswith("-")]
-            near = _meant(options, _options(self.at(Parser.words)))
-            return near or f"`{self.at(Parser.words).prog} --help` lists every option."
-        return f"`{self.prog} --help` shows how it is used."
+    def _match_argument(self, action: argparse.Action, arg_strings_pattern: str) -> int:
+        try:
+            return super()._match_argument(action, arg_strings_pattern)
+        except argparse.ArgumentError:
+            option = _name(action)
+            value = "|".join(map(str, action.choices)) if action.choices else str(action.metavar or "VALUE")
+            fix = f"Write {option} {value}; {option}=VALUE for a value that begins with a dash."
+            Parser.found.append(UsageError(f"{option} needs a value", advice=fix))
+            return 0
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if isinstance(action, argparse._SubParsersAction):
+            return super()._get_values(action, arg_strings)
+        if action.option_strings and not arg_strings and action.nargs in (None, "+"):
+            return argparse.SUPPRESS  # its value is missing, which is said already
+        try:
+            return super()._get_values(action, arg_strings)
+        except argparse.ArgumentError as error:
+            Parser.found.append(_refused(_name(action), error.message))
+            return argparse.SUPPRESS
 
     def at(self, words: Iterable[str]) -> argparse.ArgumentParser:
         """The parser of the subcommand that the words name, or this one."""
@@ -70,6 +138,75 @@ class Parser(argparse.ArgumentParser):
         return parser
 
 
+class _Reading:
+    """One command line: read again without what was refused, until argparse understands the rest."""
+
+    def __init__(self, parser: Parser, words: list[str]) -> None:
+        self._parser, self._words = parser, words
+        self._mistakes: list[UsageError] = []
+        self._values: list[int] = []  # where the values of options may stand that were taken out
+
+    def read(self) -> tuple[argparse.Namespace, list[UsageError]]:
+        while True:
+            Parser.found, Parser.words = [], self._words
+            try:
+                namespace, extra = self._parser.parse_known_args(self._words)
+            except _Stop as stop:
+                if not self._went_on(str(stop)):
+                    return argparse.Namespace(command=None), [*self._mistakes, *Parser.found]
+                continue
+            strange = next((word for word in extra if _is_option(word)), None)
+            if strange is not None:
+                self._take_out(self._words.index(strange), _unknown)
+            elif extra and self._values:
+                del self._words[self._values.pop()]
+            else:
+                if extra:
+                    self._refuse(extra)
+                return namespace, [*self._mistakes, *Parser.found]
+
+    def _went_on(self, message: str) -> bool:
+        """Note what stopped argparse, and take it out where the rest can be read without it."""
+        if ambiguous := re.match(r"ambiguous option: (\S+) could match (.*)", message):
+            places = [
+                i for i, word in enumerate(self._words) if word.partition("=")[0] == ambiguous[1].partition("=")[0]
+            ]
+            if places:
+                text, fix = f"{ambiguous[1]} is short for several options", f"Write one of them: {ambiguous[2]}."
+                self._take_out(places[0], lambda *_: (text, fix, ""))
+                return True
+        if ignored := re.match(r"argument (\S+): ignored explicit argument (.*)", message):
+            names = ignored[1].split("/")
+            for i, word in enumerate(self._words):
+                if word.partition("=")[0] in names and "=" in word:
+                    error = UsageError(
+                        f"{names[-1]} takes no value, not {ignored[2]}", advice=f"Write {names[-1]} alone."
+                    )
+                    self._mistakes.append(error)
+                    self._words[i] = names[-1]
+                    return True
+        Parser.found.append(_refused("", message.removeprefix("argument COMMAND: ").removeprefix("argument ACTION: ")))
+        return False
+
+    def _take_out(self, place: int, words_for: Any) -> None:
+        """Note an option that cannot be read; go on with the one that was meant, or without it."""
+        word, equals, value = self._words[place].partition("=")
+        text, fix, meant = words_for(word, self._parser.at(self._words))
+        self._mistakes.append(UsageError(text, advice=fix))
+        self._words[place : place + 1] = [meant + equals + value] if meant else []
+        after = place + 1 if meant else place
+        self._values = [at - (not meant) if at > place else at for at in self._values]
+        if after < len(self._words) and not equals and not _is_option(self._words[after]):
+            self._values = sorted({*self._values, after})
+
+    def _refuse(self, extra: list[str]) -> None:
+        parser = self._parser.at(self._words)
+        prompt = any(action.dest == "prompt" for action in parser._actions)
+        fix = "Put the prompt into quotes, such as 'slow push in'." if prompt else _see(parser)
+        which = "this word is" if len(extra) == 1 else "these words are"
+        Parser.found.append(UsageError(f"{which} not expected: {' '.join(extra)}", advice=fix))
+
+
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """The parsers of a parser's subcommands, by name."""
     for action in parser._actions:
@@ -78,10 +215,46 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
     return {}
 
 
-def _options(parser: argparse.ArgumentParser) -> list[str]:
-    return [option for action in parser._actions for option in action.option_strings]
+def _is_option(word: str) -> bool:
+    return len(word) > 1 and word[0] == "-" and " " not in word and not re.fullmatch(r"-\d+|-\d*\.\d+", word)
 
 
-def _meant(words: Iterable[str], known: Sequence[str]) -> str:
-    near = [match for word in words for match in difflib.get_close_matches(word, known, n=1)]
-    return f"Did you mean {' '.join(near)}?" if near else ""
+def _name(action: argparse.Action) -> str:
+    return action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
+
+
+def _refused(name: str, message: str) -> UsageError:
+    """argparse's refusal of a value, in our words."""
+    if choice := _CHOICE.search(message):
+        return no_such(choice["word"], [word.strip(" '") for word in choice["choices"].split(",")], name)
+    if kind := re.fullmatch(r"invalid (\w+) value: (.*)", message, re.DOTALL):
+        return UsageError(f"{name} must be {_KINDS.get(kind[1], kind[1])}, not {kind[2]}")
+    return UsageError(f"{name}: {message}".removeprefix(": "))
+
+
+def no_such(word: str, known: Sequence[str], name: str = "") -> UsageError:
+    """What is said of a word that is none of those that are known."""
+    return UsageError(f"{name}: there is no {word!r}".removeprefix(": "), advice=guess(word, known, "There are"))
+
+
+def _unknown(word: str, parser: argparse.ArgumentParser) -> tuple[str, str, str]:
+    """What is said of an option that does not exist, what to do, and the option that was meant."""
+    known = [option for action in parser._actions for option in action.option_strings]
+    text = f"{parser.prog} has no option {word}"
+    meant = _ELSEWHERE.get("--" + word.lstrip("-").replace("_", "-").lower())
+    meant = meant if meant in known else next(_near(word, known), "")
+    if meant:
+        return text, f"Did you mean {meant}?", meant
+    if re.match(r"-[^-].", word):
+        return text, f"Write OPTION={word} for a value that begins with a dash, and -- before such a prompt.", ""
+    return text, _see(parser), ""
+
+
+def _see(parser: argparse.ArgumentParser) -> str:
+    return f"`{parser.prog} --help` lists every option."
+
+
+def _near(word: str, known: Sequence[str]) -> Iterator[str]:
+    """What was probably meant; dashes make no two words alike."""
+    bare = {item.lstrip("-"): item for item in known}
+    yield from (bare[match] for match in difflib.get_close_matches(word.lstrip("-").replace("_", "-"), bare, n=1))

@@ -7,7 +7,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_request_arguments, cell, console, order_from
+from .arguments import add_request_arguments, cell, check_order, console, order_from
 
 if TYPE_CHECKING:
     from ..comparison import Row
@@ -20,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Register the subcommand."""
     parser = subparsers.add_parser("plan", help="show what would run, without running it")
     add_request_arguments(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, check=check_order)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -121,6 +121,10 @@ def _show(plan: Plan) -> None:
             out.print(cell(f"  fix: {finding.fix}"), soft_wrap=True)
 
 
+def _flat(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
 def _rows(plan: Plan) -> list[tuple[str, str]]:
     from ..plan import in_words
 
@@ -133,7 +137,9 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
                 f"{video.width}x{video.height}, {video.num_frames} frames at {video.fps:g} fps, {video.seconds:.2f} s",
             )
         )
-    rows.append(("parameters", ", ".join(f"{name}={value}" for name, value in plan.to_json()["parameters"].items())))
+    rows.append(
+        ("parameters", ", ".join(f"{name}={_flat(value)}" for name, value in plan.to_json()["parameters"].items()))
+    )
     if plan.gpus:
         rows.append(("GPUs", ", ".join(map(str, plan.gpus))))
     for name, size in (("GPU memory", plan.gpu_bytes), ("host memory", plan.host_bytes), ("disk", plan.disk_bytes)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     path = existing(arguments.video)
     facts = examine(path, apart=True)
-    looks = _looks_like(path, facts["problems"])
+    looks = looks_like(path, facts["problems"])
     is_still = looks.endswith(" picture") and not looks.endswith("GIF picture")
     status = Failure.OUTPUT.exit_status if facts["problems"] else 0
     if arguments.json:
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _looks_like(path: Path, problems: list[str]) -> str:
+def looks_like(path: Path, problems: Sequence[str]) -> str:
     """What a file that no video reader opens is, in a few words."""
     from ..files import read_start
     from ..media.picture_file import recognised

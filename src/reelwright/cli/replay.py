@@ -73,7 +73,11 @@ def _replay_film(arguments: argparse.Namespace, before: Manifest, path: Path) ->
     tell_film(result, as_json=arguments.json, more=verdict)
     note(compare(same_bytes=same_bytes, same_frames=same_frames))
     if result.stored:
-        note(f"{len(result.stored)} clips are from the store; with -o in another folder all clips are made again")
+        from ..plan import counted
+
+        note(
+            f"from the store: {counted(len(result.stored), 'clip')}; with -o in another folder all clips are made again"
+        )
     return 0
 
 

@@ -165,7 +165,7 @@ def _parameters(out: Console, manifest: Manifest) -> None:
     rows = _plain_table("parameter", "requested", "effective", title="parameters")
     for name, value in manifest.effective.items():
         asked = manifest.requested.get(name)
-        rows.add_row(cell(name), cell("-" if asked is None else asked), cell(value))
+        rows.add_row(cell(name), cell("-" if asked is None else _words(asked) or asked), cell(_words(value) or value))
     out.print(rows)
 
 

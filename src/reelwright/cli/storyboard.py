@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def _init(path: Path, *, as_json: bool) -> int:
     except (OSError, ValueError) as error:
         raise path_error(error, path, "be written") from None
     print(json.dumps({"output": str(path)}) if as_json else printable(str(path)))
-    note("put your pictures beside it, then: reel film " + str(path) + " --draft")
+    note(f"put your pictures beside it, then: reel film {shlex.quote(str(path))} --draft")
     return 0
 
 
@@ -85,6 +86,7 @@ def _check(arguments: argparse.Namespace) -> int:
         if item.finding.severity == "warning":
             note(f"warning: {item.message}")
     print("ok")
+    note(f"next: reel film {shlex.quote(str(arguments.storyboard))}" + (" --draft" if arguments.draft else ""))
     return 0
 
 

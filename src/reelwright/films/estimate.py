@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import VideoGenerationError
-from ..plan import in_words
+from ..plan import counted, in_words
 from .planning import Planned, Planner
 from .render import FilmOrder, rules
 from .timeline import segments
@@ -47,7 +47,7 @@ def _size(real: Sequence[Planned]) -> str:
     memory = max((item.plan.gpu_bytes or 0 for item in real), default=0)
     names = ", ".join(dict.fromkeys(item.backend.name for item in real))
     room = f", about {memory / 2**30:.0f} GiB of memory on each GPU" if memory else ""
-    return f"the real film by {names}: {len(real)} clips{room}"
+    return f"the real film by {names}: {counted(len(real), 'clip')}{room}"
 
 
 def times(planner: Planner, real: Sequence[Planned]) -> Iterator[str]:

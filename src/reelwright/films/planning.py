@@ -16,7 +16,7 @@ from typing import Any
 from .. import backends, history
 from .._version import __version__
 from ..backends import Backend
-from ..errors import VideoGenerationError, error_for
+from ..errors import VideoGenerationError, all_of, error_for
 from ..executors.workers import Workers
 from ..files import open_regular
 from ..host import Host
@@ -49,6 +49,10 @@ class ShotFinding:
     def message(self) -> str:
         """The finding, with whom it concerns in front."""
         return f"{self.whom}: {self.finding.message}" if self.whom else self.finding.message
+
+    def as_error(self) -> VideoGenerationError:
+        """The same, to be raised."""
+        return error_for(self.finding.failure, self.message, advice=self.finding.fix)
 
     def to_json(self) -> dict[str, Any]:
         """The finding's own fields and ``concerns``."""
@@ -235,16 +239,14 @@ def grouped(found: Iterable[tuple[str, Finding]], shots: Collection[str]) -> tup
 
 
 def raise_for(found: Iterable[ShotFinding]) -> None:
-    """Raise for the first error, with the others as evidence.
+    """Raise for the first error, with all others in ``also``.
 
     Raises:
         VideoGenerationError: of the class of the first error; the message names the shot.
     """
-    errors = [item for item in found if item.finding.severity == "error"]
+    errors = [item.as_error() for item in found if item.finding.severity == "error"]
     if errors:
-        first, *others = (item.message for item in errors)
-        finding = errors[0].finding
-        raise error_for(finding.failure, first, evidence=tuple(others), advice=finding.fix)
+        raise all_of(errors)
 
 
 def _named(names: Collection[str], shots: Collection[str]) -> str:

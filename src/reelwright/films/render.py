@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import backends, runner
-from ..errors import Cancelled, Failure, InvalidInputError, VideoGenerationError, error_for
+from ..errors import Cancelled, Failure, InvalidInputError, VideoGenerationError, all_of, error_for, guess
 from ..executors import Cancellation
 from ..executors.workers import Workers
 from ..files import system_error
@@ -156,7 +156,12 @@ def _wanted(everything: Sequence[Segment], order: FilmOrder) -> tuple[Segment, .
     shots = [shot.id for shot in order.board.shots]
     unknown = [name for name in (*order.only, *([order.start] if order.start is not None else [])) if name not in shots]
     if unknown:
-        raise InvalidInputError(f"there is no shot {unknown[0]!r}", advice=f"The shots are: {', '.join(shots)}.")
+        raise all_of(
+            [
+                InvalidInputError(f"there is no shot {name!r}", advice=guess(name, shots, "The shots are"))
+                for name in unknown
+            ]
+        )
     chosen = set(chosen_shots(order))
     if not chosen:
         raise InvalidInputError(

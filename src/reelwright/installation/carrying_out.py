@@ -20,6 +20,7 @@ from pathlib import Path
 from ..errors import BackendUnavailableError, BusyError, Failure, ModelNotFoundError
 from ..files import open_lock
 from ..machine.interpreters import ask_interpreter
+from ..plan import counted
 from ..workspace import disk_error
 from . import Installation, Listener, Order, Outcome, Part, Told, configuration
 from . import checkout as checkouts
@@ -127,7 +128,8 @@ class _Work:
             folder.mkdir(parents=True, exist_ok=True)
             total = sum(file.size for file in files)
             self._say(
-                part, f"fetching {len(files)} files, {gigabytes(part.todo_bytes or total)}, from {self.source.name}"
+                part,
+                f"fetching {counted(len(files), 'file')}, {gigabytes(part.todo_bytes or total)}, from {self.source.name}",
             )
             begun = part.listing.total_bytes - part.todo_bytes
             told = self._meter(part, begun, part.listing.total_bytes)
@@ -149,7 +151,7 @@ class _Work:
         assert part.listing is not None
         left = missing(part.target, part.listing)
         there = [file for file in part.listing.files if file not in left and file.checksum]
-        self._say(part, f"hashing {len(there)} files that are there")
+        self._say(part, f"hashing {counted(len(there), 'file')} already there")
         meter = self._meter(part, 0, sum(file.size for file in there))
         hashed = 0
 

@@ -9,7 +9,7 @@ tokenizers), used only where the hub cannot be asked.
 
 from __future__ import annotations
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, guess
 from . import Model, Recipe
 
 _WITH_CLIP = 11_361_920_418 + 4_772_359_047 + 507_609_880 + 40_000_000
@@ -59,8 +59,8 @@ def find_recipe(name: str) -> Recipe:
     for recipe in RECIPES:
         if recipe.name == name:
             return recipe
-    known = ", ".join(recipe.name for recipe in RECIPES)
-    raise ConfigurationError(f"there is no recipe for {name!r}", advice=f"Known are: {known}.")
+    known = [recipe.name for recipe in RECIPES]
+    raise ConfigurationError(f"`reel setup` cannot fetch {name!r}", advice=guess(name, known, "It can fetch"))
 
 
 def find_models(recipe: Recipe, text: str | None) -> tuple[Model, ...]:
@@ -75,8 +75,8 @@ def find_models(recipe: Recipe, text: str | None) -> tuple[Model, ...]:
     for word in (part.strip().lower() for part in text.split(",")):
         model = next((item for item in recipe.models if word in (item.name, *item.aliases)), None)
         if model is None:
-            known = ", ".join(item.name for item in recipe.models)
-            raise ConfigurationError(f"{recipe.name} has no model {word!r}", advice=f"Known are: {known}.")
+            known = [item.name for item in recipe.models]
+            raise ConfigurationError(f"{recipe.name} has no model {word!r}", advice=guess(word, known, "Known models"))
         if model not in found:
             found.append(model)
     return tuple(found)

@@ -31,7 +31,7 @@ _KILL_S = 1.0
 _ADVICE: Mapping[str, tuple[str, str]] = {
     "NVMLError_LibraryNotFound": (
         "no NVIDIA driver is installed here (libnvidia-ml.so.1 is missing)",
-        "Install the NVIDIA driver; start a container with its GPUs (docker run --gpus all).",
+        "Install the NVIDIA driver; start a container with the host's GPUs (docker run --gpus all).",
     ),
     "NVMLError_DriverNotLoaded": (
         "the NVIDIA driver is installed but not loaded",
@@ -238,7 +238,7 @@ def _refusal(value: str, what: str, advice: str) -> BackendUnavailableError:
 def _explained(problem: str) -> tuple[str, str]:
     kind = problem.partition(":")[0]
     if kind in _ADVICE:
-        return f"{_ADVICE[kind][0]} ({problem})", _ADVICE[kind][1]
+        return _ADVICE[kind]
     return f"the NVIDIA driver cannot be asked: {problem}", _REPAIR
 
 

@@ -180,7 +180,7 @@ def _camera(job: Job, findings: list[Finding]) -> Camera:
         camera = parse_camera(asked) if asked is not None else read_prompt(job.request.prompt)
     except ValueError as error:
         fix = f"Use some of {', '.join(MOVES)}, with slow or fast."
-        findings.append(_wrong("camera.unknown", f"the camera {asked!r} is not understood: {error}", fix))
+        findings.append(_wrong("camera.unknown", str(error), fix))
         return read_prompt(job.request.prompt)
     said = f"camera: [{', '.join(camera.moves)}] speed {camera.speed:g}"
     origin = "the draft's own choice: the prompt names no camera move in English words"
@@ -203,8 +203,8 @@ def _anchor(job: Job, findings: list[Finding]) -> tuple[float, float]:
             return x, y
     except ValueError:
         pass
-    fix = f"Use {', '.join(_ANCHORS)}, or x,y between 0 and 1."
-    findings.append(_wrong("anchor.unknown", f"the anchor {text!r} is not understood", fix))
+    fix = f"Use {', '.join(_ANCHORS)}, or x,y with both from 0 to 1."
+    findings.append(_wrong("anchor.unknown", f"{text!r} is not an anchor", fix))
     return 0.5, 0.5
 
 

@@ -315,12 +315,12 @@ def parse_camera(text: str) -> Camera:
         move = _ALIASES.get(word, word)
         if move not in MOVES:
             known = [*MOVES, *_ALIASES, *_SPEEDS]
-            nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+            nearest = difflib.get_close_matches(word, known, n=1)
             raise ValueError(f"unknown camera word {word!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ""))
         if move not in moves:
             moves.append(move)
     if not moves:
-        raise ValueError("it names no camera move")
+        raise ValueError(f"{text!r} names no camera move")
     for move in moves:
         if _opposite(move) in moves:
             raise ValueError(f"{move!r} and {_opposite(move)!r} cannot be made together")
