@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -201,3 +202,11 @@ def test_a_reader_that_stops_in_the_middle_of_a_damaged_film_does_not_hang(forei
         with decoding(with_random_bytes(foreign_clip, seed)) as film:
             next(film.frames(), None)
     assert examine(foreign_clip).problems == ()
+
+
+@pytest.mark.parametrize(("codec", "kind"), [("libx264", "h264"), ("libx265", "hevc"), ("mpeg2video", "mpeg2video")])
+def test_a_stream_without_a_container_is_called_one(tmp_path: Path, codec: str, kind: str) -> None:
+    film = a_foreign_clip(tmp_path / "a", 5, codec=codec, file_format=kind, fps=Fraction(25))
+    (problem,) = examine(film).problems
+    name = {"h264": "H.264", "hevc": "H.265", "mpeg2video": "MPEG"}[kind]
+    assert problem.startswith(f"it cannot be opened: it looks like raw {name} video without a container")

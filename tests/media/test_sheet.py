@@ -97,3 +97,9 @@ def test_a_sheet_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Pat
 def test_a_name_in_any_script_does_not_disturb(tmp_path: Path) -> None:
     contact_sheet(a_clip(tmp_path / "海\n🎬.mp4", 2), tmp_path / "sheet.png")
     assert size_of(tmp_path / "sheet.png")[0] > 300
+
+
+def test_pixels_that_are_not_square_are_drawn_as_players_show_them(tmp_path: Path) -> None:
+    film = a_foreign_clip(tmp_path / "f.mp4", 1, options={"x264-params": "sar=2/1"})
+    contact_sheet(film, tmp_path / "sheet.png")
+    assert size_of(tmp_path / "sheet.png")[0] == 2 * 24 + 520

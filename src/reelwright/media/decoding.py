@@ -29,8 +29,9 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from ..files import open_regular
+from ..files import open_regular, read_start
 from .facts import quarter_turns
+from .picture_file import recognised
 from .seal import broken_seal
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ MAX_PROBLEMS = 20
 # Containers that hold everything themselves: a playlist (concat, hls, dash) named .mp4 opens other files.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif,mxf,yuv4mpegpipe,ivf"
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_PIXELS)}
+_UNLISTED = "not on whitelist"
 _UNSEEN: Any = [{"skip_frame": "all"}]
 # PyAV's default, slice threads, never sets the damage flag of a frame: 0 of 80 H.264 films with flipped bits,
 # where frame threads set it in 76; only 30 made the decoder log an error. More than four threads cost memory.
@@ -94,13 +96,20 @@ class Decoding:
                 timeout=self._limit_s,
             )
         except (FFmpegError, ValueError) as error:
-            self.note(f"it cannot be opened: {_reason(error)}")
+            unlisted = any(_UNLISTED in text for _, _, text in self._lines)
+            self.note(f"it cannot be opened: {self._kind() if unlisted else _reason(error)}")
             return
         self.container_format = self._container.format.name
         self.brand = self._container.metadata.get("major_brand", "")
         self.has_audio = bool(self._container.streams.audio)
         self.metadata = {key: value for key, value in self._container.metadata.items() if key not in _BRANDS}
         self.stream = self._find_stream(self._container)
+
+    def _kind(self) -> str:
+        """What a file that is no film of ours looks like."""
+        with contextlib.suppress(OSError):
+            return recognised(self._path, read_start(self._path, 4096))
+        return "it is no film of a kind that is read"
 
     def _find_stream(self, container: InputContainer) -> VideoStream | None:
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
@@ -191,7 +200,11 @@ class Decoding:
     @property
     def problems(self) -> tuple[str, ...]:
         """Everything that is wrong with the file as far as it was read: sentences and decoder lines."""
-        heard = [f"{name}: {text.strip()}" for _, name, text in self._lines if name not in _NOT_DECODERS]
+        heard = [
+            f"{name}: {text.strip()}"
+            for _, name, text in self._lines
+            if name not in _NOT_DECODERS and _UNLISTED not in text
+        ]
         found = list(dict.fromkeys(self._notes + heard))
         more = len(found) - MAX_PROBLEMS
         return tuple(found[:MAX_PROBLEMS] + ([f"... and {more} more"] if more > 0 else []))
@@ -291,7 +304,13 @@ def to_rgb(frame: VideoFrame, width: int | None = None, height: int | None = Non
     The matrix is the one the file names. Files without a tag were made by ffmpeg's default, BT.601, whatever
     their size: reading them as BT.709 would shift their colours.
     """
-    spaces = {1: Colorspace.ITU709, 9: Colorspace.BT2020, 10: Colorspace.BT2020}
+    spaces = {
+        1: Colorspace.ITU709,
+        4: Colorspace.FCC,
+        7: Colorspace.SMPTE240M,
+        9: Colorspace.BT2020,
+        10: Colorspace.BT2020,
+    }
     picture = frame.reformat(
         width=width,
         height=height,

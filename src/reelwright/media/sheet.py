@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import OutputError
 from .decoding import decoding, to_rgb
+from .facts import quarter_turns
 from .writer import explained
 
 _TILE_AREA = 400 * 225  # of every tile, whatever its shape
@@ -39,7 +40,8 @@ def contact_sheet(path: Path, target_png: Path, *, columns: int = 4, count: int 
         with decoding(path) as film:
             raise OutputError(f"{path} has no frames to show", evidence=film.problems)
     wanted = spread(len(times), count)
-    tiles = [(n, times[n], _tile(frame)) for n, (frame, _) in enumerate(_timed_frames(path)) if n in wanted]
+    wide = _pixel_width(path)
+    tiles = [(n, times[n], _tile(frame, wide)) for n, (frame, _) in enumerate(_timed_frames(path)) if n in wanted]
     step = (times[-1] - times[0]) / max(1, len(times) - 1)
     title = f"{path.name}    {len(times)} frames, {step * len(times):.2f} s"
     _replace(_drawn(tiles, min(columns, len(tiles)), title), target_png)
@@ -103,10 +105,20 @@ def _timed_frames(path: Path) -> Iterator[tuple[VideoFrame, float]]:
             yield frame, float(frame.time or 0.0)
 
 
-def _tile(frame: VideoFrame) -> Image.Image:
+def _pixel_width(path: Path) -> float:
+    """How wide a player shows a stored pixel, for its height."""
+    with decoding(path, packets_only=True) as film:
+        ratio = film.stream.sample_aspect_ratio if film.stream else None
+    return min(4.0, max(0.25, float(ratio))) if ratio and ratio > 0 else 1.0
+
+
+def _tile(frame: VideoFrame, wide: float) -> Image.Image:
     picture = Image.fromarray(to_rgb(frame))
-    scale = math.sqrt(_TILE_AREA / (picture.width * picture.height))
-    size = (max(2, round(picture.width * scale)), max(2, round(picture.height * scale)))
+    sides = (picture.width * wide, float(picture.height))
+    if quarter_turns(frame) % 2:
+        sides = (float(picture.width), picture.height * wide)
+    scale = math.sqrt(_TILE_AREA / (sides[0] * sides[1]))
+    size = (max(2, round(sides[0] * scale)), max(2, round(sides[1] * scale)))
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
