@@ -276,6 +276,7 @@ def test_an_interpreter_that_could_not_be_asked_is_not_judged():
         ("NVIDIA RTX 6000 Ada Generation", "Quadro RTX 6000"),
         ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-40GB MIG 3g.20gb"),
         ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", "NVIDIA A100-SXM4-40GB MIG 1g.5gb"),
+        ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", "NVIDIA A100-SXM4-40GB MIG 1c.3g.20gb"),
     ],
 )
 def test_cards_are_ordered_by_their_speed(name, faster_than):
@@ -283,7 +284,9 @@ def test_cards_are_ordered_by_their_speed(name, faster_than):
 
 
 def test_a_card_that_nobody_knows_has_the_speed_of_its_generation():
-    assert cards.speed("some new card", (9, 0)) > cards.speed("some new card", (7, 5))
+    assert cards.speed("some new card", (9, 0)) > cards.speed("some new card", (12, 0))
+    assert cards.speed("some new card", (12, 0)) > cards.speed("some new card", (8, 9))
+    assert cards.speed("some new card", (8, 9)) > cards.speed("some new card", (7, 5))
     assert cards.speed("unknown GPU", None) > 0
 
 

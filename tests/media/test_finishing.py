@@ -72,6 +72,12 @@ def test_what_moves_is_half_way_in_between(tmp_path: Path) -> None:
     assert error < blend / 2
 
 
+@pytest.mark.parametrize(("one", "other", "between"), [(40, 60, 50), (40, 80, 40)], ids=["a change", "a cut"])
+def test_a_great_difference_inside_a_clip_is_a_cut_and_a_small_one_is_not(one: int, other: int, between: int) -> None:
+    made = list(doubled(np.full((32, 32, 3), grey, np.uint8) for grey in (one, other)))
+    assert int(np.median(made[1])) == between
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_there_is_nothing_between_less_than_two_frames(count: int) -> None:
     assert len(list(doubled(iter([np.zeros((16, 16, 3), np.uint8)] * count)))) == count

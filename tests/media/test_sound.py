@@ -33,7 +33,9 @@ def a_file(
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=rate, layout=layout)
         for at_s, samples in pieces:
-            kind = {"pcm_u8": "u8", "pcm_s16le": "s16"}.get(codec, "flt" if codec == "pcm_f32le" else "fltp")
+            kind = {"pcm_u8": "u8", "pcm_s16le": "s16", "mp2": "s16"}.get(
+                codec, "flt" if codec == "pcm_f32le" else "fltp"
+            )
             data = np.repeat(samples[None], channels, axis=0)
             if kind == "u8":
                 data = ((data + 1) * 127.5).astype(np.uint8)
@@ -96,6 +98,11 @@ def test_what_is_late_and_what_is_missing_becomes_silence(
     assert loud_seconds(samples) == [bool(item) for item in sounds]
 
 
+def test_where_the_clock_of_a_file_begins_anywhere_its_sound_begins_at_once(tmp_path: Path) -> None:
+    samples, _ = heard(tmp_path, a_file(tmp_path / "a.ts", (1.5, tone(2)), codec="mp2", channels=2))
+    assert loud_seconds(samples) == [True] * 4 + [False] * 4
+
+
 def test_an_overlap_shifts_nothing_that_follows(tmp_path: Path) -> None:
     audio = a_file(tmp_path / "a.mka", (0, tone(1)), (0.5, tone(1)), (3, tone(0.5)))
     samples, _ = heard(tmp_path, audio)
@@ -127,6 +134,16 @@ def test_sound_beyond_full_scale_is_told(tmp_path: Path, level: float, told: boo
     _, notes = heard(tmp_path, a_file(tmp_path / "a.wav", (0, tone(1, level=level))), seconds=1)
     loud = ("a.wav is up to 10 dB louder than full scale in stereo, and distorted there: lower its volume",)
     assert notes == (loud if told else ())
+
+
+def test_a_piece_that_cannot_be_decoded_is_skipped_and_said(tmp_path: Path) -> None:
+    audio = a_file(tmp_path / "a.mka", (0, tone(4)), codec="flac", channels=2)
+    data = bytearray(audio.read_bytes())
+    data[len(data) // 2 - 300 : len(data) // 2 + 300] = np.random.default_rng(2).bytes(600)
+    audio.write_bytes(data)
+    samples, notes = heard(tmp_path, audio)
+    assert loudness(samples, 2.9, 3.7) == pytest.approx(FULL, rel=0.1)
+    assert ["a.mka is damaged" in note for note in notes] == [True]
 
 
 def test_a_file_that_is_cut_off_sounds_as_far_as_it_goes(tmp_path: Path) -> None:
