@@ -107,8 +107,9 @@ def _timed_frames(path: Path) -> Iterator[tuple[VideoFrame, float]]:
 
 def _pixel_width(path: Path) -> float:
     """How wide a player shows a stored pixel, for its height."""
-    with decoding(path, packets_only=True) as film:
-        ratio = film.stream.sample_aspect_ratio if film.stream else None
+    with decoding(path) as film:
+        stream = film.stream
+        ratio = (stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio) if stream else None
     return min(4.0, max(0.25, float(ratio))) if ratio and ratio > 0 else 1.0
 
 
