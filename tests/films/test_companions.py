@@ -142,6 +142,7 @@ def without_a_size(folder: Path, one: str, other: str) -> None:
 
 def no_manifest(folder: Path, one: str, other: str) -> None:
     manifest_path(Store(folder).video(one)).write_bytes(b"\0" * 100)
+    (folder / "film.reel.json").unlink()  # it repeats the clip's
 
 
 @pytest.mark.parametrize("harm", [exchanged, without_a_size, no_manifest])

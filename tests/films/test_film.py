@@ -15,13 +15,14 @@ import pytest
 from reelwright.errors import VideoGenerationError
 from reelwright.films.assembly import film
 from reelwright.films.joinable import join_findings
+from reelwright.films.preview import preview
 from reelwright.films.render import FilmOrder, make_clips, plan_film
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
 from reelwright.media import joining
 from reelwright.settings import load_settings
 from tests.conftest import a_photo
-from tests.films.small import BOARD, digest, finished, make, started
+from tests.films.small import BOARD, digest, draft_settings, finished, make, started
 from tests.stand_ins.checkout import launches
 from tests.wan.conftest import WanMachine
 
@@ -86,6 +87,28 @@ def test_d12_a_damaged_or_missing_clip_is_made_again_and_gives_the_same_film(fol
     result, _ = make(folder)
     assert len(result.rendered) == 2
     assert digest(folder) == before
+
+
+def test_d12_a_clip_whose_manifest_is_damaged_is_known_by_its_film_and_else_made_again_with_a_warning(
+    folder: Path,
+) -> None:
+    text = "size: 96x64\nshots:\n  - {id: one, prompt: hold, image: a.png, frames: 3}\n"
+    make(folder, text)
+    manifest = next((folder / ".reel" / "clips").glob("*.reel.json"))
+    manifest.write_text("{}")
+    (folder / "film.mp4").unlink()
+    result, _ = make(folder, text)
+    assert (result.rendered, result.warnings) == ((), ())
+    for path in (manifest, folder / "film.reel.json"):
+        path.write_text("{}")
+    (folder / "film.reel.json").unlink()
+    (folder / "film.mp4").unlink()
+    (folder / "film.yaml").write_text(text)
+    order = FilmOrder(load_storyboard(folder / "film.yaml"), draft_settings(), folder / "film.mp4")
+    assert [item.whom for item in preview(order).findings if item.finding.code == "store.clip"] == ["clip one"]
+    result, _ = make(folder, text)
+    assert result.rendered == ("one",)
+    assert result.warnings == ("the clip of one was damaged in the store and was made again",)
 
 
 def test_d12_another_picture_under_the_same_name_is_noticed(folder: Path) -> None:

@@ -290,7 +290,17 @@ def test_files_in_the_store_that_are_not_understood_stay(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------------- the grace
 
 
-@pytest.mark.parametrize(("days", "grace", "goes"), [(13, 14, False), (15, 14, True), (1, 0, True), (50, 60, False)])
+@pytest.mark.parametrize(
+    ("days", "grace", "goes"),
+    [
+        (13, 14, False),
+        (15, 14, True),
+        (1, 0, True),
+        (50, 60, False),
+        (-4000, 14, False),  # a wrong clock dated it into the future
+        (-4000, 0, True),
+    ],
+)
 def test_what_was_used_within_the_grace_stays(store: Store, days: float, grace: float, goes: bool) -> None:
     old(store.clips, days)
     found = lost(store.root.parent, grace_days=grace)

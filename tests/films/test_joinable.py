@@ -51,7 +51,7 @@ def test_a_transition_that_does_not_fit_is_refused_with_its_shot_and_line(
 
 def test_a_shot_of_one_frame_before_a_chained_one_is_refused(tmp_path: Path) -> None:
     path = board(tmp_path, SHOT.format("one", "a", "frames: 1"), "- {id: two, prompt: push in, frames: 9}")
-    with pytest.raises(reelwright.InvalidInputError, match="shot one, line 4: clip one has 1 frames"):
+    with pytest.raises(reelwright.InvalidInputError, match="shot one, line 4: clip one has 1 frame, "):
         reelwright.film(path, tmp_path / "film.mp4", draft=True)
 
 

@@ -115,7 +115,7 @@ def test_a_changed_sheet_is_the_users_and_the_films_own_is_replaced(folder: Path
     make(folder, BOARD.replace("dissolve 3", "dissolve 2"))
     assert result.sheet.read_bytes() != own
     result.sheet.write_bytes(own + b"annotated")
-    with pytest.raises(VideoGenerationError, match="no sheet of this film"):
+    with pytest.raises(VideoGenerationError, match="was changed since it was drawn"):
         make(folder)
     assert result.sheet.read_bytes() == own + b"annotated"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,14 @@ import pytest
 from reelwright.cli import main
 from tests.conftest import a_photo
 from tests.films.small import BOARD, digest, make
+
+ONE_SHOT = "size: 96x64\nshots:\n  - {id: one, prompt: hold, image: a.png, frames: 3}\n"
+
+
+def a_tone(path: Path, hertz: int) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(b"".join(struct.pack("<h", hertz * (number % 40)) for number in range(4000)))
 
 
 def replayed(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, dict[str, Any]]:
@@ -49,6 +59,20 @@ def test_a_film_whose_picture_changed_is_not_made_again(folder: Path, capsys: py
     assert (status, told["code"]) == (10, "INPUT")
     assert "shot three" in told["message"]
     assert "b.png is gone or has changed" in told["message"]
+
+
+def test_a_film_whose_sound_changed_is_not_made_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a_tone(folder / "music.wav", 440)
+    make(folder, f"audio: {{file: music.wav}}\n{ONE_SHOT}")
+    (folder / "film.mp4").rename(folder / "film.MP4")
+    manifest = json.loads((folder / "film.reel.json").read_text())
+    manifest["output"]["path"] = "film.MP4"
+    (folder / "film.reel.json").write_text(json.dumps(manifest))  # as an older version named it
+    status, told = replayed(capsys, folder / "film.MP4", "-o", folder / "again.mp4")
+    assert (status, told["replay"]["same_bytes"]) == (0, True)
+    a_tone(folder / "music.wav", 220)
+    status, told = replayed(capsys, folder / "film.MP4", "-o", folder / "again.mp4")
+    assert (status, "music.wav is gone or has changed" in told["message"]) == (10, True)
 
 
 def test_a_film_is_not_made_again_over_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

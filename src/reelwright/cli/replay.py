@@ -33,12 +33,12 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from ..errors import InvalidInputError
     from ..history import load_manifest
-    from ..result import manifest_path
+    from ..result import manifest_of
     from ..runner import replay_order
     from .generate import make, tell
 
     path = existing(arguments.manifest)
-    path = existing(manifest_path(path)) if path.suffix.lower() == ".mp4" else path
+    path = existing(manifest_of(path)) if path.suffix.lower() == ".mp4" else path
     before = load_manifest(path)
     if before.task == "film":
         return _replay_film(arguments, before, path)

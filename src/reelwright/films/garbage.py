@@ -132,10 +132,10 @@ def find_garbage(store: Store, settings: Settings, grace_days: float = GRACE_DAY
         grace_days: What was made or named in so many days stays.
     """
     named = _Named(store, settings)
-    latest = time.time() - grace_days * _DAY_S
     lost, odd = _lost(store, named)
-    old = [clip for clip in lost if clip.used < latest]
-    pieces = [path for path in _files(store.pieces) if path.name not in named.pieces and _used((path,)) < latest]
+    latest = time.time() - grace_days * _DAY_S
+    old = [clip for clip in lost if clip.used <= latest]
+    pieces = [path for path in _files(store.pieces) if path.name not in named.pieces and _used((path,)) <= latest]
     if named.not_understood:
         return Garbage((), (), len(lost), tuple(named.not_understood), tuple(odd))
     return Garbage(tuple(old), tuple(pieces), len(lost) - len(old), (), tuple(odd))
@@ -285,8 +285,8 @@ def _real(path: Path) -> Path:
 
 
 def _used(files: Sequence[Path]) -> float:
-    """When the newest of some files was written or touched."""
-    return max(path.lstat().st_mtime for path in files)
+    """When the newest of some files was written or touched; now, if a wrong clock dated one into the future."""
+    return min(time.time(), max(path.lstat().st_mtime for path in files))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -6,7 +6,8 @@ joining code: `timing.crowded`, `writer.size_problem`, `sound.check_sound`, `ups
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,13 +86,17 @@ def _transitions(
     for index in crowded(lengths, over):
         before, after = over[index], (*over[1:], 0)[index]
         taken = " and ".join(
-            f"{frames} frames {where}"
+            f"{_frames(frames)} {where}"
             for frames, where in ((before, "over the clip before"), (after, "under the clip after"))
             if frames
         )
-        text = f"clip {shown[index].segment.id} has {lengths[index]} frames, too few for its transitions ({taken})"
+        text = f"clip {shown[index].segment.id} has {_frames(lengths[index])}, too few for its transitions ({taken})"
         fix = "Make the shot longer, or its dissolve, the next one's, or `overlap` shorter."
         yield _at_shot(order, shown[index].segment.shot, text, fix)
+
+
+def _frames(number: int) -> str:
+    return f"{number} frame{'' if number == 1 else 's'}"
 
 
 def _other_sizes(order: FilmOrder, shown: Sequence[Planned]) -> Iterator[ShotFinding]:
@@ -175,8 +180,13 @@ def _line(order: FilmOrder, place: tuple[Any, ...]) -> str:
     if order.source is None:
         return ""
     try:
-        document = read_yaml(order.source)
-    except VideoGenerationError:
+        places = _places(order.source, order.source.stat().st_mtime_ns)
+    except (VideoGenerationError, OSError):
         return ""
-    number = document.places.get(place)
-    return "" if number is None else f"line {number}"
+    return f"line {places[place]}" if place in places else ""
+
+
+@functools.lru_cache(maxsize=1)
+def _places(source: Path, changed_ns: int) -> Mapping[tuple[str | int, ...], int]:  # noqa: ARG001 -- part of the cache's key
+    """Where everything stands in the file as it was saved then; read once for all findings."""
+    return read_yaml(source).places

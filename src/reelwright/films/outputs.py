@@ -125,9 +125,13 @@ def check_sheet(order: FilmOrder, before: Manifest | None, store: Store) -> None
         return  # a film of an older version, which noted nothing of its sheet
     recorded = before.facts["sheet"] if before else None
     if sheet.is_symlink() or file_digest(sheet) not in {recorded, *store.record(name_of(output)).sheets}:
-        raise InvalidInputError(
-            f"{shown(sheet)} exists and is no sheet of this film", failure=Failure.EXISTS, advice=_ADVICE
+        changed = recorded is not None and not sheet.is_symlink()
+        why = (
+            "was changed since it was drawn; drawing it again would lose that"
+            if changed
+            else "exists and is no sheet of this film"
         )
+        raise InvalidInputError(f"{shown(sheet)} {why}", failure=Failure.EXISTS, advice=f"Rename it. {_ADVICE}")
 
 
 def replaceable_film(order: FilmOrder, output: Path) -> Manifest | None:

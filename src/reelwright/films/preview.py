@@ -139,6 +139,11 @@ def _damaged(looked: Looked) -> Iterator[ShotFinding]:
     for name in looked.frames:
         text = "its last frame is damaged in the store: it is taken from the clip again, or the clip is made again"
         yield ShotFinding(Finding("store.frame", "warning", text), f"clip {name}")
+    for name in looked.damaged:
+        text = (
+            "it lies in the store and is not the clip that was verified, or its manifest is damaged: it is made again"
+        )
+        yield ShotFinding(Finding("store.clip", "warning", text), f"clip {name}")
 
 
 def _times(order: FilmOrder, planner: Planner, missing: Sequence[Planned]) -> Iterator[str]:

@@ -119,12 +119,14 @@ class Looked:
         planner, planned: The plan of each.
         clips: Those that are stored and whole, by segment.
         frames: Of those, the segments whose last frame is needed and is damaged.
+        damaged: The segments whose clip lies there and cannot be verified.
     """
 
     planner: Planner
     planned: tuple[Planned, ...]
     clips: dict[str, Clip]
     frames: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[Planned, ...]:
@@ -138,7 +140,9 @@ def look(order: FilmOrder, store: Store) -> Looked:
     found = {item.segment.id: store.find(item.key) for item in planned}
     clips = {name: clip for name, clip in found.items() if clip is not None}
     needed = dict.fromkeys(item.segment.upstream for item in planned if item.segment.upstream)
-    return Looked(planner, planned, clips, tuple(n for n in needed if n in clips and not is_whole(clips[n])))
+    frames = tuple(name for name in needed if name in clips and not is_whole(clips[name]))
+    damaged = (item for item in planned if item.segment.id not in clips and store.video(item.key).exists())
+    return Looked(planner, planned, clips, frames, tuple(item.segment.id for item in damaged))
 
 
 def _existing(folder: Path) -> Path:
@@ -203,6 +207,7 @@ def make_clips(
     """
     looked = looked or look(order, store)
     made = Made(looked.planned, dict(looked.clips))
+    made.warnings += [f"the clip of {name} was damaged in the store and was made again" for name in looked.damaged]
     for item in looked.planned:
         if item.segment.id in looked.frames:
             _mend_frame(order, item, made)

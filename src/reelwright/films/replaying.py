@@ -31,7 +31,8 @@ def replay_facts(order: FilmOrder) -> dict[str, Any]:
     """What a film's manifest says so that the film can be made again."""
     folder = Path(os.path.abspath(order.output)).parent  # noqa: PTH100 -- the folder of the film as named
     board = json.loads(_with_paths(order.board, lambda path: Path(os.path.relpath(path, folder))).model_dump_json())
-    return {"storyboard": board, "draft": order.draft, "only": list(order.only), "from": order.start}
+    sound = file_digest(order.board.audio.file) if order.board.audio else None
+    return {"storyboard": board, "sound": sound, "draft": order.draft, "only": list(order.only), "from": order.start}
 
 
 def replay_film_order(manifest: Manifest, path: Path, settings: Settings, output: Path | None) -> FilmOrder:
@@ -86,12 +87,17 @@ def _board(manifest: Manifest, folder: Path, target: Path) -> tuple[Storyboard, 
     except VideoGenerationError as error:
         raise StateError(f"this manifest is damaged: {error.message}") from None
     board = _with_paths(board, lambda path: folder / path)
-    _check_files(manifest, board)
+    _check_files(manifest, board, kept.get("sound"))
     return board, source, kept
 
 
-def _check_files(manifest: Manifest, board: Storyboard) -> None:
-    """Every picture that the film was made from is the one that it was."""
+def _check_files(manifest: Manifest, board: Storyboard, sound: object) -> None:
+    """Every picture that the film was made from is the one that it was, and so is the sound if its hash is known."""
+    if board.audio and isinstance(sound, str) and file_digest(board.audio.file) != sound:
+        raise InvalidInputError(
+            f"{shown(board.audio.file)} is gone or has changed since {manifest.created_at}",
+            advice="Bring the sound back to where it was.",
+        )
     wanted = {str(item.get("sha256")) for record in _clips(manifest) for item in record.get("inputs", ())}
     made = {str(shot.get("shot")) for shot in manifest.facts.get("shots", ()) if isinstance(shot, dict)}
     for shot in board.shots:

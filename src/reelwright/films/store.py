@@ -26,7 +26,7 @@ from typing import Any
 from ..errors import BusyError, VideoGenerationError
 from ..files import open_lock, path_error
 from ..history import load_manifest
-from ..result import Manifest, manifest_path
+from ..result import MANIFEST_SUFFIX, Manifest, manifest_path
 from ..workspace import file_digest
 from .records import Record, read_record
 
@@ -72,6 +72,15 @@ def _readable(path: Path) -> bool:
     return True
 
 
+def _describes(manifest: Manifest, key: str, video: Path) -> bool:
+    """Whether a clip is the very file that a manifest describes, and was made for this key."""
+    output = manifest.output or {}
+    known = all(isinstance(output.get(name), kind) for name, kind in _FACTS.items())
+    if manifest.state != "completed" or not known or output.get("key", key) != key:
+        return False
+    return bool(file_digest(video) == output["sha256"])
+
+
 class Store:
     """The clips beside a film; ``root`` is made when it is first written to."""
 
@@ -114,20 +123,27 @@ class Store:
     def find(self, key: str) -> Clip | None:
         """The clip of that key, if it is there and is the very file that was verified for this key.
 
-        Its last frame may be damaged: see `companions.is_whole`.
+        A clip whose manifest is damaged is known by the manifest of a film that holds it. Its last frame may be
+        damaged: see `companions.is_whole`.
         """
         video = self.video(key)
+        if not video.is_file():
+            return None
         try:
             manifest = load_manifest(manifest_path(video))
         except VideoGenerationError:
-            return None
-        output = manifest.output or {}
-        known = all(isinstance(output.get(name), kind) for name, kind in _FACTS.items())
-        if manifest.state != "completed" or not known or output.get("key", key) != key:
-            return None
-        if file_digest(video) != output["sha256"]:
-            return None
-        return Clip(key, video, self.last_frame(key), manifest)
+            found = self._in_films(key)
+        else:
+            found = iter((manifest,))
+        return next((Clip(key, video, self.last_frame(key), one) for one in found if _describes(one, key, video)), None)
+
+    def _in_films(self, key: str) -> Iterator[Manifest]:
+        """A clip's manifest as the films beside the store repeat it."""
+        for path in sorted(self.root.parent.glob(f"*{MANIFEST_SUFFIX}")):
+            with contextlib.suppress(VideoGenerationError, TypeError, AttributeError):
+                for shot in load_manifest(path).facts.get("shots", ()):
+                    if shot.get("key") == key:
+                        yield Manifest.from_json(shot["manifest"])
 
     @contextlib.contextmanager
     def held(self, name: str) -> Iterator[None]:
