@@ -42,6 +42,10 @@ ATTEMPTS = {
     "another name space": "libc.unshare(0x10000000) and fail()",
     "a look into another process": "libc.ptrace(16, os.getppid(), 0, 0) and fail()",
     "the limits of another process": "import resource; resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)",
+    "the priority of another process": "os.setpriority(os.PRIO_PROCESS, os.getppid(), 5)",
+    "the processors of another process": "os.sched_setaffinity(os.getppid(), {0})",
+    "memory that outlives it": "libc.shmget(0, 4096, 0o1600) == -1 and fail()",
+    "a queue that outlives it": "libc.msgget(0, 0o1600) == -1 and fail()",
     "io_uring": "libc.syscall(425, 8, b'x' * 120) == -1 and fail()",
 }
 _PROGRAM = """

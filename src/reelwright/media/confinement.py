@@ -47,10 +47,12 @@ _PROCESSES: tuple[tuple[int | None, int | None], ...] = (
     (57, None), (58, None), (59, 221), (322, 281),  # fork vfork execve execveat
     (101, 117), (310, 270), (311, 271), (312, 272),  # ptrace process_vm_readv process_vm_writev kcmp
     (62, 129), (200, 130), (129, 138), (297, 240), (424, 424), (438, 438),  # kill tkill the sigqueueinfos pidfd_send_signal pidfd_getfd
+    (434, 434), (141, 140), (203, 122),  # pidfd_open setpriority sched_setaffinity
 )  # fmt: skip
 _NETWORK: tuple[tuple[int | None, int | None], ...] = (
     (41, 198), (53, 199), (42, 203), (49, 200), (50, 201), (43, 202), (288, 242),  # socket socketpair connect bind listen accept accept4
     (44, 206), (46, 211), (307, 269),  # sendto sendmsg sendmmsg
+    (29, 194), (64, 190), (68, 186), (240, 180),  # shmget semget msgget mq_open, which reach others and outlive it
     (425, 425), (426, 426), (427, 427),  # io_uring, which would do all of this without a system call
 )  # fmt: skip
 _KERNEL: tuple[tuple[int | None, int | None], ...] = (

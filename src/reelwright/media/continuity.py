@@ -30,10 +30,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import OutputError
+from ..files import read_bytes
 from .writer import explained
 
 Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
+_MAX_PICTURE_BYTES = 1 << 30
 _COLUMNS, _BLOCK = 64, 8  # of blocks in a picture; no fewer pixels than that across one
 _CONTENT = 32.0  # levels: a block that differs by more shows something else: a label, a new object
 _MIN_SHARE = 0.5  # of the blocks that must show the same
@@ -187,7 +189,7 @@ def decoded_picture(path: Path, flags: int) -> NDArray[Any] | None:
     ``cv2.imread`` and ``cv2.imwrite`` crash on a name that is not UTF-8, so OpenCV gets bytes and no names.
     """
     try:
-        data = np.fromfile(path, np.uint8)
+        data = np.frombuffer(read_bytes(path, _MAX_PICTURE_BYTES), np.uint8)
     except OSError:
         return None
     return cv2.imdecode(data, flags) if data.size else None
