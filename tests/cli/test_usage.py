@@ -99,6 +99,7 @@ USAGE_MISTAKES = [
     ("film --only one a.yaml", ["STORYBOARD is missing"]),
     ("film a.yaml --drft --yes --set fps=9 --gpus 0", ["no option --drft", "--yes has no effect", "--set fps=9 has no effect",
      "--gpus 0 asks for no GPU", "a.yaml cannot be read"]),
+    ("film gc . --yse=1 --cnofig", ["no option --yse", "no option --cnofig"]),
     ("doctor extra --frobnicate --set nothing", ["no option --frobnicate", "not expected: extra", "'nothing' is not KEY=VALUE"]),
 ]  # fmt: skip
 

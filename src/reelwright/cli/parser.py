@@ -193,10 +193,14 @@ class _Reading:
         word, equals, value = self._words[place].partition("=")
         text, fix, meant = words_for(word, self._parser.at(self._words))
         self._mistakes.append(UsageError(text, advice=fix))
-        self._words[place : place + 1] = [meant + equals + value] if meant else []
+        plain = place + 1 < len(self._words) and not _is_option(self._words[place + 1])
+        valued = any(meant in item.option_strings and item.nargs != 0 for item in self._parser.at(self._words)._actions)
+        if valued and not plain and not equals:
+            meant = ""  # a guess without a value is no second mistake
+        self._words[place : place + 1] = [meant + (equals + value if valued else "")] if meant else []
         after = place + 1 if meant else place
         self._values = [at - (not meant) if at > place else at for at in self._values]
-        if after < len(self._words) and not equals and not _is_option(self._words[after]):
+        if plain and not equals:
             self._values = sorted({*self._values, after})
 
     def _refuse(self, extra: list[str]) -> None:
