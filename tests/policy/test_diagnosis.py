@@ -511,7 +511,7 @@ def test_the_signature_of_a_failure_leaves_out_what_differs_between_runs() -> No
     where = '  File "/x/a.py", line 7, in f\n    code()'
     one, two = (
         diagnose(Evidence(exit_status=1, exceptions=(ExceptionSeen(f"ValueError: at {text}", where),)), A_PLAN)
-        for text in ("0x7f00 in /tmp/attempt-1/film.mp4", "0x8a11 in /tmp/attempt-2/film.mp4")
+        for text in ("0x7f00 in /tmp/a/film.mp4 (frame 12)", "0x8a11 in /var/b/film.mp4 (frame 7)")
     )
     assert one.signature == two.signature != ""
     other = ExceptionSeen("ValueError: at 0x7f00 in /tmp/attempt-1/film.mp4", where.replace("line 7", "line 8"))
@@ -694,6 +694,13 @@ CHILD_FAILED = "torch.distributed.elastic.multiprocessing.errors.ChildFailedErro
             ),
             Failure.MODEL,
         ),
+        (
+            Evidence(exit_status=1, rank_errors=(RankError(0, exit_status=1), RankError(1, exit_status=-9))),
+            Failure.FRAMEWORK,
+        ),
+        (Evidence(exit_status=137), Failure.CRASH),
+        (Evidence(signal_number=signal.SIGSEGV, oom_kills=1), Failure.CRASH),
+        (Evidence(signal_number=signal.SIGKILL, oom_kills=1), Failure.OOM_HOST),
         # A log that does not tell ranks apart: the first is the cause.
         (
             Evidence(

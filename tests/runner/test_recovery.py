@@ -91,8 +91,10 @@ def leftovers(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith(workspace.PREFIX)]
 
 
-def test_d08_the_verified_film_of_a_dead_run_gets_its_name(tmp_path: Path) -> None:
-    a_dead_run(tmp_path / "clip.mp4")
+@pytest.mark.parametrize("name", ["film.mp4", "tagged.mp4"])
+def test_d08_the_verified_film_of_a_dead_run_gets_its_name(tmp_path: Path, name: str) -> None:
+    folder = a_dead_run(tmp_path / "clip.mp4")
+    folder.video(1).rename(folder.attempt(1) / name)
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     assert actions(tmp_path) == ["adopted"]
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
