@@ -45,9 +45,9 @@ def test_a_manifest_tells_memory_load_and_times_of_the_run(wan: WanMachine, meas
     assert measured["gpu_busy_percent"] == {"GPU-aa0": 90.0}
     assert measured["host_peak_bytes"] > 1_000_000
     assert measured["written_bytes"] >= 0
-    assert 0.4 <= measured["load_seconds"] < 2
-    assert 0.5 <= measured["seconds_per_step"] < 1.5
-    assert 0.3 <= measured["seconds_per_frame"] < 2
+    assert 0.4 <= measured["load_seconds"] < 20
+    assert 0.5 <= measured["seconds_per_step"] < 15
+    assert 0.3 <= measured["seconds_per_frame"] < 20
     curve = measured["curve"]
     assert len(curve["at_s"]) == len(curve["usage"]) == len(curve["gpus"]["GPU-aa0"]) >= 3
     assert measured["cost_cpu_s"] < 0.01 * measured["duration_s"] + 0.01
