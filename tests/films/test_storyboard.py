@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from reelwright.errors import ConfigurationError
+from reelwright.errors import ConfigurationError, VideoGenerationError
 from reelwright.films.storyboard import EXAMPLE, Storyboard, json_schema, load_storyboard
 from tests.conftest import a_photo
 
@@ -255,7 +255,7 @@ def test_a_line_that_yaml_cannot_read_is_named_with_what_is_commonly_meant(
 )  # fmt: skip
 def test_a_file_that_is_no_storyboard_is_refused_in_a_sentence(folder: Path, data: bytes, told: str) -> None:
     (folder / "film.yaml").write_bytes(data)
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(VideoGenerationError, match=told):
         load_storyboard(folder / "film.yaml")
 
 
