@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -315,6 +316,8 @@ def test_a_run_that_clearly_needs_more_host_memory_than_there_is_is_refused(
         assert error.failure is Failure.OOM_HOST
         assert memory.replace("GiB", " GiB") in error.message
         assert "GiB of host memory" in error.fix or "--gpus" in error.fix
+        named = re.search(r"with (\d+) GiB of host memory", error.fix)
+        assert named is None or int(named[1]) >= (plan.host_bytes or 0) / GIB  # not one that is only not refused
 
 
 def test_host_memory_that_is_a_little_short_is_a_warning() -> None:

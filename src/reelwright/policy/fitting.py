@@ -162,7 +162,8 @@ def _with_memory(asked: _Asked, job: Job) -> tuple[Plan, str] | None:
         return (plan, "") if plan else None
     for memory, words in ((total, "when other programs have given back host memory"), *_MORE):
         host = replace(job.host, memory_total_bytes=memory, memory_available_bytes=memory)
-        if memory >= total and (plan := asked.again(job.evolve(host=host))):
+        plan = asked.again(job.evolve(host=host)) if memory >= total else None
+        if plan and (memory == total or (plan.host_bytes or 0) <= memory):  # what is only not refused is no advice
             return plan, words
     return None
 
