@@ -110,7 +110,8 @@ def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 def _no_settings_of_the_user(patch: pytest.MonkeyPatch, home: Path, temporary: Path) -> None:
-    for name in [name for name in os.environ if name.startswith(("REELWRIGHT_", "CUDA_VISIBLE", "XDG_"))]:
+    users = ("REELWRIGHT_", "CUDA_VISIBLE", "XDG_", "COLUMNS", "LINES")
+    for name in [name for name in os.environ if name.startswith(users)]:
         patch.delenv(name)
     patch.setenv("HOME", str(home))
     patch.setenv("TMPDIR", str(temporary))
@@ -139,7 +140,8 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture
 def reel(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the real command line in a process of its own."""
-    # Not the environment of this process as C sees it: readline, which pytest loads, puts COLUMNS=80 there.
+    # Not the environment of this process as C sees it: readline, which pytest loads, puts COLUMNS=80 there. The processes
+    # of pytest-xdist have it from there.
 
     def call(*arguments: object, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "reelwright", *map(str, arguments)]

@@ -116,6 +116,8 @@ def mistakes(order: Order, *, inputs_only: bool = False) -> list[VideoGeneration
     except VideoGenerationError as error:
         return [*found, error]
     findings = [item for item in chosen.plan.findings if not inputs_only or _concerns_inputs(item)]
+    if found:  # the folder is refused already
+        findings = [item for item in findings if item.code != "disk.writable"]
     return [*found, *unusable, *preflight.errors_of(findings)]
 
 

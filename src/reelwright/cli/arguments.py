@@ -304,7 +304,7 @@ def order_from(arguments: argparse.Namespace) -> Order:
     """
     order, wrong, misread = _read_order(arguments)
     if order is None or wrong or misread:
-        raise all_of([*wrong, *misread, *_of_the_plan(order, misread)])
+        raise all_of([*wrong, *misread, *_of_the_plan(arguments, order, misread)])
     return order
 
 
@@ -316,17 +316,21 @@ def check_order(arguments: argparse.Namespace) -> None:
     """
     order, wrong, misread = _read_order(arguments)
     complete = arguments.image is not None and arguments.prompt is not None
-    found = [*wrong, *misread, *(_of_the_plan(order, misread) if complete else [])]
+    found = [*wrong, *misread, *(_of_the_plan(arguments, order, misread) if complete else [])]
     if found:
         raise all_of(found)
 
 
-def _of_the_plan(order: Order | None, misread: Sequence[VideoGenerationError]) -> list[VideoGenerationError]:
+def _of_the_plan(
+    arguments: argparse.Namespace, order: Order | None, misread: Sequence[VideoGenerationError]
+) -> list[VideoGenerationError]:
     from ..preparation import mistakes
 
+    if order is None or (order.request.image is None and arguments.image != "-"):
+        return []  # the plan would be one of another task
     # What is not set, or set wrongly, shows in the plan as missing: that is no mistake of its own.
     caused = (Failure.CONFIG, Failure.ENV, Failure.MODEL) if misread else ()
-    return [error for error in mistakes(order) if error.failure not in caused] if order else []
+    return [error for error in mistakes(order) if error.failure not in caused]
 
 
 def _read_order(

@@ -141,7 +141,7 @@ def look(order: FilmOrder, store: Store) -> Looked:
     clips = {name: clip for name, clip in found.items() if clip is not None}
     needed = dict.fromkeys(item.segment.upstream for item in planned if item.segment.upstream)
     frames = tuple(name for name in needed if name in clips and not is_whole(clips[name]))
-    damaged = (item for item in planned if item.segment.id not in clips and store.video(item.key).exists())
+    damaged = (item for item in planned if item.segment.id not in clips and os.path.lexists(store.video(item.key)))
     return Looked(planner, planned, clips, frames, tuple(item.segment.id for item in damaged))
 
 
