@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,19 +15,30 @@ from PIL import Image
 
 from reelwright.backends import load_backend
 from reelwright.checkup import availability, check_all, machine_rows
+from reelwright.cli import main
 from reelwright.cli.replay import compare
 from reelwright.host import Host
 from reelwright.settings import Settings, load_settings
-from tests.conftest import a_photo
+from tests.conftest import a_home, a_photo
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ("--size", "320x180", "--frames", "9", "--seed", "7")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a picture and a clip that was made of it."""
+    folder = tmp_path_factory.mktemp("made")
+    with a_home(tmp_path_factory.mktemp("home")):
+        words = [a_photo(folder / "photo.png"), "slow push in", "-o", folder / "clip.mp4", *SMALL]
+        assert main(["generate", *map(str, words)]) == 0
+    return folder
+
+
 @pytest.fixture
-def clip(reel: Reel, photo: Path, tmp_path: Path) -> Path:
-    done = reel("generate", photo, "slow push in", "-o", "clip.mp4", *SMALL)
-    assert done.returncode == 0, done.stderr
+def clip(made: Path, tmp_path: Path) -> Path:
+    for path in made.iterdir():
+        shutil.copy2(path, tmp_path)
     return tmp_path / "clip.mp4"
 
 
@@ -243,9 +255,10 @@ def test_replay_sees_that_another_container_holds_the_same_frames(reel: Reel, cl
     assert "every decoded frame is equal" in reel("replay", manifest).stderr
 
 
-def test_replay_refuses_a_picture_that_has_changed(reel: Reel, clip: Path, photo: Path) -> None:
+def test_replay_refuses_a_picture_that_has_changed(reel: Reel, photo: Path) -> None:
+    assert reel("generate", photo, "slow push in", "-o", "clip.mp4", *SMALL).returncode == 0
     Image.new("RGB", (320, 180), "red").save(photo)
-    done = reel("replay", clip)
+    done = reel("replay", "clip.mp4")
     assert done.returncode == 10
     assert "changed" in done.stderr
 
