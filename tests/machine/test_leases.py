@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import select
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.conftest import eventually
 
 from reelwright.errors import BackendUnavailableError, BusyError, Cancelled
 from reelwright.executors import Cancellation
@@ -225,23 +225,23 @@ def test_a_request_to_stop_ends_the_waiting_at_once(tmp_path):
 
 def test_a_lock_on_a_file_that_a_cleaner_deletes_meanwhile_is_never_taken_for_a_lease(leases):
     leases.claim(["GPU-1"], **NOW).release()
-    file, done = leases.directory / "GPU-1.gpu", threading.Event()
-
-    def clean():  # deletes only what nobody has locked, as such programs do
-        while not done.is_set():
-            with contextlib.suppress(OSError), file.open() as opened:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                file.unlink()
-
-    cleaner = threading.Thread(target=clean)
-    cleaner.start()
+    file = leases.directory / "GPU-1.gpu"
+    clean = (  # deletes only what nobody has locked, as such programs do
+        "import contextlib, fcntl, os, sys\n"
+        "while True:\n"
+        "    with contextlib.suppress(OSError), open(sys.argv[1]) as opened:\n"
+        "        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "        os.unlink(sys.argv[1])\n"
+    )
+    cleaner = subprocess.Popen([sys.executable, "-I", "-S", "-c", clean, file])
     try:
+        eventually(lambda: not file.exists(), what="the cleaner's first deletion")
         for _ in range(3000):
             with contextlib.suppress(BusyError), leases.claim(["GPU-1"], **NOW) as lease:
                 assert os.fstat(lease.fds[0]).st_ino == file.stat().st_ino
     finally:
-        done.set()
-        cleaner.join()
+        cleaner.kill()
+        cleaner.wait()
 
 
 def test_p30_without_descriptors_the_claim_fails_cleanly_and_leaves_nothing_open(tmp_path, python_environ):

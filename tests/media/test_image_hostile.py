@@ -11,7 +11,6 @@ import resource
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ import pictures
 import pytest
 from pictures import CORNERS, as_bytes, corners_of, four_corners, hidden_red, one_colour, refusal
 from PIL import Image
+from tests.conftest import eventually
 
 from reelwright.errors import BackendUnavailableError, Failure, InvalidInputError
 from reelwright.media.image import (
@@ -285,26 +285,23 @@ def test_n09_the_bytes_hashed_are_the_bytes_decoded_even_if_the_file_is_swapped(
         content = as_bytes(Image.new("RGB", (40, 40), colour), "PNG")
         (tmp_path / name).write_bytes(content)
         colours[hashlib.sha256(content).hexdigest()] = colour
-    path, stop, swapped = tmp_path / "a.png", threading.Event(), threading.Event()
-
-    def swap() -> None:
-        while not stop.is_set():
-            for name in ("red", "blue"):
-                (tmp_path / "next").unlink(missing_ok=True)
-                (tmp_path / "next").hardlink_to(tmp_path / name)
-                (tmp_path / "next").replace(path)
-            swapped.set()
-
-    thread = threading.Thread(target=swap)
-    thread.start()
+    path = tmp_path / "a.png"
+    swap = (
+        "import os\n"
+        "while True:\n"
+        "    for name in ('red', 'blue'):\n"
+        "        os.link(name, 'next')\n"
+        "        os.replace('next', 'a.png')\n"
+    )
+    swapper = subprocess.Popen([sys.executable, "-I", "-S", "-c", swap], cwd=tmp_path)
     try:
-        assert swapped.wait(10)
+        eventually(path.exists, what="the first exchange")
         for _ in range(12):
             picture = take_picture(path, target, Intake())
             assert one_colour(target) == colours[picture.sha256]
     finally:
-        stop.set()
-        thread.join()
+        swapper.kill()
+        swapper.wait()
 
 
 def test_n09_the_copy_that_is_decoded_cannot_be_written_to(source: Any) -> None:
