@@ -138,8 +138,9 @@ class WanMachine:
 
     def config_file(self, **values: Any) -> Path:
         path = self.folder / "config.yaml"
-        path.write_text(json.dumps({**self.values, **values}))  # JSON is YAML
-        return path
+        written = path.with_suffix(".written")
+        written.write_text(json.dumps({**self.values, **values}))  # JSON is YAML
+        return written.replace(path)  # in one step: a run that was started a moment ago may be reading it
 
     def command(self, *arguments: object, **settings: Any) -> list[str]:
         """The command line of `reel generate`."""
