@@ -15,10 +15,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from PIL import Image, ImageDraw
 
 REPOSITORY = Path(__file__).parents[1]
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 # A test run started in the background ignores Ctrl-C and a closed terminal, and so would every process that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -126,7 +126,7 @@ def test_the_script_goes_on_with_each_launch_and_repeats_its_last_entry(bench: B
         (
             ("--ulysses_size", "3"),
             TWO,
-            ("[rank0]: AssertionError: The number of ulysses_size and ring_size should be equal to the world size."),
+            ("]: AssertionError: The number of ulysses_size and ring_size should be equal to the world size."),
         ),
         (("--image", "nope.jpg"), (), "FileNotFoundError: [Errno 2] No such file or directory: "),
         (
