@@ -104,10 +104,15 @@ class VideoGenerationError(Exception):
 
     def __str__(self) -> str:
         """The message, then what a person needs with it: evidence, the fix, the log, and further mistakes."""
-        lines = [self.message, *(f"  | {line}" for line in self.own_evidence)]
+        return "\n".join([self.message, *self.details, *(f"{error.code}: {error}" for error in self.also)])
+
+    @property
+    def details(self) -> list[str]:
+        """What belongs under the message of this one mistake: a line for each piece of evidence, the fix and the log."""
+        lines = [f"  | {line}" for line in self.own_evidence]
         lines += [f"  fix: {self.advice}"] if self.advice else []
         lines += [f"  log: {self.log}"] if self.log else []
-        return "\n".join([*lines, *(f"{error.code}: {error}" for error in self.also)])
+        return lines
 
     @property
     def own_evidence(self) -> tuple[str, ...]:

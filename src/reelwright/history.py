@@ -246,14 +246,12 @@ def _keep(state_dir: Path, run_id: str, name: str, write: Callable[[Path], objec
         path = run_folder(base, run_id) / name
         try:
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if base is not state_dir and not is_own(base.lstat()):
                 raise PermissionError(errno.EPERM, "it belongs to another user or others may write to it")
-            write(path)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write_whole(path, write)
             _forget_old_runs(path.parent.parent)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)  # half of it
             problem = problem or f"the state folder {shown(state_dir)} cannot be written ({reason(error)})"
             continue
         if problem:
@@ -261,6 +259,15 @@ def _keep(state_dir: Path, run_id: str, name: str, write: Callable[[Path], objec
         return path
     warn(f"{problem}: the logs and the record of this run are lost")
     return None
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    try:
+        write(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)  # half of it
+        raise
 
 
 def _forget_old_runs(folder: Path) -> None:

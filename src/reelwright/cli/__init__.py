@@ -130,10 +130,6 @@ def _report(error: VideoGenerationError, *, as_json: bool) -> int:
         print(json.dumps(error.to_json()), flush=True)
     else:
         for single in (error, *error.also):
-            note(f"reel: {single.code}: {single.message}")
-            lines = [f"  | {line}" for line in single.own_evidence]
-            lines += [f"  fix: {single.advice}"] if single.advice else []
-            lines += [f"  log: {single.log}"] if single.log else []
-            for line in lines:
+            for line in (f"reel: {single.code}: {single.message}", *single.details):
                 note(line)
     return error.exit_status

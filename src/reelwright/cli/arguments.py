@@ -315,9 +315,7 @@ def check_order(arguments: argparse.Namespace) -> None:
         VideoGenerationError: as `order_from`; what needs the picture and the prompt only where both are there.
     """
     order, wrong, misread = _read_order(arguments)
-    complete = arguments.image is not None and arguments.prompt is not None
-    found = [*wrong, *misread, *(_of_the_plan(arguments, order, misread) if complete else [])]
-    if found:
+    if found := [*wrong, *misread, *_of_the_plan(arguments, order, misread)]:
         raise all_of(found)
 
 
@@ -326,8 +324,8 @@ def _of_the_plan(
 ) -> list[VideoGenerationError]:
     from ..preparation import mistakes
 
-    if order is None or (order.request.image is None and arguments.image != "-"):
-        return []  # the plan would be one of another task
+    if order is None or arguments.prompt is None or (order.request.image is None and arguments.image != "-"):
+        return []  # the plan would be one of another request
     # What is not set, or set wrongly, shows in the plan as missing: that is no mistake of its own.
     caused = (Failure.CONFIG, Failure.ENV, Failure.MODEL) if misread else ()
     return [error for error in mistakes(order) if error.failure not in caused]

@@ -47,9 +47,10 @@ def sweep_dead_runs(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     longer lives (pid and start time), and that no living shim supervises.
     """
     dead: dict[str, None] = {}
+    ours = f":{_locks(environ)}"
     for entry in Path("/proc").iterdir():
         mark = _mark_of(entry) if entry.name.isdigit() else None
-        if mark and mark.endswith(f":{_locks(environ)}") and not (_owner_lives(mark) or _supervised(int(entry.name))):
+        if mark and mark.endswith(ours) and not (_owner_lives(mark) or _supervised(int(entry.name))):
             dead.setdefault(mark)
     for mark in dead:
         end_marked(mark)

@@ -6,6 +6,7 @@ file that its manifest describes, made from the same storyboard.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -167,6 +168,12 @@ class _Assembly:
             return self._before
         return self._made_now({"key": key, "estimate": estimated}, emit, cancellation, noting)
 
+    @functools.cached_property
+    def _sound(self) -> str | None:
+        """SHA-256 of the sound file, as it is when the film is joined."""
+        audio = self._order.board.audio
+        return file_digest(audio.file) if audio else None
+
     def _key(self) -> str:
         board = self._order.board
         return key_of(
@@ -174,7 +181,7 @@ class _Assembly:
                 "clips": [(piece.clip.manifest.output or {}).get("sha256") for piece in self._pieces],
                 "joints": [self._joint(index) for index in range(len(self._pieces))],
                 "film": board.model_dump(mode="json", include={"title", "size", "color", "overlap", "finish", "fps"}),
-                "audio": [str(file_digest(board.audio.file)), board.audio.fade_s] if board.audio else None,
+                "audio": [str(self._sound), board.audio.fade_s] if board.audio else None,
                 "codec": self._order.settings.codec,
                 "engine": __version__,
             }
@@ -217,7 +224,7 @@ class _Assembly:
             told = {
                 **known,
                 "sheet": digest,
-                "replay": replay_facts(self._order),
+                "replay": replay_facts(self._order, self._sound),
                 **report.to_json(),
                 "kept": sorted(shelf.used),
                 "shots": self._shots(report),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure, VideoGenerationError
-from ..plan import Finding
+from ..plan import Finding, counted
 from ..request import Size
 from ..yamlfile import read_yaml
 from .planning import Planned, ShotFinding
@@ -86,17 +86,13 @@ def _transitions(
     for index in crowded(lengths, over):
         before, after = over[index], (*over[1:], 0)[index]
         taken = " and ".join(
-            f"{_frames(frames)} {where}"
+            f"{counted(frames, 'frame')} {where}"
             for frames, where in ((before, "over the clip before"), (after, "under the clip after"))
             if frames
         )
-        text = f"clip {shown[index].segment.id} has {_frames(lengths[index])}, too few for its transitions ({taken})"
+        text = f"clip {shown[index].segment.id} has {counted(lengths[index], 'frame')}, too few for its transitions ({taken})"
         fix = "Make the shot longer, or its dissolve, the next one's, or `overlap` shorter."
         yield _at_shot(order, shown[index].segment.shot, text, fix)
-
-
-def _frames(number: int) -> str:
-    return f"{number} frame{'' if number == 1 else 's'}"
 
 
 def _other_sizes(order: FilmOrder, shown: Sequence[Planned]) -> Iterator[ShotFinding]:

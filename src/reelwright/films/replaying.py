@@ -27,11 +27,10 @@ from .storyboard import Shot, Storyboard, load_storyboard
 _PICTURES = ("image", "last_image", "depth_image")
 
 
-def replay_facts(order: FilmOrder) -> dict[str, Any]:
-    """What a film's manifest says so that the film can be made again."""
+def replay_facts(order: FilmOrder, sound: str | None) -> dict[str, Any]:
+    """What a film's manifest says so that the film can be made again; ``sound`` is the SHA-256 of its sound file."""
     folder = Path(os.path.abspath(order.output)).parent  # noqa: PTH100 -- the folder of the film as named
     board = json.loads(_with_paths(order.board, lambda path: Path(os.path.relpath(path, folder))).model_dump_json())
-    sound = file_digest(order.board.audio.file) if order.board.audio else None
     return {"storyboard": board, "sound": sound, "draft": order.draft, "only": list(order.only), "from": order.start}
 
 

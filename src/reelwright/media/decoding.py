@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,6 +297,12 @@ def _box_length(header: bytes, rest: int) -> int:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def pixel_aspect(stream: VideoStream) -> Fraction:
+    """How wide a player shows a stored pixel, for its height."""
+    ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    return ratio if ratio and ratio > 0 else Fraction(1)
 
 
 def to_rgb(frame: VideoFrame, width: int | None = None, height: int | None = None) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import OutputError
-from .decoding import decoding, to_rgb
+from .decoding import decoding, pixel_aspect, to_rgb
 from .facts import quarter_turns
 from .writer import explained
 
@@ -106,11 +106,9 @@ def _timed_frames(path: Path) -> Iterator[tuple[VideoFrame, float]]:
 
 
 def _pixel_width(path: Path) -> float:
-    """How wide a player shows a stored pixel, for its height."""
+    """`decoding.pixel_aspect` of a film, as far as a sheet can follow it."""
     with decoding(path) as film:
-        stream = film.stream
-        ratio = (stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio) if stream else None
-    return min(4.0, max(0.25, float(ratio))) if ratio and ratio > 0 else 1.0
+        return min(4.0, max(0.25, float(pixel_aspect(film.stream)))) if film.stream else 1.0
 
 
 def _tile(frame: VideoFrame, wide: float) -> Image.Image:

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
-from .decoding import LIMIT_S, Decoding, decoding, to_rgb
+from .decoding import LIMIT_S, Decoding, decoding, pixel_aspect, to_rgb
 from .facts import CONTAINERS, Tally, VideoFacts, look_of
 from .writer import Encoding, VideoWriter, write_metadata
 
 if TYPE_CHECKING:
     import numpy as np
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
     from ..plan import ExpectedVideo
@@ -75,7 +74,7 @@ def _facts_of(film: Decoding, tally: Tally) -> VideoFacts:
         codec=stream.codec_context.codec.canonical_name,
         container=container_of(film),
         trimmed=stream.frames - tally.count if trimmed else 0,
-        pixel_aspect=_pixel_aspect(stream),
+        pixel_aspect="{0.numerator}:{0.denominator}".format(pixel_aspect(stream)),
         has_audio=film.has_audio,
         metadata=film.metadata,
         problems=(*problems, *tally.problems),
@@ -98,11 +97,6 @@ def container_of(film: Decoding) -> str:
     if name.startswith("matroska") and film.is_webm:
         return "WebM"
     return next((title for start, title in CONTAINERS.items() if name.startswith(start)), name)
-
-
-def _pixel_aspect(stream: VideoStream) -> str:
-    ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-    return f"{ratio.numerator}:{ratio.denominator}" if ratio and ratio > 0 else "1:1"
 
 
 def verify(path: Path, expected: ExpectedVideo, *, limit_s: float = LIMIT_S) -> VideoFacts:
