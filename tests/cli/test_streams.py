@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,17 @@ REEL = [sys.executable, "-m", "reelwright"]
 def make(photo: Path, *more: str) -> list[str]:
     words = ["generate", str(photo), "push in é", "-o", str(photo.with_name("out.mp4")), "--generator", "draft"]
     return [*REEL, *words, "--seconds", "1", "--size", "320x180", *more]
+
+
+@contextlib.contextmanager
+def without_a_reader() -> Iterator[int]:
+    """The end of a pipe whose reader is gone before the command starts, however slow this process is."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        yield write
+    finally:
+        os.close(write)
 
 
 def warnings_of(photo: Path) -> str:
@@ -49,7 +62,9 @@ def test_a_stream_that_cannot_be_written_does_not_change_the_run(photo: Path, li
 
 
 def test_a_json_reader_that_goes_away_does_not_end_the_run(photo: Path) -> None:
-    process = subprocess.Popen(make(photo, "--json"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    words = make(photo, "--json")
+    words[words.index("--seconds") + 1] = "8"  # its lines do not fit in the pipe
+    process = subprocess.Popen(words, 0, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pipesize=4096)
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
@@ -58,14 +73,12 @@ def test_a_json_reader_that_goes_away_does_not_end_the_run(photo: Path) -> None:
     assert "its reader is gone" in warnings_of(photo)
 
 
-def test_a_film_whose_reader_goes_away_is_finished(photo: Path) -> None:
+def test_a_film_without_a_reader_is_finished(photo: Path) -> None:
     board = photo.with_name("board.yaml")
     board.write_text(f"size: 320x180\ndefaults: {{seconds: 1}}\nshots:\n- {{image: {photo.name}, prompt: push in}}\n")
     words = [*REEL, "film", str(board), "-o", str(photo.with_name("out.mp4")), "--draft", "--json"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.wait(90) == 0
+    with without_a_reader() as stdout:
+        assert subprocess.run(words, stdout=stdout, stderr=subprocess.DEVNULL, timeout=90, check=False).returncode == 0
     assert "its reader is gone" in warnings_of(photo)
 
 
@@ -148,10 +161,6 @@ def test_json_is_plain_ascii(
 
 
 def test_a_reader_that_is_gone_from_a_table_is_said_by_the_exit_status() -> None:
-    read, write = os.pipe()
-    os.close(read)
-    try:
-        done = subprocess.run([*REEL, "config"], stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
-    finally:
-        os.close(write)
+    with without_a_reader() as stdout:
+        done = subprocess.run([*REEL, "config"], stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (141, b"")

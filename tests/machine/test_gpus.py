@@ -171,6 +171,15 @@ def test_g04_every_refusal_of_the_driver_has_its_own_advice(a_driver, scenario, 
     assert advice in take_gpus({}, program=a_driver(**scenario)).advice
 
 
+@pytest.mark.parametrize(
+    ("kind", "problem"), [("LibraryNotFound", "AMD GPU (/dev/kfd)"), ("DriverNotLoaded", "not loaded")]
+)
+def test_g04_nobody_with_an_amd_gpu_is_sent_for_the_nvidia_driver(a_driver, tmp_path, kind, problem):
+    (tmp_path / "kfd").touch()
+    taken = take_gpus({}, program=a_driver(fail=f"NVMLError_{kind}"), devices=str(tmp_path))
+    assert (taken.gpus, problem in taken.problem, "Install" in taken.advice) == (None, True, False)
+
+
 def test_the_driver_tells_its_version_and_the_newest_cuda_that_it_runs(a_driver):
     taken = take_gpus({}, program=a_driver(A, driver=["550.54.14", 12040]))
     assert (taken.driver_version, taken.driver_cuda) == ("550.54.14", (12, 4))

@@ -46,6 +46,11 @@ _ADVICE: Mapping[str, tuple[str, str]] = {
         "Ask for access to /dev/nvidia*: on most systems that is the group `video` or `render`.",
     ),
 }
+# /dev/kfd is the compute device of amdgpu, the driver under ROCm (Linux, drivers/gpu/drm/amd/amdkfd/kfd_chardev.c).
+_AMD = (
+    "this machine has an AMD GPU (/dev/kfd), and Reelwright can use NVIDIA GPUs only",
+    "Choose the draft generator, which needs no GPU, or a machine with an NVIDIA GPU.",
+)
 _REPAIR = "Run `nvidia-smi`: where it fails as well, repair the NVIDIA driver or reboot the machine."
 #: Words that stand in CUDA_VISIBLE_DEVICES by mistake, or put there by a scheduler, and what to do about each.
 _WORDS: Mapping[str, tuple[str, str]] = {
@@ -80,15 +85,17 @@ def nvml_program() -> tuple[str, ...]:
     return (sys.executable, "-I", str(Path(__file__).with_name("nvml.py")))
 
 
-def take_gpus(environ: Mapping[str, str], *, program: Command | None = None, deadline_s: float = DEADLINE_S) -> Taken:
-    """The usable GPUs and what is wrong.
+def take_gpus(
+    environ: Mapping[str, str], *, program: Command | None = None, deadline_s: float = DEADLINE_S, devices: str = "/dev"
+) -> Taken:
+    """The usable GPUs and what is wrong; ``devices`` is the folder of device files, where an AMD GPU can be seen.
 
     ``gpus`` is ``None`` if they could not be asked or `CUDA_VISIBLE_DEVICES` makes no sense; empty if there is none to
     use; ``problem`` may be a remark that one of the machine's GPUs does not answer.
     """
     answer = _ask([*(program or nvml_program()), "once"], environ, deadline_s)
     if "problem" in answer:
-        return Taken(None, *_explained(str(answer["problem"])))
+        return Taken(None, *_explained(str(answer["problem"]), os.path.exists(f"{devices}/kfd")))
     gpus = tuple(_gpu(item) for item in answer["gpus"])
     remarks = "; ".join(answer["problems"]) or None
     version, number = answer["driver"]["version"], answer["driver"]["cuda"]
@@ -235,8 +242,10 @@ def _refusal(value: str, what: str, advice: str) -> BackendUnavailableError:
     return BackendUnavailableError(f"{VARIABLE}={value!r} {what}", failure=Failure.ENV, advice=advice)
 
 
-def _explained(problem: str) -> tuple[str, str]:
+def _explained(problem: str, has_amd: bool) -> tuple[str, str]:
     kind = problem.partition(":")[0]
+    if has_amd and kind == "NVMLError_LibraryNotFound":
+        return _AMD
     if kind in _ADVICE:
         return _ADVICE[kind]
     return f"the NVIDIA driver cannot be asked: {problem}", _REPAIR
