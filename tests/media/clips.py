@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import resource
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -89,7 +90,8 @@ def a_foreign_clip(
     with av.open(
         str(path), "w", file_format, options={"movflags": movflags} if movflags and path.suffix == ".mp4" else {}
     ) as container:
-        stream = container.add_stream(codec, fps, dict(options or {}))
+        # The bytes of x264 depend on its threads, whose number would be that of this machine's processors.
+        stream = container.add_stream(codec, fps, {"threads": "2", **(options or {})})
         stream.width, stream.height, stream.pix_fmt = size.width, size.height, pix_fmt
         stream.codec_context.time_base = 1 / fps
         if sound:
@@ -170,15 +172,23 @@ def numbers_in(path: Path) -> list[int]:
         return [number_in(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
 
 
+def open_files() -> set[tuple[str, str]]:
+    """The numbers of the open descriptors of this process, and what each is open on."""
+    return {(link.name, str(link.readlink())) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+
+
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
     """Stands for a full disk: no file of this process may grow beyond the limit (the kernel says EFBIG)."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, writes_none = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
+    # Python leaves a .pyc that was cut off by the limit, and no process can import that module any more.
+    sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = writes_none
 
 
 def trimmed(path: Path, frames: int, *, until: int | None = None) -> Path:

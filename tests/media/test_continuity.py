@@ -133,7 +133,7 @@ def encode(picture: Pixels, path: Path, *, foreign: bool) -> Path:
             film.write(picture)
         return path
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", 16, {"crf": "25"})
+        stream = container.add_stream("libx264", 16, {"crf": "25", "threads": "2"})
         stream.width, stream.height, stream.pix_fmt = SIZE.width, SIZE.height, "yuv420p"
         for _ in range(2):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

@@ -106,7 +106,7 @@ def test_a_decode_that_takes_too_long_is_given_up(clip: Path) -> None:
 
 def test_tags_that_are_not_utf_8_do_not_raise(tmp_path: Path) -> None:
     film = a_clip(tmp_path / "tags.mp4", metadata={"title": "KaetzchenXY"})
-    assert examine(patched(film, lambda data: data.replace(b"XY", b"\xff\xfe"))).num_frames == 9
+    assert examine(patched(film, lambda data: data.replace(b"KaetzchenXY", b"Kaetzchen\xff\xfe"))).num_frames == 9
 
 
 def test_damage_is_found_whether_or_not_the_decoder_complains(foreign_clip: Path) -> None:
@@ -186,7 +186,7 @@ def test_only_one_film_at_a_time_is_listened_to(clip: Path) -> None:
             assert not entered.wait(0.2)
             av.logging.log(av.logging.ERROR, "h264", "this one is broken")
             assert len(film.problems) == 1
-        assert waiting.result(10) == ()
+        assert waiting.result(60) == ()
 
 
 def test_errors_of_an_encoder_elsewhere_are_not_blamed_on_the_film(clip: Path) -> None:
