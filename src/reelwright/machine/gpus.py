@@ -95,7 +95,7 @@ def take_gpus(
     """
     answer = _ask([*(program or nvml_program()), "once"], environ, deadline_s)
     if "problem" in answer:
-        return Taken(None, *_explained(str(answer["problem"]), os.path.exists(f"{devices}/kfd")))
+        return Taken(None, *_explained(str(answer["problem"]), Path(devices, "kfd").exists()))
     gpus = tuple(_gpu(item) for item in answer["gpus"])
     remarks = "; ".join(answer["problems"]) or None
     version, number = answer["driver"]["version"], answer["driver"]["cuda"]
