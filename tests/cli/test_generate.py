@@ -176,7 +176,7 @@ def test_p22_a_signal_leaves_nothing_half_made(
     rendering: subprocess.Popen[str], tmp_path: Path, number: int, status: int
 ) -> None:
     rendering.send_signal(number)
-    output, _ = rendering.communicate(timeout=20)
+    output, _ = rendering.communicate(timeout=100)
     assert rendering.returncode == status
     assert json.loads(output.splitlines()[-1])["code"] == "CANCELLED"
     assert listing(tmp_path / "out") == set()

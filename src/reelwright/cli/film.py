@@ -260,12 +260,12 @@ def _watch(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_mtime_ns, found.st_ino
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _status(arguments: argparse.Namespace) -> int:
