@@ -21,8 +21,9 @@ from PIL import Image, ImageDraw
 
 REPOSITORY = Path(__file__).parents[1]
 
-# How long an example takes says how busy the machine is.
-hypothesis.settings.register_profile("no deadline", deadline=None)
+# How long an example takes, or is drawn, says how busy the machine is.
+too_slow = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("no deadline", deadline=None, suppress_health_check=too_slow)
 hypothesis.settings.load_profile("no deadline")
 
 # A test run started in the background ignores Ctrl-C and a closed terminal, and so would every process that it starts.

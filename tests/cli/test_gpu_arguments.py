@@ -112,4 +112,4 @@ def test_a_simulated_machine_has_the_memory_that_is_said_and_never_this_ones() -
     assert memory("1x80GiB", "64GiB") == 64 * GIB
     assert memory("1x80GiB", None) is None
     assert memory(None, "64GiB") == 64 * GIB
-    assert memory(None, None) not in (None, 64 * GIB)
+    assert (memory(None, None) or 0) > 0

@@ -63,19 +63,22 @@ def digest(folder: Path) -> str:
     return hashlib.sha256((folder / "film.mp4").read_bytes()).hexdigest()
 
 
+def _argv(folder: Path, *more: str) -> list[str]:
+    film, output = str(folder / "film.yaml"), str(folder / "film.mp4")
+    return [sys.executable, "-m", "reelwright", "film", film, "-o", output, "--json", *more]
+
+
 def started(folder: Path, *more: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    argv = [
-        sys.executable,
-        "-m",
-        "reelwright",
-        "film",
-        str(folder / "film.yaml"),
-        "-o",
-        str(folder / "film.mp4"),
-        "--json",
-    ]
     pipe = subprocess.PIPE
-    return subprocess.Popen([*argv, *more], stdout=pipe, stderr=pipe, text=True, env={**os.environ, **(env or {})})
+    return subprocess.Popen(
+        _argv(folder, *more), stdout=pipe, stderr=pipe, text=True, env={**os.environ, **(env or {})}
+    )
+
+
+def held_back(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    """`reel film` that stands still, however fast it is, once it has said 4 KiB that nobody has read."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(_argv(folder, *more), 0, stdout=pipe, stderr=pipe, pipesize=4096)
 
 
 def finished(folder: Path, *more: str, env: dict[str, str] | None = None) -> dict[str, Any]:

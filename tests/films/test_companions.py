@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from reelwright.errors import VideoGenerationError
+from reelwright.films import FilmEvent, SegmentState
 from reelwright.films.assembly import film
 from reelwright.films.companions import is_whole
 from reelwright.films.preview import preview
@@ -227,6 +229,15 @@ def test_a_failure_of_the_machine_ends_a_film_at_once_and_what_runs_beside_it_is
     )
     board = load_storyboard(wan.folder / "film.yaml")
     both = {"gpu_count": 1, "parallel_segments": 2}
+    gate = wan.checkout / "fake_state" / "at-vae"  # the clip that is made waits here until the other one has failed
+    gate.parent.mkdir()
+    os.mkfifo(gate)
+
+    def listen(event: FilmEvent) -> None:
+        if isinstance(event, SegmentState) and event.state == "failed" and gate.exists():
+            gate.read_bytes()
+            gate.unlink()
+
     for attempts, keep_going, settings in (
         ([{"traceback": FULL_DISK}, {}], False, both),  # side by side: one of them fails, the other is made
         ([{"traceback": FULL_DISK}], True, {}),
@@ -234,7 +245,7 @@ def test_a_failure_of_the_machine_ends_a_film_at_once_and_what_runs_beside_it_is
         wan.script(*attempts)
         order = FilmOrder(board, wan.settings(**settings), wan.output, environ=wan.environ, keep_going=keep_going)
         with pytest.raises(VideoGenerationError, match=r"shot (one|two): ") as caught:
-            film(order)
+            film(order, listen)
         assert caught.value.code == "DISK"
         assert caught.value.evidence[-1] == "not begun: three, four"
         assert "goes on from here" in caught.value.advice

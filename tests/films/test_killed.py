@@ -75,7 +75,7 @@ shots:
 def wan_started(wan: WanMachine, name: str = "clip.mp4") -> subprocess.Popen[str]:
     """`reel film` of five shots by the stand-in, two at a time."""
     (wan.folder / "film.yaml").write_text(WAN_BOARD)
-    config = wan.config_file(gpu_count=None, total_gpus=2, parallel_segments=2, stop_grace_s=0.3)
+    config = wan.config_file(gpu_count=None, total_gpus=2, parallel_segments=2, stop_grace_s=0.3, lease_timeout_s=100)
     board, output = str(wan.folder / "film.yaml"), str(wan.output.with_name(name))
     argv = [sys.executable, "-m", "reelwright", "film", board, "-o", output, "--config", str(config), "--json"]
     pipe = subprocess.PIPE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,10 @@ def test_a_dry_run_says_what_is_stored_and_what_is_to_make_and_writes_nothing(
     argv = [folder / "film.yaml", "--set", "generator=draft"]
     status, plan = planned(capsys, *argv)
     assert (status, plan["to_make"]) == (0, 1)
-    assert plan["times"] == ["clip after clip: about 1 s (estimated)"]
+    (time,) = plan["times"]
+    assert re.fullmatch(
+        r"clip after clip: about \d+ (s|min) \(estimated\)", time
+    )  # as long as the first ones took here
     assert [(item["severity"], item["concerns"]) for item in plan["findings"]] == [("info", "shot two")]
     assert [(clip["segment"], clip["stored"]) for clip in plan["clips"]] == [
         ("one", True),

@@ -37,7 +37,7 @@ class Hub:
         ranges: The Range headers seen per file's name.
         tokens: The Authorization headers seen, per kind of request.
         cut: File -> close the connection after these many bytes, once.
-        hold: File -> after these many bytes, wait for ``release``.
+        hold: File -> after these many bytes, wait for ``release`` and send nothing more, once.
         damage: Files sent with their first byte flipped.
         lie: File -> size that is told instead of the true one.
         refuse: Status that every request gets.
@@ -183,11 +183,13 @@ class _Handler(BaseHTTPRequestHandler):
             if name in hold and at + begin >= hold[name]:
                 del hold[name]
                 self.hub.held.set()
-                self.hub.release.wait(60)
+                self.hub.release.wait()
+                return
             if name in cut and at + begin >= cut[name]:
                 del cut[name]
                 return
             piece = data[begin : begin + _CHUNK]
+            # Counted before it is sent: who has received it finds it counted, however slow this thread is.
+            self.hub.sent[name] = self.hub.sent.get(name, 0) + len(piece)
             self.wfile.write(piece)
             self.wfile.flush()
-            self.hub.sent[name] = self.hub.sent.get(name, 0) + len(piece)

@@ -103,11 +103,11 @@ def test_a_server_that_ignores_ranges_is_read_from_the_start(site: Site, hub: Hu
 def test_killed_in_the_middle_it_resumes_where_it_was(site: Site, hub: Hub, number: signal.Signals) -> None:
     hub.hold[SHARD] = MIDDLE
     process = subprocess.Popen(site.argv(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ)
-    assert hub.held.wait(20)
+    assert hub.held.wait(100)
     (partial,) = eventually(lambda: list(site.weights.rglob(f"{SHARD}.*.incomplete")))
     eventually(lambda: partial.stat().st_size >= MIDDLE)
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=100)
     assert (b"what was fetched is kept" in said) == (number == signal.SIGINT)
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     kept = partial.stat().st_size
@@ -236,7 +236,7 @@ def test_two_setups_of_one_folder_exclude_each_other(site: Site, hub: Hub) -> No
     hub.hold[SHARD] = MIDDLE
     process = subprocess.Popen(site.argv(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        assert hub.held.wait(20)
+        assert hub.held.wait(100)
         with pytest.raises(BusyError, match="another setup") as caught:
             site.run()
         assert str(process.pid) in caught.value.evidence[0]

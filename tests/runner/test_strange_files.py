@@ -42,8 +42,6 @@ from reelwright.scripts import WRITER_CHECK
 from reelwright.settings import load_settings
 from reelwright.workspace import file_digest
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def tried(call: Callable[[], object]) -> object:
     """What a call returns, or the error of ours that it raises; anything else fails the test."""
