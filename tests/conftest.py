@@ -13,13 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
 from PIL import Image, ImageDraw
 
 REPOSITORY = Path(__file__).parents[1]
+_Found = TypeVar("_Found")
 
 # How long an example takes, or is drawn, says how busy the machine is.
 too_slow = [hypothesis.HealthCheck.too_slow]
@@ -41,6 +42,20 @@ def eventually(condition: Callable[[], Any], *, within_s: float = 60.0, what: st
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not come true within {within_s} s")
         time.sleep(0.01)
+
+
+def patiently(
+    attempt: Callable[[float], _Found], far_enough: Callable[[_Found], Any], limits_s: tuple[float, ...]
+) -> _Found:
+    """What comes of the shortest time limit within which this machine gets far enough, or of the longest.
+
+    For tests in which a limit must run out: a short one keeps the test fast and may run out too early on a busy machine.
+    """
+    for limit_s in limits_s[:-1]:
+        found = attempt(limit_s)
+        if far_enough(found):
+            return found
+    return attempt(limits_s[-1])
 
 
 def a_photo(path: Path, size: tuple[int, int] = (320, 180)) -> Path:

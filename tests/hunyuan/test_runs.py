@@ -15,19 +15,25 @@ import pytest
 from reelwright.backends.hunyuan import facts
 from reelwright.errors import AttemptError, BackendUnavailableError, InvalidInputError, OutOfMemoryError, OutputError
 from reelwright.launchers import hunyuan as launcher
-from reelwright.protocol import Phase, Progress
+from reelwright.protocol import Event, Phase, Progress
 from tests.hunyuan.conftest import FIRST_PHASE, OLDER, PARALLEL, HunyuanMachine
 from tests.stand_ins.checkout import launches
-from tests.wan.test_p_signals import at_step
+from tests.wan.test_p_signals import at_step, is_a_retry
 
 CJK = "一只橘猫在阳光下慢慢转过头来看着镜头" * 12
-Patience = Callable[[str], None]
+Patience = Callable[[str], Callable[[Event], object]]
 
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
-    """Shorten the no-progress limit of one phase."""
-    return lambda phase: monkeypatch.setattr(facts, "QUIET_LIMITS_S", {"": 60.0, phase: 1.0})
+    """Shorten the no-progress limit of one phase; who listens with what it returns, in the first attempt only."""
+
+    def shorten(phase: str) -> Callable[[Event], object]:
+        limits = {"": 60.0, phase: 1.0}
+        monkeypatch.setattr(facts, "QUIET_LIMITS_S", limits)
+        return lambda event: limits.pop(phase, None) if is_a_retry(event) else None
+
+    return shorten
 
 
 def test_a_clip_is_made_verified_and_recorded(hunyuan: HunyuanMachine) -> None:
@@ -165,8 +171,7 @@ def test_p05_a_foreign_sigkill_is_a_crash_and_tried_again_once_the_same(hunyuan:
 
 def test_p07_a_hang_while_loading_is_ended_and_tried_once_more(hunyuan: HunyuanMachine, patience: Patience) -> None:
     phase = FIRST_PHASE[hunyuan.member]
-    patience(phase)
-    outcome = hunyuan.run({"hang_at": "load"}, {})
+    outcome = hunyuan.run({"hang_at": "load"}, {}, on=patience(phase))
     first = outcome.manifest.attempts[0]
     assert (first.failure, first.phase) == ("HANG", phase)
     assert outcome.code == "ok", outcome.error and outcome.error.message

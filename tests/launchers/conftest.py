@@ -54,10 +54,10 @@ class Running:
 
     def line(self, fd: int) -> str:
         """The next line of the log or of what it tells; empty at the end."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while b"\n" not in self.rest.setdefault(fd, b""):
             ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"nothing within 20 s after {self.rest[fd]!r}"
+            assert ready, f"nothing within 60 s after {self.rest[fd]!r}"
             data = os.read(fd, 65536)
             if not data:
                 break
@@ -78,7 +78,7 @@ class Running:
         event = self.event()
         assert event.pop("event") == "exited", event
         assert self.line(self.status) == ""
-        assert self.process.wait(10) == 0
+        assert self.process.wait(60) == 0
         return event
 
     def ask(self, what: bytes) -> None:

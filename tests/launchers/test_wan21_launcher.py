@@ -36,7 +36,7 @@ class Machine:
         where = (f"--ckpt_dir={self.weights}", f"--save_file={self.out}", "--base_seed=1", "--prompt=--add-size=1*1")
         return subprocess.run(
             [str(self.python), *before, *script, *where, *more], cwd=self.checkout, capture_output=True, text=True,
-            env={"PATH": os.environ["PATH"]}, timeout=60, check=False,
+            env={"PATH": os.environ["PATH"]}, timeout=100, check=False,
         )  # fmt: skip
 
     def launched(self, *options: str, **values: object) -> subprocess.CompletedProcess[str]:

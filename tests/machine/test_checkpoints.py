@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.conftest import patiently
 
 from reelwright.host import CheckpointQuery
 from reelwright.machine.checkpoints import look_at_checkpoint
@@ -46,11 +47,40 @@ def test_a_foreign_layout_is_seen(a_checkpoint):
     assert look_at_checkpoint(query).foreign == {"model_index.json"}
 
 
+class CountingFiles(Files):
+    """Counts the bytes that are read."""
+
+    def __init__(self):
+        self.bytes_read = 0
+
+    def open(self, path):
+        return CountingFile(super().open(path), self)
+
+
+class CountingFile:
+    def __init__(self, file, files):
+        self.file, self.files = file, files
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def read(self, size=-1):
+        data = self.file.read(size)
+        self.files.bytes_read += len(data)
+        return data
+
+
 def test_a_checkpoint_of_true_size_is_not_read_whole(a_checkpoint):
     query = a_checkpoint(shards=7, shard_bytes=9 << 30, other_bytes=11 << 30)
-    started = time.perf_counter()
-    found = look_at_checkpoint(query)
-    assert time.perf_counter() - started < 5
+    files = CountingFiles()
+    found = look_at_checkpoint(query, files=files)
+    assert files.bytes_read < 100_000_000
     assert found.problems == ()
     assert found.total_bytes > 80e9
 
@@ -451,6 +481,10 @@ def test_m03_whichever_read_fails_it_becomes_a_problem_and_never_a_pass(a_checkp
     assert number > 40
 
 
+#: After each of these a disk counts as one that hangs; the first is too short for a good disk on a busy machine.
+STALLS_S = (0.2, 2.0, 20.0)
+
+
 class StallingFiles(Files):
     """Opening one name never comes back until the test lets it go."""
 
@@ -459,18 +493,20 @@ class StallingFiles(Files):
 
     def open(self, path):
         if path.name == self.name:
-            self.go_on.wait(60)
+            self.go_on.wait(100)
         return super().open(path)
 
 
 def test_m03_a_mount_that_no_longer_answers_costs_the_time_limit_only(a_checkpoint):
-    files = StallingFiles(SHARD)
+    files, query = StallingFiles(SHARD), a_checkpoint()
     started = time.monotonic()
-    found = problem(a_checkpoint(), files=files, stall_s=0.2)
+    found = patiently(
+        lambda stall_s: problem(query, files=files, stall_s=stall_s), lambda said: SHARD in said, STALLS_S
+    )
     files.go_on.set()
-    assert time.monotonic() - started < 50
+    assert time.monotonic() - started < 90
     assert SHARD in found
-    assert "did not answer for 0.2 s" in found
+    assert any(f"did not answer for {stall_s:g} s" in found for stall_s in STALLS_S)
 
 
 def test_a_bug_in_the_look_is_raised_and_not_taken_for_a_whole_checkpoint(a_checkpoint):

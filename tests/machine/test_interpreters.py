@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.conftest import eventually, patiently
 from tests.wan.planning import BACKEND, World
 
 from reelwright.executors.child import environment
@@ -49,6 +50,18 @@ def ask(path, *modules, cache_dir=None, environ=None, **options):
     return ask_interpreter(query, environ=os.environ if environ is None else environ, cache_dir=cache_dir, **options)
 
 
+def ask_within(far_enough, framework, *modules):
+    """The answer within a time limit that is over, but not before this machine has got far enough."""
+    return patiently(lambda limit_s: ask(framework, *modules, timeout_s=limit_s), far_enough, (1.0, 8.0, 40.0))
+
+
+def gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
 def starts(program):
     return len((program.parent / "starts").read_text().splitlines())
 
@@ -87,19 +100,18 @@ def test_p27_a_module_that_kills_the_interpreter_does_not_hide_the_others(framew
 
 def test_p27_a_module_that_hangs_costs_the_time_limit_and_is_named(framework):
     started = time.monotonic()
-    found = ask(framework, "torch", "hangs", "diffusers", timeout_s=1.0)
-    assert time.monotonic() - started < 50
+    found = ask_within(lambda answer: "torch" in answer.modules, framework, "torch", "hangs", "diffusers")
+    assert time.monotonic() - started < 90
     assert found.modules == {"torch": "2.4.0+cu121"}
     assert found.broken == dict.fromkeys(("hangs", "diffusers"), "no answer in time while importing hangs")
 
 
 def test_p27_nothing_survives_an_interpreter_that_hangs(framework):
-    pid = str(framework.parent / "pid")
-    source = f"import os, signal\nopen({pid!r}, 'w').write(str(os.getpid()))\nsignal.pause()"
+    pid = framework.parent / "pid"
+    source = f"import os, signal\nwith open({str(pid)!r}, 'w') as file: file.write(str(os.getpid()))\nsignal.pause()"
     (framework.parent / "site/hangs.py").write_text(source)
-    ask(framework, "hangs", timeout_s=1.0)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((framework.parent / "pid").read_text()), 0)
+    ask_within(lambda _: pid.exists() and pid.read_text(), framework, "hangs")
+    eventually(lambda: gone(pid.read_text()), what="the end of the interpreter")
 
 
 def script(path, text):
@@ -131,7 +143,7 @@ def script(path, text):
     ],
 )
 def test_p27_what_is_no_usable_interpreter_is_a_problem_that_says_why(tmp_path, make, words):
-    found = ask(make(tmp_path), "torch", timeout_s=1.0)
+    found = ask(make(tmp_path), "torch", timeout_s=1.0 if words == "no answer in time" else 60.0)
     assert words in found.problem
     assert found.modules == {}
 
@@ -158,8 +170,8 @@ def test_p27_a_process_that_a_dead_module_left_behind_is_not_waited_for(framewor
     source = "import os, signal\nos.system('sleep 1000 &')\nos.kill(os.getpid(), signal.SIGSEGV)"
     (framework.parent / "site/crashes.py").write_text(source)
     started = time.monotonic()
-    assert "SIGSEGV" in ask(framework, "crashes", timeout_s=40).broken["crashes"]
-    assert time.monotonic() - started < 35
+    assert "SIGSEGV" in ask(framework, "crashes", timeout_s=100).broken["crashes"]
+    assert time.monotonic() - started < 90
 
 
 def test_p27_a_program_that_prints_for_ever_is_given_up(tmp_path):

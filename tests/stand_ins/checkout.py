@@ -56,6 +56,12 @@ def set_plan(checkout: Path, plan: Sequence[Mapping[str, Any]]) -> None:
     (checkout / "fake_plan.json").write_text(json.dumps(list(plan)), "utf-8")
 
 
+def forget_launches(checkout: Path) -> None:
+    """The next launch is the first again."""
+    (checkout / "fake_record.jsonl").unlink(missing_ok=True)
+    shutil.rmtree(checkout / "fake_state", ignore_errors=True)
+
+
 def launches(checkout: Path) -> list[dict[str, Any]]:
     """One entry per process started, in order: argv, cwd, environ, pid, sid, rank, launch, ..."""
     return [entry for entry in _record(checkout) if "note" not in entry]
@@ -69,15 +75,20 @@ def notes(checkout: Path) -> list[dict[str, Any]]:
 def reached(checkout: Path, point: str) -> list[list[str]]:
     """[launch, rank, pid, monotonic seconds] of each time a point was reached; empty if not yet."""
     path = checkout / "fake_state" / f"at-{point.replace(' ', '-')}"
-    return [line.split() for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    return [line.split() for line in _whole_lines(path)]
 
 
 def spawned(checkout: Path) -> list[int]:
     """Pids of the grandchildren that the script started."""
     path = checkout / "fake_state" / "spawned"
-    return [int(pid) for pid in path.read_text("utf-8").split()] if path.exists() else []
+    return [int(pid) for pid in _whole_lines(path)]
 
 
 def _record(checkout: Path) -> list[dict[str, Any]]:
     path = checkout / "fake_record.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    return [json.loads(line) for line in _whole_lines(path)]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file without the one that is being written."""
+    return path.read_text("utf-8").rpartition("\n")[0].splitlines() if path.exists() else []

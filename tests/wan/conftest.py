@@ -118,7 +118,7 @@ class WanMachine:
             events.append(event)
             on(event)
 
-        self.before = self._snapshot()
+        self._remember()
         try:
             result = generate(order, hear, cancellation or Cancellation())
         except VideoGenerationError as error:
@@ -148,15 +148,16 @@ class WanMachine:
         argv += ["--config", str(self.config_file(**settings)), "--frames", "5", "--steps", "3"]
         return [*argv, *map(str, arguments)]
 
-    def start(self, *arguments: object, **settings: Any) -> subprocess.Popen[str]:
-        """`reel generate` as a process of its own."""
+    def start(self, *arguments: object, program: str = "", **settings: Any) -> subprocess.Popen[str]:
+        """`reel generate` as a process of its own; ``program`` is the Python text that starts it in another way."""
         argv = self.command(*arguments, **settings)
+        argv[1:3] = ["-c", program] if program else argv[1:3]
         env = {**os.environ, **self.environ}
-        self.before = self._snapshot()
+        self._remember()
         self.started.append(subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env))
         return self.started[-1]
 
-    def finish(self, process: subprocess.Popen[str], *, within_s: float = 55.0) -> Finished:
+    def finish(self, process: subprocess.Popen[str], *, within_s: float = 100.0) -> Finished:
         """Wait for a started `reel`; its exit status must be that of the class in its record (I7)."""
         out, err = process.communicate(timeout=within_s)
         manifest = self.published() if process.returncode == 0 else self.record()
@@ -195,6 +196,11 @@ class WanMachine:
         assert self.before is None or self._snapshot() == self.before
         invariants.assert_whole_records(self.state_dir, self.values["log_limit_mb"] * 1024 * 1024)
         invariants.assert_no_secret(self.folder)
+
+    def _remember(self) -> None:
+        """What the run must not change; beside a run that goes on, what that one must not change either."""
+        if self.before is None or all(process.poll() is not None for process in self.started):
+            self.before = self._snapshot()
 
     def _snapshot(self) -> Mapping[str, tuple[int, int]]:
         own = (self.output.parent, self.state_dir, lease_directory(self.environ), self.folder / "config.yaml")

@@ -224,7 +224,7 @@ def test_c06_a_forged_prompt_makes_no_line_of_its_own_anywhere(wan: WanMachine) 
     env = {**os.environ, **wan.environ}
     for form in ((), ("--json",)):
         done = subprocess.run(
-            [*argv, *form, "--if-exists", "overwrite"], capture_output=True, check=False, env=env, timeout=60
+            [*argv, *form, "--if-exists", "overwrite"], capture_output=True, check=False, env=env, timeout=100
         )
         assert done.returncode == 0
         text = (done.stdout + done.stderr).decode()

@@ -44,7 +44,7 @@ def on_disk(wan: WanMachine, namespace: Sequence[str]) -> OnDisk:
         words = [*namespace, sys.executable, "-c", IN_NAMESPACE, str(folder), str(size), kind]
         argv = [*words, *wan.command(*arguments, **settings)]
         env = {**os.environ, **wan.environ}
-        done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, env=env, timeout=60)
+        done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, env=env, timeout=100)
         return Ended(*json.loads(done.stdout))
 
     return call
@@ -147,7 +147,7 @@ def test_d05_a_missing_folder_is_told_before_the_gpu_is_touched(wan: WanMachine)
 
 def refused(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit status and message."""
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=100)
     return process.returncode, err
 
 
@@ -260,10 +260,10 @@ def test_d07_of_two_runs_with_one_output_one_wins_and_nothing_is_mixed(
     wan: WanMachine, gate: Callable[[], None]
 ) -> None:
     pair = [wan.start("--seed", seed) for seed in (1, 2)]
-    eventually(lambda: len(launches(wan.checkout)) == 2, within_s=30, what="two runs")
+    eventually(lambda: len(launches(wan.checkout)) == 2, within_s=90, what="two runs")
     gate()
     for process in pair:
-        process.communicate(timeout=30)
+        process.communicate(timeout=100)
     assert sorted(process.returncode for process in pair) == [0, 32]
     winner = next(seed for seed, process in zip((1, 2), pair, strict=True) if process.returncode == 0)
     assert wan.published().seed == winner

@@ -59,7 +59,7 @@ def seen_gpus(wan: WanMachine) -> list[str | None]:
 
 
 def end_of(process: subprocess.Popen[str]) -> int:
-    process.communicate(timeout=30)
+    process.communicate(timeout=100)
     return process.returncode
 
 

@@ -59,7 +59,7 @@ def test_n01_a_prompt_from_the_command_line_arrives_byte_for_byte_on_two_ranks(w
     if PROMPTS[name].startswith("-"):  # what stands behind -- are the picture and the prompt
         argv = [*argv[:3], "generate", *argv[place + 2 :], "--", str(wan.photo), PROMPTS[name]]
     env = {**os.environ, **wan.environ}
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=env, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=env, timeout=100)
     assert done.returncode == 0, done.stderr
     assert [options_of(launch)["prompt"] for launch in launches(wan.checkout)] == [PROMPTS[name]] * 2
     wan.check()
@@ -78,7 +78,7 @@ def test_n01_a_prompt_that_cannot_arrive_is_refused_as_input(wan: WanMachine, pr
 @pytest.mark.parametrize("prompt", [b"", b"\xff\xfe not UTF-8", b"x" * (MAX_PROMPT_BYTES + 1)])
 def test_n01_a_prompt_that_cannot_arrive_is_status_10_on_the_command_line(wan: WanMachine, prompt: bytes) -> None:
     argv: list[str | bytes] = [prompt if word == "a cat" else word for word in wan.command()]
-    done = subprocess.run(argv, capture_output=True, check=False, env={**os.environ, **wan.environ}, timeout=60)
+    done = subprocess.run(argv, capture_output=True, check=False, env={**os.environ, **wan.environ}, timeout=100)
     assert (done.returncode, launches(wan.checkout)) == (10, [])
     assert b"reel: INPUT: the prompt" in done.stderr
     wan.check()

@@ -44,25 +44,41 @@ def test_p22_a_signal_ends_everything_and_leaves_its_status_and_a_cancelled_reco
 
 def test_p22_a_second_ctrl_c_kills_at_once_what_ignores_the_first(wan: WanMachine) -> None:
     wan.script({"hang_at": "step 2", "ignore_term": True})
-    process = wan.start(stop_grace_s=60.0)
+    process = wan.start(stop_grace_s=300.0)
     eventually(lambda: reached(wan.checkout, "hang"), what="the hang")
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     assert any("ask once more" in line for line in process.stderr)  # reads up to that line
     process.send_signal(signal.SIGINT)
-    assert wan.finish(process, within_s=50).status == 130  # before the grace is over
+    assert wan.finish(process, within_s=100).status == 130  # before the grace is over
     wan.check()
+
+
+#: `reel`, whose examination of a film begins when somebody has written to a FIFO.
+_VERIFIES_BEHIND_A_GATE = """
+import sys
+from reelwright.cli import main
+from reelwright.media import examination
+examination._CHILD = "open({gate!r}).read(1); " + examination._CHILD
+sys.exit(main())
+"""
 
 
 def test_p22_a_signal_while_the_film_is_verified_publishes_nothing(wan: WanMachine) -> None:
     wan.script({})
-    process = wan.start("--json")
+    gate = wan.checkout / "fake_state" / "gate"
+    gate.parent.mkdir()
+    os.mkfifo(gate)
+    held = os.open(gate, os.O_RDWR)
+    process = wan.start("--json", program=_VERIFIES_BEHIND_A_GATE.format(gate=str(gate)))
     assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line).get("name") == "verifying":
             break
     process.send_signal(signal.SIGINT)
+    os.write(held, b"x")
     done = wan.finish(process)
+    os.close(held)
     assert (done.status, done.manifest.state) == (130, "cancelled")
     assert not wan.output.exists()
     assert len(launches(wan.checkout)) == 1
@@ -89,7 +105,7 @@ def test_p22_ctrl_c_on_a_terminal_reaches_the_whole_group_and_ends_cleanly(wan: 
     process, master = on_a_terminal(wan)
     eventually(lambda: reached(wan.checkout, "hang"), what="the hang")
     os.write(master, b"\x03")
-    assert process.wait(20) == 130
+    assert process.wait(60) == 130
     os.close(master)
     assert wan.record().state == "cancelled"
     wan.check()
@@ -100,7 +116,7 @@ def test_p22_a_closed_terminal_ends_the_run_although_nothing_can_be_said_any_mor
     process, master = on_a_terminal(wan)
     eventually(lambda: reached(wan.checkout, "hang"), what="the hang")
     os.close(master)
-    assert process.wait(20) == 129
+    assert process.wait(60) == 129
     assert wan.record().state == "cancelled"
     wan.check()
 

@@ -13,7 +13,8 @@ import pytest
 
 from reelwright.protocol import AttemptStarted, Log
 from reelwright.request import Size
-from tests.stand_ins.checkout import launches
+from tests.conftest import patiently
+from tests.stand_ins.checkout import forget_launches, launches
 from tests.wan.conftest import Outcome, WanMachine
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]
@@ -93,7 +94,11 @@ def test_documented_as_many_retries_as_are_set(wan: WanMachine, retries: int, ex
 
 
 def test_documented_a_run_that_is_too_slow_gets_fewer_steps(wan: WanMachine) -> None:
-    outcome = wan.run({"step_s": 30}, {}, ask={"steps": 8}, timeout=2.0)
+    def within(limit_s: float) -> Outcome:
+        forget_launches(wan.checkout)
+        return wan.run({"step_s": 60}, {}, ask={"steps": 8}, timeout=limit_s, if_exists="overwrite")
+
+    outcome = patiently(within, lambda outcome: outcome.code == "ok" and len(launches(wan.checkout)) == 2, (2.0, 30.0))
     assert failures(outcome) == ["TIMEOUT", None]
     assert options(wan, "sample_steps") == [("8",), ("6",)]
     wan.check()
@@ -284,7 +289,11 @@ def test_none_tries_once(wan: WanMachine, plan: Mapping[str, Any]) -> None:
 def test_strict_quality_tries_again_only_with_the_same_parameters(
     wan: WanMachine, plan: Mapping[str, Any], tries: int
 ) -> None:
-    outcome = wan.run(plan, ask={"steps": 8}, strict_quality=True, timeout=2.0)
+    def within(limit_s: float) -> Outcome:
+        return wan.run(plan, ask={"steps": 8}, strict_quality=True, timeout=limit_s)
+
+    limits_s = (2.0, 30.0) if "step_s" in plan else (60.0,)
+    outcome = patiently(within, lambda _: launches(wan.checkout), limits_s)
     assert len(launches(wan.checkout)) == tries
     assert set(options(wan, "sample_steps", "sample_guide_scale")) == {("8", "7.5")}
     assert not outcome.manifest.degraded

@@ -1,4 +1,4 @@
-"""A film of twelve shots by the stand-in: made here, or as `python -m tests.workers.small_film FOLDER` to be killed.
+"""A film of twelve shots by the stand-in: made here, or as `python -m tests.workers.small_film FOLDER [OPTIONS]` to be killed.
 
 Four chains of two shots and four shots alone. The module says each event as a line, for whoever wants to kill it in
 a certain moment.
@@ -75,4 +75,4 @@ def _say(event: FilmEvent) -> None:
 
 if __name__ == "__main__":
     backends._MODULES["resident"] = BACKEND  # type: ignore[index]
-    make(Path(sys.argv[1]), _say, simulate_gpus="1x80GiB")
+    make(Path(sys.argv[1]), _say, options=json.loads("".join(sys.argv[2:]) or "{}"), simulate_gpus="1x80GiB")

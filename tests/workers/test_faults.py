@@ -107,10 +107,11 @@ def _stopped(machine: Machine, stand_in: dict[str, Any], gate: Path | None) -> l
         if event == Progress("denoising", 2, 3):
             cancellation.request(signal.SIGINT)
             if gate:
-                threading.Thread(target=gate.write_bytes, args=(b"",)).start()
+                threading.Thread(target=gate.write_bytes, args=(b"",), daemon=True).start()
 
     machine.events = _Listening(listen)  # type: ignore[assignment]
-    error = machine.fails("a.mp4", cancellation, stand_in=stand_in)
+    # Behind a gate that is opened the worker hears the request, however long the machine takes to let it run.
+    error = machine.fails("a.mp4", cancellation, stand_in=stand_in, stop_grace_s=60.0 if gate else 2.0)
     assert error.code == "CANCELLED"
     return machine.noted("step")
 
@@ -225,9 +226,14 @@ def test_nothing_of_our_own_environment_leaks_into_another_interpreter(machine: 
 def test_a_killed_shim_takes_the_worker_with_it_and_the_next_attempt_succeeds(machine: Machine) -> None:
     machine.run("before.mp4")
     (worker,) = machine.workers._warm.values()
-    machine.events = _Listening(  # type: ignore[assignment]
-        lambda event: worker.child.process.kill() if event == Progress("denoising", 1, 3) else None
-    )
+
+    def listen(event: Any) -> None:
+        if event == Progress("denoising", 1, 3):
+            # The fault has struck then, once and for all: else it would strike in the next attempt.
+            eventually((machine.folder / "marks" / "sea-2").exists, what="the hang")
+            worker.child.process.kill()
+
+    machine.events = _Listening(listen)  # type: ignore[assignment]
     machine.run("a.mp4", stand_in=_faults(at2="hang"))
     assert _attempts(machine, "a.reel.json") == ["CRASH", None]
 

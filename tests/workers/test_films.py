@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import select
@@ -23,7 +24,7 @@ from reelwright.protocol import AttemptStarted, Phase, Progress
 from tests.conftest import REPOSITORY, a_home, eventually
 from tests.workers.small_film import BACKEND, SHOTS, make, notes, set_up
 
-_WAIT_S = 30.0
+_WAIT_S = 100.0
 SEEDS = range(int(os.environ.get("CAMPAIGN", "4")))
 
 
@@ -131,9 +132,16 @@ def test_a_film_survives_three_kills_of_its_worker_with_the_same_bytes(here: Pat
 # ------------------------------------------------------------------------------------------------- the film is killed
 
 
-def _started(folder: Path) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-m", "tests.workers.small_film", str(folder)]
+def _started(folder: Path, **options: object) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "tests.workers.small_film", str(folder), json.dumps(options)]
     return subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _gate(folder: Path) -> tuple[str, int]:
+    """A gate of the stand-in behind which the film waits for as long as its writer, the descriptor, is open."""
+    path = folder.parent / "gate"
+    os.mkfifo(path)
+    return str(path), os.open(path, os.O_RDWR)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -158,21 +166,26 @@ def test_a_killed_film_leaves_no_worker_and_no_lease_and_ends_with_the_same_byte
 
 
 def test_a_stopped_film_leaves_nothing(here: Path) -> None:
-    process = _started(here)
+    gate, held = _gate(here)
+    process = _started(here, gates={"1": gate})
     assert process.stdout is not None
-    while "Progress" not in process.stdout.readline():
-        continue
+    for line in process.stdout:
+        if "Progress" in line:
+            break
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    os.close(held)
+    process.communicate(timeout=100)
     _check_gone(here)
     assert not list(here.rglob(".reelwright-*"))
 
 
 def test_what_a_killed_film_and_a_killed_shim_leave_is_ended_by_the_next_run(here: Path, undisturbed: str) -> None:
-    process = _started(here)
+    gate, held = _gate(here)
+    process = _started(here, gates={"1": gate})
     assert process.stdout is not None
-    while "Progress" not in process.stdout.readline():
-        continue
+    for line in process.stdout:
+        if "Progress" in line:
+            break
     (worker,) = _pids(here)
     supervisor = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(worker, signal.SIGSTOP)  # else it would end by itself when its pipes do; one that hangs does not
@@ -180,6 +193,7 @@ def test_what_a_killed_film_and_a_killed_shim_leave_is_ended_by_the_next_run(her
     os.kill(supervisor, signal.SIGKILL)
     process.kill()
     process.communicate()
+    os.close(held)
     process = _started(here)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors

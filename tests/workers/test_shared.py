@@ -19,7 +19,7 @@ from reelwright.runner import Order, generate
 from tests.conftest import REPOSITORY
 from tests.workers.conftest import Machine
 
-_WAIT_S = 30.0
+_WAIT_S = 100.0
 
 
 class Beside:

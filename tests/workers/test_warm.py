@@ -137,7 +137,7 @@ def test_one_turn_at_a_time_in_the_order_of_arrival(machine: Machine) -> None:
     assert order == []
     first.release()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert order == ["a", "b"]
 
 

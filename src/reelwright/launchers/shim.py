@@ -178,8 +178,10 @@ class Tree:
     def status_of(self, pid: int) -> int | None:
         """The wait status of a child that has ended, which may not have been collected yet."""
         deadline = time.monotonic() + _REAP_WAIT_S
-        while pid not in self.ended and time.monotonic() < deadline:
-            self.ended.update(reap())
+        while pid not in self.ended:
+            self.ended.update(reap())  # also when the time is over already: this process may have stood still
+            if time.monotonic() >= deadline:
+                break
             time.sleep(_POLL_S)
         return self.ended.get(pid)
 
