@@ -65,7 +65,7 @@ def _first_time(mark: str) -> bool:
 
 def _wait_for_stop(check: Callable[[], None]) -> None:
     """Until somebody wants the clip to end; the engine's own next check is to see it."""
-    end, never = time.monotonic() + 30, threading.Event()
+    end, never = time.monotonic() + 120, threading.Event()
     while time.monotonic() < end:
         try:
             check()

@@ -136,6 +136,7 @@ def _size() -> dict[str, Any]:
 def test_a_stopped_film_ends_before_the_next_step_and_leaves_nothing(studio_in: Callable[[str], Studio]) -> None:
     studio, cancellation, steps = studio_in("one"), Cancellation(), []
     studio.board(SHOTS[:4])
+    waits = {f"{name}:1": "stop" for name in SHOTS[:4]}  # whichever is first waits until it has heard of the stop
 
     def listen(event: FilmEvent) -> None:
         if isinstance(event, SegmentEvent) and isinstance(event.event, Progress):
@@ -143,8 +144,8 @@ def test_a_stopped_film_ends_before_the_next_step_and_leaves_nothing(studio_in: 
             cancellation.request()
 
     with pytest.raises(Cancelled):
-        studio.film(listen=listen, cancellation=cancellation)
-    assert len(steps) <= 2
+        studio.film(waits, listen, cancellation)
+    assert len(steps) == 1
     studio.check_gone()
 
 
