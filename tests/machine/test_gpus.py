@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import os
 import select
+import subprocess
 import sys
 import time
 
@@ -309,10 +309,11 @@ def test_the_monitor_ends_when_its_owner_is_gone(a_driver):
 
 
 def test_g05_a_foreign_process_is_named(a_driver):
-    card = {"uuid": "GPU-a", "processes": [[os.getpid(), 44 << 30], [999999999, None]]}
-    (gpu,), _, *_ = take_gpus({}, program=a_driver(card))
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
+        card = {"uuid": "GPU-a", "processes": [[other.pid, 44 << 30], [999999999, None]]}
+        (gpu,), _, *_ = take_gpus({}, program=a_driver(card))
     assert [(item.pid, item.used_bytes, item.name) for item in gpu.processes] == [
-        (os.getpid(), 44 << 30, None),  # this process maps no CUDA: the number means another one
+        (other.pid, 44 << 30, None),  # it maps no CUDA: the number means another process
         (999999999, None, None),
     ]
 

@@ -74,7 +74,7 @@ class Bench:
 
     def run(self, *arguments: str, **options: Any) -> int:
         """Start it and wait for its exit status."""
-        return self.start(*arguments, **options).wait(timeout=60)
+        return self.start(*arguments, **options).wait(timeout=100)
 
     @property
     def stdout(self) -> str:
@@ -108,7 +108,7 @@ def bench(tmp_path: Path, python: Path) -> Iterator[Bench]:
     for process in made.running:
         if process.poll() is None:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
     # Ranks have sessions of their own: a test that failed half-way must not leave them behind.
     for entry in launches(checkout):
         with contextlib.suppress(OSError):

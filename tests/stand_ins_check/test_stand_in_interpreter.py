@@ -22,7 +22,7 @@ _ASK = (
 
 def _ask(python: Path, environ: dict[str, str] | None = None) -> Any:
     done = subprocess.run(
-        [python, "-c", _ASK], capture_output=True, text=True, check=True, env=environ or {}, timeout=30
+        [python, "-c", _ASK], capture_output=True, text=True, check=True, env=environ or {}, timeout=60
     )
     return json.loads(done.stdout)
 

@@ -251,7 +251,7 @@ def test_a_hang_is_reached_and_ends_with_sigterm(bench: Bench, point: str) -> No
     eventually(lambda: reached(bench.checkout, "hang"), what="the hang")
     assert reached(bench.checkout, point)
     process.terminate()
-    assert process.wait(timeout=10) == -signal.SIGTERM
+    assert process.wait(timeout=60) == -signal.SIGTERM
 
 
 def test_a_fifo_at_a_point_holds_the_run_until_it_is_read(bench: Bench) -> None:
@@ -262,7 +262,7 @@ def test_a_fifo_at_a_point_holds_the_run_until_it_is_read(bench: Bench) -> None:
     with (state / "at-step-2").open() as fifo:
         launch, rank, pid, _ = fifo.readline().split()
     assert (launch, rank, int(pid)) == ("1", "0", process.pid)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize(

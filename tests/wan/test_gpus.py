@@ -89,12 +89,12 @@ def test_g01_a_waiting_run_starts_when_the_first_has_ended_and_never_before(
 ) -> None:
     one = wan.start("--simulate-gpus", "1x80GiB")
     eventually(lambda: leases_of(wan), what="the first run's lease")
-    options = ("--simulate-gpus", "1x80GiB", "--set", "lease_timeout_s=60")
+    options = ("--simulate-gpus", "1x80GiB", "--set", "lease_timeout_s=300")
     others = []
     for name in ("second.mp4", "third.mp4"):
         other = wan.start("-o", elsewhere / name, *options)
         assert other.stderr is not None
-        eventually(lambda stream=other.stderr: "waiting for up to 60 s" in stream.readline(), what="its word")
+        eventually(lambda stream=other.stderr: "waiting for up to 300 s" in stream.readline(), what="its word")
         others.append(other)
     assert len(launches(wan.checkout)) <= 1
     gate.open()
@@ -130,7 +130,7 @@ def test_g01_with_a_free_gpu_nobody_waits(wan: WanMachine, gate: Gate, elsewhere
 def test_g01_runs_that_begin_at_the_same_moment_share_out_the_free_gpus(
     wan: WanMachine, gate: Gate, elsewhere: Path
 ) -> None:
-    patient = ("--set", "lease_timeout_s=60")  # nobody waits as long as a card is free
+    patient = ("--set", "lease_timeout_s=300")  # nobody waits as long as a card is free
     runs = [wan.start("-o", elsewhere / f"{number}.mp4", "--simulate-gpus", "3x80GiB", *patient) for number in range(3)]
     eventually(lambda: len(launches(wan.checkout)) == 3, within_s=90, what="three runs at once")
     gate.open()
@@ -165,7 +165,7 @@ def test_g01_a_gpu_that_is_taken_between_plan_and_start_is_replaced_by_a_free_on
 def test_g02_runs_that_name_the_same_gpus_in_opposite_orders_both_end(wan: WanMachine, elsewhere: Path) -> None:
     for number in range(3):
         pair = [
-            wan.start("--gpus", order, "--set", "lease_timeout_s=60", "-o", elsewhere / f"{number}-{order}.mp4")
+            wan.start("--gpus", order, "--set", "lease_timeout_s=300", "-o", elsewhere / f"{number}-{order}.mp4")
             for order in ("0,1", "1,0")
         ]
         assert [end_of(process) for process in pair] == [0, 0]

@@ -57,7 +57,8 @@ class Machine:
     @property
     def notes(self) -> list[dict[str, Any]]:
         path = self.folder / "notes"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""  # a line may be under way
+        return [json.loads(line) for line in whole.splitlines()]
 
     def noted(self, event: str) -> list[dict[str, Any]]:
         return [note for note in self.notes if note["event"] == event]

@@ -64,7 +64,8 @@ def make(
 def notes(here: Path, event: str = "") -> list[dict[str, Any]]:
     """What the stand-in noted."""
     path = here / "notes"
-    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""  # a line may be under way
+    found = [json.loads(line) for line in whole.splitlines()]
     return [note for note in found if event in ("", note["event"])]
 
 
