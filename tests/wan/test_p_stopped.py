@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,7 +88,31 @@ def test_p22_a_signal_while_the_film_is_verified_publishes_nothing(wan: WanMachi
     wan.check()
 
 
-def on_a_terminal(wan: WanMachine) -> tuple[subprocess.Popen[bytes], int]:
+class Terminal:
+    """The other end of a terminal. It takes all that is shown: a program whose terminal is full stands still."""
+
+    def __init__(self, master: int) -> None:
+        self._master = master
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+        self._thread.start()
+
+    def _show(self) -> None:
+        with contextlib.suppress(OSError):  # nobody has its other end any more
+            while not self._closing.is_set():
+                if select.select([self._master], [], [], 0.02)[0]:
+                    os.read(self._master, 65536)
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+        os.close(self._master)
+
+
+def on_a_terminal(wan: WanMachine) -> tuple[subprocess.Popen[bytes], Terminal]:
     """`reel generate` as a shell starts it: the foreground job of its own terminal."""
     master, slave = pty.openpty()
     argv = [sys.executable, "-m", "reelwright", "generate", str(wan.photo), "a cat", "-o", str(wan.output)]
@@ -97,25 +124,25 @@ def on_a_terminal(wan: WanMachine) -> tuple[subprocess.Popen[bytes], int]:
         stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=env,
     )  # fmt: skip
     os.close(slave)
-    return process, master
+    return process, Terminal(master)
 
 
 def test_p22_ctrl_c_on_a_terminal_reaches_the_whole_group_and_ends_cleanly(wan: WanMachine) -> None:
     wan.script({"hang_at": "step 2"})
-    process, master = on_a_terminal(wan)
+    process, terminal = on_a_terminal(wan)
     eventually(lambda: reached(wan.checkout, "hang"), what="the hang")
-    os.write(master, b"\x03")
+    terminal.type(b"\x03")
     assert process.wait(60) == 130
-    os.close(master)
+    terminal.close()
     assert wan.record().state == "cancelled"
     wan.check()
 
 
 def test_p22_a_closed_terminal_ends_the_run_although_nothing_can_be_said_any_more(wan: WanMachine) -> None:
     wan.script({"hang_at": "step 2"})
-    process, master = on_a_terminal(wan)
+    process, terminal = on_a_terminal(wan)
     eventually(lambda: reached(wan.checkout, "hang"), what="the hang")
-    os.close(master)
+    terminal.close()
     assert process.wait(60) == 129
     assert wan.record().state == "cancelled"
     wan.check()
