@@ -255,12 +255,13 @@ def test_p22_ctrl_c_keeps_what_is_made_and_the_same_command_goes_on(folder: Path
 def test_watching_makes_the_draft_at_every_save_and_ends_quietly_with_ctrl_c(folder: Path) -> None:
     argv = [sys.executable, "-m", "reelwright", "film", str(folder / "film.yaml"), "--watch"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
 
     def heard() -> list[str]:
         lines: list[str] = []
         while not lines or not lines[-1].startswith("watching"):
-            lines.append(process.stderr.readline() if process.stderr else "")
+            assert process.stderr is not None
+            lines.append(process.stderr.readline())
+            assert lines[-1], f"it ended after {lines}"
         return lines
 
     def save(text: str) -> None:
