@@ -99,9 +99,7 @@ class _BarListener:
         elif isinstance(event, Progress):
             self._turn(event.phase)
             speed = self._progress.tasks[0].finished_speed or self._progress.tasks[0].speed
-            # The last step is drawn now: the next phase may begin before the thread that draws comes to it.
-            ended, total = event.step == event.total, event.total or None
-            self._progress.update(self._task, completed=event.step, total=total, rate=rate_text(speed), refresh=ended)
+            self._progress.update(self._task, completed=event.step, total=event.total or None, rate=rate_text(speed))
         else:
             _say(event, lambda text: self._progress.console.print(printable(text), markup=False))
 
