@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from reelwright.cli.film import _stamp
 from reelwright.errors import VideoGenerationError
 from reelwright.films.assembly import film
 from reelwright.films.joinable import join_findings
@@ -279,6 +281,15 @@ def test_watching_makes_the_draft_at_every_save_and_ends_quietly_with_ctrl_c(fol
     _, err = process.communicate(timeout=100)
     assert (process.returncode, err) == (0, "")
     assert (folder / "film.draft.mp4").exists()
+
+
+def test_a_storyboard_that_is_written_in_the_tick_in_which_it_was_emptied_is_another_one(tmp_path: Path) -> None:
+    board, stamps = tmp_path / "film.yaml", set()
+    for text in ("", BOARD):
+        board.write_text(text)
+        os.utime(board, ns=(1, 1))
+        stamps.add(_stamp(board))
+    assert len(stamps) == 2
 
 
 def test_two_calls_for_one_film_do_not_get_into_each_others_way(folder: Path) -> None:
