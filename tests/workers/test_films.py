@@ -25,6 +25,8 @@ from tests.conftest import REPOSITORY, a_home, eventually
 from tests.workers.small_film import BACKEND, SHOTS, make, notes, set_up
 
 _WAIT_S = 100.0
+#: Four films and their ends on the slowest machine.
+_FILMS_S = 900
 SEEDS = range(int(os.environ.get("CAMPAIGN", "4")))
 
 
@@ -144,6 +146,7 @@ def _gate(folder: Path) -> tuple[str, int]:
     return str(path), os.open(path, os.O_RDWR)
 
 
+@pytest.mark.timeout(_FILMS_S)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_killed_film_leaves_no_worker_and_no_lease_and_ends_with_the_same_bytes(
     here: Path, undisturbed: str, seed: int
@@ -159,12 +162,13 @@ def test_a_killed_film_leaves_no_worker_and_no_lease_and_ends_with_the_same_byte
         process.communicate()
         _check_gone(here)
     process = _started(here)
-    _, errors = process.communicate(timeout=100)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert _digest(here) == undisturbed
     _check_gone(here)
 
 
+@pytest.mark.timeout(_FILMS_S)
 def test_a_stopped_film_leaves_nothing(here: Path) -> None:
     gate, held = _gate(here)
     process = _started(here, gates={"1": gate})
@@ -174,11 +178,12 @@ def test_a_stopped_film_leaves_nothing(here: Path) -> None:
             break
     process.send_signal(signal.SIGINT)
     os.close(held)
-    process.communicate(timeout=100)
+    process.communicate(timeout=300)
     _check_gone(here)
     assert not list(here.rglob(".reelwright-*"))
 
 
+@pytest.mark.timeout(_FILMS_S)
 def test_what_a_killed_film_and_a_killed_shim_leave_is_ended_by_the_next_run(here: Path, undisturbed: str) -> None:
     gate, held = _gate(here)
     process = _started(here, gates={"1": gate})
@@ -195,7 +200,7 @@ def test_what_a_killed_film_and_a_killed_shim_leave_is_ended_by_the_next_run(her
     process.communicate()
     os.close(held)
     process = _started(here)
-    _, errors = process.communicate(timeout=100)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert _digest(here) == undisturbed
     _check_gone(here)
