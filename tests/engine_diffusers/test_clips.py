@@ -21,7 +21,7 @@ from reelwright.protocol import LatentsSaved
 from tests.engine_diffusers import tiny
 from tests.engine_diffusers.clips import STEPS, Engine, asked
 
-pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(400)]
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 

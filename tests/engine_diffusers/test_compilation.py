@@ -15,7 +15,7 @@ from reelwright.protocol import Log
 from tests.engine_diffusers import tiny
 from tests.engine_diffusers.clips import Engine, asked
 
-pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(400)]
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 

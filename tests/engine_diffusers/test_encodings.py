@@ -9,7 +9,7 @@ import pytest
 from reelwright.engines.diffusers.encodings import CAPACITY, Encodings
 from reelwright.errors import Cancelled
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 torch = pytest.importorskip("torch")
 
 

@@ -18,7 +18,7 @@ from reelwright.errors import ConfigurationError, ModelNotFoundError
 from tests.engine_diffusers import tiny
 from tests.engine_diffusers.clips import FRAMES, HEIGHT, STEPS, WIDTH, Engine, asked
 
-pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(400)]
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 

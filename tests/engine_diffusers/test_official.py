@@ -16,7 +16,7 @@ from reelwright.engines.diffusers.official import TASKS, load_components, offici
 from reelwright.errors import ModelNotFoundError
 from tests.engine_diffusers import official_folder as parts
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(autouse=True)
@@ -247,7 +247,6 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
-@pytest.mark.timeout(400)
 def test_weights_are_never_in_memory_twice(tmp_path: Path) -> None:
     parts.write_transformer(tmp_path, parts.transformer("t2v", layers=60, inner=10_000))
     on_disk = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))

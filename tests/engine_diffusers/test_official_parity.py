@@ -13,7 +13,7 @@ from reelwright.engines.diffusers.official import load_components
 from tests.conftest import a_photo
 from tests.engine_diffusers import official_folder as parts
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 PIPELINES = {"i2v": "WanImageToVideoPipeline", "flf2v": "WanImageToVideoPipeline", "t2v": "WanPipeline"}
 
 

@@ -10,7 +10,7 @@ import pytest
 from reelwright.errors import ConfigurationError, ModelNotFoundError
 from tests.engine_diffusers.denoiser import MODEL, a_lora, a_pipeline, latents, psnr
 
-pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(400)]
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
@@ -284,7 +284,6 @@ def test_a_pipeline_that_announces_no_passes_gets_no_cache() -> None:
         speed.apply(pipeline, {**MODEL, "speed": {"preset": "balanced", "cache": CACHE}})
 
 
-@pytest.mark.timeout(400)
 def test_compiled_blocks_keep_the_picture_but_not_the_bits() -> None:
     pipeline = a_pipeline(layers=1)
     eager = latents(pipeline)
@@ -299,7 +298,6 @@ def test_compiled_blocks_keep_the_picture_but_not_the_bits() -> None:
     assert torch.equal(clip(pipeline), first)
 
 
-@pytest.mark.timeout(400)
 def test_compiled_blocks_under_a_cache_and_in_eight_bits_still_decide_and_still_give_the_same_bits_twice() -> None:
     pipeline, facts = applied({**BALANCED, "compile": True})
     assert facts["compile"] is True
@@ -322,7 +320,6 @@ def _no_compiler(*_arguments: Any, **_options: Any) -> Any:
     raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\n in any of g++")
 
 
-@pytest.mark.timeout(400)
 def test_what_was_compiled_for_another_size_before_changes_no_bit() -> None:
     compiled = {**MODEL, "speed": {"preset": "exact", "compile": True}}
     torch.compiler.reset()

@@ -12,7 +12,7 @@ from tests.stand_ins.checkout import launches, notes, reached
 from tests.stand_ins.interpreter import Knobs, make_interpreter
 from tests.wan.conftest import WanMachine
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
 
 def test_two_ranks_make_one_film_and_their_bars_are_one(two_ranks: WanMachine) -> None:
@@ -77,7 +77,7 @@ def test_p17_what_the_ranks_left_behind_is_ended(two_ranks: WanMachine) -> None:
 def test_p22_a_signal_ends_torchrun_and_its_ranks(two_ranks: WanMachine, number: int, status: int) -> None:
     two_ranks.script({"hang_at": "step 2"})
     process = two_ranks.start()
-    eventually(lambda: len(reached(two_ranks.checkout, "hang")) == 2, within_s=60, what="both ranks hanging")
+    eventually(lambda: len(reached(two_ranks.checkout, "hang")) == 2, within_s=200, what="both ranks hanging")
     process.send_signal(number)
     assert two_ranks.finish(process).status == status
     two_ranks.check()
@@ -88,7 +88,7 @@ def test_p19_a_killed_runner_takes_torchrun_and_its_ranks_with_it(two_ranks: Wan
     two_ranks.script({"hang_at": point}, {})
     process = two_ranks.start()
     expected = 1 if point == "vae" else 2
-    eventually(lambda: len(reached(two_ranks.checkout, "hang")) >= expected, within_s=60, what="the hang")
+    eventually(lambda: len(reached(two_ranks.checkout, "hang")) >= expected, within_s=200, what="the hang")
     process.kill()
     process.communicate()
     two_ranks.check(killed=True)
