@@ -274,3 +274,12 @@ def test_a_zombie_counts_as_ended() -> None:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert process.pid not in shim.descendants(os.getpid())
     process.wait()
+
+
+def test_the_status_of_a_command_is_known_also_to_a_shim_that_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shim, "_REAP_WAIT_S", 0.0)  # over before the first look
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", "exit 7"], {})
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    status = shim.Tree(-1, "").status_of(pid)
+    assert status is not None
+    assert os.waitstatus_to_exitcode(status) == 7
