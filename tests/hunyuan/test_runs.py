@@ -15,23 +15,24 @@ import pytest
 from reelwright.backends.hunyuan import facts
 from reelwright.errors import AttemptError, BackendUnavailableError, InvalidInputError, OutOfMemoryError, OutputError
 from reelwright.launchers import hunyuan as launcher
-from reelwright.protocol import Event, Phase, Progress
+from reelwright.protocol import Phase, Progress
 from tests.hunyuan.conftest import FIRST_PHASE, OLDER, PARALLEL, HunyuanMachine
-from tests.stand_ins.checkout import launches
-from tests.wan.test_p_signals import at_step, is_a_retry
+from tests.stand_ins.checkout import launches, reached
+from tests.wan.conftest import ShortLimit
+from tests.wan.test_p_signals import at_step
 
 CJK = "一只橘猫在阳光下慢慢转过头来看着镜头" * 12
-Patience = Callable[[str], Callable[[Event], object]]
+Patience = Callable[[str], ShortLimit]
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
-    """Shorten the no-progress limit of one phase; who listens with what it returns, in the first attempt only."""
+def patience(hunyuan: HunyuanMachine, monkeypatch: pytest.MonkeyPatch) -> Patience:
+    """Shorten the no-progress limit of one phase, from when the framework hangs."""
 
-    def shorten(phase: str) -> Callable[[Event], object]:
-        limits = {"": 60.0, phase: 1.0}
+    def shorten(phase: str) -> ShortLimit:
+        limits = ShortLimit(phase, lambda: reached(hunyuan.checkout, "hang"))
         monkeypatch.setattr(facts, "QUIET_LIMITS_S", limits)
-        return lambda event: limits.pop(phase, None) if is_a_retry(event) else None
+        return limits
 
     return shorten
 
@@ -171,7 +172,7 @@ def test_p05_a_foreign_sigkill_is_a_crash_and_tried_again_once_the_same(hunyuan:
 
 def test_p07_a_hang_while_loading_is_ended_and_tried_once_more(hunyuan: HunyuanMachine, patience: Patience) -> None:
     phase = FIRST_PHASE[hunyuan.member]
-    outcome = hunyuan.run({"hang_at": "load"}, {}, on=patience(phase))
+    outcome = hunyuan.run({"hang_at": "load"}, {}, on=patience(phase).hear)
     first = outcome.manifest.attempts[0]
     assert (first.failure, first.phase) == ("HANG", phase)
     assert outcome.code == "ok", outcome.error and outcome.error.message

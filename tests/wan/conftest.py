@@ -19,7 +19,7 @@ from reelwright.errors import Failure, VideoGenerationError
 from reelwright.executors import Cancellation
 from reelwright.machine import gpus
 from reelwright.machine.leases import Leases, lease_directory
-from reelwright.protocol import Event
+from reelwright.protocol import AttemptStarted, Event
 from reelwright.request import VideoRequest
 from reelwright.result import Manifest, Result, manifest_path
 from reelwright.runner import Order, generate
@@ -57,6 +57,25 @@ class Finished:
     out: str
     err: str
     manifest: Manifest
+
+
+class ShortLimit(dict[str, float]):
+    """No-progress limits: a second for one phase once ``begun``, and a minute else, as a busy machine may need.
+
+    ``over`` ends it, for the attempts that follow and are healthy.
+    """
+
+    def __init__(self, phase: str, begun: Callable[[], object]) -> None:
+        super().__init__({"": 60.0, phase: 1.0})
+        self._phase, self._begun = phase, begun
+        self.over = False
+
+    def get(self, phase: str, default: Any = None) -> Any:
+        return 1.0 if phase == self._phase and not self.over and self._begun() else 60.0
+
+    def hear(self, event: Event) -> None:
+        """A listener with which the limit is for the first attempt only."""
+        self.over = self.over or (isinstance(event, AttemptStarted) and event.number > 1)
 
 
 @dataclass
