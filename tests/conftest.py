@@ -23,8 +23,9 @@ REPOSITORY = Path(__file__).parents[1]
 _Found = TypeVar("_Found")
 
 # How long an example takes, or is drawn, says how busy the machine is.
-too_slow = [hypothesis.HealthCheck.too_slow]
-hypothesis.settings.register_profile("no deadline", deadline=None, suppress_health_check=too_slow)
+hypothesis.settings.register_profile(
+    "no deadline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("no deadline")
 
 # A test run started in the background ignores Ctrl-C and a closed terminal, and so would every process that it starts.
@@ -56,6 +57,23 @@ def patiently(
         if far_enough(found):
             return found
     return attempt(limits_s[-1])
+
+
+def is_running(pid: int | str) -> bool:
+    """Whether a process is there and no zombie, which nobody has collected yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def opened_below(folder: Path) -> list[str]:
+    """What this process has open in a folder, also deleted files; other descriptors may come and go."""
+    opened = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the descriptor of this very listing is closed again
+            opened.append(str(link.readlink()))
+    return [path for path in opened if f"{path}/".startswith(f"{folder}/")]
 
 
 def a_photo(path: Path, size: tuple[int, int] = (320, 180)) -> Path:

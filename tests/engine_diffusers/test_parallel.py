@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from reelwright.errors import AttemptError, Cancelled, ConfigurationError, Failure
-from tests.conftest import REPOSITORY, eventually
+from tests.conftest import REPOSITORY, eventually, is_running
 from tests.engine_diffusers.denoiser import MODEL, a_pipeline, latents, psnr
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(240)]
@@ -239,15 +239,7 @@ def test_the_others_end_when_the_worker_is_killed(tmp_path: Path) -> None:
     assert is_alive(pid)
     worker.send_signal(signal.SIGKILL)
     worker.communicate()
-    eventually(lambda: not _running(pid), within_s=150, what="the other rank's end")
-
-
-def _running(pid: int) -> bool:
-    """Alive and not a zombie that nobody has reaped yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+    eventually(lambda: not is_running(pid), within_s=150, what="the other rank's end")
 
 
 def test_rank_0_ends_with_the_reason_when_it_cannot_be_freed() -> None:

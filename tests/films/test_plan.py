@@ -51,9 +51,8 @@ def test_a_dry_run_says_what_is_stored_and_what_is_to_make_and_writes_nothing(
     status, plan = planned(capsys, *argv)
     assert (status, plan["to_make"]) == (0, 1)
     (time,) = plan["times"]
-    assert re.fullmatch(
-        r"clip after clip: about \d+ (s|min) \(estimated\)", time
-    )  # as long as the first ones took here
+    as_long_as_the_first_ones_took_here = r"clip after clip: about \d+ (s|min) \(estimated\)"
+    assert re.fullmatch(as_long_as_the_first_ones_took_here, time)
     assert [(item["severity"], item["concerns"]) for item in plan["findings"]] == [("info", "shot two")]
     assert [(clip["segment"], clip["stored"]) for clip in plan["clips"]] == [
         ("one", True),

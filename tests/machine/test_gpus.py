@@ -176,7 +176,7 @@ def test_g04_every_refusal_of_the_driver_has_its_own_advice(a_driver, scenario, 
 )
 def test_g04_nobody_with_an_amd_gpu_is_sent_for_the_nvidia_driver(a_driver, tmp_path, kind, problem):
     (tmp_path / "kfd").touch()
-    taken = take_gpus({}, program=a_driver(fail=f"NVMLError_{kind}"), devices=str(tmp_path))
+    taken = take_gpus({}, program=a_driver(fail=f"NVMLError_{kind}"), devices=tmp_path)
     assert (taken.gpus, problem in taken.problem, "Install" in taken.advice) == (None, True, False)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.conftest import eventually, patiently
+from tests.conftest import eventually, is_running, patiently
 from tests.wan.planning import BACKEND, World
 
 from reelwright.executors.child import environment
@@ -53,13 +53,6 @@ def ask(path, *modules, cache_dir=None, environ=None, **options):
 def ask_within(far_enough, framework, *modules):
     """The answer within a time limit that is over, but not before this machine has got far enough."""
     return patiently(lambda limit_s: ask(framework, *modules, timeout_s=limit_s), far_enough, (1.0, 8.0, 40.0))
-
-
-def gone(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
 
 
 def starts(program):
@@ -111,7 +104,7 @@ def test_p27_nothing_survives_an_interpreter_that_hangs(framework):
     source = f"import os, signal\nwith open({str(pid)!r}, 'w') as file: file.write(str(os.getpid()))\nsignal.pause()"
     (framework.parent / "site/hangs.py").write_text(source)
     ask_within(lambda _: pid.exists() and pid.read_text(), framework, "hangs")
-    eventually(lambda: gone(pid.read_text()), what="the end of the interpreter")
+    eventually(lambda: not is_running(pid.read_text()), what="the end of the interpreter")
 
 
 def script(path, text):

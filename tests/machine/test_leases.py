@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.conftest import eventually
+from tests.conftest import eventually, opened_below
 
 from reelwright.errors import BackendUnavailableError, BusyError, Cancelled
 from reelwright.executors import Cancellation
@@ -318,15 +318,6 @@ def test_damage_in_a_lock_file_does_no_harm(leases):
         (leases.directory / "GPU-1.gpu").write_bytes(b"\xff{")
         with pytest.raises(BusyError, match="run unknown"):
             leases.claim(["GPU-1"], **NOW)
-
-
-def opened_below(folder):
-    """Descriptors of this process that are the folder or a file in it, also a deleted one; others may come and go."""
-    found = []
-    for link in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            found += [link.name] if str(link.readlink()).startswith(str(folder)) else []
-    return found
 
 
 def test_nothing_is_left_open(leases):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import opened_below
 from tests.media.clips import a_clip
 
 from reelwright import recovery, workspace
@@ -87,15 +88,6 @@ def everything(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-def descriptors(folder: Path) -> list[str]:
-    """What this process has open in a folder."""
-    opened = []
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # the descriptor of this very listing is closed again
-            opened.append(str(entry.readlink()))
-    return [path for path in opened if path.startswith(f"{folder}/")]
-
-
 def leftovers(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith(workspace.PREFIX)]
 
@@ -105,7 +97,7 @@ def test_d08_the_verified_film_of_a_dead_run_gets_its_name(tmp_path: Path, name:
     folder = a_dead_run(tmp_path / "clip.mp4")
     folder.video(1).rename(folder.attempt(1) / name)
     assert actions(tmp_path) == ["adopted"]
-    assert descriptors(tmp_path) == []
+    assert opened_below(tmp_path) == []
     assert (tmp_path / "clip.mp4").read_bytes() == film_bytes()
     assert json.loads(manifest_path(tmp_path / "clip.mp4").read_text())["run_id"] == "r1"
     assert not leftovers(tmp_path)

@@ -75,20 +75,20 @@ def notes(checkout: Path) -> list[dict[str, Any]]:
 def reached(checkout: Path, point: str) -> list[list[str]]:
     """[launch, rank, pid, monotonic seconds] of each time a point was reached; empty if not yet."""
     path = checkout / "fake_state" / f"at-{point.replace(' ', '-')}"
-    return [line.split() for line in _whole_lines(path)]
+    return [line.split() for line in whole_lines(path)]
 
 
 def spawned(checkout: Path) -> list[int]:
     """Pids of the grandchildren that the script started."""
     path = checkout / "fake_state" / "spawned"
-    return [int(pid) for pid in _whole_lines(path)]
+    return [int(pid) for pid in whole_lines(path)]
 
 
 def _record(checkout: Path) -> list[dict[str, Any]]:
     path = checkout / "fake_record.jsonl"
-    return [json.loads(line) for line in _whole_lines(path)]
+    return [json.loads(line) for line in whole_lines(path)]
 
 
-def _whole_lines(path: Path) -> list[str]:
+def whole_lines(path: Path) -> list[str]:
     """The lines of a file without the one that is being written."""
     return path.read_text("utf-8").rpartition("\n")[0].splitlines() if path.exists() else []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import eventually
+from tests.conftest import eventually, is_running
 from tests.stand_ins.checkout import launches, reached
 from tests.stand_ins_check.conftest import SPLIT, TWO, Bench
 
@@ -27,13 +27,6 @@ def two(request: pytest.FixtureRequest, bench: Bench) -> Bench:
             pytest.skip("torch is not installed here (make test-engine)")
         bench.python = Path(sys.executable)
     return bench
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except OSError:
-        return False
 
 
 def _summary(log: str) -> list[str]:
@@ -82,7 +75,7 @@ def test_sigterm_is_handed_on_and_told(two: Bench) -> None:
     ranks = _hanging(two)
     torchrun.terminate()
     assert torchrun.wait(timeout=60) == 1
-    assert not any(map(_alive, ranks))
+    assert not any(map(is_running, ranks))
     assert "Received 15 death signal, shutting down workers" in two.stderr
     assert two.stderr.rstrip().endswith(
         f"torch.distributed.elastic.multiprocessing.api.SignalException: Process {torchrun.pid} got signal: 15"
@@ -95,7 +88,7 @@ def test_ranks_that_ignore_sigterm_are_killed_after_the_grace(two: Bench) -> Non
     ranks = _hanging(two)
     torchrun.terminate()
     assert torchrun.wait(timeout=60) == 1
-    assert not any(map(_alive, ranks))
+    assert not any(map(is_running, ranks))
     assert "forcefully exiting via" in two.stderr
 
 
@@ -107,7 +100,7 @@ def test_sigkill_orphans_the_ranks_which_have_sessions_of_their_own(two: Bench) 
         assert [os.getsid(pid) for pid in ranks] == ranks
         torchrun.kill()
         torchrun.wait(timeout=60)
-        assert all(map(_alive, ranks))
+        assert all(map(is_running, ranks))
     finally:
         for pid in ranks:
             os.kill(pid, signal.SIGKILL)

@@ -71,7 +71,7 @@ class ShortLimit(dict[str, float]):
         self.over = False
 
     def get(self, phase: str, default: Any = None) -> Any:
-        return 1.0 if phase == self._phase and not self.over and self._begun() else 60.0
+        return self[phase] if phase == self._phase and not self.over and self._begun() else self[""]
 
     def hear(self, event: Event) -> None:
         """A listener with which the limit is for the first attempt only."""

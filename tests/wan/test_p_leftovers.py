@@ -14,19 +14,12 @@ import pytest
 from reelwright.executors.dead_runs import run_mark, sweep_dead_runs
 from reelwright.launchers import shim
 from reelwright.protocol import Log
-from tests.conftest import eventually
+from tests.conftest import eventually, is_running
 from tests.stand_ins.checkout import launches, reached, spawned
 from tests.wan.conftest import WanMachine
 from tests.wan.test_p_signals import at_step
 
 STUBBORN = {"n": 2, "setsid": True, "ignore_term": True}
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def shim_of(runner: int) -> int:
@@ -49,7 +42,7 @@ def test_p17_grandchildren_in_their_own_sessions_that_ignore_sigterm_are_ended_a
     outcome = wan.run({"spawn": STUBBORN})
     assert outcome.code == "ok"
     assert len(spawned(wan.checkout)) == 2
-    assert not any(alive(pid) for pid in spawned(wan.checkout))
+    assert not any(is_running(pid) for pid in spawned(wan.checkout))
     assert "2 processes that the generator left behind were ended" in outcome.manifest.warnings
     wan.check()
 
@@ -58,7 +51,7 @@ def test_p17_grandchildren_of_ranks_are_ended_when_the_run_fails(wan: WanMachine
     outcome = wan.run({"spawn": {"n": 2, "setsid": True}, "exit": 1}, gpu_count=2, retry_policy="none")
     assert outcome.code == "FRAMEWORK"
     assert len(spawned(wan.checkout)) == 4
-    assert not any(alive(pid) for pid in spawned(wan.checkout))
+    assert not any(is_running(pid) for pid in spawned(wan.checkout))
     wan.check()
 
 
@@ -72,7 +65,7 @@ def test_p20_the_runner_does_the_work_of_a_shim_that_was_killed(wan: WanMachine,
     )
     assert outcome.error is not None
     assert (outcome.code, outcome.error.exit_status) == ("CRASH", 24)
-    assert not any(alive(pid) for pid in spawned(wan.checkout))
+    assert not any(is_running(pid) for pid in spawned(wan.checkout))
     wan.check()
 
 
@@ -93,7 +86,7 @@ def kill_runner_and_shim(wan: WanMachine, ranks: int) -> list[int]:
     process.kill()
     process.communicate()
     left = [entry["pid"] for entry in launches(wan.checkout)] + spawned(wan.checkout)
-    assert all(alive(pid) for pid in left)
+    assert all(is_running(pid) for pid in left)
     return left
 
 
@@ -102,7 +95,7 @@ def test_p21_the_next_run_ends_what_a_killed_runner_with_a_killed_shim_left(wan:
     left = kill_runner_and_shim(wan, ranks)
     outcome = wan.run()
     assert outcome.code == "ok"
-    assert not any(alive(pid) for pid in left)
+    assert not any(is_running(pid) for pid in left)
     assert any(isinstance(event, Log) and "left of the killed run" in event.text for event in outcome.events)
     wan.check()
 
@@ -114,7 +107,7 @@ def test_p21_reel_doctor_ends_it_too(wan: WanMachine) -> None:
         argv, capture_output=True, text=True, env={**os.environ, **wan.environ}, timeout=100, check=False
     )
     assert "ended what was left of the killed run" in said.stderr
-    assert not any(alive(pid) for pid in left)
+    assert not any(is_running(pid) for pid in left)
     wan.check(killed=True)
 
 
@@ -144,7 +137,7 @@ def test_p21_the_sweep_knows_the_dead_by_pid_and_start_time_and_spares_the_livin
     dead = a_marked_process(mark.replace("living", "dead").replace(f":{started}:", f":{started - 1}:"))
     pausing += [living, dead]
     assert sweep_dead_runs({"TMPDIR": str(tmp_path)}) == ()  # who has other GPU locks leaves it alone
-    assert alive(dead.pid)
+    assert is_running(dead.pid)
     assert sweep_dead_runs() == ("dead-run",)
-    assert not alive(dead.pid)
+    assert not is_running(dead.pid)
     assert living.poll() is None

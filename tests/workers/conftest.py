@@ -23,6 +23,7 @@ from reelwright.result import Result
 from reelwright.runner import Order, generate
 from reelwright.settings import Settings, load_settings
 from tests.conftest import eventually
+from tests.stand_ins.checkout import whole_lines
 
 
 @dataclass
@@ -56,9 +57,7 @@ class Machine:
 
     @property
     def notes(self) -> list[dict[str, Any]]:
-        path = self.folder / "notes"
-        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""  # a line may be under way
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in whole_lines(self.folder / "notes")]
 
     def noted(self, event: str) -> list[dict[str, Any]]:
         return [note for note in self.notes if note["event"] == event]

@@ -20,6 +20,7 @@ from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
 from reelwright.settings import load_settings
 from tests.conftest import a_photo
+from tests.stand_ins.checkout import whole_lines
 
 BACKEND = "tests.stand_ins.resident.backend"
 SHOTS = tuple(f"s{number:02}" for number in range(1, 13))
@@ -63,9 +64,7 @@ def make(
 
 def notes(here: Path, event: str = "") -> list[dict[str, Any]]:
     """What the stand-in noted."""
-    path = here / "notes"
-    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""  # a line may be under way
-    found = [json.loads(line) for line in whole.splitlines()]
+    found = [json.loads(line) for line in whole_lines(here / "notes")]
     return [note for note in found if event in ("", note["event"])]
 
 

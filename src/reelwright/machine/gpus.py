@@ -49,7 +49,7 @@ _ADVICE: Mapping[str, tuple[str, str]] = {
 # /dev/kfd is the compute device of amdgpu, the driver under ROCm (Linux, drivers/gpu/drm/amd/amdkfd/kfd_chardev.c).
 _AMD = (
     "this machine has an AMD GPU (/dev/kfd), and Reelwright can use NVIDIA GPUs only",
-    "Choose the draft generator, which needs no GPU, or a machine with an NVIDIA GPU.",
+    "Use a machine with an NVIDIA GPU.",
 )
 _REPAIR = "Run `nvidia-smi`: where it fails as well, repair the NVIDIA driver or reboot the machine."
 #: Words that stand in CUDA_VISIBLE_DEVICES by mistake, or put there by a scheduler, and what to do about each.
@@ -86,7 +86,11 @@ def nvml_program() -> tuple[str, ...]:
 
 
 def take_gpus(
-    environ: Mapping[str, str], *, program: Command | None = None, deadline_s: float = DEADLINE_S, devices: str = "/dev"
+    environ: Mapping[str, str],
+    *,
+    program: Command | None = None,
+    deadline_s: float = DEADLINE_S,
+    devices: Path = Path("/dev"),
 ) -> Taken:
     """The usable GPUs and what is wrong; ``devices`` is the folder of device files, where an AMD GPU can be seen.
 
@@ -95,7 +99,7 @@ def take_gpus(
     """
     answer = _ask([*(program or nvml_program()), "once"], environ, deadline_s)
     if "problem" in answer:
-        return Taken(None, *_explained(str(answer["problem"]), Path(devices, "kfd").exists()))
+        return Taken(None, *_explained(str(answer["problem"]), (devices / "kfd").exists()))
     gpus = tuple(_gpu(item) for item in answer["gpus"])
     remarks = "; ".join(answer["problems"]) or None
     version, number = answer["driver"]["version"], answer["driver"]["cuda"]
