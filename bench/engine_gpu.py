@@ -191,7 +191,7 @@ class Bench:
     def ours(self, clip: Clip, way: Way) -> Row:
         """Through the engine, as a worker runs it."""
         from reelwright.engines.diffusers import loading
-        from reelwright.engines.diffusers.resident import DiffusersEngine
+        from reelwright.engines.diffusers.engine import DiffusersEngine
 
         read, engine, model = loading.load, DiffusersEngine(), self._model(way)
         if not self._arguments.weights:

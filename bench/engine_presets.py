@@ -46,7 +46,7 @@ def chain(folder: Path, photo: Path, choice: tuple[str, str, str, Mapping[str, A
     """The clips of a chain as arrays, and (seconds of the clips after the first, facts of the last)."""
     from tests.engine_diffusers import tiny
 
-    from reelwright.engines.diffusers.resident import DiffusersEngine
+    from reelwright.engines.diffusers.engine import DiffusersEngine
 
     _, dtype, attention, speed = choice
     engine, picture, clips, seconds = DiffusersEngine(), photo, [], []

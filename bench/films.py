@@ -21,10 +21,10 @@ PHOTOS = Path(__file__).parents[1] / "tests" / "photos"
 _JOIN = """
 import sys
 from pathlib import Path
-from reelwright.media.joining import JoinOptions, Part, join
-from reelwright.media.proof import proven
-from reelwright.media.shelf import Shelf
-from reelwright.request import Size
+from reelwright.films.editing.joining import JoinOptions, Part, join
+from reelwright.films.editing.proof import proven
+from reelwright.films.editing.artifact_cache import Shelf
+from reelwright.core.request import Size
 folder, film = Path(sys.argv[1]), Path(sys.argv[2])
 shelf = Shelf(folder / "shelf")
 parts = [Part(clip) for clip in sorted(folder.glob("*.mp4"))]

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reelwright.host import GIB, HostQuery
-from reelwright.machine.probes import take_host
+from reelwright.core.host import GIB, HostQuery
+from reelwright.sites.local.probes.host import take_host
 
 from .measuring import machine, report, timed
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from reelwright.cli import build_parser
-from reelwright.errors import Failure
-from reelwright.installation.recipes import find_models, find_recipe
-from reelwright.settings import Settings
+from reelwright.config.settings import Settings
+from reelwright.core.errors import Failure
+from reelwright.installer.recipes import find_models, find_recipe
 from tests.conftest import REPOSITORY
 
 PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").rglob("*.md")])

@@ -10,8 +10,8 @@ import pytest
 
 from reelwright.backends.diffusers.choice import CACHE_THRESHOLD
 from reelwright.backends.diffusers.models import MODELS
-from reelwright.host import GIB, Checkpoint
-from reelwright.request import Size
+from reelwright.core.host import GIB, Checkpoint
+from reelwright.core.request import Size
 from tests.backends.test_diffusers import folder, official, picture, planned
 
 PAGE = Path(__file__).parents[1] / "docs" / "engine.md"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from reelwright.backends.shared.job import Job
 from reelwright.backends.wan21 import BACKEND, facts
-from reelwright.host import GIB, Host, Interpreter
-from reelwright.installation.planning import gigabytes
-from reelwright.installation.recipes import WAN21
-from reelwright.plan import Job
-from reelwright.request import VideoRequest, parse_size
-from reelwright.settings import Settings
+from reelwright.config.settings import Settings
+from reelwright.core.host import GIB, Host, Interpreter
+from reelwright.core.request import VideoRequest, parse_size
+from reelwright.installer.planning import gigabytes
+from reelwright.installer.recipes import WAN21
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "wan21.md").read_text("utf-8")
@@ -41,7 +41,7 @@ def test_the_memory_table_is_there() -> None:
 
 @pytest.mark.parametrize("model", WAN21.models, ids=lambda model: model.name)
 def test_every_model_of_the_setup_is_in_its_table(model: object) -> None:
-    from reelwright.installation import Model
+    from reelwright.installer import Model
 
     assert isinstance(model, Model)
     names = " or ".join(f"`{name}`" for name in (model.name, *model.aliases))

@@ -18,8 +18,21 @@ if sys.version_info < (3, 11):  # noqa: UP036 -- a copy of the package may lie o
     raise ImportError(f"Reelwright needs Python 3.11 or newer; this is Python {sys.version.split()[0]}")
 
 if TYPE_CHECKING:
-    from .asynchronous import afilm, agenerate
-    from .errors import (
+    from .api import (
+        DiffusersGenerator,
+        DraftGenerator,
+        HunyuanVideoGenerator,
+        ImageValidator,
+        VideoGenerator,
+        Wan21Generator,
+        create_video_generator,
+        film,
+        generate,
+        release,
+    )
+    from .api.asynchronous import afilm, agenerate
+    from .config.settings import Settings, load_settings
+    from .core.errors import (
         AttemptError,
         BackendUnavailableError,
         BusyError,
@@ -34,28 +47,15 @@ if TYPE_CHECKING:
         StateError,
         VideoGenerationError,
     )
+    from .core.manifest import Manifest, Result
+    from .core.plan import Plan
+    from .core.request import Size, VideoRequest
     from .films.assembly import FilmResult
     from .films.storyboard import Storyboard, load_storyboard
-    from .generators import (
-        DiffusersGenerator,
-        DraftGenerator,
-        HunyuanVideoGenerator,
-        ImageValidator,
-        VideoGenerator,
-        Wan21Generator,
-        create_video_generator,
-        film,
-        generate,
-        release,
-    )
-    from .plan import Plan
-    from .request import Size, VideoRequest
-    from .result import Manifest, Result
-    from .settings import Settings, load_settings
 
 _HOMES = {
-    "asynchronous": ("afilm", "agenerate"),
-    "errors": (
+    "api.asynchronous": ("afilm", "agenerate"),
+    "core.errors": (
         "AttemptError",
         "BackendUnavailableError",
         "BusyError",
@@ -72,7 +72,7 @@ _HOMES = {
     ),
     "films.assembly": ("FilmResult",),
     "films.storyboard": ("Storyboard", "load_storyboard"),
-    "generators": (
+    "api": (
         "DraftGenerator",
         "DiffusersGenerator",
         "HunyuanVideoGenerator",
@@ -84,10 +84,10 @@ _HOMES = {
         "generate",
         "release",
     ),
-    "plan": ("Plan",),
-    "request": ("Size", "VideoRequest"),
-    "result": ("Manifest", "Result"),
-    "settings": ("Settings", "load_settings"),
+    "core.plan": ("Plan",),
+    "core.request": ("Size", "VideoRequest"),
+    "core.manifest": ("Manifest", "Result"),
+    "config.settings": ("Settings", "load_settings"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -7,8 +7,8 @@ as a GPU generator would, once per attempt, so that a caller's error handling ca
     with scripted("OOM_GPU", None):      # the first attempt fails, the second succeeds
         ...
 
-Register it in your project's entry points under ``reelwright.backends``, or call `plan`'s value through
-``reelwright.executors.inline`` directly.
+Register it in your project's entry points under ``reelwright.backends``, or call `core.plan`'s value through
+``reelwright.sites.local.inline`` directly.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from .backends import Backend
-from .errors import Failure, error_for
-from .host import Host, HostQuery
-from .plan import EngineCall, ExpectedVideo, Job, Lever, Plan
-from .protocol import Event, Phase, Progress
-from .request import Size, VideoRequest
-from .settings import Settings
+from .backends.shared.job import Job
+from .config.settings import Settings
+from .core.errors import Failure, error_for
+from .core.events import Event, Phase, Progress
+from .core.host import Host, HostQuery
+from .core.plan import EngineCall, ExpectedVideo, Lever, Plan
+from .core.request import Size, VideoRequest
 
 _FPS = 16.0
 _SCRIPT: list[str | None] = []

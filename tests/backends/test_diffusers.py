@@ -8,15 +8,16 @@ from typing import Any, Literal
 
 import pytest
 
-from reelwright import checkup
+from reelwright import doctor
 from reelwright.backends.diffusers import BACKEND, capabilities, plan
 from reelwright.backends.diffusers.models import MODELS, recognise
 from reelwright.backends.diffusers.placement import RUNGS, Room, Weights, Work, choose, host_bytes, peaks
-from reelwright.errors import Failure
-from reelwright.host import GIB, Checkout, Checkpoint, Gpu, Host, Interpreter, simulated_gpus
-from reelwright.plan import EngineCall, Job, Plan
-from reelwright.request import Picture, Size, VideoRequest
-from reelwright.settings import Settings, load_settings
+from reelwright.backends.shared.job import Job
+from reelwright.config.settings import Settings, load_settings
+from reelwright.core.errors import Failure
+from reelwright.core.host import GIB, Checkout, Checkpoint, Gpu, Host, Interpreter, simulated_gpus
+from reelwright.core.plan import EngineCall, Plan
+from reelwright.core.request import Picture, Size, VideoRequest
 
 FOLDER = Path("/models/here")
 PYTHON = Path("/env/bin/python")
@@ -286,7 +287,7 @@ def test_a_placement_that_is_not_the_fastest_is_told_with_its_peak_and_the_docto
     (told,) = (finding for finding in made.findings if finding.code == "placement")
     assert made.gpu_bytes is not None
     assert f"placement group_offload ({made.gpu_bytes / GIB:.1f} GiB predicted)" in told.message
-    assert "placement" in checkup._TOLD
+    assert "placement" in doctor._TOLD
 
 
 def test_a_folder_that_is_not_there_at_all_is_a_setting_to_correct() -> None:

@@ -10,12 +10,13 @@ import pytest
 from tests.backends.test_diffusers import FOLDER, PYTHON, official, picture
 
 from reelwright.backends.diffusers import plan
-from reelwright.history import load_entries, measured_peaks, remember_success, starting_overrides
-from reelwright.host import GIB, Host, Interpreter, simulated_gpus
-from reelwright.plan import Job, Plan
+from reelwright.backends.shared.job import Job
+from reelwright.config.settings import load_settings
+from reelwright.core.host import GIB, Host, Interpreter, simulated_gpus
+from reelwright.core.plan import Plan
+from reelwright.core.request import VideoRequest
 from reelwright.policy import Evidence
-from reelwright.request import VideoRequest
-from reelwright.settings import load_settings
+from reelwright.runs.history import load_entries, measured_peaks, remember_success, starting_overrides
 
 MODULES = {
     "torch": "2.13",

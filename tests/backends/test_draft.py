@@ -14,12 +14,13 @@ from PIL import Image
 
 from reelwright.backends import load_backend
 from reelwright.backends.draft.camera import FAST, MOVES, NORMAL, SLOW, Camera, parse_camera, read_prompt
-from reelwright.errors import InvalidInputError
-from reelwright.host import Host
+from reelwright.backends.shared.job import Job
+from reelwright.config.settings import Settings
+from reelwright.core.errors import InvalidInputError
+from reelwright.core.host import Host
+from reelwright.core.plan import EngineCall, Finding, Plan
+from reelwright.core.request import Picture, Size, VideoRequest
 from reelwright.media.image import Intake, inspect_picture
-from reelwright.plan import EngineCall, Finding, Job, Plan
-from reelwright.request import Picture, Size, VideoRequest
-from reelwright.settings import Settings
 
 BACKEND = load_backend("draft")
 

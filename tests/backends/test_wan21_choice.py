@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from reelwright.backends.shared.job import Job
 from reelwright.backends.wan21 import BACKEND
-from reelwright.host import GIB, Host, simulated_gpus
-from reelwright.plan import Job
-from reelwright.request import Size, VideoRequest
-from reelwright.settings import load_settings
+from reelwright.config.settings import load_settings
+from reelwright.core.host import GIB, Host, simulated_gpus
+from reelwright.core.request import Size, VideoRequest
 
 
 def t5_cpu(gpus: str, *, free_gib: float | None = None, count: int | None = None) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.errors import Failure
+from reelwright.core.errors import Failure
 from tests.cli.bad_paths import outcome
 from tests.conftest import REPOSITORY, a_photo
 

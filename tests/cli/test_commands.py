@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from reelwright.backends import load_backend
-from reelwright.checkup import availability, check_all, machine_rows
 from reelwright.cli import main
 from reelwright.cli.replay import compare
-from reelwright.host import Host
-from reelwright.settings import Settings, load_settings
+from reelwright.config.settings import Settings, load_settings
+from reelwright.core.host import Host
+from reelwright.doctor import availability, check_all, machine_rows
 from tests.conftest import a_home, a_photo
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from reelwright.backends.diffusers.models import MODELS
-from reelwright.comparison import Row, compare
-from reelwright.errors import ConfigurationError
-from reelwright.settings import load_settings
+from reelwright.config.settings import load_settings
+from reelwright.core.errors import ConfigurationError
+from reelwright.doctor.card_comparison import Row, compare
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]
 GIB = 2**30

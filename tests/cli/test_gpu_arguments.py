@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from reelwright.cli.arguments import parse_gpus
-from reelwright.errors import ConfigurationError, InvalidInputError
-from reelwright.host import GIB, HostQuery, simulated_gpus, simulated_memory
-from reelwright.machine.probes import take_host
-from reelwright.settings import load_settings
+from reelwright.config.settings import load_settings
+from reelwright.core.errors import ConfigurationError, InvalidInputError
+from reelwright.core.host import GIB, HostQuery, simulated_gpus, simulated_memory
+from reelwright.sites.local.probes.host import take_host
 
 
 @pytest.mark.parametrize(

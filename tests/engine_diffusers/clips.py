@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reelwright.engines.diffusers.resident import DiffusersEngine
-from reelwright.protocol import Event, Log, Phase, Progress, Saved
+from reelwright.core.events import Event, Log, Phase, Progress, Saved
+from reelwright.engines.diffusers.engine import DiffusersEngine
 
 WIDTH, HEIGHT, FRAMES, STEPS = 64, 64, 5, 2
 

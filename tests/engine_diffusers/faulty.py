@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reelwright.engines.diffusers.resident import DiffusersEngine
-from reelwright.errors import Cancelled
-from reelwright.protocol import Event, Phase, Progress, Saved
+from reelwright.core.errors import Cancelled
+from reelwright.core.events import Event, Phase, Progress, Saved
+from reelwright.engines.diffusers.engine import DiffusersEngine
 
 
 class Faulty(DiffusersEngine):

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from reelwright.engines.diffusers.placement import Placement
-from reelwright.errors import Cancelled, OutOfMemoryError, StateError
-from reelwright.protocol import LatentsSaved
+from reelwright.core.errors import Cancelled, OutOfMemoryError, StateError
+from reelwright.core.events import LatentsSaved
+from reelwright.engines.diffusers.weight_placement import Placement
 from tests.engine_diffusers import tiny
 from tests.engine_diffusers.clips import STEPS, Engine, asked
 

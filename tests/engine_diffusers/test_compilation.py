@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.protocol import Log
+from reelwright.core.events import Log
 from tests.engine_diffusers import tiny
 from tests.engine_diffusers.clips import Engine, asked
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from reelwright.core.errors import Cancelled
 from reelwright.engines.diffusers.encodings import CAPACITY, Encodings
-from reelwright.errors import Cancelled
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 torch = pytest.importorskip("torch")

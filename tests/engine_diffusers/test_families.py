@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.errors import ConfigurationError, ModelNotFoundError
+from reelwright.core.errors import ConfigurationError, ModelNotFoundError
 from tests.engine_diffusers import tiny
 from tests.engine_diffusers.clips import FRAMES, HEIGHT, STEPS, WIDTH, Engine, asked
 

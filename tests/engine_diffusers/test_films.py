@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 
 from reelwright.backends import diffusers
-from reelwright.errors import Cancelled
-from reelwright.executors import Cancellation
-from reelwright.executors.workers import Workers
+from reelwright.config.settings import Settings, load_settings
+from reelwright.core.errors import Cancelled
+from reelwright.core.events import Progress
+from reelwright.core.request import VideoRequest
 from reelwright.films import FilmEvent, FilmResult, SegmentEvent
 from reelwright.films.assembly import film
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
-from reelwright.history import load_manifest
 from reelwright.launchers import shim
-from reelwright.protocol import Progress
-from reelwright.request import VideoRequest
-from reelwright.runner import Order, generate
-from reelwright.settings import Settings, load_settings
+from reelwright.runs.history import load_manifest
+from reelwright.runs.runner import Order, generate
+from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.local.workers import Workers
 from tests.conftest import REPOSITORY, a_photo, eventually
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -128,7 +128,7 @@ def test_a_clip_of_a_film_has_the_bytes_that_it_has_alone(studio_in: Callable[[s
 
 
 def _size() -> dict[str, Any]:
-    from reelwright.request import Size
+    from reelwright.core.request import Size
 
     return {"size": Size(64, 64)}
 

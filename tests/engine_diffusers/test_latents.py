@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.protocol import LatentsSaved
+from reelwright.core.events import LatentsSaved
 from tests.engine_diffusers import tiny
 from tests.engine_diffusers.clips import Engine, asked
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from reelwright.errors import Cancelled, ConfigurationError, ModelNotFoundError, StateError
-from reelwright.protocol import Event, Phase
+from reelwright.core.errors import Cancelled, ConfigurationError, ModelNotFoundError, StateError
+from reelwright.core.events import Event, Phase
 from tests.engine_diffusers import tiny
 from tests.engine_diffusers.clips import Engine, asked
 

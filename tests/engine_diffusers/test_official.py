@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from reelwright.core.errors import ModelNotFoundError
 from reelwright.engines.diffusers.official import TASKS, load_components, official_scheduler
-from reelwright.errors import ModelNotFoundError
 from tests.engine_diffusers import official_folder as parts
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]

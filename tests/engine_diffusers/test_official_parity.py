@@ -130,7 +130,7 @@ def test_the_first_frame_has_the_colours_of_the_picture_however_bright(colour: t
 
 def frames(directory: Path, layout: str, task: str, into: Path) -> bytes:
     """A film of five frames, as bytes."""
-    from reelwright.engines.diffusers.resident import DiffusersEngine
+    from reelwright.engines.diffusers.engine import DiffusersEngine
 
     into.mkdir()
     photo = a_photo(into / "photo.png", (90, 60))

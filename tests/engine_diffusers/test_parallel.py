@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.errors import AttemptError, Cancelled, ConfigurationError, Failure
+from reelwright.core.errors import AttemptError, Cancelled, ConfigurationError, Failure
 from tests.conftest import REPOSITORY, eventually, is_running
 from tests.engine_diffusers.denoiser import MODEL, a_pipeline, latents, psnr
 
@@ -247,7 +247,7 @@ def test_rank_0_ends_with_the_reason_when_it_cannot_be_freed() -> None:
     program = (
         "import threading\n"
         "from reelwright.engines.diffusers import collective, parallel\n"
-        "from reelwright.errors import AttemptError, Failure\n"
+        "from reelwright.core.errors import AttemptError, Failure\n"
         "from pathlib import Path\n"
         "parallel.GRACE_S = 0.2\n"
         "ranks = parallel.Ranks(collective.Place(0, 2, '', {'device': 'cpu'}), Path('nowhere'), [])\n"

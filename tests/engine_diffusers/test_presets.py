@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reelwright.errors import AttemptError
-from reelwright.protocol import Log, Saved
+from reelwright.core.errors import AttemptError
+from reelwright.core.events import Log, Saved
 from tests.conftest import REPOSITORY, a_photo
 from tests.engine_diffusers import tiny
 
@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from reelwright.engines.diffusers import parallel  # noqa: E402
-from reelwright.engines.diffusers.resident import DiffusersEngine  # noqa: E402
+from reelwright.engines.diffusers.engine import DiffusersEngine  # noqa: E402
 
 CACHE = {"kind": "first_block", "threshold": 0.2}
 BALANCED = {"preset": "balanced", "cache": CACHE, "fp8": True}
@@ -105,4 +105,4 @@ def test_the_engine_takes_two_ranks_and_starts_them_again_when_one_was_lost(
     finally:
         engine.unload()
     assert not [log for log in logs if isinstance(log, Log) and log.level == "error"]
-    assert parallel.default_program()[1].endswith("launchers/resident.py")
+    assert parallel.default_program()[1].endswith("launchers/engine.py")

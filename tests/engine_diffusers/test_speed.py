@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.errors import ConfigurationError, ModelNotFoundError
+from reelwright.core.errors import ConfigurationError, ModelNotFoundError
 from tests.engine_diffusers.denoiser import MODEL, a_lora, a_pipeline, latents, psnr
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(400)]

@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reelwright.core.errors import Cancelled, InvalidInputError
+from reelwright.core.events import Log, Phase, Progress
+from reelwright.core.request import Size
 from reelwright.engines import load_engine
-from reelwright.engines.draft import LAST_FRAME_NAME, camera, joining, passages, scene_of, stills
+from reelwright.engines.draft import LAST_FRAME_NAME, passages, scene_of, stills, transitions
+from reelwright.engines.draft import camera_path as camera
 from reelwright.engines.draft.label import Label
-from reelwright.errors import Cancelled, InvalidInputError
-from reelwright.protocol import Log, Phase, Progress
-from reelwright.request import Size
 
 MOVES = ("push_in", "pull_out", "pan_left", "pan_right", "tilt_up", "tilt_down", "orbit_left", "orbit_right",
          "roll_left", "roll_right", "handheld", "static")  # fmt: skip
@@ -339,7 +340,7 @@ def a_pair(
 
 def test_a_zoom_and_a_pan_are_recognised_as_a_camera_move() -> None:
     first, last, expected = a_pair(1.44, (90, 40))
-    joint = joining.measure(first, last)
+    joint = transitions.measure(first, last)
     assert joint.mode == "camera"
     assert joint.facts["inliers"] >= 40
     assert joint.facts["camera_zoom"] == pytest.approx(1.44, abs=0.01)
@@ -350,7 +351,7 @@ def test_a_zoom_and_a_pan_are_recognised_as_a_camera_move() -> None:
 
 def test_a_camera_is_found_just_as_well_in_a_film_larger_than_the_copies_that_are_measured() -> None:
     first, last, expected = a_pair(1.3, (90, 40), size=(1280, 720))
-    joint = joining.measure(first, last)
+    joint = transitions.measure(first, last)
     assert joint.similarity is not None
     corners = np.array([[0, 0, 1], [1279, 0, 1], [0, 719, 1], [1279, 719, 1]]).T
     assert np.abs(joint.similarity @ corners - expected @ corners).max() < 2.5
@@ -374,7 +375,7 @@ def test_another_exposure_comes_in_slowly_up_to_the_border_of_the_frame() -> Non
 
 def test_a_camera_move_stays_sharp_half_way() -> None:
     first, last, _ = a_pair(1.44, (90, 40))
-    joint = joining.measure(first, last)
+    joint = transitions.measure(first, last)
     assert joint.similarity is not None
     move = passages.CameraMove(stills.Still(first), stills.Still(last), joint.similarity, Size(512, 288))
     sharpness = [cv2.Laplacian(frame, cv2.CV_64F).var() for frame in (last, move.render(0.5))]
@@ -384,7 +385,7 @@ def test_a_camera_move_stays_sharp_half_way() -> None:
 def test_a_camera_move_leaves_no_hole_where_only_one_picture_shows_the_place() -> None:
     first, last, _ = a_pair(1.0, (220, 120))
     first, last = np.maximum(first, 60), np.maximum(last, 60)
-    joint = joining.measure(first, last)
+    joint = transitions.measure(first, last)
     assert joint.mode == "camera"
     assert joint.similarity is not None
     move = passages.CameraMove(stills.Still(first), stills.Still(last), joint.similarity, Size(512, 288))
@@ -398,7 +399,7 @@ def test_pictures_without_corners_are_aligned_by_correlation() -> None:
         wave = 120 + 60 * np.sin((columns + dx) / 60) + 50 * np.cos((rows + columns / 3) / 45)
         return np.dstack([wave] * 3).astype(np.uint8)
 
-    joint = joining.measure(hills(0), hills(6))
+    joint = transitions.measure(hills(0), hills(6))
     assert joint.facts["inliers"] == 0
     assert joint.facts["correlation"] > 0.95
     assert joint.mode == "camera"
@@ -410,7 +411,7 @@ def test_a_small_movement_inside_the_picture_is_a_flow() -> None:
     columns, rows = np.meshgrid(np.arange(512, dtype=np.float32), np.arange(288, dtype=np.float32))
     wave = 5 + 4.5 * np.sin(rows / 30)
     first, last = (cv2.remap(scene, columns + 40 + sign * wave, rows + 40, cv2.INTER_LINEAR) for sign in (0, 1))
-    joint = joining.measure(first, last)
+    joint = transitions.measure(first, last)
     assert joint.mode == "flow"
     assert joint.facts["fb_bad_tiles"] <= 0.08
     assert joint.flows is not None
@@ -421,7 +422,7 @@ def test_a_small_movement_inside_the_picture_is_a_flow() -> None:
 
 
 def test_unrelated_pictures_dissolve() -> None:
-    joint = joining.measure(textured((512, 288), seed=1), textured((512, 288), seed=99))
+    joint = transitions.measure(textured((512, 288), seed=1), textured((512, 288), seed=99))
     assert joint.mode == "dissolve"
 
 
@@ -430,7 +431,7 @@ def test_a_moved_object_before_a_still_background_is_no_camera_move() -> None:
     last = first.copy()
     cv2.circle(first, (150, 150), 60, (250, 250, 250), -1)
     cv2.circle(last, (380, 150), 60, (250, 250, 250), -1)
-    assert joining.measure(first, last).mode == "dissolve"
+    assert transitions.measure(first, last).mode == "dissolve"
 
 
 @pytest.mark.parametrize("enlarged", [1, 2])

@@ -16,9 +16,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import REPOSITORY, eventually
 
-from reelwright.engines.serving import MAX_LINE_BYTES, failed
-from reelwright.launchers import resident
-from reelwright.protocol import (
+from reelwright.core.events import (
     Cancel,
     Failed,
     Generate,
@@ -33,6 +31,8 @@ from reelwright.protocol import (
     decode,
     encode,
 )
+from reelwright.engines.serving import MAX_LINE_BYTES, failed
+from reelwright.launchers import engine as resident
 
 ENGINE = "tests.stand_ins.resident.engine:ENGINE"
 _DEADLINE_S = 60.0

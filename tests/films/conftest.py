@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import a_home
 from tests.films.small import digest, make, set_up
-from tests.wan.conftest import wan, wan_parts
+from tests.wan21.conftest import wan, wan_parts
 
 __all__ = ["folder", "undisturbed", "wan", "wan_parts"]
 

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from reelwright.config.settings import Settings, load_settings
 from reelwright.films import FilmEvent, FilmResult, SegmentState
 from reelwright.films.assembly import film
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
-from reelwright.settings import Settings, load_settings
 from tests.conftest import a_photo
 
 BOARD = """\

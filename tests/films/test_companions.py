@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from reelwright.errors import VideoGenerationError
+from reelwright.core.errors import VideoGenerationError
+from reelwright.core.manifest import manifest_path
 from reelwright.films import FilmEvent, SegmentState
 from reelwright.films.assembly import film
-from reelwright.films.companions import is_whole
+from reelwright.films.last_frames import is_whole
 from reelwright.films.preview import preview
 from reelwright.films.render import FilmOrder
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
-from reelwright.result import manifest_path
 from tests.films.small import BOARD, digest, draft_settings, make
 from tests.stand_ins.checkout import launches
-from tests.wan.conftest import WanMachine
+from tests.wan21.conftest import WanMachine
 
 
 def key_of(folder: Path, name: str) -> str:

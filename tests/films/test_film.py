@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 
 from reelwright.cli.film import _stamp
-from reelwright.errors import VideoGenerationError
+from reelwright.config.settings import load_settings
+from reelwright.core.errors import VideoGenerationError
 from reelwright.films.assembly import film
+from reelwright.films.editing import joining
 from reelwright.films.joinable import join_findings
 from reelwright.films.preview import preview
 from reelwright.films.render import FilmOrder, make_clips, plan_film
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
-from reelwright.media import joining
-from reelwright.settings import load_settings
 from tests.conftest import a_photo
 from tests.films.small import BOARD, digest, draft_settings, finished, held_back, make, set_up, started
 from tests.stand_ins.checkout import launches
-from tests.wan.conftest import WanMachine
+from tests.wan21.conftest import WanMachine
 
 
 def test_a_film_has_every_shot_once_and_a_record_of_each(folder: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from reelwright.errors import BusyError, Cancelled, InvalidInputError
-from reelwright.executors import Cancellation
+from reelwright.core.errors import BusyError, Cancelled, InvalidInputError
+from reelwright.core.manifest import Manifest, manifest_path
 from reelwright.films import FilmEvent, SegmentState
 from reelwright.films.assembly import film
 from reelwright.films.garbage import Garbage, find_garbage, remove, store_of
@@ -24,7 +24,7 @@ from reelwright.films.records import NO_FILE, Record, Use, read_record
 from reelwright.films.render import FilmOrder
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
-from reelwright.result import Manifest, manifest_path
+from reelwright.sites.local.execution import Cancellation
 from tests.films.small import BOARD, draft_settings, make
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]

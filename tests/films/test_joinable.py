@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import reelwright
-from reelwright.media.timing import crowded
+from reelwright.films.editing.timing import crowded
 from tests.conftest import a_photo
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]

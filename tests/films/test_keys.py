@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from reelwright.config.settings import load_settings
 from reelwright.films.planning import Planned
 from reelwright.films.render import FilmOrder, plan_film
 from reelwright.films.store import Store
 from reelwright.films.storyboard import Storyboard
-from reelwright.settings import load_settings
 from tests.conftest import a_photo
-from tests.wan.conftest import WanMachine
+from tests.wan21.conftest import WanMachine
 
 SHOTS = (
     {"id": "one", "prompt": "push in", "image": "a.png", "frames": 9},

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import eventually
 from tests.films.small import digest, finished, started
-from tests.wan.conftest import WanMachine
+from tests.wan21.conftest import WanMachine
 
 pytestmark = pytest.mark.timeout(600)  # a dozen films, which a busy machine makes slowly
 SEEDS = range(int(os.environ.get("CAMPAIGN", "6")))

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from reelwright.cli import main
-from reelwright.errors import VideoGenerationError
+from reelwright.core.errors import VideoGenerationError
+from reelwright.core.manifest import manifest_of, manifest_path
 from reelwright.films.assembly import film
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
-from reelwright.outputs import refuse_inputs
-from reelwright.result import manifest_of, manifest_path
+from reelwright.runs.output_paths import refuse_inputs
 from tests.films.small import BOARD, digest, draft_settings, make
 
 

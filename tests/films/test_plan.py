@@ -11,13 +11,13 @@ import pytest
 
 from reelwright.cli import build_parser, main
 from reelwright.cli.film import USED
+from reelwright.config.settings import load_settings
 from reelwright.films.preview import preview
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
-from reelwright.settings import load_settings
 from tests.films.small import BOARD, make
 from tests.stand_ins.checkout import launches
-from tests.wan.conftest import WanMachine
+from tests.wan21.conftest import WanMachine
 
 WAN_BOARD = """\
 title: Wan

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from reelwright.errors import ConfigurationError, VideoGenerationError
+from reelwright.core.errors import ConfigurationError, VideoGenerationError
 from reelwright.films.storyboard import EXAMPLE, Storyboard, json_schema, load_storyboard
 from tests.conftest import a_photo
 

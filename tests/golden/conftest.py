@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.wan.conftest import wan, wan_parts
+from tests.wan21.conftest import wan, wan_parts
 
 __all__ = ["wan", "wan_parts"]
 

@@ -17,7 +17,7 @@ import pytest
 
 import reelwright
 from tests.stand_ins.interpreter import Knobs, make_interpreter
-from tests.wan.conftest import WanMachine
+from tests.wan21.conftest import WanMachine
 
 TEXTS = Path(__file__).with_name("plans")
 Reel = Callable[..., subprocess.CompletedProcess[str]]

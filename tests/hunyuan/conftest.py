@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from reelwright.request import VideoRequest
+from reelwright.core.request import VideoRequest
 from tests.conftest import a_photo
 from tests.stand_ins.checkout import HUNYUAN_LAYERS, make_hunyuan_checkout
 from tests.stand_ins.checkpoints import make_hunyuan_checkpoint
 from tests.stand_ins.interpreter import Knobs, make_interpreter
-from tests.wan import invariants
-from tests.wan.conftest import WanMachine
+from tests.wan21 import invariants
+from tests.wan21.conftest import WanMachine
 
 MEMBERS = tuple(HUNYUAN_LAYERS)
 PARALLEL = ("t2v", "i2v", "1.5")

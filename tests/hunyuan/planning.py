@@ -9,10 +9,11 @@ from typing import Any
 
 from reelwright.backends import load_backend
 from reelwright.backends.hunyuan.members import DOCUMENTED, HV, HV15, HVI, MAIN, Member
-from reelwright.host import Checkout, Checkpoint, Host, Interpreter, OptionsFile, simulated_gpus
-from reelwright.plan import Command, Job, Plan
-from reelwright.request import Picture, Size, VideoRequest
-from reelwright.settings import settings_from_mapping
+from reelwright.backends.shared.job import Job
+from reelwright.config.settings import settings_from_mapping
+from reelwright.core.host import Checkout, Checkpoint, Host, Interpreter, OptionsFile, simulated_gpus
+from reelwright.core.plan import Command, Plan
+from reelwright.core.request import Picture, Size, VideoRequest
 
 BACKEND = load_backend("hunyuan")
 MEMBERS: Mapping[str, Member] = {"t2v": HV, "i2v": HVI, "1.5": HV15, "documented": DOCUMENTED}

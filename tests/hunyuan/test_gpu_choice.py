@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from reelwright.backends import load_backend
-from reelwright.host import GIB, simulated_gpus
-from reelwright.plan import Plan
+from reelwright.core.host import GIB, simulated_gpus
+from reelwright.core.plan import Plan
+from reelwright.core.request import Size
 from reelwright.policy import fitting, preflight
-from reelwright.request import Size
 from tests.hunyuan.planning import World
 
 PICTURE = Size(1280, 720)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from reelwright import create_video_generator
+from reelwright.api import HunyuanVideoGenerator
 from reelwright.backends import candidates
-from reelwright.checkup import check_all
-from reelwright.errors import ConfigurationError, InvalidInputError
-from reelwright.generators import HunyuanVideoGenerator
-from reelwright.settings import load_settings
+from reelwright.config.settings import load_settings
+from reelwright.core.errors import ConfigurationError, InvalidInputError
+from reelwright.doctor import check_all
 from tests.hunyuan.conftest import HunyuanMachine
 from tests.hunyuan.planning import MEMBERS
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from reelwright.backends.hunyuan import facts, members
-from reelwright.errors import Failure
-from reelwright.host import GIB
-from reelwright.request import Size
+from reelwright.core.errors import Failure
+from reelwright.core.host import GIB
+from reelwright.core.request import Size
 from tests.hunyuan.planning import CHECKOUT, MEMBERS, OPTIONS, OUTPUT, PYTHON, WEIGHTS, World, command_of, errors_of
 
 WIDE = Size(1280, 720)

@@ -13,13 +13,19 @@ from pathlib import Path
 import pytest
 
 from reelwright.backends.hunyuan import facts
-from reelwright.errors import AttemptError, BackendUnavailableError, InvalidInputError, OutOfMemoryError, OutputError
+from reelwright.core.errors import (
+    AttemptError,
+    BackendUnavailableError,
+    InvalidInputError,
+    OutOfMemoryError,
+    OutputError,
+)
+from reelwright.core.events import Phase, Progress
 from reelwright.launchers import hunyuan as launcher
-from reelwright.protocol import Phase, Progress
 from tests.hunyuan.conftest import FIRST_PHASE, OLDER, PARALLEL, HunyuanMachine
 from tests.stand_ins.checkout import launches, reached
-from tests.wan.conftest import ShortLimit
-from tests.wan.test_p_signals import at_step
+from tests.wan21.conftest import ShortLimit
+from tests.wan21.test_p_signals import at_step
 
 CJK = "一只橘猫在阳光下慢慢转过头来看着镜头" * 12
 Patience = Callable[[str], ShortLimit]

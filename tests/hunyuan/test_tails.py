@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from reelwright.backends.hunyuan import facts
-from reelwright.errors import Failure
-from reelwright.plan import Command, Dialect, Lever, Plan
+from reelwright.core.errors import Failure
+from reelwright.core.events import Output, Phase, Progress
+from reelwright.core.plan import Command, Dialect, Lever, Plan
 from reelwright.policy import Diagnosis, Evidence, Next, Stop
 from reelwright.policy.diagnosis import diagnose
 from reelwright.policy.progress import LogReader
 from reelwright.policy.retry import Past, RetryRules, decide
-from reelwright.protocol import Output, Phase, Progress
 from tests.conftest import REPOSITORY
 
 NEWER, OLDER = facts.newer_dialect(50, 6), facts.older_dialect(50)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from reelwright.errors import Failure
-from reelwright.plan import Finding
-from reelwright.preparation import Order, prepare
-from reelwright.workspace import plan_folder
+from reelwright.core.errors import Failure
+from reelwright.core.plan import Finding
+from reelwright.runs.prepare import Order, prepare
+from reelwright.runs.workspace import plan_folder
 from tests.hunyuan.conftest import HunyuanMachine
 from tests.stand_ins.checkpoints import make_hunyuan_checkpoint
 

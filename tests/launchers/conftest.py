@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from reelwright.launchers import shim
-from tests.wan.conftest import wan, wan_parts
+from tests.wan21.conftest import wan, wan_parts
 
 __all__ = ["wan", "wan_parts"]
 

@@ -14,7 +14,7 @@ from reelwright.launchers import wan21
 from tests.stand_ins.checkout import launches, make_wan_checkout, notes
 from tests.stand_ins.checkpoints import make_wan_checkpoint
 from tests.stand_ins.interpreter import Knobs, make_interpreter, set_package
-from tests.wan.conftest import WanMachine
+from tests.wan21.conftest import WanMachine
 
 LAUNCHER = Path(wan21.__file__)
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=0")

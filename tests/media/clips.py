@@ -18,9 +18,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from reelwright.core.plan import ExpectedVideo
+from reelwright.core.request import Size
 from reelwright.media.video import Encoding, VideoWriter
-from reelwright.plan import ExpectedVideo
-from reelwright.request import Size
 
 Picture = NDArray[np.uint8]
 SMALL = Size(96, 64)

@@ -11,10 +11,10 @@ import numpy as np
 from clips import a_picture, number_in
 from numpy.typing import NDArray
 
+from reelwright.core.request import Size
+from reelwright.films.editing.joining import JoinOptions, Part
 from reelwright.media.decoding import decoding, to_rgb
-from reelwright.media.joining import JoinOptions, Part
 from reelwright.media.video import Encoding, VideoWriter
-from reelwright.request import Size
 
 Pixels = NDArray[np.uint8]
 SIZE = Size(128, 96)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from reelwright.errors import InvalidInputError
+from reelwright.core.errors import InvalidInputError
 from reelwright.media.image import Intake, inspect_picture
 
 Colour = tuple[int, ...]

@@ -13,9 +13,9 @@ import pictures
 import pytest
 from pictures import four_corners
 
-from reelwright.errors import BackendUnavailableError, InvalidInputError, VideoGenerationError
+from reelwright.core.errors import BackendUnavailableError, InvalidInputError, VideoGenerationError
 from reelwright.media import confinement, image_apart
-from reelwright.media.endings import from_outside, killed
+from reelwright.media.decoder_exits import from_outside, killed
 from reelwright.media.image import describe_picture
 from reelwright.media.image_apart import decode
 from reelwright.media.picture_file import hold

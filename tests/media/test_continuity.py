@@ -12,7 +12,10 @@ import pytest
 from parts import Pixels, frames, packets, save
 from PIL import Image
 
-from reelwright.errors import Cancelled, OutputError
+from reelwright.core.errors import Cancelled, OutputError
+from reelwright.core.request import Size
+from reelwright.films.editing.artifact_cache import Shelf
+from reelwright.films.editing.joining import JoinOptions, Part, join
 from reelwright.media.continuity import (
     Matrix,
     apply,
@@ -24,10 +27,7 @@ from reelwright.media.continuity import (
     read_picture,
     unchanged,
 )
-from reelwright.media.joining import JoinOptions, Part, join
-from reelwright.media.shelf import Shelf
 from reelwright.media.video import Encoding, VideoWriter, last_frame
-from reelwright.request import Size
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 SIZE = Size(208, 120)

@@ -22,15 +22,10 @@ from clips import (
     with_random_bytes,
 )
 
-from reelwright.errors import (
-    OutputError,
-)
+from reelwright.core.errors import OutputError
+from reelwright.core.request import Size
 from reelwright.media.decoding import decoding
-from reelwright.media.video import (
-    examine,
-    verify,
-)
-from reelwright.request import Size
+from reelwright.media.video import examine, verify
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 from pictures import CORNERS, animated, as_bytes, corners_of, four_corners, hidden_red, one_colour, refusal
 from PIL import Image, ImageChops, ImageCms
 
-from reelwright.errors import InvalidInputError
+from reelwright.core.errors import InvalidInputError
+from reelwright.core.request import Size
 from reelwright.media.framing import cover_crop_share, place
 from reelwright.media.image import (
     MAX_ASPECT,
@@ -23,7 +24,6 @@ from reelwright.media.image import (
     parse_anchor,
     take_picture,
 )
-from reelwright.request import Size
 
 T = Image.Transpose
 # How a camera stored an upright picture that it marks with this orientation.

@@ -22,16 +22,11 @@ from pictures import CORNERS, as_bytes, corners_of, four_corners, hidden_red, on
 from PIL import Image
 from tests.conftest import eventually
 
-from reelwright.errors import BackendUnavailableError, Failure, InvalidInputError
-from reelwright.media.image import (
-    Intake,
-    describe_picture,
-    inspect_picture,
-    take_picture,
-)
+from reelwright.core.errors import BackendUnavailableError, Failure, InvalidInputError
+from reelwright.core.request import Picture, Size
+from reelwright.media.image import Intake, describe_picture, inspect_picture, take_picture
 from reelwright.media.image_apart import decode
 from reelwright.media.picture_file import hold
-from reelwright.request import Picture, Size
 
 
 @pytest.fixture

@@ -17,16 +17,9 @@ from clips import (
     turned,
 )
 
-from reelwright.errors import (
-    BackendUnavailableError,
-    Failure,
-    OutputError,
-)
-from reelwright.media.video import (
-    examine,
-    write_metadata,
-)
-from reelwright.request import Size
+from reelwright.core.errors import BackendUnavailableError, Failure, OutputError
+from reelwright.core.request import Size
+from reelwright.media.video import examine, write_metadata
 
 
 @pytest.fixture

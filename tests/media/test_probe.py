@@ -15,8 +15,8 @@ from clips import SMALL, a_foreign_clip, a_picture, cut, number_in, numbers_in, 
 from PIL import Image
 
 from reelwright.cli import main
+from reelwright.core.plan import ExpectedVideo
 from reelwright.media.video import examine, first_frame, last_frame
-from reelwright.plan import ExpectedVideo
 
 
 def _probed(capsys: pytest.CaptureFixture[str], path: Path, *more: str) -> tuple[int, str]:

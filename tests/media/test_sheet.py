@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from reelwright.errors import OutputError, VideoGenerationError
+from reelwright.core.errors import OutputError, VideoGenerationError
+from reelwright.core.request import Size
 from reelwright.media.sheet import contact_sheet, spread
-from reelwright.request import Size
 
 TILE = (367, 245)  # of a 96x64 film: the area of 400x225
 

@@ -24,20 +24,11 @@ from clips import (
     turned,
 )
 
-from reelwright.errors import (
-    OutputError,
-)
-from reelwright.media.facts import Tally
-from reelwright.media.video import (
-    VideoFacts,
-    examine,
-    first_frame,
-    last_frame,
-    verify,
-    write_metadata,
-)
-from reelwright.plan import ExpectedVideo
-from reelwright.request import Size
+from reelwright.core.errors import OutputError
+from reelwright.core.plan import ExpectedVideo
+from reelwright.core.request import Size
+from reelwright.media.video import VideoFacts, examine, first_frame, last_frame, verify, write_metadata
+from reelwright.media.video_facts import Tally
 
 
 @pytest.fixture

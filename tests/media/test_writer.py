@@ -25,23 +25,17 @@ from clips import (
     open_files,
 )
 
-from reelwright.errors import (
+from reelwright.core.errors import (
     BackendUnavailableError,
     ConfigurationError,
     Failure,
     OutputError,
     VideoGenerationError,
 )
-from reelwright.media.video import (
-    Encoding,
-    VideoWriter,
-    examine,
-    first_frame,
-    verify,
-)
+from reelwright.core.plan import ExpectedVideo
+from reelwright.core.request import Size
+from reelwright.media.video import Encoding, VideoWriter, examine, first_frame, verify
 from reelwright.media.writer import size_problem
-from reelwright.plan import ExpectedVideo
-from reelwright.request import Size
 
 PATCHES = (
     (255, 0, 0),

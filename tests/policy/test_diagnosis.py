@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from reelwright.backends.wan21 import facts
-from reelwright.errors import Failure, InvalidInputError
-from reelwright.plan import Command, Plan
+from reelwright.core.errors import Failure, InvalidInputError
+from reelwright.core.plan import Command, Plan
 from reelwright.policy import Evidence, ExceptionSeen, RankError
 from reelwright.policy.diagnosis import diagnose
 from reelwright.policy.progress import LogReader

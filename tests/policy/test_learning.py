@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from reelwright import history
-from reelwright.errors import Failure
-from reelwright.files import temporary_folder
-from reelwright.host import GIB, Gpu, Host
-from reelwright.plan import Lever, Plan
+from reelwright.core.errors import Failure
+from reelwright.core.files import temporary_folder
+from reelwright.core.host import GIB, Gpu, Host
+from reelwright.core.plan import Lever, Plan
 from reelwright.policy import Diagnosis, Evidence
+from reelwright.runs import history
 
 HOST = Host(gpus=(Gpu(0, "GPU-a", "A card", 24 * GIB, 24 * GIB), Gpu(1, "GPU-b", "A card", 24 * GIB, 24 * GIB)))
 LEVERS = (

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from reelwright.errors import BusyError, Failure, OutOfMemoryError
-from reelwright.host import GIB, Disk, Gpu, GpuProcess, Host, Interpreter
-from reelwright.plan import Command, Finding, Plan
+from reelwright.config.settings import load_settings
+from reelwright.core.errors import BusyError, Failure, OutOfMemoryError
+from reelwright.core.host import GIB, Disk, Gpu, GpuProcess, Host, Interpreter
+from reelwright.core.plan import Command, Finding, Plan
 from reelwright.policy.preflight import findings, raise_for
-from reelwright.settings import load_settings
 
 PYTHON = Path("/venv/bin/python")
 SETTINGS = load_settings(environ={}, arguments={})

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelwright.backends.wan21 import facts
-from reelwright.plan import Dialect
+from reelwright.core.events import Output, Phase, Progress
+from reelwright.core.plan import Dialect
 from reelwright.policy.progress import MAX_LINE_BYTES, LogReader
-from reelwright.protocol import Output, Phase, Progress
 
 LOGS = Path(__file__).parents[1] / "logs"
 STAMP = "[2026-11-23 09:49:15,196] INFO: "

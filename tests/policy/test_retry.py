@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from reelwright.errors import Failure, Retry
-from reelwright.plan import Lever, Plan
+from reelwright.core.errors import Failure, Retry
+from reelwright.core.plan import Lever, Plan
 from reelwright.policy import Diagnosis, Next, Stop
 from reelwright.policy.retry import Past, RetryRules, decide, quality_rung
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from reelwright.asked import request_findings
 from reelwright.backends import load_backend
-from reelwright.host import Host
-from reelwright.pipeline_keys import GENERATORS
-from reelwright.plan import Job, Plan
+from reelwright.backends.shared.job import Job
+from reelwright.backends.shared.rules import request_findings
+from reelwright.config.pipeline_keys import GENERATORS
+from reelwright.config.settings import Settings, load_settings
+from reelwright.core.host import Host
+from reelwright.core.plan import Plan
+from reelwright.core.request import Picture, Size, VideoRequest
 from reelwright.policy import unused
-from reelwright.request import Picture, Size, VideoRequest
-from reelwright.settings import Settings, load_settings
 
 #: A value for every key that not all generators have.
 VALUES: dict[str, Any] = {

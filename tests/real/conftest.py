@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, a_photo
-from tests.wan.conftest import WanMachine
+from tests.wan21.conftest import WanMachine
 
 ENVIRONMENT = Path(os.environ.get("REAL_ENVIRONMENT", REPOSITORY / ".venv-real"))
 

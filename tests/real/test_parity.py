@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from reelwright import workspace
+from reelwright.core.events import Failed, Generate, Hello, Load, Loaded, Message, Saved, decode, encode
+from reelwright.core.plan import EngineCall, Plan
 from reelwright.media.video import first_frame
-from reelwright.plan import EngineCall, Plan
-from reelwright.preparation import Order, prepare
-from reelwright.protocol import Failed, Generate, Hello, Load, Loaded, Message, Saved, decode, encode
+from reelwright.runs import workspace
+from reelwright.runs.prepare import Order, prepare
 from tests.conftest import REPOSITORY
-from tests.wan.conftest import WanMachine
+from tests.wan21.conftest import WanMachine
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 #: Decibels of every frame, as the project promises. Below 60 at the beginning is bfloat16 (see above), whose rounding

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from reelwright.protocol import Phase, Progress
+from reelwright.core.events import Phase, Progress
 from tests.conftest import a_photo, eventually
-from tests.wan.conftest import Outcome, WanMachine
+from tests.wan21.conftest import Outcome, WanMachine
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 TWO = {"gpu_count": 2}

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from reelwright.plan import Plan
-from reelwright.request import Size
+from reelwright.core.plan import Plan
+from reelwright.core.request import Size
 from tests.conftest import a_photo
 from tests.hunyuan.planning import MEMBERS, World, command_of
 from tests.stand_ins.checkpoints import make_hunyuan_checkpoint

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from reelwright.errors import VideoGenerationError
-from reelwright.protocol import Event, Phase, Progress
-from reelwright.request import VideoRequest
-from reelwright.runner import Order, generate
-from reelwright.settings import load_settings
+from reelwright.config.settings import load_settings
+from reelwright.core.errors import VideoGenerationError
+from reelwright.core.events import Event, Phase, Progress
+from reelwright.core.request import VideoRequest
+from reelwright.runs.runner import Order, generate
 from tests.real_hunyuan.conftest import checkout_of
 
 HERE = Path(__file__).parent

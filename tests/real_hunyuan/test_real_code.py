@@ -15,8 +15,8 @@ import pytest
 
 from reelwright.backends.hunyuan import facts
 from reelwright.backends.hunyuan.commands import LAUNCHER
-from reelwright.plan import Plan
-from reelwright.request import Size
+from reelwright.core.plan import Plan
+from reelwright.core.request import Size
 from tests.hunyuan.planning import MEMBERS, command_of
 from tests.real_hunyuan.conftest import VARIABLES, Bench, checkout_of, drive
 from tests.stand_ins.checkout import make_hunyuan_checkout

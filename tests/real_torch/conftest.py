@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.stand_ins.interpreter import Knobs, make_interpreter
-from tests.wan.conftest import WanMachine, wan, wan_parts
+from tests.wan21.conftest import WanMachine, wan, wan_parts
 
 __all__ = ["wan", "wan_parts"]
 

@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from reelwright.protocol import Progress
+from reelwright.core.events import Progress
 from tests.conftest import eventually
 from tests.stand_ins.checkout import launches, notes, reached
 from tests.stand_ins.interpreter import Knobs, make_interpreter
-from tests.wan.conftest import WanMachine
+from tests.wan21.conftest import WanMachine
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from reelwright import backends
-from reelwright.errors import VideoGenerationError
-from reelwright.executors import Cancellation
-from reelwright.executors.workers import Workers
+from reelwright.config.settings import Settings, load_settings
+from reelwright.core.errors import VideoGenerationError
+from reelwright.core.events import Event
+from reelwright.core.manifest import Result
+from reelwright.core.request import VideoRequest
 from reelwright.launchers import shim
-from reelwright.machine.leases import Leases, lease_directory
-from reelwright.protocol import Event
-from reelwright.request import VideoRequest
-from reelwright.result import Result
-from reelwright.runner import Order, generate
-from reelwright.settings import Settings, load_settings
+from reelwright.runs.runner import Order, generate
+from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.local.leases import Leases, lease_directory
+from reelwright.sites.local.workers import Workers
 from tests.conftest import eventually
 from tests.stand_ins.checkout import whole_lines
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from reelwright import backends
+from reelwright.config.settings import load_settings
 from reelwright.films import FilmEvent, FilmResult, SegmentEvent
 from reelwright.films.assembly import film
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
-from reelwright.settings import load_settings
 from tests.conftest import a_photo
 from tests.stand_ins.checkout import whole_lines
 

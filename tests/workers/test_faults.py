@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from reelwright.executors import Cancellation
-from reelwright.history import load_manifest
-from reelwright.protocol import Progress
+from reelwright.core.events import Progress
+from reelwright.runs.history import load_manifest
+from reelwright.sites.local.execution import Cancellation
 from tests.conftest import eventually
 from tests.workers.conftest import Machine
 

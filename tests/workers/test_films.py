@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from reelwright import backends
+from reelwright.core.events import AttemptStarted, Phase, Progress
 from reelwright.films import FilmEvent, SegmentEvent
 from reelwright.launchers import shim
-from reelwright.machine.leases import Leases, lease_directory
-from reelwright.protocol import AttemptStarted, Phase, Progress
+from reelwright.sites.local.leases import Leases, lease_directory
 from tests.conftest import REPOSITORY, a_home, eventually
 from tests.workers.small_film import BACKEND, SHOTS, make, notes, set_up
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from reelwright.protocol import Event, Phase, Progress
-from reelwright.request import VideoRequest
-from reelwright.result import Result
-from reelwright.runner import Order, generate
+from reelwright.core.events import Event, Phase, Progress
+from reelwright.core.manifest import Result
+from reelwright.core.request import VideoRequest
+from reelwright.runs.runner import Order, generate
 from tests.conftest import REPOSITORY
 from tests.workers.conftest import Machine
 
@@ -95,8 +95,8 @@ def test_two_runs_never_compute_at_once(machine: Machine) -> None:
 
 
 def test_a_run_that_waits_for_the_worker_can_be_stopped(machine: Machine) -> None:
-    from reelwright.errors import Cancelled
-    from reelwright.executors import Cancellation
+    from reelwright.core.errors import Cancelled
+    from reelwright.sites.local.execution import Cancellation
 
     cancellation = Cancellation()
     cancellation.request(2)
@@ -113,8 +113,8 @@ def test_a_script_gets_the_gpu_that_an_idle_worker_of_ours_holds(machine: Machin
 
 
 def test_the_next_plan_counts_on_what_our_own_worker_holds(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reelwright.host import GpuProcess
-    from reelwright.machine import probes
+    from reelwright.core.host import GpuProcess
+    from reelwright.sites.local.probes import host as probes
 
     machine.run("a.mp4", simulate_gpus="2x80GiB")
     real = probes.take_host
@@ -142,13 +142,13 @@ def test_calls_of_one_python_process_share_a_worker_until_it_is_released(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import reelwright
-    from reelwright import generators
+    from reelwright import api
 
-    monkeypatch.setattr(generators, "warm_workers", lambda: machine.workers)
+    monkeypatch.setattr(api, "warm_workers", lambda: machine.workers)
     monkeypatch.setenv("TMPDIR", machine.environ["TMPDIR"])
     settings = machine.settings()
     reelwright.generate("sea", output=machine.folder / "a.mp4", settings=settings, seed=1)
-    made = generators.create_from_settings("resident", settings).generate_video(
+    made = api.create_from_settings("resident", settings).generate_video(
         "sea", "", str(machine.folder / "b.mp4"), num_frames=5, seed=1
     )
     assert Path(made).read_bytes() == (machine.folder / "a.mp4").read_bytes()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from reelwright.errors import Cancelled
-from reelwright.executors import Cancellation
-from reelwright.executors.workers import Workers
+from reelwright.core.errors import Cancelled
+from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.local.workers import Workers
 
 
 class Held:

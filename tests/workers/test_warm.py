@@ -8,11 +8,11 @@ import threading
 
 import pytest
 
-from reelwright.errors import BusyError
-from reelwright.executors import Cancellation
-from reelwright.history import load_manifest
-from reelwright.protocol import LatentsSaved, Memory, Phase
-from reelwright.runner import Order, generate
+from reelwright.core.errors import BusyError
+from reelwright.core.events import LatentsSaved, Memory, Phase
+from reelwright.runs.history import load_manifest
+from reelwright.runs.runner import Order, generate
+from reelwright.sites.local.execution import Cancellation
 from tests.workers.conftest import Machine
 
 
@@ -57,7 +57,7 @@ def test_another_program_is_another_worker(machine: Machine) -> None:
 
 
 def test_without_an_owner_the_worker_ends_with_the_run(machine: Machine) -> None:
-    from reelwright.request import VideoRequest
+    from reelwright.core.request import VideoRequest
 
     order = Order(VideoRequest(prompt="sea", seed=1), machine.settings(), machine.folder / "a.mp4", machine.environ)
     generate(order)
@@ -100,7 +100,7 @@ def test_a_warm_worker_holds_its_gpu_until_it_ends(machine: Machine) -> None:
 
 
 def test_another_owner_finds_the_gpu_busy(machine: Machine) -> None:
-    from reelwright.request import VideoRequest
+    from reelwright.core.request import VideoRequest
 
     machine.run("a.mp4", simulate_gpus="1x80GiB")
     settings = machine.settings(simulate_gpus="1x80GiB")
@@ -142,7 +142,7 @@ def test_one_turn_at_a_time_in_the_order_of_arrival(machine: Machine) -> None:
 
 
 def test_who_waits_for_a_turn_can_be_stopped(machine: Machine) -> None:
-    from reelwright.errors import Cancelled
+    from reelwright.core.errors import Cancelled
 
     cancellation = Cancellation()
     cancellation.request(15)

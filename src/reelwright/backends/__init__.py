@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from ..errors import ConfigurationError, guess
-from ..host import Host, HostQuery
-from ..plan import Job, Plan
-from ..request import Size, Task, VideoRequest
-from ..settings import OwnSetting, Settings
-from ..settings_layers import ENTRY_POINT_GROUP
+from ..config.layers import ENTRY_POINT_GROUP
+from ..config.settings import OwnSetting, Settings
+from ..core.errors import ConfigurationError, guess
+from ..core.host import Host, HostQuery
+from ..core.plan import Plan
+from ..core.request import Size, Task, VideoRequest
+from .shared.job import Job
 
 _MODULES: Mapping[str, str] = {
     "wan2.1": "reelwright.backends.wan21",
@@ -75,7 +76,7 @@ class Backend:
         generative: Whether a model invents the picture.
         requires_gpu: Whether it needs a CUDA device.
         query: What it needs to know about the machine for a request.
-        plan: The pure decision; see `plan.Plan`. It never raises for what a user can cause: it returns findings.
+        plan: The pure decision; see `core.plan.Plan`. It never raises for what a user can cause: it returns findings.
         frame: The size to which pictures are brought before planning; ``None`` leaves them as they are. A last
             picture is always brought to the size of the first one.
         fits_pictures: Whether it crops or pads pictures itself, as the request's ``fit`` says; they stay as they are then.
@@ -88,7 +89,7 @@ class Backend:
         settings_used: Keys of `Settings` that it uses, beside those that every generator has (`policy.unused`);
             ``None``: it does not say, and nothing is said about settings that it ignores.
         own_settings: Keys of its own in its section ``generators: {NAME: ...}``, beside those of `Settings`; the
-            backend finds their values in ``settings.own``.
+            backend finds their values in ``config.settings.own``.
         execution: Names of effective parameters that say how it is computed, not what is seen: two clips that differ
             only in these are the same shot of a film.
         resident: Whether a worker keeps its weights between clips; a film then prepares the next clip meanwhile.

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._version import __version__
-from ..errors import Cancelled, StateError, VideoGenerationError, all_of
-from ..files import system_error
+from ..core.errors import Cancelled, StateError, VideoGenerationError, all_of
+from ..core.files import system_error
 from .parser import Parser
 from .streams import forgiving, prepare
 
@@ -114,7 +114,7 @@ def _warned(message: Warning | str, category: type[Warning], *_where: Any, **_mo
 
 
 def _bug(error: Exception) -> StateError:
-    from ..errors import Failure
+    from ..core.errors import Failure
 
     return StateError(
         f"this is a bug in Reelwright: {type(error).__name__}: {error}",

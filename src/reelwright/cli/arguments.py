@@ -12,17 +12,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..errors import Failure, InvalidInputError, VideoGenerationError, all_of
-from ..files import unusable
+from ..core.errors import Failure, InvalidInputError, VideoGenerationError, all_of
+from ..core.files import unusable
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from ..preparation import Order
-    from ..request import VideoRequest
-    from ..settings import Settings
+    from ..config.settings import Settings
+    from ..core.request import VideoRequest
+    from ..runs.prepare import Order
 
 # Control characters, and those that turn the direction of text or break its lines.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -193,7 +193,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     """Defaults, file, environment and arguments as one value.
 
     Raises:
-        ConfigurationError: see `settings.load_settings`.
+        ConfigurationError: see `config.settings.load_settings`.
     """
     settings, mistakes = read_settings_from(arguments)
     if mistakes:
@@ -203,7 +203,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 
 def read_settings_from(arguments: argparse.Namespace) -> tuple[Settings, list[VideoGenerationError]]:
     """The settings as far as they can be read, and every mistake in them."""
-    from ..settings import parse_assignment, read_settings
+    from ..config.settings import parse_assignment, read_settings
 
     values: dict[str, Any] = {}
     mistakes: list[VideoGenerationError] = []
@@ -322,7 +322,7 @@ def check_order(arguments: argparse.Namespace) -> None:
 def _of_the_plan(
     arguments: argparse.Namespace, order: Order | None, misread: Sequence[VideoGenerationError]
 ) -> list[VideoGenerationError]:
-    from ..preparation import mistakes
+    from ..runs.prepare import mistakes
 
     if order is None or arguments.prompt is None or (order.request.image is None and arguments.image != "-"):
         return []  # the plan would be one of another request
@@ -335,8 +335,8 @@ def _read_order(
     arguments: argparse.Namespace,
 ) -> tuple[Order | None, Sequence[VideoGenerationError], Sequence[VideoGenerationError]]:
     """An order as far as it can be read, the mistakes of its request, and those of its settings."""
-    from ..preparation import Order
-    from ..request import read_request
+    from ..core.request import read_request
+    from ..runs.prepare import Order
 
     request, wrong = read_request(
         prompt="(no prompt)" if arguments.prompt is None else arguments.prompt,

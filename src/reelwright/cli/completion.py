@@ -70,7 +70,7 @@ def _parsers(parser: argparse.ArgumentParser, path: str = "") -> Iterator[tuple[
 
 def _choices(action: argparse.Action) -> Sequence[str]:
     """The words that an option or an argument takes, beside any that only the machine knows."""
-    from ..pipeline_keys import GENERATORS
+    from ..config.pipeline_keys import GENERATORS
     from . import COMMANDS
 
     known = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .arguments import add_config_arguments, add_json_argument, cell, console, note, settings_from, table
 
 if TYPE_CHECKING:
-    from ..settings import Settings
+    from ..config.settings import Settings
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -23,9 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the sheet and print its path."""
-    from ..errors import InvalidInputError, OutputError, all_of
+    from ..core.errors import InvalidInputError, OutputError, all_of
     from ..media.sheet import contact_sheet
-    from ..outputs import check_picture, refuse_inputs
+    from ..runs.output_paths import check_picture, refuse_inputs
     from .probe import looks_like
 
     video = existing(arguments.video)

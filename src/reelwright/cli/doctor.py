@@ -18,7 +18,7 @@ from .arguments import (
 )
 
 if TYPE_CHECKING:
-    from ..settings import Settings
+    from ..config.settings import Settings
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     What killed runs have left on the GPUs is ended first: nobody else would before the next run.
     """
-    from ..checkup import check_all
-    from ..executors.dead_runs import sweep_dead_runs
+    from ..doctor import check_all
+    from ..sites.local.dead_runs import sweep_dead_runs
 
     settings = settings_from(arguments)
     for run_id in sweep_dead_runs():

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import VideoGenerationError, all_of
+from ..core.errors import VideoGenerationError, all_of
 from .arguments import (
     add_config_arguments,
     add_json_argument,
@@ -115,7 +115,7 @@ def _way(arguments: argparse.Namespace) -> str:
 
 def _unused(arguments: argparse.Namespace, way: str) -> list[VideoGenerationError]:
     """Every option that was given and has no effect here: none is accepted and then not used."""
-    from ..errors import InvalidInputError
+    from ..core.errors import InvalidInputError
 
     found: list[VideoGenerationError] = []
     for name, (text, default) in arguments.options.items():
@@ -187,7 +187,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def _settings_of_a_clip(arguments: argparse.Namespace) -> list[VideoGenerationError]:
     """Every ``--set`` of something that the storyboard says for a film."""
-    from ..errors import InvalidInputError
+    from ..core.errors import InvalidInputError
 
     found: list[VideoGenerationError] = []
     for text in arguments.assignments:
@@ -202,8 +202,8 @@ def _settings_of_a_clip(arguments: argparse.Namespace) -> list[VideoGenerationEr
 
 def make_film(order: FilmOrder, *, as_json: bool, tell: bool = True) -> FilmResult:
     """Make a film with progress; also used by ``reel replay``, which tells the result itself (see `tell_film`)."""
-    from ..executors import Cancellation
     from ..films.assembly import film
+    from ..sites.local.execution import Cancellation
     from .film_progress import film_listener
     from .generate import signals
     from .streams import watched
@@ -218,7 +218,7 @@ def make_film(order: FilmOrder, *, as_json: bool, tell: bool = True) -> FilmResu
 
 def tell_film(result: FilmResult, *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
     """The last words: the result object (with ``more`` in it) as the last line of JSON, or the film's path."""
-    from ..plan import counted
+    from ..core.plan import counted
 
     if as_json:
         print(json.dumps({**result.to_json(), **(more or {})}), flush=True)
@@ -238,7 +238,7 @@ def tell_film(result: FilmResult, *, as_json: bool, more: Mapping[str, Any] | No
 
 def _watch(arguments: argparse.Namespace) -> int:
     """Make the draft at every save; mistakes are told and waited out. Ends with Ctrl-C."""
-    from ..errors import Cancelled
+    from ..core.errors import Cancelled
 
     source, seen = Path(arguments.storyboard), None
     with contextlib.suppress(KeyboardInterrupt):  # while something is made, Ctrl-C is a cancellation and not this
@@ -269,7 +269,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from ..errors import InvalidInputError
+    from ..core.errors import InvalidInputError
     from .film_plan import show_status
 
     if arguments.target is None:

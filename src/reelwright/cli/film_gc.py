@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import VideoGenerationError, all_of
+from ..core.errors import VideoGenerationError, all_of
 from .arguments import note, printable, read_settings_from
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def collect(arguments: argparse.Namespace, wrong: Sequence[VideoGenerationError]
     Raises:
         VideoGenerationError: what is ``wrong`` with the arguments already, or here; ``also`` holds the others.
     """
+    from ..core.plan import counted
     from ..films.garbage import GRACE_DAYS, find_garbage, remove, store_of
-    from ..plan import counted
 
     settings, misread = read_settings_from(arguments)
     grace = GRACE_DAYS if arguments.grace is None else arguments.grace
@@ -49,7 +49,7 @@ def collect(arguments: argparse.Namespace, wrong: Sequence[VideoGenerationError]
 
 
 def _mistakes(arguments: argparse.Namespace, grace: float) -> Iterator[VideoGenerationError]:
-    from ..errors import InvalidInputError
+    from ..core.errors import InvalidInputError
 
     if not 0 <= grace < float("inf"):
         text = f"--grace {grace:g} is no number of days"
@@ -81,7 +81,7 @@ def _as_json(found: Garbage, size: int, *, removed: bool) -> dict[str, object]:
 
 
 def _list(found: Garbage, grace: float) -> None:
-    from ..plan import counted, in_words
+    from ..core.plan import counted, in_words
 
     for text in found.reasons_to_keep_all:
         note(text)
@@ -105,7 +105,7 @@ def _list(found: Garbage, grace: float) -> None:
 
 
 def _line(clip: Lost) -> str:
-    from ..plan import in_words
+    from ..core.plan import in_words
 
     if clip.manifest is None:
         return f"{clip.key}: remains of a clip that was not finished, {clip.size / 1e6:.1f} MB"

@@ -39,7 +39,7 @@ def _lines(plan: FilmPlan) -> list[str]:
 
 def _clip(clip: ClipPlan) -> str:
     """One clip, as in ``two: 81 frames by wan2.1, goes on from one: to make, about 25 min, 71.0 GiB on GPU 0``."""
-    from ..plan import in_words
+    from ..core.plan import in_words
 
     plan, segment = clip.planned.plan, clip.planned.segment
     origin = f", goes on from {segment.upstream}" if segment.upstream else ""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from ..core.events import AttemptStarted, Log, Phase, Progress, encode
 from ..films import FilmEvent, Joining, SegmentEvent, SegmentState
-from ..protocol import AttemptStarted, Log, Phase, Progress, encode
 from .arguments import cell, note
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from .arguments import add_request_arguments, check_order, note, order_from, printable
 
 if TYPE_CHECKING:
-    from ..executors import Cancellation
-    from ..result import Result
-    from ..runner import Order
+    from ..core.manifest import Result
+    from ..runs.runner import Order
+    from ..sites.local.execution import Cancellation
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def make(order: Order, *, as_json: bool) -> Result:
     """Carry out an order with progress; also used by ``reel replay``. The result is not told yet: see `tell`."""
-    from ..executors import Cancellation
-    from ..runner import generate
+    from ..runs.runner import generate
+    from ..sites.local.execution import Cancellation
     from .progress import listener
     from .streams import watched
 

@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Print one generator or all."""
     from .. import backends
-    from ..errors import ConfigurationError
+    from ..core.errors import ConfigurationError
 
     settings = settings_from(arguments)
     names = (arguments.generator,) if arguments.generator else backends.names()
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _entry(name: str, settings: Any) -> dict[str, Any]:
-    from ..generators import create_from_settings
+    from ..api import create_from_settings
 
     generator = create_from_settings(name, settings)
     reasons = generator.unavailable_because()

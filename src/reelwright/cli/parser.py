@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
-from ..errors import InvalidInputError, guess
+from ..core.errors import InvalidInputError, guess
 
 USAGE_STATUS = 2
 _CHOICE = re.compile(r"invalid choice: '?(?P<word>.*?)'? \(choose from (?P<choices>.*)\)", re.DOTALL)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .arguments import add_request_arguments, cell, check_order, console, order_from
 
 if TYPE_CHECKING:
-    from ..comparison import Row
-    from ..plan import Plan
-    from ..preparation import Order
-    from ..settings import Settings
+    from ..config.settings import Settings
+    from ..core.plan import Plan
+    from ..doctor.card_comparison import Row
+    from ..runs.prepare import Order
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,9 +25,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan; the exit status is that of the first error finding, 0 without one."""
-    from .. import workspace
-    from ..errors import VideoGenerationError, all_of
-    from ..preparation import mistakes, prepare  # the runner itself would cost another 40 ms
+    from ..core.errors import VideoGenerationError, all_of
+    from ..runs import workspace
+    from ..runs.prepare import mistakes, prepare  # the runner itself would cost another 40 ms
 
     order = order_from(arguments)
     if _nothing_is_set_up(order):
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _nothing_is_set_up(order: Order) -> bool:
     """Whether cards are simulated and nobody has said what is to run on them."""
     from .. import backends
-    from ..preparation import generator_of
+    from ..runs.prepare import generator_of
 
     settings = order.settings
     return (
@@ -60,7 +60,7 @@ def _nothing_is_set_up(order: Order) -> bool:
 
 def _compare(settings: Settings, *, as_json: bool) -> int:
     """What these cards could run, since nothing is set up."""
-    from ..comparison import compare
+    from ..doctor.card_comparison import compare
 
     rows = compare(settings.simulate_gpus or "", settings)
     if as_json:
@@ -77,7 +77,7 @@ def _compare(settings: Settings, *, as_json: bool) -> int:
 
 
 def _compared(row: Row) -> list[str]:
-    from ..plan import in_words
+    from ..core.plan import in_words
 
     name = f"{row.generator}: {row.model}"
     if not row.fits:
@@ -93,10 +93,10 @@ def _compared(row: Row) -> list[str]:
 
 def _output_findings(order: Any, output: Any) -> tuple[Any, ...]:
     """What publishing would refuse, as findings."""
-    from .. import workspace
-    from ..errors import VideoGenerationError
-    from ..outputs import refuse_inputs_of
-    from ..plan import Finding
+    from ..core.errors import VideoGenerationError
+    from ..core.plan import Finding
+    from ..runs import workspace
+    from ..runs.output_paths import refuse_inputs_of
 
     try:
         workspace.check_folder(output)
@@ -126,7 +126,7 @@ def _flat(value: object) -> object:
 
 
 def _rows(plan: Plan) -> list[tuple[str, str]]:
-    from ..plan import in_words
+    from ..core.plan import in_words
 
     rows = [("generator", f"{plan.generator} ({plan.task})" + ("" if plan.generative else ", not generative"))]
     if plan.expected:

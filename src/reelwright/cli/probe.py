@@ -21,8 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the facts; exit status 25 (OUTPUT) if the video is not whole."""
-    from ..errors import Failure
-    from ..media.examination import examine
+    from ..core.errors import Failure
+    from ..media.verification import examine
 
     path = existing(arguments.video)
     facts = examine(path, apart=True)
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def looks_like(path: Path, problems: Sequence[str]) -> str:
     """What a file that no video reader opens is, in a few words."""
-    from ..files import read_start
+    from ..core.files import read_start
     from ..media.picture_file import recognised
 
     try:
@@ -53,7 +53,7 @@ def looks_like(path: Path, problems: Sequence[str]) -> str:
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[str]:
-    from ..media.facts import CODECS, VideoFacts
+    from ..media.video_facts import CODECS, VideoFacts
 
     known = VideoFacts.from_json(facts)
     names = {**facts, "codec": CODECS.get(known.codec, known.codec)}

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..protocol import AttemptStarted, Event, Log, Phase, Progress, encode
+from ..core.events import AttemptStarted, Event, Log, Phase, Progress, encode
 from .arguments import note, printable
 
 if TYPE_CHECKING:

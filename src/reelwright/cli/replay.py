@@ -10,7 +10,7 @@ from .arguments import add_config_arguments, add_json_argument, add_simulation_a
 from .film import tell_film
 
 if TYPE_CHECKING:
-    from ..result import Manifest
+    from ..core.manifest import Manifest
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,10 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     With ``--json`` the result object has ``replay``: ``same_bytes`` and ``same_frames``.
     """
-    from ..errors import InvalidInputError
-    from ..history import load_manifest
-    from ..result import manifest_of
-    from ..runner import replay_order
+    from ..core.errors import InvalidInputError
+    from ..core.manifest import manifest_of
+    from ..runs.history import load_manifest
+    from ..runs.runner import replay_order
     from .generate import make, tell
 
     path = existing(arguments.manifest)
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _replay_film(arguments: argparse.Namespace, before: Manifest, path: Path) -> int:
     """Make a whole film again. Stored clips are used again; with ``-o`` in another folder every clip is made anew."""
     from ..films.replaying import replay_film_order
-    from ..history import load_manifest
+    from ..runs.history import load_manifest
     from .film import make_film
 
     order = replay_film_order(before, path, settings_from(arguments), arguments.output)
@@ -73,7 +73,7 @@ def _replay_film(arguments: argparse.Namespace, before: Manifest, path: Path) ->
     tell_film(result, as_json=arguments.json, more=verdict)
     note(compare(same_bytes=same_bytes, same_frames=same_frames))
     if result.stored:
-        from ..plan import counted
+        from ..core.plan import counted
 
         note(
             f"from the store: {counted(len(result.stored), 'clip')}; with -o in another folder all clips are made again"
@@ -83,7 +83,7 @@ def _replay_film(arguments: argparse.Namespace, before: Manifest, path: Path) ->
 
 def _same_pictures(before: Path, after: Path) -> bool:
     """Whether two films decode to the same frames; false if the first is gone."""
-    from ..media.examination import examine
+    from ..media.verification import examine
 
     if not before.is_file():
         return False

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import Cancelled, Failure
-from ..files import expanded, home
+from ..core.errors import Cancelled, Failure
+from ..core.files import expanded, home
 from .arguments import add_json_argument, cell, console, note, table
 
 if TYPE_CHECKING:
-    from ..installation import Installation, Order, Outcome, Told
+    from ..installer import Installation, Order, Outcome, Told
 
 _LINE_EVERY_S = 10.0
 
@@ -50,9 +50,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, and unless it is a dry run, carry out."""
-    from ..installation.carrying_out import Surroundings, carry_out
-    from ..installation.planning import look
-    from ..installation.sources import weights_source
+    from ..installer.hub import weights_source
+    from ..installer.planning import look
+    from ..installer.steps import Surroundings, carry_out
 
     order = order_from(arguments)
     source = weights_source(order.sources, order.recipe.unwanted)
@@ -80,8 +80,8 @@ def order_from(arguments: argparse.Namespace) -> Order:
     Raises:
         ConfigurationError: a framework or model that is not known.
     """
-    from ..installation import Order, Sources
-    from ..installation.recipes import find_models, find_recipe
+    from ..installer import Order, Sources
+    from ..installer.recipes import find_models, find_recipe
 
     recipe = find_recipe(arguments.framework)
     directory = arguments.dir or default_directory() / recipe.name
@@ -109,7 +109,7 @@ def default_directory() -> Path:
 
 
 def _show(installation: Installation) -> None:
-    from ..installation.planning import gigabytes
+    from ..installer.planning import gigabytes
 
     parts = table("part", "to fetch", "there", "from")
     for column in parts.columns[:3]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from ..result import Manifest
+    from ..core.manifest import Manifest
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,8 +29,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the manifest; for a film without one, what its own metadata says."""
-    from ..history import load_manifest
-    from ..result import manifest_of
+    from ..core.manifest import manifest_of
+    from ..runs.history import load_manifest
 
     path = existing(arguments.path)
     if path.suffix.lower() == ".mp4":
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     manifest = load_manifest(path)
     if arguments.plot:
         from ..media.plot import draw_metrics
-        from ..outputs import check_picture
+        from ..runs.output_paths import check_picture
 
         check_picture(arguments.plot, (".png", ".svg"), overwrite=False)
         draw_metrics(manifest.metrics or {}, arguments.plot)
@@ -52,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show_metadata(path: Path, *, as_json: bool) -> int:
-    from ..errors import InvalidInputError
-    from ..media.examination import examine
+    from ..core.errors import InvalidInputError
+    from ..media.verification import examine
 
     facts = examine(path, apart=True)
     if facts["problems"]:
@@ -96,7 +96,7 @@ def _show(manifest: Manifest, beside: Path) -> None:
 
 def _picture(item: Mapping[str, Any], beside: Path) -> str:
     """Where a picture was, and where it is now if that is another place."""
-    from ..runner import find_picture
+    from ..runs.runner import find_picture
 
     found = find_picture(item, beside)
     if found is None:

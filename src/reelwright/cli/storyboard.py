@@ -46,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _init(path: Path, *, as_json: bool) -> int:
-    from ..errors import Failure, InvalidInputError
-    from ..files import path_error, shown
+    from ..core.errors import Failure, InvalidInputError
+    from ..core.files import path_error, shown
     from ..films.storyboard import EXAMPLE
 
     try:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO, TypeVar
 
-from ..protocol import ReportLost
+from ..core.events import ReportLost
 
 Heard = TypeVar("Heard")
 _ESCAPE = "reelwright-escape"

@@ -1,7 +1,7 @@
 """Our own renderers behind one contract; they are found by name and imported when they are needed.
 
-An engine turns the JSON options of an `plan.EngineCall` into a film at ``output``. It emits the events of
-`protocol`, asks ``cancellation.check()`` at least once per frame or step, and raises the errors of `errors`. It
+An engine turns the JSON options of an `core.plan.EngineCall` into a film at ``output``. It emits the events of
+`core.events`, asks ``cancellation.check()`` at least once per frame or step, and raises the errors of `core.errors`. It
 leaves no process and no open file behind, and it never publishes: the runner verifies and publishes. An engine with
 large weights is a `ResidentEngine`: it lives in a worker (`serving`) and keeps them between calls.
 """
@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import ConfigurationError
-from ..protocol import Event, Saved
+from ..core.errors import ConfigurationError
+from ..core.events import Event, Saved
 
 _MODULES: Mapping[str, str] = {
     "draft": "reelwright.engines.draft",
@@ -30,7 +30,7 @@ class Engine(Protocol):
     ) -> Mapping[str, Any]:
         """Render to ``output``; returns facts for the manifest (the draft's mode and camera, say).
 
-        ``check`` raises `errors.Cancelled` when the caller wants to stop.
+        ``check`` raises `core.errors.Cancelled` when the caller wants to stop.
         """
         ...
 
@@ -38,7 +38,7 @@ class Engine(Protocol):
 class ResidentEngine(Protocol):
     """A renderer that keeps its weights. Imported in the worker's interpreter, which may be another than ours.
 
-    It imports nothing of this package but `errors`, `protocol` and this module.
+    It imports nothing of this package but `core.errors`, `core.events` and this module.
     """
 
     def versions(self) -> Mapping[str, str]:

@@ -1,12 +1,12 @@
 """What runs in a worker: an engine behind two pipes, one request at a time, until nobody asks any more.
 
-Not for starting a worker, watching it or ending it: that is `executors.worker`, in another process and often in
-another interpreter. Nothing but the standard library, `errors` and `protocol` is imported here.
+Not for starting a worker, watching it or ending it: that is `sites.local.worker`, in another process and often in
+another interpreter. Nothing but the standard library, `core.errors` and `core.events` is imported here.
 
     >>> serve("diffusers", 3, 4)  # doctest: +SKIP
     0
 
-A request that cannot be done is answered by `protocol.Failed`, and the next one is waited for. The end of the pipe of
+A request that cannot be done is answered by `core.events.Failed`, and the next one is waited for. The end of the pipe of
 requests means that the owner is gone: the process ends at once, whatever it is doing.
 """
 
@@ -21,8 +21,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from ..errors import Cancelled, Failure, VideoGenerationError
-from ..protocol import (
+from ..core.errors import Cancelled, Failure, VideoGenerationError
+from ..core.events import (
     VERSION,
     Answer,
     Cancel,
@@ -49,7 +49,7 @@ _GPU_MEMORY = "OutOfMemoryError"
 
 
 def serve(engine: str, read_fd: int, write_fd: int) -> int:
-    """Answer the requests that come on ``read_fd`` until `protocol.Unload` or the end; returns the exit status."""
+    """Answer the requests that come on ``read_fd`` until `core.events.Unload` or the end; returns the exit status."""
     for fd in (read_fd, write_fd):
         os.set_inheritable(fd, False)  # a process that the engine starts must not keep them open
     channel = Channel(read_fd, write_fd)
@@ -100,7 +100,7 @@ def failed(error: BaseException, phase: str, *, otherwise: Failure = Failure.FRA
 
 
 class Channel:
-    """The worker's ends of its pipes. A thread reads, so that `protocol.Cancel` is seen during a computation."""
+    """The worker's ends of its pipes. A thread reads, so that `core.events.Cancel` is seen during a computation."""
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self._read_fd, self._write_fd = read_fd, write_fd
@@ -114,12 +114,12 @@ class Channel:
         threading.Thread(target=self._take_all, name="requests", daemon=True).start()
 
     def next(self) -> Message:
-        """The next request, waiting for it; what was not one comes as the `protocol.Failed` to answer it with."""
+        """The next request, waiting for it; what was not one comes as the `core.events.Failed` to answer it with."""
         self.phase = ""
         return self._requests.get()
 
     def check(self) -> None:
-        """Raise `errors.Cancelled` if the request that is being done is not wanted any more."""
+        """Raise `core.errors.Cancelled` if the request that is being done is not wanted any more."""
         if self._cancelled.is_set():
             raise Cancelled(signal_number=signal.SIGINT)
 

@@ -4,7 +4,7 @@
 
 A segment is one clip of a generator. `storyboard` reads what a person wrote, `timeline` says which clips it needs,
 `schedule` in which order, `store` keeps every clip under a key of all that determines it, `render` does the work,
-`assembly` joins. Nothing here knows a GPU or a framework: clips are made by `runner.generate`.
+`assembly` joins. Nothing here knows a GPU or a framework: clips are made by `runs.runner.generate`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..protocol import Event
+from ..core.events import Event
 
 State = Literal["waiting", "stored", "rendering", "rendered", "failed", "blocked", "stopped"]
 
@@ -30,7 +30,7 @@ class SegmentState:
 
 @dataclass(frozen=True)
 class SegmentEvent:
-    """What the generation of a segment said (see `protocol`)."""
+    """What the generation of a segment said (see `core.events`)."""
 
     segment: str
     event: Event
@@ -56,7 +56,7 @@ class FilmResult:
         output, manifest, sheet: The film, its manifest, and a picture with a row per shot.
         rendered, stored: Segments that were made now, and that were there.
         how: Whether the clips were copied or encoded again, and why.
-        joints: What was measured at every joint (`media.joining.Joint`).
+        joints: What was measured at every joint (`films.editing.joining.Joint`).
         estimate: For a draft: what the real film would take, in words.
         unchanged: The film was there already, and is what would be made now.
     """

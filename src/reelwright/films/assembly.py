@@ -15,17 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import workspace
 from .._version import __version__
-from ..errors import Cancelled, VideoGenerationError, error_for
-from ..executors import Cancellation, Reports
-from ..files import refusals
-from ..recovery import recover
-from ..result import Manifest, manifest_path
-from ..workspace import file_digest
+from ..core.errors import Cancelled, VideoGenerationError, error_for
+from ..core.files import refusals
+from ..core.manifest import Manifest, manifest_path
+from ..runs import workspace
+from ..runs.recovery import recover
+from ..runs.workspace import file_digest
+from ..sites.local.execution import Cancellation, Reports
 from . import EmitFilm, FilmEvent, FilmResult, Joining
 from .estimate import estimate
-from .outputs import TASK, check_sheet, film_findings, name_of, replaceable_film, settled_output, sheet_of
+from .film_outputs import TASK, check_sheet, film_findings, name_of, replaceable_film, settled_output, sheet_of
 from .planning import Planned, raise_for
 from .records import Use, board_name, noted
 from .render import FilmOrder, Made, chosen_shots, look, make_clips, plan_film
@@ -33,7 +33,7 @@ from .replaying import replay_facts
 from .store import Clip, Store, key_of
 
 if TYPE_CHECKING:
-    from ..media.joining import JoinReport
+    from .editing.joining import JoinReport
 
 __all__ = ["FilmResult", "film"]
 
@@ -49,7 +49,7 @@ def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation 
     May be interrupted at any moment and called again. Two calls for one output cannot run at the same time.
 
     Raises:
-        VideoGenerationError: see `errors`; of a shot that failed, with its name, after all that does not need it.
+        VideoGenerationError: see `core.errors`; of a shot that failed, with its name, after all that does not need it.
     """
     output = workspace.absolute_output(order.output)
     workspace.check_folder(output)
@@ -197,8 +197,8 @@ class _Assembly:
     def _made_now(
         self, known: Mapping[str, Any], emit: EmitFilm, cancellation: Cancellation, noting: _Noting
     ) -> Manifest:
-        from ..media import joining, proof
-        from ..media.shelf import Shelf
+        from .editing import joining, proof
+        from .editing.artifact_cache import Shelf
 
         started = datetime.now(UTC)
         run_id = workspace.new_run_id()
@@ -257,7 +257,7 @@ class _Assembly:
         return target
 
     def _join_parts(self) -> list[Any]:
-        from ..media.joining import Part
+        from .editing.joining import Part
 
         parts = []
         for index, piece in enumerate(self._pieces):
@@ -268,7 +268,7 @@ class _Assembly:
         return parts
 
     def _join_options(self) -> Any:
-        from ..media.joining import JoinOptions
+        from .editing.joining import JoinOptions
 
         board, generative = self._order.board, self._generative()
         first = self._pieces[0].clip.manifest.output or {}
@@ -294,7 +294,7 @@ class _Assembly:
         return board_name(self._order.source, self._output.parent) or None
 
     def _size(self) -> Any:
-        from ..request import Size
+        from ..core.request import Size
 
         first = self._pieces[0].clip.manifest.output or {}
         return Size(int(first["width"]), int(first["height"]))

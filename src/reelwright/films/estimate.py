@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import VideoGenerationError
-from ..plan import counted, in_words
+from ..core.errors import VideoGenerationError
+from ..core.plan import counted, in_words
 from .planning import Planned, Planner
 from .render import FilmOrder, rules
 from .timeline import segments

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInputError, VideoGenerationError
-from ..files import UnsafeFileError, path_error, read_text, reason, shown
-from ..history import load_manifest
-from ..result import MANIFEST_SUFFIX, Manifest, manifest_path
-from ..settings import Settings
-from ..yamlfile import read_yaml_text
-from .outputs import TASK
+from ..config.settings import Settings
+from ..config.yamlfile import read_yaml_text
+from ..core.errors import InvalidInputError, VideoGenerationError
+from ..core.files import UnsafeFileError, path_error, read_text, reason, shown
+from ..core.manifest import MANIFEST_SUFFIX, Manifest, manifest_path
+from ..runs.history import load_manifest
+from .film_outputs import TASK
 from .records import Record, board_path, read_record
 from .render import rules
 from .store import FOLDER, Store, is_key

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Failure, VideoGenerationError
-from ..plan import Finding, counted
-from ..request import Size
-from ..yamlfile import read_yaml
+from ..config.yamlfile import read_yaml
+from ..core.errors import Failure, VideoGenerationError
+from ..core.plan import Finding, counted
+from ..core.request import Size
 from .planning import Planned, ShotFinding
 
 if TYPE_CHECKING:
-    from ..media.timing import JoinOptions, Part
+    from .editing.timing import JoinOptions, Part
     from .render import FilmOrder
 
 _GIB = 1024**3
@@ -43,7 +43,7 @@ def join_findings(order: FilmOrder, planned: Sequence[Planned]) -> Iterator[Shot
 
 
 def _options(order: FilmOrder, first: Planned) -> JoinOptions:
-    from ..media.timing import JoinOptions
+    from .editing.timing import JoinOptions
 
     board, expected = order.board, first.plan.expected
     assert expected is not None
@@ -58,7 +58,7 @@ def _options(order: FilmOrder, first: Planned) -> JoinOptions:
 
 
 def _parts(shown: Sequence[Planned]) -> list[Part]:
-    from ..media.timing import Part
+    from .editing.timing import Part
 
     parts, before = [], None
     for item in shown:
@@ -71,7 +71,7 @@ def _parts(shown: Sequence[Planned]) -> list[Part]:
 
 
 def _lengths(shown: Sequence[Planned], options: JoinOptions) -> list[int]:
-    from ..media.timing import length_in_film
+    from .editing.timing import length_in_film
 
     expected = [item.plan.expected for item in shown]
     return [length_in_film(video.num_frames, video.fps, options) for video in expected if video is not None]
@@ -80,7 +80,7 @@ def _lengths(shown: Sequence[Planned], options: JoinOptions) -> list[int]:
 def _transitions(
     order: FilmOrder, shown: Sequence[Planned], parts: Sequence[Part], options: JoinOptions
 ) -> Iterator[ShotFinding]:
-    from ..media.timing import crowded, overlaps
+    from .editing.timing import crowded, overlaps
 
     lengths, over = _lengths(shown, options), overlaps(parts, options)
     for index in crowded(lengths, over):
@@ -112,10 +112,10 @@ def _other_sizes(order: FilmOrder, shown: Sequence[Planned]) -> Iterator[ShotFin
 
 
 def _size(order: FilmOrder, options: JoinOptions) -> Iterator[ShotFinding]:
-    from ..machine.memory import take_memory
-    from ..media.timing import finished
-    from ..media.upscaling import find_upscaler
     from ..media.writer import size_problem
+    from ..sites.local.probes.memory import take_memory
+    from .editing.timing import finished
+    from .editing.upscaling import find_upscaler
 
     size, _ = finished(options)
     problem = size_problem(size, options.codec)
@@ -133,7 +133,7 @@ def _size(order: FilmOrder, options: JoinOptions) -> Iterator[ShotFinding]:
 
 
 def _sound(order: FilmOrder) -> Iterator[ShotFinding]:
-    from ..media.sound import check_sound
+    from .editing.sound import check_sound
 
     if order.board.audio is None:
         return
@@ -146,7 +146,7 @@ def _sound(order: FilmOrder) -> Iterator[ShotFinding]:
 def _fade(
     order: FilmOrder, shown: Sequence[Planned], parts: Sequence[Part], options: JoinOptions
 ) -> Iterator[ShotFinding]:
-    from ..media.timing import expected_frames, finished
+    from .editing.timing import expected_frames, finished
 
     audio = order.board.audio
     seconds = expected_frames(_lengths(shown, options), parts, options) / finished(options)[1]

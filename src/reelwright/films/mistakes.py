@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import ConfigurationError
-from ..files import expanded, open_regular, reason, shown
-from ..yamlfile import Document, surprise
+from ..config.yamlfile import Document, surprise
+from ..core.errors import ConfigurationError
+from ..core.files import expanded, open_regular, reason, shown
 
 Problem = tuple[int | None, str]
 Where = tuple[str | int, ...]

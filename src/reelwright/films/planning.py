@@ -13,17 +13,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import backends, history
+from .. import backends
 from .._version import __version__
 from ..backends import Backend
-from ..errors import VideoGenerationError, all_of, error_for
-from ..executors.workers import Workers
-from ..files import open_regular
-from ..host import Host
-from ..plan import EngineCall, Finding, Job, Plan
+from ..backends.shared.job import Job
+from ..config.settings import Settings
+from ..core.errors import VideoGenerationError, all_of, error_for
+from ..core.files import open_regular
+from ..core.host import Host
+from ..core.plan import EngineCall, Finding, Plan
+from ..core.request import Picture, VideoRequest
 from ..policy import fitting, preflight, unused
-from ..request import Picture, VideoRequest
-from ..settings import Settings
+from ..runs import history
+from ..sites.local.workers import Workers
 from .store import key_of
 from .timeline import Segment
 
@@ -160,7 +162,7 @@ class Planner:
         return plan.evolve(findings=fitting.advised(found, backend, job))
 
     def _host(self, backend: Backend, request: VideoRequest, settings: Settings) -> Host:
-        from ..machine.probes import take_host
+        from ..sites.local.probes.host import take_host
 
         place = (backend.name, request.task)
         if place not in self._hosts:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..plan import Finding
+from ..core.plan import Finding
 from .estimate import times
-from .outputs import film_findings, settled_output
+from .film_outputs import film_findings, settled_output
 from .planning import Planned, Planner, ShotFinding
 from .render import FilmOrder, Looked, look
 from .store import Store

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..files import read_json
+from ..core.files import read_json
 
 SCHEMA = 2
 _MAX_BYTES = 16 * 1024 * 1024

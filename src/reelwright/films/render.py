@@ -1,7 +1,7 @@
 """A film from its storyboard: what is missing is made, what is there is used, and the rest is joining.
 
 `film` is like `make`: the same command goes on where it stopped, and after an edit only what changed is made again.
-Clips are made by `runner.generate`, several at once where GPUs allow, each verified and published into the store; a
+Clips are made by `runs.runner.generate`, several at once where GPUs allow, each verified and published into the store; a
 kill at any moment loses at most the clips in the making.
 """
 
@@ -16,18 +16,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import backends, runner
-from ..errors import Cancelled, Failure, InvalidInputError, VideoGenerationError, all_of, error_for, guess
-from ..executors import Cancellation
-from ..executors.workers import Workers
-from ..files import system_error
-from ..protocol import Event
-from ..request import VideoRequest
-from ..settings import Settings
+from .. import backends
+from ..config.settings import Settings
+from ..core.errors import Cancelled, Failure, InvalidInputError, VideoGenerationError, all_of, error_for, guess
+from ..core.events import Event
+from ..core.files import system_error
+from ..core.request import VideoRequest
+from ..runs import runner
+from ..sites.local.execution import Cancellation
+from ..sites.local.workers import Workers
 from . import EmitFilm, FilmEvent, SegmentEvent, SegmentState
-from .ahead import Lookout
-from .companions import is_whole, mended
+from .last_frames import is_whole, mended
 from .planning import Planned, Planner, overrides_for
+from .prefetch import Lookout
 from .schedule import Schedule, gpu_groups
 from .store import Clip, Store
 from .storyboard import Shot, Storyboard
@@ -391,7 +392,7 @@ def _subreaping(missing: Sequence[Planned]) -> Iterator[None]:
     if not any(item.backend.requires_gpu for item in missing):
         yield
         return
-    from ..executors.child import subreaping
+    from ..sites.local.child import subreaping
 
     with subreaping():
         yield

@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import InvalidInputError, StateError, VideoGenerationError
-from ..files import shown
-from ..outputs import refuse_inputs
-from ..result import Manifest
-from ..settings import Settings
-from ..workspace import file_digest
+from ..config.settings import Settings
+from ..core.errors import InvalidInputError, StateError, VideoGenerationError
+from ..core.files import shown
+from ..core.manifest import Manifest
+from ..runs.output_paths import refuse_inputs
+from ..runs.workspace import file_digest
 from .records import board_path
 from .render import FilmOrder
 from .storyboard import Shot, Storyboard, load_storyboard

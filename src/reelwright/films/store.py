@@ -1,7 +1,7 @@
 """Where a film's clips are kept, under a key of everything that determines them: ``.reel/`` beside the film.
 
     .reel/clips/KEY.mp4, KEY.reel.json, KEY.last.png      one clip, its manifest, its lossless last frame
-    .reel/pieces/KEY.*                                    what was seen in clips, and encoded for a film (`media.shelf`)
+    .reel/pieces/KEY.*                                    what was seen in clips, and encoded for a film (`films.editing.artifact_cache`)
     .reel/films/NAME.json                                 which of these a film uses (`records`)
     .reel/films/NAME.lock, .reel/lock                     held while it is being made, or while clips are removed
 
@@ -23,11 +23,11 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from ..errors import BusyError, VideoGenerationError
-from ..files import open_lock, path_error
-from ..history import load_manifest
-from ..result import MANIFEST_SUFFIX, Manifest, manifest_path
-from ..workspace import file_digest
+from ..core.errors import BusyError, VideoGenerationError
+from ..core.files import open_lock, path_error
+from ..core.manifest import MANIFEST_SUFFIX, Manifest, manifest_path
+from ..runs.history import load_manifest
+from ..runs.workspace import file_digest
 from .records import Record, read_record
 
 FOLDER = ".reel"

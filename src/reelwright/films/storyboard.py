@@ -21,10 +21,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import InvalidInputError
-from ..files import expanded, refusals
-from ..request import MAX_SEED, Size, check_prompt, parse_size
-from ..yamlfile import Document, read_yaml_with_mistakes
+from ..config.yamlfile import Document, read_yaml_with_mistakes
+from ..core.errors import InvalidInputError
+from ..core.files import expanded, refusals
+from ..core.request import MAX_SEED, Size, check_prompt, parse_size
 from .mistakes import Problem, missing_files, model_problems, raw_problems, told
 
 SCHEMA_ID = "https://reelwright.invalid/storyboard.schema.json"

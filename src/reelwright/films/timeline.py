@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..backends import ClipRules
-from ..request import VideoRequest
+from ..core.request import VideoRequest
 from .storyboard import Shot, Storyboard
 
 DEFAULT_FRAMES = 81

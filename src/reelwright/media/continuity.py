@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..errors import OutputError
-from ..files import read_bytes
+from ..core.errors import OutputError
+from ..core.files import read_bytes
 from .writer import explained
 
 Pixels = NDArray[np.uint8]

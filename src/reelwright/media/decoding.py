@@ -30,10 +30,10 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from ..files import open_regular, read_start
-from .facts import quarter_turns
+from ..core.files import open_regular, read_start
+from .checksum_box import broken_seal
 from .picture_file import recognised
-from .seal import broken_seal
+from .video_facts import quarter_turns
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
-from ..files import shown
-from ..request import Fit, Picture, Size
+from ..core.errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
+from ..core.files import shown
+from ..core.request import Fit, Picture, Size
 from .framing import Placement, cover_crop_share, place
 from .image_apart import decode
 from .picture_file import Held, hold

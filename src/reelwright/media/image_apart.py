@@ -23,9 +23,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import BackendUnavailableError, InvalidInputError
-from ..files import shown
-from .endings import TRIES, from_outside, killed, kills_for_memory, signal_name
+from ..core.errors import BackendUnavailableError, InvalidInputError
+from ..core.files import shown
+from .decoder_exits import TRIES, from_outside, killed, kills_for_memory, signal_name
 from .picture_file import Held
 
 TIMEOUT_S = 120.0

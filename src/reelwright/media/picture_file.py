@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InvalidInputError
-from ..files import shown
+from ..core.errors import InvalidInputError
+from ..core.files import shown
 
 _CHUNK_BYTES = 1 << 20
 _ADVICE = "Give a JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP or JPEG XL file."

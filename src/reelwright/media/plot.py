@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import BackendUnavailableError, Failure, InvalidInputError
-from ..host import GIB
+from ..core.errors import BackendUnavailableError, Failure, InvalidInputError
+from ..core.host import GIB
 
 
 def draw_metrics(metrics: Mapping[str, Any], target: Path) -> None:

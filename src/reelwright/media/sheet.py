@@ -18,9 +18,9 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import OutputError
+from ..core.errors import OutputError
 from .decoding import decoding, pixel_aspect, to_rgb
-from .facts import quarter_turns
+from .video_facts import quarter_turns
 from .writer import explained
 
 _TILE_AREA = 400 * 225  # of every tile, whatever its shape

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OutputError
+from ..core.errors import OutputError
 from .decoding import LIMIT_S, Decoding, decoding, pixel_aspect, to_rgb
-from .facts import CONTAINERS, Tally, VideoFacts, look_of
+from .video_facts import CONTAINERS, Tally, VideoFacts, look_of
 from .writer import Encoding, VideoWriter, write_metadata
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
-    from ..plan import ExpectedVideo
+    from ..core.plan import ExpectedVideo
 
 __all__ = [
     "Encoding",

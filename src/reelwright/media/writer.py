@@ -28,9 +28,9 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
-from ..errors import ConfigurationError, Failure, OutputError, VideoGenerationError, error_for
+from ..core.errors import ConfigurationError, Failure, OutputError, VideoGenerationError, error_for
+from .checksum_box import seal
 from .decoding import Decoding, decoding
-from .seal import seal
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
-    from ..request import Size
+    from ..core.request import Size
 
     Codec = Literal["h264", "av1"]
 

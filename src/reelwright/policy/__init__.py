@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import Failure, VideoGenerationError
+from ..core.errors import Failure, VideoGenerationError
 
 KillReason = Literal["timeout", "hang", "cancelled", "log_lost"]
 #: The cause of a `Diagnosis` by which the GPU itself is to blame.
@@ -89,7 +89,7 @@ class Evidence:
         wall_s: Duration in seconds.
         phase_seconds: Duration of each phase in seconds.
         log_path: Where the whole (bounded) log lies.
-        metrics: What the monitor measured (`machine.monitor.Metrics` as JSON).
+        metrics: What the monitor measured (`sites.local.monitor.Metrics` as JSON).
         facts: What an inline engine reports of its work.
     """
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
-from ..errors import Failure
-from ..plan import Command, Plan
+from ..core.errors import Failure
+from ..core.plan import Command, Plan
 from . import Diagnosis, Evidence, ExceptionSeen
 from .texts import MEMORY_ADVICE, OUT_OF_MEMORY, ROWS, SHM_ADVICE, SHM_SEGMENT_BYTES, SHM_SMALL_BYTES, Row
 

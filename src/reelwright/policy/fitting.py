@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..backends import Backend, load_backend
-from ..host import GIB, Gpu
-from ..plan import Finding, Job, Plan
+from ..backends.shared.job import Job
+from ..core.host import GIB, Gpu
+from ..core.plan import Finding, Plan
 from . import preflight
 
 _MEMORY = ("gpu.too_small", "gpu.tight", "gpu.busy", "memory.gpu", "memory.host", "host.too_small")
@@ -175,7 +176,7 @@ def _resident(backend: Backend, job: Job) -> Iterator[str]:
     """Whether the resident engine would make the same clip here, on one card."""
     if backend.name not in ("wan2.1", "hunyuan"):
         return
-    from ..backends.diffusers.nominal import FOLDER, nominal
+    from ..backends.diffusers.assumed_weights import FOLDER, nominal
 
     name = _model_of(backend, job)
     weights = nominal(name) if name else None

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..errors import Failure, VideoGenerationError, all_of, error_for
-from ..gpu_choice import HOPELESS
-from ..host import GIB, Gpu, Host, host_too_small
-from ..plan import Command, Finding, Plan
-from ..settings import Settings
+from ..backends.shared.gpu_choice import HOPELESS
+from ..config.settings import Settings
+from ..core.errors import Failure, VideoGenerationError, all_of, error_for
+from ..core.host import GIB, Gpu, Host, host_too_small
+from ..core.plan import Command, Finding, Plan
 from .texts import SHM_ADVICE, SHM_SEGMENT_BYTES
 
 MIB = 1024 * 1024

@@ -15,8 +15,8 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from ..plan import Dialect
-from ..protocol import PHASES, Event, Output, Phase, Progress
+from ..core.events import PHASES, Event, Output, Phase, Progress
+from ..core.plan import Dialect
 from . import ExceptionSeen, RankError
 
 MAX_LINE_BYTES = 64 * 1024

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..errors import Failure, Retry
-from ..plan import EngineCall, Lever, Plan
-from ..settings import Settings
+from ..config.settings import Settings
+from ..core.errors import Failure, Retry
+from ..core.plan import EngineCall, Lever, Plan
 from . import Diagnosis, Next, Stop
 
 LADDER_RUNGS = 3

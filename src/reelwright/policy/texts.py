@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import Failure
+from ..core.errors import Failure
 from . import GPU_FAULT
 
 _DOWNLOAD = "Download the named file again; `reel doctor` checks the whole folder in a second."

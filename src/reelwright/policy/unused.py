@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..backends import Backend, load_backend
-from ..pipeline_keys import CONFIGURES, GENERATORS
-from ..plan import Finding, Plan
-from ..settings import Settings
+from ..config.pipeline_keys import CONFIGURES, GENERATORS
+from ..config.settings import Settings
+from ..core.plan import Finding, Plan
 
 #: What every generator has, because it is done around it.
 COMMON = frozenset(

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.backends import Backend, ClipRules
-from reelwright.host import Host, HostQuery
-from reelwright.plan import Command, EngineCall, ExpectedVideo, Job, Plan
-from reelwright.request import Size, VideoRequest
-from reelwright.settings import Settings
+from reelwright.backends.shared.job import Job
+from reelwright.config.settings import Settings
+from reelwright.core.host import Host, HostQuery
+from reelwright.core.plan import Command, EngineCall, ExpectedVideo, Plan
+from reelwright.core.request import Size, VideoRequest
 
 ROOT = Path(__file__).parents[3]
 LAUNCHER = ROOT / "src" / "reelwright" / "launchers" / "resident.py"

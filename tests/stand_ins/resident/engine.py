@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reelwright.errors import Failure, error_for
-from reelwright.protocol import Event, LatentsSaved, Memory, Phase, Progress, Saved
+from reelwright.core.errors import Failure, error_for
+from reelwright.core.events import Event, LatentsSaved, Memory, Phase, Progress, Saved
 
 
 class OutOfMemoryError(RuntimeError):

@@ -6,8 +6,6 @@ a prompt; what each launch does is told in tests/stand_ins/README.md.
     $ python generate.py --task i2v-14B --size '832*480' --ckpt_dir DIR --image photo.png --save_file out.mp4
 """
 
-# ruff: noqa: I001 - another folder named wan, the tests of ours, confuses the sorting of imports
-
 from __future__ import annotations
 
 import argparse

@@ -1,6 +1,6 @@
 """The resident engine on diffusers: weights loaded once, for Wan2.1, Wan2.2 and the HunyuanVideo family.
 
-`BACKEND` is the record; `plan` is pure. The plan is a call of `engines.diffusers` in a worker: what it must load, what
+`BACKEND` is the record; `core.plan` is pure. The plan is a call of `engines.diffusers` in a worker: what it must load, what
 it is to make, and where the denoised latents are kept until the film is there. Sizes, lengths and defaults are those
 of the official scripts, so that a shot may move between them.
 
@@ -16,19 +16,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...asked import disk_bytes, is_illegal, picture_frame
-from ...host import CheckoutQuery, CheckpointQuery, Host, HostQuery
-from ...plan import Command, Dialect, EngineCall, Job, Plan
-from ...request import VideoRequest
-from ...scripts import ENV_NAMES, PROCESS_SETTINGS, environment
-from ...settings import Settings
-from ...wan import CLIP_FILE, T5_FILE, TOKENIZER, VAE_FILE
-from ...wan import SETTINGS as WAN_SETTINGS
+from ...config.settings import Settings
+from ...core.host import CheckoutQuery, CheckpointQuery, Host, HostQuery
+from ...core.plan import Command, Dialect, EngineCall, Plan
+from ...core.request import VideoRequest
 from .. import Backend, ClipRules
+from ..shared.job import Job
+from ..shared.launch import ENV_NAMES, PROCESS_SETTINGS, environment
+from ..shared.rules import disk_bytes, is_illegal, picture_frame
+from ..shared.wan import CLIP_FILE, T5_FILE, TOKENIZER, VAE_FILE
+from ..shared.wan import SETTINGS as WAN_SETTINGS
+from .assumed_models import sketches
 from .checks import findings
 from .choice import CACHE_THRESHOLD, Choice, choose, expected_video, interpreters, weights_dir
 from .models import CONFIGS, MODELS, layout_of, recognise
-from .sketches import sketches
 
 LAUNCHER = Path(__file__).parents[2] / "launchers" / "resident.py"
 ENGINE = "diffusers"

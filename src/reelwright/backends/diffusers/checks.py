@@ -6,13 +6,13 @@ import re
 import sys
 from collections.abc import Iterator
 
-from ... import compatibility
-from ...asked import Length, length_findings, request_findings, too_long_findings
-from ...errors import Failure
-from ...gpu_choice import gpu_findings
-from ...host import GIB
-from ...plan import Finding, Severity
-from ...scripts import interpreter_findings
+from ...core.errors import Failure
+from ...core.host import GIB
+from ...core.plan import Finding, Severity
+from ..shared import compatibility
+from ..shared.gpu_choice import gpu_findings
+from ..shared.launch import interpreter_findings
+from ..shared.rules import Length, length_findings, request_findings, too_long_findings
 from . import placement
 from .choice import LEAST, MODULES, Choice
 from .models import MODELS, TEXT_TOKENS

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ...host import Checkpoint
-from ...request import Size
-from ...wan import CLIP_FRAMES, FPS, PATCH, default_shift
+from ...core.host import Checkpoint
+from ...core.request import Size
+from ..shared.wan import CLIP_FRAMES, FPS, PATCH, default_shift
 
 Layout = Literal["diffusers", "official"]
 _WAN_T2V, _WAN_I2V = "WanPipeline", "WanImageToVideoPipeline"

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ...host import GIB
+from ...core.host import GIB
 
 RUNGS = ("resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload")
 #: Times that of weights that lie on the card, roughly: only to compare cards.

@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import Failure
-from ...host import Host, HostQuery
-from ...plan import EngineCall, ExpectedVideo, Finding, Job, Plan
-from ...request import Picture, Size, VideoRequest, parse_size
-from ...settings import Settings
+from ...config.settings import Settings
+from ...core.errors import Failure
+from ...core.host import Host, HostQuery
+from ...core.plan import EngineCall, ExpectedVideo, Finding, Plan
+from ...core.request import Picture, Size, VideoRequest, parse_size
 from .. import Backend
+from ..shared.job import Job
 from .camera import MOVES, Camera, parse_camera, read_prompt
 
 DEFAULT_SIZE = Size(1280, 720)

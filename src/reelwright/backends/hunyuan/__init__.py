@@ -2,7 +2,7 @@
 
 HunyuanVideo (text-to-video), HunyuanVideo-I2V (image-to-video) and HunyuanVideo-1.5 (both), and the interface that
 the reference document describes where a checkout has it. ``hunyuan_dir`` decides: the checkout is recognised by its
-files (`members`). `BACKEND` is the record; `plan` is pure and finds before the start what the scripts would only find
+files (`members`). `BACKEND` is the record; `core.plan` is pure and finds before the start what the scripts would only find
 after loading 40 GB of weights.
 """
 
@@ -13,21 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...asked import Length, disk_bytes, is_illegal, picture_frame, too_long_findings
-from ...gpu_choice import gpu_count
-from ...host import CheckpointQuery, Host, HostQuery
-from ...plan import Job, Plan
-from ...request import VideoRequest
-from ...scripts import PROCESS_SETTINGS, interpreter_queries
-from ...settings import Settings
+from ...config.settings import Settings
+from ...core.host import CheckpointQuery, Host, HostQuery
+from ...core.plan import Plan
+from ...core.request import VideoRequest
 from .. import Backend, ClipRules
+from ..shared.gpu_choice import gpu_count
+from ..shared.job import Job
+from ..shared.launch import PROCESS_SETTINGS, interpreter_queries
+from ..shared.rules import Length, disk_bytes, is_illegal, picture_frame, too_long_findings
 from . import facts
+from .assumed_models import sketches
 from .checks import checkout_problem, findings, member_findings
 from .choice import Choice, choose, expected_video, host_bytes, main_file, memory_use, root_of, versioned
 from .commands import command_of
-from .levers import levers
 from .members import DOCUMENTED, FAMILY, HV, HV15, HVI, SUPER_PARTS, VERSIONS, Member, Part, checkout_query, recognise
-from .sketches import sketches
+from .mitigations import levers
 
 _SIZES: Mapping[str, tuple[str, ...]] = {
     HV.title: tuple(map(str, facts.HV_SIZES)),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ... import compatibility
-from ...asked import Length, largest, length_findings, request_findings
-from ...errors import Failure
-from ...gpu_choice import gpu_findings
-from ...host import Checkout
-from ...plan import Finding, Job
-from ...scripts import checkpoint_findings, interpreter_findings
+from ...core.errors import Failure
+from ...core.host import Checkout
+from ...core.plan import Finding
+from ..shared import compatibility
+from ..shared.gpu_choice import gpu_findings
+from ..shared.job import Job
+from ..shared.launch import checkpoint_findings, interpreter_findings
+from ..shared.rules import Length, largest, length_findings, request_findings
 from . import facts
 from .choice import Choice, can_share, film_size, fps_of, has_fp8, main_file, root_of, transformer_file
 from .members import DOCUMENTED, FAMILY, HV, HV15, HVI, Member
-from .parts import part_findings
+from .weight_folders import part_findings
 
 _TASKS = {"t2v": "text-to-video", "i2v": "image-to-video", "flf2v": "first-last-frame-to-video"}
 #: Tokens that the text encoders read: --text-len of the older ones, max_length of 1.5's.

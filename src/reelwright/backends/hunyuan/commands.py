@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...plan import Command, Dialect
-from ...scripts import EXPANDABLE_SEGMENTS, Program, command, option
+from ...core.plan import Command, Dialect
+from ..shared.launch import EXPANDABLE_SEGMENTS, Program, command, option
 from . import facts
 from .choice import Choice, fps_of, root_of, transformer_file
 from .members import DOCUMENTED, HV, HV15, HVI

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from ...errors import Failure
-from ...host import GIB
-from ...plan import Dialect
-from ...request import Size
+from ...core.errors import Failure
+from ...core.host import GIB
+from ...core.plan import Dialect
+from ...core.request import Size
 
 GB = 1_000_000_000
 

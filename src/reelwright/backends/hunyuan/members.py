@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from ...compatibility import REQUIREMENTS
-from ...host import Checkout, CheckoutQuery
-from ...request import Task
+from ...core.host import Checkout, CheckoutQuery
+from ...core.request import Task
+from ..shared.compatibility import REQUIREMENTS
 
 Kind = Literal["flag", "switch", "int", "float", "text"]
 
@@ -38,7 +38,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Part:
-    """A folder of weights below the root, as `host.CheckpointQuery` looks at it; ``{version}`` is a transformer's."""
+    """A folder of weights below the root, as `core.host.CheckpointQuery` looks at it; ``{version}`` is a transformer's."""
 
     folder: str
     required: tuple[str, ...] = ("config.json",)

@@ -2,7 +2,7 @@
 
 ``infer_steps``, ``infer-steps`` and ``--infer-steps`` mean the same. What is an effective parameter of ours (steps,
 frames, size, guidance, shift) counts less than a setting or a request; the rest becomes flags. The file is read
-by `machine.probes` (`host.OptionsFile`); nothing here opens it.
+by `sites.local.probes.host` (`core.host.OptionsFile`); nothing here opens it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...host import OptionsFile
-from ...plan import Finding
-from ...request import Size
+from ...core.host import OptionsFile
+from ...core.plan import Finding
+from ...core.request import Size
 from .members import DECIDED, Member, Option
 
 _LONGEST = 20_000  # characters; one word of a command line holds 131,071 bytes

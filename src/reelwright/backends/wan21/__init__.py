@@ -1,6 +1,6 @@
 """Wan2.1 through its official, unmodified generate.py: t2v, i2v and first-last-frame, on one GPU or several.
 
-`BACKEND` is the record; `plan` is pure. It finds before the start what the script would only find after loading
+`BACKEND` is the record; `core.plan` is pure. It finds before the start what the script would only find after loading
 60 GB of weights, and names the fix. Numbers and formulas are in `facts`.
 """
 
@@ -10,21 +10,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ... import compatibility, wan
-from ...asked import disk_bytes, is_illegal, picture_frame
-from ...gpu_choice import gpu_count
-from ...host import CheckoutQuery, CheckpointQuery, Host, HostQuery
-from ...plan import Command, Job, Plan, PublishedTime
-from ...request import Size, VideoRequest
-from ...scripts import EXPANDABLE_SEGMENTS, PROCESS_SETTINGS, Program, command, interpreter_queries, option
-from ...settings import Settings
+from ...config.settings import Settings
+from ...core.host import CheckoutQuery, CheckpointQuery, Host, HostQuery
+from ...core.plan import Command, Plan, PublishedTime
+from ...core.request import Size, VideoRequest
 from .. import Backend, ClipRules
+from ..shared import compatibility, wan
+from ..shared.gpu_choice import gpu_count
+from ..shared.job import Job
+from ..shared.launch import EXPANDABLE_SEGMENTS, PROCESS_SETTINGS, Program, command, interpreter_queries, option
+from ..shared.rules import disk_bytes, is_illegal, picture_frame
 from . import facts
+from .assumed_models import sketches
 from .checks import MODULES, PROGRAM, findings
 from .choice import ATTENTION, Choice, choose, expected_video, model_dir, variant_of
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B
-from .levers import levers
-from .sketches import sketches
+from .mitigations import levers
 
 LAUNCHER = Path(__file__).parents[2] / "launchers" / "wan21.py"
 PATTERNS: Mapping[str, tuple[str, str]] = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from ... import compatibility, wan
-from ...asked import Length, length_findings, request_findings
-from ...errors import Failure
-from ...gpu_choice import gpu_findings
-from ...host import Checkpoint
-from ...plan import Finding, Severity
-from ...request import VideoRequest
-from ...scripts import checkout_fault, checkpoint_findings, interpreter_findings, model_name
+from ...core.errors import Failure
+from ...core.host import Checkpoint
+from ...core.plan import Finding, Severity
+from ...core.request import VideoRequest
+from ..shared import compatibility, wan
+from ..shared.gpu_choice import gpu_findings
+from ..shared.launch import checkout_fault, checkpoint_findings, interpreter_findings, model_name
+from ..shared.rules import Length, length_findings, request_findings
 from . import facts
 from .choice import ATTENTION, Choice, flash_attn_missing, flash_attn_problem, model_dir, model_named
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B

@@ -10,11 +10,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ...errors import Failure
-from ...host import GIB
-from ...plan import Dialect
-from ...request import Size
-from ...wan import CLIP_FILE, CLIP_FRAMES, T5_BYTES, T5_FILE, TOKENIZER, VAE_FILE, tokens
+from ...core.errors import Failure
+from ...core.host import GIB
+from ...core.plan import Dialect
+from ...core.request import Size
+from ..shared.wan import CLIP_FILE, CLIP_FRAMES, T5_BYTES, T5_FILE, TOKENIZER, VAE_FILE, tokens
 
 #: Sizes that generate.py's own tables know (720p and 480p), and those that our launcher adds to them.
 OWN_SIZES = (Size(1280, 720), Size(720, 1280), Size(832, 480), Size(480, 832))

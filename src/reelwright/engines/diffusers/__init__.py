@@ -14,6 +14,6 @@ named `official` read the folders of the official Wan2.1 download.
 
 from __future__ import annotations
 
-from .resident import DiffusersEngine
+from .engine import DiffusersEngine
 
 ENGINE = DiffusersEngine()

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from ...errors import ConfigurationError
+from ...core.errors import ConfigurationError
 from . import speed
 
 #: The longest that ranks wait for each other inside a step; the first one may compile.

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import OutOfMemoryError
-from ...protocol import Log
+from ...core.errors import OutOfMemoryError
+from ...core.events import Log
 from .denoising import Watch
-from .placement import Placement, out_of_memory, release_memory
+from .weight_placement import Placement, out_of_memory, release_memory
 
 WAYS = ("full", "tiled", "cpu")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...protocol import Event, Phase, Progress
+from ...core.events import Event, Phase, Progress
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...protocol import Event, Log, Saved
+from ...core.events import Event, Log, Saved
 from . import collective, speed
 
 #: What it says (a `Log`) when nothing but the other ranks is missing.
@@ -89,7 +89,7 @@ def transformers_alone(model: Mapping[str, Any], device: str) -> Any:
     import diffusers
 
     from .loading import load_transformers
-    from .placement import Placement
+    from .weight_placement import Placement
 
     streamed = model["placements"][0] not in ("resident", "encoders_off")
     there = vars(load_transformers(model, "cpu" if streamed else device))

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ...files import open_regular
+from ...core.files import open_regular
 
 _NAME, _TOLD = "latents", "reelwright"  # one entry: the file's bytes do not depend on the order of a hash table
 

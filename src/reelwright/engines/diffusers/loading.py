@@ -14,8 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ...errors import ConfigurationError, ModelNotFoundError
-from ...files import read_json
+from ...core.errors import ConfigurationError, ModelNotFoundError
+from ...core.files import read_json
 from .official_precision import compute_officially, transformer_class
 
 #: Phases by what a component's name begins with; what is not named here is small.

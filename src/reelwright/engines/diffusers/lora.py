@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigurationError, ModelNotFoundError
-from ...files import open_regular
+from ...core.errors import ConfigurationError, ModelNotFoundError
+from ...core.files import open_regular
 
 _BYTES = 2**22
 

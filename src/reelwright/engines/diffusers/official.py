@@ -11,7 +11,7 @@ Not for folders in the layout of diffusers (`*-Diffusers`), which diffusers read
     >>> load_components(Path("no such folder"), "i2v", "bfloat16")
     Traceback (most recent call last):
         ...
-    reelwright.errors.ModelNotFoundError: no such folder/config.json does not exist.
+    reelwright.core.errors.ModelNotFoundError: no such folder/config.json does not exist.
       fix: Give the folder of the official download, complete; `reel doctor` lists what belongs to it.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...errors import ModelNotFoundError
+from ...core.errors import ModelNotFoundError
 from .official_image import load_image_encoder
 from .official_pictures import clip_processor
 from .official_text import load_text_encoder

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...errors import ModelNotFoundError
-from ...files import read_json
+from ...core.errors import ModelNotFoundError
+from ...core.files import read_json
 from .official_precision import compute_officially, is_kept, transformer_class
 from .official_weights import Weight, empty_model, explain, fill
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...errors import ModelNotFoundError
+from ...core.errors import ModelNotFoundError
 
 ADVICE = "Download the file again, from the official repository of the model; `reel setup` can do it."
 

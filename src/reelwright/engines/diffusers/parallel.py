@@ -28,8 +28,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import AttemptError, Cancelled, Failure, VideoGenerationError
-from ...protocol import Generate, Load, Loaded, Log, Saved
+from ...core.errors import AttemptError, Cancelled, Failure, VideoGenerationError
+from ...core.events import Generate, Load, Loaded, Log, Saved
 from . import collective, follower, speed
 from .rank_process import Process
 
@@ -205,7 +205,7 @@ class Ranks:
 
 
 def default_program() -> list[str]:
-    """The worker's own program: this interpreter and ``launchers/resident.py``."""
+    """The worker's own program: this interpreter and ``launchers/engine.py``."""
     return [sys.executable, str(Path(__file__).parents[2] / "launchers" / "resident.py")]
 
 

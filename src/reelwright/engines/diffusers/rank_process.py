@@ -14,8 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from ...errors import AttemptError, Failure, VideoGenerationError, error_for
-from ...protocol import Failed, Message, Request, decode, encode
+from ...core.errors import AttemptError, Failure, VideoGenerationError, error_for
+from ...core.events import Failed, Message, Request, decode, encode
 
 _END_S = 5.0
 

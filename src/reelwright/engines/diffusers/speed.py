@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigurationError
+from ...core.errors import ConfigurationError
 from . import attention, compilation, fp8
 from .lora import Adapter, fused
 

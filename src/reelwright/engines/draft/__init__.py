@@ -25,11 +25,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...files import path_error
+from ...core.events import Event, Log, Phase, Progress
+from ...core.files import path_error
+from ...core.request import Size
 from ...media.video import Encoding, VideoWriter
-from ...protocol import Event, Log, Phase, Progress
-from ...request import Size
-from . import camera, joining, passages, stills
+from . import camera_path, passages, stills, transitions
 from .label import Label
 
 Pixels = NDArray[np.uint8]
@@ -89,17 +89,17 @@ def _camera_move(options: Mapping[str, Any]) -> Scene:
     size = Size(options["width"], options["height"])
     moves = tuple(options["camera"])
     still = stills.load_still(Path(options["first"]), size, options.get("fit", "cover"))
-    shot = camera.Shot(
+    shot = camera_path.Shot(
         moves, options["speed"], options["num_frames"], options["fps"], options["seed"],
         depth="depth" in options, identity_start=bool(options.get("identity_start")),
     )  # fmt: skip
     inner = (still.shape[1], still.shape[0])
-    framing = camera.Framing.cover(inner, size, _anchor(options))
+    framing = camera_path.Framing.cover(inner, size, _anchor(options))
     if shot.identity_start and "pull_out" in moves:
-        still = stills.extended(still, camera.PUSH ** min(1.0, shot.amount))
+        still = stills.extended(still, camera_path.PUSH ** min(1.0, shot.amount))
         whole = (still.shape[1], still.shape[0])
         framing = framing.moved(((inner[0] - whole[0]) / 2, (inner[1] - whole[1]) / 2), whole)
-    track = camera.shoot(shot, framing)
+    track = camera_path.shoot(shot, framing)
     facts: dict[str, Any] = {
         "mode": "camera move",
         "camera": list(moves),
@@ -118,7 +118,9 @@ def _camera_move(options: Mapping[str, Any]) -> Scene:
     return Scene(_filmed(still, depth, track, framing), facts)
 
 
-def _reduced(still: Pixels, framing: camera.Framing, track: camera.Track) -> tuple[Pixels, camera.Framing]:
+def _reduced(
+    still: Pixels, framing: camera_path.Framing, track: camera_path.Track
+) -> tuple[Pixels, camera_path.Framing]:
     """The still at the resolution of the middle of the zoom: sharp when close, without shimmer when wide."""
     per_pixel = framing.window[0] / framing.output[0]
     wanted = math.sqrt(max(1.0, float(track.zoom.max()))) * float(max(1.0, track.zoom.min()))
@@ -130,10 +132,10 @@ def _reduced(still: Pixels, framing: camera.Framing, track: camera.Track) -> tup
 
 
 def _filmed(
-    still: Pixels, depth: stills.Floats | None, track: camera.Track, framing: camera.Framing
+    still: Pixels, depth: stills.Floats | None, track: camera_path.Track, framing: camera_path.Framing
 ) -> Iterator[Pixels]:
     size = Size(*framing.output)
-    left, top, right, bottom = camera.reach(track, framing)
+    left, top, right, bottom = camera_path.reach(track, framing)
     relief = None
     if depth is not None:
         relief = stills.Relief(depth, (still.shape[1], still.shape[0]), (left, top), size)
@@ -142,7 +144,7 @@ def _filmed(
     width = framing.window[0]
     previous, frame = None, None
     for number in range(len(track.zoom)):
-        matrix = camera.window(track, number, framing)
+        matrix = camera_path.window(track, number, framing)
         near = (track.near_x[number] * width, track.near_y[number] * width, track.near_zoom[number] * width)
         pose = (matrix.tobytes(), near)
         if frame is None or pose != previous:  # a locked camera is rendered once
@@ -159,12 +161,12 @@ def _passage(options: Mapping[str, Any]) -> Scene:
     whole = [stills.load_still(Path(options[role]), size, options.get("fit", "cover")) for role in ("first", "last")]
     crops = [_cropped(picture, size, _anchor(options)) for picture in whole]
     first, last = (stills.resized(crop, size) for crop in crops)
-    joint = joining.measure(first, last)
+    joint = transitions.measure(first, last)
     facts = {"mode": joint.mode, **joint.facts, "starts_on_picture": True}
     return Scene(_passed(first, last, _passage_of(joint, crops, size), options["num_frames"]), facts)
 
 
-def _passage_of(joint: joining.Joint, crops: list[Pixels], size: Size) -> passages.Passage:
+def _passage_of(joint: transitions.Joint, crops: list[Pixels], size: Size) -> passages.Passage:
     if joint.similarity is not None:
         zoom = joint.facts["camera_zoom"]
         one, other = (
@@ -179,7 +181,7 @@ def _passage_of(joint: joining.Joint, crops: list[Pixels], size: Size) -> passag
 
 
 def _passed(first: Pixels, last: Pixels, passage: passages.Passage, num_frames: int) -> Iterator[Pixels]:
-    times = camera.ease(num_frames)
+    times = camera_path.ease(num_frames)
     yield first
     for number in range(1, num_frames - 1):
         yield passage.render(float(times[number]))
@@ -190,7 +192,7 @@ def _passed(first: Pixels, last: Pixels, passage: passages.Passage, num_frames: 
 def _cropped(picture: Pixels, size: Size, anchor: tuple[float, float]) -> Pixels:
     """The part of a picture that fills the film, at the picture's own resolution."""
     height, width = picture.shape[:2]
-    framing = camera.Framing.cover((width, height), size, anchor)
+    framing = camera_path.Framing.cover((width, height), size, anchor)
     wide, high = round(framing.window[0]), round(framing.window[1])
     left, top = round(framing.centre[0] - wide / 2), round(framing.centre[1] - high / 2)
     left, top = min(max(0, left), width - wide), min(max(0, top), height - high)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ...request import Size
+from ...core.request import Size
 
 TEXT = "DRAFT - animatic preview, not AI generated"
 _SHORTER = ("DRAFT - not AI generated", "DRAFT")  # where the sentence would fill most of the width

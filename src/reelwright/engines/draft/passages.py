@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...request import Size
+from ...core.request import Size
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InvalidInputError
+from ...core.errors import InvalidInputError
+from ...core.request import Size
 from ...media.continuity import decoded_picture
-from ...request import Size
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]

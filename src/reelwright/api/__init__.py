@@ -1,0 +1,352 @@
+"""The documented interface: a pipeline written for it swaps generators by changing one import.
+
+    >>> generator = create_video_generator("draft", {})
+    >>> generator.get_backend_name()
+    'draft'
+
+A generator here is a thin face over `runs.runner.generate`: the same checks, attempts, verification and manifest.
+"""
+
+from __future__ import annotations
+
+import atexit
+import difflib
+import functools
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import backends
+from ..backends import Backend
+from ..config.settings import Settings, load_settings, settings_from_mapping
+from ..core.errors import ConfigurationError, InvalidInputError, VideoGenerationError, all_of
+from ..core.events import Event
+from ..core.files import refusals
+from ..core.host import Host
+from ..core.manifest import Result
+from ..core.request import VideoRequest, read_request
+from ..runs.prepare import mistakes
+from ..runs.runner import Order
+from ..runs.runner import generate as run_order
+from ..sites.local.workers import Workers
+
+if TYPE_CHECKING:
+    from ..films import FilmEvent
+    from ..films.assembly import FilmResult
+    from ..films.render import FilmOrder
+    from ..films.storyboard import Storyboard
+#: Documented keyword names of ``generate_video`` and the request's own words for them.
+_DOCUMENTED = {
+    "sample_steps": "steps",
+    "guide_scale": "guidance_scale",
+    "sample_shift": "flow_shift",
+    "frame_num": "num_frames",
+    "base_seed": "seed",
+    "last_image_path": "last_image",
+    "last_frame": "last_image",
+}
+#: What a capability is called among the documented ``input_types``.
+_INPUT_TYPES = {
+    "supports_image_to_video": "image_to_video",
+    "supports_text_to_video": "text_to_video",
+    "supports_first_last_frame": "first_last_frame_to_video",
+}
+_DOCUMENTED_NAMES = {"wan": "wan2.1", "wan21": "wan2.1", "hunyuan_video": "hunyuan", "hunyuanvideo": "hunyuan"}
+
+
+class VideoGenerator(ABC):
+    """The six documented methods."""
+
+    @abstractmethod
+    def generate_video(
+        self, prompt: str, input_image_path: str, output_path: str, duration: float = 5.0, **kwargs: Any
+    ) -> str:
+        """Make the film and return its path; raises `VideoGenerationError` and its classes."""
+
+    @abstractmethod
+    def get_capabilities(self) -> dict[str, Any]:
+        """What it can do, true for this machine and configuration."""
+
+    @abstractmethod
+    def estimate_cost(self, duration: float, resolution: str = "1280x720") -> float:
+        """Price of a clip; 0.0 for local work."""
+
+    @abstractmethod
+    def validate_inputs(self, prompt: str, input_image_path: str, duration: float) -> list[str]:
+        """What is wrong with the inputs; empty when nothing is."""
+
+    @abstractmethod
+    def is_available(self) -> bool:
+        """Whether it could start now; `unavailable_because` says why not."""
+
+    @abstractmethod
+    def get_backend_name(self) -> str:
+        """The generator's name."""
+
+
+class LocalVideoGenerator(VideoGenerator):
+    """The documented interface over any of our backends."""
+
+    backend_name = "auto"
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        self._configure(settings_from_mapping(config or {}, generator=self.backend_name))
+
+    def _configure(self, settings: Settings) -> None:
+        self.settings = settings.for_generator(self.backend_name)
+        self.backend: Backend = backends.load_backend(self.backend_name)
+
+    def generate_video(
+        self, prompt: str, input_image_path: str, output_path: str, duration: float = 5.0, **kwargs: Any
+    ) -> str:
+        """Make the film and return its path; ``on_progress`` receives every event of `core.events`."""
+        on_progress: Callable[[Event], None] | None = kwargs.pop("on_progress", None)
+        request, wrong = self._request(prompt, input_image_path, duration, kwargs)
+        order = order_of(request, wrong, self.settings, output_path)
+        return str((run_order(order, on_progress) if on_progress else run_order(order)).output)
+
+    def _request(
+        self, prompt: str, input_image_path: str | None, duration: float, options: Mapping[str, Any]
+    ) -> tuple[VideoRequest, tuple[VideoGenerationError, ...]]:
+        known = {field.name for field in fields(VideoRequest)}
+        values = {_DOCUMENTED.get(name, name): value for name, value in options.items() if value is not None}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            near = [match for name in unknown for match in difflib.get_close_matches(name, [*known, *_DOCUMENTED], n=1)]
+            raise ConfigurationError(
+                f"generate_video got unknown options: {', '.join(unknown)}",
+                advice=f"Did you mean {', '.join(near)}?" if near else f"Known: {', '.join(sorted(known))}.",
+            )
+        if "num_frames" not in values and "seconds" not in values:
+            # The documented default of 5.0 s means "one clip"; a configured frame_num says it exactly.
+            values["seconds" if duration != 5.0 or self.settings.frame_num is None else "num_frames"] = (
+                duration if duration != 5.0 or self.settings.frame_num is None else self.settings.frame_num
+            )
+        named = {"generator": self.backend_name, **values}
+        return read_request(prompt=prompt, image=input_image_path or None, **named)
+
+    @refusals()
+    def get_capabilities(self) -> dict[str, Any]:
+        """The documented keys, and ours."""
+        found = dict(self.backend.capabilities(self.settings, self._host()))
+        kinds = [kind for key, kind in _INPUT_TYPES.items() if found.get(key)]
+        return {**found, "input_types": kinds, "api_based": False}
+
+    def _host(self) -> Host:
+        from ..sites.local.probes.host import take_host
+
+        query = self.backend.query(_ANY_REQUEST, self.settings)
+        simulated, memory = self.settings.simulate_gpus, self.settings.simulate_memory
+        state_dir = self.settings.state_dir
+        return take_host(query, environ=os.environ, simulated=simulated, simulated_memory=memory, state_dir=state_dir)
+
+    def estimate_cost(self, duration: float, resolution: str = "1280x720") -> float:  # noqa: ARG002 -- documented signature
+        """0.0: nothing is paid for local work."""
+        return 0.0
+
+    @refusals()
+    def validate_inputs(self, prompt: str, input_image_path: str, duration: float) -> list[str]:
+        """Every mistake of the request, the pictures and the plan, one sentence each; not what the machine lacks."""
+        try:
+            request, wrong = self._request(prompt, input_image_path, duration, {})
+            found = [*wrong, *mistakes(Order(request, self.settings, Path("film.mp4")), inputs_only=True)]
+        except VideoGenerationError as error:
+            found = [error, *error.also]
+        return [error.message for error in found]
+
+    def is_available(self) -> bool:
+        """Whether it could start now."""
+        return not self.unavailable_because()
+
+    @refusals()
+    def unavailable_because(self) -> list[str]:
+        """Why it could not start now; empty when it could."""
+        from ..doctor import availability
+
+        return [finding.message for finding in availability(self.backend, self.settings) if finding.severity == "error"]
+
+    def get_backend_name(self) -> str:
+        """The generator's name."""
+        return self.backend_name
+
+
+#: Asks a backend for what it needs in general, when there is no request yet.
+_ANY_REQUEST = VideoRequest(prompt="any", image=Path("any.png"))
+
+
+class DraftGenerator(LocalVideoGenerator):
+    """The CPU animatic; it never invents anything and says so."""
+
+    backend_name = "draft"
+
+
+class Wan21Generator(LocalVideoGenerator):
+    """Wan2.1 through its official generate.py."""
+
+    backend_name = "wan2.1"
+
+
+class HunyuanVideoGenerator(LocalVideoGenerator):
+    """The HunyuanVideo family through Tencent's official scripts."""
+
+    backend_name = "hunyuan"
+
+
+class DiffusersGenerator(LocalVideoGenerator):
+    """The resident engine: weights stay loaded between calls, until `release`."""
+
+    backend_name = "diffusers"
+
+
+_CLASSES: Mapping[str, type[LocalVideoGenerator]] = {
+    "draft": DraftGenerator,
+    "wan2.1": Wan21Generator,
+    "hunyuan": HunyuanVideoGenerator,
+    "diffusers": DiffusersGenerator,
+}
+
+
+def create_video_generator(backend: str, config: Mapping[str, Any] | None = None) -> LocalVideoGenerator:
+    """The generator of that name, configured by the flat mapping of a pipeline_config.yaml.
+
+    Raises:
+        ConfigurationError: unknown name or key.
+    """
+    name = backend.lower() if backend.lower() in (*_DOCUMENTED_NAMES, *_CLASSES) else backend
+    return _class_of(_DOCUMENTED_NAMES.get(name, name))(config)
+
+
+def create_from_settings(name: str, settings: Settings) -> LocalVideoGenerator:
+    """The generator of that name over settings that were loaded elsewhere."""
+    kind = _class_of(name)
+    generator = kind.__new__(kind)
+    generator._configure(settings)
+    return generator
+
+
+def _class_of(name: str) -> type[LocalVideoGenerator]:
+    if name in _CLASSES:
+        return _CLASSES[name]
+    backends.load_backend(name)  # raises for an unknown name
+    return type("PluginGenerator", (LocalVideoGenerator,), {"backend_name": name})
+
+
+class ImageValidator:
+    """The documented face of the picture checks."""
+
+    @staticmethod
+    @refusals()
+    def validate_image(path: str | Path, max_size_mb: float | None = None) -> dict[str, Any]:
+        """``valid``, ``errors`` and ``info`` of a picture file; ``max_size_mb`` lowers the limit of its size."""
+        from ..media.image import Intake, describe_picture
+
+        limit = Intake().max_bytes
+        asked = limit if max_size_mb is None else min(limit, int(max_size_mb * 1024 * 1024))
+        return describe_picture(Path(path), Intake(max_bytes=asked))
+
+
+def generate(
+    prompt: str,
+    image: str | Path | None = None,
+    output: str | Path = "film.mp4",
+    *,
+    settings: Settings | Mapping[str, Any] | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> Result:
+    """Make one clip: ``reelwright.generate("slow push in", "cat.jpg", "clip.mp4", seconds=5)``.
+
+    ``options`` are the fields of `VideoRequest` (``last_image``, ``size``, ``seed``, ``generator``, ...).
+
+    Raises:
+        VideoGenerationError: and its classes; see `core.errors`.
+    """
+    request, wrong = read_request(prompt=prompt, image=image or None, **options)
+    order = order_of(request, wrong, effective_settings(settings), output)
+    return run_order(order, on_progress) if on_progress else run_order(order)
+
+
+@refusals()
+def order_of(
+    request: VideoRequest, wrong: Sequence[VideoGenerationError], settings: Settings, output: str | Path
+) -> Order:
+    """The order for a request; a request with mistakes is refused, with everything else that is wrong."""
+    order = Order(request, settings, Path(output), workers=warm_workers())
+    if wrong:
+        raise all_of([*wrong, *mistakes(order)])
+    return order
+
+
+def film(  # noqa: PLR0913 -- a function for people, all but two by name
+    storyboard: str | Path | Storyboard,
+    output: str | Path = "film.mp4",
+    *,
+    draft: bool = False,
+    keep_going: bool = False,
+    settings: Settings | Mapping[str, Any] | None = None,
+    on_event: Callable[[FilmEvent], None] | None = None,
+) -> FilmResult:
+    """Make a film: ``reelwright.film("film.yaml", "film.mp4", draft=True)``; what is made already is not made again.
+
+    ``on_event`` is called from several threads, one at a time for each shot.
+
+    Raises:
+        VideoGenerationError: and its classes; of a shot that failed, with its name.
+    """
+    from ..films.assembly import film as make_film
+
+    order = film_order(storyboard, output, settings, draft=draft, keep_going=keep_going)
+    return make_film(order, on_event) if on_event else make_film(order)
+
+
+@refusals()
+def film_order(
+    storyboard: str | Path | Storyboard,
+    output: str | Path,
+    settings: Settings | Mapping[str, Any] | None,
+    *,
+    draft: bool,
+    keep_going: bool,
+) -> FilmOrder:
+    """The order of a film, over the engines that stay warm in this process."""
+    from ..films.render import FilmOrder
+    from ..films.storyboard import Storyboard, load_storyboard
+
+    if isinstance(storyboard, Storyboard):
+        board, source = storyboard, None
+    elif isinstance(storyboard, (str, os.PathLike)):
+        board, source = load_storyboard(Path(storyboard)), Path(storyboard).absolute()
+    else:
+        text = f"storyboard must be the path of a file or a Storyboard, not {type(storyboard).__name__}"
+        raise InvalidInputError(text, advice="Make one of a dict with Storyboard.model_validate(...).")
+    order = FilmOrder(board, effective_settings(settings), Path(output), source, draft=draft, keep_going=keep_going)
+    return replace(order, workers=warm_workers())
+
+
+@functools.cache
+def warm_workers() -> Workers:
+    """The owner of the engines that stay warm in this Python process, from one call to the next and to its end."""
+    workers = Workers()
+    atexit.register(workers.close)
+    return workers
+
+
+def release() -> None:
+    """Give back all GPU and host memory that engines hold for the next call, which then loads its model again.
+
+    Clips that are being made in other threads are not disturbed.
+    """
+    warm_workers().release_idle()
+
+
+def effective_settings(given: Settings | Mapping[str, Any] | None) -> Settings:
+    """The settings a call works with: those given, or those of the file and the environment."""
+    if given is None:
+        return load_settings(environ=os.environ)
+    if not isinstance(given, (Settings, Mapping)):
+        text = f"settings are a Settings or a dict, not {type(given).__name__}"
+        raise ConfigurationError(text, advice="Read a file with load_settings(Path(...), environ=os.environ).")
+    return given if isinstance(given, Settings) else settings_from_mapping(given, generator=None)

@@ -1,0 +1,3 @@
+"""What several backends share: rules for requests, framework launches, GPU choice and compatibility."""
+
+from __future__ import annotations

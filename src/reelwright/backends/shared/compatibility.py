@@ -1,0 +1,289 @@
+"""Do a framework's packages fit each other, this machine's cards and driver, and what the checkout asks for? Pure.
+
+What does not fit is found by the framework after minutes of loading, or makes a wrong picture. Each finding names the two
+things that do not fit and what to install instead.
+
+    >>> flash_attn_problem(Gpu(0, "GPU-0", "V100", None, None, (7, 0)), "flash_attn")
+    'flash_attn needs a card of compute capability 8.0 (Ampere) or newer; GPU 0 (V100) has 7.0'
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...core.errors import Failure
+from ...core.host import Gpu, Host, Interpreter
+from ...core.plan import Finding
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+#: For `core.host.CheckoutQuery`: the lines of the checkout's own list of packages, and the Python that it asks for.
+REQUIREMENTS: Mapping[str, tuple[str, str]] = {
+    "requirements": ("requirements.txt", r"^[ \t]*([A-Za-z0-9][^#\r\n]*)"),
+    "requires_python": ("pyproject.toml", r"^requires-python\s*=\s*[\"']([^\"'\n]+)[\"']"),
+}
+_AMPERE = (8, 0)
+#: The module in which a distribution of another name is imported.
+_MODULES = {"opencv-python": "cv2", "opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
+#: (first Python, first torch that has wheels for it), and (first torch without, last Python that it dropped). From
+#: the compatibility matrix in PyTorch's RELEASE.md.
+_PYTHON_NEEDS = (((3, 14), (2, 9)), ((3, 13), (2, 5)), ((3, 12), (2, 2)), ((3, 11), (1, 13)))
+#: The first driver for a major version of CUDA (CUDA's release notes, table of minor version compatibility).
+_DRIVERS = {11: "450", 12: "525", 13: "580"}
+_NUMPY_2_SINCE = (2, 3)  # torch before was built against numpy 1 and cannot hand arrays to numpy 2
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run asks of its interpreter.
+
+    Attributes:
+        interpreter: As it answered.
+        gpus: The cards of the run.
+        framework: Its name for people.
+        requirements: Lines of the checkout's requirements.txt.
+        requires_python: The Python that the checkout asks for, such as ``>=3.10``.
+        checked: Modules that the run imports: only these packages are compared with the requirements.
+    """
+
+    interpreter: Interpreter
+    gpus: tuple[Gpu, ...] = ()
+    framework: str = ""
+    requirements: tuple[str, ...] = ()
+    requires_python: tuple[str, ...] = ()
+    checked: tuple[str, ...] = ()
+
+
+def findings(needs: Needs, host: Host) -> Iterator[Finding]:
+    """Everything that does not fit; nothing for an interpreter that could not be asked."""
+    if needs.interpreter.problem or needs.interpreter.python_version is None:
+        return
+    yield from _python_findings(needs)
+    yield from _numpy_findings(needs)
+    yield from _driver_findings(needs, host)
+    yield from _arch_findings(needs)
+    yield from _bf16_findings(needs)
+    yield from _requirement_findings(needs)
+
+
+def flash_attn_problem(gpu: Gpu, package: str) -> str | None:
+    """Why a generation of flash-attn does not run on a card; ``None`` if it does, or the card is not known.
+
+    ``flash_attn`` (the second) needs Ampere (FlashAttention's README; Wan2.1#25). ``flash_attn_interface`` (the third) is
+    written for Hopper; some builds of it also run on Ampere and Ada (flash-attention#1481), none on Blackwell.
+    """
+    if gpu.capability is None:
+        return None
+    has = f"GPU {gpu.index} ({gpu.name}) has {_dotted(gpu.capability)}"
+    if package == "flash_attn_interface" and gpu.capability[0] != 9:
+        return f"flash_attn_interface (FlashAttention 3) is for Hopper, compute capability 9.0; {has}"
+    if package == "flash_attn" and gpu.capability < _AMPERE:
+        return f"flash_attn needs a card of compute capability 8.0 (Ampere) or newer; {has}"
+    return None
+
+
+def bf16_problem(gpu: Gpu) -> str | None:
+    """Why a card is slow with bfloat16; ``None`` if it computes in it."""
+    if gpu.capability is None or gpu.capability >= _AMPERE:
+        return None
+    return f"GPU {gpu.index} ({gpu.name}, compute capability {_dotted(gpu.capability)}) does not compute in bfloat16"
+
+
+def attention_bytes(gpus: Sequence[Gpu], tokens: int, heads: float) -> int:
+    """What PyTorch's attention needs in bfloat16 on cards that have no fused kernel for it: every score, in four bytes.
+
+    Wan2.1#25: a 2080 Ti asks for 47.98 GiB at 480p with t2v-1.3B, which are 12 heads x 32,760 tokens squared x 4 bytes.
+    """
+    return round(heads * tokens**2 * 4) if any(bf16_problem(gpu) for gpu in gpus) else 0
+
+
+# ------------------------------------------------------------------------------------------- Python, numpy, torch
+
+
+def _python_findings(needs: Needs) -> Iterator[Finding]:
+    python = needs.interpreter
+    version = _numbers(python.python_version)
+    spoken = f"{python.path} is Python {python.python_version}"
+    for asked in needs.requires_python:
+        if _satisfied(asked, python.python_version or "") is False:
+            text = f"{spoken}, and the checkout of {needs.framework} asks for {asked}"
+            fix = f"Set `python` to an environment with a Python {asked}."
+            yield Finding("python.version", "error", text, fix, Failure.ENV)
+            return
+    least = next((torch for first, torch in _PYTHON_NEEDS if version >= first), None)
+    torch = python.modules.get("torch")
+    if least and torch and _numbers(torch) < least:
+        text = f"{spoken}, and torch {torch} is from before it: torch {_dotted(least)} is the first for that Python"
+        fix = f"Install torch {_dotted(least)} or newer there, or set `python` to an older Python."
+        yield Finding("python.version", "warning", text, fix)
+    elif least and torch is None and _older_torch(needs, least):
+        text = f"{spoken}: the torch that {needs.framework} asks for has no build for that Python"
+        yield Finding("python.version", "error", text, "Make its environment with Python 3.10 or 3.11.", Failure.ENV)
+    elif version < (3, 9):
+        text = f"{spoken}, which is too old for {needs.framework or 'the framework'}"
+        yield Finding("python.version", "error", text, "Set `python` to an environment with Python 3.10.", Failure.ENV)
+
+
+def _older_torch(needs: Needs, least: tuple[int, ...]) -> bool:
+    """Whether the requirements pin torch below the first release for this Python."""
+    pinned = [item for item in _requirements(needs) if item.name.lower() == "torch"]
+    exact = [_numbers(spec.version) for item in pinned for spec in item.specifier if spec.operator in ("==", "<=", "<")]
+    return any(version < least for version in exact)
+
+
+def _numpy_findings(needs: Needs) -> Iterator[Finding]:
+    python = needs.interpreter
+    torch, numpy = python.modules.get("torch"), _version_of(python, "numpy")
+    if torch and numpy and _numbers(numpy)[0] >= 2 and _numbers(torch) < _NUMPY_2_SINCE:
+        text = f"torch {torch} in {python.path} was built for numpy 1 and cannot work with numpy {numpy}"
+        fix = f"Run {python.path} -m pip install 'numpy<2', or install torch 2.3 or newer."
+        yield Finding("packages.numpy", "error", text, fix, Failure.ENV)
+
+
+# ------------------------------------------------------------------------------------------------ card and driver
+
+
+def _driver_findings(needs: Needs, host: Host) -> Iterator[Finding]:
+    """A torch of a newer major CUDA than the driver's sees no card at all; within a major version they fit."""
+    python, driver = needs.interpreter, host.driver_cuda
+    if python.cuda_version is None or driver is None or host.simulated or not needs.gpus:
+        return
+    built = _numbers(python.cuda_version)
+    if built[0] <= driver[0]:
+        return
+    first = f" ({_DRIVERS[built[0]]} or newer)" if built[0] in _DRIVERS else ""
+    text = (
+        f"torch {python.modules.get('torch', '')} of {python.path} is built for CUDA {python.cuda_version}, and the NVIDIA driver "
+        f"{host.driver_version or ''} runs CUDA {_dotted(driver)} at most"
+    )
+    fix = f"Update the NVIDIA driver{first}, or install a build of torch for CUDA {driver[0]} (cu{driver[0]}x)."
+    yield Finding("torch.driver", "error", text, fix, Failure.ENV)
+
+
+def _arch_findings(needs: Needs) -> Iterator[Finding]:
+    """A card for which torch has no kernels: "no kernel image is available", at the first operation."""
+    python = needs.interpreter
+    if not python.cuda_archs:
+        return
+    for gpu in _kinds(needs.gpus):
+        if gpu.capability is None or _runs_on(python.cuda_archs, gpu.capability):
+            continue
+        torch = f"torch {python.modules.get('torch', '')} of {python.path} (CUDA {python.cuda_version or 'unknown'})"
+        known = ", ".join(python.cuda_archs)
+        text = (
+            f"{torch} has no kernels for GPU {gpu.index} ({gpu.name}, sm_{gpu.capability[0]}{gpu.capability[1]}): it is "
+            f"built for {known}"
+        )
+        yield Finding("torch.arch", "error", text, _arch_fix(python, gpu.capability), Failure.ENV)
+
+
+def _runs_on(archs: Sequence[str], capability: tuple[int, int]) -> bool:
+    """Binary code runs on its own major version from its minor on; PTX (``compute_``) on all that is newer."""
+    for arch in archs:
+        match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", arch)
+        if match is None:
+            continue
+        built = (int(match[2]), int(match[3]))
+        if match[4] == "a":
+            fits = built == capability
+        elif match[1] == "sm" or match[4] == "f":
+            fits = built[0] == capability[0] and built[1] <= capability[1]
+        else:
+            fits = built <= capability
+        if fits:
+            return True
+    return False
+
+
+def _arch_fix(python: Interpreter, capability: tuple[int, int]) -> str:
+    """What to install: Blackwell is in builds for CUDA 12.8 since torch 2.7, old cards are in those for CUDA 12.6."""
+    if capability >= (10, 0):
+        return f"Install torch 2.7 or newer, built for CUDA 12.8 or newer (cu128), with {python.path} -m pip."
+    if capability < (7, 5):
+        return f"Install a build of torch for CUDA 12.6 (cu126), which keeps cards as old as 5.0, with {python.path} -m pip."
+    return f"Install the official build of torch for this card with {python.path} -m pip."
+
+
+def _bf16_findings(needs: Needs) -> Iterator[Finding]:
+    problem = next(filter(None, (bf16_problem(gpu) for gpu in needs.gpus)), None)
+    if problem:
+        text = f"{problem}, in which {needs.framework} works: it is emulated, many times slower, and attention needs more memory"
+        yield Finding("gpu.bf16", "warning", text, "Use a card of compute capability 8.0 or newer (Ampere, 2020).")
+
+
+def _kinds(gpus: Sequence[Gpu]) -> list[Gpu]:
+    """One card of each model."""
+    return list({(gpu.name, gpu.capability): gpu for gpu in reversed(gpus)}.values())
+
+
+# --------------------------------------------------------------------------------------------- the checkout's pins
+
+
+def _requirement_findings(needs: Needs) -> Iterator[Finding]:
+    """Installed packages against the checkout's own requirements.txt, in one finding."""
+    wrong = []
+    for item in _requirements(needs):
+        found = _version_of(needs.interpreter, item.name)
+        if found is not None and _fits(item, found) is False:
+            wrong.append(f"{item.name} {found} (asks for {item.specifier})")
+    if wrong:
+        text = f"{needs.interpreter.path} differs from the requirements.txt of {needs.framework}: {', '.join(wrong)}"
+        fix = f"Run {needs.interpreter.path} -m pip install -r requirements.txt in the checkout, or go on if it works."
+        yield Finding("packages.requirements", "warning", text, fix)
+
+
+def _requirements(needs: Needs) -> Iterator[Requirement]:
+    """The lines that name a package that the run imports, and apply to this interpreter."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    version = needs.interpreter.python_version or ""
+    environment = {"python_version": ".".join(version.split(".")[:2]), "python_full_version": version}
+    for line in needs.requirements:
+        try:
+            item = Requirement(line.split(" --")[0].strip().rstrip("\\").strip())
+        except InvalidRequirement:
+            continue
+        module = _MODULES.get(_normal(item.name), _normal(item.name).replace("-", "_"))
+        applies = item.marker is None or item.marker.evaluate(environment)
+        if applies and module in (*needs.checked, "numpy", "torch", "tokenizers", "accelerate", "huggingface_hub"):
+            yield item
+
+
+def _fits(item: Requirement, version: str) -> bool | None:
+    return _satisfied(str(item.specifier), version)
+
+
+def _satisfied(specifier: str, version: str) -> bool | None:
+    """Whether a version is in a range; ``None`` if one of them makes no sense."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return SpecifierSet(specifier).contains(Version(version), prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):
+        return None
+
+
+def _version_of(python: Interpreter, name: str) -> str | None:
+    """Of a distribution: as installed, else as its module says; ``None`` for one that is not there."""
+    normal = _normal(name)
+    module = _MODULES.get(normal, normal.replace("-", "_"))
+    found = python.packages.get(normal) or python.modules.get(module)
+    return None if found == "unknown" else found
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _numbers(version: str | None) -> tuple[int, ...]:
+    """``(2, 9)`` of ``2.9.1+cu128``; high where there is no number, as in builds from source."""
+    return tuple(map(int, re.findall(r"\d+", version or "")[:2])) or (1 << 30,)
+
+
+def _dotted(numbers: Sequence[int]) -> str:
+    return ".".join(map(str, numbers))

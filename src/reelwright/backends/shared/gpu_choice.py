@@ -1,0 +1,270 @@
+"""Which GPUs a run takes: among the legal numbers and sets of them, the fastest that fits. Pure.
+
+A backend says which numbers of GPUs are legal and what a set of them would need (`Needs`); all sets that could be best
+are compared. Memory comes first, then whether another run has a card, then time. What is said about the choice names
+what stood in the way of more.
+
+    >>> small, large = (Gpu(n, f"GPU-{n}", "a card", gib * GIB, gib * GIB) for n, gib in enumerate((8, 24)))
+    >>> needs = Needs((1, 2), lambda cards: Way(gpu_bytes=20 * GIB if len(cards) == 1 else 10 * GIB))
+    >>> [gpu.index for gpu in choose_gpus(Host(gpus=(small, large)), needs).gpus]
+    [1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ...config.settings import Settings
+from ...core.errors import Failure
+from ...core.host import GIB, Gpu, Host, host_too_small
+from ...core.plan import Finding
+
+#: A prediction is an estimate: only beyond this share of a card's whole memory is a run refused.
+HOPELESS = 1.1
+_FITS, _TIGHT, _BUSY, _TOO_SMALL = range(4)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a set of cards would do the work.
+
+    Attributes:
+        gpu_bytes: What each card needs; ``None``: not known.
+        host_bytes: What the host needs.
+        seconds: Time on cards of speed 1; only to compare.
+        detour: Legal, but for need only (ring attention, for example).
+        lacks: What is not installed that this set needs.
+    """
+
+    gpu_bytes: int | None = None
+    host_bytes: int | None = None
+    seconds: float = 1.0
+    detour: bool = False
+    lacks: str = ""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a backend knows of a run.
+
+    Attributes:
+        counts: Legal numbers of GPUs, or the one that is asked for.
+        way: What a set of cards would need.
+        limit: Why no larger number is legal; empty where the number was asked for and is not to be explained.
+    """
+
+    counts: tuple[int, ...]
+    way: Callable[[tuple[Gpu, ...]], Way]
+    limit: str = ""
+
+
+@dataclass(frozen=True)
+class GpuChoice:
+    """The GPUs to use, and what is to be said about the choice."""
+
+    gpus: tuple[Gpu, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A set of cards, what it needs, and how well it fits."""
+
+    cards: tuple[Gpu, ...]
+    way: Way
+    tier: int
+    avoided: int
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Small is good. Where nothing fits, the set that comes nearest to it is shown."""
+        way, cards = self.way, self.cards
+        lack = max((way.gpu_bytes or 0) / (gpu.total_bytes or 1) for gpu in cards) if self.tier == _TOO_SMALL else 0.0
+        seconds = way.seconds / min(gpu.speed for gpu in cards)
+        free = -sum(round((gpu.free_bytes or 0) / GIB) for gpu in cards)
+        possible = self.tier in (_FITS, _TIGHT)
+        return (
+            not possible,
+            bool(way.lacks),
+            self.avoided,
+            self.tier,
+            lack,
+            way.detour,
+            round(seconds, 6),
+            len({gpu.name for gpu in cards}),
+            free,
+        )
+
+
+def choose_gpus(
+    host: Host, needs: Needs, *, listed: Sequence[int] | None = None, avoid: Sequence[int] = ()
+) -> GpuChoice:
+    """The best set of the host's GPUs; ``listed`` ones (``gpus: [1, 3]``) exactly, or so many of them as are asked for.
+
+    ``avoid`` are GPUs that failed last time or that another run has: they are taken only where nothing else would do.
+    """
+    if not host.gpus:
+        text = host.gpu_problem or "there is no GPU that this process may use"
+        fix = host.gpu_advice or "Install or repair the NVIDIA driver; `reel doctor` tells what it sees."
+        return GpuChoice(
+            (), (Finding("gpu.none", "error", text, f"{fix} `--generator draft` needs none.", Failure.ENV),)
+        )
+    if listed:
+        choice, count = _listed(host.gpus, listed), needs.counts[0]
+        if count > len(listed):
+            text = f"gpu_count is {count}, and `gpus` names {len(listed)}: these are used"
+            extra = Finding("gpu.count", "warning", text, "Leave out one of the two, or let them agree.")
+            return replace(choice, findings=(*choice.findings, extra))
+        if count == len(listed) or choice.findings:
+            return choice
+        host = replace(host, gpus=choice.gpus)
+    assert host.gpus is not None
+    possible = [count for count in needs.counts if count <= len(host.gpus)]
+    if not possible:
+        wanted = min(needs.counts)
+        text = f"{wanted} GPUs are asked for and {len(host.gpus)} are visible"
+        fix = f"Lower gpu_count: --gpus {len(host.gpus)} is the most."
+        return GpuChoice((), (Finding("gpu.count", "error", text, fix, Failure.ENV),))
+    found = [_candidate(host, needs, cards, avoid) for count in possible for cards in _sets(host.gpus, count, avoid)]
+    if not found:
+        text = f"{min(possible)} instances of MIG are asked for: a process can use one instance alone"
+        return GpuChoice((), (Finding("gpu.mig", "error", text, "Use one: --gpus 1.", Failure.ENV),))
+    best = min(found, key=lambda candidate: candidate.order)
+    cards = tuple(sorted(best.cards, key=lambda gpu: gpu.index))
+    return GpuChoice(cards, tuple(_fewer_findings(host.gpus, best, found, needs)))
+
+
+def _listed(gpus: Sequence[Gpu], listed: Sequence[int]) -> GpuChoice:
+    """Exactly these GPUs, if they are there and can be used together."""
+    available = {gpu.index: gpu for gpu in gpus}
+    missing = [index for index in listed if index not in available]
+    chosen = tuple(available[index] for index in listed if index in available)
+    problem: tuple[str, str, str] | None = None
+    instances = [gpu for gpu in gpus if gpu.parent in missing]
+    if instances:
+        names = ", ".join(f"{gpu.index} ({gpu.name})" for gpu in instances)
+        text = f"GPU {instances[0].parent} is in MIG mode: its instances are used, each by a number of its own"
+        problem = ("gpu.mig", text, f"Choose one of {names}, for example --gpus {instances[0].index}, with the comma.")
+    elif missing:
+        text = f"GPU {', '.join(map(str, missing))} is not there; visible: {', '.join(map(str, available))}"
+        problem = ("gpu.missing", text, f"Change `gpus`: --gpus {next(iter(available))}, is one that is there.")
+    elif len(set(listed)) < len(listed):
+        once = ",".join(map(str, dict.fromkeys(listed)))
+        text = f"`gpus` names a GPU twice: {', '.join(map(str, listed))}"
+        problem = ("gpu.twice", text, f"Name each once: --gpus {once}{'' if ',' in once else ','}")
+    elif len(chosen) > 1 and any(gpu.parent is not None for gpu in chosen):
+        one = next(gpu for gpu in chosen if gpu.parent is not None)
+        text = f"GPU {one.index} is an instance of MIG: a process can use one instance alone, and no card beside it"
+        problem = ("gpu.mig", text, f"Name it alone: --gpus {one.index},")
+    if problem:
+        return GpuChoice((), (Finding(problem[0], "error", problem[1], problem[2], Failure.ENV),))
+    return GpuChoice(chosen)
+
+
+def _sets(gpus: Sequence[Gpu], count: int, avoid: Sequence[int]) -> Iterator[tuple[Gpu, ...]]:
+    """The sets of a size that could be best: of each model and of all, the fastest of those with enough free memory."""
+    usable = [gpu for gpu in gpus if count == 1 or gpu.parent is None]
+    names = dict.fromkeys(gpu.name for gpu in usable)
+    pools = [usable, *([gpu for gpu in usable if gpu.name == name] for name in names if len(names) > 1)]
+    seen: set[tuple[int, ...]] = set()
+    for pool in pools:
+        for least in sorted({_free_gib(gpu) for gpu in pool}):
+            able = [gpu for gpu in pool if _free_gib(gpu) >= least]
+            able.sort(key=lambda gpu: (gpu.index in avoid, -gpu.speed, gpu.index))
+            cards = tuple(able[:count])
+            chosen = tuple(sorted(gpu.index for gpu in cards))
+            if len(cards) == count and chosen not in seen:
+                seen.add(chosen)
+                yield cards
+
+
+def _free_gib(gpu: Gpu) -> int:
+    """Free memory in whole GiB; what could not be asked is taken to be enough."""
+    return 1 << 20 if gpu.free_bytes is None else round(gpu.free_bytes / GIB)
+
+
+def _candidate(host: Host, needs: Needs, cards: tuple[Gpu, ...], avoid: Sequence[int]) -> _Candidate:
+    way = needs.way(cards)
+    tier = max(_tier(way.gpu_bytes, gpu) for gpu in cards)
+    if host_too_small(way.host_bytes, host):
+        tier = _TOO_SMALL
+    return _Candidate(cards, way, tier, sum(gpu.index in avoid for gpu in cards))
+
+
+def _tier(need: int | None, gpu: Gpu) -> int:
+    """How a need fits a card: into what is free, nearly, into what is used by others, or not at all."""
+    if need is None or gpu.total_bytes is None:
+        return _FITS
+    if need > HOPELESS * gpu.total_bytes:
+        return _TOO_SMALL
+    if need <= (gpu.total_bytes if gpu.free_bytes is None else gpu.free_bytes):
+        return _FITS
+    return _TIGHT if need > gpu.total_bytes else _BUSY
+
+
+def _fewer_findings(
+    gpus: Sequence[Gpu], best: _Candidate, found: Iterable[_Candidate], needs: Needs
+) -> Iterator[Finding]:
+    """Why not all visible GPUs are used, where their number was not asked for."""
+    if len(best.cards) == len(gpus) or not needs.limit:
+        return
+    larger = [candidate for candidate in found if len(candidate.cards) > len(best.cards)]
+    larger = [candidate for candidate in larger if not candidate.way.detour] or larger
+    more = min(larger, key=lambda candidate: candidate.order) if larger else None
+    numbers = ", ".join(str(gpu.index) for gpu in sorted(best.cards, key=lambda gpu: gpu.index))
+    why = needs.limit if more is None else _why_not(more)
+    text = f"{len(best.cards)} of {len(gpus)} GPUs are used (GPU {numbers}): {why}"
+    yield Finding("gpus.fewer", "info", text, "Choose others with --gpus: a count, or a list such as 0,1.")
+
+
+def _why_not(more: _Candidate) -> str:
+    """What stood in the way of a larger set."""
+    count = len(more.cards)
+    if more.tier == _TOO_SMALL:
+        return _short_of(more)
+    if more.way.lacks:
+        return more.way.lacks
+    if more.avoided:
+        return "another run has the others, or they failed last time"
+    if more.tier != _FITS:
+        return _short_of(more)
+    if more.way.detour:
+        return f"{count} could share the clip through ring attention only"
+    return f"{count} would not be faster, with the slowest of them among them"
+
+
+def _short_of(more: _Candidate) -> str:
+    """Which memory a larger set lacks."""
+    count, need = len(more.cards), more.way.gpu_bytes or 0
+    if not any(_tier(need, gpu) for gpu in more.cards):
+        return f"{count} would need {(more.way.host_bytes or 0) / GIB:.0f} GiB of host memory while loading"
+    worst = max(more.cards, key=lambda gpu: (_tier(need, gpu), -(gpu.free_bytes or 0)))
+    free = (
+        f", of which {worst.free_bytes / GIB:.1f} are free" if worst.free_bytes not in (None, worst.total_bytes) else ""
+    )
+    have = f"GPU {worst.index} has {(worst.total_bytes or 0) / GIB:.1f}{free}"
+    return f"on {count}, each would need {need / GIB:.1f} GiB, and {have}"
+
+
+def gpu_count(settings: Settings, host: Host) -> int:
+    """How many GPUs are asked for: listed, counted, a share of ``total_gpus``, or all that are visible."""
+    if settings.gpus:
+        return len(settings.gpus)
+    if settings.gpu_count:
+        return settings.gpu_count
+    if settings.total_gpus:
+        return max(1, settings.total_gpus // (settings.parallel_segments or 1))
+    return max(1, len(host.gpus or ()))
+
+
+def gpu_findings(gpus: Sequence[Gpu]) -> Iterator[Finding]:
+    """What is to be said about the chosen GPUs together."""
+    if len({gpu.name for gpu in gpus}) > 1:
+        yield Finding("gpus.mixed", "warning", "the GPUs differ: the slowest and smallest decides", "List alike ones.")
+
+
+def split_degrees(ranks: int, heads: int) -> tuple[int, int]:
+    """Ulysses and ring degrees for a number of ranks: the largest ulysses that divides both ranks and heads."""
+    ulysses = max(size for size in range(1, ranks + 1) if ranks % size == 0 and heads % size == 0)
+    return ulysses, ranks // ulysses

@@ -1,0 +1,389 @@
+"""Reading YAML that a person wrote and nobody vouched for: safe, bounded, and with the line of every key.
+
+Only plain scalars, lists and mappings; no tags, no duplicate keys, few aliases, a size limit. Errors name the file
+and the line, and what is commonly meant where YAML cannot go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ..core.errors import ConfigurationError
+from ..core.files import path_error, read_bytes, shown
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 20
+#: Values that may be there again through aliases: more is an attack on the reader's memory.
+MAX_REPEATED = 1000
+Where = tuple[str | int, ...]
+_TEXT = "tag:yaml.org,2002:str"
+#: All that PyYAML calls unprintable, and the line breaks that editors do not count.
+_INVISIBLE = re.compile(
+    "[^\\x09\\x0A\\x0D\\x20-\\x7E\\xA0-\\u2027\\u202A-\\uD7FF\\uE000-\\uFFFD\\U00010000-\\U0010FFFF]"
+)
+
+
+class Mistake(NamedTuple):
+    """Something in a file that would be lost or misunderstood: its line, and what is wrong, without any value."""
+
+    line: int
+    text: str
+
+
+def _begins(sign: str) -> str:
+    return f"{sign} begins a name in YAML, and the name is lost from the text; put quotes around the text"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file's top-level mapping, and where things stand in it.
+
+    Attributes:
+        path: The file.
+        values: What it holds.
+        lines: Line (from 1) of each top-level key.
+        places: Line of every key and list item, by its path: ``("shots", 0, "prompt")``.
+        written: What stands in the file for an unquoted value that is not read as text, by its path: ``010``.
+        swallowed: The rest of a line after ``#`` that YAML takes for a comment and that does not look like one, by the
+            path of the value before it: ``#3 of a cat``.
+        mistakes: Everything else that is not read as it is written, in the order of the file.
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+    lines: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[Where, int] = field(default_factory=dict)
+    written: Mapping[Where, str] = field(default_factory=dict)
+    swallowed: Mapping[Where, str] = field(default_factory=dict)
+    mistakes: tuple[Mistake, ...] = ()
+
+    def line_of(self, *path: str | int) -> int | None:
+        """The line of the innermost part of ``path`` that stands in the file."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path)
+
+    def value_at(self, path: Where) -> Any:
+        """The value that stands there."""
+        found: Any = self.values
+        for part in path:
+            found = found[part]
+        return found
+
+    def misread_numbers(self) -> Iterator[tuple[Where, str]]:
+        """Unquoted numbers that YAML reads otherwise than they are written: where each stands, and `surprise` of it."""
+        for path, written in self.written.items():
+            value = self.value_at(path)
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and (odd := surprise(written, value)):
+                yield path, odd
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with limits. What would be lost without a word becomes a mistake, and the reading goes on."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.mistakes: list[Mistake] = []
+        self._named: list[tuple[str, int]] = []
+        self._used: set[str] = set()
+        self._depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        start, end = event.start_mark, event.end_mark
+        line, anchor = start.line + 1, str(getattr(event, "anchor", None) or "")
+        if isinstance(event, yaml.AliasEvent):
+            self._used.add(anchor)
+            if anchor not in self.anchors:
+                self.get_event()  # type: ignore[no-untyped-call]
+                self.mistakes.append(Mistake(line, _begins("*")))
+                return yaml.ScalarNode(_TEXT, "*", start, end, style="*")
+        elif anchor:
+            self._named.append((anchor, line))
+            self.anchors.pop(anchor, None)
+        if getattr(event, "tag", None) not in (None, _TEXT):
+            self.mistakes.append(Mistake(line, _begins("!")))
+            event.tag = None
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem="too many levels", problem_mark=start)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        lost = [line for anchor, line in self._named if anchor not in self._used]
+        self.mistakes += [Mistake(line, _begins("&")) for line in lost]
+        return node
+
+
+# A text that looks like a date, and the text =, are what they are: nothing here is a date.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if not tag.endswith((":timestamp", ":value", ":merge"))]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _Reading:
+    """From nodes to values, and where each stands."""
+
+    def __init__(self, loader: _Loader, text: str) -> None:
+        self._loader, self._rows = loader, text.splitlines()
+        self._seen: set[int] = set()
+        self._repeated = 0
+        self.mistakes = loader.mistakes
+        self.places: dict[Where, int] = {}
+        self.written: dict[Where, str] = {}
+        self.swallowed: dict[Where, str] = {}
+
+    def value(self, node: Any, path: Where) -> Any:
+        self._repeated += id(node) in self._seen
+        self._seen.add(id(node))
+        if self._repeated > MAX_REPEATED or len(path) > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem="too many aliases", problem_mark=node.start_mark)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._at(item, item, (*path, index)) for index, item in enumerate(node.value)]
+        if node.style is None and node.tag != _TEXT:
+            self.written[path] = node.value
+        if node.style is None and (found := _swallowed(node, self._rows)):
+            self.swallowed[path] = found
+        return self._loader.construct_object(node)
+
+    def _at(self, mark: yaml.Node, node: yaml.Node, path: Where) -> Any:
+        self.places[path] = mark.start_mark.line + 1
+        return self.value(node, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: Where) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, item in node.value:
+            line = key.start_mark.line + 1
+            name = key.value.strip() if isinstance(key, yaml.ScalarNode) else ""
+            if not isinstance(key, yaml.ScalarNode):
+                self.mistakes.append(
+                    Mistake(line, "a key must be a word; a text that begins with { or [ must be in quotes")
+                )
+            elif name == "<<":
+                self.mistakes.append(Mistake(line, "<< is not read here: write the keys themselves"))
+            elif name in values:
+                text = f"the key {name!r:.80} is twice here, first in line {self.places[(*path, name)]}"
+                self.mistakes.append(Mistake(line, text))
+            else:
+                if name != key.value:
+                    self.mistakes.append(Mistake(line, "a character that looks like a space stands beside this key"))
+                values[name] = self._at(key, item, (*path, name))
+        return values
+
+
+def read_yaml(path: Path) -> Document:
+    """The mapping in a file.
+
+    Raises:
+        ConfigurationError: see `read_yaml_with_mistakes`; or it has mistakes, and all of them are in the error.
+    """
+    document = read_yaml_with_mistakes(path)
+    _refuse(str(path), document.mistakes)
+    return document
+
+
+def read_yaml_with_mistakes(path: Path) -> Document:
+    """The same of a file whose mistakes are said together with others; see `Document.mistakes`.
+
+    Raises:
+        VideoGenerationError: INPUT or PERM, it cannot be read, or is too big.
+        ConfigurationError: it is not UTF-8, or not one YAML mapping.
+    """
+    text = _text(path)
+    with _loading(text, shown(path)) as loader:
+        node = loader.get_single_node()
+        if node is None:
+            return Document(path, {})
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigurationError(
+                f"{shown(path)}: the file must hold keys and values (key: value)", advice="Begin each line with a key."
+            )
+        reading = _Reading(loader, text)
+        values = reading.value(node, ())
+    places, mistakes = reading.places, tuple(sorted(reading.mistakes))
+    lines = {str(where[0]): line for where, line in places.items() if len(where) == 1}
+    return Document(path, values, lines, places, reading.written, reading.swallowed, mistakes)
+
+
+def _refuse(origin: str, mistakes: Iterable[Mistake]) -> None:
+    lines = [f"{origin}:{mistake.line}: {mistake.text}" for mistake in mistakes]
+    if lines:
+        raise ConfigurationError(lines[0], evidence=tuple(lines[1:]), advice="Correct the line.")
+
+
+def _swallowed(scalar: yaml.ScalarNode, rows: list[str]) -> str:
+    """A ``#`` behind an unquoted value with no space after it, as in ``shot #3 of a cat`` or ``image: #2.jpg``."""
+    line = scalar.end_mark.line
+    rest = rows[line][scalar.end_mark.column :] if line < len(rows) else ""
+    found = re.match(r"\s*(#[^\s#!-].*)", rest)
+    return found[1].rstrip() if found else ""
+
+
+def surprise(written: str, value: object) -> str:
+    """What YAML makes of an unquoted text that a person means otherwise, or an empty text.
+
+    YAML 1.1 reads 010 as octal, 1:30 as sixty-base, 1_000 as a thousand, and yes and off as true and false.
+
+        >>> surprise("010", 8)
+        "010 is 8 in YAML, an octal number; write 10 or 8, or '010' for the text"
+    """
+    if isinstance(value, bool):
+        plain = written.lower() in ("true", "false")
+        return (
+            ""
+            if plain
+            else f"{written} is {str(value).lower()} in YAML; write {str(value).lower()}, or '{written}' for the word"
+        )
+    if isinstance(value, (int, float)) and not _PLAIN_NUMBER.fullmatch(written):
+        kind = _kind_of_number(written)
+        decimal = written.lstrip("+-0") or "0"
+        number = f"{decimal} or {value}" if kind == "an octal number" else f"{value}"
+        fix = f"write {number}, or '{written}' for the text"
+        return f"{written} is {value} in YAML{f', {kind}' if kind else ''}; {fix}"
+    return ""
+
+
+_PLAIN_NUMBER = re.compile(r"[-+]?(?:0|[1-9]\d*)?(?:\.\d*)?(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|nan)", re.IGNORECASE)
+
+
+def _kind_of_number(written: str) -> str:
+    text = written.lstrip("+-").lower()
+    kinds = {"0x": "a hexadecimal number", "0b": "a binary number"}
+    if text[:2] in kinds:
+        return kinds[text[:2]]
+    if ":" in text:
+        return "a number in base 60"
+    return "an octal number" if text.startswith("0") and len(text) > 1 and "." not in text else ""
+
+
+def read_yaml_text(text: str, origin: str) -> Any:
+    """The value that a short text stands for: ``30``, ``true``, ``[0, 1]``, or the text itself.
+
+    Raises:
+        ConfigurationError: it is not valid YAML.
+    """
+    with _loading(text, origin) as loader:
+        node = loader.get_single_node()
+        reading = _Reading(loader, text)
+        value = None if node is None else reading.value(node, ())
+    _refuse(origin, reading.mistakes)
+    return value
+
+
+@contextlib.contextmanager
+def _loading(text: str, origin: str) -> Iterator[_Loader]:
+    loader: _Loader | None = None
+    try:
+        _refuse(origin, _invisible(text))
+        loader = _Loader(text)
+        yield loader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _explained(text, origin, error) from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _invisible(text: str) -> Iterator[Mistake]:
+    """Characters that YAML refuses, and line breaks that no editor shows."""
+    for found in _INVISIBLE.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        yield Mistake(line, f"an invisible character, U+{ord(found[0]):04X}, stands in this line; remove it")
+
+
+def _text(path: Path) -> str:
+    try:
+        data = read_bytes(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
+        raise path_error(error, path) from None
+    try:
+        if not data.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" not in data[:4]:
+            return data.decode("utf-8-sig")
+        line, kind = 1, "UTF-16"
+    except UnicodeDecodeError as error:
+        line, kind = data.count(b"\n", 0, error.start) + 1, "Latin-1"
+    text = f"{shown(path)}:{line}: not UTF-8 text"
+    raise ConfigurationError(text, advice=f"Save the file as UTF-8 (it may be {kind}).") from None
+
+
+def _explained(text: str, origin: str, error: Exception) -> ConfigurationError:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        line, meant = _meant(text.splitlines(), error, error.problem_mark)
+        advice = "What is behind that line is read when it is corrected."
+        return ConfigurationError(f"{origin}:{line}: {meant}", advice=advice)
+    return ConfigurationError(f"{origin}: {' '.join(str(error).split())[:300]}")
+
+
+def _meant(rows: Sequence[str], error: yaml.MarkedYAMLError, mark: yaml.Mark) -> tuple[int, str]:
+    """The line where YAML gives up or began to go wrong, and what is commonly wrong there. Values are not repeated."""
+    problem, begun = str(error.problem), error.context_mark
+    if problem.startswith("too many"):
+        return mark.line + 1, problem
+    if problem == "but found another document":
+        return mark.line + 1, "a second document begins here (---); a file holds one"
+    candidates = range(mark.line, begun.line - 1, -1) if begun else (mark.line, mark.line - 1)
+    for line in candidates:
+        slip = _slip(rows[line]) if 0 <= line < len(rows) else ""
+        if slip:
+            return line + 1, slip
+    opened = re.search(r"flow (mapping|sequence)", str(error.context))
+    if opened and begun:
+        return (
+            begun.line + 1,
+            f"the {'{' if opened[1] == 'mapping' else '['} in this line is not closed, or a comma is missing",
+        )
+    if re.search("block mapping start|block end|not allowed here|block entry|find expected ':'", problem):
+        line = begun.line if begun and "find expected" in problem else mark.line
+        return (
+            line + 1,
+            "this line does not fit those around it: is it indented as they are, with a colon after its key?",
+        )
+    return mark.line + 1, problem
+
+
+#: What a line looks like that YAML cannot read, and what is usually meant by it.
+_OF_A_LINE = {
+    r"[ -]*\t|.*:\t": "a tab stands here; write spaces",
+    r" *(?:- +)?[A-Za-z_]\w*:[^\s:/\\]": "a space is missing after the colon",
+}
+_OF_A_VALUE = {
+    r"[@`%&*!|>,]|[-?:] |\{[^}]*\} *[^\s,}#\]]|\[[^\]]*\] *[^\s,}#\]]|\{\{": "a text that begins with {} must be in quotes",
+    r"[^{\[\"']*:(?: |$)": "a colon and a space in a text begin another value; put quotes around the text",
+    r".*\s#\S": "# begins a comment, and the rest of the line is lost; put quotes around the text",
+}
+
+
+def _slip(row: str) -> str:
+    """What is wrong with a line that YAML cannot read, where it is one of the usual slips; else an empty text."""
+    value = re.sub(r"^ *(?:- +)?(?:[\w.-]+:(?: +|$))?", "", row)
+    slip = next((said for pattern, said in _OF_A_LINE.items() if re.match(pattern, row)), "")
+    if not slip and value[:1] in ("'", '"'):
+        return _slip_in_quotes(value)
+    return slip or next(
+        (said.format(value[0]) for pattern, said in _OF_A_VALUE.items() if re.match(pattern, value)), ""
+    )
+
+
+def _slip_in_quotes(value: str) -> str:
+    whole = re.match(r"'(?:[^']|'')*'" if value[0] == "'" else r'"(?:[^"\\]|\\.)*"', value)
+    if not whole:
+        return f"the quote {value[0]} in this line is not closed"
+    if value[0] == '"' and re.search(r"\\(?![0abtnvfre \"/\\N_LPxuU])|\\(?:x|u|U)(?![0-9A-Fa-f]{2})", whole[0]):
+        return "a \\ in double quotes begins an escape; use single quotes"
+    if re.match(r" *[^\s,}\]:#]", value[whole.end() :]):
+        return "the text goes on behind its closing quote; put other quotes around the whole"
+    return ""

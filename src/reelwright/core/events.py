@@ -1,0 +1,210 @@
+"""What a running generation says: the events of every executor, and their one-line JSON framing.
+
+Executors emit these to the runner as values; a worker process writes the same values as JSON lines on its own
+pipe. Standard library only, because other interpreters import it. Payloads (frames, latents) never travel here,
+only their paths.
+
+    >>> decode(encode(Progress("denoising", 3, 50)))
+    Progress(phase='denoising', step=3, total=50)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Union
+
+#: The phases of one generation in order; a generator may skip some, never go back to an earlier one of its own.
+PHASES = (
+    "starting",
+    "loading text encoder",
+    "loading VAE",
+    "loading CLIP",
+    "loading transformer",
+    "encoding",
+    "rendering",
+    "denoising",
+    "decoding",
+    "super resolution",
+    "saving",
+    "verifying",
+    "publishing",
+)
+
+
+class ReportLost(Exception):
+    """A listener raises it when nobody can hear it any more: the run goes on in silence, and its manifest says why."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of `PHASES` begins."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``step`` of ``total`` units of a phase are done (sampling steps, or frames for our own engines)."""
+
+    phase: str
+    step: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Log:
+    """A line for people: what the runner decided, or a line of the generator worth showing."""
+
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True)
+class Output:
+    """The generator says that it wrote a film here (verified later; this is no proof)."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class AttemptStarted:
+    """Attempt ``number`` (from 1) of at most ``limit`` begins; ``reason`` says why it is not the first."""
+
+    number: int
+    limit: int
+    reason: str = ""
+
+
+#: Version of what a resident worker and its owner say to each other; both refuse another.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A worker's first line: the protocol it speaks, the engine it holds and the versions of what it runs on."""
+
+    protocol: int
+    engine: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Load:
+    """Request: have this model ready (the engine's own options); the same model again does nothing."""
+
+    model: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Answer to `Load`: the model is ready."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Request: make a clip; its frames go into ``folder``."""
+
+    options: Mapping[str, Any]
+    folder: str
+
+
+@dataclass(frozen=True)
+class LatentsSaved:
+    """Denoising is done and cannot be lost any more: its result lies here."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Answer to `Generate`: the frames lie here, RGB, uint8, ``frames`` x ``height`` x ``width`` x 3, nothing else."""
+
+    path: str
+    frames: int
+    width: int
+    height: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The GPU's memory in bytes: now in use, and the peak since the request began."""
+
+    allocated: int
+    peak: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Answer to any request: it could not be done; the worker is ready for the next one.
+
+    ``failure`` is a name of `core.errors.Failure`; ``evidence`` are the lines that prove it.
+    """
+
+    failure: str
+    message: str
+    phase: str = ""
+    advice: str = ""
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Request: end what is being done at the next step; it is answered by `Failed` with CANCELLED."""
+
+
+@dataclass(frozen=True)
+class Unload:
+    """Request: give the model's memory back and end."""
+
+
+Event = Union[Phase, Progress, Log, Output, AttemptStarted, Memory, LatentsSaved]
+Request = Union[Load, Generate, Cancel, Unload]
+Answer = Union[Hello, Loaded, Saved, Failed]
+Message = Union[Event, Request, Answer]
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Phase, Progress, Log, Output, AttemptStarted, Memory, LatentsSaved),
+        *(Load, Generate, Cancel, Unload),
+        *(Hello, Loaded, Saved, Failed),
+    )
+}
+
+
+def encode(event: Message) -> str:
+    """One line of JSON, without the line break; line breaks and control characters inside are escaped."""
+    return json.dumps({"event": type(event).__name__, **asdict(event)}, ensure_ascii=True, separators=(",", ":"))
+
+
+def decode(line: str) -> Message:
+    """The event of one line.
+
+    Raises:
+        ValueError: the line is not an event of this version.
+    """
+    try:
+        data = json.loads(line)
+        kind = _KINDS[data.pop("event")]
+        lists = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        event: Message = kind(**lists)
+        wrong = [part.name for part in fields(event) if not _fits(getattr(event, part.name), str(part.type))]
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+        raise ValueError(f"not an event: {line[:200]!r}") from error
+    if wrong:
+        raise ValueError(f"not an event ({', '.join(wrong)}): {line[:200]!r}")
+    return event
+
+
+def _fits(value: object, written: str) -> bool:
+    """Whether a value is of the type that its field is written with: another process may say anything."""
+    if written.startswith("tuple"):
+        inner: type = Mapping if "Mapping" in written else str
+        return isinstance(value, tuple) and all(isinstance(item, inner) for item in value)
+    if written == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Mapping if written.startswith("Mapping") else str)

@@ -1,0 +1,358 @@
+"""What the machine has, as values: GPUs, memory, disks, interpreters, checkouts and checkpoint folders.
+
+A backend says what it needs to know (`HostQuery`), `sites.local.probes.host.take_host` looks and returns a `Host`, and the
+backend's pure ``plan`` decides from it. ``None`` always means "could not ask", never zero. Nothing here looks at
+the machine.
+
+    >>> host = Host(gpus=simulated_gpus("2x80GiB"), simulated=True)
+    >>> host.gpus[1].free_bytes
+    85899345920
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import cards
+from .errors import ConfigurationError
+
+GIB = 1024**3
+#: Host memory is predicted with care: only beyond this share of all that is there is a run refused.
+_HOPELESS_HOST = 1.5
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A process that holds memory of a GPU."""
+
+    pid: int
+    used_bytes: int | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One CUDA device: a card, or an instance of a card in MIG mode.
+
+    Attributes:
+        index: NVML's number (PCI bus order) for a card. Instances are numbered after the last card, so that no two
+            devices share a number.
+        uuid: The driver's name, ``GPU-...`` or ``MIG-...``, as `CUDA_VISIBLE_DEVICES` takes it.
+        name: The model.
+        total_bytes, free_bytes: Memory of the device; of an instance its own, not the card's.
+        capability: CUDA compute capability.
+        processes: Who holds memory of it.
+        parent: For an instance, the number of its card.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    total_bytes: int | None
+    free_bytes: int | None
+    capability: tuple[int, int] | None = None
+    processes: tuple[GpuProcess, ...] = ()
+    parent: int | None = None
+
+    @property
+    def speed(self) -> float:
+        """A figure to compare cards by (`cards.speed`)."""
+        return cards.speed(self.name, self.capability)
+
+    @property
+    def users(self) -> str:
+        """Its processes, for people."""
+        used = (f", {one.used_bytes / GIB:.1f} GiB" if one.used_bytes else "" for one in self.processes)
+        return ", ".join(
+            f"pid {one.pid} ({one.name or 'unknown'}{size})" for one, size in zip(self.processes, used, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The file system under a folder. ``folder`` is the nearest one that exists."""
+
+    folder: Path
+    free_bytes: int | None
+    writable: bool | None
+
+
+@dataclass(frozen=True)
+class InterpreterQuery:
+    """Ask an interpreter for its version and the versions of some modules (by importing them).
+
+    It is asked as the run will start it: otherwise the answer is about another Python.
+
+    Attributes:
+        path: The interpreter.
+        modules: What to import.
+        env: Variables that the run sets.
+        env_names: Variables that the run takes over, by name or with a trailing ``*``.
+        folder: The script's folder, which is the working folder and comes first on the module path; ``None``: neither.
+    """
+
+    path: Path
+    modules: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    env_names: tuple[str, ...] = ()
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What a framework's own Python said.
+
+    ``modules`` maps a module to its version; a module that cannot be imported is in ``broken`` instead, with the
+    error's text. ``problem`` is set when the interpreter itself could not be asked. ``packages`` maps every installed
+    distribution (name in lower case, with dashes) to its version. ``cuda_archs`` are the GPU architectures that torch
+    was built for, such as ``sm_80``; empty where it does not say.
+    """
+
+    path: Path
+    problem: str | None = None
+    python_version: str | None = None
+    modules: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+    cuda_version: str | None = None
+    cuda_devices: int | None = None
+    cuda_archs: tuple[str, ...] = ()
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckoutQuery:
+    """Look at a source checkout: which of ``files`` exist, and what ``patterns`` (name -> file, regex) find.
+
+    A pattern's value is its first group (or the whole match) of every occurrence, in order.
+    """
+
+    directory: Path
+    files: tuple[str, ...] = ()
+    patterns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """What was found in a source checkout; ``commit`` and ``committed_at`` (ISO date) if git knows them.
+
+    ``elsewhere`` is a folder just above or below in which the first of the files asked for is, where it is not here.
+    """
+
+    directory: Path
+    problem: str | None = None
+    files: frozenset[str] = frozenset()
+    matches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    commit: str | None = None
+    committed_at: str | None = None
+    elsewhere: Path | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a folder of weights is when it is not what was asked for.
+
+    Attributes:
+        code: Stable name: ``cache``, ``layout``, ``family``, ``level``, ``comfyui``, ``gguf``, ``lora``, ``fp8``, ...
+        what: What it is, as the end of a sentence that begins with the folder.
+        fix: What to set or to download instead.
+    """
+
+    code: str
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class CheckpointQuery:
+    """Look at a folder of weights.
+
+    Attributes:
+        directory: The folder.
+        required: Files and folders that must be there (a folder ends with ``/``), relative.
+        weights: Globs of the tensor files to open (headers only), relative.
+        config: JSON file whose content the backend wants, relative.
+        configs: JSON files of which it wants those that are there, relative.
+        components: The folder is one of diffusers: all that its ``model_index.json`` names must be there and whole.
+        otherwise: What to look for instead where the folder has no ``model_index.json``.
+        foreign: Names whose presence tells another layout, such as ``model_index.json``.
+        verify: Hash every file against the checksums stored beside it.
+        layout: What was asked for (``wan2.1``, ``engine``, ``hunyuan``), so that something else can be named as what
+            it is; empty: nobody asks.
+    """
+
+    directory: Path
+    required: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    config: str | None = None
+    foreign: tuple[str, ...] = ()
+    verify: bool = False
+    configs: tuple[str, ...] = ()
+    components: bool = False
+    otherwise: CheckpointQuery | None = None
+    layout: str = ""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was found in a folder of weights.
+
+    Attributes:
+        directory: The folder.
+        problems: What is missing, partial or corrupt: one sentence each, naming the file.
+        files: Size in bytes of every file looked at, by relative name.
+        config: The content of the asked JSON file.
+        foreign: Which of the foreign names are there.
+        configs: The contents of those ``configs`` that are there.
+        fingerprint: The same for the same files, wherever they lie: of their names, sizes and pieces of their content.
+        kind: What the folder is, where it is something else; then ``problems`` holds that one sentence.
+        dtypes: How the first tensor file stores its numbers, as safetensors calls it: ``F32``, ``BF16``, ...
+        names: What lies in the folder.
+    """
+
+    directory: Path
+    problems: tuple[str, ...] = ()
+    files: Mapping[str, int] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
+    foreign: frozenset[str] = frozenset()
+    configs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    fingerprint: str = ""
+    kind: Kind | None = None
+    dtypes: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+
+    @property
+    def total_bytes(self) -> int:
+        """Sum of the sizes of the files looked at."""
+        return sum(self.files.values())
+
+
+@dataclass(frozen=True)
+class OptionsFile:
+    """A YAML file of a framework's options: its top-level mapping and the line of each key, or what is wrong."""
+
+    path: Path
+    problem: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HostQuery:
+    """Everything a backend wants to know before it can plan."""
+
+    gpus: bool = False
+    disks: tuple[Path, ...] = ()
+    interpreters: tuple[InterpreterQuery, ...] = ()
+    checkouts: tuple[CheckoutQuery, ...] = ()
+    checkpoints: tuple[CheckpointQuery, ...] = ()
+    options_files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Host:
+    """The answers to a `HostQuery`.
+
+    ``gpus`` are the ones this process may use (``CUDA_VISIBLE_DEVICES`` applied); ``None`` means that the driver
+    could not be asked, and ``gpu_problem`` says why, ``gpu_advice`` what to do. ``driver_version`` and ``driver_cuda``
+    (the newest CUDA that it runs) are the NVIDIA driver's. ``memory_simulated``: the memory is what the user says;
+    ``memory_limited``: it is what a control group (a container, a job) may use. ``swap_bytes`` are beside it.
+    ``shm_total_bytes`` and ``shm_free_bytes`` are of /dev/shm.
+    """
+
+    gpus: tuple[Gpu, ...] | None = None
+    gpu_problem: str | None = None
+    gpu_advice: str | None = None
+    driver_version: str | None = None
+    driver_cuda: tuple[int, int] | None = None
+    simulated: bool = False
+    memory_simulated: bool = False
+    cpu_count: int = 1
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    memory_limited: bool = False
+    swap_bytes: int = 0
+    shm_total_bytes: int | None = None
+    shm_free_bytes: int | None = None
+    disks: tuple[Disk, ...] = ()
+    interpreters: Mapping[Path, Interpreter] = field(default_factory=dict)
+    checkouts: Mapping[Path, Checkout] = field(default_factory=dict)
+    checkpoints: Mapping[Path, Checkpoint] = field(default_factory=dict)
+    options_files: Mapping[Path, OptionsFile] = field(default_factory=dict)
+
+
+def passed_through(environ: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """The variables that a program may take over, by name or with a trailing ``*``."""
+    return {
+        name: value for name, value in environ.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in names)
+    }
+
+
+def host_too_small(need: int | None, host: Host) -> bool:
+    """Whether a script that needs so many bytes of host memory would surely be killed, whatever else is ended."""
+    total = host.memory_total_bytes
+    return need is not None and total is not None and need > _HOPELESS_HOST * total + host.swap_bytes
+
+
+_MEMORY = re.compile(r"(\d{1,5}(?:\.\d{1,6})?)\s*(?:GiB|GB|G)?", re.IGNORECASE)
+_GRAMMAR = (
+    "write count x memory, count x model or both, such as 8x80GiB, 2xRTX4090, 1xV100-32GiB, 1x24GiB@8.6; 0x0 is no GPU."
+)
+
+
+def simulated_gpus(text: str) -> tuple[Gpu, ...]:
+    """GPUs that are not there, for plans and tests: ``8x80GiB``, ``2xRTX4090,1xV100-32GiB``, ``1x24GiB@7.5``.
+
+    A model brings its compute capability and, unless one is given, its memory; ``@7.5`` is a capability. A card with
+    neither has Hopper's, 9.0.
+
+    Raises:
+        ConfigurationError: the text is not of that form, or names a model that is not known.
+    """
+    gpus: list[Gpu] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,3})\s*[x×]\s*(\S.*?)\s*", part, re.IGNORECASE)
+        if not match:
+            raise ConfigurationError(f"{text!r} does not describe GPUs: {_GRAMMAR}", advice="Correct it.")
+        name, gib, capability = _kind(match[2], text)
+        for _ in range(int(match[1])):
+            index, size = len(gpus), int(gib * GIB)
+            gpus.append(Gpu(index, f"GPU-simulated-{index}", f"simulated {name}", size, size, capability))
+    return tuple(gpus)
+
+
+def _kind(words: str, text: str) -> tuple[str, float, tuple[int, int]]:
+    """Name, GiB and capability of one kind of card."""
+    whole = cards.find(words)
+    if whole:
+        return whole.name, float(whole.gib), whole.capability
+    match = re.fullmatch(
+        r"(?:(.*?)[\s-]+)??(?:(\d{1,5}(?:\.\d{1,6})?)\s*(?:GiB|GB|G)?)?(?:\s*@\s*(\d{1,2})\.(\d))?",
+        words,
+        re.IGNORECASE,
+    )
+    model = match[1] if match else None
+    card = cards.find(model) if model else None
+    if match is None or (model and card is None) or not (card or match[2]):
+        named = match[1] if match and match[1] else words
+        why = f"{named!r} is no known model; {_GRAMMAR}"
+        raise ConfigurationError(f"{text!r} does not describe GPUs: {why}", advice="Correct it.")
+    gib = float(match[2]) if match[2] else float(card.gib if card else 0)
+    capability = (int(match[3]), int(match[4])) if match[3] else card.capability if card else (9, 0)
+    return " ".join(filter(None, [card.name if card else "", f"{match[2]} GiB" if match[2] else ""])), gib, capability
+
+
+def simulated_memory(text: str) -> int:
+    """Bytes of host memory that is not there, from ``64GiB``.
+
+    Raises:
+        ConfigurationError: the text is no amount of memory.
+    """
+    match = _MEMORY.fullmatch(text.strip())
+    if not match or float(match[1]) <= 0:
+        raise ConfigurationError(f"{text!r} is no amount of memory", advice="Write it in GiB, such as 64GiB.")
+    return int(float(match[1]) * GIB)

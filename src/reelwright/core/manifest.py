@@ -1,0 +1,265 @@
+"""What came out: the attempts, the manifest beside the film, and the result of a call.
+
+The manifest is versioned JSON with everything needed to trust, explain and repeat a film: requested and effective
+parameters, the seed, hashes of inputs and output, versions, time per phase, every attempt and every warning. It
+never holds a secret: the plan in it names environment variables to pass through, not their values.
+
+    >>> Manifest.from_json(manifest.to_json()) == manifest
+    True
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from .errors import StateError
+from .files import read_json
+from .request import VideoRequest
+
+SCHEMA = 1
+MANIFEST_SUFFIX = ".reel.json"
+#: A film of a thousand shots has the manifests of all its clips in its own.
+MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try, successful or not.
+
+    Attributes:
+        number: From 1.
+        outcome: ``completed``, ``failed`` or ``cancelled``.
+        failure: Class of the failure, such as ``OOM_GPU``; ``None`` on success.
+        cause: Finer cause, such as ``vae`` or ``flash-attn``.
+        message: What happened, for people.
+        evidence: Lines that prove it.
+        phase: Where it happened.
+        step: Last sampling step seen.
+        changed: What this attempt changed against the original parameters, as ``name: old -> new``.
+        why: Why those changes.
+        helps: What each of them lowers: ``memory``, ``time`` or ``none``.
+        skipped: Rungs of the ladder that would have changed nothing.
+        counts: Whether it counts against the retry limit.
+        parameters: Effective parameters of this attempt.
+        seconds: Wall-clock duration.
+        phase_seconds: Duration of each phase.
+        exit_status, signal_number: How the process ended.
+        log: Path of the kept log, if it was kept.
+    """
+
+    number: int
+    outcome: str
+    failure: str | None = None
+    cause: str = ""
+    message: str = ""
+    evidence: tuple[str, ...] = ()
+    phase: str = ""
+    step: int = 0
+    changed: tuple[str, ...] = ()
+    why: str = ""
+    helps: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    counts: bool = True
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    exit_status: int | None = None
+    signal_number: int | None = None
+    log: str | None = None
+
+    def evolve(self, **changes: Any) -> Attempt:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The JSON beside the film. Mappings hold JSON values only.
+
+    Attributes:
+        run_id: Names the run; also in the film's metadata.
+        reelwright: Our version.
+        generator, task, generative: What made it.
+        state: ``completed``, ``failed`` or ``cancelled``.
+        created_at: ISO time of the start, UTC.
+        requested: The request as it was asked (`VideoRequest.to_json`).
+        effective: The parameters of the last attempt.
+        seed: The seed that was used.
+        inputs: One mapping per picture: role, path, sha256, width, height, notes.
+        output: path (file name), sha256, frames_sha256, bytes, width, height, frames, fps, seconds, codec.
+        plan: The plan of the last attempt (`Plan.to_json`).
+        versions: Of everything that shaped the film.
+        machine: CPU count, GPUs.
+        phase_seconds: Time per phase of the whole run.
+        seconds: The whole run.
+        attempts: Every try.
+        degraded: Whether quality was lowered against the request.
+        warnings: Everything the user should know.
+        metrics: GPU memory over time, utilisation, disk rates (`sites.local.monitor.Metrics`).
+        error: The error object when there is no film.
+        facts: What the generator itself reports (the draft's mode and camera).
+    """
+
+    run_id: str
+    reelwright: str
+    generator: str
+    task: str
+    generative: bool
+    state: str
+    created_at: str
+    requested: Mapping[str, Any]
+    effective: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    inputs: tuple[Mapping[str, Any], ...] = ()
+    output: Mapping[str, Any] | None = None
+    plan: Mapping[str, Any] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    attempts: tuple[Attempt, ...] = ()
+    degraded: bool = False
+    warnings: tuple[str, ...] = ()
+    metrics: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def request(self) -> VideoRequest:
+        """The request as it was asked; nothing else of a manifest decides what a replay does.
+
+        Raises:
+            StateError: it is damaged.
+            InvalidInputError: it asks for what cannot be.
+        """
+        try:
+            request = VideoRequest.from_json(self.requested)
+            return _requests().validate_python({item.name: getattr(request, item.name) for item in fields(request)})
+        except ValidationError as error:
+            raise StateError(f"this manifest is damaged: requested: {_first_problem(error)}") from None
+        except (TypeError, ValueError) as error:
+            raise StateError(f"this manifest is damaged: requested: {error}") from None
+
+    def evolve(self, **changes: Any) -> Manifest:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values, with the schema number."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    def to_text(self) -> str:
+        """The file's content; the prompt and log lines are JSON strings, so none of them can forge a line."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False, default=str) + "\n"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
+        """The manifest that `to_json` wrote; unknown fields of a newer minor version are ignored.
+
+        Raises:
+            StateError: it is not a manifest, or of a newer schema.
+        """
+        if data.get("schema") != SCHEMA:
+            raise StateError(
+                f"this manifest has schema {data.get('schema')!r:.40}; this version reads {SCHEMA}",
+                advice="Use the version of Reelwright that wrote it, or a newer one.",
+            )
+        try:
+            manifest = _adapter().validate_python(dict(data))
+        except ValidationError as error:
+            raise StateError(f"this manifest is damaged: {_first_problem(error)}") from None
+        if problem := _unusable(manifest):
+            raise StateError(f"this manifest is damaged: {problem}")
+        return manifest
+
+
+def _unusable(manifest: Manifest) -> str | None:
+    """What is wrong inside the mappings that others rely on."""
+    name = (manifest.output or {}).get("path", "film.mp4")
+    if not isinstance(name, str) or "\0" in name or name != Path(name).name:
+        return "its film is no file beside it"
+    if not all(isinstance(item.get(key), str) for item in manifest.inputs for key in ("role", "path")):
+        return "an input has no role or no path"
+    if manifest.error is not None and not all(isinstance(manifest.error.get(key), str) for key in ("code", "message")):
+        return "its error has no code or no message"
+    return None
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
+@functools.cache
+def _requests() -> TypeAdapter[VideoRequest]:
+    return TypeAdapter(VideoRequest)
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Where the first mistake is, and what it is; never the value, which may be anything."""
+    item = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in item['loc'])!r:.80}: {item['msg']:.120}"
+
+
+def manifest_path(video: Path) -> Path:
+    """Where the manifest of a film lies: ``clip.mp4`` has ``clip.reel.json``, ``clip.MP4`` has ``clip.MP4.reel.json``."""
+    return video.with_name((video.stem if video.suffix == ".mp4" else video.name) + MANIFEST_SUFFIX)
+
+
+def manifest_of(video: Path) -> Path:
+    """The manifest that is there for a film; `manifest_path` if there is none.
+
+    An older version wrote that of ``clip.MP4`` as ``clip.reel.json``: it counts if it names ``clip.MP4``.
+    """
+    path = manifest_path(video)
+    older = video.with_name(video.stem + MANIFEST_SUFFIX)
+    if path == older or os.path.lexists(path):
+        return path
+    try:
+        data = read_json(older, MAX_MANIFEST_BYTES)
+        named = data["output"]["path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return path
+    return older if named == video.name else path
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a successful `generate` returns."""
+
+    output: Path
+    manifest: Path
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    seconds: float
+    attempts: int
+    degraded: bool
+    warnings: tuple[str, ...]
+    generator: str
+    generative: bool
+    seed: int | None
+    skipped: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The result object that ``--json`` prints as its last line."""
+        data = asdict(self)
+        data["frames"] = data.pop("num_frames")
+        return {**data, "output": str(self.output), "manifest": str(self.manifest), "warnings": list(self.warnings)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Result:
+        """The result that `to_json` wrote; what a newer version or ``reel replay`` adds is ignored."""
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in data.items() if key in known}
+        paths = {name: Path(data[name]) for name in ("output", "manifest")}
+        return cls(**{**values, **paths, "num_frames": data["frames"], "warnings": tuple(data["warnings"])})

@@ -1,0 +1,316 @@
+"""What will be done: the one value that is printed, executed, retried from and stored in the manifest.
+
+A backend's ``plan(job) -> Plan`` is pure: the same `backends.shared.job.Job` gives the same `Plan`. A plan holds either a `Command` (a
+framework's script, run under the shim) or an `EngineCall` (a renderer of ours), the film it promises
+(`ExpectedVideo`), every finding, and the levers that lower memory, as data for `policy.retry`. Secrets are not in
+it: ``env_names`` are passed through by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import Failure
+from .request import Size, Task
+
+if TYPE_CHECKING:
+    pass
+
+SCHEMA = 1
+Severity = Literal["info", "warning", "error"]
+Helps = Literal["memory", "time", "none"]
+_SECRET = re.compile(r"token|key|secret|passw|credential|auth", re.IGNORECASE)
+_MIN_SECRET = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something seen before the run.
+
+    Attributes:
+        code: Stable name, such as ``size.derived`` or ``model.incomplete``.
+        severity: ``error`` stops the run before any work.
+        message: What is so, naming the thing.
+        fix: What the user can do.
+        failure: For an error: the class the run would end with.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    fix: str = ""
+    failure: Failure = Failure.CONFIG
+
+    def to_json(self) -> dict[str, Any]:
+        """``code``, ``severity``, ``message``, ``fix``, and for errors ``failure``."""
+        data: dict[str, Any] = {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            "fix": self.fix,
+        }
+        if self.severity == "error":
+            data["failure"] = self.failure.name
+        return data
+
+
+@dataclass(frozen=True)
+class ExpectedVideo:
+    """The film that a plan promises; verification compares every field."""
+
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.num_frames / self.fps
+
+    def to_json(self) -> dict[str, Any]:
+        """``width``, ``height``, ``frames``, ``fps`` and ``seconds``."""
+        return {
+            "width": self.width,
+            "height": self.height,
+            "frames": self.num_frames,
+            "fps": self.fps,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a framework's log is read (`policy.progress`), as data.
+
+    Attributes:
+        phases: (regular expression, phase) pairs, matched against the start of a line in order.
+        bars: Phases of the description-less progress bars, in the order in which the bars appear.
+        totals: The number of steps each of those bars counts to (0: any).
+        output: Regular expression whose first group is the path that was written.
+        user_text: Regular expressions of lines that repeat the user's text and must never be diagnosed.
+        record: Regular expression of the start of a log record; other lines continue the record before.
+        failures: Extra (failure, regular expression, advice) rows for `policy.diagnosis`, before the common ones.
+    """
+
+    phases: tuple[tuple[str, str], ...] = ()
+    bars: tuple[str, ...] = ("denoising",)
+    totals: tuple[int, ...] = (0,)
+    output: str | None = None
+    user_text: tuple[str, ...] = ()
+    record: str | None = None
+    failures: tuple[tuple[Failure, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Command:
+    """A framework's program: how to start it, in which folder, with which environment, and how to read it.
+
+    Attributes:
+        argv: Program and arguments; every option is one ``--option=value`` word.
+        cwd: Working directory.
+        env: Variables that are set.
+        hidden: Names in ``env`` whose values are never shown: what the user set may be a token.
+        env_names: Variables that are passed through from the runner's environment, by name.
+        dialect: How its log is read.
+        quiet_limits_s: Per phase, seconds without progress after which it counts as hung; ``""`` is the default.
+        ranks: Number of processes that torchrun starts (1: no torchrun).
+        collects: Folder where the film appears under a name of the framework's choice; ``None``: it writes the
+            attempt's own file.
+        writer_check: Python code that fails in the framework's interpreter when it could not write a film; run only
+            when the framework claims success and there is none.
+    """
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    env_names: tuple[str, ...] = ()
+    dialect: Dialect = Dialect()
+    quiet_limits_s: Mapping[str, float] = field(default_factory=lambda: {"": 1800.0})
+    ranks: int = 1
+    collects: Path | None = None
+    writer_check: str | None = None
+    hidden: frozenset[str] = frozenset()
+
+    @property
+    def shown_env(self) -> dict[str, str]:
+        """The variables as people and manifests may see them."""
+        return {name: "***" if name in self.hidden else value for name, value in self.env.items()}
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Hidden values that look like secrets, to be masked where a framework prints them.
+
+        By their names: masking every value would also take the INFO of NCCL_DEBUG=INFO out of the log.
+        """
+        named = [value for name, value in self.env.items() if name in self.hidden and _SECRET.search(name)]
+        return tuple(value for value in named if len(value) >= _MIN_SECRET)
+
+    def to_json(self) -> dict[str, Any]:
+        """``argv``, ``cwd``, ``env`` (values that are set; hidden ones as ``***``) and ``env_names``."""
+        return {
+            "argv": list(self.argv),
+            "cwd": str(self.cwd),
+            "env": self.shown_env,
+            "env_names": list(self.env_names),
+        }
+
+
+@dataclass(frozen=True)
+class EngineCall:
+    """A renderer of ours by name, with JSON options.
+
+    Attributes:
+        engine: Its name in `engines`.
+        options: What it is to render.
+        model: What it must have loaded before; empty for an engine that loads nothing.
+        worker: The program that holds the engine between calls (``argv`` without the pipes' numbers, which the
+            executor adds); ``None``: it runs in this process.
+    """
+
+    engine: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    worker: Command | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The options and ``engine``; where there is a worker, also ``model`` and ``worker``."""
+        data = dict(self.options, engine=self.engine)
+        return data if self.worker is None else {**data, "model": dict(self.model), "worker": self.worker.to_json()}
+
+
+@dataclass(frozen=True)
+class Lever:
+    """One change that a retry may make: overrides for the next ``plan``.
+
+    Attributes:
+        name: Stable name, such as ``offload`` or ``fewer_frames``.
+        overrides: Effective parameters to force.
+        helps: What it really lowers.
+        costs: ``nothing``, ``time``, or the quality it takes: ``frames``, ``size``, ``steps``, ``guidance``,
+            ``precision``.
+        why: One sentence for the manifest, with the source of the fact.
+    """
+
+    name: str
+    overrides: Mapping[str, Any]
+    helps: Helps
+    costs: str
+    why: str
+
+
+@dataclass(frozen=True)
+class PublishedTime:
+    """What others measured for work like this, scaled: better than nothing before a machine has a history.
+
+    Attributes:
+        seconds: Of the whole generation.
+        source: On which machine, by whom, and what was done to the figure.
+    """
+
+    seconds: float
+    source: str
+
+    def to_json(self) -> dict[str, Any]:
+        """``seconds`` and ``source``."""
+        return {"seconds": round(self.seconds, 1), "source": self.source}
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 clip``, ``2 clips``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it.
+
+    >>> in_words(75), in_words(1491.6), in_words(9000)
+    ('75 s', '25 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run and what it promises.
+
+    Attributes:
+        generator: The backend's name.
+        task: ``t2v``, ``i2v`` or ``flf2v``.
+        generative: Whether a model invents the picture (``False`` for the draft).
+        run: What is executed; ``None`` when an error finding forbids a command.
+        expected: The promised film; ``None`` when it cannot be told.
+        parameters: Effective parameters by the field's names: size, num_frames, fps, steps, guidance_scale,
+            flow_shift, seed, and the generator's own (offload_model, ...).
+        gpus: Indices of the GPUs to lease.
+        gpu_bytes: Predicted peak memory per GPU.
+        host_bytes: Predicted peak of the host's memory.
+        disk_bytes: Room that the private files and the film may take.
+        seconds: Predicted duration; ``None`` without a measurement to predict from.
+        published: An estimate from published figures, for whoever has no measurement.
+        findings: Everything worth telling before the run.
+        levers: Memory levers in the order in which a retry should pull them.
+    """
+
+    generator: str
+    task: Task
+    generative: bool
+    run: Command | EngineCall | None
+    expected: ExpectedVideo | None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    gpus: tuple[int, ...] = ()
+    gpu_bytes: int | None = None
+    host_bytes: int | None = None
+    disk_bytes: int = 0
+    seconds: float | None = None
+    published: PublishedTime | None = None
+    findings: tuple[Finding, ...] = ()
+    levers: tuple[Lever, ...] = ()
+
+    @property
+    def program(self) -> Command | None:
+        """What is started for it: a framework's script, or the worker of one of our engines."""
+        return self.run.worker if isinstance(self.run, EngineCall) else self.run
+
+    def with_program(self, program: Command) -> Plan:
+        """A copy that starts ``program`` in the place of `program`."""
+        return self.evolve(run=replace(self.run, worker=program) if isinstance(self.run, EngineCall) else program)
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that forbid the run."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    def evolve(self, **changes: Any) -> Plan:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``reel plan --json``; it is also stored in the manifest."""
+        return {
+            "schema": SCHEMA,
+            "generator": self.generator,
+            "task": self.task,
+            "generative": self.generative,
+            "command": self.run.to_json() if isinstance(self.run, Command) else None,
+            "engine": self.run.to_json() if isinstance(self.run, EngineCall) else None,
+            "expected": self.expected.to_json() if self.expected else None,
+            "parameters": {k: str(v) if isinstance(v, Size) else v for k, v in self.parameters.items()},
+            "gpus": list(self.gpus),
+            "gpu_bytes": self.gpu_bytes,
+            "host_bytes": self.host_bytes,
+            "disk_bytes": self.disk_bytes,
+            "seconds": self.seconds,
+            "published": self.published.to_json() if self.published else None,
+            "findings": [finding.to_json() for finding in self.findings],
+            "levers": [
+                {"name": lever.name, "helps": lever.helps, "costs": lever.costs, "why": lever.why}
+                for lever in self.levers
+            ],
+        }

@@ -1,0 +1,226 @@
+"""What ``reel doctor`` and ``is_available`` ask: is this machine ready for each generator, and what is to be fixed?
+
+It asks each backend for a plan of an imaginary picture and keeps what concerns the machine: the very findings that
+a real run would meet, so that the doctor cannot disagree with the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import backends
+from ..backends import Backend
+from ..backends.shared.job import Job
+from ..config.settings import Settings
+from ..core.errors import ConfigurationError, Failure
+from ..core.host import GIB, Host, HostQuery
+from ..core.plan import Finding, counted
+from ..core.request import Picture, Size, Task, VideoRequest
+from ..policy import fitting, preflight
+from ..runs import history
+
+#: Failures that concern the machine or the configuration, not a picture or a prompt.
+_MACHINE = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG, Failure.BUSY)
+#: Findings that are worth telling before any run although they forbid nothing.
+_TOLD = ("checkout.old", "member.found", "gpu.too_small", "placement")
+#: The smaller size of the two that every generator makes.
+_SMALL = Size(832, 480)
+_PICTURE = Picture(Path("/imaginary.png"), Path("imaginary.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the doctor's table; ``matters`` is false for generators that nobody configured."""
+
+    part: str
+    finding: Finding
+    matters: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding with its part."""
+        return {"part": self.part, "matters": self.matters, **self.finding.to_json()}
+
+
+def check_all(settings: Settings, environ: Mapping[str, str] | None = None) -> tuple[Row, ...]:
+    """Every check of the machine and of every generator."""
+    environ = os.environ if environ is None else environ
+    host = _look(HostQuery(gpus=True, disks=(Path.cwd(),)), settings, environ)
+    rows = list(machine_rows(host, history.suspect_gpus(settings.state_dir)))
+    for name in backends.names():
+        try:
+            backend = backends.load_backend(name)
+        except ConfigurationError as error:
+            rows.append(Row(name, Finding("plugin", "warning", error.message, error.advice)))
+            continue
+        rows += _generator_rows(backend, settings, environ)
+    if any(row.finding.code == "gpu.none" for row in rows):  # a generator says it, and what to do about it
+        rows = [row for row in rows if row.finding.code != "gpu" or row.finding.severity == "info"]
+    return tuple(rows)
+
+
+def _look(query: HostQuery, settings: Settings, environ: Mapping[str, str]) -> Host:
+    from ..sites.local.probes.host import take_host
+
+    return take_host(
+        query,
+        environ=environ,
+        simulated=settings.simulate_gpus,
+        simulated_memory=settings.simulate_memory,
+        state_dir=settings.state_dir,
+    )
+
+
+def machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
+    """What the machine itself has, and what is wrong with it."""
+    memory = f"{host.memory_available_bytes / GIB:.1f} GiB free" if host.memory_available_bytes else "memory unknown"
+    yield Row("machine", Finding("machine", "info", f"{host.cpu_count} CPU cores, {memory}"))
+    for gpu in host.gpus or ():
+        free = f"{gpu.free_bytes / GIB:.1f} GiB free" if gpu.free_bytes is not None else "memory unknown"
+        users = "".join(f"; used by pid {process.pid} ({process.name or '?'})" for process in gpu.processes)
+        yield Row("machine", Finding("gpu", "info", f"GPU {gpu.index}: {gpu.name}, {free}{users}"))
+    for uuid, said in suspects.items():
+        text = f"the last run on {uuid} ended with a fault of the GPU: {said}"
+        yield Row("machine", Finding("gpu.suspect", "warning", text, "Others are taken first; look at `dmesg`."))
+    if not host.gpus:
+        text = host.gpu_problem or "no GPU that this process may use"
+        fix = host.gpu_advice or "Install the NVIDIA driver."
+        yield Row("machine", Finding("gpu", "warning", text, f"{fix} The draft generator needs no GPU."))
+    for finding in preflight.simulation_findings(host):
+        yield Row("machine", finding)
+    for disk in host.disks:
+        room = "unknown" if disk.free_bytes is None else f"{disk.free_bytes / GIB:.1f} GiB"
+        yield Row("machine", Finding("disk", "info", f"{room} free in {disk.folder}"))
+
+
+def _generator_rows(backend: Backend, settings: Settings, environ: Mapping[str, str]) -> Iterator[Row]:
+    own = settings.for_generator(backend.name)
+    if backend.requires_gpu and not backend.configured(own):
+        yield Row(backend.name, Finding("unconfigured", "warning", "not configured", backend.configuration_hint), False)
+        return
+    asked = {task: _ask(backend, own, environ, task) for task in _tasks(backend)}
+    ready = [f"{task}{answer.only_at}" for task, answer in asked.items() if answer.ready]
+    told: dict[str, Row] = {}
+    for task, answer in _concerned(asked).items():
+        for finding in (*_parts(answer.host), *answer.told):
+            demoted = finding.severity == "error" and ready
+            shown = replace(finding, severity="warning", message=f"{task}: {finding.message}") if demoted else finding
+            told.setdefault(finding.message, Row(backend.name, shown))
+    if not ready and not any(row.finding.severity == "error" for row in told.values()):
+        told.update({item.message: Row(backend.name, item) for item in next(iter(asked.values())).errors})
+    yield from sorted(told.values(), key=lambda row: row.finding.severity != "info")
+    if ready:
+        tasks = f" for {', '.join(ready)}" if backend.requires_gpu else ""
+        yield Row(backend.name, Finding("ready", "info", f"{backend.title}: ready{tasks}"))
+
+
+def _concerned(asked: Mapping[Task, _Answer]) -> Mapping[Task, _Answer]:
+    """The tasks that somebody has set up; where nobody has set up any, the first one speaks for all."""
+    there = {
+        task: answer for task, answer in asked.items() if "model.unset" not in {item.code for item in answer.errors}
+    }
+    return there or dict(list(asked.items())[:1])
+
+
+def _parts(host: Host) -> Iterator[Finding]:
+    """What a generator is made of here: checkout, interpreter, weights; what is wrong with them is told elsewhere."""
+    for checkout in host.checkouts.values():
+        if not checkout.problem:
+            known = f"commit {checkout.commit[:10]}" if checkout.commit else "no git history"
+            dated = f" of {checkout.committed_at[:10]}" if checkout.committed_at else ""
+            yield Finding("checkout", "info", f"{checkout.directory}: {known}{dated}")
+    for python in host.interpreters.values():
+        if not python.problem:
+            modules = ", ".join(f"{name} {version}" for name, version in sorted(python.modules.items()))
+            cuda = f", CUDA {python.cuda_version}" if python.cuda_version else ""
+            yield Finding("interpreter", "info", f"{python.path}: Python {python.python_version}{cuda}; {modules}")
+    for weights in host.checkpoints.values():
+        if not weights.problems:
+            size = f"{weights.total_bytes / GIB:.1f} GiB in {counted(len(weights.files), 'file')}"
+            yield Finding("weights", "info", f"{weights.directory}: {size}, whole")
+
+
+def availability(backend: Backend, settings: Settings, environ: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
+    """What stands in the way of a run with this generator, whatever the picture; the best task counts.
+
+    Without an error among them, one task at least would run.
+    """
+    environ = os.environ if environ is None else environ
+    own = settings.for_generator(backend.name)
+    if backend.requires_gpu and not backend.configured(own):
+        hint = backend.configuration_hint
+        return (Finding("unconfigured", "error", f"not configured: {hint}" if hint else "not configured", hint),)
+    asked = {task: _ask(backend, own, environ, task) for task in _tasks(backend)}
+    answers = [answer for answer in asked.values() if answer.ready]
+    if answers:
+        return tuple(dict.fromkeys(item for answer in answers for item in answer.told if item.severity != "error"))
+    first = next(iter(_concerned(asked).values()))
+    return tuple(dict.fromkeys((*first.errors, *(item for item in first.told if item.severity != "error"))))
+
+
+def _tasks(backend: Backend) -> tuple[Task, ...]:
+    if not backend.requires_gpu:
+        return ("i2v",)
+    return ("i2v", "flf2v", "t2v")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a run of one task would meet.
+
+    Attributes:
+        host: The machine as this task sees it.
+        told: What the doctor tells of it.
+        errors: Everything that forbids a run at the size that is set; empty: it would run.
+        smaller: The size at which it would run nevertheless.
+    """
+
+    host: Host
+    told: tuple[Finding, ...]
+    errors: tuple[Finding, ...]
+    smaller: Size | None = None
+
+    @property
+    def ready(self) -> bool:
+        return not self.errors or self.smaller is not None
+
+    @property
+    def only_at(self) -> str:
+        return f" (at {self.smaller})" if self.smaller else ""
+
+
+def _ask(backend: Backend, settings: Settings, environ: Mapping[str, str], task: Task) -> _Answer:
+    """Plan an imaginary picture, with the checks of a real run; where only the size is too much, a smaller one too."""
+    first = Path("imaginary.png") if task != "t2v" else None
+    last = Path("imaginary.png") if task == "flf2v" else None
+    request = VideoRequest(prompt="any", image=first, last_image=last, generator=backend.name, seed=0)
+    here = Path.cwd()
+    host = _look(replace(backend.query(request, settings), disks=(here,)), settings, environ)
+    job = Job(request, settings, host, here / "film.mp4", _PICTURE if first else None, _PICTURE if last else None)
+    found = _found(backend, job)
+    errors = tuple(item for item in found if item.severity == "error")
+    told = tuple(item for item in found if item.code in _TOLD or _concerns_machine(item))
+    # Too little memory is a matter of the size that is asked for: a smaller one may fit.
+    told = tuple(replace(item, severity="warning") if item.failure is Failure.OOM_GPU else item for item in told)
+    if not errors or not all(_concerns_size(item) for item in errors):
+        return _Answer(host, told, errors)
+    small = _found(backend, job.evolve(request=request.evolve(size=_SMALL)))
+    return _Answer(host, told, errors, None if any(item.severity == "error" for item in small) else _SMALL)
+
+
+def _found(backend: Backend, job: Job) -> tuple[Finding, ...]:
+    plan = backend.plan(job)
+    found = (*plan.findings, *preflight.findings(plan, job.host, job.settings))
+    return fitting.advised(found, backend, job)
+
+
+def _concerns_size(finding: Finding) -> bool:
+    return finding.failure is Failure.OOM_GPU or finding.code.startswith("size.")
+
+
+def _concerns_machine(finding: Finding) -> bool:
+    simulated = finding.code in ("gpu.simulated", "memory.simulated")  # said once, of the machine
+    return finding.severity != "info" and finding.failure in _MACHINE and not simulated

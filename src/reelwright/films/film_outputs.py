@@ -1,0 +1,206 @@
+"""What a film may write: its own files and nobody else's; checked before anything is rendered.
+
+A film has three files: itself, its manifest, and its sheet. Each replaces an older one only if that is the film's own:
+the very file that its manifest describes, made from the same storyboard.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..core.errors import Failure, InvalidInputError, VideoGenerationError
+from ..core.files import shown
+from ..core.manifest import Manifest, manifest_of, manifest_path
+from ..core.plan import Finding
+from ..runs import workspace
+from ..runs.history import load_manifest
+from ..runs.output_paths import refuse_inputs
+from ..runs.workspace import file_digest
+from .joinable import join_findings
+from .planning import Planned, ShotFinding
+from .records import board_path
+from .render import FilmOrder
+from .store import Store
+
+TASK = "film"
+SHEET_SUFFIX = ".sheet.png"
+_ADVICE = "Give another -o, or --overwrite."
+
+
+def name_of(output: Path) -> str:
+    """What a film is called in its store: ``film`` for ``film.mp4``; ``film.MP4`` is another film."""
+    return output.stem if output.suffix == ".mp4" else output.name
+
+
+def sheet_of(output: Path) -> Path:
+    """Where the film's sheet lies: ``film.mp4`` has ``film.sheet.png``."""
+    return output.with_name(name_of(output) + SHEET_SUFFIX)
+
+
+def film_findings(order: FilmOrder, planned: Sequence[Planned]) -> tuple[ShotFinding, ...]:
+    """What the film itself has against it, beside its clips: what it would write, what joining them would refuse, and
+    what is said and not used."""
+    own = (ShotFinding(finding) for finding in (*_output_findings(order), *_unused(order)))
+    return (*own, *join_findings(order, planned))
+
+
+def _output_findings(order: FilmOrder) -> Iterator[Finding]:
+    output = workspace.absolute_output(order.output)
+    try:
+        workspace.check_folder(output)
+        Store(output.parent).check()
+        _check_inputs(order, output)
+        check_sheet(order, replaceable_film(order, output), Store(output.parent))
+    except VideoGenerationError as error:
+        yield Finding("output", "error", error.message, error.advice, error.failure)
+
+
+def _unused(order: FilmOrder) -> Iterator[Finding]:
+    """Settings for single clips: of a film, its storyboard says the same."""
+    for name in ("size", "fps", "frame_num", "base_seed"):
+        if getattr(order.settings, name) is not None and order.settings.origin(name) != "default":
+            text = (
+                f"the setting {name} ({order.settings.origin(name)}) is for single clips: a storyboard says it itself"
+            )
+            yield Finding("setting.unused", "info", text)
+
+
+def settled_output(order: FilmOrder) -> Path:
+    """The path to publish to: with ``if_exists: rename`` the first free or own one where another's film lies.
+
+    Raises:
+        InvalidInputError: the path cannot be a film's; EXISTS with ``if_exists: skip``, which films do not have.
+    """
+    output = workspace.absolute_output(order.output)
+    policy = order.settings.if_exists
+    if policy not in ("skip", "rename") or _may_replace(order, output):
+        return output
+    if policy == "skip":
+        raise InvalidInputError(
+            f"{shown(output)} exists and is not this storyboard's film; if_exists: skip is for single clips",
+            failure=Failure.EXISTS,
+            advice="Give another -o, --overwrite, or --set if_exists=rename.",
+        )
+    return next(path for path in workspace.numbered(output) if _may_replace(order, path))
+
+
+def _may_replace(order: FilmOrder, output: Path) -> bool:
+    try:
+        check_sheet(order, replaceable_film(order, output), Store(output.parent))
+    except InvalidInputError:
+        return False
+    return True
+
+
+def _check_inputs(order: FilmOrder, output: Path) -> None:
+    board = order.board
+    inputs: dict[str, Path | None] = {"the storyboard": order.source}
+    if board.audio:
+        inputs["the sound"] = board.audio.file
+    for shot in board.shots:
+        for role in ("image", "last_image", "depth_image"):
+            inputs[f"{role} of shot {shot.id}"] = getattr(shot, role)
+    refuse_inputs({"the film": output, "its manifest": manifest_path(output), "its sheet": sheet_of(output)}, inputs)
+
+
+def check_sheet(order: FilmOrder, before: Manifest | None, store: Store) -> None:
+    """Refuse to draw the sheet over a picture that is no sheet of this film.
+
+    Raises:
+        InvalidInputError: EXISTS, something else has its name.
+    """
+    output = workspace.absolute_output(order.output)
+    sheet = sheet_of(output)
+    if not os.path.lexists(sheet):
+        return
+    if sheet.is_dir():
+        raise InvalidInputError(
+            f"{shown(sheet)} is a folder, and the film's sheet needs its name", advice="Give another -o, or rename it."
+        )
+    if order.settings.if_exists == "overwrite":
+        return
+    if before is not None and "sheet" not in before.facts:
+        return  # a film of an older version, which noted nothing of its sheet
+    recorded = before.facts["sheet"] if before else None
+    if sheet.is_symlink() or file_digest(sheet) not in {recorded, *store.record(name_of(output)).sheets}:
+        changed = recorded is not None and not sheet.is_symlink()
+        why = (
+            "was changed since it was drawn; drawing it again would lose that"
+            if changed
+            else "exists and is no sheet of this film"
+        )
+        raise InvalidInputError(f"{shown(sheet)} {why}", failure=Failure.EXISTS, advice=f"Rename it. {_ADVICE}")
+
+
+def replaceable_film(order: FilmOrder, output: Path) -> Manifest | None:
+    """The manifest of the film that lies there, if we may replace it; ``None`` if nothing lies there.
+
+    Raises:
+        InvalidInputError: EXISTS, what lies there is not ours, was changed since, or is another storyboard's.
+    """
+    record = manifest_of(output)
+    if not os.path.lexists(output) and not os.path.lexists(record):
+        return None
+    try:
+        manifest = load_manifest(record)
+    except VideoGenerationError:
+        manifest = None
+    overwrite = order.settings.if_exists == "overwrite"
+    if manifest is None or manifest.task != TASK or not _unchanged(manifest, output):
+        if overwrite:
+            return None
+        raise InvalidInputError(
+            f"{shown(output if os.path.lexists(output) else record)} exists and is no unchanged film of ours",
+            failure=Failure.EXISTS,
+            advice=_ADVICE,
+        )
+    if manifest.generative and order.draft and not overwrite:
+        raise InvalidInputError(
+            f"{shown(output)} was generated by a model, and a draft would replace it",
+            failure=Failure.EXISTS,
+            advice="Give the draft another -o, or leave -o out; or give --overwrite.",
+        )
+    other = None if overwrite else _other_storyboard(order, manifest, output)
+    if other:
+        raise InvalidInputError(
+            f"{shown(output)} is the film of another storyboard, {other}", failure=Failure.EXISTS, advice=_ADVICE
+        )
+    return manifest
+
+
+def _unchanged(manifest: Manifest, output: Path) -> bool:
+    """Whether the film is the very file that its manifest describes; one that was removed may be made again."""
+    if not os.path.lexists(output):
+        return (manifest.output or {}).get("path") == output.name
+    return not output.is_symlink() and (manifest.output or {}).get("sha256") == file_digest(output)
+
+
+def _other_storyboard(order: FilmOrder, manifest: Manifest, output: Path) -> str | None:
+    """The storyboard that a film was made from, if that is another one than the order's; in words.
+
+    A storyboard that is there no longer may have been renamed to the order's: it is no other one.
+    """
+    name = manifest.requested.get("storyboard")
+    if isinstance(name, str) and name:
+        path = board_path(name, output.parent)
+        try:
+            same = order.source is not None and path.samefile(order.source)
+        except (OSError, ValueError):
+            return None if order.source is not None else shown(name)
+        return None if same else shown(path)
+    return None if order.source is None and _alike(order, manifest) else _titled(manifest)
+
+
+def _alike(order: FilmOrder, manifest: Manifest) -> bool:
+    """Whether a storyboard without a file can be the one of a film: the title or a shot is the same."""
+    if manifest.requested.get("prompt") == order.board.title:
+        return True
+    shots = manifest.facts.get("shots", ())
+    made = {shot.get("manifest", {}).get("requested", {}).get("prompt") for shot in shots if isinstance(shot, dict)}
+    return any(shot.prompt in made for shot in order.board.shots)
+
+
+def _titled(manifest: Manifest) -> str:
+    return f"{str(manifest.requested.get('prompt'))!r:.80}, that has no file"

@@ -1,0 +1,73 @@
+"""The last frame beside a stored clip: verified before another clip begins with it, made again if it is damaged.
+
+The clip's manifest has its SHA-256, and a digest of its content, which another version of the PNG writer keeps. A frame
+that was taken from the clip itself is taken from it again. A frame that a renderer left before it encoded the clip
+cannot be made again from the clip: then the clip is made again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ..core.errors import VideoGenerationError
+from ..runs.workspace import file_digest, place
+from .store import Clip
+
+#: How far a decoded frame of a small, hard-coded clip is from the lossless one, and more: in levels, on average.
+_CODED = 12.0
+Adjust = Callable[[Path, Path], object]
+
+
+def is_whole(clip: Clip) -> bool:
+    """Whether the last frame is the one that was left with the clip; of a clip of an older version, whether it can be."""
+    recorded = (clip.manifest.output or {}).get("last_frame")
+    if isinstance(recorded, dict):
+        return file_digest(clip.last_frame) == recorded.get("sha256")
+    return _resembles(clip)
+
+
+def _resembles(clip: Clip) -> bool:
+    """Whether the frame can be the clip's last one: its manifest has no digest of it."""
+    import numpy as np
+
+    from ..media.continuity import read_picture
+    from ..media.video import last_frame
+
+    if file_digest(clip.last_frame) is None:
+        return False
+    try:
+        kept, shown = read_picture(clip.last_frame), last_frame(clip.video)
+    except VideoGenerationError:
+        return False
+    return kept.shape == shown.shape and float(np.abs(kept.astype(float) - shown).mean()) < _CODED
+
+
+def mended(clip: Clip, adjust: Adjust | None) -> bool:
+    """Take the last frame from the clip again; false if that is not the frame that was left with it.
+
+    Args:
+        clip: A clip whose last frame is not whole.
+        adjust: What was done to the frame, see `runs.prepare.Order`.
+
+    Raises:
+        VideoGenerationError: DISK or PERM, the frame cannot be written.
+    """
+    from ..media.continuity import content_digest
+    from ..media.verification import save_last_frame
+
+    unfinished = clip.last_frame.with_name(f".{clip.key}.{os.getpid()}.png")
+    recorded = (clip.manifest.output or {}).get("last_frame")
+    try:
+        save_last_frame(clip.video, unfinished)
+        if adjust:
+            adjust(clip.video, unfinished)
+        if isinstance(recorded, dict) and content_digest(unfinished) != recorded.get("content"):
+            return False
+        if clip.last_frame.is_dir():
+            return False
+        place(unfinished, clip.last_frame)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return True

@@ -1,0 +1,72 @@
+"""The settings that an installation gives, as a configuration file; one that is there is never changed.
+
+>>> text_of({"wan2_dir": "/opt/wan/Wan2.1"})
+'wan2_dir: /opt/wan/Wan2.1\\n'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from ..config.settings import default_config
+from ..config.yamlfile import read_yaml
+from ..core.files import expanded
+from ..runs.workspace import RealFileSystem
+from . import Order, Part
+
+NAME = "configuration"
+_HEAD = "# Written by `reel setup {name}`. Every setting is shown by `reel config`.\n"
+
+
+def target_of(order: Order, environ: Mapping[str, str]) -> Path:
+    """The file that is asked for, else the user's own."""
+    return expanded(order.config or default_config(environ)).absolute()
+
+
+def text_of(settings: Mapping[str, str]) -> str:
+    """YAML lines."""
+    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=10_000)
+
+
+def lacking(order: Order, environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings that the file does not hold with these values.
+
+    Raises:
+        ConfigurationError: there is such a file and it cannot be read.
+    """
+    target = target_of(order, environ)
+    held = read_yaml(target).values if target.exists() else {}
+    return {key: value for key, value in order.settings().items() if str(held.get(key)) != value}
+
+
+def look_at(order: Order, environ: Mapping[str, str]) -> Part:
+    """What is there."""
+    target = target_of(order, environ)
+    left = lacking(order, environ)
+    note = "is there and will not be changed; the lines to add will be shown" if left and target.exists() else ""
+    return Part(NAME, target, "reel setup", not left, note=note)
+
+
+def write(order: Order, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Write the file if there is none; returns the lines that the user has to add where there is one."""
+    left, target = lacking(order, environ), target_of(order, environ)
+    if not left:
+        return ()
+    if target.exists():
+        return tuple(text_of(left).splitlines())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    private = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        private.write_text(_HEAD.format(name=order.recipe.name) + text_of(order.settings()), "utf-8")
+        RealFileSystem().move(private, target, replace=False)
+    except FileExistsError:
+        return tuple(text_of(left).splitlines())
+    finally:
+        with contextlib.suppress(OSError):
+            private.unlink()
+    return ()

@@ -1,0 +1,77 @@
+"""Running git, pip and an interpreter for a setup: their lines are told and logged, their errors explained.
+
+They inherit the lock of the setup, so that a second setup knows that they still run when ours was killed, and they do
+not get the hub's token. Not for frameworks' scripts: see `sites.local.process`.
+
+    >>> Programs({"PATH": "/usr/bin", "HF_TOKEN": "x"}, None, print).environ
+    {'PATH': '/usr/bin'}
+"""
+
+from __future__ import annotations
+
+import collections
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ..core.errors import BackendUnavailableError, Failure
+
+#: The hub's token is for the hub; and what would change an interpreter or lead git to another repository.
+_NOT_PASSED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME", "GIT_DIR", "GIT_WORK_TREE")
+_KEPT_LINES = 20
+
+
+class Programs:
+    """Runs programs with a scrubbed environment; ``lock`` is a descriptor that they inherit."""
+
+    def __init__(self, environ: Mapping[str, str], lock: int | None, told: Callable[[str], None]) -> None:
+        self.environ = {name: value for name, value in environ.items() if name not in _NOT_PASSED}
+        self._descriptors = () if lock is None else (lock,)
+        self._told = told
+
+    def run(self, argv: Sequence[str], *, what: str, log: Path, tell: Sequence[str] = ()) -> list[str]:
+        """Run to the end, appending what is printed to ``log`` and telling lines that begin with one of ``tell``.
+
+        Raises:
+            BackendUnavailableError: it is not there or fails; the last lines are the evidence.
+        """
+        last: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
+        env = {**self.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
+        try:
+            process = subprocess.Popen(
+                argv,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=self._descriptors,
+                encoding="utf-8",
+                errors="replace",
+            )
+        except OSError as error:
+            raise BackendUnavailableError(
+                f"{what}: {argv[0]} cannot be started: {error.strerror}",
+                failure=Failure.ENV,
+                advice=f"Install {Path(argv[0]).name}, or check its path.",
+            ) from None
+        assert process.stdout is not None
+        try:
+            with log.open("a", encoding="utf-8") as file, process.stdout:
+                for line in process.stdout:
+                    file.write(line)
+                    last.append(line.rstrip())
+                    if line.startswith(tuple(tell)):
+                        self._told(line.rstrip())
+            status = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        if status != 0:
+            raise BackendUnavailableError(
+                f"{what} failed with status {status}",
+                failure=Failure.ENV,
+                evidence=tuple(last),
+                advice=f"Everything it printed is in {log}; run the same command again when it is solved.",
+            )
+        return list(last)

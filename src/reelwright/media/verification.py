@@ -1,0 +1,318 @@
+"""Looking at a film as plain facts, in this process or in a child of its own.
+
+A film that a stranger's program wrote (or a user hands in) is decoded in a child: a decoder that crashes, hangs or
+swells cannot take the runner with it, and the runner stays small because it never imports the decoder. Before it reads
+the film, the child gives up every other file, the network and new processes (`confinement`).
+
+    >>> examine(Path("clip.mp4"), apart=True)["frames"]
+    81
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import BackendUnavailableError, OutputError, VideoGenerationError
+from ..core.files import path_error
+from ..core.plan import ExpectedVideo
+from .decoder_exits import TRIES, from_outside, killed, kills_for_memory, signal_name
+
+TIMEOUT_S = 900.0
+_LOOK_S = 0.2
+_CHILD = "from reelwright.media.verification import main; main()"
+_LAST_FRAME_CHILD = "from reelwright.media.verification import write_last_frame; write_last_frame()"
+# What the child's interpreter and its loader need; nothing else of the environment (tokens, proxies) reaches it.
+_ENVIRON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "VIRTUAL_ENV")
+_FEW_THREADS = {"MALLOC_ARENA_MAX": "4", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# Of address space; the largest film that is decoded takes 2 GB.
+_MAX_BYTES = 8 << 30
+_CPU_S = 4 * int(TIMEOUT_S)  # four threads decode
+
+
+def _never() -> None:
+    """The default check."""
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """A copy to make with these tags (and our seal); it is the copy that is then examined."""
+
+    target: Path
+    metadata: Mapping[str, str]
+
+
+class Examiner:
+    """A child that looks at one film. Started early, its imports cost nothing: they take longer than a short film.
+
+    A child that is not asked ends with the `close` of its examiner, and with the runner: its input is a pipe.
+    """
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the child, once."""
+        if self._child is None:
+            self._child = _started(_CHILD, stdin=subprocess.PIPE)
+
+    def facts(self, order: list[Any], check: Callable[[], None] = _never) -> dict[str, Any]:
+        """What the child finds; whatever the film does to it is told as a problem of the film.
+
+        ``check`` is called while it works; if it raises, the child ends. A child that something outside ended is
+        started once more.
+
+        Raises:
+            BackendUnavailableError, OutOfMemoryError: it was ended from outside each time; the film may be good.
+        """
+        before, ended_by = kills_for_memory(), ""
+        for _ in range(TRIES):
+            self.start()
+            child, self._child = self._child, None
+            assert child is not None
+            try:
+                out, errors = _answer(child, json.dumps(order).encode(), check)
+            except subprocess.TimeoutExpired:
+                return _unreadable(f"decoding took longer than {TIMEOUT_S:.0f} s")
+            finally:
+                _end(child)
+            name = from_outside(child.returncode)
+            if not name:
+                return _told(child.returncode, out, errors)
+            ended_by = name
+        raise killed(f"{order[0]} could not be examined", ended_by, for_memory=kills_for_memory() > before)
+
+    def close(self) -> None:
+        """End a child that was not asked."""
+        child, self._child = self._child, None
+        if child is not None:
+            _end(child)
+
+
+def _started(program: str, *arguments: str, stdin: int, stdout: Any = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    environ = {name: value for name, value in os.environ.items() if name in _ENVIRON or name.startswith("PYTHON")}
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", program, *arguments],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=environ | _FEW_THREADS,
+        )
+    except OSError as error:
+        raise BackendUnavailableError(
+            f"the film decoder cannot be started: {error.strerror}", advice="Free memory or processes, and try again."
+        ) from error
+
+
+def _told(status: int, out: bytes, errors: bytes) -> dict[str, Any]:
+    if status != 0:
+        last = " ".join(errors.decode(errors="replace").strip().splitlines()[-1:])[:300]
+        how = f"with status {status}" if status > 0 else f"by {signal_name(-status)}"
+        return _unreadable(f"the decoder ended {how}: {last}")
+    facts: dict[str, Any] = json.loads(out)
+    return facts
+
+
+def _answer(child: subprocess.Popen[bytes], order: bytes, check: Callable[[], None]) -> tuple[bytes, bytes]:
+    deadline = time.monotonic() + TIMEOUT_S
+    more: bytes | None = order
+    while True:
+        try:
+            return child.communicate(more, _LOOK_S)
+        except subprocess.TimeoutExpired:
+            more = None  # what was not sent yet is kept by the first call
+            check()
+            if time.monotonic() > deadline:
+                raise
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    with child:  # its pipes are closed and it is waited for
+        pass
+
+
+def examine(
+    path: Path,
+    expected: ExpectedVideo | None = None,
+    *,
+    apart: bool | Examiner,
+    tagging: Tagging | None = None,
+    check: Callable[[], None] = _never,
+) -> dict[str, Any]:
+    """`video.VideoFacts` of a file as a mapping; a bad file is no error, its ``problems`` say what is wrong.
+
+    With ``expected``, ``differences`` lists what differs from that promise. With ``tagging``, the facts are those of
+    the copy; if there can be no good copy, they are those of the file itself and the copy does not exist. ``apart``
+    may be a child that was started before; ``check`` is called while a child works, and may raise to end it.
+    """
+    promise = [expected.width, expected.height, expected.num_frames, expected.fps] if expected else None
+    if apart is False:
+        return _examine_here(path, promise, tagging)
+    copy = [str(tagging.target), dict(tagging.metadata)] if tagging else None
+    examiner = apart if isinstance(apart, Examiner) else Examiner()
+    if tagging is None:
+        return examiner.facts([str(path), promise, copy], check)
+    _make(tagging.target)
+    tagged = False
+    try:
+        facts = examiner.facts([str(path), promise, copy], check)
+        tagged = facts.pop("tagged", False)
+    finally:
+        if not tagged:
+            tagging.target.unlink(missing_ok=True)
+    return facts
+
+
+def _make(target: Path) -> None:
+    """The empty file that a confined child may fill; it can make none itself."""
+    try:
+        target.unlink(missing_ok=True)
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        raise path_error(error, target, "be written") from error
+
+
+def _examine_here(path: Path, promise: list[Any] | None, tagging: Tagging | None) -> dict[str, Any]:
+    if tagging is not None:
+        facts = _tagged(path, promise, tagging)
+        if facts is not None:
+            return facts
+        tagging.target.unlink(missing_ok=True)
+    return _facts(path, promise)
+
+
+def _tagged(path: Path, promise: list[Any] | None, tagging: Tagging) -> dict[str, Any] | None:
+    """The facts of a copy with tags, if there can be a good one."""
+    from . import video  # the decoder is large: imported only where it decodes
+
+    with contextlib.suppress(VideoGenerationError):  # what is wrong with the film is told by its own facts
+        video.write_metadata(path, tagging.target, tagging.metadata)
+        facts = _facts(tagging.target, promise)
+        if not facts["problems"] and not facts["differences"]:
+            return facts
+    return None
+
+
+def _facts(path: Path, promise: list[Any] | None) -> dict[str, Any]:
+    from . import video
+
+    facts = video.examine(path)
+    differences = facts.differences(ExpectedVideo(*promise)) if promise else ()
+    return {**facts.to_json(), "differences": list(differences)}
+
+
+def _unreadable(problem: str) -> dict[str, Any]:
+    return {"problems": [problem], "warnings": [], "differences": [], "metadata": {}}
+
+
+def verify(
+    path: Path, expected: ExpectedVideo | None, *, apart: bool | Examiner, tagging: Tagging | None = None
+) -> dict[str, Any]:
+    """The facts of a film that keeps its promise; one that promised nothing is decoded completely all the same.
+
+    Raises:
+        OutputError: it is missing, damaged, or not the promised one; the evidence lists every difference.
+    """
+    facts = examine(path, expected, apart=apart, tagging=tagging)
+    problems = [*facts["problems"], *facts.pop("differences")]
+    if problems:
+        raise OutputError(
+            f"the film is not the promised one: {problems[0]}",
+            evidence=problems,
+            advice="Nothing was published. The log of the attempt tells what the generator did.",
+        )
+    return facts
+
+
+def save_last_frame(path: Path, target: Path) -> None:
+    """Write the frame shown last as a PNG; decoded apart, and written by a descriptor that the child is given.
+
+    Raises:
+        OutputError: the film has no last frame that can be trusted.
+        BackendUnavailableError, OutOfMemoryError: something outside ended the decoder; the film may be good.
+    """
+    before, ended_by = kills_for_memory(), ""
+    for _ in range(TRIES):
+        with target.open("wb") as file:
+            child = _started(_LAST_FRAME_CHILD, str(path), stdin=subprocess.DEVNULL, stdout=file)
+            try:
+                _, errors = child.communicate(timeout=TIMEOUT_S)
+                name = from_outside(child.returncode)
+            except subprocess.TimeoutExpired:
+                errors, name = f"it takes longer than {TIMEOUT_S:.0f} s".encode(), None
+            finally:
+                _end(child)
+        if child.returncode == 0:
+            return
+        target.unlink(missing_ok=True)
+        if not name:
+            last = errors.decode(errors="replace").strip().splitlines()[-1:]
+            raise OutputError(f"{path} has no last frame to go on from", evidence=last)
+        ended_by = name
+    raise killed(f"{path} could not be read", ended_by, for_memory=kills_for_memory() > before)
+
+
+def write_last_frame() -> None:
+    """The child of `save_last_frame`: a PNG on its standard output."""
+    from PIL import Image
+
+    from .video import last_frame
+
+    path = Path(sys.argv[1])
+    _confine(path, None)
+    Image.fromarray(last_frame(path)).save(sys.stdout.buffer, "PNG", compress_level=1)
+
+
+def main() -> None:
+    """The child: reads a film's name, promise and tagging as JSON, and writes its facts as JSON."""
+    from . import video  # noqa: F401 -- while there is nothing to do yet
+
+    asked = sys.stdin.read()
+    if not asked:  # nobody wants to know any more
+        return
+    name, promise, copy = json.loads(asked)
+    path, tagging = Path(name), Tagging(Path(copy[0]), copy[1]) if copy else None
+    _confine(path, tagging.target if tagging else None)
+    facts = _tagged(path, promise, tagging) if tagging else None
+    told = {**facts, "tagged": True} if facts else _facts(path, promise)
+    json.dump(told, sys.stdout)
+
+
+def _confine(path: Path, target: Path | None) -> None:
+    """Give up everything but this film and its copy, and more memory and time than any film takes."""
+    import resource
+
+    from .confinement import confine
+
+    for kind, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_AS, _MAX_BYTES),
+        (resource.RLIMIT_NOFILE, 64),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (lower, lower))
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    if hard == resource.RLIM_INFINITY or hard > _CPU_S + 5:
+        # Soft before hard: SIGXCPU says that it was the film, SIGKILL would not.
+        resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S + 5))
+    confine([path, *_code_folders()], [target] if target else [], opens=True)
+
+
+def _code_folders() -> list[Path]:
+    """Where Python and the packages of the decoder lie: some of their modules are imported when a film needs them."""
+    import av
+    import numpy as np
+    import PIL
+
+    return [Path(module.__file__ or "").parent for module in (os, av, np, PIL)] + [Path(__file__).parents[1]]

@@ -1,0 +1,293 @@
+"""What this machine has learnt, in the state folder: rungs that worked, durations, and records of failed runs.
+
+``learned.json`` has one entry per (generator, task, GPUs, size, frames). It is advice, never truth: a missing,
+damaged or read-only file only means that nothing is known. Failed runs leave ``runs/<run id>/`` with their manifest
+and logs, the newest `KEPT_RUNS` of them; in the temporary folder where the state folder cannot be written. Nothing here
+may break a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from ..config.settings import Settings
+from ..core.errors import InvalidInputError
+from ..core.files import is_own, open_lock, path_error, read_json, reason, shown, temporary_folder
+from ..core.host import Host
+from ..core.manifest import MAX_MANIFEST_BYTES, Manifest
+from ..core.plan import Plan
+from ..policy import GPU_FAULT, Diagnosis, Evidence
+
+SCHEMA = 1
+KEPT_RUNS = 50
+_MAX_BYTES = 16 * 1024 * 1024
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "rung": list,
+    "seconds": (int, float),
+    "denoising_seconds": (int, float),
+    "steps": int,
+    "metrics": dict,
+    "peaks": dict,
+    "placement": str,
+    "failures": dict,
+    "message": str,
+}
+_FILE = "learned.json"
+_SUSPECT = "suspect GPU|"
+_WHERE = "Give a film, or the .reel.json that lies beside it."
+Entries = dict[str, dict[str, Any]]
+#: Called with a sentence when something cannot be kept where it belongs.
+Warn = Callable[[str], None]
+
+
+def _unheard(text: str) -> None:
+    """The default: nobody is warned."""
+
+
+def key_of(plan: Plan, host: Host, requested: Mapping[str, Any]) -> str:
+    """What makes two runs alike for memory and time: generator, task, GPUs, size and frames; an engine's weights."""
+    gpus = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
+    card = gpus[0].name if gpus else "cpu"
+    weights = [str(requested.get(name)) for name in ("model", "speed")] if "placement" in requested else []
+    return "|".join(
+        (
+            plan.generator,
+            *weights,
+            plan.task,
+            f"{len(gpus)}x{card}",
+            str(requested.get("size")),
+            str(requested.get("num_frames")),
+        )
+    )
+
+
+def load_entries(state_dir: Path) -> Entries:
+    """All entries; empty when there are none or the file is damaged."""
+    try:
+        data = read_json(state_dir / _FILE, _MAX_BYTES)
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA or not isinstance(data.get("entries"), dict):
+        return {}
+    return {key: _sound(value) for key, value in data["entries"].items() if isinstance(value, dict)}
+
+
+def _sound(entry: dict[str, Any]) -> dict[str, Any]:
+    """What has the type that `_update` wrote; anything may have been done to the file since."""
+    return {name: value for name, value in entry.items() if isinstance(value, _TYPES.get(name, object))}
+
+
+def _entry(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any]:
+    """What is known of runs like this one."""
+    return load_entries(state_dir).get(key_of(plan, host, plan.parameters), {})
+
+
+def starting_overrides(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any]:
+    """The memory rung on which the last run like this one succeeded; only levers that cost no quality."""
+    entry = _entry(state_dir, plan, host)
+    wanted = entry.get("rung", ())
+    overrides: dict[str, Any] = {}
+    for lever in plan.levers:
+        if lever.name in wanted and lever.costs in ("nothing", "time"):
+            overrides.update(lever.overrides)
+    placement = entry.get("placement")
+    known = get_args(Settings.model_fields["placement"].annotation)
+    if placement in known and plan.parameters.get("placement") not in (None, placement):
+        overrides["placement"] = placement
+    return overrides
+
+
+def measured_peaks(state_dir: Path, plan: Plan, host: Host) -> dict[str, int]:
+    """True peaks of the GPU's memory in runs like this one, by the engine's placement; bytes that torch allocated."""
+    known = _entry(state_dir, plan, host).get("peaks")
+    found = known.items() if isinstance(known, dict) else ()
+    return {name: peak for name, peak in found if isinstance(peak, int)}
+
+
+def predicted_seconds(state_dir: Path, plan: Plan, host: Host) -> float | None:
+    """Duration of the last run like this one, scaled by its steps; ``None`` if there was none."""
+    entry = _entry(state_dir, plan, host)
+    seconds, before, now = entry.get("seconds"), entry.get("steps"), plan.parameters.get("steps")
+    if not isinstance(seconds, (int, float)):
+        return None
+    denoising = entry.get("denoising_seconds")
+    if before and now and isinstance(denoising, (int, float)):
+        return float(seconds - denoising + denoising * now / before)
+    return float(seconds)
+
+
+def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, evidence: Evidence) -> None:
+    """Note the rung and the durations of a run that gave a good film; ``original`` is what was asked first."""
+    rung = [
+        lever.name
+        for lever in original.levers
+        if all(plan.parameters.get(name) == value for name, value in lever.overrides.items())
+    ]
+    entry: dict[str, Any] = {
+        "rung": rung,
+        "seconds": round(evidence.wall_s, 1),
+        "denoising_seconds": round(evidence.phase_seconds.get("denoising", 0.0), 1),
+        "steps": plan.parameters.get("steps"),
+        "metrics": _peaks(evidence.metrics),
+    }
+    if "placement" in plan.parameters:  # an engine goes down its own ladder
+        ended, peak = evidence.facts.get("placement"), evidence.facts.get("peak_bytes")
+        peaks = measured_peaks(state_dir, original, host)
+        if isinstance(ended, str) and isinstance(peak, int):
+            peaks[ended] = peak
+        entry["peaks"] = peaks
+        if ended != original.parameters.get("placement"):  # else the planner was right, and is to decide anew
+            entry["placement"] = ended
+
+    def note(entries: Entries) -> None:
+        entries[key_of(original, host, original.parameters)] = entry
+        for uuid in _uuids(plan, host):
+            entries.pop(f"{_SUSPECT}{uuid}", None)
+
+    _update(state_dir, note)
+
+
+def _peaks(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (metrics or {}).items() if name.endswith("peak_bytes")}
+
+
+def remember_failure(state_dir: Path, plan: Plan, host: Host, diagnosis: Diagnosis) -> None:
+    """Count a failure, so that ``reel doctor`` can tell what this machine stumbles over."""
+
+    def note(entries: Entries) -> None:
+        entry = entries.setdefault(key_of(plan, host, plan.parameters), {})
+        failures = entry.setdefault("failures", {})
+        before = failures.get(diagnosis.failure.name)
+        failures[diagnosis.failure.name] = (before if isinstance(before, int) else 0) + 1
+        if diagnosis.cause == GPU_FAULT:
+            entries.update({f"{_SUSPECT}{uuid}": {"message": diagnosis.message[:200]} for uuid in _uuids(plan, host)})
+
+    _update(state_dir, note)
+
+
+def suspect_gpus(state_dir: Path) -> Mapping[str, str]:
+    """GPUs that failed and have made no film since, by UUID, with what was said; others are taken before them.
+
+    A card that fell off the bus once tends to do it again (Slurm drains such a node, row G06).
+    """
+    entries = load_entries(state_dir)
+    found = {key.removeprefix(_SUSPECT): entry for key, entry in entries.items() if key.startswith(_SUSPECT)}
+    return {uuid: str(entry.get("message", "")) for uuid, entry in found.items()}
+
+
+def _uuids(plan: Plan, host: Host) -> tuple[str, ...]:
+    return tuple(gpu.uuid for gpu in host.gpus or () if gpu.index in plan.gpus)
+
+
+def _update(state_dir: Path, change: Callable[[Entries], None]) -> None:
+    with contextlib.suppress(OSError), _locked(state_dir):
+        entries = load_entries(state_dir)
+        change(entries)
+        unfinished = state_dir / f"{_FILE}.{os.getpid()}"
+        unfinished.write_text(json.dumps({"schema": SCHEMA, "entries": entries}, indent=1), encoding="utf-8")
+        unfinished.replace(state_dir / _FILE)
+
+
+@contextlib.contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = open_lock(state_dir / "learned.lock")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+# ------------------------------------------------------------------------------------------------ failed runs
+
+
+def run_folder(state_dir: Path, run_id: str) -> Path:
+    """Where the record of a run that gave no film lies."""
+    return state_dir / "runs" / run_id
+
+
+def keep_record(state_dir: Path, manifest: Manifest, warn: Warn = _unheard) -> Path | None:
+    """Write the manifest of a run without a film, as `keep_file` does."""
+
+    def write(path: Path) -> None:
+        path.write_text(manifest.to_text(), encoding="utf-8", errors="backslashreplace")
+
+    return _keep(state_dir, manifest.run_id, "manifest.json", write, warn)
+
+
+def keep_file(state_dir: Path, run_id: str, source: Path, name: str, warn: Warn = _unheard) -> Path | None:
+    """Copy a log or a refused film into the record of a run; ``None`` if there is none or it cannot be kept.
+
+    A state folder that cannot be written costs no log: this user's temporary folder takes its place.
+
+    Args:
+        state_dir, run_id: Of the record.
+        source: The file.
+        name: Its name in the record.
+        warn: Called with a sentence if the state folder cannot be written.
+    """
+    if not source.exists():
+        return None
+    return _keep(state_dir, run_id, name, lambda path: shutil.copyfile(source, path), warn)
+
+
+def _keep(state_dir: Path, run_id: str, name: str, write: Callable[[Path], object], warn: Warn) -> Path | None:
+    problem = ""
+    for base in (state_dir, temporary_folder(os.environ)):
+        path = run_folder(base, run_id) / name
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if base is not state_dir and not is_own(base.lstat()):
+                raise PermissionError(errno.EPERM, "it belongs to another user or others may write to it")
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write_whole(path, write)
+            _forget_old_runs(path.parent.parent)
+        except OSError as error:
+            problem = problem or f"the state folder {shown(state_dir)} cannot be written ({reason(error)})"
+            continue
+        if problem:
+            warn(f"{problem}: the logs and the record of this run are kept in {path.parent}")
+        return path
+    warn(f"{problem}: the logs and the record of this run are lost")
+    return None
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    try:
+        write(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)  # half of it
+        raise
+
+
+def _forget_old_runs(folder: Path) -> None:
+    for old in sorted(folder.iterdir())[:-KEPT_RUNS]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_manifest(path: Path) -> Manifest:
+    """The manifest in a file.
+
+    Raises:
+        InvalidInputError: it cannot be read, or is no manifest.
+        StateError: it is damaged or of a newer schema.
+    """
+    try:
+        data = read_json(path, MAX_MANIFEST_BYTES)
+    except OSError as error:
+        raise path_error(error, path, advice=_WHERE) from None
+    except ValueError:
+        data = None
+    if not isinstance(data, dict) or "run_id" not in data:
+        raise InvalidInputError(f"{shown(path)} is not a manifest of Reelwright", advice=_WHERE)
+    return Manifest.from_json(data)

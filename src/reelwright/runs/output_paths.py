@@ -1,0 +1,93 @@
+"""No output is an input: what a run writes is compared with what it reads, by inode.
+
+Names prove nothing: a link, another spelling on a file system that ignores case, or a second mount can lead to the same
+file. What does not exist yet cannot be an input.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..core.errors import BackendUnavailableError, Failure, InvalidInputError
+from ..core.files import expanded, path_error, shown
+from ..core.manifest import manifest_path
+from ..core.request import VideoRequest
+
+
+def refuse_inputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path | None], *, advice: str = "") -> None:
+    """Refuse a run that would write over what it reads, whatever it was told about overwriting.
+
+    Args:
+        outputs: By what each is: ``the film``, ``the manifest``.
+        inputs: By what each is: ``the first picture``; ``None`` for one that there is not.
+        advice: The fix, where the general one does not fit.
+
+    Raises:
+        InvalidInputError: INPUT, an output is an input.
+    """
+    known = {found: what for what, path in inputs.items() if path is not None and (found := _inode(path))}
+    for what, path in outputs.items():
+        found = _inode(path)
+        if found in known:
+            raise InvalidInputError(
+                f"{what} would be written over {known[found]}: {shown(path)}", advice=advice or "Give another -o."
+            )
+
+
+def check_picture(target: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
+    """Refuse a picture that could not be written, before the work for it is done.
+
+    Raises:
+        InvalidInputError: another format's name, no such folder, a folder of that name; EXISTS, it is there already.
+        BackendUnavailableError: PERM, its folder may not be written.
+    """
+    if target.suffix.lower() not in suffixes:
+        raise InvalidInputError(
+            f"{shown(target)} does not end in {' or '.join(suffixes)}",
+            advice=f"Give a name such as sheet{suffixes[0]}.",
+        )
+    try:
+        there = target.lstat()
+    except FileNotFoundError:
+        there = None
+    except (OSError, ValueError) as error:
+        raise path_error(error, target, "be written") from None
+    if there and target.is_dir():
+        raise InvalidInputError(f"{shown(target)} is a folder", advice="Give the name of a picture.")
+    if there and not overwrite:
+        raise InvalidInputError(
+            f"{shown(target)} exists already", failure=Failure.EXISTS, advice="Give another name, or --overwrite."
+        )
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise InvalidInputError(f"the folder {shown(folder)} does not exist", advice="Make it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BackendUnavailableError(
+            f"the folder {shown(folder)} is not writable", failure=Failure.PERM, advice="Choose a folder of your own."
+        )
+
+
+def refuse_inputs_of(request: VideoRequest, output: Path) -> None:
+    """Refuse a clip that would be written over one of its own pictures.
+
+    Raises:
+        InvalidInputError: INPUT, the film or its manifest is one of them.
+    """
+    pictures = {
+        "the first picture": request.image,
+        "the last picture": request.last_image,
+        "the depth picture": request.depth_image,
+    }
+    known = {what: expanded(path) if path else None for what, path in pictures.items()}
+    refuse_inputs({"the film": output, "its manifest": manifest_path(output)}, known)
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """Device and inode of the file that a path leads to; ``None`` if there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino

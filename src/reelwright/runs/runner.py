@@ -1,0 +1,249 @@
+"""One generation from request to result; read this file first.
+
+`generate` is a set of rings, each of which knows only the next:
+
+    generate        the output's name: free? writable? something to recover?
+      _recorded     whatever ends the run is written down, in this one place
+        _generate
+          prepare             pictures -> machine -> plan (pure) -> preflight; before any GPU (`runs.prepare`)
+          attempt_until_good  lease -> attempt -> diagnose -> decide -> next plan (`runs.attempts`)
+          publish             the atomic move to the final name (`runs.workspace`)
+
+Nothing here knows a framework, a flag, or how a film is decoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..config.settings import Settings
+from ..core.errors import (
+    BackendUnavailableError,
+    Cancelled,
+    Failure,
+    Interrupted,
+    InvalidInputError,
+    OutputError,
+    StateError,
+    VideoGenerationError,
+    all_of,
+)
+from ..core.events import Event, Log, Phase
+from ..core.files import refusals, shown
+from ..core.manifest import Manifest, Result, manifest_of, manifest_path
+from ..policy import preflight
+from ..sites import LAST_FRAME
+from ..sites.local.execution import Cancellation, Emit
+from ..sites.local.workers import Workers
+from . import history, workspace
+from .attempts import Run, attempt_until_good
+from .journal import Journal
+from .output_paths import refuse_inputs_of
+from .prepare import Order, Prepared, mistakes, prepare
+from .recovery import recover
+
+__all__ = ["Order", "Prepared", "generate", "prepare", "replay_order"]
+
+
+_MANY_PICTURES, _LARGE_PICTURE = 500, 256 * 1024 * 1024  # what is read at most to find one that was moved
+
+
+def _ignore(event: Event) -> None:
+    """The default listener."""
+
+
+@refusals()
+def generate(order: Order, emit: Emit = _ignore, cancellation: Cancellation | None = None) -> Result:
+    """Make the film of an order, verify it and publish it with its manifest.
+
+    Blocks until the film is at ``order.output`` or nothing is left of the run. On cancellation nothing half-made
+    remains. Two calls with the same output cannot both succeed unless the settings say ``overwrite``.
+
+    Raises:
+        VideoGenerationError: see `core.errors`; the exception's class says what a caller can do.
+    """
+    cancellation = cancellation or Cancellation()
+    try:
+        output = workspace.absolute_output(order.output)
+        workspace.check_folder(output)
+        for recovery in recover(output.parent, check=cancellation.check):
+            if recovery.output:
+                emit(Log(f"finished publishing {recovery.output} of an interrupted run", "warning"))
+        settled = workspace.settle_output(output, order.settings.if_exists)
+    except (InvalidInputError, BackendUnavailableError) as error:
+        raise all_of([error, *mistakes(order)]) from None
+    if settled is None:
+        return _skipped(output)
+    refuse_inputs_of(order.request, settled)
+    run_id = workspace.new_run_id()
+    folder = workspace.plan_folder(settled, run_id)
+    with contextlib.ExitStack() as stack:
+        workers = order.workers or stack.enter_context(Workers())
+        run = Run(order, folder, Journal(run_id, order.request, emit), cancellation, workers)
+        return _recorded(run)
+
+
+def _recorded(run: Run) -> Result:
+    """Whatever happens inside leaves one record: beside the film, or in the state folder when there is none."""
+    try:
+        with workspace.open_folder(run.folder, keep=run.unfinished):
+            try:
+                with refusals():
+                    return _generate(run)
+            except VideoGenerationError as error:
+                _record_failure(run, error)
+                raise
+            except KeyboardInterrupt:
+                cancelled = Cancelled()
+                _record_failure(run, cancelled)
+                raise Interrupted(cancelled) from None
+            except Exception as error:
+                internal = StateError(f"{type(error).__name__}: {error}", failure=Failure.INTERNAL)
+                _record_failure(run, internal)
+                raise
+    finally:
+        run.journal(Phase("done"))
+
+
+def _generate(run: Run) -> Result:
+    prepared = prepare(run.order, run.folder, run.journal)
+    preflight.raise_for(prepared.plan.findings)
+    run.cancellation.check()
+    run.order = replace(run.order, settings=prepared.job.settings)  # with what is set for this generator only
+    video, facts = attempt_until_good(run, prepared)
+    run.cancellation.check()  # the last chance: what is published stays
+    run.journal.output = {"path": run.folder.output.name, **facts}
+    run.journal(Phase("publishing"))
+    run.journal.output = {**run.journal.output, **_hand_over(run, video)}
+    manifest = run.journal.manifest()
+    try:
+        workspace.publish(run.folder, video, manifest, replace=run.order.settings.if_exists == "overwrite")
+    except VideoGenerationError as error:
+        _rescue(run, video, error)
+        raise
+    run.published = True
+    if run.latents is not None:
+        run.latents.unlink(missing_ok=True)
+    return _result(manifest, run.folder.output)
+
+
+def _rescue(run: Run, video: Path, error: VideoGenerationError) -> None:
+    """Keep a verified film that cannot have its name: it may have cost hours of a GPU."""
+    run.journal.output = None
+    state_dir, run_id = run.order.settings.state_dir, run.folder.run_id
+    kept = history.keep_file(state_dir, run_id, video, "unpublished.mp4", run.journal.warn_at_once)
+    if kept:
+        error.advice = f"{error.advice} The finished film is kept as {kept}."
+
+
+def _hand_over(run: Run, video: Path) -> dict[str, Any]:
+    """Leave the last frame where the order wants it, before the film is there; what the manifest says of it."""
+    target = run.order.last_frame
+    known = {"key": run.order.key} if run.order.key else {}
+    if target is None:
+        return known
+    from ..media import verification
+    from ..media.continuity import content_digest
+
+    frame = video.with_name(LAST_FRAME)
+    if not frame.exists():
+        verification.save_last_frame(video, frame)
+    if run.order.adjust_last_frame:
+        run.order.adjust_last_frame(video, frame)
+    digests = {"sha256": workspace.file_digest(frame), "content": content_digest(frame)}
+    workspace.place(frame, target)
+    return {**known, "last_frame": digests}
+
+
+def _record_failure(run: Run, error: VideoGenerationError) -> None:
+    history.keep_record(run.order.settings.state_dir, run.journal.manifest(error), run.journal.warn_at_once)
+
+
+def _result(manifest: Manifest, output: Path, *, skipped: bool = False) -> Result:
+    facts = manifest.output or {}
+    if lacking := [name for name in ("width", "height", "frames", "fps", "seconds") if name not in facts]:
+        raise OutputError(f"the manifest of {output} does not say the film's {', '.join(lacking)}")
+    return Result(
+        output=output,
+        manifest=manifest_path(output),
+        width=facts["width"],
+        height=facts["height"],
+        num_frames=facts["frames"],
+        fps=facts["fps"],
+        seconds=facts["seconds"],
+        attempts=len(manifest.attempts),
+        degraded=manifest.degraded,
+        warnings=manifest.warnings,
+        generator=manifest.generator,
+        generative=manifest.generative,
+        seed=manifest.seed,
+        skipped=skipped,
+    )
+
+
+def _skipped(output: Path) -> Result:
+    if not manifest_of(output).exists():
+        raise InvalidInputError(
+            f"{output} exists without its manifest: nothing is known of it",
+            failure=Failure.EXISTS,
+            advice="Choose another name, or give --overwrite or --set if_exists=rename.",
+        )
+    manifest = history.load_manifest(manifest_of(output))
+    if manifest.output is None:
+        raise OutputError(f"{output} exists, but its manifest describes no film")
+    return _result(manifest, output, skipped=True)
+
+
+def replay_order(manifest: Manifest, settings: Settings, output: Path, *, beside: Path | None = None) -> Order:
+    """The order that makes a film again: the request as it was asked, with the seed that was used.
+
+    Args:
+        beside: The manifest's folder. A picture that is not where the manifest names it is looked for there, by its
+            content: a project that was moved or renamed takes its pictures along.
+
+    Raises:
+        InvalidInputError: an input picture is gone or has changed.
+    """
+    sources: dict[str, Path] = {}
+    for item in manifest.inputs:
+        found = find_picture(item, beside)
+        if found is None:
+            raise InvalidInputError(
+                f"{shown(str(item.get('path')))} is gone or has changed since {manifest.created_at}",
+                advice="Bring the picture back to where the manifest names it, or put it beside the manifest.",
+            )
+        sources[str(item.get("role"))] = found
+    request = manifest.request.evolve(
+        seed=manifest.seed,
+        generator=manifest.generator,
+        image=sources.get("first"),
+        last_image=sources.get("last"),
+        depth_image=sources.get("depth"),
+    )
+    return Order(request, settings, output)
+
+
+def find_picture(item: Mapping[str, Any], beside: Path | None) -> Path | None:
+    """Where the picture of a manifest is: at its path, else a file beside the manifest with the same content."""
+    path, digest = Path(str(item.get("path"))), item.get("sha256")
+    if not digest:
+        return None
+    if workspace.file_digest(path) == digest:
+        return path
+    there = sorted(_pictures_in(beside), key=lambda file: file.name != path.name) if beside else []
+    return next((file for file in there[:_MANY_PICTURES] if workspace.file_digest(file) == digest), None)
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """The files of a folder that are no larger than a picture may be."""
+    try:
+        with os.scandir(folder) as entries:
+            files = [Path(entry) for entry in entries if entry.is_file() and entry.stat().st_size <= _LARGE_PICTURE]
+    except OSError:
+        return []
+    return sorted(files)

@@ -1,0 +1,59 @@
+"""Runs one of our own engines in this process: the draft, and generators in other people's tests.
+
+An engine is cancelled between two frames. What it raises becomes evidence; only a bug of ours (an exception that is
+no `VideoGenerationError`) leaves as an exception.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from ...core.errors import Cancelled, VideoGenerationError
+from ...core.events import Phase
+from ...core.plan import EngineCall, Plan
+from ...engines import load_engine
+from ...policy import Evidence
+from .execution import AttemptFiles, Cancellation, Emit, PhaseClock
+
+
+class InlineExecutor:
+    """Carries out an `EngineCall` here."""
+
+    def run(self, plan: Plan, files: AttemptFiles, emit: Emit, cancellation: Cancellation) -> Evidence:
+        """See `sites.local.execution.Executor`."""
+        assert isinstance(plan.run, EngineCall)
+        started = time.monotonic()
+        clock = PhaseClock(emit)
+        clock(Phase("starting"))
+        error: VideoGenerationError | None = None
+        facts = {}
+        with _partial_removed(files):
+            try:
+                engine = load_engine(plan.run.engine)
+                facts = dict(engine.generate(plan.run.options, files.video, clock, cancellation.check))
+            except VideoGenerationError as caught:
+                error = caught
+        return Evidence(
+            exit_status=0 if error is None else error.exit_status,
+            kill_reason="cancelled" if isinstance(error, Cancelled) else None,
+            phase=clock.phase,
+            step=clock.step,
+            total_steps=clock.total,
+            error=error,
+            output_exists=files.video.exists(),
+            wall_s=time.monotonic() - started,
+            phase_seconds=clock.stop(),
+            facts=facts,
+        )
+
+
+@contextlib.contextmanager
+def _partial_removed(files: AttemptFiles) -> Iterator[None]:
+    """A bug in an engine leaves no half-written film behind either."""
+    try:
+        yield
+    except BaseException:
+        files.video.unlink(missing_ok=True)
+        raise

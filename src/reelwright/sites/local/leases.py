@@ -1,0 +1,332 @@
+"""One run per GPU: a lock file for each, held by the kernel while any process of the run has it open.
+
+The lease's descriptors go to the shim (``pass_fds``), so a killed runner does not free GPUs that its ranks
+still use; a dead machine, process or terminal frees them at once, and no record of the past is ever trusted.
+All GPUs of a run are taken together or not at all, so two runs cannot wait for each other, and those who wait
+are served in the order of their arrival. It excludes runs of one user on one machine; what others do on the
+GPU is seen by `sites.local.probes.gpus`.
+
+    >>> with Leases(lease_directory(os.environ)).claim(["GPU-1"], wait_s=0, owner={"run": "r1"}) as lease:
+    ...     subprocess.run(command, pass_fds=lease.fds)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import select
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, unquote
+
+from ...core.errors import BackendUnavailableError, BusyError, Failure
+from ...core.files import open_lock, read_json, temporary_folder
+from .probes import Cancellation
+
+_TICKET = "ticket-"
+_MUTEX = "queue.lock"
+_MUTEX_WAIT_S = 5.0
+_TICKET_NAME = re.compile(r"ticket-(\d{1,18})")
+
+
+def lease_directory(environ: Mapping[str, str]) -> Path:
+    """Where this user's locks lie.
+
+    Not in /run/user/UID: logging out removes that folder under a run that goes on, and the next login would
+    make a new one, with new locks for the same GPUs.
+    """
+    return temporary_folder(environ)
+
+
+class Lease:
+    """GPUs that are ours until `release` here and the end of every process that got ``fds``."""
+
+    def __init__(self, uuids: tuple[str, ...], fds: tuple[int, ...]) -> None:
+        self.uuids = uuids
+        self.fds = fds
+
+    def release(self) -> None:
+        """Close our descriptors; twice does nothing. Never unlocks: a rank that still runs keeps its GPU."""
+        fds, self.fds = self.fds, ()
+        for fd in fds:
+            os.close(fd)
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Leases:
+    """The locks in one folder.
+
+    Args:
+        directory: The folder; made if needed, and refused if others can write to it.
+        on_wait: Told once for whom we wait.
+        poll_s: How often a waiting claim looks again: the kernel tells nobody that a lock got free. A look
+        costs
+            some ten system calls.
+    """
+
+    def __init__(self, directory: Path, *, on_wait: Callable[[str], None] | None = None, poll_s: float = 0.1) -> None:
+        self.directory = directory
+        self._on_wait = on_wait
+        self._poll_s = poll_s
+
+    def claim(
+        self,
+        uuids: Sequence[str],
+        *,
+        wait_s: float,
+        owner: Mapping[str, Any],
+        cancellation: Cancellation | None = None,
+    ) -> Lease:
+        """All of these GPUs, waiting up to ``wait_s`` for them.
+
+        ``owner`` is written beside the locks for people to read. A request to stop ends the waiting at once.
+
+        Raises:
+            BusyError: another run has one of them, or waits for one longer than we do.
+            BackendUnavailableError: the folder cannot be used.
+            Cancelled: asked to stop.
+        """
+        wanted = tuple(sorted(set(uuids)))
+        deadline = time.monotonic() + wait_s
+        with self._opened() as folder, contextlib.ExitStack() as queue:
+            place: int | None = None
+            while True:
+                with _mutex(folder, max(deadline, time.monotonic() + _MUTEX_WAIT_S)):
+                    if place is None and wait_s > 0:
+                        place = queue.enter_context(_ticket(folder, wanted, owner))
+                    holder = _ahead(folder, wanted, place)
+                    fds, holder = (None, holder) if holder else _locked(folder, wanted, owner)
+                if fds is not None:
+                    return Lease(wanted, fds)
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise BusyError(holder, advice="Wait for it with lease_timeout_s, or choose other GPUs with gpus.")
+                self._pause(str(holder), min(self._poll_s, left_s), cancellation)
+
+    def holders(self) -> Mapping[str, Mapping[str, Any]]:
+        """Who has which GPU now, by UUID."""
+        found: dict[str, Mapping[str, Any]] = {}
+        with self._opened() as folder, _mutex(folder, time.monotonic() + _MUTEX_WAIT_S):
+            for name in sorted(os.listdir(folder)):  # noqa: PTH208 - of a descriptor
+                if name.endswith(".gpu") and (fd := _lock(folder, name)) is not None:
+                    os.close(fd)
+                elif name.endswith(".gpu"):
+                    found[unquote(name.removesuffix(".gpu"))] = _note(folder, name)
+        return found
+
+    def _pause(self, holder: str, seconds: float, cancellation: Cancellation | None) -> None:
+        if self._on_wait is not None:
+            told, self._on_wait = self._on_wait, None
+            told(holder)
+        select.select([cancellation] if cancellation else [], [], [], seconds)
+        if cancellation is not None:
+            cancellation.check()
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The folder's descriptor, once it is sure that nobody else can put anything into it."""
+        try:
+            with contextlib.suppress(FileExistsError):
+                self.directory.mkdir(mode=0o700, parents=True)
+            folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise _unusable(self.directory, error.strerror or str(error)) from error
+        try:
+            found = os.fstat(folder)
+            if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+                raise _unusable(self.directory, "it belongs to another user or others may write to it")
+            yield folder
+        except OSError as error:
+            raise _unusable(self.directory, error.strerror or str(error)) from error
+        finally:
+            os.close(folder)
+
+
+def _unusable(directory: Path, why: str) -> BackendUnavailableError:
+    return BackendUnavailableError(
+        f"the folder of GPU locks {directory} cannot be used: {why}",
+        failure=Failure.PERM,
+        advice="Remove it, or set TMPDIR to a folder of your own.",
+    )
+
+
+def _lock(folder: int, name: str) -> int | None:
+    """The locked file's descriptor, or ``None`` if somebody has it."""
+    while True:
+        fd = open_lock(Path(name), dir_fd=folder)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Cleaners of temporary folders delete old files: a lock on a deleted one locks nobody out.
+            if os.fstat(fd).st_ino == os.stat(name, dir_fd=folder).st_ino:
+                return fd
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _mutex(folder: int, deadline: float) -> Iterator[None]:
+    """One at a time in the folder; held for some ten system calls."""
+    while (fd := _lock(folder, _MUTEX)) is None:
+        if time.monotonic() > deadline:
+            raise BusyError(
+                "another process has held the queue for GPUs for long; it may be stopped",
+                advice="Continue or end it.",
+            )
+        select.select([], [], [], 0.005)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _locked(
+    folder: int, wanted: tuple[str, ...], owner: Mapping[str, Any]
+) -> tuple[tuple[int, ...] | None, str | None]:
+    """All locks, or none and who is in the way."""
+    with contextlib.ExitStack() as taken:
+        fds: list[int] = []
+        for uuid in wanted:
+            name = f"{quote(uuid, safe='')}.gpu"
+            fd = _lock(folder, name)
+            if fd is None:
+                return None, f"{uuid} is in use by {_described(_note(folder, name))}"
+            taken.callback(os.close, fd)
+            fds.append(fd)
+        for fd in fds:
+            _write(fd, {**owner, "pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")})
+        taken.pop_all()
+    return tuple(fds), None
+
+
+# The queue: a file per waiting run, locked while it waits, numbered in order of arrival.
+
+
+@contextlib.contextmanager
+def _ticket(folder: int, wanted: tuple[str, ...], owner: Mapping[str, Any]) -> Iterator[int]:
+    number = 1 + max((number for number, _ in _tickets(folder)), default=0)
+    name = f"{_TICKET}{number}"
+    fd = _lock(folder, name)
+    assert fd is not None
+    try:
+        _write(fd, {**owner, "pid": os.getpid(), "uuids": list(wanted)})
+        yield number
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+        os.close(fd)
+
+
+def _tickets(folder: int) -> list[tuple[int, str]]:
+    found = (_TICKET_NAME.fullmatch(name) for name in os.listdir(folder))
+    return sorted((int(match[1]), match[0]) for match in found if match)
+
+
+def _ahead(folder: int, wanted: tuple[str, ...], place: int | None) -> str | None:
+    """Who came before us and waits for one of these GPUs; tickets of the dead are removed."""
+    for number, name in _tickets(folder):
+        if place is not None and number >= place:
+            return None
+        fd = _lock(folder, name)
+        if fd is not None:
+            os.unlink(name, dir_fd=folder)
+            os.close(fd)
+            continue
+        note = _note(folder, name)
+        uuids = note.get("uuids")
+        shared = [uuid for uuid in wanted if isinstance(uuids, list) and uuid in uuids]
+        if shared:
+            return f"{shared[0]} is awaited by {_described(note)}, which came first"
+    return None
+
+
+def _write(fd: int, note: Mapping[str, Any]) -> None:
+    # Only for people, so a full disk is no reason to refuse; a ticket without a note loses its place.
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(note, default=str).encode("utf-8"), 0)
+
+
+def _note(folder: int, name: str) -> Mapping[str, Any]:
+    """What stands in a lock file; it is for people, so damage does no harm."""
+    try:
+        note = read_json(Path(name), 65536, owned=True, dir_fd=folder)
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _described(note: Mapping[str, Any]) -> str:
+    since = f", since {note['since']}" if "since" in note else ""
+    return f"run {note.get('run', 'unknown')} (process {note.get('pid', 'unknown')}{since})"
+
+
+class LeaseHolder:
+    """The GPUs of one run over its attempts, which may need different ones; inside ``with``.
+
+    ``on_wait`` is told for whom we wait.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        run_id: str,
+        wait_s: float,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> None:
+        self._leases = Leases(lease_directory(environ), on_wait=on_wait)
+        self._run_id = run_id
+        self._wait_s = wait_s
+        self._lease = Lease((), ())
+
+    def hold(
+        self, uuids: Sequence[str], cancellation: Cancellation | None = None, *, wait_s: float | None = None
+    ) -> tuple[int, ...]:
+        """Descriptors of the locks of these GPUs for the next attempt; see `Leases.claim` for what it raises.
+
+        It waits as long as it was made to, unless ``wait_s`` says otherwise.
+
+        Other GPUs than before are claimed after giving all back: holding some while waiting for others is how
+        two runs wait for each other for ever.
+        """
+        if set(uuids) != set(self._lease.uuids):
+            self.give_back()
+        if uuids and not self._lease.fds:
+            owner = {"run": self._run_id}
+            patience_s = self._wait_s if wait_s is None else wait_s
+            self._lease = self._leases.claim(uuids, wait_s=patience_s, owner=owner, cancellation=cancellation)
+        return self._lease.fds
+
+    def give_back(self) -> None:
+        """Close our descriptors; a shim that got them holds the GPUs as long as it lives."""
+        lease, self._lease = self._lease, Lease((), ())
+        lease.release()
+
+    def __enter__(self) -> LeaseHolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lease.release()

@@ -1,0 +1,201 @@
+"""What an attempt used, as values: samples, and the metrics that a manifest keeps of them.
+
+A run of ten hours gives no longer a curve than one of ten minutes, with the peaks kept. Nothing is measured
+here: see `sites.local.monitor`.
+
+    >>> recording = Recording()
+    >>> recording.add(Sample(0.0, Usage(processes=1, host_bytes=5)))
+    >>> recording.metrics().host_peak_bytes
+    5
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .probes import GpuReading
+
+MAX_POINTS = 600
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a tree of processes uses; ``None`` = could not ask.
+
+    ``host_bytes`` counts pages that several processes share in each of them. The disk counters are those of
+    the block layer: what came from the page cache is not in them.
+    """
+
+    processes: int = 0
+    host_bytes: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One point of the curve."""
+
+    at_s: float
+    usage: Usage = Usage()
+    gpus: Mapping[str, GpuReading] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What an attempt used, for its manifest.
+
+    Attributes:
+        duration_s: From the first to the last sample.
+        samples: How many were taken.
+        cost_cpu_s: Processor time of the sampling itself.
+        gpu_peak_bytes: Highest use of each GPU, by UUID, other programs' use included.
+        gpu_busy_percent: Mean load of each GPU.
+        host_peak_bytes: Highest sum over the attempt's processes.
+        read_bytes: Read from disks.
+        written_bytes: Written to disks.
+        read_peak_bytes_per_s: Highest rate between two samples.
+        written_peak_bytes_per_s: Highest rate between two samples.
+        curve: At most `MAX_POINTS` samples; where some were put together, the highest of them.
+    """
+
+    duration_s: float = 0.0
+    samples: int = 0
+    cost_cpu_s: float = 0.0
+    gpu_peak_bytes: Mapping[str, int] = field(default_factory=dict)
+    gpu_busy_percent: Mapping[str, float] = field(default_factory=dict)
+    host_peak_bytes: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    read_peak_bytes_per_s: float | None = None
+    written_peak_bytes_per_s: float | None = None
+    curve: tuple[Sample, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the curve as columns, one list per GPU."""
+        uuids = sorted({uuid for sample in self.curve for uuid in sample.gpus})
+        values = {name: value for name, value in vars(self).items() if name != "curve"}
+        none = GpuReading()
+        return {
+            "schema": _SCHEMA,
+            **{name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()},
+            "curve": {
+                "at_s": [round(sample.at_s, 3) for sample in self.curve],
+                "usage": [list(vars(sample.usage).values()) for sample in self.curve],
+                "gpus": {
+                    uuid: [list(vars(sample.gpus.get(uuid, none)).values()) for sample in self.curve] for uuid in uuids
+                },
+            },
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Metrics:
+        """The reverse of `to_json`; names of later versions are ignored."""
+        columns = value.get("curve", {})
+        gpus: Mapping[str, list[list[int | None]]] = columns.get("gpus", {})
+        curve = tuple(
+            Sample(at_s, Usage(*usage), {uuid: GpuReading(*rows[place]) for uuid, rows in gpus.items()})
+            for place, (at_s, usage) in enumerate(zip(columns.get("at_s", ()), columns.get("usage", ()), strict=True))
+        )
+        known = {name: value[name] for name in cls.__dataclass_fields__ if name in value and name != "curve"}
+        return cls(**known, curve=curve)
+
+
+class Recording:
+    """Samples becoming metrics, in bounded memory however long the run."""
+
+    def __init__(self, max_points: int = MAX_POINTS) -> None:
+        self._max_points = max_points
+        self._curve: list[Sample] = []
+        self._open: list[Sample] = []
+        self._stride = 1
+        self._last: Sample | None = None
+        self._first_s = 0.0
+        self._busy: dict[str, list[int]] = {}
+        self._peak: dict[str, int] = {}
+        self._rates: list[float | None] = [None, None]
+        self._usage = Usage()
+        self.samples = 0
+
+    def add(self, sample: Sample) -> None:
+        """Take one more sample in."""
+        if self._last is None:
+            self._first_s = sample.at_s
+        self.samples += 1
+        for uuid, reading in sample.gpus.items():
+            if reading.used_bytes is not None:
+                self._peak[uuid] = max(self._peak.get(uuid, 0), reading.used_bytes)
+            if reading.busy_percent is not None:
+                total = self._busy.setdefault(uuid, [0, 0])
+                total[0] += reading.busy_percent
+                total[1] += 1
+        self._add_rates(sample)
+        self._usage = _highest(self._usage, sample.usage)
+        self._last = sample
+        self._add_point(sample)
+
+    def _add_rates(self, sample: Sample) -> None:
+        seconds = sample.at_s - self._last.at_s if self._last else 0.0
+        if self._last is None or seconds <= 0:
+            return
+        for place, name in enumerate(("read_bytes", "written_bytes")):
+            before, now = getattr(self._last.usage, name), getattr(sample.usage, name)
+            if before is not None and now is not None:
+                self._rates[place] = max(self._rates[place] or 0.0, (now - before) / seconds)
+
+    def _add_point(self, sample: Sample) -> None:
+        self._open.append(sample)
+        if len(self._open) < self._stride:
+            return
+        self._curve.append(_merged(self._open))
+        self._open = []
+        if len(self._curve) >= self._max_points:
+            self._curve = [_merged(self._curve[place : place + 2]) for place in range(0, len(self._curve), 2)]
+            self._stride *= 2
+
+    def metrics(self, cost_cpu_s: float = 0.0) -> Metrics:
+        """What was seen so far."""
+        curve = [*self._curve, _merged(self._open)] if self._open else self._curve
+        return Metrics(
+            duration_s=self._last.at_s - self._first_s if self._last else 0.0,
+            samples=self.samples,
+            cost_cpu_s=cost_cpu_s,
+            gpu_peak_bytes=dict(self._peak),
+            gpu_busy_percent={uuid: round(total / count, 1) for uuid, (total, count) in self._busy.items()},
+            host_peak_bytes=self._usage.host_bytes,
+            read_bytes=self._usage.read_bytes,
+            written_bytes=self._usage.written_bytes,
+            read_peak_bytes_per_s=self._rates[0],
+            written_peak_bytes_per_s=self._rates[1],
+            curve=tuple(curve),
+        )
+
+
+def _higher(one: int | None, other: int | None) -> int | None:
+    return max((value for value in (one, other) if value is not None), default=None)
+
+
+def _highest(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        max(one.processes, other.processes),
+        _higher(one.host_bytes, other.host_bytes),
+        _higher(one.read_bytes, other.read_bytes),
+        _higher(one.written_bytes, other.written_bytes),
+    )
+
+
+def _merged(samples: list[Sample]) -> Sample:
+    """The latest time with the highest values."""
+    usage, gpus = samples[0].usage, dict(samples[0].gpus)
+    for sample in samples[1:]:
+        usage = _highest(usage, sample.usage)
+        for uuid, reading in sample.gpus.items():
+            other = gpus.get(uuid, GpuReading())
+            gpus[uuid] = GpuReading(
+                _higher(reading.used_bytes, other.used_bytes),
+                _higher(reading.busy_percent, other.busy_percent),
+            )
+    return Sample(samples[-1].at_s, usage, gpus)

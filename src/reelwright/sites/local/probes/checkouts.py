@@ -1,0 +1,101 @@
+"""Looking at a framework's source checkout: which files it has, what its source says, which commit it is.
+
+Reads text; imports and runs nothing of it. Git is asked if it is there, with a deadline and without the
+settings of the repository that could start other programs. What the findings mean is the backend's knowledge.
+
+    >>> look_at_checkout(CheckoutQuery(Path("/opt/nowhere")), environ={}).problem
+    '/opt/nowhere does not exist'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from ....core.files import open_regular
+from ....core.host import Checkout, CheckoutQuery
+
+_GIT_TIMEOUT_S = 10.0
+_MAX_SOURCE_BYTES = 4 << 20
+_MANY = 64  # folders below that are looked into
+# A repository's own configuration may name programs to start; these are the ones `git log` would.
+_HARMLESS = ("-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", "core.hooksPath=/dev/null")
+
+
+def look_at_checkout(query: CheckoutQuery, *, environ: Mapping[str, str]) -> Checkout:
+    """What is in the folder; ``commit`` is ``None`` if Git does not know or trust it."""
+    directory = query.directory
+    problem = _folder_problem(directory)
+    if problem:
+        return Checkout(directory, problem)
+    matches = {}
+    for name, (file, pattern) in query.patterns.items():
+        found = re.finditer(pattern, _source(directory / file), re.MULTILINE)
+        matches[name] = tuple(match[1] if match.re.groups else match[0] for match in found)
+    commit, committed_at = _commit(directory, environ)
+    return Checkout(
+        directory,
+        files=frozenset(file for file in query.files if (directory / file).exists()),
+        matches=matches,
+        commit=commit,
+        committed_at=committed_at,
+        elsewhere=_elsewhere(directory, query.files),
+    )
+
+
+def _elsewhere(directory: Path, files: tuple[str, ...]) -> Path | None:
+    """The folder that was meant: a zip has one folder too many, and a package in a checkout is one too deep."""
+    if not files or (directory / files[0]).exists():
+        return None
+    try:
+        below = sorted(path for path in directory.iterdir() if path.is_dir())[:_MANY]
+        return next((path for path in (*below, *directory.parents[:2]) if (path / files[0]).exists()), None)
+    except OSError:
+        return None
+
+
+def _folder_problem(directory: Path) -> str | None:
+    try:
+        if directory.is_dir():
+            next(directory.iterdir(), None)
+            return None
+        return f"{directory} {'is not a folder' if directory.exists() else 'does not exist'}"
+    except OSError as error:
+        return f"{directory} cannot be read: {error.strerror}"
+
+
+def _source(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return file.read(_MAX_SOURCE_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _commit(directory: Path, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """(commit, ISO date). The ceiling keeps Git from answering for a repository further up."""
+    scrubbed = {name: environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in environ}
+    scrubbed |= {
+        "GIT_CEILING_DIRECTORIES": str(directory.resolve().parent),
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",
+    }
+    command = ["git", "--no-pager", *_HARMLESS, "-C", str(directory), "log", "-1", "--format=%H %cI"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        answer = subprocess.run(
+            command,
+            env=scrubbed,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_TIMEOUT_S,
+            check=True,
+        )
+        words = answer.stdout.decode("ascii", "replace").split()
+        if len(words) == 2:
+            return words[0], words[1]
+    return None, None

@@ -1,0 +1,172 @@
+"""Reading in a folder of weights where every error of the disk becomes a sentence instead of an exception.
+
+It keeps a sign of life for the one who waits: a call into a dying mount may never come back. What the files
+ought to hold is not known here: see `sites.local.probes.checkpoints`.
+
+    >>> folder = Folder(Path("/models/nowhere"), Files())
+    >>> folder.size("config.json"), folder.problems
+    (None, ['/models/nowhere/config.json is missing'])
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from ....core.files import open_regular
+
+_MAX_JSON_BYTES = 64 << 20
+_SHOWN = 8
+_SERIES = re.compile(r"-\d{1,5}-of-(\d{1,5})\.\w+$")
+_PLURAL = {"is": "are", "has": "have", "lacks": "lack", "marks": "mark", "matches": "match", "was": "were",
+           "a dangling link": "dangling links", "a web page": "web pages", "a server's refusal": "refusals of a server",
+           "a Git LFS pointer": "Git LFS pointers", "an unfinished download": "unfinished downloads"}  # fmt: skip
+Content = TypeVar("Content")
+
+
+class Files:
+    """The calls that are made, so that tests can let the n-th one fail; all may raise `OSError`."""
+
+    def stat(self, path: Path) -> os.stat_result:
+        """Of the link's target."""
+        return path.stat()
+
+    def names(self, folder: Path) -> list[str]:
+        """Sorted names in a folder."""
+        return sorted(os.listdir(folder))  # noqa: PTH208 - one read of the folder, no Path per name
+
+    def open(self, path: Path) -> BinaryIO:
+        """For reading."""
+        return open_regular(path)
+
+
+class Folder:
+    """One folder under ``root``; names are relative to it and ``""`` is the folder itself.
+
+    Attributes:
+        said: Name and fault of everything that went wrong.
+        at: The name that is being read.
+        last_sign_s: When the disk last answered, on the monotonic clock.
+    """
+
+    def __init__(self, root: Path, files: Files) -> None:
+        self.root = root
+        self.said: list[tuple[str, str]] = []
+        self.at = ""
+        self.last_sign_s = time.monotonic()
+        self.files = files
+        self._listed: dict[str, list[str] | None] = {}
+
+    def say(self, name: str, problem: str) -> None:
+        """Note a problem of a file."""
+        if (name, problem) not in self.said:
+            self.said.append((name, problem))
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for every cause: files with the same fault are in one."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name, problem in self.said:
+            groups.setdefault(problem.partition(":")[0], []).append((name, problem))
+        return [self._sentence(fault, found) for fault, found in groups.items()]
+
+    def _sentence(self, fault: str, found: list[tuple[str, str]]) -> str:
+        if len(found) == 1:
+            return f"{self.root / found[0][0]} {found[0][1]}"
+        names = [name for name, _ in found]
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        series = {match[1] for name in names if (match := _SERIES.search(name))}
+        of = (
+            f" of {int(next(iter(series)))} shards"
+            if len(series) == 1 and all(map(_SERIES.search, names))
+            else " files"
+        )
+        verb, _, rest = fault.partition(" ")
+        rest = _PLURAL.get(rest, rest)
+        fix = found[0][1].partition(":")[2] if len({problem for _, problem in found}) == 1 else ""
+        return f"{self.root}: {len(names)}{of} {_PLURAL.get(verb, verb)} {rest}: {shown}{f' ({fix.strip()})' if fix else ''}"
+
+    def alive(self, name: str | None = None) -> None:
+        """The disk answered, or is about to be asked for ``name``."""
+        self.last_sign_s = time.monotonic()
+        self.at = self.at if name is None else name
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Of a link's target."""
+        self.alive(name)
+        try:
+            return self.files.stat(self.root / name)
+        except FileNotFoundError:
+            dangling = (self.root / name).is_symlink()
+            self.say(name, "is a dangling link: its target is gone" if dangling else "is missing")
+        except OSError as error:
+            self.say(name, f"cannot be read: {reason(error)}")
+        return None
+
+    def size(self, name: str, *, folder: bool = False) -> int | None:
+        """Bytes of a regular file (or of a folder, where one is wanted)."""
+        found = self.stat(name)
+        if found is None or (stat.S_ISDIR if folder else stat.S_ISREG)(found.st_mode):
+            return found and found.st_size
+        self.say(name, f"is not a {'folder' if folder else 'file'}")
+        return None
+
+    def names(self, folder: str) -> list[str] | None:
+        """What is in a folder; read once."""
+        if folder not in self._listed:
+            self.alive(folder)
+            try:
+                self._listed[folder] = self.files.names(self.root / folder)
+            except OSError as error:
+                self._listed[folder] = None
+                missing = isinstance(error, FileNotFoundError)
+                self.say(folder, "is missing" if missing else f"cannot be read: {reason(error)}")
+        return self._listed[folder]
+
+    def read(self, name: str, reader: Callable[[BinaryIO], Content]) -> Content | None:
+        """What ``reader`` makes of the open file."""
+        self.alive(name)
+        try:
+            with self.files.open(self.root / name) as file:
+                return reader(file)
+        except OSError as error:
+            self.say(name, f"cannot be read: {reason(error)}")
+            return None
+
+    def text(self, path: Path) -> str:
+        """A small file's text, ``""`` if it is not there."""
+        self.alive(str(path))
+        try:
+            with self.files.open(path) as file:
+                return file.read(_MAX_JSON_BYTES).decode("utf-8", "replace")
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        except OSError as error:
+            self.say(str(path), f"cannot be read: {reason(error)}")
+            return ""
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON object, empty if it cannot be had."""
+        raw = self.read(name, lambda file: file.read(_MAX_JSON_BYTES))
+        if raw is None:
+            return {}
+        try:
+            found = json.loads(raw)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            if all(other != name for other, _ in self.said):
+                self.say(name, "is not valid JSON")
+            return {}
+        return found
+
+
+def reason(error: OSError) -> str:
+    """The system's words for an error."""
+    return error.strerror or str(error)

@@ -1,0 +1,117 @@
+"""Answering a `HostQuery`: the one function that looks at the whole machine.
+
+The slow questions (driver, interpreters, folders of weights) are asked side by side. Nothing is judged and
+nothing is raised for what is found; a hung driver, disk or interpreter costs its own time limit and no more.
+
+    >>> host = take_host(HostQuery(disks=(Path("/tmp"),)), environ=os.environ, simulated=None, state_dir=None)
+    >>> host.disks[0].writable
+    True
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ....config.yamlfile import read_yaml
+from ....core import host as host_values
+from ....core.errors import VideoGenerationError
+from ....core.host import Disk, Gpu, Host, HostQuery, OptionsFile, simulated_gpus
+from .checkouts import look_at_checkout
+from .checkpoints import look_at_checkpoint
+from .gpus import Taken, take_gpus
+from .interpreters import ask_interpreter
+from .memory import Memory, cpu_count, shared_memory, take_memory
+
+CACHE = "interpreters"  # folder of remembered answers under the state folder
+
+
+def take_host(  # noqa: PLR0913 -- what is asked, and what is said in place of the machine
+    query: HostQuery,
+    *,
+    environ: Mapping[str, str],
+    simulated: str | None,
+    state_dir: Path | None,
+    simulated_memory: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Host:
+    """Everything that was asked, at once; ``progress`` follows the hashing (bytes done, bytes in all).
+
+    ``simulated`` GPUs (``8x80GiB``) take the place of the machine's; then the driver is not asked, and the host's memory
+    is not known unless it is simulated too: this machine's memory says nothing about another one.
+
+    Raises:
+        ConfigurationError: ``simulated`` or ``simulated_memory`` is not of that form.
+    """
+    imagined = simulated_gpus(simulated) if simulated is not None else None
+    memory = _memory(simulated_memory, imagined=imagined is not None)
+    cache_dir = state_dir / CACHE if state_dir is not None else None
+    shm = shared_memory()
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        gpus = pool.submit(_gpus, query, environ, imagined)
+        interpreters = [
+            pool.submit(ask_interpreter, item, environ=environ, cache_dir=cache_dir) for item in query.interpreters
+        ]
+        checkouts = [pool.submit(look_at_checkout, item, environ=environ) for item in query.checkouts]
+        checkpoints = [pool.submit(look_at_checkpoint, item, progress=progress) for item in query.checkpoints]
+        taken = gpus.result()
+        return Host(
+            gpus=taken.gpus,
+            gpu_problem=taken.problem,
+            gpu_advice=taken.advice,
+            driver_version=taken.driver_version,
+            driver_cuda=taken.driver_cuda,
+            simulated=imagined is not None,
+            memory_simulated=simulated_memory is not None,
+            cpu_count=cpu_count(),
+            memory_total_bytes=memory.total_bytes,
+            memory_available_bytes=memory.available_bytes,
+            memory_limited=memory.limited,
+            swap_bytes=memory.swap_bytes,
+            shm_total_bytes=shm.total_bytes,
+            shm_free_bytes=shm.available_bytes,
+            disks=tuple(take_disk(path) for path in query.disks),
+            interpreters={asked.result().path: asked.result() for asked in interpreters},
+            checkouts={asked.result().directory: asked.result() for asked in checkouts},
+            checkpoints={asked.result().directory: asked.result() for asked in checkpoints},
+            options_files={path: take_options(path) for path in query.options_files},
+        )
+
+
+def _gpus(query: HostQuery, environ: Mapping[str, str], imagined: tuple[Gpu, ...] | None) -> Taken:
+    if imagined is not None:
+        return Taken(imagined)
+    return take_gpus(environ) if query.gpus else Taken(None)
+
+
+def _memory(simulated: str | None, *, imagined: bool) -> Memory:
+    """The machine's, what is said in its place, or unknown beside simulated GPUs."""
+    if simulated is not None:
+        size = host_values.simulated_memory(simulated)
+        return Memory(size, size)
+    return Memory() if imagined else take_memory()
+
+
+def take_disk(path: Path) -> Disk:
+    """The file system under a path, which need not exist yet."""
+    folder = path
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return Disk(folder, None, None)
+    # access(2) knows read-only mounts too, also for root.
+    writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    return Disk(folder, found.f_bavail * found.f_frsize, writable)
+
+
+def take_options(path: Path) -> OptionsFile:
+    """What a YAML file of options holds; a wrong file is a finding of the backend, not an error here."""
+    try:
+        document = read_yaml(path)
+    except VideoGenerationError as error:
+        return OptionsFile(path, " ".join(part for part in (error.message, *error.evidence[:1]) if part))
+    return OptionsFile(path, None, document.values, document.lines)

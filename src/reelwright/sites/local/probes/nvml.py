@@ -1,0 +1,138 @@
+"""The program that asks NVML, in its own process: once, or at intervals until its standard input ends.
+
+The driver can hang inside a call (GPU fallen off the bus), and neither a thread nor a signal ends such a
+call; a process can be left behind. It is started by path and imports pynvml and the standard library only.
+What a device does not support is ``null``. It does not decide which GPUs may be used: see `sites.local.probes.gpus`.
+
+    $ python -I nvml.py once
+    {"gpus": [{"index": 0, "uuid": "GPU-...", "name": "NVIDIA H100", ...}], "problems": []}
+    $ python -I nvml.py watch 1.0
+    {"GPU-...": [1073741824, 97]}
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Nvml = Any  # the pynvml module, or a stand-in with the same functions
+
+
+def _asked(nvml: Nvml, function: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer, or ``None`` where this device or driver has none."""
+    try:
+        return function(*arguments)
+    except nvml.NVMLError:
+        return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _devices(nvml: Nvml, problems: list[str]) -> Iterator[tuple[int, Any, Any, int | None]]:
+    """(number, handle, handle of the card, number of the card) of all that CUDA could use.
+
+    A card has NVML's number and no number of a card. The instances of cards in MIG mode are numbered after the last
+    card, so that every device has a number of its own.
+    """
+    count = following = nvml.nvmlDeviceGetCount()
+    for index in range(count):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            nvml.nvmlDeviceGetUUID(handle)
+        except nvml.NVMLError as error:  # GPU is lost, or not ours to see: the others still work
+            problems.append(f"GPU {index} does not answer: {error}")
+            continue
+        mode = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
+        if not mode or mode[0] != 1:
+            yield index, handle, handle, None
+            continue
+        instances = list(_instances(nvml, handle))
+        if not instances:
+            problems.append(f"GPU {index} is in MIG mode but has no instance")
+        for instance in instances:
+            yield following, instance, handle, index
+            following += 1
+
+
+def _instances(nvml: Nvml, handle: Any) -> Iterator[Any]:
+    for place in range(_asked(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
+        instance = _asked(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, place)
+        if instance is not None:
+            yield instance
+
+
+def _processes(nvml: Nvml, handle: Any) -> list[dict[str, Any]]:
+    used: dict[int, Any] = {}
+    for function in (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses):
+        for process in _asked(nvml, function, handle) or []:
+            used[process.pid] = used.get(process.pid) or process.usedGpuMemory
+    return [{"pid": pid, "used_bytes": used[pid]} for pid in sorted(used)]
+
+
+def describe(nvml: Nvml) -> dict[str, Any]:
+    """All devices with their memory and the processes on them."""
+    problems: list[str] = []
+    gpus = []
+    for index, handle, card, parent in _devices(nvml, problems):
+        memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
+        gpus.append(
+            {
+                "index": index,
+                "uuid": _text(nvml.nvmlDeviceGetUUID(handle)),
+                "name": _text(_asked(nvml, nvml.nvmlDeviceGetName, handle) or "unknown GPU"),
+                "total_bytes": memory and memory.total,
+                "free_bytes": memory and memory.free,
+                "capability": _asked(nvml, nvml.nvmlDeviceGetCudaComputeCapability, card),
+                "processes": _processes(nvml, handle),
+                "parent": parent,
+            }
+        )
+    return {"gpus": gpus, "problems": problems, "driver": _driver(nvml)}
+
+
+def _driver(nvml: Nvml) -> dict[str, Any]:
+    """The driver's version, and the newest CUDA that it runs (12040 for 12.4)."""
+    version = _asked(nvml, nvml.nvmlSystemGetDriverVersion)
+    return {"version": version and _text(version), "cuda": _asked(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2)}
+
+
+def readings(nvml: Nvml) -> dict[str, list[int | None]]:
+    """Used bytes and busy percent of every device, by UUID."""
+    found: dict[str, list[int | None]] = {}
+    for _, handle, _, _ in _devices(nvml, []):
+        memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
+        busy = _asked(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
+        found[_text(nvml.nvmlDeviceGetUUID(handle))] = [memory and memory.used, busy and busy.gpu]
+    return found
+
+
+def _tell(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str], nvml: Nvml) -> int:
+    """Answer once or until standard input ends; the driver's refusal is an answer too."""
+    try:
+        nvml.nvmlInit()
+        if arguments[0] == "once":
+            _tell(describe(nvml))
+            return 0
+        while True:
+            _tell(readings(nvml))
+            if select.select([sys.stdin], [], [], float(arguments[1]))[0]:
+                return 0
+    except nvml.NVMLError as error:
+        _tell({"problem": f"{type(error).__name__}: {error}"})
+        return 1
+
+
+if __name__ == "__main__":
+    import pynvml
+
+    sys.exit(main(sys.argv[1:], pynvml))

@@ -1,0 +1,190 @@
+"""Who has which worker: the owner of engines that stay warm, and the turns of those who want one.
+
+A film has one owner, a Python process has one, a service will have one; nothing else holds a worker. One turn at a
+time for each set of GPUs; who waits is served in the order of arrival.
+
+    >>> with Workers() as workers, workers.turn((), Cancellation()) as turn:
+    ...     turn.worker is None  # nothing is warm yet
+    True
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from ...core.host import Gpu
+from ...core.plan import EngineCall
+from ...launchers import shim
+from .execution import Cancellation
+from .worker import Worker, program_of
+
+#: What stands for the GPU of a worker that has none.
+_NO_GPU = "cpu"
+_LOOK_S = 0.1
+
+
+class Turn:
+    """The right to use some GPUs' worker until `release`; ``worker`` is the warm one, if there is one."""
+
+    def __init__(self, workers: Workers, gpus: frozenset[str]) -> None:
+        self.gpus = gpus
+        self.worker: Worker | None = None
+        self.when_kept: Callable[[], None] = lambda: None
+        self._workers = workers
+
+    def serves(self, call: EngineCall, environ: Mapping[str, str]) -> bool:
+        """Whether the warm worker is the program that this call asks for."""
+        assert call.worker is not None
+        return self.worker is not None and self.worker.program == program_of(call.worker, environ)
+
+    def keep(self, worker: Worker) -> None:
+        """Leave this worker warm for those who come next; its shim alone holds its GPUs from now on."""
+        self.worker = worker
+        self._workers.keep(self.gpus, worker)
+        self.when_kept()
+
+    def end_worker(self) -> None:
+        """End the worker; nothing of it is left at the return."""
+        worker, self.worker = self.worker, None
+        if worker is not None:
+            self._workers.forget(self.gpus)
+            worker.end()
+
+    def release(self) -> None:
+        """Let the next one in; twice does nothing."""
+        self._workers.leave(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Workers:
+    """The owner. All its methods may be called from any thread; `close` ends every worker."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._warm: dict[frozenset[str], Worker] = {}
+        self._turns: list[Turn] = []  # those that have the turn and those that wait, in the order of arrival
+        self._ending: list[frozenset[str]] = []
+        self._reaped_before: bool | None = None
+        self._process = os.getpid()
+
+    def turn(self, gpus: Sequence[str], cancellation: Cancellation) -> Turn:
+        """Wait for these GPUs (UUIDs; none: the CPU) and end idle workers that hold a part of them.
+
+        Raises:
+            Cancelled: asked to stop.
+        """
+        mine = Turn(self, frozenset(gpus or [_NO_GPU]))
+        with self._changed:
+            self._turns.append(mine)
+            try:
+                while self._must_wait(mine):
+                    self._changed.wait(_LOOK_S)  # woken by a turn that ends; else only to see a request to stop
+                    cancellation.check()
+            except BaseException:
+                self._turns.remove(mine)
+                self._changed.notify_all()
+                raise
+            mine.worker = self._warm.get(mine.gpus)
+            idle = self._taken([held for held in self._warm if held != mine.gpus and held & mine.gpus])
+        self._end(idle)
+        if mine.worker is not None and not mine.worker.alive:
+            mine.end_worker()
+        return mine
+
+    def as_if_idle(self, gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
+        """The GPUs with what our own warm workers hold counted as free: whoever plans for one gets its room."""
+        with self._changed:
+            ours = {uuid: worker for held, worker in self._warm.items() for uuid in held}
+        return tuple(_given_back(gpu, ours[gpu.uuid]) if gpu.uuid in ours else gpu for gpu in gpus)
+
+    @property
+    def gpus(self) -> frozenset[str]:
+        """UUIDs of the GPUs that warm workers hold."""
+        with self._changed:
+            return frozenset(uuid for held in self._warm for uuid in held)
+
+    def _must_wait(self, mine: Turn) -> bool:
+        before = self._turns[: self._turns.index(mine)]
+        return any(gpus & mine.gpus for gpus in (*(turn.gpus for turn in before), *self._ending))
+
+    def release_idle(self, gpus: Sequence[str] | None = None) -> None:
+        """End the workers that have nothing to do; with ``gpus`` those that hold one of them, which a script wants."""
+        with self._changed:
+            busy = [turn.gpus for turn in self._turns]
+            wanted = [held for held in self._warm if gpus is None or held & frozenset(gpus)]
+            idle = self._taken([held for held in wanted if not any(held & other for other in busy)])
+        self._end(idle)
+
+    def _taken(self, keys: Sequence[frozenset[str]]) -> dict[frozenset[str], Worker]:
+        """Workers to be ended: nobody finds them any more, and nobody gets their GPUs before they are free."""
+        self._ending += keys
+        return {held: self._warm.pop(held) for held in keys}
+
+    def _end(self, workers: Mapping[frozenset[str], Worker]) -> None:
+        for held, worker in workers.items():
+            try:
+                worker.end()
+            finally:
+                with self._changed:
+                    self._ending.remove(held)
+                    self._changed.notify_all()
+
+    def keep(self, gpus: frozenset[str], worker: Worker) -> None:
+        """For `Turn` only."""
+        with self._changed:
+            if self._reaped_before is None:  # if a shim is killed, what it supervised becomes our child
+                self._reaped_before = shim.become_subreaper()
+            self._warm[gpus] = worker
+
+    def forget(self, gpus: frozenset[str]) -> None:
+        """For `Turn` only."""
+        with self._changed:
+            self._warm.pop(gpus, None)
+
+    def leave(self, turn: Turn) -> None:
+        """For `Turn` only."""
+        with self._changed:
+            if turn in self._turns:
+                self._turns.remove(turn)
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """End every worker; all memory and every lease is free at the return. It may be used again."""
+        if os.getpid() != self._process:  # a fork: the workers are our parent's
+            return
+        with self._changed:
+            warm = self._taken(list(self._warm))
+            before, self._reaped_before = self._reaped_before, None
+        self._end(warm)
+        if before is not None:
+            shim.become_subreaper(before)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _given_back(gpu: Gpu, worker: Worker) -> Gpu:
+    """The GPU as it would be without the worker's processes; where the driver does not tell whose memory it is, whole."""
+    pids = {*shim.descendants(worker.child.process.pid)}
+    held = [process.used_bytes for process in gpu.processes if process.pid in pids]
+    known = [size for size in held if size is not None]
+    if gpu.free_bytes is None or len(known) < max(1, len(held)):
+        return replace(gpu, free_bytes=gpu.total_bytes)
+    return replace(gpu, free_bytes=gpu.free_bytes + sum(known))

@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.conftest import eventually, opened_below
+
+from reelwright.core.errors import BackendUnavailableError, BusyError, Cancelled
+from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.local.leases import LeaseHolder, Leases, lease_directory
+
+NOW = {"wait_s": 0, "owner": {"run": "r2"}}
+
+
+@pytest.fixture
+def leases(tmp_path):
+    return Leases(tmp_path / "leases", poll_s=0.01)
+
+
+class Claimant:
+    """A process of tests/sites/claimant.py."""
+
+    def __init__(self, folder, environ, *words):
+        program = Path(__file__).with_name("claimant.py")
+        self.process = subprocess.Popen(
+            [sys.executable, program, folder, *words],
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+
+    def line(self, deadline_s=60.0):
+        """Its next line; an error instead of hanging for ever."""
+        assert select.select([self.process.stdout], [], [], deadline_s)[0], "it says nothing"
+        return self.process.stdout.readline().strip()
+
+    def order(self, word):
+        self.process.stdin.write(word + "\n")
+        return self.line()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def a_claimant(tmp_path, python_environ):
+    started = []
+
+    def start(*words):
+        started.append(Claimant(tmp_path, python_environ, *words))
+        return started[-1]
+
+    yield start
+    for claimant in started:
+        claimant.end()
+
+
+def test_a_lease_holds_a_descriptor_per_gpu(leases):
+    with leases.claim(["GPU-b", "GPU-a", "GPU-a"], **NOW) as lease:
+        assert lease.uuids == ("GPU-a", "GPU-b")
+        assert len(lease.fds) == 2
+        assert not any(os.get_inheritable(fd) for fd in lease.fds)
+    assert lease.fds == ()
+    lease.release()
+
+
+def test_no_gpu_needs_no_lock(leases):
+    with leases.claim([], **NOW) as lease:
+        assert lease.fds == ()
+
+
+def test_g01_the_second_run_is_told_who_has_the_gpu(leases, a_claimant):
+    first = a_claimant("r1", "claim", "GPU-1,GPU-2", "0")
+    assert first.line() == "got r1"
+    with pytest.raises(BusyError) as caught:
+        leases.claim(["GPU-0", "GPU-2"], **NOW)
+    pattern = rf"GPU-2 is in use by run r1 \(process {first.process.pid}, since 20\d\d-.*\)"
+    assert re.fullmatch(pattern, caught.value.message)
+    assert caught.value.code == "BUSY"
+    assert leases.holders().keys() == {"GPU-1", "GPU-2"}
+    assert leases.holders()["GPU-1"]["run"] == "r1"
+    leases.claim(["GPU-0"], **NOW).release()  # nothing of the refused claim is kept
+
+
+def test_g01_a_waiting_run_gets_the_gpu_when_it_is_free(leases, a_claimant):
+    with leases.claim(["GPU-1"], **NOW):
+        second = a_claimant("r3", "claim", "GPU-1", "600")
+        assert second.line().startswith("waiting GPU-1 is in use by run r2")
+    assert second.line() == "got r3"
+
+
+def test_g01_waiting_ends_at_its_deadline(leases):
+    with leases.claim(["GPU-1"], **NOW):
+        started = time.monotonic()
+        with pytest.raises(BusyError, match="GPU-1 is in use"):
+            leases.claim(["GPU-1"], wait_s=0.15, owner={})
+        assert 0.1 < time.monotonic() - started < 50
+
+
+def test_g01_waiting_runs_are_served_in_the_order_of_their_arrival(leases, a_claimant):
+    first = leases.claim(["GPU-1", "GPU-2"], **NOW)
+    waiting = []
+    for number, uuids in enumerate(["GPU-1,GPU-2", "GPU-1", "GPU-2,GPU-3", "GPU-1"]):
+        waiting.append(a_claimant(f"w{number}", "claim", uuids, "600"))
+        assert waiting[-1].line().startswith("waiting")
+    first.release()
+    assert waiting[0].line() == "got w0"
+    assert not select.select([claimant.process.stdout for claimant in waiting[1:]], [], [], 0.2)[0]
+    waiting[0].order("release")
+    assert waiting[1].line() == "got w1"
+    assert waiting[2].line() == "got w2"
+    assert not select.select([waiting[3].process.stdout], [], [], 0.2)[0]
+    waiting[1].order("release")
+    assert waiting[3].line() == "got w3"
+
+
+def test_g01_nobody_takes_a_free_gpu_that_another_run_has_waited_for_longer(leases, a_claimant):
+    with leases.claim(["GPU-1"], **NOW):
+        both = a_claimant("w0", "claim", "GPU-1,GPU-2", "600")
+        assert both.line().startswith("waiting")
+        with pytest.raises(BusyError, match=r"GPU-2 is awaited by run w0 .*, which came first"):
+            leases.claim(["GPU-2"], **NOW)
+        with pytest.raises(BusyError, match="came first"):
+            leases.claim(["GPU-2"], wait_s=0.1, owner={})
+        leases.claim(["GPU-3"], **NOW).release()
+    assert both.line() == "got w0"
+
+
+def test_g01_a_run_that_died_while_waiting_holds_nobody_up(leases, a_claimant):
+    with leases.claim(["GPU-1"], **NOW):
+        dead = a_claimant("w0", "claim", "GPU-1,GPU-2", "600")
+        assert dead.line().startswith("waiting")
+        dead.process.kill()
+        dead.process.wait()
+        leases.claim(["GPU-2"], **NOW).release()
+    leases.claim(["GPU-1"], **NOW).release()
+    assert not list(leases.directory.glob("ticket-*"))
+
+
+def test_g01_a_killed_runner_frees_its_gpus_at_once(leases, a_claimant):
+    first = a_claimant("r1", "claim", "GPU-1", "0")
+    assert first.line() == "got r1"
+    first.process.kill()
+    first.process.wait()
+    leases.claim(["GPU-1"], **NOW).release()
+
+
+def test_g01_the_lease_outlives_the_runner_while_the_shim_lives(leases, a_claimant):
+    first = a_claimant("r1", "claim", "GPU-1", "0")
+    assert first.line() == "got r1"
+    shim = int(first.order("shim").split()[1])
+    watched = os.pidfd_open(shim)
+    first.process.kill()
+    first.process.wait()
+    with pytest.raises(BusyError, match="run r1"):
+        leases.claim(["GPU-1"], **NOW)
+    first.process.stdin.close()  # the shim sees end of file and ends
+    assert select.select([watched], [], [], 60)[0]
+    os.close(watched)
+    leases.claim(["GPU-1"], **NOW).release()
+
+
+def test_g01_releasing_does_not_unlock_a_gpu_that_another_process_still_holds(leases):
+    own = leases.claim(["GPU-1"], **NOW)
+    of_the_shim = os.dup(own.fds[0])
+    own.release()
+    with pytest.raises(BusyError):
+        leases.claim(["GPU-1"], **NOW)
+    os.close(of_the_shim)
+    leases.claim(["GPU-1"], **NOW).release()
+
+
+def test_g02_random_rounds_of_three_runs_neither_deadlock_nor_share_a_gpu(a_claimant):
+    runs = [a_claimant(f"r{seed}", "rounds", str(seed), "70") for seed in range(3)]
+    assert [run.line(deadline_s=100) for run in runs] == ["done"] * 3
+
+
+def test_g02_opposite_orders_do_not_deadlock(leases):
+    failures = []
+
+    def run(uuids):
+        try:
+            for _ in range(100):
+                leases.claim(uuids, wait_s=60, owner={}).release()
+        except BusyError as error:
+            failures.append(error)
+
+    quick = [threading.Thread(target=run, args=(uuids,)) for uuids in (["0", "1"], ["1", "0"])]
+    leases._poll_s = 0.001
+    for thread in quick:
+        thread.start()
+    for thread in quick:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in quick)
+    assert not failures
+
+
+def test_a_request_to_stop_ends_the_waiting_at_once(tmp_path):
+    cancellation = Cancellation()
+    waiting = Leases(tmp_path / "leases", poll_s=60, on_wait=lambda holder: cancellation.request(signal.SIGTERM))
+    with waiting.claim(["GPU-1"], **NOW):
+        started = time.monotonic()
+        with pytest.raises(Cancelled) as caught:
+            waiting.claim(["GPU-1"], wait_s=60, owner={}, cancellation=cancellation)
+    assert time.monotonic() - started < 50
+    assert caught.value.exit_status == 143
+    cancellation.close()
+    assert not list(waiting.directory.glob("ticket-*"))
+
+
+def test_a_lock_on_a_file_that_a_cleaner_deletes_meanwhile_is_never_taken_for_a_lease(leases):
+    leases.claim(["GPU-1"], **NOW).release()
+    file = leases.directory / "GPU-1.gpu"
+    clean = (  # deletes only what nobody has locked, as such programs do
+        "import contextlib, fcntl, os, sys\n"
+        "while True:\n"
+        "    with contextlib.suppress(OSError), open(sys.argv[1]) as opened:\n"
+        "        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "        os.unlink(sys.argv[1])\n"
+    )
+    cleaner = subprocess.Popen([sys.executable, "-I", "-S", "-c", clean, file])
+    try:
+        eventually(lambda: not file.exists(), what="the cleaner's first deletion")
+        for _ in range(3000):
+            with contextlib.suppress(BusyError), leases.claim(["GPU-1"], **NOW) as lease:
+                assert os.fstat(lease.fds[0]).st_ino == file.stat().st_ino
+    finally:
+        cleaner.kill()
+        cleaner.wait()
+
+
+def test_p30_without_descriptors_the_claim_fails_cleanly_and_leaves_nothing_open(tmp_path, python_environ):
+    code = (
+        "import os, resource, sys; from pathlib import Path\n"
+        "from reelwright.core.errors import BackendUnavailableError\n"
+        "from reelwright.sites.local.leases import Leases\n"
+        "leases, failed, free = Leases(Path(sys.argv[1])), 0, 0\n"
+        "count = lambda: [os.path.exists(f'/proc/self/fd/{fd}') for fd in range(64)].count(True)\n"
+        "before = count()\n"
+        "while True:\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (before + free, 4096))\n"
+        "    try:\n"
+        "        lease = leases.claim(['a', 'b', 'c'], wait_s=1, owner={})\n"
+        "        break\n"
+        "    except BackendUnavailableError as error:\n"
+        "        failed += 'Too many open files' in error.message\n"
+        "    assert count() == before, free\n"
+        "    free += 1\n"
+        "print(failed, len(lease.fds), count() - before)"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "leases"]
+    said = subprocess.run(command, env=python_environ, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["6", "3", "3"]
+
+
+@pytest.mark.parametrize("uuid", ["MIG-GPU-1/7/0", "../../etc/passwd", "GPU-simulated-0", "a b\n"])
+def test_any_name_of_a_gpu_becomes_one_file_in_the_folder(leases, tmp_path, uuid):
+    with leases.claim([uuid], **NOW), pytest.raises(BusyError):
+        leases.claim([uuid], **NOW)
+    with leases.claim([uuid], **NOW):
+        assert leases.holders().keys() == {uuid}
+    assert sorted(path.name for path in tmp_path.rglob("*.gpu")) == [
+        path.name for path in leases.directory.glob("*.gpu")
+    ]
+
+
+def test_the_folder_is_ours_alone(leases):
+    leases.claim(["GPU-1"], **NOW).release()
+    assert leases.directory.stat().st_mode & 0o777 == 0o700
+    assert (leases.directory / "GPU-1.gpu").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("trap", ["link", "writable", "foreign", "file"])
+def test_a_folder_that_somebody_else_prepared_is_refused(tmp_path, trap):
+    folder = tmp_path / "leases"
+    if trap == "link":
+        (tmp_path / "real").mkdir()
+        folder.symlink_to("real")
+    elif trap == "file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        folder.chmod(0o777 if trap == "writable" else 0o700)
+    if trap == "foreign":
+        if os.geteuid() != 0:
+            pytest.skip("needs root to give a folder away")
+        os.chown(folder, 65534, 65534)
+    with pytest.raises(BackendUnavailableError) as caught:
+        Leases(folder).claim(["GPU-1"], **NOW)
+    assert caught.value.code == "PERM"
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(leases, tmp_path):
+    leases.claim(["GPU-2"], **NOW).release()
+    (leases.directory / "GPU-1.gpu").symlink_to(tmp_path / "victim")
+    with pytest.raises(BackendUnavailableError, match=os.strerror(errno.ELOOP)):
+        leases.claim(["GPU-1"], **NOW)
+    assert not (tmp_path / "victim").exists()
+
+
+def test_damage_in_a_lock_file_does_no_harm(leases):
+    with leases.claim(["GPU-1"], **NOW):
+        (leases.directory / "GPU-1.gpu").write_bytes(b"\xff{")
+        with pytest.raises(BusyError, match="run unknown"):
+            leases.claim(["GPU-1"], **NOW)
+
+
+def test_nothing_is_left_open(leases):
+    with leases.claim(["GPU-1", "GPU-2"], **NOW):
+        with pytest.raises(BusyError):
+            leases.claim(["GPU-1"], wait_s=0.02, owner={})
+        assert len(opened_below(leases.directory)) == 2
+    leases.holders()
+    assert opened_below(leases.directory) == []
+
+
+def test_a_holder_keeps_its_gpus_over_attempts_and_gives_them_back_for_others(tmp_path):
+    environ = {"TMPDIR": str(tmp_path)}
+    others = Leases(lease_directory(environ))
+    with LeaseHolder(environ, "r1", 0) as holder:
+        fds = holder.hold(["GPU-1"])
+        assert holder.hold(["GPU-1"]) == fds
+        assert others.holders()["GPU-1"]["run"] == "r1"
+        assert len(holder.hold(["GPU-2", "GPU-3"])) == 2
+        assert others.holders().keys() == {"GPU-2", "GPU-3"}
+        assert holder.hold([]) == ()
+        assert others.holders() == {}
+        holder.hold(["GPU-1"])
+    assert others.holders() == {}
+
+
+def test_the_folder_does_not_depend_on_the_login_session():
+    assert lease_directory({"XDG_RUNTIME_DIR": "/run/user/1"}) == Path(f"/tmp/reelwright-{os.geteuid()}")
+    assert lease_directory({"TMPDIR": "/scratch"}) == Path(f"/scratch/reelwright-{os.geteuid()}")

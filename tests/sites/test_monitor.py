@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+
+from reelwright.sites.local.metrics import MAX_POINTS, Metrics, Recording, Sample, Usage
+from reelwright.sites.local.monitor import ProcessTree, Sampler
+from reelwright.sites.local.probes import GpuReading
+
+CHILD = """
+import os, sys
+if os.fork() == 0:
+    os.setsid()
+    held = bytearray(50_000_000)
+    with open(sys.argv[1], "wb") as file:
+        file.write(bytes(3_000_000)); os.fsync(file.fileno())
+    print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def a_tree(tmp_path):
+    """A process whose child, in a session of its own, holds 50 MB and has written 3 MB."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, tmp_path / "written"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert select.select([process.stdout], [], [], 60)[0]
+    yield process
+    process.stdin.close()
+    process.wait()
+    process.stdout.read()
+    process.stdout.close()
+
+
+def sampled(count, **options):
+    """Run a sampler until it has emitted ``count`` samples."""
+    enough, seen = threading.Event(), []
+
+    def emit(sample):
+        seen.append(sample)
+        if len(seen) == count:
+            enough.set()
+
+    sampler = Sampler(emit=emit, interval_s=0.001, **options)
+    with sampler:
+        assert enough.wait(60)
+    return sampler.metrics()
+
+
+def recorded(*samples, **options):
+    recording = Recording(**options)
+    for sample in samples:
+        recording.add(sample)
+    return recording.metrics()
+
+
+def test_the_whole_tree_of_processes_is_measured(a_tree):
+    usage = ProcessTree().usage(a_tree.pid)
+    assert usage.processes == 2
+    assert 50_000_000 < usage.host_bytes < 200_000_000
+    assert usage.written_bytes is None or usage.written_bytes >= 3_000_000
+
+
+def test_a_process_that_is_gone_uses_nothing_and_is_no_error(a_tree):
+    tree = ProcessTree()
+    assert tree.usage(a_tree.pid).processes == 2
+    a_tree.stdin.close()
+    a_tree.wait()
+    assert ProcessTree().usage(a_tree.pid) == Usage(0, None, None, None)
+
+
+def stat(pid, parent, started, pages):
+    return f"{pid} (a) (b c) S {parent} " + "0 " * 17 + f"{started} 0 {pages} 0"
+
+
+def test_a_number_that_another_process_has_now_is_not_counted(tmp_path):
+    for pid, text in {
+        1: stat(1, 0, 5, 10),
+        2: stat(2, 1, 6, 20),
+        3: stat(3, 2, 7, 40),
+        9: stat(9, 0, 1, 80),
+    }.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / f"{pid}/stat").write_text(text)
+    (tmp_path / "2/io").write_text("rchar: 9\nread_bytes: 100\nwrite_bytes: 200\n")
+    tree, page = ProcessTree(tmp_path), os.sysconf("SC_PAGE_SIZE")
+    assert tree.usage(1) == Usage(3, 70 * page, 100, 200)
+    (tmp_path / "3/stat").write_text(stat(3, 9, 99, 40))
+    assert tree.usage(1) == Usage(2, 30 * page, 100, 200)
+
+
+def test_peaks_means_and_rates_are_kept():
+    found = recorded(
+        Sample(0.0, Usage(1, 100, 0, 0), {"GPU-a": GpuReading(10, 0)}),
+        Sample(2.0, Usage(2, 900, 1000, None), {"GPU-a": GpuReading(70, 100), "GPU-b": GpuReading(None, None)}),
+        Sample(3.0, Usage(1, 200, 4000, 50), {"GPU-a": GpuReading(30, 50)}),
+        Sample(4.0, Usage(0, None, None, None), {}),
+    )
+    assert found.gpu_peak_bytes == {"GPU-a": 70}
+    assert found.gpu_busy_percent == {"GPU-a": 50.0}
+    assert (found.host_peak_bytes, found.read_bytes, found.written_bytes) == (900, 4000, 50)
+    assert (found.read_peak_bytes_per_s, found.written_peak_bytes_per_s) == (3000.0, None)
+    assert (found.duration_s, found.samples, len(found.curve)) == (4.0, 4, 4)
+
+
+def test_nothing_seen_is_unknown_and_not_zero():
+    assert recorded() == Metrics()
+    assert recorded(Sample(0.0)).host_peak_bytes is None
+
+
+@pytest.mark.parametrize("count", [1, 599, 600, 601, 5000, 36001])
+def test_the_curve_is_bounded_and_keeps_its_peaks(count):
+    peak_at = count * 2 // 3
+    samples = (
+        Sample(float(at), Usage(1, 5), {"GPU-a": GpuReading(99 if at == peak_at else 1, 3)}) for at in range(count)
+    )
+    found = recorded(*samples)
+    assert min(count, MAX_POINTS // 2) <= len(found.curve) <= MAX_POINTS
+    assert found.samples == count
+    assert max(point.gpus["GPU-a"].used_bytes for point in found.curve) == 99
+    assert [point.at_s for point in found.curve] == sorted({point.at_s for point in found.curve})
+    assert found.curve[-1].at_s == count - 1
+    times = [point.at_s for point in found.curve[:-1]]
+    assert len({late - early for early, late in pairwise(times)}) <= 1
+
+
+def test_metrics_go_through_json_and_back():
+    found = recorded(
+        Sample(0.0, Usage(1, 100, 0, None), {"GPU-a": GpuReading(10, None)}),
+        Sample(1.5, Usage(2, None, 5, 7), {"GPU-a": GpuReading(12, 98)}),
+    )
+    text = json.dumps(found.to_json())
+    assert Metrics.from_json(json.loads(text)) == found
+    assert Metrics.from_json({"schema": 1, "samples": 3, "of_a_later_version": 1}) == Metrics(samples=3)
+
+
+def test_a_run_is_sampled_with_its_gpus(a_tree):
+    found = sampled(8, root_pid=lambda: a_tree.pid, read_gpus=lambda: {"GPU-a": GpuReading(7, 50)})
+    assert found.samples >= 8
+    assert found.host_peak_bytes > 50_000_000
+    assert found.gpu_peak_bytes == {"GPU-a": 7}
+    assert found.curve[0].usage.processes == 2
+
+
+def test_before_there_is_a_process_only_the_gpus_are_read():
+    found = sampled(2, root_pid=lambda: None, read_gpus=lambda: {"GPU-a": GpuReading(7, None)})
+    assert found.host_peak_bytes is None
+    assert found.gpu_peak_bytes == {"GPU-a": 7}
+
+
+def raising(*_):
+    raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("broken", ["root_pid", "read_gpus"])
+def test_g04_a_broken_reader_ends_neither_the_run_nor_the_sampling(broken):
+    calls, enough = [], threading.Event()
+
+    def fail():
+        calls.append(1)
+        if len(calls) >= 3:
+            enough.set()
+        raise RuntimeError("broken")
+
+    options = {"root_pid": lambda: None, broken: fail}
+    with Sampler(interval_s=0.001, **options) as sampler:
+        assert enough.wait(60)
+    assert sampler.stop().samples == 0
+
+
+def test_a_listener_that_raises_is_not_asked_again_and_sampling_goes_on(a_tree):
+    told, enough, readings = [], threading.Event(), []
+
+    def read():
+        readings.append(1)
+        if len(readings) >= 5:  # the fourth has been recorded
+            enough.set()
+
+    def listen(sample):
+        told.append(sample)
+        raise RuntimeError("broken")
+
+    with Sampler(root_pid=lambda: None, read_gpus=read, emit=listen, interval_s=0.001) as sampler:
+        assert enough.wait(60)
+    assert len(told) == 1
+    assert sampler.metrics().samples >= 4
+
+
+def test_g04_a_reader_that_hangs_does_not_hold_up_the_end_of_the_run():
+    hanging, go_on = threading.Event(), threading.Event()
+
+    def hang():
+        hanging.set()
+        go_on.wait(100)
+
+    sampler = Sampler(root_pid=lambda: None, read_gpus=hang).start()
+    assert hanging.wait(60)
+    started = time.monotonic()
+    assert sampler.stop(wait_s=0.1).samples == 0
+    assert time.monotonic() - started < 50
+    go_on.set()
+
+
+def test_stopping_takes_a_last_sample_and_twice_is_harmless():
+    sampler = Sampler(root_pid=lambda: None, interval_s=3600).start()
+    first = sampler.stop(wait_s=60)
+    assert first.samples >= 1
+    assert sampler.stop() == first
+    assert Sampler(root_pid=lambda: None).stop() == Metrics()
+
+
+def test_sampling_costs_less_than_a_hundredth_of_a_core(a_tree):
+    count = 40
+    found = sampled(count, root_pid=lambda: a_tree.pid)
+    assert found.cost_cpu_s / found.samples < 0.01  # one sample a second
