@@ -23,10 +23,10 @@ import sys
 from pathlib import Path
 from reelwright.films.editing.joining import JoinOptions, Part, join
 from reelwright.films.editing.proof import proven
-from reelwright.films.editing.artifact_cache import Shelf
+from reelwright.films.editing.artifact_cache import ArtifactCache
 from reelwright.core.request import Size
 folder, film = Path(sys.argv[1]), Path(sys.argv[2])
-shelf = Shelf(folder / "shelf")
+shelf = ArtifactCache(folder / "shelf")
 parts = [Part(clip) for clip in sorted(folder.glob("*.mp4"))]
 told = join(parts, film, JoinOptions(Size(1280, 720), 16.0), shelf=shelf)
 assert told.num_frames >= 8000

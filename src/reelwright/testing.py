@@ -24,7 +24,7 @@ from .config.settings import Settings
 from .core.errors import Failure, error_for
 from .core.events import Event, Phase, Progress
 from .core.host import Host, HostQuery
-from .core.plan import EngineCall, ExpectedVideo, Lever, Plan
+from .core.plan import EngineCall, ExpectedVideo, Mitigation, Plan
 from .core.request import Size, VideoRequest
 
 _FPS = 16.0
@@ -75,7 +75,7 @@ def _plan(job: Job) -> Plan:
         run=EngineCall("reelwright.testing:ENGINE", options),
         expected=ExpectedVideo(size.width, size.height, frames, _FPS),
         parameters=parameters,
-        levers=(Lever("offload", {"offload_model": True}, "memory", "time", "pretends to save memory"),),
+        mitigations=(Mitigation("offload", {"offload_model": True}, "memory", "time", "pretends to save memory"),),
     )
 
 

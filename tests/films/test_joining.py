@@ -16,7 +16,7 @@ from parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, frames, pac
 
 from reelwright.core.errors import BackendUnavailableError, Cancelled, Failure, InvalidInputError, OutputError
 from reelwright.core.request import Size
-from reelwright.films.editing.artifact_cache import Shelf
+from reelwright.films.editing.artifact_cache import ArtifactCache
 from reelwright.films.editing.joining import JoinOptions, Part, expected_frames, join, length_in_film, places
 from reelwright.media.sheet import film_sheet
 from reelwright.media.video import Encoding, examine
@@ -297,7 +297,7 @@ def test_a_jump_at_a_chained_joint_is_told(tmp_path: Path) -> None:
 def test_a_sheet_has_a_row_for_each_clip_of_frames_that_the_film_shows(chain: list[Part], tmp_path: Path) -> None:
     begins = places([11, 11, 11], chain, OPTIONS)
     assert begins == (0, 10, 20)
-    report = join(chain, tmp_path / "film.mp4", OPTIONS, shelf=Shelf(tmp_path / "shelf"))
+    report = join(chain, tmp_path / "film.mp4", OPTIONS, shelf=ArtifactCache(tmp_path / "shelf"))
     film_sheet([(f"shot {n}", glance) for n, glance in enumerate(report.glances)], tmp_path / "sheet.png")
     drawn = cv2.imread(str(tmp_path / "sheet.png"))
     assert drawn is not None

@@ -16,7 +16,7 @@ from clips import a_foreign_clip
 from parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, packets, read
 
 from reelwright.core.errors import OutputError, VideoGenerationError
-from reelwright.films.editing.artifact_cache import Shelf
+from reelwright.films.editing.artifact_cache import ArtifactCache
 from reelwright.films.editing.joining import JoinOptions, JoinReport, Part, join
 from reelwright.films.editing.proof import proven
 from reelwright.films.editing.sound import with_sound
@@ -188,7 +188,7 @@ def test_sound_is_there_if_and_only_if_it_was_asked_for(film: tuple[Path, JoinRe
 
 
 def test_a_clip_that_became_another_since_it_was_seen_is_not_taken_for_it(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "shelf")
+    shelf = ArtifactCache(tmp_path / "shelf")
     parts = [replace(part, digest=f"digest of {number}") for number, part in enumerate(a_chain(tmp_path))]
     join(parts, tmp_path / "film.mp4", OPTIONS, shelf=shelf)
     a_coded_clip(parts[1].video, range(40, 51))
@@ -235,10 +235,10 @@ def test_clips_that_cannot_lie_beside_what_is_encoded_are_encoded_as_well(tmp_pa
 
 
 def test_a_second_film_of_the_same_clips_decodes_and_encodes_nothing(tmp_path: Path) -> None:
-    parts, shelf = dissolving(tmp_path), Shelf(tmp_path / "shelf")
+    parts, shelf = dissolving(tmp_path), ArtifactCache(tmp_path / "shelf")
     join(parts, tmp_path / "film.mp4", OPTIONS, shelf=shelf)
     before = {path.name: path.stat().st_mtime_ns for path in shelf.folder.iterdir()}
-    shelf = Shelf(tmp_path / "shelf")
+    shelf = ArtifactCache(tmp_path / "shelf")
     join(parts, tmp_path / "again.mp4", OPTIONS, shelf=shelf)
     assert {path.name: path.stat().st_mtime_ns for path in shelf.folder.iterdir()} == before
     assert shelf.used == set(before)
@@ -246,7 +246,7 @@ def test_a_second_film_of_the_same_clips_decodes_and_encodes_nothing(tmp_path: P
 
 
 def test_one_changed_clip_is_looked_at_and_the_others_are_not(tmp_path: Path) -> None:
-    parts, shelf = dissolving(tmp_path), Shelf(tmp_path / "shelf")
+    parts, shelf = dissolving(tmp_path), ArtifactCache(tmp_path / "shelf")
     join(parts, tmp_path / "film.mp4", OPTIONS, shelf=shelf)
     before = set(shelf.folder.iterdir())
     a_coded_clip(parts[4].video, range(100, 112))
@@ -264,11 +264,11 @@ def test_one_changed_clip_is_looked_at_and_the_others_are_not(tmp_path: Path) ->
 def test_d12_what_is_damaged_on_the_shelf_is_made_again(
     tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes] | None
 ) -> None:
-    parts, shelf = dissolving(tmp_path), Shelf(tmp_path / "shelf")
+    parts, shelf = dissolving(tmp_path), ArtifactCache(tmp_path / "shelf")
     join(parts, tmp_path / "film.mp4", OPTIONS, shelf=shelf)
     for path in sorted(shelf.folder.glob(f"*{suffix}")):
         path.write_bytes(damage(path.read_bytes()) if damage else parts[0].video.read_bytes())
-    report = join(parts, tmp_path / "again.mp4", OPTIONS, shelf=Shelf(tmp_path / "shelf"))
+    report = join(parts, tmp_path / "again.mp4", OPTIONS, shelf=ArtifactCache(tmp_path / "shelf"))
     proven(tmp_path / "again.mp4", report.promise)
     assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "film.mp4").read_bytes()
 
@@ -276,7 +276,7 @@ def test_d12_what_is_damaged_on_the_shelf_is_made_again(
 def test_what_a_killed_process_left_on_the_shelf_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".4194999-1-ab.npz.part").write_bytes(b"half")
     (tmp_path / ".1-1-ab.npz.part").write_bytes(b"another process writes this now")
-    Shelf(tmp_path)
+    ArtifactCache(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".1-1-ab.npz.part"]
 
 
@@ -299,7 +299,7 @@ def test_a_clip_whose_pictures_do_not_decode_is_not_copied(tmp_path: Path) -> No
 def test_a_kept_piece_is_not_used_where_something_else_lies_beside_it(
     tmp_path: Path, change: str, joint: dict[str, Any], options: JoinOptions
 ) -> None:
-    clips, shelf = [tmp_path / "0.mp4", tmp_path / "1.mp4"], Shelf(tmp_path / "kept")
+    clips, shelf = [tmp_path / "0.mp4", tmp_path / "1.mp4"], ArtifactCache(tmp_path / "kept")
     parts = [Part(clips[0]), Part(clips[1], **joint)]
     for number, clip in enumerate(clips):
         a_grey_clip(clip, range(9 * number, 9 * number + 9))

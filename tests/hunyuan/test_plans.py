@@ -357,26 +357,26 @@ def test_distilled_weights_keep_their_number_of_steps_whatever_a_retry_wants() -
     assert any("distilled to 50 steps" in text for text in errors_of(world.plan(WIDE, steps=30)))
 
 
-# ----------------------------------------------------------------------------------------------------------- levers
+# ----------------------------------------------------------------------------------------------------------- mitigations
 
 
 def test_every_lever_of_every_member_changes_its_command_and_lowers_the_prediction() -> None:
     for name in ("t2v", "i2v", "1.5"):
         world = World(name, gpus="2x80GiB", options={} if name == "1.5" else {"cfg_scale": 2.0}, fp8=True)
         before = world.plan(PICTURES[name])
-        assert before.levers
-        for lever in before.levers:
-            after = world.plan(PICTURES[name], overrides=dict(lever.overrides))
-            assert command_of(after) != command_of(before), (name, lever.name)
-            if lever.name not in ("expandable_segments",):
-                assert (after.gpu_bytes or 0) < (before.gpu_bytes or 0), (name, lever.name)
+        assert before.mitigations
+        for mitigation in before.mitigations:
+            after = world.plan(PICTURES[name], overrides=dict(mitigation.overrides))
+            assert command_of(after) != command_of(before), (name, mitigation.name)
+            if mitigation.name not in ("expandable_segments",):
+                assert (after.gpu_bytes or 0) < (before.gpu_bytes or 0), (name, mitigation.name)
 
 
 def test_a_lever_that_was_pulled_is_not_offered_again() -> None:
     world = World("t2v", settings={"gpu_count": 1})
-    for lever in world.plan().levers:
-        again = world.plan(overrides=dict(lever.overrides))
-        assert lever not in again.levers
+    for mitigation in world.plan().mitigations:
+        again = world.plan(overrides=dict(mitigation.overrides))
+        assert mitigation not in again.mitigations
 
 
 # ------------------------------------------------------------------------------------------------- the weights' folders

@@ -10,7 +10,7 @@ import pytest
 from reelwright.backends.hunyuan import facts
 from reelwright.core.errors import Failure
 from reelwright.core.events import Output, Phase, Progress
-from reelwright.core.plan import Command, Dialect, Lever, Plan
+from reelwright.core.plan import Command, Dialect, Mitigation, Plan
 from reelwright.policy import Diagnosis, Evidence, Next, Stop
 from reelwright.policy.diagnosis import diagnose
 from reelwright.policy.progress import LogReader
@@ -120,18 +120,18 @@ def test_the_phases_the_steps_and_the_film_are_read_in_the_log_of_a_real_run() -
     assert [line for line in reader.tail if "a cat walks" in line and "Sample save to" not in line] == []
 
 
-# --------------------------------------------------------------------------------------------- levers of the picture
+# --------------------------------------------------------------------------------------------- mitigations of the picture
 
-FREE = Lever("offload", {"use_cpu_offload": True}, "memory", "time", "offload")
-PICTURE = Lever("cfg_scale", {"cfg_scale": 1.0}, "memory", "guidance", "one pass")
-FRAMES = Lever("frames_81", {"num_frames": 81}, "memory", "frames", "shorter")
+FREE = Mitigation("offload", {"use_cpu_offload": True}, "memory", "time", "offload")
+PICTURE = Mitigation("cfg_scale", {"cfg_scale": 1.0}, "memory", "guidance", "one pass")
+FRAMES = Mitigation("frames_81", {"num_frames": 81}, "memory", "frames", "shorter")
 MEMORY = Diagnosis(Failure.OOM_GPU, "no memory", cause="dit", phase="denoising")
 
 
 def decisions(**rules: object) -> list[Next | Stop]:
     """What is decided while every attempt ends without memory."""
     parameters = {"use_cpu_offload": False, "cfg_scale": 2.0, "num_frames": 129}
-    plan = Plan("hunyuan", "t2v", True, None, None, parameters=parameters, levers=(FREE, PICTURE, FRAMES))
+    plan = Plan("hunyuan", "t2v", True, None, None, parameters=parameters, mitigations=(FREE, PICTURE, FRAMES))
     past: list[Past] = [Past(MEMORY)]
     found: list[Next | Stop] = []
     while not found or isinstance(found[-1], Next):

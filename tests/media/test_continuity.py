@@ -14,7 +14,7 @@ from PIL import Image
 
 from reelwright.core.errors import Cancelled, OutputError
 from reelwright.core.request import Size
-from reelwright.films.editing.artifact_cache import Shelf
+from reelwright.films.editing.artifact_cache import ArtifactCache
 from reelwright.films.editing.joining import JoinOptions, Part, join
 from reelwright.media.continuity import (
     Matrix,
@@ -232,7 +232,7 @@ def test_a_joint_correction_does_not_go_on_into_a_clip_of_another_chain(tmp_path
 
 
 def test_a_request_to_stop_is_heard_before_colours_are_compared(tmp_path: Path) -> None:
-    shelf, parts = Shelf(tmp_path / "kept"), a_drifting_chain(tmp_path, DRIFTS["none"], 3, anchor=True)
+    shelf, parts = ArtifactCache(tmp_path / "kept"), a_drifting_chain(tmp_path, DRIFTS["none"], 3, anchor=True)
 
     def stop() -> None:
         raise Cancelled
@@ -245,7 +245,7 @@ def test_a_request_to_stop_is_heard_before_colours_are_compared(tmp_path: Path) 
 @pytest.mark.parametrize("change", ["the picture of clip 2", "the picture of clip 3", "clip 2", "clip 3"])
 def test_a_kept_correction_is_not_used_for_another_picture_or_clip(tmp_path: Path, change: str) -> None:
     parts = a_drifting_chain(tmp_path, DRIFTS["two levels"], 3, anchor=False)
-    options, shelf = JoinOptions(SIZE, 16.0, color="joint"), Shelf(tmp_path / "kept")
+    options, shelf = JoinOptions(SIZE, 16.0, color="joint"), ArtifactCache(tmp_path / "kept")
     join(parts, tmp_path / "before.mp4", options, shelf=shelf)
     number = int(change[-1]) - 1
     brighter = apply(a_map(shift=(6, 6, 6)), last_frame(parts[number].video))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from reelwright.core.errors import OutputError, VideoGenerationError
 from reelwright.media import verification
-from reelwright.media.verification import Examiner, Tagging, examine, save_last_frame
+from reelwright.media.verification import Tagging, VerificationProcess, examine, save_last_frame
 
 KINDS: dict[str, dict[str, Any]] = {
     "a.mp4": {},
@@ -96,7 +96,7 @@ def test_a_decoder_that_something_outside_ends_is_not_the_films_fault(
 
 
 def test_a_film_decoder_that_was_ended_once_is_started_again(tmp_path: Path) -> None:
-    examiner = Examiner()
+    examiner = VerificationProcess()
     examiner.start()
     assert examiner._child is not None
     os.kill(examiner._child.pid, signal.SIGKILL)

@@ -680,10 +680,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "history",
-        "a quality lever is pulled because it once helped",
+        "a quality mitigation is pulled because it once helped",
         "runs/history.py",
-        'lever.costs in ("nothing", "time")',
-        "lever.costs",
+        'mitigation.costs in ("nothing", "time")',
+        "mitigation.costs",
         "tests/runs/test_strange_files.py -k levers",
     ),
     Mutant(
@@ -720,7 +720,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "retry",
-        "strict quality does not forbid levers that cost precision",
+        "strict quality does not forbid mitigations that cost precision",
         "policy/retry.py",
         '            forbidden = rules.strict_quality or (mine == "guidance"',
         '            forbidden = (mine == "guidance"',
@@ -792,10 +792,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "retry",
-        "memory levers pulled before are let go",
+        "memory mitigations pulled before are let go",
         "policy/retry.py",
-        "        overrides = {**_memory_overrides(case), **_merged(levers)}",
-        "        overrides = _merged(levers)",
+        "        overrides = {**_memory_overrides(case), **_merged(mitigations)}",
+        "        overrides = _merged(mitigations)",
         "tests/policy/test_retry.py",
     ),
     Mutant(

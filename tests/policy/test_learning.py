@@ -11,25 +11,25 @@ import pytest
 from reelwright.core.errors import Failure
 from reelwright.core.files import temporary_folder
 from reelwright.core.host import GIB, Gpu, Host
-from reelwright.core.plan import Lever, Plan
+from reelwright.core.plan import Mitigation, Plan
 from reelwright.policy import Diagnosis, Evidence
 from reelwright.runs import history
 
 HOST = Host(gpus=(Gpu(0, "GPU-a", "A card", 24 * GIB, 24 * GIB), Gpu(1, "GPU-b", "A card", 24 * GIB, 24 * GIB)))
 LEVERS = (
-    Lever("offload", {"offload_model": True}, "memory", "time", "offload"),
-    Lever("segments", {"expandable_segments": True}, "memory", "nothing", "fragmentation"),
-    Lever("frames_49", {"num_frames": 49}, "memory", "frames", "fewer frames"),
-    Lever("size_480p", {"size": "832x480"}, "memory", "size", "smaller"),
-    Lever("fp8", {"use_fp8": True}, "memory", "precision", "smaller weights"),
-    Lever("cfg", {"cfg_scale": 1.0}, "memory", "guidance", "one pass"),
+    Mitigation("offload", {"offload_model": True}, "memory", "time", "offload"),
+    Mitigation("segments", {"expandable_segments": True}, "memory", "nothing", "fragmentation"),
+    Mitigation("frames_49", {"num_frames": 49}, "memory", "frames", "fewer frames"),
+    Mitigation("size_480p", {"size": "832x480"}, "memory", "size", "smaller"),
+    Mitigation("fp8", {"use_fp8": True}, "memory", "precision", "smaller weights"),
+    Mitigation("cfg", {"cfg_scale": 1.0}, "memory", "guidance", "one pass"),
 )
-PULLED = {name: value for lever in LEVERS for name, value in lever.overrides.items()}
+PULLED = {name: value for mitigation in LEVERS for name, value in mitigation.overrides.items()}
 
 
 def a_plan(**parameters: Any) -> Plan:
     values = {"steps": 50, "num_frames": 81, "size": "1280x720", "offload_model": False, "cfg_scale": 6.0}
-    return Plan("wan2.1", "i2v", True, None, None, parameters={**values, **parameters}, levers=LEVERS, gpus=(0,))
+    return Plan("wan2.1", "i2v", True, None, None, parameters={**values, **parameters}, mitigations=LEVERS, gpus=(0,))
 
 
 def test_what_costs_quality_is_not_pulled_because_it_once_helped(tmp_path: Path) -> None:

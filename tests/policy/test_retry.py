@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from reelwright.core.errors import Failure, Retry
-from reelwright.core.plan import Lever, Plan
+from reelwright.core.plan import Mitigation, Plan
 from reelwright.policy import Diagnosis, Next, Stop
 from reelwright.policy.retry import Past, RetryRules, decide, quality_rung
 
 LEVERS = (
-    Lever("offload", {"offload_model": True}, "memory", "time", "offload"),
-    Lever("expandable_segments", {"expandable_segments": True}, "memory", "nothing", "fragmentation"),
-    Lever("more_gpus", {"gpu_count": 4}, "memory", "nothing", "more GPUs"),
-    Lever("frames_49", {"num_frames": 49}, "memory", "frames", "fewer frames"),
-    Lever("frames_33", {"num_frames": 33}, "memory", "frames", "fewer frames still"),
-    Lever("size_480p", {"size": "832x480", "flow_shift": 3.0}, "memory", "size", "smaller"),
+    Mitigation("offload", {"offload_model": True}, "memory", "time", "offload"),
+    Mitigation("expandable_segments", {"expandable_segments": True}, "memory", "nothing", "fragmentation"),
+    Mitigation("more_gpus", {"gpu_count": 4}, "memory", "nothing", "more GPUs"),
+    Mitigation("frames_49", {"num_frames": 49}, "memory", "frames", "fewer frames"),
+    Mitigation("frames_33", {"num_frames": 33}, "memory", "frames", "fewer frames still"),
+    Mitigation("size_480p", {"size": "832x480", "flow_shift": 3.0}, "memory", "size", "smaller"),
 )
 
 
-def a_plan(levers: tuple[Lever, ...] = LEVERS, **parameters: Any) -> Plan:
+def a_plan(mitigations: tuple[Mitigation, ...] = LEVERS, **parameters: Any) -> Plan:
     values = {
         "steps": 50,
         "guidance_scale": 7.5,
@@ -33,7 +33,7 @@ def a_plan(levers: tuple[Lever, ...] = LEVERS, **parameters: Any) -> Plan:
         "gpu_count": 1,
         "seed": 7,
     }
-    return Plan("wan2.1", "i2v", True, None, None, parameters={**values, **parameters}, levers=levers)
+    return Plan("wan2.1", "i2v", True, None, None, parameters={**values, **parameters}, mitigations=mitigations)
 
 
 def play(
@@ -130,11 +130,11 @@ def test_a_number_of_gpus_that_was_asked_for_is_not_exceeded_by_default() -> Non
 
 
 def test_guidance_is_lowered_for_memory_only_by_documented_and_precision_unless_strict() -> None:
-    levers = (
-        Lever("cfg", {"cfg_scale": 1.0}, "memory", "guidance", "one pass"),
-        Lever("fp8", {"use_fp8": True}, "memory", "precision", "smaller weights"),
+    mitigations = (
+        Mitigation("cfg", {"cfg_scale": 1.0}, "memory", "guidance", "one pass"),
+        Mitigation("fp8", {"use_fp8": True}, "memory", "precision", "smaller weights"),
     )
-    plan = a_plan(levers, cfg_scale=6.0, use_fp8=False)
+    plan = a_plan(mitigations, cfg_scale=6.0, use_fp8=False)
     assert overrides(play(DEFAULT, Failure.OOM_GPU, plan=plan)) == [{"use_fp8": True}]
     documented = overrides(play(DOCUMENTED, Failure.OOM_GPU, plan=plan))[0]
     assert (documented["cfg_scale"], documented["use_fp8"]) == (1.0, True)
@@ -145,13 +145,13 @@ def test_guidance_is_lowered_for_memory_only_by_documented_and_precision_unless_
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_without_a_lever_a_crowded_card_is_tried_once_more(policy: str) -> None:
-    rules, plan = RetryRules(policy=policy), a_plan(levers=())
+    rules, plan = RetryRules(policy=policy), a_plan(mitigations=())
     assert overrides(play(rules, *[Failure.OOM_GPU] * 2, plan=plan, crowded=True)) == [{}, "stop"]
     assert overrides(play(rules, Failure.OOM_GPU, plan=plan)) == ["stop"]
 
 
 def test_without_a_lever_out_of_memory_stops_at_once_and_says_what_would_help() -> None:
-    decision = play(DOCUMENTED, Failure.OOM_GPU, plan=a_plan(levers=LEVERS[3:]))[0]
+    decision = play(DOCUMENTED, Failure.OOM_GPU, plan=a_plan(mitigations=LEVERS[3:]))[0]
     assert isinstance(decision, Stop)
     assert "--allow-degrade frames,size" in decision.why
 

@@ -139,7 +139,7 @@ def test_d05_a_parent_that_is_a_file_is_perm(tmp_path: Path) -> None:
 _AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from reelwright import workspace
+from reelwright.runs import workspace
 from reelwright.core.errors import VideoGenerationError
 os.setgroups([]) if os.getuid() == 0 else None
 os.setgid(65534) if os.getuid() == 0 else None

@@ -23,7 +23,7 @@ from reelwright.core.host import CheckoutQuery, CheckpointQuery, Host, Interpret
 from reelwright.core.manifest import Manifest
 from reelwright.core.plan import Command
 from reelwright.core.request import VideoRequest
-from reelwright.films.editing.artifact_cache import Shelf
+from reelwright.films.editing.artifact_cache import ArtifactCache
 from reelwright.films.editing.clip_analysis import _loaded
 from reelwright.films.editing.sound import check_sound
 from reelwright.films.garbage import find_garbage
@@ -72,7 +72,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Any], bool]]] 
     ),
     "kept measurement": (
         "m.json",
-        lambda path: Shelf(path.parent).value("m.json", lambda: {"made": 1}),
+        lambda path: ArtifactCache(path.parent).value("m.json", lambda: {"made": 1}),
         lambda value: value == {"made": 1} or is_error(value),
     ),
     "kept picture": ("glance.npz", _loaded, lambda kept: kept is None),
@@ -132,7 +132,7 @@ def test_a_films_record_is_not_written_through_what_lies_in_its_way(tmp_path: Pa
 def test_pipes_in_the_state_folder_break_no_run(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "learned.json")
     os.mkfifo(tmp_path / "learned.lock")
-    plan = SimpleNamespace(generator="draft", task="i2v", gpus=(), parameters={}, levers=())
+    plan = SimpleNamespace(generator="draft", task="i2v", gpus=(), parameters={}, mitigations=())
     diagnosis = SimpleNamespace(failure=SimpleNamespace(name="DISK"), cause="", message="")
     history.remember_failure(tmp_path, plan, Host(), diagnosis)  # type: ignore[arg-type]
     assert history.load_entries(tmp_path) == {}
@@ -144,9 +144,9 @@ NONSENSE: list[Any] = [3, "text", None, True, [1], {"a": {}}, -1.5]
 @pytest.mark.parametrize("value", NONSENSE, ids=str)
 @pytest.mark.parametrize("name", ["rung", "seconds", "denoising_seconds", "steps", "peaks", "placement", "failures"])
 def test_nonsense_in_what_was_learned_breaks_no_plan(tmp_path: Path, name: str, value: Any) -> None:
-    lever = SimpleNamespace(name="text", costs="nothing", overrides={})
+    mitigation = SimpleNamespace(name="text", costs="nothing", overrides={})
     parameters = {"placement": "resident", "steps": 4}
-    plan: Any = SimpleNamespace(generator="g", task="i2v", gpus=(), parameters=parameters, levers=(lever,))
+    plan: Any = SimpleNamespace(generator="g", task="i2v", gpus=(), parameters=parameters, mitigations=(mitigation,))
     key = history.key_of(plan, Host(), parameters)
     entry = {"seconds": 2.0, "denoising_seconds": 1.0, "steps": 2, name: value}
     (tmp_path / "learned.json").write_text(json.dumps({"schema": history.SCHEMA, "entries": {key: entry}}))
@@ -345,12 +345,12 @@ def test_the_check_of_a_film_writer_imports_nothing_from_the_current_folder(
 
 
 def test_only_levers_that_cost_no_quality_are_pulled_because_they_helped_before(tmp_path: Path) -> None:
-    levers = tuple(
+    mitigations = tuple(
         SimpleNamespace(name=costs, costs=costs, overrides={costs: True})
         for costs in ("nothing", "time", "frames", "size", "precision", "guidance")
     )
-    plan: Any = SimpleNamespace(generator="g", task="i2v", gpus=(), parameters={}, levers=levers)
-    entry = {"rung": [lever.name for lever in levers]}
+    plan: Any = SimpleNamespace(generator="g", task="i2v", gpus=(), parameters={}, mitigations=mitigations)
+    entry = {"rung": [mitigation.name for mitigation in mitigations]}
     text = json.dumps({"schema": history.SCHEMA, "entries": {history.key_of(plan, Host(), {}): entry}})
     (tmp_path / "learned.json").write_text(text)
     assert history.starting_overrides(tmp_path, plan, Host()) == {"nothing": True, "time": True}

@@ -127,8 +127,9 @@ def a_marked_process(mark: str) -> subprocess.Popen[bytes]:
 
 
 def test_p21_the_sweep_knows_the_dead_by_pid_and_start_time_and_spares_the_living(
-    pausing: list[subprocess.Popen[bytes]], tmp_path: Path
+    pausing: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # the sweep of another test must not end these first
     started = shim.start_time(os.getpid())
     assert started is not None
     mark = run_mark("living-run")
@@ -136,7 +137,7 @@ def test_p21_the_sweep_knows_the_dead_by_pid_and_start_time_and_spares_the_livin
     # Our number, when another process had it.
     dead = a_marked_process(mark.replace("living", "dead").replace(f":{started}:", f":{started - 1}:"))
     pausing += [living, dead]
-    assert sweep_dead_runs({"TMPDIR": str(tmp_path)}) == ()  # who has other GPU locks leaves it alone
+    assert sweep_dead_runs({"TMPDIR": str(tmp_path / "others")}) == ()  # who has other GPU locks leaves it alone
     assert is_running(dead.pid)
     assert sweep_dead_runs() == ("dead-run",)
     assert not is_running(dead.pid)

@@ -61,8 +61,8 @@ def test_p22_a_second_ctrl_c_kills_at_once_what_ignores_the_first(wan: WanMachin
 _VERIFIES_BEHIND_A_GATE = """
 import sys
 from reelwright.cli import main
-from reelwright.media import examination
-examination._CHILD = "open({gate!r}).read(1); " + examination._CHILD
+from reelwright.media import verification
+verification._CHILD = "open({gate!r}).read(1); " + verification._CHILD
 sys.exit(main())
 """
 

@@ -48,7 +48,7 @@ class ClipRules:
 
 
 @dataclass(frozen=True)
-class Sketch:
+class AssumedModel:
     """A model that could be set up, with all of it as if it were there: for comparing what a card could run.
 
     Attributes:
@@ -85,7 +85,7 @@ class Backend:
         configuration_hint: What to set to make it available.
         clip: What a single clip can be.
         clip_of: The same where it depends on the settings.
-        sketches: Its models, as if they were set up.
+        assumed_models: Its models, as if they were set up.
         settings_used: Keys of `Settings` that it uses, beside those that every generator has (`policy.unused`);
             ``None``: it does not say, and nothing is said about settings that it ignores.
         own_settings: Keys of its own in its section ``generators: {NAME: ...}``, beside those of `Settings`; the
@@ -109,7 +109,7 @@ class Backend:
     execution: frozenset[str] = frozenset()
     resident: bool = False
     clip_of: Callable[[Settings], ClipRules] | None = None
-    sketches: Callable[[], tuple[Sketch, ...]] = tuple
+    assumed_models: Callable[[], tuple[AssumedModel, ...]] = tuple
     settings_used: frozenset[str] | None = None
     own_settings: Mapping[str, OwnSetting] = field(default_factory=dict)
     fits_pictures: bool = False

@@ -2,7 +2,7 @@
 
 A backend's ``plan(job) -> Plan`` is pure: the same `backends.shared.job.Job` gives the same `Plan`. A plan holds either a `Command` (a
 framework's script, run under the shim) or an `EngineCall` (a renderer of ours), the film it promises
-(`ExpectedVideo`), every finding, and the levers that lower memory, as data for `policy.retry`. Secrets are not in
+(`ExpectedVideo`), every finding, and the mitigations that lower memory, as data for `policy.retry`. Secrets are not in
 it: ``env_names`` are passed through by name.
 """
 
@@ -184,7 +184,7 @@ class EngineCall:
 
 
 @dataclass(frozen=True)
-class Lever:
+class Mitigation:
     """One change that a retry may make: overrides for the next ``plan``.
 
     Attributes:
@@ -255,7 +255,7 @@ class Plan:
         seconds: Predicted duration; ``None`` without a measurement to predict from.
         published: An estimate from published figures, for whoever has no measurement.
         findings: Everything worth telling before the run.
-        levers: Memory levers in the order in which a retry should pull them.
+        mitigations: Memory mitigations in the order in which a retry should pull them.
     """
 
     generator: str
@@ -271,7 +271,7 @@ class Plan:
     seconds: float | None = None
     published: PublishedTime | None = None
     findings: tuple[Finding, ...] = ()
-    levers: tuple[Lever, ...] = ()
+    mitigations: tuple[Mitigation, ...] = ()
 
     @property
     def program(self) -> Command | None:
@@ -310,7 +310,7 @@ class Plan:
             "published": self.published.to_json() if self.published else None,
             "findings": [finding.to_json() for finding in self.findings],
             "levers": [
-                {"name": lever.name, "helps": lever.helps, "costs": lever.costs, "why": lever.why}
-                for lever in self.levers
+                {"name": mitigation.name, "helps": mitigation.helps, "costs": mitigation.costs, "why": mitigation.why}
+                for mitigation in self.mitigations
             ],
         }

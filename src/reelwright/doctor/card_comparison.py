@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import backends
-from ..backends import Backend, Sketch
+from ..backends import AssumedModel, Backend
 from ..backends.shared.job import Job
 from ..config.pipeline_keys import GENERATORS
 from ..config.settings import Settings
@@ -73,13 +73,15 @@ def compare(gpus: str, settings: Settings) -> tuple[Row, ...]:
         ConfigurationError: ``gpus`` does not describe cards.
     """
     loaded = [backends.load_backend(name) for name in GENERATORS]
-    rows = [_row(backend, sketch, gpus, settings) for backend in loaded for sketch in backend.sketches()]
+    rows = [
+        _row(backend, assumed_model, gpus, settings) for backend in loaded for assumed_model in backend.assumed_models()
+    ]
     return tuple(sorted(rows, key=lambda row: not row.fits))
 
 
-def _row(backend: Backend, sketch: Sketch, gpus: str, settings: Settings) -> Row:
+def _row(backend: Backend, assumed_model: AssumedModel, gpus: str, settings: Settings) -> Row:
     sizes = (SIZES[0], SIZES[1]) if settings.size is None else (None,)
-    tried = [(size, *_planned(backend, sketch, gpus, settings, size)) for size in sizes]
+    tried = [(size, *_planned(backend, assumed_model, gpus, settings, size)) for size in sizes]
     size, plan, problem = next((item for item in tried if not item[2]), tried[-1])
     wanted = plan.parameters.get("size") or size or SIZES[0]
     published = plan.published
@@ -87,7 +89,7 @@ def _row(backend: Backend, sketch: Sketch, gpus: str, settings: Settings) -> Row
     notes += [item.message.rpartition(": ")[2] for item in plan.findings if item.code == "placement"]
     return Row(
         generator=backend.name,
-        model=sketch.model,
+        model=assumed_model.model,
         fits=not problem,
         size=wanted if isinstance(wanted, Size) else size or SIZES[0],
         frames=plan.expected.num_frames if plan.expected else None,
@@ -98,27 +100,29 @@ def _row(backend: Backend, sketch: Sketch, gpus: str, settings: Settings) -> Row
         source=published.source if published else "no published figure; measured here after the first clip",
         problem=problem,
         note="; ".join(notes),
-        setup=sketch.setup,
+        setup=assumed_model.setup,
     )
 
 
-def _planned(backend: Backend, sketch: Sketch, gpus: str, settings: Settings, size: Size | None) -> tuple[Plan, str]:
+def _planned(
+    backend: Backend, assumed_model: AssumedModel, gpus: str, settings: Settings, size: Size | None
+) -> tuple[Plan, str]:
     """The plan, and the first thing that forbids it."""
     picture = Path("imagined.png")
     request = VideoRequest(
         prompt="any",
-        image=None if sketch.task == "t2v" else picture,
-        last_image=picture if sketch.task == "flf2v" else None,
+        image=None if assumed_model.task == "t2v" else picture,
+        last_image=picture if assumed_model.task == "flf2v" else None,
         generator=backend.name,
         size=size,
         seed=0,
     )
     wide = size or Size(1280, 720)
     taken = Picture(picture, picture, wide, wide, "0" * 64)
-    own = settings.for_generator(backend.name).evolve(**sketch.settings)
+    own = settings.for_generator(backend.name).evolve(**assumed_model.settings)
     host_bytes = simulated_memory(settings.simulate_memory) if settings.simulate_memory else None
     host = replace(
-        sketch.host,
+        assumed_model.host,
         gpus=simulated_gpus(gpus),
         simulated=True,
         memory_total_bytes=host_bytes,

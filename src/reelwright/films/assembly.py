@@ -198,7 +198,7 @@ class _Assembly:
         self, known: Mapping[str, Any], emit: EmitFilm, cancellation: Cancellation, noting: _Noting
     ) -> Manifest:
         from .editing import joining, proof
-        from .editing.artifact_cache import Shelf
+        from .editing.artifact_cache import ArtifactCache
 
         started = datetime.now(UTC)
         run_id = workspace.new_run_id()
@@ -210,7 +210,7 @@ class _Assembly:
             def joined(done: int, total: int) -> None:
                 emit(Joining(done, total))
 
-            shelf = Shelf(self._store.pieces)
+            shelf = ArtifactCache(self._store.pieces)
             report = joining.join(parts, video, options, joined, cancellation.check, shelf=shelf)
             with ThreadPoolExecutor(1, thread_name_prefix="sheet") as pool:
                 drawn = pool.submit(self._draw, report, folder.attempt(1) / "sheet.png")

@@ -1,6 +1,6 @@
 """Looking at each clip as soon as it is made, while others are being made: then joining them takes no time.
 
->>> ahead = Lookout(board, planned, store)
+>>> ahead = Prefetch(board, planned, store)
 >>> ahead.look("opening", clip)
 """
 
@@ -15,7 +15,7 @@ from .store import Clip, Store
 from .storyboard import Storyboard
 
 
-class Lookout:
+class Prefetch:
     """Knows how much of each clip the film will show; ``planned`` are the film's clips in their order."""
 
     def __init__(self, board: Storyboard, planned: Sequence[Planned], store: Store) -> None:
@@ -31,14 +31,14 @@ class Lookout:
         finish = self._board.finish
         if self._dissolving[name] or finish.double_fps or finish.upscale > 1:
             return
-        from .editing.artifact_cache import Shelf
+        from .editing.artifact_cache import ArtifactCache
         from .editing.clip_analysis import Source
         from .editing.segments import look_ahead
 
         output = clip.manifest.output or {}
         source = Source(clip.video, str(output["sha256"]))
         with contextlib.suppress(VideoGenerationError):
-            look_ahead(source, int(output["frames"]) - self._hidden[name], Shelf(self._store.pieces))
+            look_ahead(source, int(output["frames"]) - self._hidden[name], ArtifactCache(self._store.pieces))
 
     def _over(self, item: Planned, after: Planned | None) -> int:
         """How many of a clip's last frames lie under the next one."""

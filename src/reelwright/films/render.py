@@ -28,7 +28,7 @@ from ..sites.local.workers import Workers
 from . import EmitFilm, FilmEvent, SegmentEvent, SegmentState
 from .last_frames import is_whole, mended
 from .planning import Planned, Planner, overrides_for
-from .prefetch import Lookout
+from .prefetch import Prefetch
 from .schedule import Schedule, gpu_groups
 from .store import Clip, Store
 from .storyboard import Shot, Storyboard
@@ -255,7 +255,7 @@ class _Making:
         self._order, self._store, self._made = order, store, made
         self._emit, self._cancellation = emit, cancellation
         self._quality: dict[str, Any] = {}
-        self._ahead = Lookout(order.board, made.planned, store)
+        self._ahead = Prefetch(order.board, made.planned, store)
         self._ended: queue.SimpleQueue[tuple[str, tuple[int, ...], VideoGenerationError | None]] = queue.SimpleQueue()
 
     def run(self, missing: Sequence[Planned], gpus: Sequence[int]) -> None:

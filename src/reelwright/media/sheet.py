@@ -48,7 +48,7 @@ def contact_sheet(path: Path, target_png: Path, *, columns: int = 4, count: int 
 
 
 class Row(Protocol):
-    """What is shown of a clip (`glance.Glance`)."""
+    """What is shown of a clip (`glance.ClipAnalysis`)."""
 
     @property
     def tiles(self) -> Sequence[NDArray[np.uint8]]: ...

@@ -50,7 +50,7 @@ class Tagging:
     metadata: Mapping[str, str]
 
 
-class Examiner:
+class VerificationProcess:
     """A child that looks at one film. Started early, its imports cost nothing: they take longer than a short film.
 
     A child that is not asked ends with the `close` of its examiner, and with the runner: its input is a pipe.
@@ -145,7 +145,7 @@ def examine(
     path: Path,
     expected: ExpectedVideo | None = None,
     *,
-    apart: bool | Examiner,
+    apart: bool | VerificationProcess,
     tagging: Tagging | None = None,
     check: Callable[[], None] = _never,
 ) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def examine(
     if apart is False:
         return _examine_here(path, promise, tagging)
     copy = [str(tagging.target), dict(tagging.metadata)] if tagging else None
-    examiner = apart if isinstance(apart, Examiner) else Examiner()
+    examiner = apart if isinstance(apart, VerificationProcess) else VerificationProcess()
     if tagging is None:
         return examiner.facts([str(path), promise, copy], check)
     _make(tagging.target)
@@ -216,7 +216,7 @@ def _unreadable(problem: str) -> dict[str, Any]:
 
 
 def verify(
-    path: Path, expected: ExpectedVideo | None, *, apart: bool | Examiner, tagging: Tagging | None = None
+    path: Path, expected: ExpectedVideo | None, *, apart: bool | VerificationProcess, tagging: Tagging | None = None
 ) -> dict[str, Any]:
     """The facts of a film that keeps its promise; one that promised nothing is decoded completely all the same.
 

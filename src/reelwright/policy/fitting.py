@@ -90,9 +90,13 @@ def _other_gpus(asked: _Asked) -> Iterator[str]:
 def _smaller(asked: _Asked) -> Iterator[str]:
     """The largest clip that fits: a smaller size, fewer frames, or both."""
     plan = asked.backend.plan(asked.job)
-    sizes: list[Mapping[str, Any]] = [lever.overrides for lever in plan.levers if lever.costs == "size"]
-    frames: list[Mapping[str, Any]] = [lever.overrides for lever in plan.levers if lever.costs == "frames"]
-    if not plan.levers and plan.expected:
+    sizes: list[Mapping[str, Any]] = [
+        mitigation.overrides for mitigation in plan.mitigations if mitigation.costs == "size"
+    ]
+    frames: list[Mapping[str, Any]] = [
+        mitigation.overrides for mitigation in plan.mitigations if mitigation.costs == "frames"
+    ]
+    if not plan.mitigations and plan.expected:
         width, height = plan.expected.width, plan.expected.height
         small = "832x480" if width >= height else "480x832"
         sizes = [{"size": small}] if width * height > 832 * 480 else []

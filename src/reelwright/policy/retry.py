@@ -8,7 +8,7 @@ What may be lowered, and when:
 
 - Steps and guidance are lowered for a time limit, and for an unknown failure between the first and the last step that
   is not the same one twice. Before the first step and after the last one they cannot be the cause.
-- A lack of GPU memory climbs the memory levers that the plan offers. Steps and guidance do not change peak memory
+- A lack of GPU memory climbs the memory mitigations that the plan offers. Steps and guidance do not change peak memory
   (the same forward pass runs fewer times; guidance is a scalar), so only ``documented`` lowers them here.
 - A failure with a known cause that no smaller job can cure stops at once.
 """
@@ -22,13 +22,13 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..core.errors import Failure, Retry
-from ..core.plan import EngineCall, Lever, Plan
+from ..core.plan import EngineCall, Mitigation, Plan
 from . import Diagnosis, Next, Stop
 
 LADDER_RUNGS = 3
-#: What a memory lever costs -> the kind of step that pulls it.
+#: What a memory mitigation costs -> the kind of step that pulls it.
 _KINDS = {"nothing": "free", "time": "free"}
-#: The kinds of memory levers in the order in which each policy pulls them; what changes the picture comes with frames.
+#: The kinds of memory mitigations in the order in which each policy pulls them; what changes the picture comes with frames.
 _DOCUMENTED_ORDER = ("free", "frames", "size")
 _ORDER = ("free", "gpus", "frames", "size")
 _MAX_PORT_RETRIES = 3
@@ -278,7 +278,7 @@ def quality_rung(rung: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _memory(case: _Case) -> Next | Stop:
-    """The next memory lever; under ``documented`` with the ladder's own change merged in.
+    """The next memory mitigation; under ``documented`` with the ladder's own change merged in.
 
     Not when decoding ran out: all steps were done by then (Wan2.2#90), fewer of them would only cost quality (P02).
     """
@@ -286,23 +286,30 @@ def _memory(case: _Case) -> Next | Stop:
     held = _held(case)
     skipped: list[str] = []
     for rung in range(case.last_rung + 1, len(_ORDER) + 1):
-        levers = [lever for lever in _levers_of(rung, case) if not _holds(lever, held)]
-        if not levers:
+        mitigations = [mitigation for mitigation in _levers_of(rung, case) if not _holds(mitigation, held)]
+        if not mitigations:
             skipped.append(f"memory step {rung} has nothing left to change")
             continue
-        overrides = {**_memory_overrides(case), **_merged(levers)}
+        overrides = {**_memory_overrides(case), **_merged(mitigations)}
         if documented and not case.rules.strict_quality:
             overrides = {**quality_rung(rung, case.plan.parameters), **overrides}
-        return _next(case, rung, overrides, "; ".join(lever.why for lever in levers), skipped=skipped, levers=levers)
+        return _next(
+            case,
+            rung,
+            overrides,
+            "; ".join(mitigation.why for mitigation in mitigations),
+            skipped=skipped,
+            mitigations=mitigations,
+        )
     if case.found.crowded and not any(item.diagnosis.crowded for item in case.past[:-1]):
         return _again(case, "the card had less free memory than planned; once more with the same parameters")
-    return Stop("No memory lever is left that you allow. " + _would_help(case))
+    return Stop("No memory mitigation is left that you allow. " + _would_help(case))
 
 
-def _levers_of(rung: int, case: _Case) -> Iterator[Lever]:
-    """The levers of a step: all that cost no quality; then more GPUs; then frames and size, where allowed.
+def _levers_of(rung: int, case: _Case) -> Iterator[Mitigation]:
+    """The mitigations of a step: all that cost no quality; then more GPUs; then frames and size, where allowed.
 
-    A lever that costs precision (fp8 weights) is pulled with the frames. One that costs guidance is pulled by
+    A mitigation that costs precision (fp8 weights) is pulled with the frames. One that costs guidance is pulled by
     ``documented`` alone: a lack of memory lowers no guidance otherwise. --strict-quality forbids both.
     """
     rules = case.rules
@@ -311,14 +318,14 @@ def _levers_of(rung: int, case: _Case) -> Iterator[Lever]:
     if kind == "gpus" and rules.policy == "ladder" and rules.fixed_gpus:
         return
     allowed = frozenset() if rules.strict_quality else rules.allow_degrade
-    for lever in case.plan.levers:
-        mine = "gpus" if lever.name == "more_gpus" else _KINDS.get(lever.costs, lever.costs)
+    for mitigation in case.plan.mitigations:
+        mine = "gpus" if mitigation.name == "more_gpus" else _KINDS.get(mitigation.costs, mitigation.costs)
         if mine in ("precision", "guidance"):
             forbidden = rules.strict_quality or (mine == "guidance" and rules.policy != "documented")
             if kind == "frames" and not forbidden:
-                yield lever
+                yield mitigation
         elif mine == kind and (kind not in ("frames", "size") or kind in allowed):
-            yield lever
+            yield mitigation
             if kind in ("gpus", "frames", "size"):
                 return
 
@@ -327,24 +334,24 @@ def _held(case: _Case) -> dict[str, Any]:
     return {**case.plan.parameters, **case.current}
 
 
-def _holds(lever: Lever, parameters: Mapping[str, Any]) -> bool:
-    return all(parameters.get(name) == value for name, value in lever.overrides.items())
+def _holds(mitigation: Mitigation, parameters: Mapping[str, Any]) -> bool:
+    return all(parameters.get(name) == value for name, value in mitigation.overrides.items())
 
 
 def _memory_overrides(case: _Case) -> dict[str, Any]:
-    """Memory levers pulled before stay pulled; the ladder's own values are computed anew."""
-    names = {name for lever in case.plan.levers for name in lever.overrides}
+    """Memory mitigations pulled before stay pulled; the ladder's own values are computed anew."""
+    names = {name for mitigation in case.plan.mitigations for name in mitigation.overrides}
     return {name: value for name, value in case.current.items() if name in names}
 
 
-def _merged(levers: Sequence[Lever]) -> dict[str, Any]:
-    return {name: value for lever in levers for name, value in lever.overrides.items()}
+def _merged(mitigations: Sequence[Mitigation]) -> dict[str, Any]:
+    return {name: value for mitigation in mitigations for name, value in mitigation.overrides.items()}
 
 
 def _would_help(case: _Case) -> str:
-    costly = {lever.costs for lever in case.plan.levers} & {"frames", "size"} - case.rules.allow_degrade
+    costly = {mitigation.costs for mitigation in case.plan.mitigations} & {"frames", "size"} - case.rules.allow_degrade
     hints = [f"--allow-degrade {','.join(sorted(costly))}"] if costly and not case.rules.strict_quality else []
-    if any(lever.name == "more_gpus" for lever in case.plan.levers):
+    if any(mitigation.name == "more_gpus" for mitigation in case.plan.mitigations):
         hints.append("more GPUs (--gpus)")
     hints.append("a smaller --size, fewer --frames or a larger card")
     return f"What would help: {', or '.join(hints)}. Fewer steps and lower guidance do not change peak memory."
@@ -360,10 +367,10 @@ def _next(  # noqa: PLR0913 -- the parts of one value
     why: str,
     *,
     skipped: Sequence[str] = (),
-    levers: Sequence[Lever] = (),
+    mitigations: Sequence[Mitigation] = (),
 ) -> Next:
     changed = {name: value for name, value in overrides.items() if case.plan.parameters.get(name) != value}
-    by_lever = {name for lever in levers for name in lever.overrides} | set(_memory_overrides(case))
+    by_lever = {name for mitigation in mitigations for name in mitigation.overrides} | set(_memory_overrides(case))
     helps = tuple("memory" if name in by_lever else "time" if name == "steps" else "none" for name in changed)
     return Next(
         overrides,

@@ -21,7 +21,7 @@ from ..media import verification
 from ..policy import Evidence, Next, Stop, diagnosis, preflight, retry
 from ..sites.local.execution import AttemptFiles, Cancellation, Executor
 from ..sites.local.inline import InlineExecutor
-from ..sites.local.workers import Turn, Workers
+from ..sites.local.workers import WorkerReservation, Workers
 from . import history, workspace
 from .journal import Journal
 from .prepare import Order, Prepared, avoided_gpus, planned
@@ -99,10 +99,10 @@ class _Means:
     """What an attempt may use: the locks of its GPUs, or its turn with a worker that holds them."""
 
     lease_fds: tuple[int, ...]
-    turn: Turn | None
+    turn: WorkerReservation | None
 
 
-def _turn(run: Run, prepared: Prepared, plan: Plan) -> contextlib.AbstractContextManager[Turn | None]:
+def _turn(run: Run, prepared: Prepared, plan: Plan) -> contextlib.AbstractContextManager[WorkerReservation | None]:
     """The turn with the worker of the plan's GPUs; a script gets GPUs that no idle worker of ours holds."""
     uuids = _uuids(plan, prepared.job.host)
     if isinstance(plan.run, EngineCall) and plan.run.worker is not None:
@@ -112,7 +112,7 @@ def _turn(run: Run, prepared: Prepared, plan: Plan) -> contextlib.AbstractContex
 
 
 def _hold(
-    run: Run, prepared: Prepared, attempt: _Try, leases: LeaseHolder, turn: Turn | None
+    run: Run, prepared: Prepared, attempt: _Try, leases: LeaseHolder, turn: WorkerReservation | None
 ) -> tuple[Plan, tuple[int, ...]]:
     """The GPUs of the plan; others where another run was faster and there is a choice; else it waits for them.
 
@@ -206,7 +206,7 @@ def _attempt(run: Run, plan: Plan, number: int, means: _Means) -> tuple[Evidence
         run_id=folder.run_id,
         lease_fds=means.lease_fds,
     )
-    with contextlib.closing(verification.Examiner()) as examiner:
+    with contextlib.closing(verification.VerificationProcess()) as examiner:
         emit = _Listening(run, examiner) if isinstance(plan.run, Command) else run.journal
         evidence = _executor(run, plan, means).run(plan, files, emit, run.cancellation)
         good_enough = evidence.ran_to_end or (settings.accept_valid_on_nonzero and evidence.kill_reason is None)
@@ -232,7 +232,7 @@ class _Listening:
     """The journal, and the examiner of a stranger's film: it gets up while the film is being written."""
 
     run: Run
-    examiner: verification.Examiner
+    examiner: verification.VerificationProcess
 
     def __call__(self, event: Event) -> None:
         self.run.journal(event)
@@ -256,7 +256,7 @@ def _executor(run: Run, plan: Plan, means: _Means) -> Executor:
     return WorkerExecutor(means.turn, limits, _tags(plan, run.order.request))
 
 
-def _verified(run: Run, plan: Plan, number: int, examiner: verification.Examiner) -> Film:
+def _verified(run: Run, plan: Plan, number: int, examiner: verification.VerificationProcess) -> Film:
     """The film of an attempt and what a full decode finds in it; raises `OutputError` if it is not the promised one.
 
     A stranger's film is decoded in a process of its own, and what is published is its copy with our tags and seal.

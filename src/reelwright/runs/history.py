@@ -91,13 +91,13 @@ def _entry(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any]:
 
 
 def starting_overrides(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any]:
-    """The memory rung on which the last run like this one succeeded; only levers that cost no quality."""
+    """The memory rung on which the last run like this one succeeded; only mitigations that cost no quality."""
     entry = _entry(state_dir, plan, host)
     wanted = entry.get("rung", ())
     overrides: dict[str, Any] = {}
-    for lever in plan.levers:
-        if lever.name in wanted and lever.costs in ("nothing", "time"):
-            overrides.update(lever.overrides)
+    for mitigation in plan.mitigations:
+        if mitigation.name in wanted and mitigation.costs in ("nothing", "time"):
+            overrides.update(mitigation.overrides)
     placement = entry.get("placement")
     known = get_args(Settings.model_fields["placement"].annotation)
     if placement in known and plan.parameters.get("placement") not in (None, placement):
@@ -127,9 +127,9 @@ def predicted_seconds(state_dir: Path, plan: Plan, host: Host) -> float | None:
 def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, evidence: Evidence) -> None:
     """Note the rung and the durations of a run that gave a good film; ``original`` is what was asked first."""
     rung = [
-        lever.name
-        for lever in original.levers
-        if all(plan.parameters.get(name) == value for name, value in lever.overrides.items())
+        mitigation.name
+        for mitigation in original.mitigations
+        if all(plan.parameters.get(name) == value for name, value in mitigation.overrides.items())
     ]
     entry: dict[str, Any] = {
         "rung": rung,

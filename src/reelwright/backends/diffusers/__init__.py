@@ -26,7 +26,7 @@ from ..shared.launch import ENV_NAMES, PROCESS_SETTINGS, environment
 from ..shared.rules import disk_bytes, is_illegal, picture_frame
 from ..shared.wan import CLIP_FILE, T5_FILE, TOKENIZER, VAE_FILE
 from ..shared.wan import SETTINGS as WAN_SETTINGS
-from .assumed_models import sketches
+from .assumed_models import assumed_models
 from .checks import findings
 from .choice import CACHE_THRESHOLD, Choice, choose, expected_video, interpreters, weights_dir
 from .models import CONFIGS, MODELS, layout_of, recognise
@@ -266,7 +266,7 @@ BACKEND = Backend(
     capabilities=capabilities,
     frame=picture_frame,
     configured=configured,
-    sketches=sketches,
+    assumed_models=assumed_models,
     settings_used=PROCESS_SETTINGS
     | WAN_SETTINGS
     | {"weights", "speed", "compile", "placement", "lora", "engine_device", "codec"},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.host import Checkpoint, Host, Interpreter
-from .. import Sketch
+from .. import AssumedModel
 from ..shared.wan import T5_BYTES
 from .choice import MODULES
 from .models import INDEX, MODELS, TRANSFORMER, Model
@@ -38,12 +38,12 @@ _BESIDE: Mapping[str, tuple[int, int, int]] = {
 _ALL = 1 << 50  # the transformer's files: its parameters decide
 
 
-def sketches() -> tuple[Sketch, ...]:
+def assumed_models() -> tuple[AssumedModel, ...]:
     """Each model with each of its tasks."""
     return tuple(_sketch(model, task) for model in MODELS.values() for task in model.tasks)
 
 
-def _sketch(model: Model, task: Any) -> Sketch:
+def _sketch(model: Model, task: Any) -> AssumedModel:
     text, image, vae = _BESIDE[model.family]
     pictures = model.kind in ("i2v", "flf2v") and not model.two_experts
     files = {
@@ -61,4 +61,4 @@ def _sketch(model: Model, task: Any) -> Sketch:
         checkpoints={_WEIGHTS: Checkpoint(_WEIGHTS, files=files, configs=configs)},
     )
     setup = "download it in diffusers' layout, set weights to it (docs/engine.md)"
-    return Sketch(f"{model.name} {task}", task, {"weights": _WEIGHTS, "python": _PYTHON}, host, setup)
+    return AssumedModel(f"{model.name} {task}", task, {"weights": _WEIGHTS, "python": _PYTHON}, host, setup)

@@ -23,12 +23,12 @@ from ..shared.job import Job
 from ..shared.launch import PROCESS_SETTINGS, interpreter_queries
 from ..shared.rules import Length, disk_bytes, is_illegal, picture_frame, too_long_findings
 from . import facts
-from .assumed_models import sketches
+from .assumed_models import assumed_models
 from .checks import checkout_problem, findings, member_findings
 from .choice import Choice, choose, expected_video, host_bytes, main_file, memory_use, root_of, versioned
 from .commands import command_of
 from .members import DOCUMENTED, FAMILY, HV, HV15, HVI, SUPER_PARTS, VERSIONS, Member, Part, checkout_query, recognise
-from .mitigations import levers
+from .mitigations import mitigations
 
 _SIZES: Mapping[str, tuple[str, ...]] = {
     HV.title: tuple(map(str, facts.HV_SIZES)),
@@ -110,7 +110,7 @@ def _planned(choice: Choice) -> Plan:
         gpu_bytes=facts.peak_gpu_bytes(use) if use else None,
         host_bytes=host_bytes(choice),
         disk_bytes=disk_bytes(choice.job.settings, expected),
-        levers=tuple(levers(choice)),
+        mitigations=tuple(mitigations(choice)),
     )
 
 
@@ -161,7 +161,7 @@ BACKEND = replace(
     # A clip that every member makes well; HunyuanVideo and HunyuanVideo-I2V go to 129.
     clip=ClipRules(HV15.fps, HV15.clip_frames, 4),
     execution=frozenset((*_ON_ONE_OR_SEVERAL, *_IN_PIECES)),
-    sketches=sketches,
+    assumed_models=assumed_models,
     settings_used=PROCESS_SETTINGS
     | {"hunyuan_dir", "config_file", "ckpt_path", "max_duration", "super_resolution", "fps", "accept_valid_on_nonzero"},
 )

@@ -141,7 +141,7 @@ _OPTIONS: Mapping[str, Callable[[Choice], Iterator[str]]] = {
 
 
 def _chosen(choice: Choice, parameters: Mapping[str, Any], *, dashes: bool) -> Iterator[str]:
-    """The flags that ``config_file``, a lever or a default of ours set."""
+    """The flags that ``config_file``, a mitigation or a default of ours set."""
     for name, known in choice.member.options.items():
         value = parameters.get(name)
         flag = name.replace("_", "-") if dashes else name

@@ -21,11 +21,11 @@ from ..shared.job import Job
 from ..shared.launch import EXPANDABLE_SEGMENTS, PROCESS_SETTINGS, Program, command, interpreter_queries, option
 from ..shared.rules import disk_bytes, is_illegal, picture_frame
 from . import facts
-from .assumed_models import sketches
+from .assumed_models import assumed_models
 from .checks import MODULES, PROGRAM, findings
 from .choice import ATTENTION, Choice, choose, expected_video, model_dir, variant_of
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B
-from .mitigations import levers
+from .mitigations import mitigations
 
 LAUNCHER = Path(__file__).parents[2] / "launchers" / "wan21.py"
 PATTERNS: Mapping[str, tuple[str, str]] = {
@@ -86,7 +86,7 @@ def plan(job: Job) -> Plan:
         disk_bytes=disk_bytes(job.settings, expected),
         published=_published(choice),
         findings=found,
-        levers=tuple(levers(choice)),
+        mitigations=tuple(mitigations(choice)),
     )
 
 
@@ -208,7 +208,7 @@ BACKEND = Backend(
     execution=frozenset(
         {"offload_model", "t5_cpu", "gpu_count", "ulysses_size", "ring_size", "fsdp", "expandable_segments"}
     ),
-    sketches=lambda: sketches(FILES),
+    assumed_models=lambda: assumed_models(FILES),
     settings_used=PROCESS_SETTINGS | wan.SETTINGS | {"chaining_use_fsdp_flags", "accept_valid_on_nonzero"},
     configuration_hint="Set wan2_dir and i2v_model_dir (docs/wan21.md), or run `reel setup wan2.1`.",
 )

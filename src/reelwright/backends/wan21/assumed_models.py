@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...core.host import Checkout, Checkpoint, Host, Interpreter
 from ...core.request import Task
-from .. import Sketch
+from .. import AssumedModel
 from .checks import MODULES
 from .choice import ATTENTION
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B, Variant
@@ -21,12 +21,12 @@ _MODELS: tuple[tuple[Variant, Task, str], ...] = (
 )
 
 
-def sketches(files: tuple[str, ...]) -> tuple[Sketch, ...]:
+def assumed_models(files: tuple[str, ...]) -> tuple[AssumedModel, ...]:
     """All four; ``files`` are those by which a checkout is known."""
     return tuple(_sketch(variant, task, name, files) for variant, task, name in _MODELS)
 
 
-def _sketch(variant: Variant, task: Task, name: str, files: tuple[str, ...]) -> Sketch:
+def _sketch(variant: Variant, task: Task, name: str, files: tuple[str, ...]) -> AssumedModel:
     python = Interpreter(_PYTHON, modules=dict.fromkeys((*MODULES, *ATTENTION, "xfuser"), "99.0"), cuda_version="12.8")
     config = {"model_type": variant.model_type, "num_heads": variant.heads}
     host = Host(
@@ -35,4 +35,4 @@ def _sketch(variant: Variant, task: Task, name: str, files: tuple[str, ...]) -> 
         checkpoints={_WEIGHTS: Checkpoint(_WEIGHTS, config=config)},
     )
     settings = {"wan2_dir": _CHECKOUT, "python": _PYTHON, variant.key: _WEIGHTS}
-    return Sketch(f"Wan2.1 {variant.task}", task, settings, host, f"reel setup wan2.1 --models {name}")
+    return AssumedModel(f"Wan2.1 {variant.task}", task, settings, host, f"reel setup wan2.1 --models {name}")

@@ -4,7 +4,7 @@ For: what was measured in a clip, and pieces of film that had to be encoded. Not
 again. A file is there whole or not at all; whoever takes one checks that it is what it should be, for power may have
 failed before it reached the disk.
 
-    >>> shelf = Shelf(folder)
+    >>> shelf = ArtifactCache(folder)
     >>> shelf.put("ab12.json", lambda path: path.write_text("{}"))
     >>> shelf.find("ab12.json").read_text()
     '{}'
@@ -36,7 +36,7 @@ def key_of(material: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-class Shelf:
+class ArtifactCache:
     """A folder of such files, made when it is first written to; `used` names those that were taken or put."""
 
     def __init__(self, folder: Path) -> None:

@@ -31,7 +31,7 @@ from ...core.files import read_bytes
 from ...media.decoding import Decoding, decoding, to_rgb
 from ...media.sheet import spread
 from ...media.video_facts import Tally
-from .artifact_cache import Shelf, key_of
+from .artifact_cache import ArtifactCache, key_of
 from .joints import FILM_LIMIT_S, difference, thinned
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Glance:
+class ClipAnalysis:
     """The first frames of a clip, as many as a film shows. Pictures stay on the disk: a film may have hundreds of clips.
 
     Attributes:
@@ -109,7 +109,7 @@ class PacketDigest:
         return self._content.hexdigest()
 
 
-def looked(source: Source, frames: int, shelf: Shelf) -> Glance:
+def looked(source: Source, frames: int, shelf: ArtifactCache) -> ClipAnalysis:
     """The first ``frames`` of a clip, from the shelf or by decoding them.
 
     Raises:
@@ -189,13 +189,13 @@ def _plain_archive(path: Path) -> io.BytesIO:
     return content
 
 
-def _loaded(path: Path) -> Glance | None:
+def _loaded(path: Path) -> ClipAnalysis | None:
     """What `_decoded` gave; ``None`` if the file is damaged (every part of it has a checksum) or is another one."""
     with contextlib.suppress(*_DAMAGED), np.load(_plain_archive(path)) as parts:
         sizes = [parts[name].size for name in ("first", "last", "tiles")]  # reads them whole
         facts, differences = json.loads(parts["facts"].tobytes()), parts["differences"]
         if all(sizes) and facts["name"] == path.name:
-            return Glance(
+            return ClipAnalysis(
                 len(differences) + 1, facts["packets"], differences, facts["mean_luma"], facts["is_black"], path
             )
     return None

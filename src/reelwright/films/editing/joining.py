@@ -20,8 +20,8 @@ from typing import Any
 from ...core.errors import InvalidInputError
 from ...core.plan import ExpectedVideo
 from ...media.checksum_box import seal
-from .artifact_cache import Shelf
-from .clip_analysis import Glance
+from .artifact_cache import ArtifactCache
+from .clip_analysis import ClipAnalysis
 from .copying import copy
 from .joints import Joint, Place, measured
 from .proof import Promise
@@ -55,7 +55,7 @@ class JoinReport:
     warnings: tuple[str, ...] = ()
 
     @property
-    def glances(self) -> Sequence[Glance]:
+    def glances(self) -> Sequence[ClipAnalysis]:
         """What was seen in each clip."""
         return self.promise.pieces
 
@@ -75,7 +75,7 @@ def join(  # noqa: PLR0913 -- the last one by name only
     emit: Callable[[int, int], None] = _silent,
     check: Callable[[], None] = lambda: None,
     *,
-    shelf: Shelf | None = None,
+    shelf: ArtifactCache | None = None,
 ) -> JoinReport:
     """Write the film to ``target``, which does not exist yet; it is removed if anything goes wrong.
 
@@ -100,13 +100,13 @@ def join(  # noqa: PLR0913 -- the last one by name only
 
 
 @contextlib.contextmanager
-def _kept_on(shelf: Shelf | None, target: Path) -> Iterator[Shelf]:
+def _kept_on(shelf: ArtifactCache | None, target: Path) -> Iterator[ArtifactCache]:
     """The shelf, or one that is gone afterwards."""
     if shelf is not None:
         yield shelf
         return
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
-        yield Shelf(Path(folder))
+        yield ArtifactCache(Path(folder))
 
 
 class _Join:

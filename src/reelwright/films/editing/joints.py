@@ -25,7 +25,7 @@ _ENOUGH = 8  # differences that have a median worth comparing with
 
 
 class Stretch(Protocol):
-    """What of a piece of film tells how it meets its neighbours (`glance.Glance`)."""
+    """What of a piece of film tells how it meets its neighbours (`glance.ClipAnalysis`)."""
 
     @property
     def differences(self) -> NDArray[np.float64]: ...

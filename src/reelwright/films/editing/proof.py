@@ -33,7 +33,7 @@ from .joints import FILM_LIMIT_S
 if TYPE_CHECKING:
     from av.packet import Packet
 
-    from .clip_analysis import Glance
+    from .clip_analysis import ClipAnalysis
 
 _SOUND_SHORT_S = 0.1  # the last frame of sound ends so much before the last picture, at most
 
@@ -52,7 +52,7 @@ class Promise:
 
     expected: ExpectedVideo
     kind: Sequence[str]
-    pieces: Sequence[Glance]
+    pieces: Sequence[ClipAnalysis]
     tags: Mapping[str, str] = field(default_factory=dict)
     sound: bool = False
 

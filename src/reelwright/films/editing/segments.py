@@ -27,8 +27,8 @@ from ...core.files import open_regular
 from ...media.checksum_box import sealed
 from ...media.continuity import ColourMatch, match_given
 from ...media.writer import Encoding, VideoWriter
-from .artifact_cache import Shelf, key_of
-from .clip_analysis import Glance, Source, looked
+from .artifact_cache import ArtifactCache, key_of
+from .clip_analysis import ClipAnalysis, Source, looked
 from .copying import ClipFacts, clip_facts
 from .reencode import Clips, Showing
 from .timing import JoinOptions, Part, demand_room, finished, overlaps, pace
@@ -50,7 +50,7 @@ class Piece:
 
     video: Path
     facts: ClipFacts
-    glance: Glance
+    glance: ClipAnalysis
     encoded_because: str = ""
 
 
@@ -63,7 +63,9 @@ class Cutting:
         check: Raises when the caller wants to stop.
     """
 
-    def __init__(self, parts: Sequence[Part], options: JoinOptions, shelf: Shelf, check: Callable[[], None]) -> None:
+    def __init__(
+        self, parts: Sequence[Part], options: JoinOptions, shelf: ArtifactCache, check: Callable[[], None]
+    ) -> None:
         self._shelf, self._check = shelf, check
         self._sources = [Source(part.video, part.digest or _digest(part.video)) for part in parts]
         facts = [known_facts(source, shelf) for source in self._sources]
@@ -191,13 +193,13 @@ class Cutting:
                 written(done)
 
 
-def known_facts(source: Source, shelf: Shelf) -> ClipFacts:
+def known_facts(source: Source, shelf: ArtifactCache) -> ClipFacts:
     """What a clip's header says, read once."""
     name = f"{key_of({'facts': 1, 'clip': source.digest})}.json"
     return ClipFacts.from_json(shelf.value(name, lambda: clip_facts(source.video).to_json()))
 
 
-def look_ahead(source: Source, shown: int, shelf: Shelf) -> None:
+def look_ahead(source: Source, shown: int, shelf: ArtifactCache) -> None:
     """Do now what a film will ask of a clip whose packets it takes, up to ``shown`` frames."""
     known_facts(source, shelf)
     looked(source, shown, shelf)

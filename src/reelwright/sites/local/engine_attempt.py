@@ -25,8 +25,8 @@ from .execution import AttemptFiles, Cancellation, Emit, PhaseClock
 from .probes.memory import oom_kills
 from .worker import Worker, program_of, start_worker
 from .worker_frames import encode_frames
-from .worker_session import Talk, Watching
-from .workers import Turn
+from .worker_session import Watching, WorkerSession
+from .workers import WorkerReservation
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class WorkerExecutor:
     ``tags`` go into the film.
     """
 
-    def __init__(self, turn: Turn, limits: Limits, tags: Mapping[str, str] | None = None) -> None:
+    def __init__(self, turn: WorkerReservation, limits: Limits, tags: Mapping[str, str] | None = None) -> None:
         self._turn = turn
         self._limits = limits
         self._tags = tags or {}
@@ -84,7 +84,7 @@ class WorkerExecutor:
         assert call.worker is not None
         kills_before = oom_kills()
         watching = Watching(call.worker, self._limits.timeout_s, self._limits.grace_s, part.files)
-        talk = Talk(worker, watching, part.phases, part.cancellation)
+        talk = WorkerSession(worker, watching, part.phases, part.cancellation)
         answer: Answer | None = None
         try:
             with sampled(worker.child, self._limits.environ, gpus=bool(plan.gpus)) as sampler:
@@ -135,7 +135,7 @@ class _Part:
     since: float = field(default_factory=time.monotonic)
 
 
-def _asked(talk: Talk, worker: Worker, call: EngineCall, files: AttemptFiles) -> Answer | None:
+def _asked(talk: WorkerSession, worker: Worker, call: EngineCall, files: AttemptFiles) -> Answer | None:
     """Greeting, model, clip: the last answer, which is the first that is not what was asked for."""
     for request, expected in _requests(worker, call, files.folder):
         answer: Answer | None = talk.ask(request)

@@ -42,7 +42,7 @@ class Watching:
     files: AttemptFiles
 
 
-class Talk:
+class WorkerSession:
     """One attempt with a worker. ``distrusted`` tells that the worker must not be used again."""
 
     def __init__(self, worker: Worker, watching: Watching, phases: PhaseClock, cancellation: Cancellation) -> None:

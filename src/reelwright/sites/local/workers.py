@@ -28,7 +28,7 @@ _NO_GPU = "cpu"
 _LOOK_S = 0.1
 
 
-class Turn:
+class WorkerReservation:
     """The right to use some GPUs' worker until `release`; ``worker`` is the warm one, if there is one."""
 
     def __init__(self, workers: Workers, gpus: frozenset[str]) -> None:
@@ -74,18 +74,20 @@ class Workers:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._warm: dict[frozenset[str], Worker] = {}
-        self._turns: list[Turn] = []  # those that have the turn and those that wait, in the order of arrival
+        self._turns: list[
+            WorkerReservation
+        ] = []  # those that have the turn and those that wait, in the order of arrival
         self._ending: list[frozenset[str]] = []
         self._reaped_before: bool | None = None
         self._process = os.getpid()
 
-    def turn(self, gpus: Sequence[str], cancellation: Cancellation) -> Turn:
+    def turn(self, gpus: Sequence[str], cancellation: Cancellation) -> WorkerReservation:
         """Wait for these GPUs (UUIDs; none: the CPU) and end idle workers that hold a part of them.
 
         Raises:
             Cancelled: asked to stop.
         """
-        mine = Turn(self, frozenset(gpus or [_NO_GPU]))
+        mine = WorkerReservation(self, frozenset(gpus or [_NO_GPU]))
         with self._changed:
             self._turns.append(mine)
             try:
@@ -115,7 +117,7 @@ class Workers:
         with self._changed:
             return frozenset(uuid for held in self._warm for uuid in held)
 
-    def _must_wait(self, mine: Turn) -> bool:
+    def _must_wait(self, mine: WorkerReservation) -> bool:
         before = self._turns[: self._turns.index(mine)]
         return any(gpus & mine.gpus for gpus in (*(turn.gpus for turn in before), *self._ending))
 
@@ -142,19 +144,19 @@ class Workers:
                     self._changed.notify_all()
 
     def keep(self, gpus: frozenset[str], worker: Worker) -> None:
-        """For `Turn` only."""
+        """For `WorkerReservation` only."""
         with self._changed:
             if self._reaped_before is None:  # if a shim is killed, what it supervised becomes our child
                 self._reaped_before = shim.become_subreaper()
             self._warm[gpus] = worker
 
     def forget(self, gpus: frozenset[str]) -> None:
-        """For `Turn` only."""
+        """For `WorkerReservation` only."""
         with self._changed:
             self._warm.pop(gpus, None)
 
-    def leave(self, turn: Turn) -> None:
-        """For `Turn` only."""
+    def leave(self, turn: WorkerReservation) -> None:
+        """For `WorkerReservation` only."""
         with self._changed:
             if turn in self._turns:
                 self._turns.remove(turn)
