@@ -23,7 +23,7 @@ from reelwright.films.storyboard import load_storyboard
 from reelwright.launchers import shim
 from reelwright.runs.history import load_manifest
 from reelwright.runs.runner import Order, generate
-from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.workers import Workers
 from tests.conftest import REPOSITORY, a_photo, eventually
 

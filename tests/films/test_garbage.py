@@ -24,7 +24,7 @@ from reelwright.films.records import NO_FILE, Record, Use, read_record
 from reelwright.films.render import FilmOrder
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
-from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.cancellation import Cancellation
 from tests.films.small import BOARD, draft_settings, make
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]

@@ -21,7 +21,7 @@ from reelwright.core.request import Size, VideoRequest
 from reelwright.runs import workspace
 from reelwright.runs.runner import Order, generate
 from reelwright.runs.workspace import RealFileSystem, RunFolder, open_folder, place, plan_folder, publish, settle_output
-from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.cancellation import Cancellation
 
 FILM = b"not decoded here: publishing is about bytes" * 100
 

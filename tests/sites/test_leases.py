@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import eventually, opened_below
 
 from reelwright.core.errors import BackendUnavailableError, BusyError, Cancelled
-from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.leases import LeaseHolder, Leases, lease_directory
 
 NOW = {"wait_s": 0, "owner": {"run": "r2"}}

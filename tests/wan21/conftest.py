@@ -21,7 +21,7 @@ from reelwright.core.events import AttemptStarted, Event
 from reelwright.core.manifest import Manifest, Result, manifest_path
 from reelwright.core.request import VideoRequest
 from reelwright.runs.runner import Order, generate
-from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.leases import Leases, lease_directory
 from reelwright.sites.local.probes import gpus
 from tests.conftest import a_photo, eventually

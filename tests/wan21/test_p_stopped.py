@@ -17,7 +17,7 @@ import pytest
 
 from reelwright.core.errors import Cancelled, Interrupted
 from reelwright.core.events import Event, Phase
-from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.cancellation import Cancellation
 from tests.conftest import eventually
 from tests.stand_ins.checkout import launches, reached
 from tests.wan21.conftest import WanMachine

@@ -19,7 +19,7 @@ from reelwright.core.manifest import Result
 from reelwright.core.request import VideoRequest
 from reelwright.launchers import shim
 from reelwright.runs.runner import Order, generate
-from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.leases import Leases, lease_directory
 from reelwright.sites.local.workers import Workers
 from tests.conftest import eventually

@@ -14,7 +14,7 @@ import pytest
 
 from reelwright.core.events import Progress
 from reelwright.runs.history import load_manifest
-from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.cancellation import Cancellation
 from tests.conftest import eventually
 from tests.workers.conftest import Machine
 

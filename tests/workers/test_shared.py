@@ -96,7 +96,7 @@ def test_two_runs_never_compute_at_once(machine: Machine) -> None:
 
 def test_a_run_that_waits_for_the_worker_can_be_stopped(machine: Machine) -> None:
     from reelwright.core.errors import Cancelled
-    from reelwright.sites.local.execution import Cancellation
+    from reelwright.sites.cancellation import Cancellation
 
     cancellation = Cancellation()
     cancellation.request(2)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reelwright.core.errors import Cancelled
-from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.workers import Workers
 
 

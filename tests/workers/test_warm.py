@@ -12,7 +12,7 @@ from reelwright.core.errors import BusyError
 from reelwright.core.events import LatentsSaved, Memory, Phase
 from reelwright.runs.history import load_manifest
 from reelwright.runs.runner import Order, generate
-from reelwright.sites.local.execution import Cancellation
+from reelwright.sites.cancellation import Cancellation
 from tests.workers.conftest import Machine
 
 

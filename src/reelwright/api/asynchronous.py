@@ -19,7 +19,7 @@ from ..core.events import Event
 from ..core.manifest import Result
 from ..core.request import read_request
 from ..runs.runner import generate as run_order
-from ..sites.local.execution import Cancellation
+from ..sites.cancellation import Cancellation
 from . import effective_settings, film_order, order_of
 
 if TYPE_CHECKING:

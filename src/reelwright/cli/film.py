@@ -203,7 +203,7 @@ def _settings_of_a_clip(arguments: argparse.Namespace) -> list[VideoGenerationEr
 def make_film(order: FilmOrder, *, as_json: bool, tell: bool = True) -> FilmResult:
     """Make a film with progress; also used by ``reel replay``, which tells the result itself (see `tell_film`)."""
     from ..films.assembly import film
-    from ..sites.local.execution import Cancellation
+    from ..sites.cancellation import Cancellation
     from .film_progress import film_listener
     from .generate import signals
     from .streams import watched

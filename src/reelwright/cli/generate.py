@@ -15,7 +15,7 @@ from .arguments import add_request_arguments, check_order, note, order_from, pri
 if TYPE_CHECKING:
     from ..core.manifest import Result
     from ..runs.runner import Order
-    from ..sites.local.execution import Cancellation
+    from ..sites.cancellation import Cancellation
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 def make(order: Order, *, as_json: bool) -> Result:
     """Carry out an order with progress; also used by ``reel replay``. The result is not told yet: see `tell`."""
     from ..runs.runner import generate
-    from ..sites.local.execution import Cancellation
+    from ..sites.cancellation import Cancellation
     from .progress import listener
     from .streams import watched
 

@@ -12,13 +12,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from .errors import Failure
 from .request import Size, Task
-
-if TYPE_CHECKING:
-    pass
 
 SCHEMA = 1
 Severity = Literal["info", "warning", "error"]
@@ -137,6 +134,21 @@ class Command:
     hidden: frozenset[str] = frozenset()
 
     @property
+    def program(self) -> Command:
+        """The program that is started: this one."""
+        return self
+
+    @property
+    def trusted_output(self) -> bool:
+        """Whether our own encoder writes the video. A framework's file is decoded in a process of its own."""
+        return False
+
+    @property
+    def stays_warm(self) -> bool:
+        """Whether the program stays loaded for the next clip."""
+        return False
+
+    @property
     def shown_env(self) -> dict[str, str]:
         """The variables as people and manifests may see them."""
         return {name: "***" if name in self.hidden else value for name, value in self.env.items()}
@@ -176,6 +188,21 @@ class EngineCall:
     options: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     worker: Command | None = None
+
+    @property
+    def program(self) -> Command | None:
+        """The program that is started: the worker, or nothing."""
+        return self.worker
+
+    @property
+    def trusted_output(self) -> bool:
+        """Whether our own encoder writes the video."""
+        return True
+
+    @property
+    def stays_warm(self) -> bool:
+        """Whether a worker keeps the engine loaded for the next clip."""
+        return self.worker is not None
 
     def to_json(self) -> dict[str, Any]:
         """The options and ``engine``; where there is a worker, also ``model`` and ``worker``."""
@@ -275,8 +302,13 @@ class Plan:
 
     @property
     def program(self) -> Command | None:
-        """What is started for it: a framework's script, or the worker of one of our engines."""
-        return self.run.worker if isinstance(self.run, EngineCall) else self.run
+        """The program that is started: a framework's script, or the worker of one of our engines."""
+        return self.run.program if self.run else None
+
+    @property
+    def stays_warm(self) -> bool:
+        """Whether a worker keeps the engine loaded for the next clip."""
+        return self.run is not None and self.run.stays_warm
 
     def with_program(self, program: Command) -> Plan:
         """A copy that starts ``program`` in the place of `program`."""

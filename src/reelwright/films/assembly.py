@@ -22,7 +22,8 @@ from ..core.manifest import Manifest, manifest_path
 from ..runs import workspace
 from ..runs.recovery import recover
 from ..runs.workspace import file_digest
-from ..sites.local.execution import Cancellation, Reports
+from ..sites.cancellation import Cancellation
+from ..sites.local.execution import Reports
 from . import EmitFilm, FilmEvent, FilmResult, Joining
 from .estimate import estimate
 from .film_outputs import TASK, check_sheet, film_findings, name_of, replaceable_film, settled_output, sheet_of

@@ -21,7 +21,7 @@ from ..config.settings import Settings
 from ..core.errors import VideoGenerationError, all_of, error_for
 from ..core.files import open_regular
 from ..core.host import Host
-from ..core.plan import EngineCall, Finding, Plan
+from ..core.plan import Finding, Plan
 from ..core.request import Picture, VideoRequest
 from ..policy import fitting, preflight, unused
 from ..runs import history
@@ -73,7 +73,7 @@ class Planned:
     @property
     def resident(self) -> bool:
         """Whether an engine that stays warm makes it."""
-        return isinstance(self.plan.run, EngineCall) and self.plan.run.worker is not None
+        return self.plan.stays_warm
 
 
 @dataclass
@@ -204,7 +204,7 @@ class Planner:
                 "pictures": {role: self._digest(path) for role, path in _pictures_by_role(segment).items()},
                 "upstream": [upstream, self.color] if upstream else None,
                 "model": [sorted(checkouts.values(), key=str), sorted(weights)],
-                "engine": __version__ if isinstance(plan.run, EngineCall) else None,
+                "engine": __version__ if plan.run and plan.run.trusted_output else None,
                 **self._framing(segment, backend, plan),
             }
         )

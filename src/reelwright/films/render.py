@@ -23,7 +23,7 @@ from ..core.events import Event
 from ..core.files import system_error
 from ..core.request import VideoRequest
 from ..runs import runner
-from ..sites.local.execution import Cancellation
+from ..sites.cancellation import Cancellation
 from ..sites.local.workers import Workers
 from . import EmitFilm, FilmEvent, SegmentEvent, SegmentState
 from .last_frames import is_whole, mended

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..core.errors import Failure, Retry
-from ..core.plan import EngineCall, Mitigation, Plan
+from ..core.plan import Mitigation, Plan
 from . import Diagnosis, Next, Stop
 
 LADDER_RUNGS = 3
@@ -131,7 +131,7 @@ def decide(rules: RetryRules, original: Plan, past: Sequence[Past]) -> Next | St
 
 def _resident(case: _Case) -> Stop | None:
     """What ends an engine's clip at once: the engine itself has tried what a script's next attempt would try."""
-    resident = isinstance(case.plan.run, EngineCall) and case.plan.run.worker is not None
+    resident = case.plan.stays_warm
     why = {
         Failure.OOM_GPU: "The engine has tried every placement of its weights.",
         Failure.FRAMEWORK: "The engine would fail the same way again.",

@@ -19,7 +19,8 @@ from ..core.plan import Command, EngineCall, Plan
 from ..core.request import VideoRequest
 from ..media import verification
 from ..policy import Evidence, Next, Stop, diagnosis, preflight, retry
-from ..sites.local.execution import AttemptFiles, Cancellation, Executor
+from ..sites.cancellation import Cancellation
+from ..sites.local.execution import AttemptFiles, Executor
 from ..sites.local.inline import InlineExecutor
 from ..sites.local.workers import WorkerReservation, Workers
 from . import history, workspace

@@ -38,7 +38,8 @@ from ..core.files import refusals, shown
 from ..core.manifest import Manifest, Result, manifest_of, manifest_path
 from ..policy import preflight
 from ..sites import LAST_FRAME
-from ..sites.local.execution import Cancellation, Emit
+from ..sites.cancellation import Cancellation
+from ..sites.local.execution import Emit
 from ..sites.local.workers import Workers
 from . import history, workspace
 from .attempts import Run, attempt_until_good

@@ -23,8 +23,9 @@ from ...core.events import Event, Log, Phase, Progress
 from ...core.plan import Command
 from ...policy import Evidence, KillReason
 from ...policy.progress import LogReader
+from ..cancellation import Cancellation
 from .child import CHUNK, SHIM_MARGIN_S, Child
-from .execution import AttemptFiles, Cancellation, PhaseClock
+from .execution import AttemptFiles, PhaseClock
 from .log_file import BoundedLog, Masker
 from .probes.memory import shared_memory
 

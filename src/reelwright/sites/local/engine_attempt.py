@@ -20,8 +20,9 @@ from ...core.errors import Cancelled, Failure, OutputError, VideoGenerationError
 from ...core.events import VERSION, Answer, Failed, Generate, Hello, Load, Message, Phase, Saved
 from ...core.plan import Command, EngineCall, Plan
 from ...policy import Evidence
+from ..cancellation import Cancellation
 from .child import sampled
-from .execution import AttemptFiles, Cancellation, Emit, PhaseClock
+from .execution import AttemptFiles, Emit, PhaseClock
 from .probes.memory import oom_kills
 from .worker import Worker, program_of, start_worker
 from .worker_frames import encode_frames

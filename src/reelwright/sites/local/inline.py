@@ -15,7 +15,8 @@ from ...core.events import Phase
 from ...core.plan import EngineCall, Plan
 from ...engines import load_engine
 from ...policy import Evidence
-from .execution import AttemptFiles, Cancellation, Emit, PhaseClock
+from ..cancellation import Cancellation
+from .execution import AttemptFiles, Emit, PhaseClock
 
 
 class InlineExecutor:

@@ -29,7 +29,7 @@ from urllib.parse import quote, unquote
 
 from ...core.errors import BackendUnavailableError, BusyError, Failure
 from ...core.files import open_lock, read_json, temporary_folder
-from .probes import Cancellation
+from ..cancellation import Cancellation
 
 _TICKET = "ticket-"
 _MUTEX = "queue.lock"

@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping
 from ...core.events import Phase
 from ...core.plan import Command, Plan
 from ...policy import Evidence
+from ..cancellation import Cancellation
 from .attempt_monitor import Watch, Watched
 from .child import Start, environment, make_sure, sampled, start, subreaping
-from .execution import AttemptFiles, Cancellation, Emit, PhaseClock
+from .execution import AttemptFiles, Emit, PhaseClock
 from .probes.memory import oom_kills
 
 

@@ -22,8 +22,9 @@ from ...core.plan import Command, Dialect
 from ...policy import Evidence, KillReason
 from ...policy.diagnosis import described
 from ...policy.progress import LogReader
+from ..cancellation import Cancellation
 from .child import CHUNK, SHIM_MARGIN_S
-from .execution import AttemptFiles, Cancellation, PhaseClock
+from .execution import AttemptFiles, PhaseClock
 from .log_file import BoundedLog, Masker
 from .probes.memory import shared_memory
 from .worker import Worker

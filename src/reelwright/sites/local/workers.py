@@ -20,7 +20,7 @@ from typing import Self
 from ...core.host import Gpu
 from ...core.plan import EngineCall
 from ...launchers import shim
-from .execution import Cancellation
+from ..cancellation import Cancellation
 from .worker import Worker, program_of
 
 #: What stands for the GPU of a worker that has none.

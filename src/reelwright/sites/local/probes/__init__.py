@@ -12,7 +12,6 @@ reads files through ``weights`` and ``checksums``; apart from that no module her
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -21,15 +20,3 @@ class GpuReading:
 
     used_bytes: int | None = None
     busy_percent: int | None = None
-
-
-class Cancellation(Protocol):
-    """A request to stop, as `sites.local.execution.Cancellation` gives it."""
-
-    def fileno(self) -> int:
-        """Readable once somebody asked to stop."""
-        ...
-
-    def check(self) -> None:
-        """Raise `core.errors.Cancelled` if somebody asked to stop."""
-        ...
