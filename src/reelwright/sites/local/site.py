@@ -1,0 +1,200 @@
+"""This machine as a site: probes look, lock files reserve, supervised processes and warm workers run.
+
+>>> with LocalSite() as site:
+...     site.busy_gpus() <= {gpu.uuid for gpu in site.look(HostQuery(gpus=True), Settings()).gpus or ()}
+True
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from ...config.settings import Settings
+from ...core.errors import VideoGenerationError
+from ...core.events import Log
+from ...core.host import Host, HostQuery
+from ...core.plan import Command, EngineCall, Plan
+from ...policy import Evidence
+from .. import Claim, Emit, Place, Reservation, Work
+from ..cancellation import Cancellation
+from ..places import gpu_places
+from .execution import AttemptFiles, Executor
+from .workers import WorkerReservation, Workers
+
+#: Clips at once on the GPUs of one warm engine: one that it makes, the one before, which is encoded, verified and
+#: published meanwhile, and the one after, which is prepared and waits.
+_IN_FLIGHT = 3
+
+
+class LocalSite:
+    """The GPUs of this machine, and the workers that stay warm on them until `close`.
+
+    Args:
+        environ: The environment of every process that is started; left out, it is this process's own at that time.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self.environ: Mapping[str, str] = os.environ if environ is None else environ
+        self.workers = Workers()
+
+    def look(self, query: HostQuery, settings: Settings) -> Host:
+        """See `sites.Site.look`."""
+        from .probes.host import take_host  # imported where used: `reel --help` must not wait for it
+
+        host = take_host(
+            query,
+            environ=self.environ,
+            simulated=settings.simulate_gpus,
+            simulated_memory=settings.simulate_memory,
+            state_dir=settings.state_dir,
+        )
+        return replace(host, gpus=self.workers.as_if_idle(host.gpus)) if host.gpus else host
+
+    def busy_gpus(self) -> frozenset[str]:
+        """See `sites.Site.busy_gpus`."""
+        from .leases import Leases, lease_directory
+
+        with contextlib.suppress(VideoGenerationError):  # a folder that cannot be used fails at the reservation
+            return frozenset(Leases(lease_directory(self.environ)).holders()) - self.workers.gpus
+        return frozenset()
+
+    def places(self, plans: Sequence[Plan], host: Host, settings: Settings) -> tuple[Place, ...]:
+        """See `sites.Site.places`. Clips of one warm engine overlap; drafts share the processor's cores."""
+        warm = all(plan.stays_warm for plan in plans)
+        if warm and not any(plan.gpus for plan in plans):
+            return (Place(),) * _IN_FLIGHT
+        if not any(plan.gpus for plan in plans):
+            # One draft renders and encodes on about one and a half cores, and waits in between.
+            return (Place(),) * (settings.parallel_segments or min(4, os.cpu_count() or 1))
+        gpus = {gpu.index: gpu for gpu in sorted(host.gpus or (), key=lambda gpu: -gpu.speed)}
+        listed = [gpus[index] for index in settings.gpus or gpus if index in gpus]
+        total = settings.total_gpus
+        if settings.gpu_count:
+            total = min(total or len(listed), settings.gpu_count * (settings.parallel_segments or 1))
+        needed = max((plan.gpu_bytes or 0 for plan in plans), default=0)
+        groups = gpu_places(listed, parallel=settings.parallel_segments, total=total, needs_bytes=needed)
+        return groups * _IN_FLIGHT if warm else groups
+
+    def reserve(self, claim: Claim) -> LocalReservation:
+        """See `sites.Site.reserve`."""
+        return LocalReservation(self, claim)
+
+    def run(self, plan: Plan, reservation: Reservation, work: Work, emit: Emit, cancellation: Cancellation) -> Evidence:
+        """See `sites.Site.run`."""
+        assert isinstance(reservation, LocalReservation)
+        files = AttemptFiles(
+            folder=work.folder,
+            video=work.video,
+            log=work.log,
+            log_limit_bytes=work.log_limit_bytes,
+            run_id=reservation.claim.run_id,
+            lease_fds=reservation.lease_fds,
+        )
+        try:
+            return self._executor(plan, reservation, work).run(plan, files, emit, cancellation)
+        finally:
+            reservation.end_turn()
+
+    def _executor(self, plan: Plan, reservation: LocalReservation, work: Work) -> Executor:
+        if isinstance(plan.run, Command):
+            from .process import ProcessExecutor
+
+            return ProcessExecutor(work.timeout_s, work.stop_grace_s, self.environ)
+        if reservation.turn is None:
+            from .inline import InlineExecutor
+
+            return InlineExecutor()
+        from .engine_attempt import Limits, WorkerExecutor
+
+        limits = Limits(work.timeout_s, work.stop_grace_s, self.environ)
+        return WorkerExecutor(reservation.turn, limits, work.tags)
+
+    def release_idle(self) -> None:
+        """See `sites.Site.release_idle`."""
+        self.workers.release_idle()
+
+    def close(self) -> None:
+        """See `sites.Site.close`."""
+        self.workers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class LocalReservation:
+    """The lock files of a run's GPUs, and its turn with the worker that is warm on them.
+
+    Attributes:
+        lease_fds: Descriptors of the locks, for the process that uses the GPUs; none where a warm worker has them.
+        turn: The turn with a worker, for an engine that stays warm.
+    """
+
+    def __init__(self, site: LocalSite, claim: Claim) -> None:
+        from .leases import LeaseHolder
+
+        self.claim = claim
+        self.lease_fds: tuple[int, ...] = ()
+        self.turn: WorkerReservation | None = None
+        self._site = site
+        self._swept = False
+        self._leases = LeaseHolder(site.environ, claim.run_id, claim.wait_s, self._report_wait)
+
+    def _report_wait(self, holder: str) -> None:
+        self.claim.report(Log(f"waiting for up to {self.claim.wait_s:g} s: {holder}", "warning"))
+
+    def hold(self, plan: Plan, host: Host, cancellation: Cancellation, wait_s: float | None = None) -> None:
+        """See `sites.Reservation.hold`. A warm worker keeps the locks of its GPUs itself."""
+        self.end_turn()
+        self._sweep(plan)
+        uuids = tuple(gpu.uuid for gpu in host.gpus or () if gpu.index in plan.gpus)
+        workers = self._site.workers
+        if isinstance(plan.run, EngineCall) and plan.stays_warm:
+            self.turn = workers.turn(uuids, cancellation)
+            if self.turn.worker is not None and self.turn.serves(plan.run, self._site.environ):
+                self.lease_fds = ()
+                return
+            self.turn.end_worker()
+            self.turn.when_kept = self._leases.give_back  # the new worker holds the locks while we encode its frames
+        else:
+            workers.release_idle(uuids)
+        self.lease_fds = self._leases.hold(uuids, cancellation, wait_s=wait_s)
+
+    def _sweep(self, plan: Plan) -> None:
+        """End what a killed run whose supervisor was killed as well left on the GPUs, once."""
+        if self._swept or plan.program is None:
+            return
+        from .dead_runs import sweep_dead_runs
+
+        self._swept = True
+        for run_id in sweep_dead_runs(self._site.environ):
+            self.claim.report(Log(f"ended what was left of the killed run {run_id}", "warning"))
+
+    def end_turn(self) -> None:
+        """Let the next run have the worker; a second call does nothing."""
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            turn.release()
+
+    def release(self) -> None:
+        """See `sites.Reservation.release`."""
+        self.end_turn()
+        self._leases.give_back()
+        self.lease_fds = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
