@@ -15,7 +15,7 @@ from reelwright.core.plan import Command, EngineCall, ExpectedVideo, Plan
 from reelwright.core.request import Size, VideoRequest
 
 ROOT = Path(__file__).parents[3]
-LAUNCHER = ROOT / "src" / "reelwright" / "launchers" / "engine.py"
+LAUNCHER = ROOT / "src" / "reelwright" / "launchers" / "resident.py"
 ENGINE = "tests.stand_ins.resident.engine:ENGINE"
 
 

@@ -31,7 +31,7 @@ from .checks import findings
 from .choice import CACHE_THRESHOLD, Choice, choose, expected_video, interpreters, weights_dir
 from .models import CONFIGS, MODELS, layout_of, recognise
 
-LAUNCHER = Path(__file__).parents[2] / "launchers" / "engine.py"
+LAUNCHER = Path(__file__).parents[2] / "launchers" / "resident.py"
 ENGINE = "diffusers"
 #: The official script adds a negative prompt of its own; it is read from the user's checkout, where there is one.
 _NEGATIVE: Mapping[str, tuple[str, str]] = {

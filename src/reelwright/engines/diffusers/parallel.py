@@ -206,7 +206,7 @@ class Ranks:
 
 def default_program() -> list[str]:
     """The worker's own program: this interpreter and ``launchers/engine.py``."""
-    return [sys.executable, str(Path(__file__).parents[2] / "launchers" / "engine.py")]
+    return [sys.executable, str(Path(__file__).parents[2] / "launchers" / "resident.py")]
 
 
 def _looks_like_a_lost_rank(error: BaseException) -> bool:
