@@ -12,7 +12,7 @@ define new_enough
 newer; $(1) is $$($(1) --version 2>&1 || echo not there). Name another one: make PYTHON=python3.12"; exit 1; }
 endef
 
-.PHONY: demo test test-engine test-real lint fix golden mutants bench clean
+.PHONY: demo test test-engine test-real lint fix tree golden mutants bench clean
 
 $(VENV)/.core: pyproject.toml constraints/core.txt
 	$(call new_enough,$(PYTHON))
@@ -68,6 +68,10 @@ lint: $(VENV)/.dev
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The list of files in docs/architecture.md, from the docstrings.
+tree:
+	$(PYTHON) tools/tree.py
 
 golden: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/golden --golden-rewrite

@@ -1,12 +1,13 @@
-"""The house: what may import what, how large a file may be, and that the tour shows what is there."""
+"""The house: what may import what, how large a file may be, and that docs/architecture.md lists what is there."""
 
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from tools import tree
 
 from tests.conftest import REPOSITORY
 
@@ -74,10 +75,14 @@ def test_no_file_is_a_drawer_for_everything() -> None:
     assert not drawers & {Path(name).name for name in NAMES}
 
 
-def test_the_tour_shows_every_file_and_no_other() -> None:
-    text = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8").partition("## The tree")[2]
-    shown = re.findall(r"^    (\S+\.py)\s{2,}\S", text, re.MULTILINE)
-    assert sorted(shown) == sorted(NAMES)
+def test_the_list_of_files_is_current() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")
+    assert tree.updated(page) == page, "a file or the first sentence of a docstring changed: run `make tree`"
+
+
+def test_every_file_says_what_it_does_in_one_sentence() -> None:
+    sentences = {name: tree.first_sentence(SOURCE / name) for name in NAMES}
+    assert {name: text for name, text in sentences.items() if not text.endswith((".", "?")) or len(text) > 160} == {}
 
 
 def test_nothing_of_a_workplace_or_a_registry_is_in_the_tree() -> None:
