@@ -16,7 +16,7 @@ from reelwright.core.host import GIB, Host, Interpreter, simulated_gpus
 from reelwright.core.plan import Plan
 from reelwright.core.request import VideoRequest
 from reelwright.policy import Evidence
-from reelwright.runs.history import load_entries, measured_peaks, remember_success, starting_overrides
+from reelwright.runs.history import Learned, load_entries, remember_success
 
 MODULES = {
     "torch": "2.13",
@@ -45,8 +45,8 @@ class Machine:
     def plans(self, card_gib: float, **values: Any) -> tuple[Plan, Plan]:
         host = self._host(card_gib)
         asked = self._plan(host, {}, values)
-        learnt = starting_overrides(self.state, asked, host)
-        peaks = measured_peaks(self.state, asked, host)
+        learnt = Learned(self.state).starting_overrides(asked, host)
+        peaks = Learned(self.state).measured_peaks(asked, host)
         return asked, self._plan(host, {**learnt, "measured_peaks": peaks}, values)
 
     def _host(self, card_gib: float) -> Host:

@@ -19,6 +19,7 @@ from reelwright.cli.replay import compare
 from reelwright.config.settings import Settings, load_settings
 from reelwright.core.host import Host
 from reelwright.doctor import availability, check_all, machine_rows
+from reelwright.sites.local.site import LocalSite
 from tests.conftest import a_home, a_photo
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]
@@ -371,7 +372,7 @@ def test_no_command_repeats_a_secret_in_a_mistake(
 
 @pytest.mark.parametrize("name", ["wan2.1", "hunyuan", "diffusers"])
 def test_a_generator_that_nobody_has_set_up_is_unavailable_for_that_one_reason(name: str) -> None:
-    (found,) = availability(load_backend(name), load_settings(environ={}))
+    (found,) = availability(load_backend(name), load_settings(environ={}), LocalSite())
     assert found.message == f"not configured: {load_backend(name).configuration_hint}"
 
 
@@ -383,7 +384,7 @@ def test_what_is_simulated_and_an_interpreter_that_is_not_there_are_said_once_by
         "simulate_gpus": "1x24GiB",
         "simulate_memory": "8GiB",
     }
-    rows = check_all(load_settings(environ={}, arguments=values), {})
+    rows = check_all(load_settings(environ={}, arguments=values), LocalSite({}))
     simulated = [(row.part, row.finding.code) for row in rows if row.finding.code.endswith(".simulated")]
     assert simulated == [("machine", "gpu.simulated"), ("machine", "memory.simulated")]
     said = {row.finding.message for row in rows if row.finding.code == "interpreter"}

@@ -22,9 +22,10 @@ from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
 from reelwright.launchers import shim
 from reelwright.runs.history import load_manifest
-from reelwright.runs.runner import Order, generate
+from reelwright.runs.order import Order
+from reelwright.runs.runner import generate
 from reelwright.sites.cancellation import Cancellation
-from reelwright.sites.local.workers import Workers
+from reelwright.sites.local.site import LocalSite
 from tests.conftest import REPOSITORY, a_photo, eventually
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -154,11 +155,11 @@ def test_another_placement_of_the_same_weights_is_no_other_model(studio_in: Call
     picture = studio.folder / "photo.png"
     request = VideoRequest(prompt="s01", image=picture, num_frames=5, steps=2, seed=7, **_size())
     loads: list[Any] = []
-    with Workers() as workers:
+    with LocalSite() as site:
         for place in ("resident", "encoders_off", "resident"):
             settings = studio.settings({}).evolve(placement=place)
-            order = Order(request, settings, studio.folder / f"{len(loads)}.mp4", workers=workers)
-            facts = load_manifest(generate(order).manifest).facts
+            order = Order(request, settings, studio.folder / f"{len(loads)}.mp4")
+            facts = load_manifest(generate(order, site=site).manifest).facts
             loads.append((facts["placement"], facts["load_seconds"]))
     assert [place for place, _ in loads] == ["resident", "encoders_off", "resident"]
     assert len({seconds for _, seconds in loads}) == 1

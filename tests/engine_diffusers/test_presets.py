@@ -105,4 +105,4 @@ def test_the_engine_takes_two_ranks_and_starts_them_again_when_one_was_lost(
     finally:
         engine.unload()
     assert not [log for log in logs if isinstance(log, Log) and log.level == "error"]
-    assert parallel.default_program()[1].endswith("launchers/engine.py")
+    assert parallel.default_program()[1].endswith("launchers/resident.py")

@@ -21,6 +21,7 @@ from reelwright.films.preview import preview
 from reelwright.films.render import FilmOrder
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
+from reelwright.sites.local.site import LocalSite
 from tests.films.small import BOARD, digest, draft_settings, make
 from tests.stand_ins.checkout import launches
 from tests.wan21.conftest import WanMachine
@@ -90,7 +91,7 @@ def test_the_plan_of_a_film_tells_of_a_damaged_last_frame_and_mends_nothing(fold
     frame = Store(folder).last_frame(key_of(folder, "one"))
     one_byte(frame)
     damaged = frame.read_bytes()
-    plan = preview(FilmOrder(load_storyboard(folder / "film.yaml"), draft_settings(), folder / "film.mp4"))
+    plan = preview(FilmOrder(load_storyboard(folder / "film.yaml"), draft_settings(), folder / "film.mp4"), LocalSite())
     assert [item.whom for item in plan.findings if item.finding.code == "store.frame"] == ["clip one"]
     assert frame.read_bytes() == damaged
 
@@ -192,7 +193,7 @@ shots:
 def wan_film(wan: WanMachine, **values: Any) -> FilmOrder:
     (wan.folder / "film.yaml").write_text(WAN_BOARD)
     board = load_storyboard(wan.folder / "film.yaml")
-    return FilmOrder(board, wan.settings(**values), wan.output, environ=wan.environ)
+    return FilmOrder(board, wan.settings(**values), wan.output)
 
 
 @pytest.mark.parametrize(
@@ -202,13 +203,13 @@ def test_a_damaged_last_frame_of_a_framework_is_taken_from_its_clip_again(
     wan: WanMachine, name: str, harm: Callable[[Path], None]
 ) -> None:
     wan.script({})
-    film(wan_film(wan))
+    film(wan_film(wan), site=wan.site)
     shots = json.loads((wan.output.parent / "clip.reel.json").read_text())["facts"]["shots"]
     key = next(shot["key"] for shot in shots if shot["segment"] == name)
     frame, before = Store(wan.output.parent).last_frame(key), len(launches(wan.checkout))
     whole = frame.read_bytes()
     harm(frame)
-    result = film(wan_film(wan))
+    result = film(wan_film(wan), site=wan.site)
     assert (result.rendered, len(launches(wan.checkout))) == ((), before)
     assert frame.read_bytes() == whole
 
@@ -243,9 +244,9 @@ def test_a_failure_of_the_machine_ends_a_film_at_once_and_what_runs_beside_it_is
         ([{"traceback": FULL_DISK}], True, {}),
     ):
         wan.script(*attempts)
-        order = FilmOrder(board, wan.settings(**settings), wan.output, environ=wan.environ, keep_going=keep_going)
+        order = FilmOrder(board, wan.settings(**settings), wan.output, keep_going=keep_going)
         with pytest.raises(VideoGenerationError, match=r"shot (one|two): ") as caught:
-            film(order, listen)
+            film(order, listen, site=wan.site)
         assert caught.value.code == "DISK"
         assert caught.value.evidence[-1] == "not begun: three, four"
         assert "goes on from here" in caught.value.advice

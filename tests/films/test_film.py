@@ -23,6 +23,7 @@ from reelwright.films.preview import preview
 from reelwright.films.render import FilmOrder, make_clips, plan_film
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
+from reelwright.sites.local.site import LocalSite
 from tests.conftest import a_photo
 from tests.films.small import BOARD, digest, draft_settings, finished, held_back, make, set_up, started
 from tests.stand_ins.checkout import launches
@@ -107,7 +108,9 @@ def test_d12_a_clip_whose_manifest_is_damaged_is_known_by_its_film_and_else_made
     (folder / "film.mp4").unlink()
     (folder / "film.yaml").write_text(text)
     order = FilmOrder(load_storyboard(folder / "film.yaml"), draft_settings(), folder / "film.mp4")
-    assert [item.whom for item in preview(order).findings if item.finding.code == "store.clip"] == ["clip one"]
+    assert [item.whom for item in preview(order, LocalSite()).findings if item.finding.code == "store.clip"] == [
+        "clip one"
+    ]
     result, _ = make(folder, text)
     assert result.rendered == ("one",)
     assert result.warnings == ("the clip of one was damaged in the store and was made again",)
@@ -136,7 +139,7 @@ def test_clips_are_looked_at_while_others_are_being_made_so_that_joining_has_onl
     board = load_storyboard(folder / "film.yaml")
     store = Store(folder)
     store.prepare()
-    make_clips(FilmOrder(board, settings, folder / "film.mp4"), store)
+    make_clips(FilmOrder(board, settings, folder / "film.mp4"), store, LocalSite())
     pieces = folder / ".reel" / "pieces"
     seen = {path.name for path in pieces.iterdir()}
     make(folder)
@@ -207,14 +210,14 @@ def test_a_mistake_in_any_shot_is_told_before_any_clip_is_made(folder: Path) -> 
 
 def test_what_is_wrong_with_several_shots_is_told_once(wan: WanMachine, wan_film: Path) -> None:
     with pytest.raises(VideoGenerationError) as caught:
-        film(wan_order(wan, wan2_dir=None, size=None))
+        film(wan_order(wan, wan2_dir=None, size=None), site=wan.site)
     told = [caught.value.message, *(error.message for error in caught.value.also)]
     assert "every shot: wan2_dir is not set" in told
     assert len(told) == len(set(told))
     between = "image: photo.png, last_image: photo.png, frames: 81}"
     (wan_film / "film.yaml").write_text(WAN_BOARD.replace("image: photo.png}", between))
     with pytest.raises(VideoGenerationError, match="shots one, three: flf2v_model_dir is not set"):
-        film(wan_order(wan, flf2v_model_dir=None))
+        film(wan_order(wan, flf2v_model_dir=None), site=wan.site)
 
 
 SMALLEST = "size: 160x96\nshots: [{prompt: hold, image: a.png, frames: 3}]\n"
@@ -331,19 +334,19 @@ def wan_order(wan: WanMachine, **values: Any) -> FilmOrder:
     board = load_storyboard(wan.folder / "film.yaml")
     keep_going = values.pop("keep_going", False)
     settings = wan.settings(**values)
-    return FilmOrder(board, settings, wan.output, environ=wan.environ, keep_going=keep_going)
+    return FilmOrder(board, settings, wan.output, keep_going=keep_going)
 
 
 def test_a_size_that_the_generator_makes_otherwise_is_said_before(wan: WanMachine, wan_film: Path) -> None:
     order = wan_order(wan)
-    _, planned = plan_film(order, Store(wan.output.parent))
+    _, planned = plan_film(order, Store(wan.output.parent), wan.site)
     said = {item.finding.code: item for item in join_findings(order, planned)}["film.size"]
     assert said.message == "shots one, two, three: the storyboard asks for 832x480; the clip will be 832x464"
 
 
 def test_a_film_by_the_framework_goes_on_from_the_last_frame(wan: WanMachine, wan_film: Path) -> None:
     wan.script({})
-    result = film(wan_order(wan))
+    result = film(wan_order(wan), site=wan.site)
     assert (result.num_frames, result.width, result.height) == (14, 832, 464)
     assert result.generative
     images = [word for entry in launches(wan.checkout) for word in entry["argv"] if word.startswith("--image=")]
@@ -352,12 +355,12 @@ def test_a_film_by_the_framework_goes_on_from_the_last_frame(wan: WanMachine, wa
 
 def test_d12_other_weights_of_the_same_size_are_noticed(wan: WanMachine, wan_film: Path) -> None:
     wan.script({})
-    film(wan_order(wan))
+    film(wan_order(wan), site=wan.site)
     path = next(Path(wan.values["i2v_model_dir"]).glob("*.safetensors"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    assert set(film(wan_order(wan, if_exists="overwrite")).rendered) == {"one", "two", "three"}
+    assert set(film(wan_order(wan, if_exists="overwrite"), site=wan.site).rendered) == {"one", "two", "three"}
 
 
 def test_a_draft_tells_what_the_real_film_would_take_first_from_published_figures_then_from_history(
@@ -365,25 +368,25 @@ def test_a_draft_tells_what_the_real_film_would_take_first_from_published_figure
 ) -> None:
     def told() -> tuple[str, ...]:
         order = wan_order(wan)
-        return film(replace(order, draft=True, output=wan.folder / "out" / "draft.mp4")).estimate
+        return film(replace(order, draft=True, output=wan.folder / "out" / "draft.mp4"), site=wan.site).estimate
 
     size, time = told()
     assert size.startswith("the real film by wan2.1: 3 clips, about ")
     assert time.startswith("clip after clip: about ")
     assert "an estimate for 1 x H100 from Wan2.1's published figures" in time
     wan.script({})
-    film(wan_order(wan))
+    film(wan_order(wan), site=wan.site)
     assert told()[1].endswith(" (from this machine's history)")
 
 
 def test_a_draft_does_not_take_the_place_of_a_film_that_a_model_made(wan: WanMachine, wan_film: Path) -> None:
     wan.script({})
-    film(wan_order(wan))
+    film(wan_order(wan), site=wan.site)
     before = wan.output.read_bytes()
     with pytest.raises(VideoGenerationError, match="a draft would replace it"):
-        film(replace(wan_order(wan), draft=True))
+        film(replace(wan_order(wan), draft=True), site=wan.site)
     assert wan.output.read_bytes() == before
-    assert not film(replace(wan_order(wan, if_exists="overwrite"), draft=True)).generative
+    assert not film(replace(wan_order(wan, if_exists="overwrite"), draft=True), site=wan.site).generative
 
 
 def test_a_draft_tells_in_a_few_lines_why_the_real_film_cannot_be_made_here(folder: Path) -> None:
@@ -396,7 +399,7 @@ def test_a_draft_tells_in_a_few_lines_why_the_real_film_cannot_be_made_here(fold
 
 def test_independent_shots_run_on_their_own_gpus(wan: WanMachine, wan_film: Path) -> None:
     wan.script({"load_s": 0.2})
-    film(wan_order(wan, gpu_count=None, parallel_segments=2, total_gpus=2))
+    film(wan_order(wan, gpu_count=None, parallel_segments=2, total_gpus=2), site=wan.site)
     manifest = json.loads((wan.folder / "out" / "clip.reel.json").read_text())
     assert {tuple(shot["manifest"]["plan"]["gpus"]) for shot in manifest["facts"]["shots"]} == {(0,), (1,)}
 
@@ -404,20 +407,20 @@ def test_independent_shots_run_on_their_own_gpus(wan: WanMachine, wan_film: Path
 def test_a_failed_shot_stops_what_needs_it_and_the_rest_is_made(wan: WanMachine, wan_film: Path) -> None:
     wan.script({"exit": 1}, {})
     with pytest.raises(VideoGenerationError, match="shot one") as caught:
-        film(wan_order(wan, retry_policy="none"))
+        film(wan_order(wan, retry_policy="none"), site=wan.site)
     assert any("two: not made, it goes on from one" in line for line in caught.value.evidence)
     assert len(list((wan.folder / "out" / ".reel" / "clips").glob("*.mp4"))) == 1
     assert not wan.output.exists()
     wan.script({})
     result = film(
-        wan_order(wan, gpu_count=None, simulate_gpus="1x8GiB,1x80GiB")
+        wan_order(wan, gpu_count=None, simulate_gpus="1x8GiB,1x80GiB"), site=wan.site
     )  # the card on which it fits, as planned
     assert set(result.rendered) == {"one", "two"}
 
 
 def test_with_keep_going_a_film_is_made_of_what_there_is_and_says_so(wan: WanMachine, wan_film: Path) -> None:
     wan.script({"exit": 1}, {})
-    result = film(wan_order(wan, retry_policy="none", keep_going=True))
+    result = film(wan_order(wan, retry_policy="none", keep_going=True), site=wan.site)
     assert result.degraded
     assert result.failed == ("one", "two")
     assert any("left out" in warning for warning in result.warnings)
@@ -426,7 +429,7 @@ def test_with_keep_going_a_film_is_made_of_what_there_is_and_says_so(wan: WanMac
 
 def test_a_lowered_quality_is_that_of_all_later_shots_and_is_told(wan: WanMachine, wan_film: Path) -> None:
     wan.script({"oom_phase": "dit"}, {})
-    result = film(wan_order(wan, retry_policy="documented"))
+    result = film(wan_order(wan, retry_policy="documented"), site=wan.site)
     manifest = json.loads((wan.folder / "out" / "clip.reel.json").read_text())
     steps = [shot["manifest"]["effective"]["steps"] for shot in manifest["facts"]["shots"]]
     assert steps == [2, 2, 2]
@@ -436,10 +439,10 @@ def test_a_lowered_quality_is_that_of_all_later_shots_and_is_told(wan: WanMachin
 def test_d11_a_full_disk_in_the_middle_is_gone_on_from(wan: WanMachine, wan_film: Path) -> None:
     wan.script({}, {"traceback": FULL}, {})
     with pytest.raises(VideoGenerationError) as caught:
-        film(wan_order(wan))
+        film(wan_order(wan), site=wan.site)
     assert caught.value.code == "DISK"
     assert caught.value.evidence[-1] == "not begun: three"
     wan.script({})
-    result = film(wan_order(wan))
+    result = film(wan_order(wan), site=wan.site)
     assert result.rendered == ("two", "three")
     assert len(launches(wan.checkout)) == 4

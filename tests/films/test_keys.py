@@ -12,6 +12,7 @@ from reelwright.films.planning import Planned
 from reelwright.films.render import FilmOrder, plan_film
 from reelwright.films.store import Store
 from reelwright.films.storyboard import Storyboard
+from reelwright.sites.local.site import LocalSite
 from tests.conftest import a_photo
 from tests.wan21.conftest import WanMachine
 
@@ -32,8 +33,8 @@ def keys(
     shots = [{**shot, "image": folder / shot["image"]} if "image" in shot else shot for shot in shots]
     board = Storyboard.model_validate({"size": "160x96", "shots": shots, **film})
     settings = load_settings(environ={}, arguments={"generator": "draft"})
-    order = FilmOrder(board, settings, folder / "film.mp4", environ={})
-    return [item.key for item in plan_film(order, Store(folder))[1]]
+    order = FilmOrder(board, settings, folder / "film.mp4")
+    return [item.key for item in plan_film(order, Store(folder), LocalSite({}))[1]]
 
 
 CHANGES: dict[str, tuple[dict[str, Any], list[bool]]] = {
@@ -76,8 +77,8 @@ def test_how_a_picture_is_brought_to_the_size_is_part_of_a_frameworks_key(
     def planned(more: dict[str, Any], **settings: Any) -> list[Planned]:
         first = {**SHOTS[0], "image": wan.folder / "photo.png", **more}
         board = Storyboard.model_validate({"size": "832x480", "generator": "wan2.1", "shots": [first, SHOTS[1]]})
-        order = FilmOrder(board, wan.settings(**settings), wan.output, environ=wan.environ)
-        return list(plan_film(order, Store(wan.output.parent))[1])
+        order = FilmOrder(board, wan.settings(**settings), wan.output)
+        return list(plan_film(order, Store(wan.output.parent), wan.site)[1])
 
     before, after = planned({}), planned(shot, **setting)
     assert [one.key != two.key for one, two in zip(before, after, strict=True)] == [other, other]

@@ -15,6 +15,7 @@ from reelwright.config.settings import load_settings
 from reelwright.films.preview import preview
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
+from reelwright.sites.local.site import LocalSite
 from tests.films.small import BOARD, make
 from tests.stand_ins.checkout import launches
 from tests.wan21.conftest import WanMachine
@@ -101,8 +102,8 @@ def test_a_dry_run_says_all_that_stands_in_the_way_with_the_status_of_the_first(
 
 def test_a_dry_run_of_a_film_by_a_framework_says_time_and_memory(wan: WanMachine) -> None:
     (wan.folder / "film.yaml").write_text(WAN_BOARD)
-    order = FilmOrder(load_storyboard(wan.folder / "film.yaml"), wan.settings(), wan.output, environ=wan.environ)
-    plan = preview(order)
+    order = FilmOrder(load_storyboard(wan.folder / "film.yaml"), wan.settings(), wan.output)
+    plan = preview(order, wan.site)
     assert not plan.errors
     assert len(plan.missing) == 3
     assert all((clip.planned.plan.gpu_bytes or 0) > 2**30 for clip in plan.clips)
@@ -243,7 +244,7 @@ def test_the_key_of_a_clip_changes_with_all_that_determines_it_and_with_nothing_
     def keys(text: str) -> dict[str, str]:
         (folder / "film.yaml").write_text(text)
         settings = load_settings(environ={}, arguments={"generator": "draft"})
-        plan = preview(FilmOrder(load_storyboard(folder / "film.yaml"), settings, folder / "film.mp4"))
+        plan = preview(FilmOrder(load_storyboard(folder / "film.yaml"), settings, folder / "film.mp4"), LocalSite())
         return {clip.id: clip.planned.key for clip in plan.clips}
 
     before, after = keys(BOARD), keys(BOARD.replace(old, new, 1))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reelwright.backends import ClipRules
-from reelwright.films.schedule import Schedule, gpu_groups
+from reelwright.films.schedule import Schedule
 from reelwright.films.storyboard import Storyboard
 from reelwright.films.timeline import Segment, segments, split
 
@@ -141,21 +140,3 @@ def test_every_clip_is_made_exactly_once_and_never_before_what_it_needs(data: st
     assert all(len(group) <= places for group in rounds)
     place = {name: number for number, group in enumerate(rounds) for name in group}
     assert all(place[other] < place[name] for name in names for other in needs[name])
-
-
-@pytest.mark.parametrize(
-    ("gpus", "total", "parallel", "expected"),
-    [
-        (range(8), None, None, ((0, 1, 2, 3, 4, 5, 6, 7),)),
-        (range(8), 8, 2, ((0, 1, 2, 3), (4, 5, 6, 7))),
-        (range(8), 4, 4, ((0,), (1,), (2,), (3,))),
-        (range(3), None, 2, ((0,), (1,))),
-        (range(2), None, 4, ((0,), (1,))),
-        ((), None, None, ((),)),
-        ((), 8, 2, ((), ())),
-    ],
-)
-def test_gpus_are_shared_as_in_an_existing_pipeline(
-    gpus: Sequence[int], total: int | None, parallel: int | None, expected: tuple[tuple[int, ...], ...]
-) -> None:
-    assert gpu_groups(gpus, total, parallel) == expected

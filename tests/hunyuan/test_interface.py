@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from reelwright.backends import candidates
 from reelwright.config.settings import load_settings
 from reelwright.core.errors import ConfigurationError, InvalidInputError
 from reelwright.doctor import check_all
+from reelwright.sites.local.site import LocalSite
 from tests.hunyuan.conftest import HunyuanMachine
 from tests.hunyuan.planning import MEMBERS
 
@@ -55,7 +55,7 @@ def test_a_picture_for_a_text_to_video_checkout_is_no_valid_input(hunyuan: Hunyu
 
 
 def test_the_doctor_says_which_checkout_it_is_and_what_it_can_do(hunyuan: HunyuanMachine) -> None:
-    rows = [row.finding for row in check_all(hunyuan.settings(), os.environ) if row.part == "hunyuan"]
+    rows = [row.finding for row in check_all(hunyuan.settings(), LocalSite()) if row.part == "hunyuan"]
     member = MEMBERS[hunyuan.member]
     (found,) = [item.message for item in rows if item.code == "member.found"]
     assert member.title in found
@@ -77,7 +77,7 @@ def test_the_doctor_names_a_folder_that_is_none_of_the_family(
     for name in files:
         (tmp_path / name).write_text("print('hello')")
     settings = load_settings(environ={}, arguments={"hunyuan_dir": str(tmp_path), "simulate_gpus": "1x80GiB"})
-    rows = [row.finding for row in check_all(settings, os.environ) if row.part == "hunyuan"]
+    rows = [row.finding for row in check_all(settings, LocalSite()) if row.part == "hunyuan"]
     (error,) = [item for item in rows if item.severity == "error"]
     assert words in error.message
     assert "sample_video.py (HunyuanVideo)" in error.fix

@@ -10,7 +10,8 @@ import pytest
 
 from reelwright.core.errors import Failure
 from reelwright.core.plan import Finding
-from reelwright.runs.prepare import Order, prepare
+from reelwright.runs.order import Order
+from reelwright.runs.prepare import Preparer
 from reelwright.runs.workspace import plan_folder
 from tests.hunyuan.conftest import HunyuanMachine
 from tests.stand_ins.checkpoints import make_hunyuan_checkpoint
@@ -18,8 +19,8 @@ from tests.stand_ins.checkpoints import make_hunyuan_checkpoint
 
 def a_plan(hunyuan: HunyuanMachine, **settings: Any) -> list[Finding]:
     """What stands in the way of a run, said before it."""
-    order = Order(hunyuan.request(), hunyuan.settings(**settings), hunyuan.output, hunyuan.environ)
-    return list(prepare(order, plan_folder(hunyuan.output, "PLAN")).plan.errors)
+    order = Order(hunyuan.request(), hunyuan.settings(**settings), hunyuan.output)
+    return list(Preparer(hunyuan.site).prepare(order, plan_folder(hunyuan.output, "PLAN")).plan.errors)
 
 
 @pytest.fixture

@@ -35,29 +35,32 @@ def a_plan(**parameters: Any) -> Plan:
 def test_what_costs_quality_is_not_pulled_because_it_once_helped(tmp_path: Path) -> None:
     asked = a_plan()
     history.remember_success(tmp_path, asked, a_plan(**PULLED), HOST, Evidence(wall_s=10.0))
-    assert history.starting_overrides(tmp_path, asked, HOST) == {"offload_model": True, "expandable_segments": True}
+    assert history.Learned(tmp_path).starting_overrides(asked, HOST) == {
+        "offload_model": True,
+        "expandable_segments": True,
+    }
 
 
 @pytest.mark.parametrize("other", [{"num_frames": 49}, {"size": "832x480"}])
 def test_another_size_or_number_of_frames_starts_without_what_was_learnt(tmp_path: Path, other: Any) -> None:
     history.remember_success(tmp_path, a_plan(), a_plan(**PULLED), HOST, Evidence(wall_s=10.0))
-    assert history.starting_overrides(tmp_path, a_plan(**other), HOST) == {}
+    assert history.Learned(tmp_path).starting_overrides(a_plan(**other), HOST) == {}
 
 
 def test_the_predicted_time_scales_with_the_steps_and_not_with_the_loading(tmp_path: Path) -> None:
     evidence = Evidence(wall_s=110.0, phase_seconds={"denoising": 100.0})
     history.remember_success(tmp_path, a_plan(), a_plan(), HOST, evidence)
-    assert history.predicted_seconds(tmp_path, a_plan(steps=25), HOST) == 60.0
-    assert history.predicted_seconds(tmp_path, a_plan(num_frames=49), HOST) is None
+    assert history.Learned(tmp_path).predicted_seconds(a_plan(steps=25), HOST) == 60.0
+    assert history.Learned(tmp_path).predicted_seconds(a_plan(num_frames=49), HOST) is None
 
 
 def test_only_a_gpu_fault_makes_the_plans_own_gpus_suspect_and_a_video_clears_them(tmp_path: Path) -> None:
     history.remember_failure(tmp_path, a_plan(), HOST, Diagnosis(Failure.CRASH, "segfault", cause="SIGSEGV"))
-    assert history.suspect_gpus(tmp_path) == {}
+    assert history.Learned(tmp_path).suspect_gpus() == {}
     history.remember_failure(tmp_path, a_plan(), HOST, Diagnosis(Failure.CRASH, "fell off the bus", cause="gpu-fault"))
-    assert history.suspect_gpus(tmp_path) == {"GPU-a": "fell off the bus"}
+    assert history.Learned(tmp_path).suspect_gpus() == {"GPU-a": "fell off the bus"}
     history.remember_success(tmp_path, a_plan(), a_plan(), HOST, Evidence())
-    assert history.suspect_gpus(tmp_path) == {}
+    assert history.Learned(tmp_path).suspect_gpus() == {}
 
 
 def test_kept_logs_of_runs_that_succeeded_in_the_end_do_not_pile_up(tmp_path: Path) -> None:

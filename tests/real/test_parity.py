@@ -23,7 +23,8 @@ from reelwright.core.events import Failed, Generate, Hello, Load, Loaded, Messag
 from reelwright.core.plan import EngineCall, Plan
 from reelwright.media.video import first_frame
 from reelwright.runs import workspace
-from reelwright.runs.prepare import Order, prepare
+from reelwright.runs.order import Order
+from reelwright.runs.prepare import Preparer
 from tests.conftest import REPOSITORY
 from tests.wan21.conftest import WanMachine
 
@@ -87,7 +88,7 @@ def planned(real: WanMachine, ask: Mapping[str, Any], task: str) -> Plan:
     """What `reel generate` would have the engine do."""
     settings = real.settings(generator="diffusers", weights=weights(real, task), engine_device="cpu", size=SIZE)
     folder = workspace.RunFolder(real.folder / "private", "parity", real.output)
-    plan = prepare(Order(real.request(**ask), settings, real.output, real.environ), folder).plan
+    plan = Preparer(real.site).prepare(Order(real.request(**ask), settings, real.output), folder).plan
     assert plan.errors == ()
     return plan
 

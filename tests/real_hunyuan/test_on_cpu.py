@@ -18,7 +18,8 @@ from reelwright.config.settings import load_settings
 from reelwright.core.errors import VideoGenerationError
 from reelwright.core.events import Event, Phase, Progress
 from reelwright.core.request import VideoRequest
-from reelwright.runs.runner import Order, generate
+from reelwright.runs.order import Order
+from reelwright.runs.runner import generate
 from tests.real_hunyuan.conftest import checkout_of
 
 HERE = Path(__file__).parent

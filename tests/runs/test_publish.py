@@ -19,7 +19,8 @@ from reelwright.core.events import Event, Phase
 from reelwright.core.manifest import Manifest, manifest_path
 from reelwright.core.request import Size, VideoRequest
 from reelwright.runs import workspace
-from reelwright.runs.runner import Order, generate
+from reelwright.runs.order import Order
+from reelwright.runs.runner import generate
 from reelwright.runs.workspace import RealFileSystem, RunFolder, open_folder, place, plan_folder, publish, settle_output
 from reelwright.sites.cancellation import Cancellation
 

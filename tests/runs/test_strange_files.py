@@ -34,7 +34,8 @@ from reelwright.installer.transfer import is_there, record_path
 from reelwright.installer.weight_sources import RemoteFile
 from reelwright.media.verification import examine
 from reelwright.runs import history
-from reelwright.runs.runner import Order, generate, replay_order
+from reelwright.runs.order import Order
+from reelwright.runs.runner import generate, replay_order
 from reelwright.runs.workspace import file_digest
 from reelwright.sites.local.attempt_monitor import Watch
 from reelwright.sites.local.leases import Leases
@@ -150,10 +151,10 @@ def test_nonsense_in_what_was_learned_breaks_no_plan(tmp_path: Path, name: str, 
     key = history.key_of(plan, Host(), parameters)
     entry = {"seconds": 2.0, "denoising_seconds": 1.0, "steps": 2, name: value}
     (tmp_path / "learned.json").write_text(json.dumps({"schema": history.SCHEMA, "entries": {key: entry}}))
-    assert "placement" not in history.starting_overrides(tmp_path, plan, Host())
-    history.predicted_seconds(tmp_path, plan, Host())
-    history.measured_peaks(tmp_path, plan, Host())
-    history.suspect_gpus(tmp_path)
+    assert "placement" not in history.Learned(tmp_path).starting_overrides(plan, Host())
+    history.Learned(tmp_path).predicted_seconds(plan, Host())
+    history.Learned(tmp_path).measured_peaks(plan, Host())
+    history.Learned(tmp_path).suspect_gpus()
     diagnosis: Any = SimpleNamespace(failure=SimpleNamespace(name="a"), cause="", message="")
     history.remember_failure(tmp_path, plan, Host(), diagnosis)
 
@@ -353,4 +354,4 @@ def test_only_levers_that_cost_no_quality_are_pulled_because_they_helped_before(
     entry = {"rung": [mitigation.name for mitigation in mitigations]}
     text = json.dumps({"schema": history.SCHEMA, "entries": {history.key_of(plan, Host(), {}): entry}})
     (tmp_path / "learned.json").write_text(text)
-    assert history.starting_overrides(tmp_path, plan, Host()) == {"nothing": True, "time": True}
+    assert history.Learned(tmp_path).starting_overrides(plan, Host()) == {"nothing": True, "time": True}

@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.conftest import patiently
 
 from reelwright.core.host import CheckpointQuery
 from reelwright.sites.local.probes.checkpoints import look_at_checkpoint
 from reelwright.sites.local.probes.folders import Files
 from reelwright.sites.local.probes.tensor_file import weights_problem
+from tests.conftest import patiently
 
 SHARD = "diffusion_pytorch_model-00002-of-00003.safetensors"
 INDEX = "diffusion_pytorch_model.safetensors.index.json"

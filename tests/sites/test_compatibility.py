@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.hunyuan.planning import World as Hunyuan
-from tests.wan21.planning import WHOLE, World, codes, finding
 
 from reelwright.backends.shared.compatibility import Needs, attention_bytes, findings, flash_attn_problem
 from reelwright.core import cards
 from reelwright.core.errors import Failure
 from reelwright.core.host import GIB, Gpu, Host, simulated_gpus
 from reelwright.core.request import Size
+from tests.hunyuan.planning import World as Hunyuan
+from tests.wan21.planning import WHOLE, World, codes, finding
 
 SMALL = {"size": Size(832, 480), "num_frames": 17}
 BUILDS = {

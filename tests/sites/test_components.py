@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stand_ins.checkpoints import write_safetensors
 
 from reelwright.core.host import Checkpoint, CheckpointQuery
 from reelwright.sites.local.probes.checkpoints import look_at_checkpoint
+from tests.stand_ins.checkpoints import write_safetensors
 
 INDEX: dict[str, Any] = {
     "_class_name": "WanPipeline", "_diffusers_version": "0.42.1", "boundary_ratio": None,

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.media.clips import SMALL, a_picture, number_in
 
 from reelwright.core.errors import Cancelled, OutputError
 from reelwright.core.events import Saved
 from reelwright.media.decoding import decoding, to_rgb
 from reelwright.sites import LAST_FRAME
 from reelwright.sites.local.worker_frames import encode_frames
+from tests.media.clips import SMALL, a_picture, number_in
 
 NUMBERS = (3, 1, 4, 15, 9)
 

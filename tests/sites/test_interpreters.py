@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.conftest import eventually, is_running, patiently
-from tests.wan21.planning import BACKEND, World
 
 from reelwright.backends.shared.launch import ENV_NAMES, interpreter_query
 from reelwright.config.settings import load_settings
 from reelwright.core.host import Interpreter, InterpreterQuery, passed_through
 from reelwright.sites.local.child import environment
 from reelwright.sites.local.probes.interpreters import ask_interpreter
+from tests.conftest import eventually, is_running, patiently
+from tests.wan21.planning import BACKEND, World
 
 MODULES = {
     "torch": "from types import SimpleNamespace as S\n__version__ = '2.4.0+cu121'\n"

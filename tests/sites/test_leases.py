@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.conftest import eventually, opened_below
 
 from reelwright.core.errors import BackendUnavailableError, BusyError, Cancelled
 from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.leases import LeaseHolder, Leases, lease_directory
+from tests.conftest import eventually, opened_below
 
 NOW = {"wait_s": 0, "owner": {"run": "r2"}}
 

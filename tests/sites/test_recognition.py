@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stand_ins.checkpoints import LFS_POINTER, make_hunyuan_checkpoint, make_wan_checkpoint
 
 from reelwright.backends import load_backend
 from reelwright.backends.shared.launch import checkpoint_findings
@@ -19,6 +18,7 @@ from reelwright.core.errors import Failure
 from reelwright.core.plan import Finding
 from reelwright.core.request import VideoRequest
 from reelwright.sites.local.probes.checkpoints import look_at_checkpoint
+from tests.stand_ins.checkpoints import LFS_POINTER, make_hunyuan_checkpoint, make_wan_checkpoint
 
 COMMIT = "0f" * 20
 

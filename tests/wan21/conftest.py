@@ -20,10 +20,12 @@ from reelwright.core.errors import Failure, VideoGenerationError
 from reelwright.core.events import AttemptStarted, Event
 from reelwright.core.manifest import Manifest, Result, manifest_path
 from reelwright.core.request import VideoRequest
-from reelwright.runs.runner import Order, generate
+from reelwright.runs.order import Order
+from reelwright.runs.runner import generate
 from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.leases import Leases, lease_directory
 from reelwright.sites.local.probes import gpus
+from reelwright.sites.local.site import LocalSite
 from tests.conftest import a_photo, eventually
 from tests.stand_ins.checkout import make_wan_checkout, set_plan
 from tests.stand_ins.checkpoints import make_wan_checkpoint
@@ -92,6 +94,10 @@ class WanMachine:
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
+    def site(self) -> LocalSite:
+        return LocalSite(self.environ)
+
+    @property
     def output(self) -> Path:
         return self.folder / "out" / "clip.mp4"
 
@@ -130,7 +136,7 @@ class WanMachine:
             self.script(*plan)
         if "simulate_gpus" in settings:  # a driver is played: then let the host be as large as its machine would be
             settings = {"simulate_memory": "512GiB", **settings}
-        order = Order(self.request(**(ask or {})), self.settings(**settings), self.output, self.environ)
+        order = Order(self.request(**(ask or {})), self.settings(**settings), self.output)
         events: list[Event] = []
 
         def hear(event: Event) -> None:
@@ -139,7 +145,7 @@ class WanMachine:
 
         self._remember()
         try:
-            result = generate(order, hear, cancellation or Cancellation())
+            result = generate(order, hear, cancellation or Cancellation(), self.site)
         except VideoGenerationError as error:
             outcome = Outcome(None, error, self.record(), events)
         else:

@@ -24,8 +24,9 @@ from reelwright.core.events import Event, Phase
 from reelwright.core.manifest import manifest_path
 from reelwright.media.verification import examine
 from reelwright.runs import workspace
+from reelwright.runs.order import Order
 from reelwright.runs.recovery import recover
-from reelwright.runs.runner import Order, generate
+from reelwright.runs.runner import generate
 from tests.conftest import a_photo, eventually
 from tests.runs.test_publish import FailsAt
 from tests.small_disks import IN_NAMESPACE, Ended
@@ -162,9 +163,9 @@ def test_d04_whichever_call_of_publishing_fails_the_run_ends_with_all_or_nothing
     for number in itertools.count(1):
         files = FailsAt(number, error)
         monkeypatch.setattr(workspace, "RealFileSystem", lambda files=files: files)
-        order = Order(wan.request(), wan.settings(), wan.output, wan.environ)
+        order = Order(wan.request(), wan.settings(), wan.output)
         try:
-            generate(order)
+            generate(order, site=wan.site)
         except BackendUnavailableError as caught:
             assert caught.failure is Failure.DISK  # noqa: PT017 -- the call may also succeed
             assert not wan.output.exists()

@@ -23,6 +23,7 @@ from reelwright.runs.history import remember_failure
 from reelwright.sites.local import child
 from reelwright.sites.local.metrics import Metrics
 from reelwright.sites.local.monitor import Sampler
+from reelwright.sites.local.site import LocalSite
 from tests.conftest import eventually
 from tests.stand_ins.checkout import make_wan_checkout
 from tests.stand_ins.checkpoints import break_checkpoint, make_wan_checkpoint
@@ -141,7 +142,7 @@ def test_show_tells_a_failed_run_from_its_record(wan: WanMachine, reel: Reel) ->
 
 def rows_of(wan: WanMachine, part: str = "wan2.1", **settings: Any) -> list[Row]:
     environ = {**wan.environ}
-    return [row for row in check_all(wan.settings(**settings), environ) if row.part == part]
+    return [row for row in check_all(wan.settings(**settings), LocalSite(environ)) if row.part == part]
 
 
 def the_row(rows: list[Row], code: str) -> Row:

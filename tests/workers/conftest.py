@@ -18,9 +18,11 @@ from reelwright.core.events import Event
 from reelwright.core.manifest import Result
 from reelwright.core.request import VideoRequest
 from reelwright.launchers import shim
-from reelwright.runs.runner import Order, generate
+from reelwright.runs.order import Order
+from reelwright.runs.runner import generate
 from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.leases import Leases, lease_directory
+from reelwright.sites.local.site import LocalSite
 from reelwright.sites.local.workers import Workers
 from tests.conftest import eventually
 from tests.stand_ins.checkout import whole_lines
@@ -31,7 +33,7 @@ class Machine:
     """Everything that a test needs, in one folder."""
 
     folder: Path
-    workers: Workers
+    site: LocalSite
     environ: dict[str, str]
     events: list[Event] = field(default_factory=list)
 
@@ -46,8 +48,8 @@ class Machine:
     def run(self, name: str, cancellation: Cancellation | None = None, *, prompt: str = "sea", **values: Any) -> Result:
         asked = {"seed": 1, **values.pop("ask", {})}
         request = VideoRequest(prompt=prompt, **asked)
-        order = Order(request, self.settings(**values), self.folder / name, self.environ, workers=self.workers)
-        return generate(order, self.events.append, cancellation)
+        order = Order(request, self.settings(**values), self.folder / name)
+        return generate(order, self.events.append, cancellation, self.site)
 
     def fails(self, name: str, cancellation: Cancellation | None = None, **values: Any) -> VideoGenerationError:
         with pytest.raises(VideoGenerationError) as caught:
@@ -61,6 +63,10 @@ class Machine:
 
     def noted(self, event: str) -> list[dict[str, Any]]:
         return [note for note in self.notes if note["event"] == event]
+
+    @property
+    def workers(self) -> Workers:
+        return self.site.workers
 
     @property
     def pids(self) -> list[int]:
@@ -83,7 +89,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     folder = tmp_path / "here"
     folder.mkdir()
-    with Workers() as workers:
-        made = Machine(folder, workers, {**os.environ, "TMPDIR": str(tmp_path)})
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    with LocalSite(environ) as site:
+        made = Machine(folder, site, environ)
         yield made
     made.check_gone()

@@ -7,7 +7,6 @@ a certain moment.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from reelwright.films import FilmEvent, FilmResult, SegmentEvent
 from reelwright.films.assembly import film
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
+from reelwright.sites.local.site import LocalSite
 from tests.conftest import a_photo
 from tests.stand_ins.checkout import whole_lines
 
@@ -57,9 +57,9 @@ def make(
         load_settings(environ={}, arguments={**asked, "stop_grace_s": 2.0, **settings}),
         here / "film.mp4",
         here / "film.yaml",
-        environ=environ or dict(os.environ),
     )
-    return film(order, listen)
+    with LocalSite(environ) as site:
+        return film(order, listen, site=site)
 
 
 def notes(here: Path, event: str = "") -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ import pytest
 from reelwright.core.events import Event, Phase, Progress
 from reelwright.core.manifest import Result
 from reelwright.core.request import VideoRequest
-from reelwright.runs.runner import Order, generate
+from reelwright.runs.order import Order
+from reelwright.runs.runner import generate
 from tests.conftest import REPOSITORY
 from tests.workers.conftest import Machine
 
@@ -32,15 +33,13 @@ class Beside:
             request,
             machine.settings(**values),
             machine.folder / f"{name}.mp4",
-            machine.environ,
-            workers=machine.workers,
         )
-        self._listen = listen
+        self._listen, self._site = listen, machine.site
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        self.result = generate(self._order, self._listen)
+        self.result = generate(self._order, self._listen, site=self._site)
 
     def join(self) -> Result:
         self._thread.join(_WAIT_S)
@@ -144,7 +143,7 @@ def test_calls_of_one_python_process_share_a_worker_until_it_is_released(
     import reelwright
     from reelwright import api
 
-    monkeypatch.setattr(api, "warm_workers", lambda: machine.workers)
+    monkeypatch.setattr(api, "local_site", lambda: machine.site)
     monkeypatch.setenv("TMPDIR", machine.environ["TMPDIR"])
     settings = machine.settings()
     reelwright.generate("sea", output=machine.folder / "a.mp4", settings=settings, seed=1)
@@ -161,9 +160,9 @@ def test_calls_of_one_python_process_share_a_worker_until_it_is_released(
 
 _PROGRAM = """
 import os, sys
-from reelwright import backends, generate, settings
+from reelwright import backends, generate, load_settings
 backends._MODULES["resident"] = "tests.stand_ins.resident.backend"
-asked = settings.load_settings(environ={}, arguments=eval(sys.argv[1]))
+asked = load_settings(environ={}, arguments=eval(sys.argv[1]))
 for name in "ab":
     generate("sea", output=f"{sys.argv[2]}/{name}.mp4", settings=asked, seed=1)
 if os.fork() == 0:

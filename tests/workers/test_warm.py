@@ -11,8 +11,10 @@ import pytest
 from reelwright.core.errors import BusyError
 from reelwright.core.events import LatentsSaved, Memory, Phase
 from reelwright.runs.history import load_manifest
-from reelwright.runs.runner import Order, generate
+from reelwright.runs.order import Order
+from reelwright.runs.runner import generate
 from reelwright.sites.cancellation import Cancellation
+from reelwright.sites.local.site import LocalSite
 from tests.workers.conftest import Machine
 
 
@@ -59,8 +61,9 @@ def test_another_program_is_another_worker(machine: Machine) -> None:
 def test_without_an_owner_the_worker_ends_with_the_run(machine: Machine) -> None:
     from reelwright.core.request import VideoRequest
 
-    order = Order(VideoRequest(prompt="sea", seed=1), machine.settings(), machine.folder / "a.mp4", machine.environ)
-    generate(order)
+    order = Order(VideoRequest(prompt="sea", seed=1), machine.settings(), machine.folder / "a.mp4")
+    with LocalSite(machine.environ) as site:
+        generate(order, site=site)
     machine.check_gone()
 
 
@@ -104,8 +107,8 @@ def test_another_owner_finds_the_gpu_busy(machine: Machine) -> None:
 
     machine.run("a.mp4", simulate_gpus="1x80GiB")
     settings = machine.settings(simulate_gpus="1x80GiB")
-    with pytest.raises(BusyError):
-        generate(Order(VideoRequest(prompt="sea", seed=1), settings, machine.folder / "b.mp4", machine.environ))
+    with pytest.raises(BusyError), LocalSite(machine.environ) as site:
+        generate(Order(VideoRequest(prompt="sea", seed=1), settings, machine.folder / "b.mp4"), site=site)
 
 
 def test_a_worker_of_two_gpus_ends_for_one_that_wants_half_of_them(machine: Machine) -> None:

@@ -15,7 +15,7 @@ import functools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +25,12 @@ from ..config.settings import Settings, load_settings, settings_from_mapping
 from ..core.errors import ConfigurationError, InvalidInputError, VideoGenerationError, all_of
 from ..core.events import Event
 from ..core.files import refusals
-from ..core.host import Host
 from ..core.manifest import Result
 from ..core.request import VideoRequest, read_request
-from ..runs.prepare import mistakes
-from ..runs.runner import Order
+from ..runs.order import Order
+from ..runs.prepare import Preparer
 from ..runs.runner import generate as run_order
-from ..sites.local.workers import Workers
+from ..sites.local.site import LocalSite
 
 if TYPE_CHECKING:
     from ..films import FilmEvent
@@ -106,7 +105,7 @@ class LocalVideoGenerator(VideoGenerator):
         on_progress: Callable[[Event], None] | None = kwargs.pop("on_progress", None)
         request, wrong = self._request(prompt, input_image_path, duration, kwargs)
         order = order_of(request, wrong, self.settings, output_path)
-        return str((run_order(order, on_progress) if on_progress else run_order(order)).output)
+        return str(_run(order, on_progress).output)
 
     def _request(
         self, prompt: str, input_image_path: str | None, duration: float, options: Mapping[str, Any]
@@ -131,17 +130,10 @@ class LocalVideoGenerator(VideoGenerator):
     @refusals()
     def get_capabilities(self) -> dict[str, Any]:
         """The documented keys, and ours."""
-        found = dict(self.backend.capabilities(self.settings, self._host()))
+        query = self.backend.query(_ANY_REQUEST, self.settings)
+        found = dict(self.backend.capabilities(self.settings, local_site().look(query, self.settings)))
         kinds = [kind for key, kind in _INPUT_TYPES.items() if found.get(key)]
         return {**found, "input_types": kinds, "api_based": False}
-
-    def _host(self) -> Host:
-        from ..sites.local.probes.host import take_host
-
-        query = self.backend.query(_ANY_REQUEST, self.settings)
-        simulated, memory = self.settings.simulate_gpus, self.settings.simulate_memory
-        state_dir = self.settings.state_dir
-        return take_host(query, environ=os.environ, simulated=simulated, simulated_memory=memory, state_dir=state_dir)
 
     def estimate_cost(self, duration: float, resolution: str = "1280x720") -> float:  # noqa: ARG002 -- documented signature
         """0.0: nothing is paid for local work."""
@@ -152,7 +144,10 @@ class LocalVideoGenerator(VideoGenerator):
         """Every mistake of the request, the pictures and the plan, one sentence each; not what the machine lacks."""
         try:
             request, wrong = self._request(prompt, input_image_path, duration, {})
-            found = [*wrong, *mistakes(Order(request, self.settings, Path("film.mp4")), inputs_only=True)]
+            found = [
+                *wrong,
+                *Preparer(local_site()).mistakes(Order(request, self.settings, Path("film.mp4")), inputs_only=True),
+            ]
         except VideoGenerationError as error:
             found = [error, *error.also]
         return [error.message for error in found]
@@ -166,7 +161,11 @@ class LocalVideoGenerator(VideoGenerator):
         """Why it could not start now; empty when it could."""
         from ..doctor import availability
 
-        return [finding.message for finding in availability(self.backend, self.settings) if finding.severity == "error"]
+        return [
+            finding.message
+            for finding in availability(self.backend, self.settings, local_site())
+            if finding.severity == "error"
+        ]
 
     def get_backend_name(self) -> str:
         """The generator's name."""
@@ -266,7 +265,11 @@ def generate(
     """
     request, wrong = read_request(prompt=prompt, image=image or None, **options)
     order = order_of(request, wrong, effective_settings(settings), output)
-    return run_order(order, on_progress) if on_progress else run_order(order)
+    return _run(order, on_progress)
+
+
+def _run(order: Order, on_progress: Callable[[Event], None] | None) -> Result:
+    return run_order(order, on_progress or (lambda _event: None), site=local_site())
 
 
 @refusals()
@@ -274,9 +277,9 @@ def order_of(
     request: VideoRequest, wrong: Sequence[VideoGenerationError], settings: Settings, output: str | Path
 ) -> Order:
     """The order for a request; a request with mistakes is refused, with everything else that is wrong."""
-    order = Order(request, settings, Path(output), workers=warm_workers())
+    order = Order(request, settings, Path(output))
     if wrong:
-        raise all_of([*wrong, *mistakes(order)])
+        raise all_of([*wrong, *Preparer(local_site()).mistakes(order)])
     return order
 
 
@@ -299,7 +302,7 @@ def film(  # noqa: PLR0913 -- a function for people, all but two by name
     from ..films.assembly import film as make_film
 
     order = film_order(storyboard, output, settings, draft=draft, keep_going=keep_going)
-    return make_film(order, on_event) if on_event else make_film(order)
+    return make_film(order, on_event or (lambda _event: None), site=local_site())
 
 
 @refusals()
@@ -322,16 +325,15 @@ def film_order(
     else:
         text = f"storyboard must be the path of a file or a Storyboard, not {type(storyboard).__name__}"
         raise InvalidInputError(text, advice="Make one of a dict with Storyboard.model_validate(...).")
-    order = FilmOrder(board, effective_settings(settings), Path(output), source, draft=draft, keep_going=keep_going)
-    return replace(order, workers=warm_workers())
+    return FilmOrder(board, effective_settings(settings), Path(output), source, draft=draft, keep_going=keep_going)
 
 
 @functools.cache
-def warm_workers() -> Workers:
-    """The owner of the engines that stay warm in this Python process, from one call to the next and to its end."""
-    workers = Workers()
-    atexit.register(workers.close)
-    return workers
+def local_site() -> LocalSite:
+    """This machine, for all calls of this Python process: its workers stay warm from one call to the next."""
+    site = LocalSite()
+    atexit.register(site.close)
+    return site
 
 
 def release() -> None:
@@ -339,7 +341,7 @@ def release() -> None:
 
     Clips that are being made in other threads are not disturbed.
     """
-    warm_workers().release_idle()
+    local_site().release_idle()
 
 
 def effective_settings(given: Settings | Mapping[str, Any] | None) -> Settings:

@@ -20,7 +20,7 @@ from ..core.manifest import Result
 from ..core.request import read_request
 from ..runs.runner import generate as run_order
 from ..sites.cancellation import Cancellation
-from . import effective_settings, film_order, order_of
+from . import effective_settings, film_order, local_site, order_of
 
 if TYPE_CHECKING:
     from ..films import FilmEvent
@@ -52,7 +52,7 @@ async def agenerate(
     loaded = effective_settings(settings)
 
     def make(report: Callable[[Any], None], cancellation: Cancellation) -> Result:
-        return run_order(order_of(request, wrong, loaded, output), report, cancellation)
+        return run_order(order_of(request, wrong, loaded, output), report, cancellation, local_site())
 
     return await _in_thread(make, on_progress)
 
@@ -78,7 +78,7 @@ async def afilm(  # noqa: PLR0913 -- as `film`
 
     def make(report: Callable[[Any], None], cancellation: Cancellation) -> FilmResult:
         order = film_order(storyboard, output, settings, draft=draft, keep_going=keep_going)
-        return make_film(order, report, cancellation)
+        return make_film(order, report, cancellation, local_site())
 
     return await _in_thread(make, on_event)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..core.request import VideoRequest
-    from ..runs.prepare import Order
+    from ..runs.order import Order
 
 # Control characters, and those that turn the direction of text or break its lines.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -322,13 +322,14 @@ def check_order(arguments: argparse.Namespace) -> None:
 def _of_the_plan(
     arguments: argparse.Namespace, order: Order | None, misread: Sequence[VideoGenerationError]
 ) -> list[VideoGenerationError]:
-    from ..runs.prepare import mistakes
+    from ..runs.prepare import Preparer
+    from ..sites.local.site import LocalSite
 
     if order is None or arguments.prompt is None or (order.request.image is None and arguments.image != "-"):
         return []  # the plan would be one of another request
     # What is not set, or set wrongly, shows in the plan as missing: that is no mistake of its own.
     caused = (Failure.CONFIG, Failure.ENV, Failure.MODEL) if misread else ()
-    return [error for error in mistakes(order) if error.failure not in caused]
+    return [error for error in Preparer(LocalSite()).mistakes(order) if error.failure not in caused]
 
 
 def _read_order(
@@ -336,7 +337,7 @@ def _read_order(
 ) -> tuple[Order | None, Sequence[VideoGenerationError], Sequence[VideoGenerationError]]:
     """An order as far as it can be read, the mistakes of its request, and those of its settings."""
     from ..core.request import read_request
-    from ..runs.prepare import Order
+    from ..runs.order import Order
 
     request, wrong = read_request(
         prompt="(no prompt)" if arguments.prompt is None else arguments.prompt,

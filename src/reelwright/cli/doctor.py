@@ -37,11 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from ..doctor import check_all
     from ..sites.local.dead_runs import sweep_dead_runs
+    from ..sites.local.site import LocalSite
 
     settings = settings_from(arguments)
     for run_id in sweep_dead_runs():
         note(f"ended what was left of the killed run {run_id}")
-    rows = check_all(settings)
+    rows = check_all(settings, LocalSite())
     if arguments.json:
         print(json.dumps([row.to_json() for row in rows]))
     else:

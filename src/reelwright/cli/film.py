@@ -165,9 +165,10 @@ def order_from(arguments: argparse.Namespace, source: Path) -> FilmOrder:
 
 def _of_the_plan(order: FilmOrder) -> list[VideoGenerationError]:
     from ..films.preview import preview
+    from ..sites.local.site import LocalSite
 
     try:
-        return [item.as_error() for item in preview(order).errors]
+        return [item.as_error() for item in preview(order, LocalSite()).errors]
     except VideoGenerationError as error:
         return [error]
 

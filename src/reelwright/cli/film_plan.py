@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def show_plan(order: FilmOrder, *, as_json: bool) -> int:
     """Print the film's plan; the exit status is that of the first error finding, 0 without one."""
     from ..films.preview import preview
+    from ..sites.local.site import LocalSite
 
-    plan = preview(order)
+    plan = preview(order, LocalSite())
     if as_json:
         print(json.dumps(plan.to_json()))
     else:
@@ -63,9 +64,10 @@ def show_status(order: FilmOrder, *, as_json: bool) -> int:
     """Print which clips of a film are there."""
     from ..films.render import plan_film
     from ..films.store import Store
+    from ..sites.local.site import LocalSite
 
     store = Store(order.output.absolute().parent)
-    _, planned = plan_film(order, store)
+    _, planned = plan_film(order, store, LocalSite())
     rows = [_row(item, store.find(item.key)) for item in planned]
     if as_json:
         print(json.dumps(rows))

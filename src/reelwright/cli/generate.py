@@ -14,7 +14,7 @@ from .arguments import add_request_arguments, check_order, note, order_from, pri
 
 if TYPE_CHECKING:
     from ..core.manifest import Result
-    from ..runs.runner import Order
+    from ..runs.order import Order
     from ..sites.cancellation import Cancellation
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..core.plan import Plan
     from ..doctor.card_comparison import Row
-    from ..runs.prepare import Order
+    from ..runs.order import Order
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,16 +27,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the plan; the exit status is that of the first error finding, 0 without one."""
     from ..core.errors import VideoGenerationError, all_of
     from ..runs import workspace
-    from ..runs.prepare import mistakes, prepare  # the runner itself would cost another 40 ms
+    from ..runs.prepare import Preparer  # the runner itself would cost another 40 ms
+    from ..sites.local.site import LocalSite
 
-    order = order_from(arguments)
+    order, preparer = order_from(arguments), Preparer(LocalSite())
     if _nothing_is_set_up(order):
         return _compare(order.settings, as_json=arguments.json)
     try:
         output = workspace.absolute_output(order.output)
-        plan = prepare(order, workspace.plan_folder(output, "PLAN")).plan
+        plan = preparer.prepare(order, workspace.plan_folder(output, "PLAN")).plan
     except VideoGenerationError as error:
-        raise all_of([error, *mistakes(order)]) from None
+        raise all_of([error, *preparer.mistakes(order)]) from None
     plan = plan.evolve(findings=(*_output_findings(order, output), *plan.findings))
     if arguments.json:
         print(json.dumps(plan.to_json()))

@@ -69,11 +69,12 @@ def _check(arguments: argparse.Namespace) -> int:
     from ..films.render import FilmOrder, plan_film
     from ..films.store import Store
     from ..films.storyboard import load_storyboard
+    from ..sites.local.site import LocalSite
 
     board, settings = load_storyboard(arguments.storyboard), settings_from(arguments)
     folder = Path(arguments.storyboard).absolute().parent
     order = FilmOrder(board, settings, folder / "film.mp4", arguments.storyboard, draft=arguments.draft)
-    planner, planned = plan_film(order, Store(folder))
+    planner, planned = plan_film(order, Store(folder), LocalSite())
     found = (*join_findings(order, planned), *planner.findings(planned))
     raise_for(found)
     rows = [_understood(item, order.board) for item in planned]

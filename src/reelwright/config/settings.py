@@ -46,6 +46,8 @@ from .pipeline_keys import ALIASES, CONFIGURES, NESTED
 
 __all__ = ["Lora", "OwnSetting", "Settings", "load_settings", "parse_assignment", "read_settings"]
 
+SCHEMA = 1
+_PATH = "$path"  # in JSON: the key of a path among values of any type
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: torchrun tells each rank its place by these, and our own mark is how a run's processes are found.
 _RANK_VARIABLE = re.compile(
@@ -299,6 +301,40 @@ class Settings(BaseSettings):
         copy._own = own
         return copy
 
+    def to_json(self) -> dict[str, Any]:
+        """Every value that is not the default, and where it comes from, as JSON values. Secrets are in it."""
+        given = {key: value for key, value in self if value != type(self).model_fields[key].get_default()}
+        return {
+            "schema": SCHEMA,
+            "values": _as_json(given),
+            "origins": dict(self._origins),
+            "ranks": dict(self._ranks),
+            "order": list(self._order),
+            "notes": list(self._notes),
+            "own": _as_json(self._own),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The settings that `to_json` wrote.
+
+        Raises:
+            ConfigurationError: another schema, or a value that this version does not accept.
+        """
+        if data.get("schema") != SCHEMA:
+            raise ConfigurationError(f"the settings have schema {data.get('schema')!r}; this version reads {SCHEMA}")
+        values = _from_json(data["values"])
+        if wrong := _wrong(values, lambda _key: "the stored settings"):
+            raise all_of([error for errors in wrong.values() for error in errors])
+        settings = cls(**values)
+        settings._origins, settings._ranks = dict(data["origins"]), dict(data["ranks"])
+        settings._order, settings._notes, settings._own = (
+            tuple(data["order"]),
+            tuple(data["notes"]),
+            _from_json(data["own"]),
+        )
+        return settings
+
     def shown(self, key: str) -> Any:
         """The value of a key as people may see it, in JSON's types: no value of ``env``, and no secret of a section."""
         value = getattr(self, key)
@@ -310,6 +346,24 @@ class Settings(BaseSettings):
         if key == "lora":
             return [{"path": str(item.path), "scale": item.scale, "into": item.into} for item in value]
         return value if isinstance(value, (int, float, str, tuple, type(None))) else str(value)
+
+
+def _as_json(value: Any) -> Any:
+    """A value of a setting in JSON's types; `Settings` reads it back as the same value."""
+    if isinstance(value, Mapping):
+        return {key: _as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    if isinstance(value, Lora):
+        return {"path": _as_json(value.path), "scale": value.scale, "into": value.into}
+    return {_PATH: str(value)} if isinstance(value, Path) else value
+
+
+def _from_json(value: Any) -> Any:
+    """The value of which `_as_json` made JSON, but for tuples, which a field's type restores."""
+    if isinstance(value, Mapping):
+        return Path(value[_PATH]) if set(value) == {_PATH} else {key: _from_json(item) for key, item in value.items()}
+    return [_from_json(item) for item in value] if isinstance(value, list) else value
 
 
 def _hidden(name: str, key: str, value: Any) -> Any:

@@ -1,12 +1,11 @@
-"""What ``reel doctor`` and ``is_available`` ask: is this machine ready for each generator, and what is to be fixed?
+"""``reel doctor`` and ``is_available``: is this machine ready for each generator, and what has to be fixed?
 
-It asks each backend for a plan of an imaginary picture and keeps what concerns the machine: the very findings that
-a real run would meet, so that the doctor cannot disagree with the run.
+It prepares an order with an assumed picture for each task of each generator, and keeps the findings that concern the
+machine. A real run is prepared by the same code, so the doctor cannot disagree with it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +13,16 @@ from typing import Any
 
 from .. import backends
 from ..backends import Backend
-from ..backends.shared.job import Job
 from ..config.settings import Settings
 from ..core.errors import ConfigurationError, Failure
 from ..core.host import GIB, Host, HostQuery
 from ..core.plan import Finding, counted
 from ..core.request import Picture, Size, Task, VideoRequest
-from ..policy import fitting, preflight
+from ..policy import preflight
 from ..runs import history
+from ..runs.order import Order
+from ..runs.prepare import Prepared, Preparer
+from ..sites import Site
 
 #: Failures that concern the machine or the configuration, not a picture or a prompt.
 _MACHINE = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG, Failure.BUSY)
@@ -29,7 +30,7 @@ _MACHINE = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONF
 _TOLD = ("checkout.old", "member.found", "gpu.too_small", "placement")
 #: The smaller size of the two that every generator makes.
 _SMALL = Size(832, 480)
-_PICTURE = Picture(Path("/imaginary.png"), Path("imaginary.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
+_ASSUMED = Picture(Path("/assumed.png"), Path("assumed.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
 
 
 @dataclass(frozen=True)
@@ -45,33 +46,21 @@ class Row:
         return {"part": self.part, "matters": self.matters, **self.finding.to_json()}
 
 
-def check_all(settings: Settings, environ: Mapping[str, str] | None = None) -> tuple[Row, ...]:
+def check_all(settings: Settings, site: Site) -> tuple[Row, ...]:
     """Every check of the machine and of every generator."""
-    environ = os.environ if environ is None else environ
-    host = _look(HostQuery(gpus=True, disks=(Path.cwd(),)), settings, environ)
-    rows = list(machine_rows(host, history.suspect_gpus(settings.state_dir)))
+    preparer = Preparer(site)
+    host = preparer.look(HostQuery(gpus=True), settings, Path.cwd())
+    rows = list(machine_rows(host, history.Learned(settings.state_dir).suspect_gpus()))
     for name in backends.names():
         try:
             backend = backends.load_backend(name)
         except ConfigurationError as error:
             rows.append(Row(name, Finding("plugin", "warning", error.message, error.advice)))
             continue
-        rows += _generator_rows(backend, settings, environ)
+        rows += _generator_rows(backend, settings, preparer)
     if any(row.finding.code == "gpu.none" for row in rows):  # a generator says it, and what to do about it
         rows = [row for row in rows if row.finding.code != "gpu" or row.finding.severity == "info"]
     return tuple(rows)
-
-
-def _look(query: HostQuery, settings: Settings, environ: Mapping[str, str]) -> Host:
-    from ..sites.local.probes.host import take_host
-
-    return take_host(
-        query,
-        environ=environ,
-        simulated=settings.simulate_gpus,
-        simulated_memory=settings.simulate_memory,
-        state_dir=settings.state_dir,
-    )
 
 
 def machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
@@ -96,12 +85,12 @@ def machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
         yield Row("machine", Finding("disk", "info", f"{room} free in {disk.folder}"))
 
 
-def _generator_rows(backend: Backend, settings: Settings, environ: Mapping[str, str]) -> Iterator[Row]:
+def _generator_rows(backend: Backend, settings: Settings, preparer: Preparer) -> Iterator[Row]:
     own = settings.for_generator(backend.name)
     if backend.requires_gpu and not backend.configured(own):
         yield Row(backend.name, Finding("unconfigured", "warning", "not configured", backend.configuration_hint), False)
         return
-    asked = {task: _ask(backend, own, environ, task) for task in _tasks(backend)}
+    asked = {task: _ask(backend, settings, preparer, task) for task in _tasks(backend)}
     ready = [f"{task}{answer.only_at}" for task, answer in asked.items() if answer.ready]
     told: dict[str, Row] = {}
     for task, answer in _concerned(asked).items():
@@ -143,17 +132,17 @@ def _parts(host: Host) -> Iterator[Finding]:
             yield Finding("weights", "info", f"{weights.directory}: {size}, whole")
 
 
-def availability(backend: Backend, settings: Settings, environ: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
-    """What stands in the way of a run with this generator, whatever the picture; the best task counts.
+def availability(backend: Backend, settings: Settings, site: Site) -> tuple[Finding, ...]:
+    """What stands in the way of a run with this generator, for any picture; the best task counts.
 
-    Without an error among them, one task at least would run.
+    Without an error among them, at least one task would run.
     """
-    environ = os.environ if environ is None else environ
+    preparer = Preparer(site)
     own = settings.for_generator(backend.name)
     if backend.requires_gpu and not backend.configured(own):
         hint = backend.configuration_hint
         return (Finding("unconfigured", "error", f"not configured: {hint}" if hint else "not configured", hint),)
-    asked = {task: _ask(backend, own, environ, task) for task in _tasks(backend)}
+    asked = {task: _ask(backend, settings, preparer, task) for task in _tasks(backend)}
     answers = [answer for answer in asked.values() if answer.ready]
     if answers:
         return tuple(dict.fromkeys(item for answer in answers for item in answer.told if item.severity != "error"))
@@ -192,29 +181,30 @@ class _Answer:
         return f" (at {self.smaller})" if self.smaller else ""
 
 
-def _ask(backend: Backend, settings: Settings, environ: Mapping[str, str], task: Task) -> _Answer:
-    """Plan an imaginary picture, with the checks of a real run; where only the size is too much, a smaller one too."""
-    first = Path("imaginary.png") if task != "t2v" else None
-    last = Path("imaginary.png") if task == "flf2v" else None
-    request = VideoRequest(prompt="any", image=first, last_image=last, generator=backend.name, seed=0)
-    here = Path.cwd()
-    host = _look(replace(backend.query(request, settings), disks=(here,)), settings, environ)
-    job = Job(request, settings, host, here / "film.mp4", _PICTURE if first else None, _PICTURE if last else None)
-    found = _found(backend, job)
+def _ask(backend: Backend, settings: Settings, preparer: Preparer, task: Task) -> _Answer:
+    """Prepare an assumed picture; where only the size is too much, a smaller one too."""
+    prepared = _prepared(backend, settings, preparer, task)
+    found = prepared.plan.findings
     errors = tuple(item for item in found if item.severity == "error")
     told = tuple(item for item in found if item.code in _TOLD or _concerns_machine(item))
     # Too little memory is a matter of the size that is asked for: a smaller one may fit.
     told = tuple(replace(item, severity="warning") if item.failure is Failure.OOM_GPU else item for item in told)
     if not errors or not all(_concerns_size(item) for item in errors):
-        return _Answer(host, told, errors)
-    small = _found(backend, job.evolve(request=request.evolve(size=_SMALL)))
-    return _Answer(host, told, errors, None if any(item.severity == "error" for item in small) else _SMALL)
+        return _Answer(prepared.job.host, told, errors)
+    small = _prepared(backend, settings, preparer, task, _SMALL).plan
+    return _Answer(prepared.job.host, told, errors, None if small.errors else _SMALL)
 
 
-def _found(backend: Backend, job: Job) -> tuple[Finding, ...]:
-    plan = backend.plan(job)
-    found = (*plan.findings, *preflight.findings(plan, job.host, job.settings))
-    return fitting.advised(found, backend, job)
+def _prepared(
+    backend: Backend, settings: Settings, preparer: Preparer, task: Task, size: Size | None = None
+) -> Prepared:
+    pictures = {"i2v": ("first",), "flf2v": ("first", "last")}.get(task, ())
+    first, last = (_ASSUMED.source if role in pictures else None for role in ("first", "last"))
+    request = VideoRequest(prompt="any", image=first, last_image=last, generator=backend.name, seed=0, size=size)
+    video = Path.cwd() / "film.mp4"
+    return preparer.plan(
+        backend, Order(request, settings, video), dict.fromkeys(pictures, _ASSUMED), video, learn=False
+    )
 
 
 def _concerns_size(finding: Finding) -> bool:
@@ -223,4 +213,9 @@ def _concerns_size(finding: Finding) -> bool:
 
 def _concerns_machine(finding: Finding) -> bool:
     simulated = finding.code in ("gpu.simulated", "memory.simulated")  # said once, of the machine
-    return finding.severity != "info" and finding.failure in _MACHINE and not simulated
+    return (
+        finding.severity != "info"
+        and finding.failure in _MACHINE
+        and not simulated
+        and finding.code != "setting.unused"
+    )

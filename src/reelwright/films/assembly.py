@@ -22,6 +22,7 @@ from ..core.manifest import Manifest, manifest_path
 from ..runs import workspace
 from ..runs.recovery import recover
 from ..runs.workspace import file_digest
+from ..sites import Site
 from ..sites.cancellation import Cancellation
 from ..sites.local.execution import Reports
 from . import EmitFilm, FilmEvent, FilmResult, Joining
@@ -44,7 +45,12 @@ def _ignore(event: FilmEvent) -> None:
 
 
 @refusals()
-def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation | None = None) -> FilmResult:
+def film(
+    order: FilmOrder,
+    emit: EmitFilm = _ignore,
+    cancellation: Cancellation | None = None,
+    site: Site | None = None,
+) -> FilmResult:
     """Make the film of an order: what is missing is rendered, what is there is used; then it is joined and verified.
 
     May be interrupted at any moment and called again. Two calls for one output cannot run at the same time.
@@ -52,6 +58,11 @@ def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation 
     Raises:
         VideoGenerationError: see `core.errors`; of a shot that failed, with its name, after all that does not need it.
     """
+    if site is None:
+        from ..sites.local.site import LocalSite
+
+        with LocalSite() as own:
+            return film(order, emit, cancellation, own)
     output = workspace.absolute_output(order.output)
     workspace.check_folder(output)
     cancellation, reports = cancellation or Cancellation(), Reports(emit)
@@ -60,19 +71,19 @@ def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation 
     output = order.output
     store = Store(output.parent)
     with store.held(name_of(output)):
-        looked = look(order, store)
+        looked = look(order, store, site)
         raise_for((*film_findings(order, looked.planned), *looked.planner.findings(looked.missing)))
         before = replaceable_film(order, output)
-        noting = _Noting(order, store)
+        noting = _Noting(order, store, site)
         noting.begun(before)
         try:
-            made = make_clips(order, store, reports, cancellation, looked)
+            made = make_clips(order, store, site, reports, cancellation, looked)
         except Cancelled as stopped:
             stopped.advice = "The clips that are made are kept: the same command goes on from here."
             raise
         if made.ended_by or (made.failures and not (order.keep_going and _parts(order, made))):
             raise _failed(made)
-        estimated = estimate(order, output.parent)
+        estimated = estimate(order, output.parent, site)
         if reports.lost:
             made.warnings.append(f"{reports.lost}; the film was made without reports")
         manifest = _Assembly(order, made, store, before).manifest(estimated, reports, cancellation, noting)
@@ -83,11 +94,11 @@ def film(order: FilmOrder, emit: EmitFilm = _ignore, cancellation: Cancellation 
 class _Noting:
     """What is noted of a film in its store while it is made (`records`)."""
 
-    def __init__(self, order: FilmOrder, store: Store) -> None:
+    def __init__(self, order: FilmOrder, store: Store, site: Site) -> None:
         self._store, self._folder = store, order.output.parent
         self._name, self._output = name_of(order.output), order.output.name
         self._board = board_name(order.source, self._folder)
-        self._keys = tuple(_keys(order, store))
+        self._keys = tuple(_keys(order, store, site))
 
     def begun(self, before: Manifest | None) -> None:
         """Before any clip is made: what the storyboard uses. The film that lies there keeps its pieces."""
@@ -107,9 +118,9 @@ class _Noting:
         self._store.note(self._name, record if pieces is None else replace(record, pieces=pieces))
 
 
-def _keys(order: FilmOrder, store: Store) -> list[str]:
+def _keys(order: FilmOrder, store: Store, site: Site) -> list[str]:
     """Of every clip of the storyboard: those of shots that are not wanted just now may have cost hours."""
-    _, planned = plan_film(replace(order, only=(), start=None), store)
+    _, planned = plan_film(replace(order, only=(), start=None), store, site)
     return [item.key for item in planned]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..core.errors import VideoGenerationError
 from ..core.plan import counted, in_words
+from ..sites import Site
 from .planning import Planned, Planner
 from .render import FilmOrder, rules
 from .timeline import segments
@@ -18,18 +19,18 @@ from .timeline import segments
 _ASKED = ("frames.", "size.", "fps.", "steps.", "task.", "image.")
 
 
-def estimate(order: FilmOrder, folder: Path) -> list[str]:
+def estimate(order: FilmOrder, folder: Path, site: Site) -> list[str]:
     """For a draft of a film that names another generator; else nothing."""
     if not order.draft:
         return []
-    planner = Planner(order.settings, folder, order.environ)
+    planner = Planner(order.settings, folder, site)
     try:
         real = planner.plan(segments(order.board, lambda name: rules(name, order.settings)))
     except VideoGenerationError as error:
         return [f"the real film cannot be estimated: {error.message}"]
     if all(item.backend.name == "draft" for item in real):
         return []
-    return [_size(real), *times(planner, real), *_problems(real)]
+    return [_size(real), *times(real), *_problems(real)]
 
 
 def _problems(real: Sequence[Planned]) -> Iterator[str]:
@@ -50,12 +51,12 @@ def _size(real: Sequence[Planned]) -> str:
     return f"the real film by {names}: {counted(len(real), 'clip')}{room}"
 
 
-def times(planner: Planner, real: Sequence[Planned]) -> Iterator[str]:
+def times(real: Sequence[Planned]) -> Iterator[str]:
     """One sentence for each source of times; all are of one clip after the other."""
     found: dict[str, list[float]] = {}
     unknown = 0
     for item in real:
-        measured, published = planner.measured_seconds(item), item.plan.published
+        measured, published = item.plan.seconds, item.plan.published
         if measured is not None:
             known = "estimated" if item.plan.program is None else "from this machine's history"
             found.setdefault(known, []).append(measured)

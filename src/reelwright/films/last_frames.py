@@ -8,7 +8,6 @@ cannot be made again from the clip: then the clip is made again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import VideoGenerationError
@@ -17,7 +16,6 @@ from .store import Clip
 
 #: How far a decoded frame of a small, hard-coded clip is from the lossless one, and more: in levels, on average.
 _CODED = 12.0
-Adjust = Callable[[Path, Path], object]
 
 
 def is_whole(clip: Clip) -> bool:
@@ -44,25 +42,25 @@ def _resembles(clip: Clip) -> bool:
     return kept.shape == shown.shape and float(np.abs(kept.astype(float) - shown).mean()) < _CODED
 
 
-def mended(clip: Clip, adjust: Adjust | None) -> bool:
+def mended(clip: Clip, match_to: Path | None) -> bool:
     """Take the last frame from the clip again; false if that is not the frame that was left with it.
 
     Args:
         clip: A clip whose last frame is not whole.
-        adjust: What was done to the frame, see `runs.prepare.Order`.
+        match_to: The picture whose colours the frame got, see `runs.order.Order.match_last_frame_to`.
 
     Raises:
         VideoGenerationError: DISK or PERM, the frame cannot be written.
     """
-    from ..media.continuity import content_digest
+    from ..media.continuity import content_digest, correct_last_frame
     from ..media.verification import save_last_frame
 
     unfinished = clip.last_frame.with_name(f".{clip.key}.{os.getpid()}.png")
     recorded = (clip.manifest.output or {}).get("last_frame")
     try:
         save_last_frame(clip.video, unfinished)
-        if adjust:
-            adjust(clip.video, unfinished)
+        if match_to:
+            correct_last_frame(match_to, clip.video, unfinished)
         if isinstance(recorded, dict) and content_digest(unfinished) != recorded.get("content"):
             return False
         if clip.last_frame.is_dir():

@@ -1,31 +1,30 @@
-"""What each segment will be before any of it is made: its plan, its key, and every mistake, with the shot's name.
+"""The plan, the key and the mistakes of every segment, before any clip is made.
 
-The machine is asked once for all segments of a generator and task. Pictures that do not exist yet (the last frame of
-a clip before) are stood in for by one of the film's size, which they will have.
+A picture that does not exist yet (the last frame of the clip before) is assumed to have the film's size, which it will
+have.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import backends
 from .._version import __version__
 from ..backends import Backend
-from ..backends.shared.job import Job
 from ..config.settings import Settings
 from ..core.errors import VideoGenerationError, all_of, error_for
 from ..core.files import open_regular
 from ..core.host import Host
 from ..core.plan import Finding, Plan
 from ..core.request import Picture, VideoRequest
-from ..policy import fitting, preflight, unused
-from ..runs import history
-from ..sites.local.workers import Workers
+from ..runs.order import Order
+from ..runs.prepare import ROLES, Prepared, Preparer, intake_of
+from ..sites import Site
 from .store import key_of
 from .timeline import Segment
 
@@ -63,39 +62,43 @@ class ShotFinding:
 
 @dataclass(frozen=True)
 class Planned:
-    """A segment with its plan and its key."""
+    """A segment with its plan, its key, and the machine that the plan is for."""
 
     segment: Segment
     backend: Backend
     plan: Plan
     key: str
-
-    @property
-    def resident(self) -> bool:
-        """Whether an engine that stays warm makes it."""
-        return self.plan.stays_warm
+    host: Host
 
 
 @dataclass
 class Planner:
-    """Plans segments; keeps what it learnt of machine and pictures."""
+    """Plans the segments of one film on one site (`runs.prepare` does), and keys them.
+
+    Attributes:
+        settings: Of the film.
+        folder: Where its clips go.
+        site: Where they run.
+        color: How the storyboard matches colours between clips.
+    """
 
     settings: Settings
     folder: Path
-    environ: Mapping[str, str]
+    site: Site
     color: str = "anchor"
-    workers: Workers | None = None
-    _hosts: dict[Any, Host] = field(default_factory=dict)
     _chosen: dict[str, Backend] = field(default_factory=dict)
     _digests: dict[Path, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._preparer = Preparer(self.site)
+
     def backend(self, segment: Segment) -> Backend:
-        """The generator of that name; ``auto`` is the first that could make this, and the same for the whole film."""
+        """The generator of that name; ``auto`` is the first that can make this, and the same for the whole film."""
         asked = segment.request.generator
         name = asked if asked != "auto" else self.settings.generator
         if name not in self._chosen:
             able = backends.candidates(name, self.settings)
-            clean = (item for item in able if not self._plan(item, segment).errors)
+            clean = (item for item in able if not self._prepared(item, segment).plan.errors)
             self._chosen[name] = able[0] if len(able) == 1 else next(clean, able[0])
         return self._chosen[name]
 
@@ -104,9 +107,10 @@ class Planner:
         found: dict[str, Planned] = {}
         for segment in segments:
             backend = self.backend(segment)
-            plan = self._plan(backend, segment)
+            prepared = self._prepared(backend, segment)
             upstream = found[segment.upstream].key if segment.upstream else None
-            found[segment.id] = Planned(segment, backend, plan, self._key(segment, backend, plan, upstream))
+            key = self._key(segment, prepared, upstream)
+            found[segment.id] = Planned(segment, backend, prepared.plan, key, prepared.job.host)
         return tuple(found.values())
 
     def check(self, planned: Sequence[Planned]) -> None:
@@ -118,7 +122,7 @@ class Planner:
         raise_for(self.findings(planned))
 
     def findings(self, planned: Sequence[Planned]) -> tuple[ShotFinding, ...]:
-        """What is to be said of these segments and of their pictures; what holds for several shots is said once."""
+        """The findings of these segments and of their pictures; one that holds for several shots appears once."""
         found = [(item.segment.shot, finding) for item in planned for finding in item.plan.findings]
         return grouped([*found, *self._picture_problems(planned)], [item.segment.shot for item in planned])
 
@@ -127,14 +131,8 @@ class Planner:
 
         wanted: dict[tuple[Path, Intake], str] = {}
         for item in planned:
-            request = item.segment.request
-            intake = Intake(
-                strict=self.settings.strict_input,
-                fit=request.fit or self.settings.fit,
-                size=request.size,
-                anchor=self.settings.anchor if request.anchor is None else request.anchor,
-                fitted_later=item.backend.fits_pictures,
-            )
+            settings = self.settings.for_generator(item.backend.name)
+            intake = intake_of(item.backend, item.segment.request, settings)
             for path in _own_pictures(item.segment):
                 wanted.setdefault((path, intake), item.segment.shot)
 
@@ -150,47 +148,17 @@ class Planner:
                 if found:
                     yield shot, found
 
-    def _plan(self, backend: Backend, segment: Segment) -> Plan:
+    def _prepared(self, backend: Backend, segment: Segment) -> Prepared:
+        """The plan of a segment. A picture that does not exist yet is assumed to have the segment's size."""
         request = segment.request
-        settings = self.settings.for_generator(backend.name)
-        host = self._host(backend, request, settings)
-        pictures = {role: _imagined(getattr(request, name), request) for role, name in _ROLES.items()}
-        job = Job(request, settings, host, self.folder / "film.mp4", **pictures, overrides=overrides_for(segment))
-        plan = backend.plan(job)
-        shared = (*preflight.findings(plan, host, settings), *unused.findings(backend, settings, plan))
-        found = (*plan.findings, *shared)
-        return plan.evolve(findings=fitting.advised(found, backend, job))
+        assumed = {role: _assumed(getattr(request, name), request) for role, name in ROLES.items()}
+        pictures = {role: picture for role, picture in assumed.items() if picture is not None}
+        video = self.folder / "film.mp4"
+        order = Order(request, self.settings, video, overrides_for(segment))
+        return self._preparer.plan(backend, order, pictures, video, learn=False)
 
-    def _host(self, backend: Backend, request: VideoRequest, settings: Settings) -> Host:
-        from ..sites.local.probes.host import take_host
-
-        place = (backend.name, request.task)
-        if place not in self._hosts:
-            query = replace(backend.query(request, settings), disks=(self.folder,))
-            host = take_host(
-                query,
-                environ=self.environ,
-                simulated=settings.simulate_gpus,
-                simulated_memory=settings.simulate_memory,
-                state_dir=settings.state_dir,
-            )
-            if self.workers is not None and host.gpus:
-                host = replace(host, gpus=self.workers.as_if_idle(host.gpus))
-            self._hosts[place] = host
-        return self._hosts[place]
-
-    def measured_seconds(self, planned: Planned) -> float | None:
-        """How long this machine took for such a clip; ``None`` if it never made one."""
-        host = self._hosts[(planned.backend.name, planned.segment.request.task)]
-        known = history.predicted_seconds(self.settings.state_dir, planned.plan, host)
-        return planned.plan.seconds if known is None else known
-
-    def gpu_indices(self) -> tuple[int, ...]:
-        """The GPUs that were seen."""
-        return next((tuple(gpu.index for gpu in host.gpus) for host in self._hosts.values() if host.gpus), ())
-
-    def _key(self, segment: Segment, backend: Backend, plan: Plan, upstream: str | None) -> str:
-        host = self._hosts[(backend.name, segment.request.task)]
+    def _key(self, segment: Segment, prepared: Prepared, upstream: str | None) -> str:
+        backend, plan, host = prepared.backend, prepared.plan, prepared.job.host
         shaping = {name: str(value) for name, value in plan.parameters.items() if name not in backend.execution}
         checkouts = {str(path): found.commit for path, found in host.checkouts.items()}
         weights = [found.fingerprint for found in host.checkpoints.values()]
@@ -258,17 +226,14 @@ def _named(names: Collection[str], shots: Collection[str]) -> str:
     return "every shot" if len(names) == len(shots) else f"shots {', '.join(names)}"
 
 
-_ROLES = {"first": "image", "last": "last_image", "depth": "depth_image"}
-
-
-def _imagined(path: Path | None, request: VideoRequest) -> Picture | None:
+def _assumed(path: Path | None, request: VideoRequest) -> Picture | None:
     size = request.size
     assert size is not None
     return Picture(path, path, size, size, "0" * 64) if path else None
 
 
 def _pictures_by_role(segment: Segment) -> dict[str, Path]:
-    pictures = {role: getattr(segment.request, name) for role, name in _ROLES.items()}
+    pictures = {role: getattr(segment.request, name) for role, name in ROLES.items()}
     if segment.upstream:
         pictures["first"] = None  # it comes from upstream, whose key is in ours
     return {role: path for role, path in pictures.items() if path}

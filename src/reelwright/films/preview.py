@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.plan import Finding
+from ..sites import Site
 from .estimate import times
 from .film_outputs import film_findings, settled_output
-from .planning import Planned, Planner, ShotFinding
+from .planning import Planned, ShotFinding
 from .render import FilmOrder, Looked, look
 from .store import Store
 
@@ -107,7 +108,7 @@ class FilmPlan:
         }
 
 
-def preview(order: FilmOrder) -> FilmPlan:
+def preview(order: FilmOrder, site: Site) -> FilmPlan:
     """The plan of a film's order. Pictures are looked at and stored clips are read, nothing is run or written.
 
     Raises:
@@ -115,13 +116,13 @@ def preview(order: FilmOrder) -> FilmPlan:
         ConfigurationError: a generator is not known.
     """
     order = replace(order, output=settled_output(order))
-    looked = look(order, Store(order.output.parent))
+    looked = look(order, Store(order.output.parent), site)
     planner, missing = looked.planner, looked.missing
     clips = tuple(
         ClipPlan(
             item,
             item.segment.id in looked.clips,
-            None if item.segment.id in looked.clips else planner.measured_seconds(item),
+            None if item.segment.id in looked.clips else item.plan.seconds,
         )
         for item in looked.planned
     )
@@ -129,7 +130,7 @@ def preview(order: FilmOrder) -> FilmPlan:
         order.output,
         clips,
         (*film_findings(order, looked.planned), *planner.findings(missing), *_damaged(looked)),
-        tuple(_times(order, planner, missing)),
+        tuple(_times(order, missing)),
         tuple(_policy(order)),
         any(item.backend.generative for item in looked.planned),
     )
@@ -146,8 +147,8 @@ def _damaged(looked: Looked) -> Iterator[ShotFinding]:
         yield ShotFinding(Finding("store.clip", "warning", text), f"clip {name}")
 
 
-def _times(order: FilmOrder, planner: Planner, missing: Sequence[Planned]) -> Iterator[str]:
-    yield from times(planner, missing)
+def _times(order: FilmOrder, missing: Sequence[Planned]) -> Iterator[str]:
+    yield from times(missing)
     parallel = order.settings.parallel_segments or 1
     if parallel > 1 and len(missing) > 1:
         yield f"up to {min(parallel, len(missing))} clips are made at the same time"

@@ -7,12 +7,11 @@ kill at any moment loses at most the clips in the making.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,14 @@ from ..core.events import Event
 from ..core.files import system_error
 from ..core.request import VideoRequest
 from ..runs import runner
+from ..runs.order import Order
+from ..sites import Place, Site
 from ..sites.cancellation import Cancellation
-from ..sites.local.workers import Workers
 from . import EmitFilm, FilmEvent, SegmentEvent, SegmentState
 from .last_frames import is_whole, mended
 from .planning import Planned, Planner, overrides_for
 from .prefetch import Prefetch
-from .schedule import Schedule, gpu_groups
+from .schedule import Schedule
 from .store import Clip, Store
 from .storyboard import Shot, Storyboard
 from .timeline import Segment, segments
@@ -38,9 +38,6 @@ from .timeline import Segment, segments
 _QUALITY = {"steps": "steps", "guidance_scale": "guidance_scale"}
 #: Failures that are of the machine or the settings and not of a shot: the next shot would fail in the same way.
 OF_THE_MACHINE = frozenset({Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG})
-#: Clips at once on the GPUs of one warm engine: one that it makes, the one before, which is encoded, verified and
-#: published meanwhile, and the one after, which is prepared and waits.
-_IN_FLIGHT = 3
 
 
 def _ignore(event: FilmEvent) -> None:
@@ -60,7 +57,6 @@ class FilmOrder:
         only: Only these shots, by id.
         start: Only this shot and those after it.
         keep_going: Join what there is although a shot failed.
-        workers: The owner of engines that stay warm for the next film; ``None``: they end with the clips of this one.
     """
 
     board: Storyboard
@@ -71,8 +67,6 @@ class FilmOrder:
     only: tuple[str, ...] = ()
     start: str | None = None
     keep_going: bool = False
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    workers: Workers | None = None
 
     def __post_init__(self) -> None:
         """What the storyboard leaves to the settings is taken from them: ``fit``, which no chained clip may get."""
@@ -100,14 +94,14 @@ class Made:
     warnings: list[str] = field(default_factory=list)
 
 
-def plan_film(order: FilmOrder, store: Store) -> tuple[Planner, tuple[Planned, ...]]:
-    """Every segment that the order wants, and those it needs, planned; nothing is looked at but the machine.
+def plan_film(order: FilmOrder, store: Store, site: Site) -> tuple[Planner, tuple[Planned, ...]]:
+    """Plan every segment that the order wants, and those that they need. Pictures are not opened.
 
     Raises:
         InvalidInputError: a shot is named that is not there.
         ConfigurationError: a generator is not known.
     """
-    planner = Planner(order.settings, _existing(store.root.parent), order.environ, order.board.color, order.workers)
+    planner = Planner(order.settings, _existing(store.root.parent), site, order.board.color)
     everything = segments(order.board, lambda name: rules(name, order.settings), draft=order.draft)
     return planner, planner.plan(_wanted(everything, order))
 
@@ -135,9 +129,9 @@ class Looked:
         return tuple(item for item in self.planned if item.segment.id not in self.clips)
 
 
-def look(order: FilmOrder, store: Store) -> Looked:
-    """Plan a film and look which of its clips are there; nothing is written. See `plan_film` for what is raised."""
-    planner, planned = plan_film(order, store)
+def look(order: FilmOrder, store: Store, site: Site) -> Looked:
+    """Plan a film and find which of its clips are stored; nothing is written. Raises what `plan_film` raises."""
+    planner, planned = plan_film(order, store, site)
     found = {item.segment.id: store.find(item.key) for item in planned}
     clips = {name: clip for name, clip in found.items() if clip is not None}
     needed = dict.fromkeys(item.segment.upstream for item in planned if item.segment.upstream)
@@ -187,9 +181,10 @@ def chosen_shots(order: FilmOrder) -> tuple[str, ...]:
     return tuple(name for name in shots[first:] if not order.only or name in order.only)
 
 
-def make_clips(
+def make_clips(  # noqa: PLR0913 -- the parts of a film
     order: FilmOrder,
     store: Store,
+    site: Site,
     emit: EmitFilm = _ignore,
     cancellation: Cancellation | None = None,
     looked: Looked | None = None,
@@ -198,15 +193,16 @@ def make_clips(
 
     Args:
         order, store: Of the film.
-        emit: Hears of every clip.
-        cancellation: Asks to stop.
-        looked: What `look` found, if it was asked already.
+        site: Where the clips run.
+        emit: Receives the state of every clip.
+        cancellation: Requests a stop.
+        looked: The answer of `look`, if the caller has it.
 
     Raises:
         VideoGenerationError: a mistake that is known before any clip is begun; the message names the shot.
         Cancelled: asked to stop; what is made stays in the store.
     """
-    looked = looked or look(order, store)
+    looked = looked or look(order, store, site)
     made = Made(looked.planned, dict(looked.clips))
     made.warnings += [f"the clip of {name} was damaged in the store and was made again" for name in looked.damaged]
     for item in looked.planned:
@@ -217,10 +213,7 @@ def make_clips(
     missing = [item for item in looked.planned if item.segment.id not in made.clips]
     if missing:
         looked.planner.check(missing)
-        with contextlib.ExitStack() as stack:
-            order = replace(order, workers=order.workers or stack.enter_context(Workers()))
-            making = _Making(order, store, made, emit, cancellation or Cancellation())
-            making.run(missing, looked.planner.gpu_indices())
+        _Making(order, store, site, made, emit, cancellation or Cancellation()).run(missing)
     return made
 
 
@@ -229,7 +222,7 @@ def _mend_frame(order: FilmOrder, item: Planned, made: Made) -> None:
     name, upstream = item.segment.id, item.segment.upstream
     beginning = made.clips.get(upstream) if upstream else None
     known = upstream is None or beginning is not None
-    if known and mended(made.clips[name], _adjust(order, item, beginning.last_frame if beginning else None)):
+    if known and mended(made.clips[name], _colours(order, item, beginning.last_frame if beginning else None)):
         made.warnings.append(f"the last frame of {name} was damaged in the store and was taken from its clip again")
         return
     del made.clips[name]
@@ -238,34 +231,33 @@ def _mend_frame(order: FilmOrder, item: Planned, made: Made) -> None:
     )
 
 
-def _adjust(order: FilmOrder, item: Planned, given: Path | None) -> Callable[[Path, Path], object] | None:
-    """What is done to the frame handed on: its colours go back to those of the chain's beginning."""
+def _colours(order: FilmOrder, item: Planned, given: Path | None) -> Path | None:
+    """The picture whose colours a clip's last frame gets back: the one on which its chain began."""
     wanted = item.backend.generative and order.board.color == "anchor"  # a draft begins on its very picture
-    if item.segment.upstream is None or given is None or not wanted:
-        return None
-    from ..media.continuity import correct_last_frame
-
-    return lambda video, frame: correct_last_frame(given, video, frame)
+    return given if item.segment.upstream is not None and wanted else None
 
 
 class _Making:
     """Making what is missing, several clips at once."""
 
-    def __init__(self, order: FilmOrder, store: Store, made: Made, emit: EmitFilm, cancellation: Cancellation) -> None:
-        self._order, self._store, self._made = order, store, made
+    def __init__(  # noqa: PLR0913 -- the parts of a film
+        self, order: FilmOrder, store: Store, site: Site, made: Made, emit: EmitFilm, cancellation: Cancellation
+    ) -> None:
+        self._order, self._store, self._site, self._made = order, store, site, made
         self._emit, self._cancellation = emit, cancellation
         self._quality: dict[str, Any] = {}
         self._ahead = Prefetch(order.board, made.planned, store)
-        self._ended: queue.SimpleQueue[tuple[str, tuple[int, ...], VideoGenerationError | None]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[str, Place, VideoGenerationError | None]] = queue.SimpleQueue()
 
-    def run(self, missing: Sequence[Planned], gpus: Sequence[int]) -> None:
-        free = list(self._places(missing, gpus))
+    def run(self, missing: Sequence[Planned]) -> None:
+        host = next((item.host for item in missing if item.host.gpus), missing[0].host)
+        free = list(self._site.places([item.plan for item in missing], host, self._order.settings))
         by_id = {item.segment.id: item for item in missing}
         needs = {
             name: [item.segment.upstream] if item.segment.upstream in by_id else [] for name, item in by_id.items()
         }
         schedule = Schedule({name: [need for need in others if need] for name, others in needs.items()}, len(free))
-        with _subreaping(missing), ThreadPoolExecutor(len(free), thread_name_prefix="clip") as pool:
+        with ThreadPoolExecutor(len(free), thread_name_prefix="clip") as pool:
             while not schedule.idle:
                 while (name := schedule.start()) is not None:
                     pool.submit(self._make, by_id[name], free.pop(0))
@@ -275,27 +267,13 @@ class _Making:
         if self._cancellation.requested:
             raise Cancelled(signal_number=self._cancellation.signal_number or 2)
 
-    def _next_ended(self) -> tuple[str, tuple[int, ...], VideoGenerationError | None]:
+    def _next_ended(self) -> tuple[str, Place, VideoGenerationError | None]:
         """The next clip that has ended; Ctrl-C stops those that are being made, which the pool then waits for."""
         try:
             return self._ended.get()
         except KeyboardInterrupt:
             self._cancellation.request()
             raise
-
-    def _places(self, missing: Sequence[Planned], gpus: Sequence[int]) -> Sequence[tuple[int, ...]]:
-        settings, resident = self._order.settings, all(item.resident for item in missing)
-        if resident and not any(item.plan.gpus for item in missing):
-            return ((),) * _IN_FLIGHT
-        if any(item.backend.requires_gpu or item.plan.gpus for item in missing):
-            total = settings.total_gpus
-            if settings.gpu_count:
-                total = min(total or len(gpus), settings.gpu_count * (settings.parallel_segments or 1))
-            groups = gpu_groups(settings.gpus or gpus, total, settings.parallel_segments)
-            return groups * _IN_FLIGHT if resident else groups
-        # One draft renders and encodes on about one and a half cores, and waits in between.
-        parallel = settings.parallel_segments or min(4, os.cpu_count() or 1)
-        return gpu_groups((), None, parallel)
 
     def _note(self, schedule: Schedule, name: str, error: VideoGenerationError | None) -> None:
         if error is None:
@@ -318,7 +296,7 @@ class _Making:
             self._made.blocked[lost] = name
             self._emit(SegmentState(lost, "blocked", f"it goes on from {name}, which failed"))
 
-    def _make(self, item: Planned, place: tuple[int, ...]) -> None:
+    def _make(self, item: Planned, place: Place) -> None:
         name, error = item.segment.id, None
         try:
             self._emit(SegmentState(name, "rendering", _gpus(place)))
@@ -330,28 +308,26 @@ class _Making:
         finally:
             self._ended.put((name, place, error))
 
-    def _generate(self, item: Planned, place: tuple[int, ...]) -> Clip:
+    def _generate(self, item: Planned, place: Place) -> Clip:
         store, segment = self._store, item.segment
         request = self._request(segment)
-        listed = {"gpus": place} if self._order.settings.gpus and place else {}
+        listed = {"gpus": place.gpus} if self._order.settings.gpus and place.gpus else {}
         settings = self._order.settings.evolve(if_exists="overwrite", **listed)
-        order = runner.Order(
+        order = Order(
             request,
             settings,
             store.video(item.key),
-            self._order.environ,
             overrides=overrides_for(segment),
-            gpus=place,
+            gpus=place.gpus,
             last_frame=store.last_frame(item.key),
-            adjust_last_frame=_adjust(self._order, item, request.image),
+            match_last_frame_to=_colours(self._order, item, request.image),
             key=item.key,
-            workers=self._order.workers,
         )
 
         def listen(event: Event) -> None:
             self._emit(SegmentEvent(segment.id, event))
 
-        runner.generate(order, listen, self._cancellation)
+        runner.generate(order, listen, self._cancellation, self._site)
         clip = store.find(item.key)
         if clip is None:
             raise error_for(Failure.INTERNAL, f"the clip {item.key} vanished from {store.root}")
@@ -382,17 +358,5 @@ class _Making:
         )
 
 
-def _gpus(place: tuple[int, ...]) -> str:
-    return f"GPU {', '.join(map(str, place))}" if place else ""
-
-
-@contextlib.contextmanager
-def _subreaping(missing: Sequence[Planned]) -> Iterator[None]:
-    """While frameworks run side by side, this process stays a subreaper: each run alone would end that for others."""
-    if not any(item.backend.requires_gpu for item in missing):
-        yield
-        return
-    from ..sites.local.child import subreaping
-
-    with subreaping():
-        yield
+def _gpus(place: Place) -> str:
+    return f"GPU {', '.join(map(str, place.gpus))}" if place.gpus else ""

@@ -66,17 +66,3 @@ class Schedule:
     def idle(self) -> bool:
         """Whether nothing runs and nothing can begin."""
         return not self._running and not any(set(self._needs[name]) <= self._done for name in self._waiting)
-
-
-def gpu_groups(indices: Sequence[int], total: int | None, parallel: int | None) -> tuple[tuple[int, ...], ...]:
-    """The GPUs of each place: ``total`` of them in ``parallel`` equal groups, as in an existing pipeline_config.yaml.
-
-    A rest that fills no group is left free. Without GPUs there is one place per ``parallel``, with none.
-    """
-    places = parallel or 1
-    usable = list(indices)[: total or len(indices)]
-    if not usable:
-        return tuple(() for _ in range(places))
-    each = max(1, len(usable) // places)
-    places = min(places, len(usable))
-    return tuple(tuple(usable[number * each : (number + 1) * each]) for number in range(places))

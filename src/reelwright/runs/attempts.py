@@ -1,79 +1,68 @@
-"""Attempts until a film is good: lease, run, verify; or diagnose, decide, and the next plan.
+"""Attempts until a clip is good: reserve, run, verify; or diagnose, decide, and run the next plan.
 
-Three rings: `attempt_until_good` knows the policy, `_attempt` one executor run and the verification of its film. What
-is published, and where a run's record lies, is `runs.runner`'s business.
+`attempt_until_good` knows the policy, `_attempt` one run on the site and the verification of its clip. Publishing and
+the record of the run are `runs.runner`'s.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.errors import BusyError, Cancelled, Failure, OutputError, VideoGenerationError, error_for
 from ..core.events import AttemptStarted, Event, Log, Phase
 from ..core.host import Host
-from ..core.plan import Command, EngineCall, Plan
+from ..core.plan import EngineCall, Plan
 from ..core.request import VideoRequest
 from ..media import verification
 from ..policy import Evidence, Next, Stop, diagnosis, preflight, retry
+from ..sites import Claim, Emit, Reservation, Site, Work
 from ..sites.cancellation import Cancellation
-from ..sites.local.execution import AttemptFiles, Executor
-from ..sites.local.inline import InlineExecutor
-from ..sites.local.workers import WorkerReservation, Workers
 from . import history, workspace
 from .journal import Journal
-from .prepare import Order, Prepared, avoided_gpus, planned
+from .order import Order
+from .prepare import Prepared, Preparer, planned
 
-if TYPE_CHECKING:
-    from ..sites.local.leases import LeaseHolder
-
-#: A film in the private folder, and what a full decode found in it.
-Film = tuple[Path, dict[str, Any]]
+#: A clip in the private folder, and what a full decode found in it.
+Clip = tuple[Path, dict[str, Any]]
 
 
 @dataclass
 class Run:
-    """What the rings share; ``latents`` is what a film was decoded from, of no more use once it is published."""
+    """One run's parts. ``latents`` is the file a clip was decoded from, deleted after publishing."""
 
     order: Order
     folder: workspace.RunFolder
     journal: Journal
     cancellation: Cancellation
-    workers: Workers = field(default_factory=Workers)
+    site: Site
+    preparer: Preparer
     published: bool = False
     latents: Path | None = None
 
     def unfinished(self) -> bool:
-        """Whether the film has its name and the manifest could not follow: the next `runs.recovery.recover` moves it."""
+        """Whether the clip has its name and the manifest could not follow: the next `runs.recovery.recover` moves it."""
         return self.published and self.folder.manifest.exists()
 
 
-def attempt_until_good(run: Run, prepared: Prepared) -> Film:
-    """Attempts until one gives a verified film or the policy says stop; returns the film and what is in it."""
-    from ..sites.local.leases import LeaseHolder
-
+def attempt_until_good(run: Run, prepared: Prepared) -> Clip:
+    """Attempts until one gives a verified clip or the policy says stop."""
     settings = prepared.job.settings
     rules = retry.rules(settings)
     plan, step = prepared.plan, None
     past: list[retry.Past] = []
-
-    def waiting(holder: str) -> None:
-        run.journal(Log(f"waiting for up to {settings.lease_timeout_s:g} s: {holder}", "warning"))
-
-    _sweep(run, plan)
-    with LeaseHolder(run.order.environ, run.folder.run_id, settings.lease_timeout_s, waiting) as leases:
+    with run.site.reserve(Claim(run.folder.run_id, settings.lease_timeout_s, run.journal)) as reservation:
         while True:
             number = len(past) + 1
             run.journal(AttemptStarted(number, rules.max_retries + 1, step.why if step else ""))
-            with _turn(run, prepared, plan) as turn:
-                plan, lease_fds = _hold(run, prepared, _Try(number, plan, step), leases, turn)
-                evidence, good = _attempt(run, plan, number, _Means(lease_fds, turn))
+            plan = _hold(run, prepared, _Try(number, plan, step), reservation)
+            evidence, good = _attempt(run, plan, number, reservation)
             if good is not None:
                 run.journal.ended(plan, evidence, None, step)
-                history.remember_success(settings.state_dir, prepared.asked, plan, prepared.job.host, evidence)
+                history.remember_success(settings.state_dir, prepared.first_plan, plan, prepared.job.host, evidence)
                 return good
             evidence = replace(evidence, planned_used_bytes=_used_before(plan, prepared.job.host))
             found = diagnosis.diagnose(evidence, plan)
@@ -95,49 +84,24 @@ class _Try:
     step: Next | None
 
 
-@dataclass(frozen=True)
-class _Means:
-    """What an attempt may use: the locks of its GPUs, or its turn with a worker that holds them."""
-
-    lease_fds: tuple[int, ...]
-    turn: WorkerReservation | None
-
-
-def _turn(run: Run, prepared: Prepared, plan: Plan) -> contextlib.AbstractContextManager[WorkerReservation | None]:
-    """The turn with the worker of the plan's GPUs; a script gets GPUs that no idle worker of ours holds."""
-    uuids = _uuids(plan, prepared.job.host)
-    if isinstance(plan.run, EngineCall) and plan.run.worker is not None:
-        return run.workers.turn(uuids, run.cancellation)
-    run.workers.release_idle(uuids)
-    return contextlib.nullcontext()
-
-
-def _hold(
-    run: Run, prepared: Prepared, attempt: _Try, leases: LeaseHolder, turn: WorkerReservation | None
-) -> tuple[Plan, tuple[int, ...]]:
-    """The GPUs of the plan; others where another run was faster and there is a choice; else it waits for them.
-
-    A warm worker holds its GPUs itself.
-    """
+def _hold(run: Run, prepared: Prepared, attempt: _Try, reservation: Reservation) -> Plan:
+    """Reserve the plan's GPUs; other ones where another run was faster and there is a choice; else wait for them."""
     plan, host = attempt.plan, prepared.job.host
-    if turn is not None:
-        warm = turn.worker is not None and isinstance(plan.run, EngineCall) and turn.serves(plan.run, run.order.environ)
-        if warm:
-            return plan, ()
-        turn.end_worker()
-        turn.when_kept = leases.give_back  # else nobody could start another worker while we encode this one's frames
-        return plan, leases.hold(_uuids(plan, host), run.cancellation)
-    for _ in plan.gpus:
-        try:
-            return plan, leases.hold(_uuids(plan, host), run.cancellation, wait_s=0)
-        except BusyError:
-            avoided = avoided_gpus(prepared.backend, host, run.order)
-            other = _plan_of(run, prepared, attempt, avoided)
-            if other.gpus == plan.gpus:
-                break
-            plan = plan.evolve(run=other.run, gpus=other.gpus)
-            run.journal.planned(plan)
-    return plan, leases.hold(_uuids(plan, host), run.cancellation)
+    if not plan.stays_warm:
+        for _ in plan.gpus:
+            try:
+                reservation.hold(plan, host, run.cancellation, wait_s=0)
+            except BusyError:
+                avoided = run.preparer.avoided_gpus(prepared.backend, host, run.order.settings)
+                other = _plan_of(run, prepared, attempt, avoided)
+                if other.gpus == plan.gpus:
+                    break
+                plan = plan.evolve(run=other.run, gpus=other.gpus)
+                run.journal.planned(plan)
+            else:
+                return plan
+    reservation.hold(plan, host, run.cancellation)
+    return plan
 
 
 def _plan_of(run: Run, prepared: Prepared, attempt: _Try, more: Mapping[str, Any]) -> Plan:
@@ -149,15 +113,6 @@ def _plan_of(run: Run, prepared: Prepared, attempt: _Try, more: Mapping[str, Any
     if plan.program is not None and step and step.env:
         plan = plan.with_program(replace(plan.program, env={**plan.program.env, **step.env}))
     return plan
-
-
-def _sweep(run: Run, plan: Plan) -> None:
-    """End what a killed runner whose shim was killed as well left on the GPUs (row P21)."""
-    if plan.program is not None:
-        from ..sites.local.dead_runs import sweep_dead_runs
-
-        for run_id in sweep_dead_runs(run.order.environ):
-            run.journal(Log(f"ended what was left of the killed run {run_id}", "warning"))
 
 
 def _next_step(run: Run, rules: retry.RetryRules, original: Plan, past: list[retry.Past], evidence: Evidence) -> Next:
@@ -194,80 +149,69 @@ def _replan(run: Run, prepared: Prepared, before: _Try, step: Next) -> Plan:
     return plan
 
 
-def _attempt(run: Run, plan: Plan, number: int, means: _Means) -> tuple[Evidence, Film | None]:
-    """One executor run and the full verification of its film; the second value is ``None`` unless it is good."""
-    folder = run.folder
+def _attempt(run: Run, plan: Plan, number: int, reservation: Reservation) -> tuple[Evidence, Clip | None]:
+    """One run on the site and the full verification of its clip; the second value is ``None`` unless it is good."""
+    folder, settings = run.folder, run.order.settings
     folder.attempt(number).mkdir(mode=0o700)
-    settings = run.order.settings
-    files = AttemptFiles(
+    work = Work(
         folder=folder.attempt(number),
         video=folder.video(number),
         log=folder.log(number),
         log_limit_bytes=settings.log_limit_mb * 1024 * 1024,
-        run_id=folder.run_id,
-        lease_fds=means.lease_fds,
+        timeout_s=settings.timeout,
+        stop_grace_s=settings.stop_grace_s,
+        tags=_tags(plan, run.order.request),
     )
-    with contextlib.closing(verification.VerificationProcess()) as examiner:
-        emit = _Listening(run, examiner) if isinstance(plan.run, Command) else run.journal
-        evidence = _executor(run, plan, means).run(plan, files, emit, run.cancellation)
+    latents = plan.run.options.get("latents") if isinstance(plan.run, EngineCall) else None
+    run.latents = Path(latents) if latents else None
+    with contextlib.closing(verification.VerificationProcess()) as verifier:
+        trusted = plan.run is not None and plan.run.trusted_output
+        emit: Emit = run.journal if trusted else _Listening(run, verifier)
+        evidence = run.site.run(plan, reservation, work, emit, run.cancellation)
         good_enough = evidence.ran_to_end or (settings.accept_valid_on_nonzero and evidence.kill_reason is None)
         if not good_enough:
             return evidence, None
         run.journal(Phase("verifying"))
         try:
-            return evidence, _verified(run, plan, number, examiner)
+            return evidence, _verified(run, plan, number, verifier)
         except OutputError as error:
-            return replace(evidence, output_problem=error.message, output_exists=files.video.exists()), None
-        except VideoGenerationError as error:  # it could not be looked at; it may be good, and have cost hours of a GPU
+            return replace(evidence, output_problem=error.message, output_exists=work.video.exists()), None
+        except (
+            VideoGenerationError
+        ) as error:  # the clip could not be read; it may be good, and have cost hours of a GPU
             kept = history.keep_file(
-                settings.state_dir, folder.run_id, files.video, "unexamined.mp4", run.journal.warn_at_once
+                settings.state_dir, folder.run_id, work.video, "unexamined.mp4", run.journal.warn_at_once
             )
             if kept:
-                error.advice = f"{error.advice} The film is kept, unexamined, as {kept}."
+                error.advice = f"{error.advice} The clip is kept, not verified, as {kept}."
             error.log = _keep_log(run, number)
             raise
 
 
 @dataclass(frozen=True)
 class _Listening:
-    """The journal, and the examiner of a stranger's film: it gets up while the film is being written."""
+    """The journal; and the verification process starts while the framework is still saving."""
 
     run: Run
-    examiner: verification.VerificationProcess
+    verifier: verification.VerificationProcess
 
     def __call__(self, event: Event) -> None:
         self.run.journal(event)
         if isinstance(event, Phase) and event.name in ("decoding", "saving"):
-            self.examiner.start()
+            self.verifier.start()
 
 
-def _executor(run: Run, plan: Plan, means: _Means) -> Executor:
-    settings, environ = run.order.settings, run.order.environ
-    if isinstance(plan.run, Command):
-        from ..sites.local.process import ProcessExecutor
+def _verified(run: Run, plan: Plan, number: int, verifier: verification.VerificationProcess) -> Clip:
+    """The clip of an attempt and what a full decode finds in it; raises `OutputError` if it is not the promised one.
 
-        return ProcessExecutor(settings.timeout, settings.stop_grace_s, environ)
-    if means.turn is None or plan.run is None:
-        return InlineExecutor()
-    from ..sites.local.engine_attempt import Limits, WorkerExecutor
-
-    latents = plan.run.options.get("latents")
-    run.latents = Path(latents) if latents else None
-    limits = Limits(settings.timeout, settings.stop_grace_s, environ)
-    return WorkerExecutor(means.turn, limits, _tags(plan, run.order.request))
-
-
-def _verified(run: Run, plan: Plan, number: int, examiner: verification.VerificationProcess) -> Film:
-    """The film of an attempt and what a full decode finds in it; raises `OutputError` if it is not the promised one.
-
-    A stranger's film is decoded in a process of its own, and what is published is its copy with our tags and seal.
+    A framework's output is decoded in a process of its own; its copy with our tags and checksum is published.
     """
     video = run.folder.video(number)
-    if not isinstance(plan.run, Command):
+    if plan.run is not None and plan.run.trusted_output:
         facts = verification.verify(video, plan.expected, apart=False)
     else:
         tagging = verification.Tagging(run.folder.tagged(number), _tags(plan, run.order.request))
-        facts = verification.verify(video, plan.expected, apart=examiner, tagging=tagging)
+        facts = verification.verify(video, plan.expected, apart=verifier, tagging=tagging)
         video = tagging.target if tagging.target.exists() else video
     for warning in facts["warnings"]:
         run.journal.warn(warning)
@@ -284,10 +228,6 @@ def _tags(plan: Plan, request: VideoRequest) -> dict[str, str]:
     }
 
 
-def _uuids(plan: Plan, host: Host) -> tuple[str, ...]:
-    return tuple(gpu.uuid for gpu in host.gpus or () if gpu.index in plan.gpus)
-
-
 def _used_before(plan: Plan, host: Host) -> int | None:
     """The most memory of one of the plan's GPUs that others held when it was made."""
     chosen = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
@@ -296,7 +236,7 @@ def _used_before(plan: Plan, host: Host) -> int | None:
 
 
 def _keep_log(run: Run, number: int) -> str | None:
-    """Keep the log of a failed attempt, whatever becomes of the run; where it is."""
+    """Keep the log of a failed attempt; returns its path."""
     state_dir, run_id = run.order.settings.state_dir, run.folder.run_id
     name = f"attempt-{number}.log"
     kept = history.keep_file(state_dir, run_id, run.folder.log(number), name, run.journal.warn_at_once)
@@ -310,5 +250,5 @@ def _keep_video(run: Run, number: int, evidence: Evidence) -> str:
     if not evidence.output_exists or not (ended_badly or settings.keep_failed):
         return ""
     name = f"attempt-{number}.partial.mp4"
-    film = history.keep_file(state_dir, run_id, run.folder.video(number), name, run.journal.warn_at_once)
-    return f"The unverified film is kept as {film}." if film else ""
+    clip = history.keep_file(state_dir, run_id, run.folder.video(number), name, run.journal.warn_at_once)
+    return f"The unverified clip is kept as {clip}." if clip else ""

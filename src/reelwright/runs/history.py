@@ -85,43 +85,54 @@ def _sound(entry: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if isinstance(value, _TYPES.get(name, object))}
 
 
-def _entry(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any]:
-    """What is known of runs like this one."""
-    return load_entries(state_dir).get(key_of(plan, host, plan.parameters), {})
+class Learned:
+    """What `learned.json` of a state folder knew when it was read."""
 
+    def __init__(self, state_dir: Path) -> None:
+        self._entries = load_entries(state_dir)
 
-def starting_overrides(state_dir: Path, plan: Plan, host: Host) -> dict[str, Any]:
-    """The memory rung on which the last run like this one succeeded; only mitigations that cost no quality."""
-    entry = _entry(state_dir, plan, host)
-    wanted = entry.get("rung", ())
-    overrides: dict[str, Any] = {}
-    for mitigation in plan.mitigations:
-        if mitigation.name in wanted and mitigation.costs in ("nothing", "time"):
-            overrides.update(mitigation.overrides)
-    placement = entry.get("placement")
-    known = get_args(Settings.model_fields["placement"].annotation)
-    if placement in known and plan.parameters.get("placement") not in (None, placement):
-        overrides["placement"] = placement
-    return overrides
+    def _entry(self, plan: Plan, host: Host) -> dict[str, Any]:
+        """What is known of runs like this one."""
+        return self._entries.get(key_of(plan, host, plan.parameters), {})
 
+    def starting_overrides(self, plan: Plan, host: Host) -> dict[str, Any]:
+        """The mitigations with which the last run like this one succeeded, of those that cost no quality."""
+        entry = self._entry(plan, host)
+        wanted = entry.get("rung", ())
+        overrides: dict[str, Any] = {}
+        for mitigation in plan.mitigations:
+            if mitigation.name in wanted and mitigation.costs in ("nothing", "time"):
+                overrides.update(mitigation.overrides)
+        placement = entry.get("placement")
+        known = get_args(Settings.model_fields["placement"].annotation)
+        if placement in known and plan.parameters.get("placement") not in (None, placement):
+            overrides["placement"] = placement
+        return overrides
 
-def measured_peaks(state_dir: Path, plan: Plan, host: Host) -> dict[str, int]:
-    """True peaks of the GPU's memory in runs like this one, by the engine's placement; bytes that torch allocated."""
-    known = _entry(state_dir, plan, host).get("peaks")
-    found = known.items() if isinstance(known, dict) else ()
-    return {name: peak for name, peak in found if isinstance(peak, int)}
+    def measured_peaks(self, plan: Plan, host: Host) -> dict[str, int]:
+        """Measured peaks of GPU memory in runs like this one, by the engine's placement: bytes that torch allocated."""
+        known = self._entry(plan, host).get("peaks")
+        found = known.items() if isinstance(known, dict) else ()
+        return {name: peak for name, peak in found if isinstance(peak, int)}
 
+    def predicted_seconds(self, plan: Plan, host: Host) -> float | None:
+        """Duration of the last run like this one, scaled by its steps; ``None`` if there was none."""
+        entry = self._entry(plan, host)
+        seconds, before, now = entry.get("seconds"), entry.get("steps"), plan.parameters.get("steps")
+        if not isinstance(seconds, (int, float)):
+            return None
+        denoising = entry.get("denoising_seconds")
+        if before and now and isinstance(denoising, (int, float)):
+            return float(seconds - denoising + denoising * now / before)
+        return float(seconds)
 
-def predicted_seconds(state_dir: Path, plan: Plan, host: Host) -> float | None:
-    """Duration of the last run like this one, scaled by its steps; ``None`` if there was none."""
-    entry = _entry(state_dir, plan, host)
-    seconds, before, now = entry.get("seconds"), entry.get("steps"), plan.parameters.get("steps")
-    if not isinstance(seconds, (int, float)):
-        return None
-    denoising = entry.get("denoising_seconds")
-    if before and now and isinstance(denoising, (int, float)):
-        return float(seconds - denoising + denoising * now / before)
-    return float(seconds)
+    def suspect_gpus(self) -> Mapping[str, str]:
+        """GPUs that failed and have made no clip since, by UUID, with the message; others are taken before them.
+
+        A card that fell off the bus once tends to do it again (Slurm drains such a node, row G06).
+        """
+        found = {key.removeprefix(_SUSPECT): item for key, item in self._entries.items() if key.startswith(_SUSPECT)}
+        return {uuid: str(entry.get("message", "")) for uuid, entry in found.items()}
 
 
 def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, evidence: Evidence) -> None:
@@ -140,7 +151,7 @@ def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, ev
     }
     if "placement" in plan.parameters:  # an engine goes down its own ladder
         ended, peak = evidence.facts.get("placement"), evidence.facts.get("peak_bytes")
-        peaks = measured_peaks(state_dir, original, host)
+        peaks = Learned(state_dir).measured_peaks(original, host)
         if isinstance(ended, str) and isinstance(peak, int):
             peaks[ended] = peak
         entry["peaks"] = peaks
@@ -171,16 +182,6 @@ def remember_failure(state_dir: Path, plan: Plan, host: Host, diagnosis: Diagnos
             entries.update({f"{_SUSPECT}{uuid}": {"message": diagnosis.message[:200]} for uuid in _uuids(plan, host)})
 
     _update(state_dir, note)
-
-
-def suspect_gpus(state_dir: Path) -> Mapping[str, str]:
-    """GPUs that failed and have made no film since, by UUID, with what was said; others are taken before them.
-
-    A card that fell off the bus once tends to do it again (Slurm drains such a node, row G06).
-    """
-    entries = load_entries(state_dir)
-    found = {key.removeprefix(_SUSPECT): entry for key, entry in entries.items() if key.startswith(_SUSPECT)}
-    return {uuid: str(entry.get("message", "")) for uuid, entry in found.items()}
 
 
 def _uuids(plan: Plan, host: Host) -> tuple[str, ...]:

@@ -5,8 +5,8 @@
     generate        the output's name: free? writable? something to recover?
       _recorded     whatever ends the run is written down, in this one place
         _generate
-          prepare             pictures -> machine -> plan (pure) -> preflight; before any GPU (`runs.prepare`)
-          attempt_until_good  lease -> attempt -> diagnose -> decide -> next plan (`runs.attempts`)
+          prepare             pictures -> site -> plan (pure) -> preflight; before any GPU (`runs.prepare`)
+          attempt_until_good  reserve -> run -> verify, or diagnose -> decide -> next plan (`runs.attempts`)
           publish             the atomic move to the final name (`runs.workspace`)
 
 Nothing here knows a framework, a flag, or how a film is decoded.
@@ -37,19 +37,15 @@ from ..core.events import Event, Log, Phase
 from ..core.files import refusals, shown
 from ..core.manifest import Manifest, Result, manifest_of, manifest_path
 from ..policy import preflight
-from ..sites import LAST_FRAME
+from ..sites import LAST_FRAME, Emit, Site
 from ..sites.cancellation import Cancellation
-from ..sites.local.execution import Emit
-from ..sites.local.workers import Workers
 from . import history, workspace
 from .attempts import Run, attempt_until_good
 from .journal import Journal
+from .order import Order
 from .output_paths import refuse_inputs_of
-from .prepare import Order, Prepared, mistakes, prepare
+from .prepare import Preparer
 from .recovery import recover
-
-__all__ = ["Order", "Prepared", "generate", "prepare", "replay_order"]
-
 
 _MANY_PICTURES, _LARGE_PICTURE = 500, 256 * 1024 * 1024  # what is read at most to find one that was moved
 
@@ -59,34 +55,46 @@ def _ignore(event: Event) -> None:
 
 
 @refusals()
-def generate(order: Order, emit: Emit = _ignore, cancellation: Cancellation | None = None) -> Result:
-    """Make the film of an order, verify it and publish it with its manifest.
+def generate(
+    order: Order, emit: Emit = _ignore, cancellation: Cancellation | None = None, site: Site | None = None
+) -> Result:
+    """Make the clip of an order, verify it and publish it with its manifest.
 
-    Blocks until the film is at ``order.output`` or nothing is left of the run. On cancellation nothing half-made
-    remains. Two calls with the same output cannot both succeed unless the settings say ``overwrite``.
+    Blocks until the clip is at ``order.output`` or nothing is left of the run. A cancelled run leaves no unfinished
+    file. Two calls with the same output cannot both succeed unless the settings say ``overwrite``.
+
+    Args:
+        order: What is made, and where it goes.
+        emit: Receives every event.
+        cancellation: Requests a stop.
+        site: Where it runs; its workers stay warm. Left out, it is this machine, and no worker stays.
 
     Raises:
         VideoGenerationError: see `core.errors`; the exception's class says what a caller can do.
     """
     cancellation = cancellation or Cancellation()
-    try:
-        output = workspace.absolute_output(order.output)
-        workspace.check_folder(output)
-        for recovery in recover(output.parent, check=cancellation.check):
-            if recovery.output:
-                emit(Log(f"finished publishing {recovery.output} of an interrupted run", "warning"))
-        settled = workspace.settle_output(output, order.settings.if_exists)
-    except (InvalidInputError, BackendUnavailableError) as error:
-        raise all_of([error, *mistakes(order)]) from None
-    if settled is None:
-        return _skipped(output)
-    refuse_inputs_of(order.request, settled)
-    run_id = workspace.new_run_id()
-    folder = workspace.plan_folder(settled, run_id)
     with contextlib.ExitStack() as stack:
-        workers = order.workers or stack.enter_context(Workers())
-        run = Run(order, folder, Journal(run_id, order.request, emit), cancellation, workers)
-        return _recorded(run)
+        if site is None:
+            from ..sites.local.site import LocalSite
+
+            site = stack.enter_context(LocalSite())
+        preparer = Preparer(site)
+        try:
+            output = workspace.absolute_output(order.output)
+            workspace.check_folder(output)
+            for recovery in recover(output.parent, check=cancellation.check):
+                if recovery.output:
+                    emit(Log(f"finished publishing {recovery.output} of an interrupted run", "warning"))
+            settled = workspace.settle_output(output, order.settings.if_exists)
+        except (InvalidInputError, BackendUnavailableError) as error:
+            raise all_of([error, *preparer.mistakes(order)]) from None
+        if settled is None:
+            return _skipped(output)
+        refuse_inputs_of(order.request, settled)
+        run_id = workspace.new_run_id()
+        folder = workspace.plan_folder(settled, run_id)
+        journal = Journal(run_id, order.request, emit)
+        return _recorded(Run(order, folder, journal, cancellation, site, preparer))
 
 
 def _recorded(run: Run) -> Result:
@@ -112,7 +120,7 @@ def _recorded(run: Run) -> Result:
 
 
 def _generate(run: Run) -> Result:
-    prepared = prepare(run.order, run.folder, run.journal)
+    prepared = run.preparer.prepare(run.order, run.folder, run.journal)
     preflight.raise_for(prepared.plan.findings)
     run.cancellation.check()
     run.order = replace(run.order, settings=prepared.job.settings)  # with what is set for this generator only
@@ -149,13 +157,13 @@ def _hand_over(run: Run, video: Path) -> dict[str, Any]:
     if target is None:
         return known
     from ..media import verification
-    from ..media.continuity import content_digest
+    from ..media.continuity import content_digest, correct_last_frame
 
     frame = video.with_name(LAST_FRAME)
     if not frame.exists():
         verification.save_last_frame(video, frame)
-    if run.order.adjust_last_frame:
-        run.order.adjust_last_frame(video, frame)
+    if run.order.match_last_frame_to:
+        correct_last_frame(run.order.match_last_frame_to, video, frame)
     digests = {"sha256": workspace.file_digest(frame), "content": content_digest(frame)}
     workspace.place(frame, target)
     return {**known, "last_frame": digests}

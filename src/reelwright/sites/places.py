@@ -1,8 +1,7 @@
 """GPU groups for clips that run side by side. Pure.
 
->>> from reelwright.core.host import simulated_gpus
->>> [place.gpus for place in gpu_places(simulated_gpus("4x80GiB"), parallel=2)]
-[(0, 1), (2, 3)]
+>>> gpu_places((), parallel=2)
+(Place(gpus=()), Place(gpus=()))
 """
 
 from __future__ import annotations

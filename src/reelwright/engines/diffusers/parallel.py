@@ -205,7 +205,7 @@ class Ranks:
 
 
 def default_program() -> list[str]:
-    """The worker's own program: this interpreter and ``launchers/engine.py``."""
+    """The worker's own program: this interpreter and ``launchers/resident.py``."""
     return [sys.executable, str(Path(__file__).parents[2] / "launchers" / "resident.py")]
 
 

@@ -190,11 +190,29 @@ def _collect(pid: int) -> None:
             time.sleep(0.01)
 
 
+class _Subreaping:
+    """How many runs of this process need it to be a subreaper, and what it was before the first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.runs = 0
+        self.before = False
+
+
+_subreaping = _Subreaping()
+
+
 @contextlib.contextmanager
 def subreaping() -> Iterator[None]:
-    """Orphans among our descendants become our children meanwhile; also around runs that go on side by side."""
-    before = shim.become_subreaper()
+    """Orphans among our descendants become our children meanwhile; runs side by side share it."""
+    with _subreaping.lock:
+        _subreaping.runs += 1
+        if _subreaping.runs == 1:
+            _subreaping.before = shim.become_subreaper()
     try:
         yield
     finally:
-        shim.become_subreaper(before)
+        with _subreaping.lock:
+            _subreaping.runs -= 1
+            if _subreaping.runs == 0:
+                shim.become_subreaper(_subreaping.before)

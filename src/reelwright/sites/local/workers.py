@@ -10,6 +10,7 @@ time for each set of GPUs; who waits is served in the order of arrival.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from ...core.host import Gpu
 from ...core.plan import EngineCall
 from ...launchers import shim
 from ..cancellation import Cancellation
+from .child import subreaping
 from .worker import Worker, program_of
 
 #: What stands for the GPU of a worker that has none.
@@ -78,7 +80,8 @@ class Workers:
             WorkerReservation
         ] = []  # those that have the turn and those that wait, in the order of arrival
         self._ending: list[frozenset[str]] = []
-        self._reaped_before: bool | None = None
+        self._reaping = contextlib.ExitStack()
+        self._reaps = False
         self._process = os.getpid()
 
     def turn(self, gpus: Sequence[str], cancellation: Cancellation) -> WorkerReservation:
@@ -146,8 +149,9 @@ class Workers:
     def keep(self, gpus: frozenset[str], worker: Worker) -> None:
         """For `WorkerReservation` only."""
         with self._changed:
-            if self._reaped_before is None:  # if a shim is killed, what it supervised becomes our child
-                self._reaped_before = shim.become_subreaper()
+            if not self._reaps:  # if a shim is killed, what it supervised becomes our child
+                self._reaping.enter_context(subreaping())
+                self._reaps = True
             self._warm[gpus] = worker
 
     def forget(self, gpus: frozenset[str]) -> None:
@@ -168,10 +172,10 @@ class Workers:
             return
         with self._changed:
             warm = self._taken(list(self._warm))
-            before, self._reaped_before = self._reaped_before, None
         self._end(warm)
-        if before is not None:
-            shim.become_subreaper(before)
+        with self._changed:
+            self._reaps = False
+            self._reaping.close()
 
     def __enter__(self) -> Self:
         return self
