@@ -12,7 +12,7 @@ define new_enough
 newer; $(1) is $$($(1) --version 2>&1 || echo not there). Name another one: make PYTHON=python3.12"; exit 1; }
 endef
 
-.PHONY: demo test test-engine test-real lint fix tree golden mutants bench clean
+.PHONY: demo test test-engine test-real lint fix tree golden house mutants bench clean
 
 $(VENV)/.core: pyproject.toml constraints/core.txt
 	$(call new_enough,$(PYTHON))
@@ -75,6 +75,10 @@ tree:
 
 golden: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/golden --golden-rewrite
+
+# Sizes of the source and imports between its rooms. Beside another checkout: make house TREES="../older ."
+house:
+	@$(PYTHON) tools/house.py $(TREES)
 
 # Not a part of the tests: an hour. WORDS names areas or mistakes of tests/mutants/table.py.
 mutants: $(VENV)/.dev

@@ -32,6 +32,22 @@ hypothesis.settings.load_profile("no deadline")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+_STARTED = time.monotonic()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write down the time and the cases of a whole ``make test``, for ``make house``."""
+    config = session.config
+    whole = config.args == ["tests"] and not config.option.keyword and "not engine" in config.option.markexpr
+    if whole and not hasattr(config, "workerinput") and config.pluginmanager.hasplugin("cacheprovider"):
+        coverage = getattr(config.pluginmanager.getplugin("_cov"), "cov_total", None)
+        record = {
+            "cases": session.testscollected,
+            "seconds": round(time.monotonic() - _STARTED),
+            "coverage": f"{coverage:.1f} %" if coverage else None,
+        }
+        config.cache.set("reelwright/make-test", record)
+
 
 def eventually(condition: Callable[[], Any], *, within_s: float = 60.0, what: str = "the condition") -> Any:
     """The first true value of ``condition``; fails after the deadline. For other processes' doings only."""
