@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.backends.test_diffusers import FOLDER, PYTHON, official, picture
 
 from reelwright.backends.diffusers import plan
 from reelwright.backends.shared.job import Job
@@ -17,6 +16,7 @@ from reelwright.core.plan import Plan
 from reelwright.core.request import VideoRequest
 from reelwright.policy import Evidence
 from reelwright.runs.history import Learned, load_entries, remember_success
+from tests.backends.test_diffusers import FOLDER, PYTHON, official, picture
 
 MODULES = {
     "torch": "2.13",

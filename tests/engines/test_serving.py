@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import REPOSITORY, eventually
 
 from reelwright.core.events import (
     Cancel,
@@ -33,6 +32,7 @@ from reelwright.core.events import (
 )
 from reelwright.engines.serving import MAX_LINE_BYTES, failed
 from reelwright.launchers import engine as resident
+from tests.conftest import REPOSITORY, eventually
 
 ENGINE = "tests.stand_ins.resident.engine:ENGINE"
 _DEADLINE_S = 60.0

@@ -9,7 +9,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-from parts import OPTIONS, SIZE, Pixels, a_chain, a_coded_clip, a_grey_clip, frames, packets, seen
 
 from reelwright.core.errors import BackendUnavailableError, InvalidInputError, OutputError
 from reelwright.films.editing.finishing import doubled
@@ -17,6 +16,7 @@ from reelwright.films.editing.joining import JoinOptions, Part, join
 from reelwright.films.editing.sound import check_sound, with_sound
 from reelwright.films.editing.upscaling import enlarged, find_upscaler
 from reelwright.media.video import Encoding, VideoWriter, examine
+from tests.media.parts import OPTIONS, SIZE, Pixels, a_chain, a_coded_clip, a_grey_clip, frames, packets, seen
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 

@@ -11,8 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from clips import a_foreign_clip, cut, file_size_limit, number_in
-from parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, frames, packets, read, save, seen
 
 from reelwright.core.errors import BackendUnavailableError, Cancelled, Failure, InvalidInputError, OutputError
 from reelwright.core.request import Size
@@ -20,6 +18,8 @@ from reelwright.films.editing.artifact_cache import ArtifactCache
 from reelwright.films.editing.joining import JoinOptions, Part, expected_frames, join, length_in_film, places
 from reelwright.media.sheet import film_sheet
 from reelwright.media.video import Encoding, examine
+from tests.media.clips import a_foreign_clip, cut, file_size_limit, number_in
+from tests.media.parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, frames, packets, read, save, seen
 
 
 @pytest.fixture

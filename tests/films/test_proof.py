@@ -12,8 +12,6 @@ from typing import Any, Literal
 import av
 import numpy as np
 import pytest
-from clips import a_foreign_clip
-from parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, packets, read
 
 from reelwright.core.errors import OutputError, VideoGenerationError
 from reelwright.films.editing.artifact_cache import ArtifactCache
@@ -24,6 +22,8 @@ from reelwright.media.checksum_box import seal
 from reelwright.media.decoding import decoding
 from reelwright.media.video import Encoding, examine
 from reelwright.media.writer import add_copied, create_container
+from tests.media.clips import a_foreign_clip
+from tests.media.parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, packets, read
 
 SEAL_BYTES = 56
 

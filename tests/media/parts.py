@@ -8,13 +8,13 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from clips import a_picture, number_in
 from numpy.typing import NDArray
 
 from reelwright.core.request import Size
 from reelwright.films.editing.joining import JoinOptions, Part
 from reelwright.media.decoding import decoding, to_rgb
 from reelwright.media.video import Encoding, VideoWriter
+from tests.media.clips import a_picture, number_in
 
 Pixels = NDArray[np.uint8]
 SIZE = Size(128, 96)

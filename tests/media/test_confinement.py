@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pictures
 import pytest
-from pictures import four_corners
 
 from reelwright.core.errors import BackendUnavailableError, InvalidInputError, VideoGenerationError
 from reelwright.media import confinement, image_apart
@@ -19,6 +17,8 @@ from reelwright.media.decoder_exits import from_outside, killed
 from reelwright.media.image import describe_picture
 from reelwright.media.image_apart import decode
 from reelwright.media.picture_file import hold
+from tests.media import pictures
+from tests.media.pictures import four_corners
 
 # Each prints "denied" if the kernel refuses, and else what it could do.
 ATTEMPTS = {

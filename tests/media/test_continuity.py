@@ -9,7 +9,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-from parts import Pixels, frames, packets, save
 from PIL import Image
 
 from reelwright.core.errors import Cancelled, OutputError
@@ -28,6 +27,7 @@ from reelwright.media.continuity import (
     unchanged,
 )
 from reelwright.media.video import Encoding, VideoWriter, last_frame
+from tests.media.parts import Pixels, frames, packets, save
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 SIZE = Size(208, 120)

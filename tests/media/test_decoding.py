@@ -12,7 +12,12 @@ import av
 import av.logging
 import numpy as np
 import pytest
-from clips import (
+
+from reelwright.core.errors import OutputError
+from reelwright.core.request import Size
+from reelwright.media.decoding import decoding
+from reelwright.media.video import examine, verify
+from tests.media.clips import (
     PROMISE,
     a_clip,
     a_foreign_clip,
@@ -21,11 +26,6 @@ from clips import (
     with_flipped_bit,
     with_random_bytes,
 )
-
-from reelwright.core.errors import OutputError
-from reelwright.core.request import Size
-from reelwright.media.decoding import decoding
-from reelwright.media.video import examine, verify
 
 
 @pytest.fixture

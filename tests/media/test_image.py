@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pictures
 import pytest
-from pictures import CORNERS, animated, as_bytes, corners_of, four_corners, hidden_red, one_colour, refusal
 from PIL import Image, ImageChops, ImageCms
 
 from reelwright.core.errors import InvalidInputError
@@ -24,6 +22,8 @@ from reelwright.media.image import (
     parse_anchor,
     take_picture,
 )
+from tests.media import pictures
+from tests.media.pictures import CORNERS, animated, as_bytes, corners_of, four_corners, hidden_red, one_colour, refusal
 
 T = Image.Transpose
 # How a camera stored an upright picture that it marks with this orientation.

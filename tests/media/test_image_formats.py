@@ -12,17 +12,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pictures
 import pillow_heif
 import pillow_jxl
 import pytest
-from pictures import CORNERS, as_bytes, chunk, corners_of, four_corners, one_colour, png_with, refusal
 from PIL import Image
 
 from reelwright.media import image_apart
 from reelwright.media.image import Intake, describe_picture, inspect_picture, take_picture
 from reelwright.media.image_damage import whole_png, without_end_marker
 from reelwright.media.image_formats import jxl_header
+from tests.media import pictures
+from tests.media.pictures import CORNERS, as_bytes, chunk, corners_of, four_corners, one_colour, png_with, refusal
 
 pillow_heif.register_heif_opener()
 assert pillow_jxl  # registers its format

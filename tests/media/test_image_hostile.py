@@ -15,18 +15,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pictures
 import pytest
-from clips import file_size_limit, open_files
-from pictures import CORNERS, as_bytes, corners_of, four_corners, hidden_red, one_colour, refusal
 from PIL import Image
-from tests.conftest import eventually
 
 from reelwright.core.errors import BackendUnavailableError, Failure, InvalidInputError
 from reelwright.core.request import Picture, Size
 from reelwright.media.image import Intake, describe_picture, inspect_picture, take_picture
 from reelwright.media.image_apart import decode
 from reelwright.media.picture_file import hold
+from tests.conftest import eventually
+from tests.media import pictures
+from tests.media.clips import file_size_limit, open_files
+from tests.media.pictures import CORNERS, as_bytes, corners_of, four_corners, hidden_red, one_colour, refusal
 
 
 @pytest.fixture

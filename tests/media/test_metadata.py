@@ -7,7 +7,11 @@ from pathlib import Path
 import av
 import av.logging
 import pytest
-from clips import (
+
+from reelwright.core.errors import BackendUnavailableError, Failure, OutputError
+from reelwright.core.request import Size
+from reelwright.media.video import examine, write_metadata
+from tests.media.clips import (
     FOREIGN,
     a_clip,
     a_foreign_clip,
@@ -16,10 +20,6 @@ from clips import (
     patched,
     turned,
 )
-
-from reelwright.core.errors import BackendUnavailableError, Failure, OutputError
-from reelwright.core.request import Size
-from reelwright.media.video import examine, write_metadata
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import PROMISE, Picture, a_clip, a_picture
 
 from reelwright.media.video import examine, verify
+from tests.media.clips import PROMISE, Picture, a_clip, a_picture
 
 BLACK = np.zeros((64, 96, 3), np.uint8)
 

@@ -11,12 +11,12 @@ from typing import Any
 import av
 import pillow_heif
 import pytest
-from clips import SMALL, a_foreign_clip, a_picture, cut, number_in, numbers_in, trimmed
 from PIL import Image
 
 from reelwright.cli import main
 from reelwright.core.plan import ExpectedVideo
 from reelwright.media.video import examine, first_frame, last_frame
+from tests.media.clips import SMALL, a_foreign_clip, a_picture, cut, number_in, numbers_in, trimmed
 
 
 def _probed(capsys: pytest.CaptureFixture[str], path: Path, *more: str) -> tuple[int, str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import SMALL, a_clip, a_foreign_clip, cut, number_in
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,6 +14,7 @@ from PIL import Image
 from reelwright.core.errors import OutputError, VideoGenerationError
 from reelwright.core.request import Size
 from reelwright.media.sheet import contact_sheet, spread
+from tests.media.clips import SMALL, a_clip, a_foreign_clip, cut, number_in
 
 TILE = (367, 245)  # of a 96x64 film: the area of 400x225
 

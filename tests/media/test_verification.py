@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clips import PROMISE, a_clip, a_foreign_clip, cut, number_in
 from PIL import Image
 
 from reelwright.core.errors import OutputError, VideoGenerationError
 from reelwright.media import verification
 from reelwright.media.verification import Tagging, VerificationProcess, examine, save_last_frame
+from tests.media.clips import PROMISE, a_clip, a_foreign_clip, cut, number_in
 
 KINDS: dict[str, dict[str, Any]] = {
     "a.mp4": {},

@@ -11,7 +11,13 @@ import av
 import av.logging
 import numpy as np
 import pytest
-from clips import (
+
+from reelwright.core.errors import OutputError
+from reelwright.core.plan import ExpectedVideo
+from reelwright.core.request import Size
+from reelwright.media.video import VideoFacts, examine, first_frame, last_frame, verify, write_metadata
+from reelwright.media.video_facts import Tally
+from tests.media.clips import (
     FOREIGN,
     PROMISE,
     SMALL,
@@ -23,12 +29,6 @@ from clips import (
     patched,
     turned,
 )
-
-from reelwright.core.errors import OutputError
-from reelwright.core.plan import ExpectedVideo
-from reelwright.core.request import Size
-from reelwright.media.video import VideoFacts, examine, first_frame, last_frame, verify, write_metadata
-from reelwright.media.video_facts import Tally
 
 
 @pytest.fixture

@@ -15,15 +15,6 @@ import av
 import av.logging
 import numpy as np
 import pytest
-from clips import (
-    PROMISE,
-    SMALL,
-    a_clip,
-    a_picture,
-    file_size_limit,
-    numbers_in,
-    open_files,
-)
 
 from reelwright.core.errors import (
     BackendUnavailableError,
@@ -36,6 +27,15 @@ from reelwright.core.plan import ExpectedVideo
 from reelwright.core.request import Size
 from reelwright.media.video import Encoding, VideoWriter, examine, first_frame, verify
 from reelwright.media.writer import size_problem
+from tests.media.clips import (
+    PROMISE,
+    SMALL,
+    a_clip,
+    a_picture,
+    file_size_limit,
+    numbers_in,
+    open_files,
+)
 
 PATCHES = (
     (255, 0, 0),

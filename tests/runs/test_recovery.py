@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import opened_below
-from tests.media.clips import a_clip
 
 from reelwright.core.errors import Cancelled
 from reelwright.core.files import open_regular
@@ -28,6 +26,8 @@ from reelwright.media.verification import examine
 from reelwright.runs import recovery, workspace
 from reelwright.runs.recovery import recover
 from reelwright.runs.workspace import RealFileSystem, RunFolder, identity, open_folder, plan_folder, publish
+from tests.conftest import opened_below
+from tests.media.clips import a_clip
 
 
 @functools.cache
