@@ -30,7 +30,8 @@ from reelwright.core.events import (
     decode,
     encode,
 )
-from reelwright.engines.serving import MAX_LINE_BYTES, failed
+from reelwright.core.line_channel import MAX_LINE_BYTES
+from reelwright.engines.serving import failed
 from reelwright.launchers import engine as resident
 from tests.conftest import REPOSITORY, eventually
 

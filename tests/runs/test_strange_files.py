@@ -37,11 +37,11 @@ from reelwright.runs import history
 from reelwright.runs.order import Order
 from reelwright.runs.runner import generate, replay_order
 from reelwright.runs.workspace import file_digest
-from reelwright.sites.local.attempt_monitor import Watch
 from reelwright.sites.local.leases import Leases
 from reelwright.sites.local.probes.checkouts import look_at_checkout
 from reelwright.sites.local.probes.checkpoints import look_at_checkpoint
 from reelwright.sites.local.probes.interpreters import ask_interpreter
+from reelwright.sites.local.process import writer_problem
 
 
 def tried(call: Callable[[], object]) -> object:
@@ -341,7 +341,7 @@ def test_the_check_of_a_film_writer_imports_nothing_from_the_current_folder(
         (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     monkeypatch.chdir(tmp_path)
     command = Command((sys.executable,), tmp_path, writer_check=WRITER_CHECK)
-    Watch._writer_problem(SimpleNamespace(_command=command, _watched=SimpleNamespace(env=os.environ)))  # type: ignore[arg-type]
+    assert writer_problem(command, os.environ) is None
     assert not (tmp_path / "ran").exists()
 
 

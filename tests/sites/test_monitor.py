@@ -12,8 +12,8 @@ from itertools import pairwise
 import pytest
 
 from reelwright.sites.local.metrics import MAX_POINTS, Metrics, Recording, Sample, Usage
-from reelwright.sites.local.monitor import ProcessTree, Sampler
 from reelwright.sites.local.probes import GpuReading
+from reelwright.sites.local.sampler import ProcessTree, Sampler
 
 CHILD = """
 import os, sys

@@ -20,9 +20,9 @@ from reelwright.core.plan import Plan
 from reelwright.doctor import Row, check_all
 from reelwright.policy import GPU_FAULT, Diagnosis
 from reelwright.runs.history import remember_failure
-from reelwright.sites.local import child
+from reelwright.sites.local import attempt_monitor
 from reelwright.sites.local.metrics import Metrics
-from reelwright.sites.local.monitor import Sampler
+from reelwright.sites.local.sampler import Sampler
 from reelwright.sites.local.site import LocalSite
 from tests.conftest import eventually
 from tests.stand_ins.checkout import make_wan_checkout
@@ -51,7 +51,7 @@ def measured(wan: WanMachine, driver: Driver, monkeypatch: pytest.MonkeyPatch) -
             samplers.append(self)
             return super().start()
 
-    monkeypatch.setattr(child, "Sampler", Seen)
+    monkeypatch.setattr(attempt_monitor, "Sampler", Seen)
     # What the framework waits for before it goes on: that the runner has heard of the phase or the step before.
     gates = {Phase("loading text encoder"): "load", Phase("denoising"): "step-1"}
     gates |= {Progress("denoising", step, 3): f"step-{step + 1}" for step in (1, 2)}

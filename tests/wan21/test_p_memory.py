@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reelwright.core.errors import Failure, OutOfMemoryError
-from reelwright.sites.local import process
+from reelwright.sites.local import attempt_monitor
 from tests.stand_ins.checkout import launches
 from tests.wan21.conftest import WanMachine
 
@@ -116,7 +116,7 @@ def test_p04_the_kernels_kill_is_told_apart_and_never_repeated(
     wan: WanMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = iter((4, 5))
-    monkeypatch.setattr(process, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(attempt_monitor, "oom_kills", lambda: next(counts))
     outcome = wan.run({"host_oom": True})
     assert isinstance(outcome.error, OutOfMemoryError)
     assert (outcome.error.failure, outcome.error.exit_status) == (Failure.OOM_HOST, 21)

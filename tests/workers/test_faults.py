@@ -198,7 +198,7 @@ signal.pause()"""
     )
     error = machine.fails("a.mp4", stand_in={"program": ["-c", text]}, retry_policy="none")
     assert error.code == "OUTPUT"
-    assert "in another place" in error.message
+    assert "in another folder" in error.message
     assert precious.exists()
 
 

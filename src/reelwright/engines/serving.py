@@ -1,12 +1,12 @@
-"""What runs in a worker: an engine behind two pipes, one request at a time, until nobody asks any more.
+"""The program of a worker: an engine behind two pipes that serves one request at a time until its owner is gone.
 
-Not for starting a worker, watching it or ending it: that is `sites.local.worker`, in another process and often in
-another interpreter. Nothing but the standard library, `core.errors` and `core.events` is imported here.
+Its owner starts, watches and ends it (`sites.local.worker`), in another process and often in another interpreter.
+Only the standard library, `core.errors`, `core.events` and `core.line_channel` are imported here.
 
     >>> serve("diffusers", 3, 4)  # doctest: +SKIP
     0
 
-A request that cannot be done is answered by `core.events.Failed`, and the next one is waited for. The end of the pipe of
+A request that fails is answered by `core.events.Failed`, and the next one is awaited. The end of the pipe of
 requests means that the owner is gone: the process ends at once, whatever it is doing.
 """
 
@@ -19,7 +19,6 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any
 
 from ..core.errors import Cancelled, Failure, VideoGenerationError
 from ..core.events import (
@@ -35,54 +34,51 @@ from ..core.events import (
     Message,
     Phase,
     Unload,
-    decode,
-    encode,
 )
+from ..core.line_channel import LineChannel, Received
 from . import ResidentEngine, load_engine
 
-#: A longer line is no request: paths and prompts are some kilobytes.
-MAX_LINE_BYTES = 4 * 1024 * 1024
 _EVIDENCE_LINES = 6
 _NO_ENGINE = 3
-#: What torch calls it (torch.OutOfMemoryError, torch.cuda.OutOfMemoryError); torch itself is not imported here.
+#: The name in torch (torch.OutOfMemoryError, torch.cuda.OutOfMemoryError); torch itself is not imported here.
 _GPU_MEMORY = "OutOfMemoryError"
 
 
 def serve(engine: str, read_fd: int, write_fd: int) -> int:
-    """Answer the requests that come on ``read_fd`` until `core.events.Unload` or the end; returns the exit status."""
+    """Answer the requests on ``read_fd`` until `core.events.Unload` or the end; returns the exit status."""
     for fd in (read_fd, write_fd):
         os.set_inheritable(fd, False)  # a process that the engine starts must not keep them open
-    channel = Channel(read_fd, write_fd)
+    owner = Owner(LineChannel(read_fd, write_fd))
     try:
         resident: ResidentEngine = load_engine(engine)
         versions = dict(resident.versions())
     except Exception as error:  # noqa: BLE001 -- a package that cannot be imported may raise anything
-        channel.say(failed(error, "starting", otherwise=Failure.ENV))
+        owner.send(failed(error, "starting", otherwise=Failure.ENV))
         return _NO_ENGINE
-    channel.say(Hello(VERSION, engine, versions))
-    channel.listen()
-    while not isinstance(request := channel.next(), Unload):
-        channel.say(_answer(resident, request, channel))
+    owner.send(Hello(VERSION, engine, versions))
+    owner.listen()
+    while not isinstance(request := owner.next(), Unload):
+        owner.send(_answer(resident, request, owner))
     resident.unload()
     return 0
 
 
-def _answer(engine: ResidentEngine, request: Message | Failed, channel: Channel) -> Answer:
+def _answer(engine: ResidentEngine, request: Message | Failed, owner: Owner) -> Answer:
     try:
-        channel.check()
+        owner.check()
         if isinstance(request, Load):
-            return Loaded(dict(engine.load(request.model, channel.say, channel.check)))
+            return Loaded(dict(engine.load(request.model, owner.send, owner.check)))
         if isinstance(request, Generate):
-            return engine.generate(request.options, Path(request.folder), channel.say, channel.check)
+            return engine.generate(request.options, Path(request.folder), owner.send, owner.check)
         if isinstance(request, Failed):
             return request
-    except Exception as error:  # noqa: BLE001 -- whatever it is, it is this request's failure and not the worker's
-        return failed(error, channel.phase)
+    except Exception as error:  # noqa: BLE001 -- any exception fails this request and not the worker
+        return failed(error, owner.phase)
     return Failed(Failure.STATE.name, f"{type(request).__name__} is no request")
 
 
 def failed(error: BaseException, phase: str, *, otherwise: Failure = Failure.FRAMEWORK) -> Failed:
-    """What went wrong, as an answer; the whole traceback goes to the log."""
+    """The answer for an exception; the whole traceback goes to the log."""
     if isinstance(error, VideoGenerationError):
         return Failed(error.code, error.message, phase, error.advice, error.evidence)
     traceback.print_exception(error, file=sys.stderr)
@@ -94,84 +90,59 @@ def failed(error: BaseException, phase: str, *, otherwise: Failure = Failure.FRA
     elif isinstance(error, MemoryError):
         failure = Failure.OOM_HOST
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()[:_EVIDENCE_LINES]
-    if not str(error):  # a bare assertion: its source line is all there is of it
+    if not str(error):  # a bare assertion: its source line is the only clue
         lines += [frame.line for frame in traceback.extract_tb(error.__traceback__)[-1:] if frame.line]
     return Failed(failure.name, f"{type(error).__name__}: {error}"[:500], phase, "", tuple(lines))
 
 
-class Channel:
-    """The worker's ends of its pipes. A thread reads, so that `core.events.Cancel` is seen during a computation."""
+class Owner:
+    """The process that this worker serves. A thread receives, so that `core.events.Cancel` arrives during a computation."""
 
-    def __init__(self, read_fd: int, write_fd: int) -> None:
-        self._read_fd, self._write_fd = read_fd, write_fd
+    def __init__(self, channel: LineChannel) -> None:
+        self._channel = channel
         self._requests: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._writing = threading.Lock()
         self.phase = ""
 
     def listen(self) -> None:
-        """Begin to take requests."""
-        threading.Thread(target=self._take_all, name="requests", daemon=True).start()
+        """Begin to receive requests."""
+        threading.Thread(target=self._receive_all, name="requests", daemon=True).start()
 
     def next(self) -> Message:
-        """The next request, waiting for it; what was not one comes as the `core.events.Failed` to answer it with."""
+        """Wait for the next request; for a line that is none it is the `core.events.Failed` to answer with."""
         self.phase = ""
         return self._requests.get()
 
     def check(self) -> None:
-        """Raise `core.errors.Cancelled` if the request that is being done is not wanted any more."""
+        """Raise `core.errors.Cancelled` if the owner has cancelled the current request."""
         if self._cancelled.is_set():
             raise Cancelled(signal_number=signal.SIGINT)
 
-    def say(self, message: Event | Answer) -> None:
-        """Write one line; a gone owner ends the process."""
+    def send(self, message: Event | Answer) -> None:
+        """Send a message; if the owner is gone the process ends."""
         if isinstance(message, Phase):
             self.phase = message.name
-        data = (encode(message) + "\n").encode("ascii")
         with self._writing:
-            while data:
-                try:
-                    data = data[os.write(self._write_fd, data) :]
-                except OSError:
-                    _leave()
+            if not self._channel.send(message):
+                _leave()
 
-    def _take_all(self) -> None:
-        rest, skipping = b"", False
-        while chunk := _read(self._read_fd):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                if not skipping:
-                    self._take(line)
-                skipping = False
-            if len(rest) > MAX_LINE_BYTES:
-                if not skipping:
-                    self._put(Failed(Failure.STATE.name, f"a request of more than {MAX_LINE_BYTES:,} bytes"))
-                rest, skipping = b"", True
+    def _receive_all(self) -> None:
+        while (received := self._channel.receive()) is not None:
+            for message in received:
+                self._take(message)
         _leave()
 
-    def _take(self, line: bytes) -> None:
-        try:
-            request: Any = decode(line.decode("utf-8"))
-        except ValueError as error:
-            self._put(Failed(Failure.STATE.name, str(error)[:300]))
-            return
-        if isinstance(request, Cancel):
+    def _take(self, message: Received) -> None:
+        if isinstance(message, Cancel):
             self._cancelled.set()
-        else:
-            self._put(request)
-
-    def _put(self, request: Message) -> None:
-        self._cancelled.clear()  # a cancellation belongs to the request that came before it
-        self._requests.put(request)
-
-
-def _read(fd: int) -> bytes:
-    try:
-        return os.read(fd, 65536)
-    except OSError:
-        return b""
+            return
+        self._cancelled.clear()  # a cancellation belongs to the request before it
+        if isinstance(message, ValueError):
+            message = Failed(Failure.STATE.name, str(message)[:300])
+        self._requests.put(message)
 
 
 def _leave() -> None:
-    """End now: nobody is there to hear, and the shim ends whatever was started."""
+    """End now: nobody receives an answer any more, and the shim ends whatever was started."""
     os._exit(0)

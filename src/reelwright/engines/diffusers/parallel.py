@@ -31,7 +31,7 @@ from typing import Any
 from ...core.errors import AttemptError, Cancelled, Failure, VideoGenerationError
 from ...core.events import Generate, Load, Loaded, Log, Saved
 from . import collective, follower, speed
-from .rank_process import Process
+from .rank_process import RankProcess
 
 #: Seconds that rank 0 may need to leave a collective after another rank failed, before it is made to.
 GRACE_S = 10.0
@@ -44,7 +44,7 @@ class Ranks:
 
     FOLLOWER = "reelwright.engines.diffusers.follower:FOLLOWER"
 
-    def __init__(self, place: collective.Place, folder: Path, processes: Sequence[Process]) -> None:
+    def __init__(self, place: collective.Place, folder: Path, processes: Sequence[RankProcess]) -> None:
         self._place = place
         self._folder = folder
         self._processes = list(processes)
@@ -58,12 +58,12 @@ class Ranks:
         count = int(model["ranks"])
         folder = Path(tempfile.mkdtemp(prefix="reelwright-ranks-"))
         store = str(folder / "store")
-        started: list[Process] = []
+        started: list[RankProcess] = []
         ranks = cls(collective.Place(0, count, store, model), folder, started)
         for rank in range(1, count):
-            process = Process([*(program or default_program()), engine], rank, ranks._failed)
+            process = RankProcess([*(program or default_program()), engine], rank, ranks._failed)
             ranks._processes.append(process)
-            process.say(Load({"rank": rank, "ranks": count, "store": store, "model": dict(model)}))
+            process.send(Load({"rank": rank, "ranks": count, "store": store, "model": dict(model)}))
         return ranks
 
     @property
@@ -103,7 +103,7 @@ class Ranks:
         """
         self._raise_if_failed()
         for process in self._processes:
-            process.say(Generate({}, ""))
+            process.send(Generate({}, ""))
         hooks = [hook for index, shared in enumerate(self._shared) for hook in self._watched(index, shared)]
         try:
             with self._together():

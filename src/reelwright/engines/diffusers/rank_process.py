@@ -1,13 +1,11 @@
-"""The process of one other rank: its pipes, what it said, and how it ended. Only `parallel` uses it.
+"""The process of one other rank: its channel, its answers and its end. Only `parallel` uses it.
 
->>> ended_with(-9)
+>>> ending(-9)
 'was ended by SIGKILL'
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import subprocess
 import threading
@@ -15,30 +13,24 @@ import time
 from collections.abc import Callable, Sequence
 
 from ...core.errors import AttemptError, Failure, VideoGenerationError, error_for
-from ...core.events import Failed, Message, Request, decode, encode
+from ...core.events import Failed, Message, Request
+from ...core.line_channel import channel_to_child
 
 _END_S = 5.0
 
 
-class Process:
-    """Rank ``rank``; ``lost`` is called from its own thread when it fails while it is wanted."""
+class RankProcess:
+    """Rank ``rank``; ``lost`` is called from its own thread if it fails before `end`."""
 
     def __init__(self, argv: Sequence[str], rank: int, lost: Callable[[VideoGenerationError], None]) -> None:
         self._rank = rank
         self._lost = lost
         self._changed = threading.Condition()
-        self._said: list[Message] = []
+        self._received: list[Message] = []
         self._failure: tuple[float, VideoGenerationError] | None = None
         self._wanted = True
-        hears, self._requests = os.pipe()
-        self._answers, speaks = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                [*argv, str(hears), str(speaks)], stdin=subprocess.DEVNULL, pass_fds=(hears, speaks)
-            )
-        finally:
-            os.close(hears)
-            os.close(speaks)
+        with channel_to_child() as (self._channel, fds):
+            self._process = subprocess.Popen([*argv, *map(str, fds)], stdin=subprocess.DEVNULL, pass_fds=fds)
         self._thread = threading.Thread(target=self._listen, daemon=True, name=f"rank {rank}")
         self._thread.start()
 
@@ -48,40 +40,39 @@ class Process:
         with self._changed:
             return self._failure
 
-    def say(self, request: Request) -> None:
-        """Send a request; a rank that is gone is noticed by its answers, not here."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._requests, encode(request).encode() + b"\n")
+    def send(self, request: Request) -> None:
+        """Send a request. That a rank is gone is seen where its answers end."""
+        self._channel.send(request)
 
     def wait_for(self, wanted: Callable[[Message], bool], seconds: float) -> None:
         """Wait for an answer, and forget it.
 
         Raises:
-            VideoGenerationError: the rank failed instead, or said nothing in time.
+            VideoGenerationError: the rank failed instead, or did not answer in time.
         """
         end = time.monotonic() + seconds
         with self._changed:
             while True:
-                if any(wanted(said) for said in self._said):
-                    self._said = [said for said in self._said if not wanted(said)]
+                if any(map(wanted, self._received)):
+                    self._received = [message for message in self._received if not wanted(message)]
                     return
                 if self._failure is not None:
                     raise self._failure[1]
                 if not self._changed.wait(end - time.monotonic()):
-                    raise AttemptError(f"rank {self._rank} said nothing for {seconds:g} s", failure=Failure.HANG)
+                    raise AttemptError(f"rank {self._rank} did not answer for {seconds:g} s", failure=Failure.HANG)
 
     def wait_a_moment(self) -> None:
-        """Wait for any news, at most a moment."""
+        """Wait a moment for any message."""
         with self._changed:
             self._changed.wait(0.05)
 
     def end(self) -> None:
-        """End it: by the end of its pipe first, which it obeys at once."""
+        """End it. It obeys the end of its pipe at once; a signal is for a rank that does not."""
         with self._changed:
             if not self._wanted:
                 return
             self._wanted = False
-        os.close(self._requests)
+        self._channel.close_sending()
         self._process.terminate()
         try:
             self._process.wait(_END_S)
@@ -92,23 +83,22 @@ class Process:
             self._thread.join(_END_S)
 
     def _listen(self) -> None:
-        with os.fdopen(self._answers, "r", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    said = decode(line)
-                except ValueError:
+        while (received := self._channel.receive()) is not None:
+            for message in received:
+                if isinstance(message, ValueError):
                     continue
-                if isinstance(said, Failed):
-                    self._fail(self._told(said))
+                if isinstance(message, Failed):
+                    self._fail(self._error_for(message))
                 with self._changed:
-                    self._said.append(said)
+                    self._received.append(message)
                     self._changed.notify_all()
+        self._channel.close_receiving()
         status = self._process.wait()
-        self._fail(AttemptError(f"rank {self._rank} {ended_with(status)}", failure=Failure.CRASH))
+        self._fail(AttemptError(f"rank {self._rank} {ending(status)}", failure=Failure.CRASH))
 
-    def _told(self, said: Failed) -> VideoGenerationError:
-        message = f"rank {self._rank}: {said.message}"
-        return error_for(Failure[said.failure], message, evidence=tuple(said.evidence), advice=said.advice)
+    def _error_for(self, failed: Failed) -> VideoGenerationError:
+        message = f"rank {self._rank}: {failed.message}"
+        return error_for(Failure[failed.failure], message, evidence=tuple(failed.evidence), advice=failed.advice)
 
     def _fail(self, error: VideoGenerationError) -> None:
         with self._changed:
@@ -116,12 +106,12 @@ class Process:
                 return
             self._failure = (time.monotonic(), error)
             self._changed.notify_all()
-        # A rank that has failed inside a step waits for nobody and can take no other request: its end tells the rest.
+        # A rank that has failed inside a step can take no other request. Its end frees the ranks that wait for it.
         self._process.kill()
         self._lost(error)
 
 
-def ended_with(status: int) -> str:
+def ending(status: int) -> str:
     """A process's end in words."""
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"

@@ -1,233 +1,210 @@
-"""Watching one attempt as it runs: the shim's pipes, the log, progress, the deadlines, and what was seen at the end.
+"""Watches one attempt in a child process: its log, its limits, what it uses, and the evidence at the end.
 
-For `process` only, which starts and ends things; here nothing is started but the question to a film writer. Logs
-stream to a bounded file and are never held. All limits are on a monotonic clock.
+`process` watches a framework's script with it, `worker_session` a worker. It starts nothing and does not publish.
+The log streams to a bounded file and is never held in memory. All limits are on a monotonic clock.
 
-    >>> watch = Watch(watched, PhaseClock(emit), cancellation)
-    >>> watch.until_ended(child)  # doctest: +SKIP
+    >>> monitor = AttemptMonitor(child, attempt)  # doctest: +SKIP
+    >>> while not child.over:  # doctest: +SKIP
+    ...     monitor.wait()
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...core.events import Event, Log, Phase, Progress
-from ...core.plan import Command
+from ...core.events import Event, Log, Output, Phase, Progress
 from ...policy import Evidence, KillReason
 from ...policy.progress import LogReader
-from ..cancellation import Cancellation
 from .child import CHUNK, SHIM_MARGIN_S, Child
-from .execution import AttemptFiles, PhaseClock
+from .execution import Attempt
 from .log_file import BoundedLog, Masker
-from .probes.memory import shared_memory
+from .probes.gpus import GpuWatch
+from .probes.memory import oom_kills, shared_memory
+from .sampler import Sampler
 
 _DRAIN_S = 2.0
 _DEFAULT_QUIET_S = 1800.0
-_WRITER_CHECK_S = 30.0
+_NEVER = float("inf")
 
 
-@dataclass(frozen=True)
-class Watched:
-    """A command as it is started: its environment and files, and the limits that hold for it."""
+class AttemptMonitor:
+    """One attempt as it runs.
 
-    command: Command
-    env: Mapping[str, str]
-    files: AttemptFiles
-    timeout_s: float | None = None
-    grace_s: float = 10.0
-    clock: Callable[[], float] = time.monotonic
+    Args:
+        child: The process under its shim.
+        attempt: What runs, with its files and limits.
+        cancel: Asks a worker to stop its request. A worker reports its own progress, so its log is only kept;
+            without ``cancel`` progress is read from the log.
 
+    Attributes:
+        reason: Why the attempt was ended; ``None`` if it was not.
+        output: The path that the log names as written.
+    """
 
-class Watch:
-    """One attempt as it runs: pumps the log, follows progress, keeps the deadlines."""
-
-    def __init__(self, watched: Watched, phases: PhaseClock, cancellation: Cancellation) -> None:
-        command, files = watched.command, watched.files
-        self._watched, self._command, self._files = watched, command, files
-        self._phases, self._cancellation = phases, cancellation
-        self._clock = watched.clock
-        texts = [word.partition("=")[2] for word in command.argv if "\n" in word]
-        self._reader = LogReader(command.dialect, texts)
+    def __init__(self, child: Child, attempt: Attempt, cancel: Callable[[], object] | None = None) -> None:
+        command, files = attempt.command, attempt.files
+        self.attempt = attempt
+        self.reason: KillReason | None = None
+        self.output: str | None = None
+        self._child, self._cancel = child, cancel
+        user_texts = [word.partition("=")[2] for word in command.argv if "\n" in word]
+        self._reader = LogReader(command.dialect, user_texts)
+        self._place = attempt.phases if cancel else self._reader
         self._log = BoundedLog(files.log, files.log_limit_bytes)
         self._masker = Masker(command.secrets)
-        self._started = self._alive_at = self._clock()
-        self._reason: KillReason | None = None
-        self._hurried = False
-        self._ask_deadline = float("inf")
-        self._output: str | None = None
         self._log_open = True
+        self._active_s = time.monotonic()
+        self._kill_s = self._give_up_s = _NEVER
+        self._killed = False
+        self._metrics: Mapping[str, Any] = {}
 
-    def until_ended(self, child: Child) -> None:
-        """Return once the shim has told the end (or has died), with the log read."""
-        while child.ended is None:
-            waiting: list[Any] = [child.status, self._cancellation, *([child.log] if self._log_open else [])]
-            if self._reason and self._cancellation.requested:
-                waiting.remove(self._cancellation)  # it stays readable
-            ready, _, _ = select.select(waiting, [], [], min(1.0, max(0.05, self._next_deadline())))
-            if child.log in ready:
-                self._pump(child)
-            if child.status in ready and not child.read_status():
-                return  # the shim was killed
-            self._judge(child)
-        self._drain(child)
+    @contextlib.contextmanager
+    def sampling(self, *, gpus: bool) -> Iterator[None]:
+        """Measure meanwhile what the processes use, and the GPUs if there are any."""
+        with contextlib.ExitStack() as stack:
+            read: Any = lambda: None  # noqa: E731 -- the sampler's own value for a machine without GPUs
+            if gpus:
+                watch = GpuWatch(self.attempt.limits.environ)
+                stack.callback(watch.close)
+                read = watch.read
+            with Sampler(root_pid=lambda: self._child.pid, read_gpus=read) as sampler:
+                yield
+            self._metrics = sampler.metrics().to_json()
+
+    def wait(self, reading: Sequence[int] = (), writing: Sequence[int] = ()) -> set[Any]:
+        """Wait until something happens or a limit is reached; returns which of the descriptors are ready."""
+        child, cancellation = self._child, self.attempt.cancellation
+        waiting: list[Any] = [child.status, *reading]
+        waiting += [child.log] if self._log_open else []
+        if not (self.reason and cancellation.requested):  # a request stays readable for ever
+            waiting.append(cancellation)
+        readable, writable, _ = select.select(waiting, writing, [], min(1.0, max(0.02, self._next_deadline())))
+        if child.log in readable:
+            self._read_log()
+        if child.status in readable:
+            child.read_status()
+        self._judge()
+        return {*readable, *writable}
+
+    # --- limits
+
+    def active(self) -> None:
+        """The attempt made progress: the limit for a hang starts again."""
+        self._active_s = time.monotonic()
 
     def _next_deadline(self) -> float:
-        now = self._clock()
-        quiet = self._alive_at + self._quiet_limit() - now
-        wall = self._started + (self._watched.timeout_s or float("inf")) - now
-        return min(quiet, wall, self._ask_deadline - now)
+        timeout_s = self.attempt.limits.timeout_s or _NEVER
+        wall, quiet = self.attempt.started_s + timeout_s, self._active_s + self._quiet_limit()
+        return min(wall, quiet, self._kill_s, self._give_up_s) - time.monotonic()
 
     def _quiet_limit(self) -> float:
-        limits = self._command.quiet_limits_s
-        return limits.get(self._reader.phase, limits.get("", _DEFAULT_QUIET_S))
+        limits = self.attempt.command.quiet_limits_s
+        return limits.get(self._place.phase, limits.get("", _DEFAULT_QUIET_S))
 
-    def _judge(self, child: Child) -> None:
-        """Ask the shim to end it, once per reason; a second cancellation hurries."""
-        now = self._clock()
-        if self._reason is None:
-            timeout = self._watched.timeout_s
-            if self._cancellation.requested:
-                self._stop(child, "cancelled")
-                self._phases(Log("stopping; ask once more to kill the generator at once", "warning"))
-            elif timeout is not None and now - self._started > timeout:
-                self._stop(child, "timeout")
-            elif now - self._alive_at > self._quiet_limit():
-                self._stop(child, "hang")
-        elif self._cancellation.now and not self._hurried:
-            self._hurried = True
-            child.ask(b"K")
-        elif now > self._ask_deadline:
-            child.process.kill()  # it does not answer; what it supervised is ended by the mark
+    def _judge(self) -> None:
+        """Ask the child to end, once per reason; a second cancellation, and then time, make it harder."""
+        now = time.monotonic()
+        if self.reason is None:
+            self.reason = self._limit_reached(now)
+            if self.reason is not None:
+                self._stop(now)
+        elif not self._killed and (self.attempt.cancellation.now or now > self._kill_s):
+            self._kill(now)
+        if now > self._give_up_s:
+            self._child.process.kill()  # the shim does not answer; `child.make_sure` ends what it supervised
 
-    def _stop(self, child: Child, reason: KillReason) -> None:
-        self._reason = reason
-        child.ask(b"K" if self._cancellation.now else b"T")
-        self._ask_deadline = self._clock() + self._watched.grace_s + SHIM_MARGIN_S
+    def _limit_reached(self, now: float) -> KillReason | None:
+        timeout_s = self.attempt.limits.timeout_s
+        if self.attempt.cancellation.requested:
+            return "cancelled"
+        if timeout_s is not None and now - self.attempt.started_s > timeout_s:
+            return "timeout"
+        return "hang" if now - self._active_s > self._quiet_limit() else None
+
+    def _stop(self, now: float) -> None:
+        grace_s = self.attempt.limits.grace_s
+        if self.attempt.cancellation.now or (self._cancel and self.reason != "cancelled"):
+            self._kill(now)
+        elif self._cancel:
+            self._cancel()
+            self._kill_s = now + grace_s
+        else:
+            self._child.ask(b"T")
+            self._give_up_s = now + grace_s + SHIM_MARGIN_S
+        if self.reason == "cancelled" and not self._cancel:
+            self.attempt.phases(Log("stopping; ask once more to kill the generator at once", "warning"))
+
+    def _kill(self, now: float) -> None:
+        self._killed, self._kill_s = True, _NEVER
+        self._child.ask(b"K")
+        self._give_up_s = min(self._give_up_s, now + self.attempt.limits.grace_s + SHIM_MARGIN_S)
 
     # --- the log
 
-    def _pump(self, child: Child) -> bool:
+    def _read_log(self) -> bool:
         try:
-            data = os.read(child.log, CHUNK)
+            data = os.read(self._child.log, CHUNK)
         except BlockingIOError:
             return False
-        if not data:
-            self._log_open = False
-            return False
-        phase = self._reader.phase
+        self._log_open = bool(data)
+        phase = self._place.phase
         self._take(self._masker.feed(data))
-        if phase != "denoising":  # there, only a step is progress; elsewhere any word is a sign of life
-            self._alive_at = self._clock()
-        return True
+        if data and phase != "denoising":  # there only a step is progress; elsewhere any output is
+            self.active()
+        return self._log_open
 
     def _take(self, data: bytes) -> None:
         self._log.write(data)
-        for event in self._reader.feed(data):
-            self._note(event)
+        self._note(self._reader.feed(data))
 
-    def _note(self, event: Event) -> None:
-        if isinstance(event, Phase | Progress):
-            self._alive_at = self._clock()
-        elif hasattr(event, "path"):
-            self._output = event.path
-        self._phases(event)
-
-    def _drain(self, child: Child) -> None:
-        """What is still in the pipe; not until its end, for a stranger may have inherited it (row P18)."""
-        deadline = time.monotonic() + _DRAIN_S
-        while self._log_open and time.monotonic() < deadline:
-            ready, _, _ = select.select([child.log], [], [], 0.05)
-            if not ready or not self._pump(child):
-                break
+    def _note(self, events: Sequence[Event]) -> None:
+        for event in () if self._cancel else events:
+            if isinstance(event, Phase | Progress):
+                self.active()
+            elif isinstance(event, Output):
+                self.output = event.path
+            self.attempt.phases(event)
 
     def close(self) -> None:
-        """Join the log; may be called twice."""
+        """Read what is left in the pipe and finish the log; before the child's pipes are closed."""
+        deadline = time.monotonic() + _DRAIN_S  # another process may have inherited the pipe and go on (row P18)
+        while self._log_open and time.monotonic() < deadline and self._read_log():
+            continue
         self._take(self._masker.close())
-        for event in self._reader.close():
-            self._note(event)
+        self._note(self._reader.close())
         self._log.close()
 
     # --- the end
 
-    def evidence(self, child: Child, kills: int | None, metrics: Mapping[str, Any]) -> Evidence:
-        """Everything that was seen."""
-        ended = child.ended or {"status": None, "signal": signal.SIGKILL, "leftovers": 0, "unkillable": []}
+    def evidence(self) -> Evidence:
+        """Everything that was seen of the child's end."""
+        attempt, reader, place = self.attempt, self._reader, self._place
+        ended = self._child.ended or {"status": None, "signal": signal.SIGKILL}
         if "errno" in ended:
-            return Evidence(start_errno=ended["errno"], phase_seconds=self._phases.stop())
-        reader, success = self._reader, ended["status"] == 0 and self._reason is None
-        if self._reason is None:  # also of a failed program: its film may be whole (row P13)
-            self._collect()
-        exists, shm = self._files.video.exists(), shared_memory()
+            return attempt.not_started(ended["errno"])
+        kills, shm = oom_kills(), shared_memory()
         return Evidence(
             exit_status=ended["status"],
             signal_number=ended["signal"],
-            kill_reason=self._reason,
-            phase=reader.phase,
-            step=reader.step,
-            total_steps=reader.total,
+            kill_reason=self.reason,
+            phase=place.phase,
+            step=place.step,
+            total_steps=place.total,
             tail=tuple(reader.tail),
             exceptions=tuple(reader.exceptions),
             rank_errors=reader.rank_errors,
-            oom_kills=kills,
-            disk_free_bytes=_free_bytes(self._files.folder),
+            oom_kills=None if kills is None or attempt.kills_before is None else kills - attempt.kills_before,
             shm_free_bytes=shm.available_bytes,
             shm_total_bytes=shm.total_bytes,
-            writer_problem=self._writer_problem() if success and not exists else None,
-            output_exists=exists,
-            leftovers=ended["leftovers"],
-            unkillable=tuple(ended["unkillable"]),
-            wall_s=self._clock() - self._started,
-            phase_seconds=self._phases.stop(),
-            log_path=str(self._files.log),
-            metrics=metrics,
+            leftovers=ended.get("leftovers", 0),
+            unkillable=tuple(ended.get("unkillable", ())),
+            wall_s=attempt.wall_s,
+            phase_seconds=attempt.phases.stop(),
+            metrics=self._metrics,
         )
-
-    def _collect(self) -> None:
-        """Bring the film that the framework named itself to the attempt's own name."""
-        folder = self._command.collects
-        if folder is None or not folder.is_dir():
-            return
-        films = sorted(folder.rglob("*.mp4"))
-        named = [film for film in films if self._output and film.name == Path(self._output).name]
-        chosen = named or films
-        if len(chosen) == 1:
-            chosen[0].replace(self._files.video)
-
-    def _writer_problem(self) -> str | None:
-        """Whether the framework's interpreter can write a film at all."""
-        check = self._command.writer_check
-        if check is None:
-            return None
-        argv = [self._command.argv[0], "-c", check]
-        try:
-            done = subprocess.run(
-                argv,
-                capture_output=True,
-                timeout=_WRITER_CHECK_S,
-                check=False,
-                stdin=subprocess.DEVNULL,
-                cwd="/",  # with -c, modules in the current folder come before the interpreter's own
-                env=dict(self._watched.env),
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"its film writer cannot be asked: {error}"
-        if done.returncode == 0:
-            return None
-        last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        return f"its film writer (imageio-ffmpeg) does not work: {' '.join(last)[:300]}"
-
-
-def _free_bytes(folder: Path) -> int | None:
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return None
-    return found.f_bavail * found.f_frsize

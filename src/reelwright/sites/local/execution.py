@@ -1,40 +1,42 @@
-"""Carrying out a plan once: one contract, one event stream, whatever runs (a framework's process or our engine).
+"""Running a plan once: the contract of every executor, and the values that they share.
 
-``run`` blocks until nothing of the attempt is left (no process, no open file), whether it ended by itself, was
-cancelled or was killed for a limit. It raises only for what is our own fault; everything the generator did is in
-the returned `policy.Evidence`. Calling ``run`` twice with the same folder is an error of the caller.
+``run`` returns when nothing of the attempt is left (no process, no open file), whether it ended by itself, was
+cancelled or was killed at a limit. It raises only for a bug of our own; everything that the generator did is in
+the returned `policy.Evidence`. Calling ``run`` twice with the same folder is the caller's error.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from ...core.events import Event, Phase, Progress, ReportLost
-from ...core.plan import Plan
+from ...core.plan import Command, Plan
 from ...policy import Evidence
 from ..cancellation import Cancellation
+from .probes.memory import oom_kills
 
 Emit = Callable[[Event], None]
-Heard = TypeVar("Heard")
+Report = TypeVar("Report")
 
 
-class Reports(Generic[Heard]):
-    """Passes events on to a listener, until it raises `ReportLost`: what is reported never changes a run.
+class Reports(Generic[Report]):
+    """Passes events on to a listener until it raises `ReportLost`: a lost listener never changes a run.
 
     Attributes:
-        lost: Why nobody hears the events any more; empty as long as somebody does.
+        lost: Why the listener gets no more events; empty while it does.
     """
 
-    def __init__(self, emit: Callable[[Heard], None]) -> None:
+    def __init__(self, emit: Callable[[Report], None]) -> None:
         self._emit = emit
         self.lost = ""
 
-    def __call__(self, event: Heard) -> None:
-        """Pass an event on. Whatever else the listener raises goes to the caller."""
+    def __call__(self, event: Report) -> None:
+        """Pass an event on. Any other exception of the listener goes to the caller."""
         if self.lost:
             return
         try:
@@ -58,9 +60,21 @@ class AttemptFiles:
     lease_fds: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Limits:
+    """The limits of an attempt, and the runner's environment, from which variables are passed on.
+
+    ``timeout_s`` is its wall-clock limit; ``grace_s`` the time between asking a process to end and killing it.
+    """
+
+    timeout_s: float | None = None
+    grace_s: float = 10.0
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
 @dataclass
 class PhaseClock:
-    """Follows the events of one attempt: the phase and step it is in, and the seconds each phase took."""
+    """Follows the events of one attempt: its phase and step, and the seconds that each phase took."""
 
     emit: Emit
     phase: str = "starting"
@@ -86,9 +100,31 @@ class PhaseClock:
         return self.seconds
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt in a process of its own, from before its start."""
+
+    command: Command
+    files: AttemptFiles
+    limits: Limits
+    phases: PhaseClock
+    cancellation: Cancellation
+    started_s: float = field(default_factory=time.monotonic)
+    kills_before: int | None = field(default_factory=oom_kills)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started_s
+
+    def not_started(self, error: int | None) -> Evidence:
+        """The evidence of a program that the system refused to start with this errno."""
+        return Evidence(start_errno=error, phase_seconds=self.phases.stop())
+
+
 class Executor(Protocol):
     """Runs a plan once."""
 
     def run(self, plan: Plan, files: AttemptFiles, emit: Emit, cancellation: Cancellation) -> Evidence:
-        """Carry out ``plan``; see the module for what is guaranteed at the return."""
+        """Run ``plan``; the module says what holds when it returns."""
         ...

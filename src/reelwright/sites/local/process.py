@@ -1,8 +1,8 @@
-"""Runs a framework's command under the shim: watched, bounded, and gone when `ProcessExecutor.run` returns.
+"""Runs a framework's script under the shim: watched, bounded, and gone when `ProcessExecutor.run` returns.
 
-The shim (`launchers.shim`) ends the whole tree; this module starts it and makes sure of the end. In between, `watch`
-reads its status and the command's log and decides when to stop. If the shim itself is killed, the runner (a subreaper
-meanwhile) does its work. What dead runners left is the business of `dead_runs`.
+The shim (`launchers.shim`) ends the whole process tree. `child` starts it and makes sure of the end, and
+`attempt_monitor` decides when to stop. If the shim itself is killed, the runner, a subreaper meanwhile, does its
+work. `dead_runs` ends what a dead runner left.
 
     >>> evidence = ProcessExecutor(timeout_s=3600).run(plan, files, emit, cancellation)  # doctest: +SKIP
 """
@@ -10,70 +10,107 @@ meanwhile) does its work. What dead runners left is the business of `dead_runs`.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from ...core.events import Phase
 from ...core.plan import Command, Plan
 from ...policy import Evidence
 from ..cancellation import Cancellation
-from .attempt_monitor import Watch, Watched
-from .child import Start, environment, make_sure, sampled, start, subreaping
-from .execution import AttemptFiles, Emit, PhaseClock
-from .probes.memory import oom_kills
+from .attempt_monitor import AttemptMonitor
+from .bounded_run import run_bounded
+from .child import Program, make_sure, program_of, start, subreaping
+from .execution import Attempt, AttemptFiles, Emit, Limits, PhaseClock
+
+_WRITER_CHECK_S = 30.0
 
 
 class ProcessExecutor:
-    """Carries out a `Command`.
-
-    Args:
-        timeout_s: Wall-clock limit of one attempt; ``None`` for none.
-        grace_s: Seconds between asking the processes to end and killing them.
-        environ: The runner's environment, from which the plan's ``env_names`` are passed on.
-        clock: Monotonic seconds.
-    """
+    """Runs a `Command`; see `Limits` for the arguments."""
 
     def __init__(
-        self,
-        timeout_s: float | None = None,
-        grace_s: float = 10.0,
-        environ: Mapping[str, str] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, timeout_s: float | None = None, grace_s: float = 10.0, environ: Mapping[str, str] | None = None
     ) -> None:
-        self._timeout_s = timeout_s
-        self._grace_s = grace_s
-        self._environ = os.environ if environ is None else environ
-        self._clock = clock
+        self._limits = Limits(timeout_s, grace_s, os.environ if environ is None else environ)
 
     def run(self, plan: Plan, files: AttemptFiles, emit: Emit, cancellation: Cancellation) -> Evidence:
         """See `sites.local.execution.Executor`."""
         command = plan.run
         assert isinstance(command, Command)
-        env = environment(command, self._environ)
-        if command.ranks > 1:  # else torchrun leaves a folder for its logs in TMPDIR, one per run
-            env["PET_LOG_DIR"] = str(files.folder / "torchrun")
-        watched = Watched(command, env, files, self._timeout_s, self._grace_s, self._clock)
+        program = program_of(command, self._limits.environ)
+        if command.ranks > 1:  # otherwise torchrun leaves a folder for its logs in TMPDIR, one per run
+            program = replace(program, env={**program.env, "PET_LOG_DIR": str(files.folder / "torchrun")})
+        attempt = Attempt(command, files, self._limits, PhaseClock(emit), cancellation)
         with subreaping():
-            return self._supervised(plan, watched, PhaseClock(emit), cancellation)
+            return _supervised(program, attempt, gpus=bool(plan.gpus))
 
-    def _supervised(self, plan: Plan, watched: Watched, phases: PhaseClock, cancellation: Cancellation) -> Evidence:
-        command = watched.command
-        phases(Phase("starting"))
-        watched.files.video.unlink(missing_ok=True)  # what is there before the start cannot be the command's (row P14)
-        kills_before = oom_kills()
-        try:
-            child = start(Start(command.argv, command.cwd, watched.env, watched.files, self._grace_s))
-        except OSError as error:
-            return Evidence(start_errno=error.errno, phase_seconds=phases.stop())
-        watch = Watch(watched, phases, cancellation)
-        try:
-            with sampled(child, self._environ, gpus=bool(plan.gpus)) as sampler:
-                watch.until_ended(child)
-            metrics = sampler.metrics().to_json()
-        finally:
-            make_sure(child, self._grace_s)
-            watch.close()
-            child.close()
-        kills = oom_kills()
-        happened = kills - kills_before if kills is not None and kills_before is not None else None
-        return watch.evidence(child, happened, metrics)
+
+def _supervised(program: Program, attempt: Attempt, *, gpus: bool) -> Evidence:
+    grace_s, files = attempt.limits.grace_s, attempt.files
+    attempt.phases(Phase("starting"))
+    files.video.unlink(missing_ok=True)  # a file from before the start cannot be the command's (row P14)
+    try:
+        child = start(program, files, grace_s)
+    except OSError as error:
+        return attempt.not_started(error.errno)
+    monitor = AttemptMonitor(child, attempt)
+    try:
+        with monitor.sampling(gpus=gpus):
+            while not child.over:
+                monitor.wait()
+    finally:
+        make_sure(child, grace_s)
+        monitor.close()
+        child.close()
+    evidence = monitor.evidence()
+    return evidence if evidence.start_errno is not None else _with_output(evidence, monitor, program.env)
+
+
+def _with_output(evidence: Evidence, monitor: AttemptMonitor, env: Mapping[str, str]) -> Evidence:
+    """The evidence with what the script wrote, or with what may have kept it from writing."""
+    command, files = monitor.attempt.command, monitor.attempt.files
+    if evidence.kill_reason is None:  # a failed script may have written a whole video too (row P13)
+        _collect(command, files.video, monitor.output)
+    exists = files.video.exists()
+    return replace(
+        evidence,
+        disk_free_bytes=_free_bytes(files.folder),
+        output_exists=exists,
+        writer_problem=writer_problem(command, env) if evidence.ran_to_end and not exists else None,
+    )
+
+
+def _collect(command: Command, video: Path, output: str | None) -> None:
+    """Move the video that the framework named itself to the attempt's own name."""
+    if command.collects is None or not command.collects.is_dir():
+        return
+    videos = sorted(command.collects.rglob("*.mp4"))
+    named = [path for path in videos if output and path.name == Path(output).name]
+    chosen = named or videos
+    if len(chosen) == 1:
+        chosen[0].replace(video)
+
+
+def writer_problem(command: Command, env: Mapping[str, str]) -> str | None:
+    """Why the framework's interpreter cannot write a video; ``None`` if it can or the command has no check."""
+    if command.writer_check is None:
+        return None
+    argv = [command.argv[0], "-c", command.writer_check]  # cwd is /: -c looks for modules in the current folder first
+    try:
+        done = run_bounded(argv, deadline_s=_WRITER_CHECK_S, env=env)
+    except OSError as error:
+        return f"its video writer cannot be checked: {error}"
+    if done.given_up:
+        return f"its video writer cannot be checked: {done.given_up}"
+    if done.status == 0:
+        return None
+    return f"its video writer (imageio-ffmpeg) does not work: {done.last_line[:300]}"
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize

@@ -1,103 +1,156 @@
-"""A conversation with a worker, watched: its answers, its log, the deadlines, and what was seen at the end.
+"""One attempt's conversation with a worker: greeting, model, clip; its answers, and what it failed with.
 
-For `resident` only, as `watch` is for `process`. All limits are on a monotonic clock.
+`attempt_monitor` watches the worker meanwhile. `engine_attempt` decides what follows from the answer.
 
-    >>> talk.ask(request)  # doctest: +SKIP
+    >>> WorkerSession(worker, attempt).make(call)  # doctest: +SKIP
     Saved(path='...', frames=81, width=1280, height=720, facts={})
 """
 
 from __future__ import annotations
 
-import os
 import select
-import signal
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from ...core.errors import Cancelled, Failure, VideoGenerationError, error_for
-from ...core.events import Answer, Cancel, Failed, Hello, Loaded, Log, Memory, Message, Phase, Progress, Saved
-from ...core.plan import Command, Dialect
-from ...policy import Evidence, KillReason
+from ...core.events import (
+    VERSION,
+    Answer,
+    Cancel,
+    Failed,
+    Generate,
+    Hello,
+    LatentsSaved,
+    Load,
+    Loaded,
+    Log,
+    Memory,
+    Output,
+    Phase,
+    Progress,
+    Request,
+    Saved,
+)
+from ...core.plan import EngineCall
+from ...policy import Evidence
 from ...policy.diagnosis import described
-from ...policy.progress import LogReader
-from ..cancellation import Cancellation
-from .child import CHUNK, SHIM_MARGIN_S
-from .execution import AttemptFiles, PhaseClock
-from .log_file import BoundedLog, Masker
-from .probes.memory import shared_memory
+from .attempt_monitor import AttemptMonitor
+from .execution import Attempt
 from .worker import Worker
-
-_ANSWERS = (Hello, Loaded, Saved, Failed)
-_DEFAULT_QUIET_S = 1800.0
-
-
-@dataclass(frozen=True)
-class Watching:
-    """What is watched for: the program's own limits, those of the attempt, and its files."""
-
-    command: Command
-    timeout_s: float | None
-    grace_s: float
-    files: AttemptFiles
 
 
 class WorkerSession:
-    """One attempt with a worker. ``distrusted`` tells that the worker must not be used again."""
+    """One attempt with a worker.
 
-    def __init__(self, worker: Worker, watching: Watching, phases: PhaseClock, cancellation: Cancellation) -> None:
+    Attributes:
+        answer: The last answer; ``None`` if the worker ended without one.
+        distrusted: Whether the worker must not be used again.
+    """
+
+    def __init__(self, worker: Worker, attempt: Attempt) -> None:
+        self.answer: Answer | None = None
         self.distrusted = False
-        self._worker, self._watching = worker, watching
-        self._phases, self._cancellation = phases, cancellation
-        self._reader = LogReader(Dialect(bars=()))
-        self._log = BoundedLog(watching.files.log, watching.files.log_limit_bytes)
-        self._masker = Masker(watching.command.secrets)
-        self._reason: KillReason | None = None
-        self._started = self._alive_at = time.monotonic()
-        self._kill_at = self._give_up_at = float("inf")
-        self._log_open = self._answers_open = True
+        self.monitor = AttemptMonitor(worker.child, attempt, cancel=lambda: worker.channel.send(Cancel()))
+        self._worker, self._attempt = worker, attempt
 
-    # --- asking
+    def make(self, call: EngineCall) -> Answer | None:
+        """Ask for a clip, after the greeting and the model where they are needed; returns the last answer.
 
-    def ask(self, request: Message | None) -> Answer | None:
-        """Send a request and wait for its answer; ``None`` when the worker has ended without one."""
+        The first answer of another kind than expected is the last one.
+        """
+        for request, expected in self._requests(call, self._attempt.files.folder):
+            self.answer = answer = self._ask(request)
+            if isinstance(answer, Hello) and answer.protocol != VERSION:
+                versions = f"version {answer.protocol} of the protocol, not {VERSION}"
+                advice = "Install the same reelwright in both interpreters."
+                self._distrust(Failure.ENV, f"the worker speaks {versions}", advice)
+            elif answer is not None and not isinstance(answer, (expected, Failed)):
+                kind = type(answer).__name__
+                self._distrust(Failure.FRAMEWORK, f"the worker answered {kind}, not {expected.__name__}")
+            if not isinstance(self.answer, expected):
+                break
+            self._accept(request, self.answer, call)
+        return self.answer
+
+    def _requests(self, call: EngineCall, folder: Path) -> Iterator[tuple[Request | None, type[Answer]]]:
+        """Each request with the kind of its answer; the greeting comes unasked."""
+        worker = self._worker
+        if not worker.greeted:
+            yield None, Hello
+        if call.model and worker.model != call.model:
+            worker.model = None  # loading drops the model before, even if it fails
+            yield Load(call.model), Loaded
+        yield Generate(call.options, str(folder)), Saved
+
+    def _accept(self, request: Request | None, answer: Answer, call: EngineCall) -> None:
+        if isinstance(answer, Hello):
+            self._worker.greeted, self._worker.versions = True, answer.versions
+        if isinstance(request, Load):
+            self._worker.model = call.model
+
+    def _distrust(self, failure: Failure, message: str, advice: str = "") -> None:
+        self.distrusted = True
+        self.answer = Failed(failure.name, message, advice=advice)
+
+    # --- one request
+
+    def _ask(self, request: Request | None) -> Answer | None:
+        """Send a request and wait for its answer; ``None`` when the worker ended without one."""
+        worker = self._worker
         if request is not None:
-            self._worker.tell(request)
-        while True:
-            try:
-                answer = self._heard()
-                if answer is not None:
-                    return answer
-                if self._ended():
-                    self._drain()
-                    return self._heard()
+            worker.channel.send(request)
+        try:
+            while (answer := self._next_answer()) is None:
+                if worker.child.over:
+                    self._receive_rest()
+                    return self._next_answer()
                 self._wait()
-            except ValueError as error:
-                self.distrusted = True
-                return Failed(Failure.FRAMEWORK.name, f"what the worker said is no answer: {error}"[:400])
+        except ValueError as error:
+            self.distrusted = True
+            return Failed(Failure.FRAMEWORK.name, f"what the worker said is no answer: {error}"[:400])
+        return answer
 
-    def _heard(self) -> Answer | None:
-        """The first answer among what was said; events before it are passed on."""
-        messages = self._worker.said()
-        for place, message in enumerate(messages):
-            if isinstance(message, _ANSWERS):
-                self._worker.put_back(messages[place + 1 :])
-                return self._clean(message) if isinstance(message, Failed) else message
-            if isinstance(message, Phase | Progress | Memory | Log) or hasattr(message, "path"):
-                self._alive_at = time.monotonic()
-                told = replace(message, text=self._masked(message.text)) if isinstance(message, Log) else message
-                self._phases(told)  # type: ignore[arg-type] # what is neither answer nor request is an event
+    def _wait(self) -> None:
+        worker, channel = self._worker, self._worker.channel
+        reading = [] if worker.closed else [channel.read_fd]
+        ready = self.monitor.wait(reading, [channel.write_fd] if channel.waiting else [])
+        if channel.write_fd in ready:
+            channel.flush()
+        if channel.read_fd in ready:
+            worker.receive()
+
+    def _receive_rest(self) -> None:
+        """Take what is still in the pipe of a worker that has ended."""
+        worker = self._worker
+        while not worker.closed and select.select([worker.channel.read_fd], [], [], 0)[0]:
+            worker.receive()
+
+    def _next_answer(self) -> Answer | None:
+        """The first answer in the inbox; events before it are passed on. Raises ValueError for a line that is none."""
+        inbox = self._worker.inbox
+        while inbox:
+            message = inbox.popleft()
+            if isinstance(message, ValueError):
+                raise message
+            if isinstance(message, Failed):
+                return self._classified(message)
+            if isinstance(message, Hello | Loaded | Saved):
+                return message
+            if isinstance(message, Phase | Progress | Memory | Log | Output | LatentsSaved):
+                self.monitor.active()
+                clean = replace(message, text=self._masked(message.text)) if isinstance(message, Log) else message
+                self._attempt.phases(clean)
         return None
 
     def _masked(self, text: str) -> str:
-        """Without the user's secrets, which an exception may quote."""
-        for secret in self._watching.command.secrets:
+        """A text without the user's secrets, which an exception may quote."""
+        for secret in self._attempt.command.secrets:
             text = text.replace(secret, "***")
         return text
 
-    def _clean(self, failed: Failed) -> Failed:
-        """Without secrets, and of the class that its words have where the engine itself knows none."""
+    def _classified(self, failed: Failed) -> Failed:
+        """A failure without secrets; where the engine names no class, with the class that its words have."""
         evidence = tuple(map(self._masked, failed.evidence))
         failed = replace(failed, message=self._masked(failed.message), evidence=evidence)
         row = described(failed.message) if failed.failure == Failure.FRAMEWORK.name else None
@@ -107,127 +160,25 @@ class WorkerSession:
             failed = replace(failed, failure=row.failure.name, advice=failed.advice or row.advice)
         return failed
 
-    def _ended(self) -> bool:
-        child = self._worker.child
-        return child.ended is not None or child.process.poll() is not None
-
-    def _wait(self) -> None:
-        """Until something happens or a limit is reached."""
-        worker, child = self._worker, self._worker.child
-        waiting: list[Any] = [child.status]
-        waiting += [worker.answers] if self._answers_open else []
-        waiting += [child.log] if self._log_open else []
-        waiting += [self._cancellation] if self._reason is None else []
-        ready, full, _ = select.select(waiting, worker.full, [], min(1.0, max(0.02, self._next_deadline())))
-        if full:
-            worker.flush()
-        if child.log in ready:
-            self._pump()
-        if worker.answers in ready:
-            self._answers_open = worker.receive()
-        if child.status in ready:
-            child.read_status()
-        self._judge()
-
-    # --- limits
-
-    def _next_deadline(self) -> float:
-        now = time.monotonic()
-        wall = self._started + (self._watching.timeout_s or float("inf"))
-        return min(wall, self._alive_at + self._quiet_limit(), self._kill_at, self._give_up_at) - now
-
-    def _quiet_limit(self) -> float:
-        limits = self._watching.command.quiet_limits_s
-        return limits.get(self._phases.phase, limits.get("", _DEFAULT_QUIET_S))
-
-    def _judge(self) -> None:
-        now, timeout = time.monotonic(), self._watching.timeout_s
-        if self._reason is None:
-            if self._cancellation.requested:
-                self._reason = "cancelled"
-                self._kill_at = now + self._watching.grace_s
-                self._worker.tell(Cancel())
-            elif timeout is not None and now - self._started > timeout:
-                self._kill("timeout")
-            elif now - self._alive_at > self._quiet_limit():
-                self._kill("hang")
-        elif self._reason == "cancelled" and (now > self._kill_at or self._cancellation.now):
-            self._kill("cancelled")
-        if now > self._give_up_at:
-            self._worker.child.process.kill()  # the shim does not answer; what it supervised is ended by the mark
-
-    def _kill(self, reason: KillReason) -> None:
-        self._reason, self._kill_at = reason, float("inf")
-        self._give_up_at = time.monotonic() + self._watching.grace_s + SHIM_MARGIN_S
-        self._worker.child.ask(b"K")
-
-    # --- the log
-
-    def _pump(self) -> bool:
-        try:
-            data = os.read(self._worker.child.log, CHUNK)
-        except BlockingIOError:
-            return False
-        self._log_open = bool(data)
-        self._take(self._masker.feed(data))
-        if self._phases.phase != "denoising":  # there, only a step is progress; elsewhere any word is a sign of life
-            self._alive_at = time.monotonic()
-        return bool(data)
-
-    def _take(self, data: bytes) -> None:
-        self._log.write(data)
-        self._reader.feed(data)
-
-    def _drain(self) -> None:
-        """What is still in the pipes of a worker that has ended."""
-        answers = self._worker.answers
-        while self._answers_open and select.select([answers], [], [], 0)[0]:
-            self._answers_open = self._worker.receive()
-        while self._log_open and self._pump():
-            continue
-
-    def close(self) -> None:
-        """Join the log; nothing is asked any more."""
-        while self._log_open and not self._ended() and self._pump():
-            continue
-        self._take(self._masker.close())
-        self._reader.close()
-        self._log.close()
-
     # --- the end
 
-    def evidence(self, answer: Answer | None, kills: int | None, metrics: Mapping[str, Any]) -> Evidence:
-        """Everything that was seen."""
-        error: VideoGenerationError | None = told_error(answer) if isinstance(answer, Failed) else None
-        if isinstance(error, Cancelled):
-            self._reason = "cancelled"
-        ended = self._worker.child.ended or {"status": None, "signal": signal.SIGKILL, "unkillable": []}
-        if "errno" in ended:
-            return Evidence(start_errno=ended["errno"], phase_seconds=self._phases.stop())
-        died, shm = answer is None, shared_memory()
-        status = ended.get("status") if died else (error.exit_status if error else 0)
-        return Evidence(
-            exit_status=status,
-            signal_number=ended.get("signal") if died else None,
-            kill_reason=self._reason,
-            phase=self._phases.phase,
-            step=self._phases.step,
-            total_steps=self._phases.total,
-            tail=tuple(self._reader.tail),
-            exceptions=tuple(self._reader.exceptions),
-            oom_kills=kills,
-            shm_free_bytes=shm.available_bytes,
-            shm_total_bytes=shm.total_bytes,
-            unkillable=tuple(ended.get("unkillable", ())) if died else (),
+    def evidence(self) -> Evidence:
+        """Everything that was seen. The worker's end belongs to the attempt only if it gave no answer."""
+        evidence = self.monitor.evidence()
+        if self.answer is None or evidence.start_errno is not None:
+            return evidence
+        error = _error_for(self.answer) if isinstance(self.answer, Failed) else None
+        return replace(
+            evidence,
+            exit_status=error.exit_status if error else 0,
+            signal_number=None,
+            unkillable=(),
             error=error,
-            wall_s=time.monotonic() - self._started,
-            phase_seconds=self._phases.stop(),
-            log_path=str(self._watching.files.log),
-            metrics=metrics,
+            kill_reason="cancelled" if isinstance(error, Cancelled) else evidence.kill_reason,
         )
 
 
-def told_error(failed: Failed) -> VideoGenerationError:
-    """The exception of what a worker told."""
+def _error_for(failed: Failed) -> VideoGenerationError:
+    """The exception for a worker's failure."""
     failure = Failure.__members__.get(failed.failure, Failure.FRAMEWORK)
     return error_for(failure, failed.message, evidence=failed.evidence, advice=failed.advice)

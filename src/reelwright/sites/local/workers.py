@@ -22,8 +22,8 @@ from ...core.host import Gpu
 from ...core.plan import EngineCall
 from ...launchers import shim
 from ..cancellation import Cancellation
-from .child import subreaping
-from .worker import Worker, program_of
+from .child import program_of, subreaping
+from .worker import Worker
 
 #: What stands for the GPU of a worker that has none.
 _NO_GPU = "cpu"

@@ -1,0 +1,139 @@
+"""Runs a program that answers a question: with a deadline, with bounded output, and without waiting for its children.
+
+Probes ask an interpreter, Git or the driver with it. A framework's script runs under the shim instead (`process`).
+
+    >>> run_bounded(["/bin/echo", "hello"], deadline_s=30, env={}).output
+    b'hello\\n'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_MAX_OUTPUT_BYTES = 1 << 20
+_MAX_ERROR_BYTES = 64 << 20
+_KEPT_ERROR_BYTES = 4096
+_KILL_WAIT_S = 1.0
+
+
+@dataclass(frozen=True)
+class BoundedRun:
+    """How a program ended.
+
+    Attributes:
+        status: Its exit status, negative for a signal; ``None`` if it could not be killed in time.
+        output: Its standard output.
+        errors: The end of its standard error.
+        given_up: Why it was killed; empty if it ended by itself.
+    """
+
+    status: int | None
+    output: bytes = b""
+    errors: bytes = b""
+    given_up: str = ""
+
+    @property
+    def ending(self) -> str:
+        """Its end in words."""
+        if self.given_up:
+            return self.given_up
+        if self.status is not None and self.status < 0:
+            return f"killed by {signal.Signals(-self.status).name}"
+        return f"exit status {self.status}"
+
+    @property
+    def last_line(self) -> str:
+        """The last line that it wrote to standard error."""
+        return "".join(self.errors.decode("utf-8", "replace").strip().splitlines()[-1:])
+
+
+def run_bounded(argv: Sequence[str], *, deadline_s: float, env: Mapping[str, str], cwd: Path | str = "/") -> BoundedRun:
+    """Run a program to its end, or to the deadline or the limit of its output; then kill all of its session.
+
+    A process in a hung driver call does not die: it is left behind after a second.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        env=dict(env),
+        start_new_session=True,
+    )
+    written = _Output(process)
+    try:
+        given_up = _read(process, written, time.monotonic() + deadline_s)
+    finally:
+        _end_session(process)
+    return BoundedRun(process.returncode, written.output, written.errors, given_up)
+
+
+class _Output:
+    """What a program has written: its output, and the end of its errors."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.fds = (process.stdout.fileno(), process.stderr.fileno())
+        self.output = self.errors = b""
+        self._error_bytes = 0
+
+    def read(self, fd: int) -> bool:
+        """Take the next bytes of a descriptor; false at its end."""
+        chunk = os.read(fd, 65536)
+        if fd == self.fds[0]:
+            self.output += chunk
+        else:
+            self.errors = (self.errors + chunk)[-_KEPT_ERROR_BYTES:]
+            self._error_bytes += len(chunk)
+        return bool(chunk)
+
+    @property
+    def endless(self) -> bool:
+        """Whether it is more than an answer can be."""
+        return len(self.output) > _MAX_OUTPUT_BYTES or self._error_bytes > _MAX_ERROR_BYTES
+
+
+def _read(process: subprocess.Popen[bytes], written: _Output, deadline: float) -> str:
+    """Read until the program ends; returns why it is given up, or nothing.
+
+    A background process that keeps a pipe open is not waited for.
+    """
+    ended = os.pidfd_open(process.pid)
+    with contextlib.closing(os.fdopen(ended, "rb", buffering=0)), selectors.DefaultSelector() as selector:
+        for fd in (*written.fds, ended):
+            selector.register(fd, selectors.EVENT_READ)
+        while True:
+            ready = {key.fd for key, _ in selector.select(max(0.0, deadline - time.monotonic()))}
+            if ready == {ended}:
+                return ""
+            if not ready or time.monotonic() > deadline:
+                return "no answer in time"
+            for fd in ready - {ended}:
+                if not written.read(fd):
+                    selector.unregister(fd)
+            if written.endless:
+                return "endless output"
+
+
+def _end_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all of its session, wait a moment for it, and close its pipes."""
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_KILL_WAIT_S)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
