@@ -14,13 +14,13 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.errors import BackendUnavailableError, Failure
 from ..core.files import read_bytes, read_json
+from ..sites.local.bounded_run import run_bounded
 from . import Order, Part
 from .programs import Programs
 
@@ -170,9 +170,7 @@ def choose_python(order: Order, environ: Mapping[str, str]) -> str:
 def _version(python: str, environ: Mapping[str, str]) -> str | None:
     """Asked, because a name on the PATH may be the shim of a version that is not installed."""
     try:
-        answer = subprocess.run(
-            [python, "-I", "-c", _VERSION], env=dict(environ), capture_output=True, text=True, timeout=30, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
+        answer = run_bounded([python, "-I", "-c", _VERSION], deadline_s=30, env=environ)
+    except OSError:
         return None
-    return answer.stdout.strip()
+    return answer.output.decode("utf-8", "replace").strip() if answer.status == 0 else None

@@ -55,7 +55,9 @@ class BoundedRun:
         return "".join(self.errors.decode("utf-8", "replace").strip().splitlines()[-1:])
 
 
-def run_bounded(argv: Sequence[str], *, deadline_s: float, env: Mapping[str, str], cwd: Path | str = "/") -> BoundedRun:
+def run_bounded(
+    argv: Sequence[str], *, deadline_s: float, env: Mapping[str, str], cwd: Path | str | None = None
+) -> BoundedRun:
     """Run a program to its end, or to the deadline or the limit of its output; then kill all of its session.
 
     A process in a hung driver call does not die: it is left behind after a second.
@@ -76,7 +78,7 @@ def run_bounded(argv: Sequence[str], *, deadline_s: float, env: Mapping[str, str
     try:
         given_up = _read(process, written, time.monotonic() + deadline_s)
     finally:
-        _end_session(process)
+        end_session(process)
     return BoundedRun(process.returncode, written.output, written.errors, given_up)
 
 
@@ -128,7 +130,7 @@ def _read(process: subprocess.Popen[bytes], written: _Output, deadline: float) -
                 return "endless output"
 
 
-def _end_session(process: subprocess.Popen[bytes]) -> None:
+def end_session(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and all of its session, wait a moment for it, and close its pipes."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)

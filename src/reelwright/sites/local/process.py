@@ -96,9 +96,9 @@ def writer_problem(command: Command, env: Mapping[str, str]) -> str | None:
     """Why the framework's interpreter cannot write a video; ``None`` if it can or the command has no check."""
     if command.writer_check is None:
         return None
-    argv = [command.argv[0], "-c", command.writer_check]  # cwd is /: -c looks for modules in the current folder first
-    try:
-        done = run_bounded(argv, deadline_s=_WRITER_CHECK_S, env=env)
+    argv = [command.argv[0], "-c", command.writer_check]
+    try:  # from /, because -c looks for modules in the current folder first
+        done = run_bounded(argv, deadline_s=_WRITER_CHECK_S, env=env, cwd="/")
     except OSError as error:
         return f"its video writer cannot be checked: {error}"
     if done.given_up:

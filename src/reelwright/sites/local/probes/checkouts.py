@@ -1,7 +1,7 @@
-"""Looking at a framework's source checkout: which files it has, what its source says, which commit it is.
+"""Looks at a framework's source checkout: its files, patterns in its source, its commit.
 
-Reads text; imports and runs nothing of it. Git is asked if it is there, with a deadline and without the
-settings of the repository that could start other programs. What the findings mean is the backend's knowledge.
+It reads text, and imports and runs nothing of the checkout. Git is asked if it is installed, with a deadline and
+without the settings of the repository that could start other programs. The backend knows what the findings mean.
 
     >>> look_at_checkout(CheckoutQuery(Path("/opt/nowhere")), environ={}).problem
     '/opt/nowhere does not exist'
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from ....core.files import open_regular
 from ....core.host import Checkout, CheckoutQuery
+from ..bounded_run import run_bounded
 
 _GIT_TIMEOUT_S = 10.0
 _MAX_SOURCE_BYTES = 4 << 20
@@ -26,7 +26,7 @@ _HARMLESS = ("-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c"
 
 
 def look_at_checkout(query: CheckoutQuery, *, environ: Mapping[str, str]) -> Checkout:
-    """What is in the folder; ``commit`` is ``None`` if Git does not know or trust it."""
+    """Look at the folder; ``commit`` is ``None`` if Git does not know or trust it."""
     directory = query.directory
     problem = _folder_problem(directory)
     if problem:
@@ -47,7 +47,7 @@ def look_at_checkout(query: CheckoutQuery, *, environ: Mapping[str, str]) -> Che
 
 
 def _elsewhere(directory: Path, files: tuple[str, ...]) -> Path | None:
-    """The folder that was meant: a zip has one folder too many, and a package in a checkout is one too deep."""
+    """The folder that was probably meant: an unpacked zip has one folder too many, a package in a checkout is too deep."""
     if not files or (directory / files[0]).exists():
         return None
     try:
@@ -86,16 +86,9 @@ def _commit(directory: Path, environ: Mapping[str, str]) -> tuple[str | None, st
         "LC_ALL": "C",
     }
     command = ["git", "--no-pager", *_HARMLESS, "-C", str(directory), "log", "-1", "--format=%H %cI"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        answer = subprocess.run(
-            command,
-            env=scrubbed,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_TIMEOUT_S,
-            check=True,
-        )
-        words = answer.stdout.decode("ascii", "replace").split()
-        if len(words) == 2:
+    with contextlib.suppress(OSError):
+        answer = run_bounded(command, deadline_s=_GIT_TIMEOUT_S, env=scrubbed)
+        words = answer.output.decode("ascii", "replace").split()
+        if answer.status == 0 and len(words) == 2:
             return words[0], words[1]
     return None, None

@@ -22,12 +22,13 @@ from typing import Any, NamedTuple
 
 from ....core.errors import BackendUnavailableError, Failure
 from ....core.host import Gpu, GpuProcess
+from ....core.line_channel import LineBuffer
+from ..bounded_run import end_session, run_bounded
 from . import GpuReading
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 # The first nvmlInit after boot initialises every GPU, one after the other, when persistence mode is off.
 DEADLINE_S = 30.0
-_KILL_S = 1.0
 _ADVICE: Mapping[str, tuple[str, str]] = {
     "NVMLError_LibraryNotFound": (
         "no NVIDIA driver is installed here (libnvidia-ml.so.1 is missing)",
@@ -288,28 +289,17 @@ def process_name(pid: int, proc: Path = Path("/proc")) -> str | None:
 
 
 def _ask(command: Command, environ: Mapping[str, str], deadline_s: float) -> dict[str, Any]:
-    """The program's one line; its failure to give one is a ``problem`` too."""
+    """The program's one line; a failure to give one is a ``problem`` too."""
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_passed(environ),
-        )
+        done = run_bounded(command, deadline_s=deadline_s, env=_passed(environ))
     except OSError as error:
         return {"problem": f"cannot start {command[0]}: {error}"}
-    try:
-        said, complained = process.communicate(timeout=deadline_s)
-    except subprocess.TimeoutExpired:
+    if done.given_up:
         return {"problem": f"no answer within {deadline_s:g} s (the driver hangs)"}
-    finally:
-        _end(process)
     try:
-        answer: dict[str, Any] = json.loads(said)
+        answer: dict[str, Any] = json.loads(done.output)
     except ValueError:
-        last = complained.decode("utf-8", "replace").strip().splitlines()[-1:]
-        return {"problem": f"the query ended with status {process.returncode}: {''.join(last)}"}
+        return {"problem": f"the query ended with status {done.status}: {done.last_line}"}
     return answer
 
 
@@ -318,23 +308,13 @@ def _passed(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in ("LD_LIBRARY_PATH",) if name in environ}
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill and reap, but never wait long: a process inside a hung driver call does not die."""
-    process.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=_KILL_S)
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
-
-
 class GpuWatch:
     """Reads the GPUs again and again in a process of its own, which ends with this one, even a killed one."""
 
     def __init__(self, environ: Mapping[str, str], *, interval_s: float = 1.0, program: Command | None = None) -> None:
         command = [*(program or nvml_program()), "watch", str(interval_s)]
         self._process: subprocess.Popen[bytes] | None = None
-        self._rest = b""
+        self._lines = LineBuffer()
         with contextlib.suppress(OSError):
             self._process = subprocess.Popen(
                 command,
@@ -342,6 +322,7 @@ class GpuWatch:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=_passed(environ),
+                start_new_session=True,
             )
             assert self._process.stdout is not None
             os.set_blocking(self._process.stdout.fileno(), False)
@@ -350,18 +331,14 @@ class GpuWatch:
         """The newest reading since the last call; ``None`` if there is none. Never blocks, never raises."""
         if self._process is None or self._process.stdout is None or self._process.stdout.closed:
             return None
-        chunk: bytes | None = b""
-        with contextlib.suppress(OSError):
-            chunk = os.read(self._process.stdout.fileno(), 1 << 20)
-        *lines, self._rest = (self._rest + (chunk or b"")).split(b"\n")
-        try:
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            lines = self._lines.feed(os.read(self._process.stdout.fileno(), 1 << 20))
             newest = json.loads(lines[-1]) if lines else {"problem": ""}
             return None if "problem" in newest else {uuid: GpuReading(*pair) for uuid, pair in newest.items()}
-        except (ValueError, TypeError):
-            return None
+        return None
 
     def close(self) -> None:
         """End the reader; may be called twice."""
         process, self._process = self._process, None
         if process is not None:
-            _end(process)
+            end_session(process)

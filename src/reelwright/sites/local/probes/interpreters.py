@@ -1,9 +1,8 @@
-"""Asking a framework's own Python what it can import: once per change of that Python, not once per run.
+"""Asks a framework's own Python what it can import: once per change of that Python, not once per run.
 
-Importing torch takes ten seconds, so the answer is kept and trusted while the interpreter, its folders of
-packages and the modules' files keep their size and time. A module that kills the interpreter while being
-imported (wheels for another CPU do) is named and left out of a second round. Nothing is judged here: an old
-torch is a fact.
+Importing torch takes ten seconds, so the answer is remembered until the interpreter, its folders of packages or the
+modules' files change their size or time. A module that kills the interpreter while being imported (wheels for another
+CPU do) is named and left out of a second round. Nothing is judged here: an old torch is a fact.
 
     >>> ask_interpreter(InterpreterQuery(Path("/opt/nowhere/python")), environ={}, cache_dir=None).problem
     '/opt/nowhere/python does not exist'
@@ -12,12 +11,10 @@ torch is a fact.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import selectors
-import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,22 +25,20 @@ from pydantic import TypeAdapter
 
 from ....core.files import read_json
 from ....core.host import Interpreter, InterpreterQuery, passed_through
+from ..bounded_run import run_bounded
 
 TIMEOUT_S = 120.0
 _MAX_KEPT_BYTES = 16 * 1024 * 1024
 _KEPT = ("python_version", "modules", "broken", "cuda_version", "cuda_devices", "cuda_archs", "packages")
 _SCHEMA = 2
-_MAX_ANSWER_BYTES = 1 << 20
-_MAX_NOISE_BYTES = 64 << 20
-_KEPT_OUTPUT_BYTES = 4096
-# What the run chooses itself, later, among those that the caller may use.
-_SEEN = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+#: Variables that a run sets itself later; the answer depends on them.
+_VISIBLE = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 _CUDA = "torch.cuda"
 
 
 @dataclass
 class _Round:
-    """What one start of the interpreter told."""
+    """The answers of one start of the interpreter."""
 
     python: str | None = None
     modules: dict[str, str] = field(default_factory=dict)
@@ -58,6 +53,19 @@ class _Round:
     ended: str = ""
     printed: str = ""
 
+    def take(self, item: dict[str, Any]) -> None:
+        """One line of `interview`."""
+        self.python = item.get("python", self.python)
+        self.begun = item.get("begin", self.begun)
+        self.done = item.get("done", self.done)
+        self.cuda, self.devices = item.get("cuda", self.cuda), item.get("devices", self.devices)
+        self.archs, self.packages = tuple(item.get("archs", self.archs)), item.get("packages", self.packages)
+        self.files += [*item.get("paths", []), *filter(None, [item.get("file")])]
+        if "module" in item:
+            self.modules[item["module"]] = item["version"]
+        if "broken" in item and item["broken"] != _CUDA:
+            self.broken[item["broken"]] = item["error"]
+
 
 def ask_interpreter(
     query: InterpreterQuery,
@@ -66,14 +74,14 @@ def ask_interpreter(
     cache_dir: Path | None,
     timeout_s: float = TIMEOUT_S,
 ) -> Interpreter:
-    """What the interpreter says, remembered in ``cache_dir`` (``None`` = always ask).
+    """The interpreter's answer, remembered in ``cache_dir`` (``None``: always ask).
 
     Only a complete answer is remembered. Takes at most ``timeout_s`` and leaves no process behind.
     """
     problem = _file_problem(query.path)
     if problem:
         return Interpreter(query.path, problem=problem)
-    scrubbed = {**passed_through(environ, (*query.env_names, *_SEEN)), **query.env}
+    scrubbed = {**passed_through(environ, (*query.env_names, *_VISIBLE)), **query.env}
     memory = _Memory(query, scrubbed, cache_dir)
     known = memory.recall()
     if known is not None:
@@ -102,136 +110,55 @@ def _interview(
     crashed: dict[str, str] = {}
     while True:
         names = [name for name in query.modules if name not in crashed]
-        told = _ask(query, names, environ, deadline)
-        if told.python is None:
-            return Interpreter(query.path, problem=_silence(told)), None
-        if not told.done and told.begun in names and time.monotonic() < deadline:
-            crashed[str(told.begun)] = f"importing it ended the interpreter ({told.ended}) {told.printed}".strip()
+        found = _ask(query, names, environ, deadline)
+        if found.python is None:
+            said = f": {found.printed}" if found.printed else ""
+            problem = f"does not answer like a Python interpreter ({found.ended}){said}"
+            return Interpreter(query.path, problem=problem), None
+        if not found.done and found.begun in names and time.monotonic() < deadline:
+            crashed[str(found.begun)] = f"importing it ended the interpreter ({found.ended}) {found.printed}".strip()
             continue
-        late = [name for name in names if name not in told.modules and name not in told.broken]
-        unasked = dict.fromkeys(late, f"{told.ended} while importing {told.begun}")
+        missing = [name for name in names if name not in found.modules and name not in found.broken]
+        unasked = dict.fromkeys(missing, f"{found.ended} while importing {found.begun}")
         answer = Interpreter(
             query.path,
-            python_version=told.python,
-            modules=told.modules,
-            broken={**told.broken, **crashed, **unasked},
-            cuda_version=told.cuda,
-            cuda_devices=told.devices,
-            cuda_archs=told.archs,
-            packages=told.packages,
+            python_version=found.python,
+            modules=found.modules,
+            broken={**found.broken, **crashed, **unasked},
+            cuda_version=found.cuda,
+            cuda_devices=found.devices,
+            cuda_archs=found.archs,
+            packages=found.packages,
         )
-        return answer, told.files if told.done and not crashed else None
-
-
-def _silence(told: _Round) -> str:
-    said = f": {told.printed}" if told.printed else ""
-    return f"does not answer like a Python interpreter ({told.ended}){said}"
+        return answer, found.files if found.done and not crashed else None
 
 
 def _ask(query: InterpreterQuery, names: list[str], environ: Mapping[str, str], deadline: float) -> _Round:
-    told = _Round()
+    found = _Round()
     folder = query.folder if query.folder is not None and query.folder.is_dir() else None
-    left_s = max(1, int(deadline - time.monotonic()) + 5)
+    left_s = max(0.0, deadline - time.monotonic())
     program = Path(__file__).with_name("interview.py").read_text(encoding="utf-8")
-    read, write = os.pipe2(os.O_CLOEXEC)
+    # -c and not the path: the folder of a script comes first on sys.path, and there are our own modules.
+    argv = [str(query.path), "-c", program, str(int(left_s) + 5), str(folder or ""), *names]
     try:
-        process = subprocess.Popen(
-            # -c and not the path: the folder of a script comes first on sys.path, and there lie our modules.
-            [str(query.path), "-c", program, str(write), str(left_s), str(folder or ""), *names],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=folder or "/",
-            env=dict(environ),
-            pass_fds=(write,),
-            start_new_session=True,
-        )
+        done = run_bounded(argv, deadline_s=left_s, env=environ, cwd=folder or "/")
     except OSError as error:
-        os.close(read)
-        told.ended = "wrong architecture or no program" if error.errno == 8 else f"cannot be started: {error.strerror}"
-        return told
-    finally:
-        os.close(write)
-    given_up = "interrupted"
-    try:
-        answers, printed, given_up = _listen(process, read, deadline)
-    finally:
-        _end(process, grace_s=0.0 if given_up else 1.0)
-        os.close(read)
-    told.ended = given_up or _ending(process.returncode)
-    told.printed = " / ".join(printed.decode("utf-8", "replace").strip().splitlines()[-2:])[:400]
-    for line in answers.splitlines():
-        _take(told, line)
-    return told
-
-
-def _listen(process: subprocess.Popen[bytes], read: int, deadline: float) -> tuple[bytes, bytes, str]:
-    """(answers, end of what was printed, why it was given up if it was); bounded, whatever is written."""
-    assert process.stdout is not None
-    answers, printed, noise = b"", b"", 0
-    os.set_blocking(process.stdout.fileno(), False)
-    with selectors.DefaultSelector() as selector:
-        selector.register(read, selectors.EVENT_READ)
-        selector.register(process.stdout, selectors.EVENT_READ)
-        ended = False
-        while not ended:
-            ready = {key.fd for key, _ in selector.select(max(0.0, deadline - time.monotonic()))}
-            if not ready:
-                return answers, printed, "no answer in time"
-            if noise > _MAX_NOISE_BYTES or len(answers) > _MAX_ANSWER_BYTES:
-                return answers, printed, "endless output"
-            if process.stdout.fileno() in ready:
-                chunk = os.read(process.stdout.fileno(), 65536)
-                printed, noise = (printed + chunk)[-_KEPT_OUTPUT_BYTES:], noise + len(chunk)
-                if not chunk:
-                    selector.unregister(process.stdout)
-            if read in ready:
-                chunk = os.read(read, 65536)
-                answers += chunk
-                # Closed by the end of the program alone: it hands this descriptor to nobody.
-                ended = not chunk or answers.endswith(b'{"done": true}\n')
-    with contextlib.suppress(BlockingIOError):
-        printed += os.read(process.stdout.fileno(), 65536)
-    return answers, printed[-_KEPT_OUTPUT_BYTES:], ""
-
-
-def _end(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
-    """Give it a moment to end by itself, then kill all of its session."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=grace_s)
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=2)
-    if process.stdout is not None:
-        process.stdout.close()
-
-
-def _ending(status: int | None) -> str:
-    if status is not None and status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    return f"exit status {status}"
-
-
-def _take(told: _Round, line: bytes) -> None:
-    try:
-        item: dict[str, Any] = json.loads(line)
-    except ValueError:  # a line cut by a crash
-        return
-    told.python = item.get("python", told.python)
-    told.begun = item.get("begin", told.begun)
-    told.done = item.get("done", told.done)
-    told.cuda, told.devices = item.get("cuda", told.cuda), item.get("devices", told.devices)
-    told.archs, told.packages = tuple(item.get("archs", told.archs)), item.get("packages", told.packages)
-    told.files += [*item.get("paths", []), *filter(None, [item.get("file")])]
-    if "module" in item:
-        told.modules[item["module"]] = item["version"]
-    if "broken" in item and item["broken"] != _CUDA:
-        told.broken[item["broken"]] = item["error"]
+        wrong = error.errno == errno.ENOEXEC
+        found.ended = "wrong architecture or no program" if wrong else f"cannot be started: {error.strerror}"
+        return found
+    printed = [done.errors]
+    for line in done.output.splitlines():
+        try:
+            found.take(json.loads(line))
+        except (ValueError, TypeError, AttributeError):  # printed by something else, or cut by a crash
+            printed.append(line[:400])
+    lines = b"\n".join(printed).decode("utf-8", "replace").strip().splitlines()
+    found.ended, found.printed = done.ending, " / ".join(lines[-2:])[:400]
+    return found
 
 
 class _Memory:
-    """One remembered answer: a JSON file named by the question, valid while its files are unchanged."""
+    """One remembered answer: a JSON file named by the query, valid while the files that it lists are unchanged."""
 
     def __init__(self, query: InterpreterQuery, environ: Mapping[str, str], cache_dir: Path | None) -> None:
         self._query = query
@@ -249,26 +176,17 @@ class _Memory:
         """The answer, if there is one and nothing has changed since."""
         if self._path is None:
             return None
-        try:
+        # Absent, damaged, or of another version: ask again. Pydantic's ValidationError is a ValueError.
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             kept = read_json(self._path, _MAX_KEPT_BYTES)
-            if kept["files"] != _stamps(list(kept["files"])):
-                return None
-            if set(kept["answer"]) != set(_KEPT):
-                return None
-            found = {**kept["answer"], "path": self._query.path}
-            answer: Interpreter = TypeAdapter(Interpreter).validate_python(found)  # ValidationError is a ValueError
-            return answer
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-        ):  # absent, damaged, or of another version: ask again
-            return None
+            if kept["files"] == _stamps(list(kept["files"])) and set(kept["answer"]) == set(_KEPT):
+                found = {**kept["answer"], "path": self._query.path}
+                answer: Interpreter = TypeAdapter(Interpreter).validate_python(found)
+                return answer
+        return None
 
     def keep(self, answer: Interpreter, files: list[str]) -> None:
-        """Remember; not being able to is no error."""
+        """Remember the answer; a folder that cannot be written is no error."""
         if self._path is None:
             return
         path = self._query.path

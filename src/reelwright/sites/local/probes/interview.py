@@ -1,10 +1,10 @@
-"""The program that a framework's own Python runs to tell its version, what it can import, and its CUDA.
+"""The program that a framework's own Python runs to report its version, what it can import, and its CUDA.
 
-It answers line by line on a file descriptor of its own, because frameworks print to standard output while
-being imported, and names each module before importing it, so that a crash has a name. Standard library only,
-Python 3.8 or newer, nothing of this package. Who asks and what is remembered: `sites.local.probes.interpreters`.
+It answers line by line on standard output; what frameworks print while being imported goes to standard error. It
+names each module before importing it, so that a crash has a name. Standard library only, Python 3.8 or newer,
+nothing of this package. `sites.local.probes.interpreters` asks, and remembers the answers.
 
-    $ python -c "$(cat interview.py)" 5 120 /opt/Wan2.1 torch flash_attn 5>&1
+    $ python -c "$(cat interview.py)" 120 /opt/Wan2.1 torch flash_attn
     {"python": "3.10.14"}
     {"begin": "torch"}
     {"module": "torch", "version": "2.4.0+cu121", "file": "/opt/venv/.../torch/__init__.py"}
@@ -25,11 +25,13 @@ from typing import Any
 _MAX_PACKAGES = 5000
 
 
-def _tell(fd: int, **answer: object) -> None:
-    os.write(fd, (json.dumps(answer) + "\n").encode("ascii"))
+def _report(fd: int, **answer: object) -> None:
+    data = (json.dumps(answer) + "\n").encode("ascii")
+    while data:
+        data = data[os.write(fd, data) :]
 
 
-def _words(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:2000]
 
 
@@ -49,20 +51,20 @@ def version_of(name: str, module: ModuleType) -> str:
     return "unknown"
 
 
-def _tell_of_module(fd: int, name: str) -> None:
-    _tell(fd, begin=name)
+def _report_module(fd: int, name: str) -> None:
+    _report(fd, begin=name)
     try:
         module = importlib.import_module(name)
         version = version_of(name, module)
     except BaseException as error:  # noqa: BLE001 - a framework may raise anything, SystemExit included
         lost = isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]
-        _tell(fd, broken=name, error=_words(error) + (_user_only(name.partition(".")[0]) if lost else ""))
+        _report(fd, broken=name, error=_text(error) + (_user_only(name.partition(".")[0]) if lost else ""))
     else:
-        _tell(fd, module=name, version=version, file=getattr(module, "__file__", None))
+        _report(fd, module=name, version=version, file=getattr(module, "__file__", None))
 
 
 def _user_only(name: str) -> str:
-    """Where a module lies that this start does not see, because the user's own packages are switched off."""
+    """Where a module lies that this start does not see because the user's own packages are switched off."""
     import site
 
     folder = site.getusersitepackages()
@@ -72,26 +74,26 @@ def _user_only(name: str) -> str:
 
 
 def _archs(torch: Any) -> list[str]:
-    """What torch was built for; its own list is empty where it sees no device."""
+    """The architectures that torch was built for; its own list is empty where it sees no device."""
     said = torch.cuda.get_arch_list()
     flags = getattr(getattr(torch, "_C", None), "_cuda_getArchFlags", None)
     return list(said) or ((flags() or "").split() if flags else [])
 
 
-def _tell_of_cuda(fd: int) -> None:
-    _tell(fd, begin="torch.cuda")
+def _report_cuda(fd: int) -> None:
+    _report(fd, begin="torch.cuda")
     try:
         torch = sys.modules["torch"]
         cuda, devices = torch.version.cuda, torch.cuda.device_count()
-        with contextlib.suppress(Exception):  # a torch that does not say
-            _tell(fd, archs=_archs(torch))
+        with contextlib.suppress(Exception):  # a torch without such a list
+            _report(fd, archs=_archs(torch))
     except BaseException as error:  # noqa: BLE001 - as above
-        _tell(fd, broken="torch.cuda", error=_words(error))
+        _report(fd, broken="torch.cuda", error=_text(error))
     else:
-        _tell(fd, cuda=cuda, devices=devices)
+        _report(fd, cuda=cuda, devices=devices)
 
 
-def _tell_of_packages(fd: int) -> None:
+def _report_packages(fd: int) -> None:
     """Every installed distribution: names in one spelling, so that a list of requirements can be compared."""
     from importlib import metadata
 
@@ -103,27 +105,30 @@ def _tell_of_packages(fd: int) -> None:
             continue
         if isinstance(name, str) and isinstance(version, str) and len(found) < _MAX_PACKAGES:
             found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)  # the first on the path is imported
-    _tell(fd, packages=found)
+    _report(fd, packages=found)
 
 
-def main(fd: int, limit_s: int, folder: str, names: list[str]) -> None:
-    """Answer on ``fd``; ends by itself after ``limit_s`` even if nobody listens any more.
+def main(limit_s: int, folder: str, names: list[str]) -> None:
+    """Answer, and end by itself after ``limit_s`` even if nobody listens any more.
 
-    ``folder`` is the script's, which comes first on the path when it is started; empty for none.
+    ``folder`` is the script's, which comes first on the path when the script is started; empty for none.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(limit_s)
-    os.set_inheritable(fd, False)
+    fd = os.dup(1)  # no child inherits it
+    os.dup2(2, 1)
+    os.write(fd, b"\n")  # the interpreter's own start may have printed something
     sys.path[:] = [*([folder] if folder else []), *(entry for entry in sys.path if entry)]
-    _tell(fd, python=".".join(str(part) for part in sys.version_info[:3]))
+    _report(fd, python=".".join(str(part) for part in sys.version_info[:3]))
     for name in names:
-        _tell_of_module(fd, name)
+        _report_module(fd, name)
     if "torch" in sys.modules:
-        _tell_of_cuda(fd)
-    _tell_of_packages(fd)
-    _tell(fd, paths=[entry for entry in sys.path if os.path.isdir(entry)])  # noqa: PTH112 - plain names
-    _tell(fd, done=True)
+        _report_cuda(fd)
+    _report_packages(fd)
+    _report(fd, paths=[entry for entry in sys.path if os.path.isdir(entry)])  # noqa: PTH112 - plain names
+    _report(fd, done=True)
+    os._exit(0)  # threads and exit handlers of a framework may hang
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
