@@ -103,7 +103,7 @@ class Manifest:
         attempts: Every try.
         degraded: Whether quality was lowered against the request.
         warnings: Everything the user should know.
-        metrics: GPU memory over time, utilisation, disk rates (`sites.local.monitor.Metrics`).
+        metrics: GPU memory over time, utilisation, disk rates (`sites.local.metrics.Metrics`).
         error: The error object when there is no film.
         facts: What the generator itself reports (the draft's mode and camera).
     """

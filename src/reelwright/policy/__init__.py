@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..core.errors import Failure, VideoGenerationError
 
-KillReason = Literal["timeout", "hang", "cancelled", "log_lost"]
+KillReason = Literal["timeout", "hang", "cancelled"]
 #: The cause of a `Diagnosis` by which the GPU itself is to blame.
 GPU_FAULT = "gpu-fault"
 
@@ -88,8 +88,7 @@ class Evidence:
         error: The exception of an inline engine.
         wall_s: Duration in seconds.
         phase_seconds: Duration of each phase in seconds.
-        log_path: Where the whole (bounded) log lies.
-        metrics: What the monitor measured (`sites.local.monitor.Metrics` as JSON).
+        metrics: What the monitor measured (`sites.local.metrics.Metrics` as JSON).
         facts: What an inline engine reports of its work.
     """
 
@@ -116,7 +115,6 @@ class Evidence:
     error: VideoGenerationError | None = None
     wall_s: float = 0.0
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
-    log_path: str | None = None
     metrics: Mapping[str, Any] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
-"""What an attempt used, as values: samples, and the metrics that a manifest keeps of them.
+"""The values of what an attempt used: samples, and the metrics of them that a manifest keeps.
 
-A run of ten hours gives no longer a curve than one of ten minutes, with the peaks kept. Nothing is measured
-here: see `sites.local.monitor`.
+The curve of a run of ten hours is as short as that of ten minutes, and keeps the peaks. `sites.local.sampler`
+measures.
 
     >>> recording = Recording()
     >>> recording.add(Sample(0.0, Usage(processes=1, host_bytes=5)))
@@ -23,10 +23,10 @@ _SCHEMA = 1
 
 @dataclass(frozen=True)
 class Usage:
-    """What a tree of processes uses; ``None`` = could not ask.
+    """What a tree of processes uses; ``None`` is unknown.
 
-    ``host_bytes`` counts pages that several processes share in each of them. The disk counters are those of
-    the block layer: what came from the page cache is not in them.
+    ``host_bytes`` counts a page that several processes share once for each. The disk counters are those of the
+    block layer, without what came from the page cache.
     """
 
     processes: int = 0
@@ -91,21 +91,9 @@ class Metrics:
             },
         }
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Metrics:
-        """The reverse of `to_json`; names of later versions are ignored."""
-        columns = value.get("curve", {})
-        gpus: Mapping[str, list[list[int | None]]] = columns.get("gpus", {})
-        curve = tuple(
-            Sample(at_s, Usage(*usage), {uuid: GpuReading(*rows[place]) for uuid, rows in gpus.items()})
-            for place, (at_s, usage) in enumerate(zip(columns.get("at_s", ()), columns.get("usage", ()), strict=True))
-        )
-        known = {name: value[name] for name in cls.__dataclass_fields__ if name in value and name != "curve"}
-        return cls(**known, curve=curve)
-
 
 class Recording:
-    """Samples becoming metrics, in bounded memory however long the run."""
+    """Turns samples into metrics, in bounded memory however long the run is."""
 
     def __init__(self, max_points: int = MAX_POINTS) -> None:
         self._max_points = max_points
@@ -121,7 +109,7 @@ class Recording:
         self.samples = 0
 
     def add(self, sample: Sample) -> None:
-        """Take one more sample in."""
+        """Add a sample."""
         if self._last is None:
             self._first_s = sample.at_s
         self.samples += 1
@@ -157,7 +145,7 @@ class Recording:
             self._stride *= 2
 
     def metrics(self, cost_cpu_s: float = 0.0) -> Metrics:
-        """What was seen so far."""
+        """The metrics so far."""
         curve = [*self._curve, _merged(self._open)] if self._open else self._curve
         return Metrics(
             duration_s=self._last.at_s - self._first_s if self._last else 0.0,
