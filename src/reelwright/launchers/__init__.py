@@ -1,4 +1,4 @@
-"""Programs that other interpreters run: the shim around a framework's command, and the launcher for extra sizes.
+"""Programs that other interpreters run: the shim around a command, and launchers in front of a framework's script.
 
-They are started by path and import nothing of ours, and only the standard library.
+They are started by path, and import the standard library alone.
 """

@@ -1,12 +1,12 @@
-"""Starts a worker: an engine of ours in whatever interpreter has its packages.
+"""Starts a worker: one of our engines, in an interpreter that has its packages.
 
 Run by path with the ENGINE's interpreter (Python >= 3.10), by `sites.local.worker`::
 
     python .../launchers/resident.py diffusers READ_FD WRITE_FD
 
-Our package is made importable without the folder that it is installed in: what else is installed there (another
-numpy, say) is not for this interpreter. Nothing of ours that the worker imports needs more than the standard library
-and what the engine itself is made for.
+Our package becomes importable without the folder that it is installed in, because the other packages in that folder
+(another numpy, say) are not for this interpreter. The modules that a worker imports need the standard library and the
+engine's own packages alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PACKAGE = "reelwright"
 
 
 def make_importable(folder: str) -> None:
-    """Let ``import reelwright.x`` find its files in ``folder`` and run nothing of the package's own start."""
+    """Let ``import reelwright.x`` find its files in ``folder``, without running ``reelwright/__init__.py``."""
     package = ModuleType(PACKAGE)
     package.__path__ = [folder]
     sys.modules[PACKAGE] = package
@@ -28,7 +28,7 @@ def make_importable(folder: str) -> None:
 
 def main(argv: list[str]) -> int:
     """Serve until the owner goes; returns the exit status."""
-    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 -- nothing is imported that is not needed
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 -- pathlib would cost start-up time
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != here]  # noqa: PTH100
     make_importable(os.path.dirname(here))  # noqa: PTH120
     serving = importlib.import_module(f"{PACKAGE}.engines.serving")

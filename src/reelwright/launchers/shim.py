@@ -1,15 +1,15 @@
-"""The supervisor between the runner and a framework's command: whatever happens, nothing survives.
+"""The supervisor between the runner and a framework's command: no process outlives its run.
 
 Started by path (``python -I -S shim.py CONTROL STATUS KEEP...``), standard library only. The runner gives it:
 
 * stdin: one JSON object ``{"argv", "cwd", "env", "mark", "grace_s"}`` (never on the command line: E2BIG, secrets),
   with ``"pass_fds"`` if the command gets descriptors of its own;
-* CONTROL: the read end of a pipe; ``T`` asks for TERM, grace, KILL; ``K`` for KILL at once; END OF FILE means that
-  the runner is gone, and is the same as ``T``;
+* CONTROL: the read end of a pipe; ``T`` asks for TERM, grace, KILL; ``K`` for KILL at once; the end of the pipe means
+  that the runner is gone, and counts as ``T``;
 * STATUS: the write end of a pipe for one JSON line per event: ``started`` (pid), ``failed`` (errno), ``exited``
   (status, signal, leftovers, unkillable);
-* KEEP: descriptors of GPU leases, held until all is over; the command does not get them;
-* fds 1 and 2 are the log pipe, handed on to the command; the shim itself writes nothing there.
+* KEEP: descriptors of GPU leases, held until everything has ended; the command does not get them;
+* fds 1 and 2: the log pipe, for the command; the shim itself writes nothing there.
 
 torchrun starts its ranks in sessions of their own, so killing a process group does not reach them (pytorch#113231).
 The shim is a child subreaper: an orphan becomes its child, so that every descendant can be found by walking the tree
@@ -66,13 +66,13 @@ def _stat(pid: int) -> tuple[str, int, int] | None:
 
 
 def start_time(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot; with the pid it names one process for ever."""
+    """Start time of a process in clock ticks since boot; pid and start time together identify a process for ever."""
     found = _stat(pid)
     return found[2] if found else None
 
 
 def descendants(root: int) -> dict[int, int]:
-    """pid -> start time of everything below ``root``, zombies left out; one reading of /proc."""
+    """pid -> start time of everything below ``root``, without zombies; reads /proc once."""
     children: dict[int, list[tuple[int, str, int]]] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 -- pathlib would double the start-up time
         if name.isdigit():
@@ -101,7 +101,7 @@ def marked(mark: str) -> dict[int, int]:
             with open(f"/proc/{name}/environ", "rb") as file:
                 found = wanted in b"\0" + file.read() + b"\0"
         except OSError:
-            continue  # gone, or another user's: never ours
+            continue  # gone, or another user's
         stat = _stat(int(name)) if found else None
         if stat and stat[0] not in "ZX":
             result[int(name)] = stat[2]
@@ -109,14 +109,14 @@ def marked(mark: str) -> dict[int, int]:
 
 
 def send(processes: dict[int, int], number: int) -> None:
-    """Signal processes that still are the ones that were seen."""
+    """Signal these processes, where pid and start time still match."""
     for pid, started in processes.items():
         if start_time(pid) != started:
-            continue  # ended, and perhaps its number belongs to a stranger now
+            continue  # it has ended, and another process may have its pid
         try:
             os.kill(pid, number)
             if number == signal.SIGTERM:
-                os.kill(pid, signal.SIGCONT)  # a stopped process cannot hear SIGTERM
+                os.kill(pid, signal.SIGCONT)  # a stopped process does not receive SIGTERM
         except (ProcessLookupError, PermissionError):
             continue
 
@@ -135,7 +135,7 @@ def reap() -> dict[int, int]:
 
 
 class Tree:
-    """Everything that one run has started: the descendants of ``root`` and whatever carries the mark."""
+    """Everything that one run has started: the descendants of ``root`` and all processes with the mark."""
 
     def __init__(self, root: int, mark: str) -> None:
         self.root = root
@@ -144,7 +144,7 @@ class Tree:
         self.reaps = root == os.getpid()
 
     def alive(self) -> dict[int, int]:
-        """pid -> start time of all that is left, after reaping."""
+        """pid -> start time of the processes that are left, after reaping."""
         if self.reaps:
             self.ended.update(reap())
         found = {**descendants(self.root), **(marked(self.mark) if self.mark else {})}
@@ -154,16 +154,16 @@ class Tree:
     def end(self, grace_s: float, hurry: Callable[[], bool] | None = None) -> list[int]:
         """TERM, a bounded grace, KILL, a bounded wait; returns the pids that cannot be killed.
 
-        ``hurry`` is asked while waiting; true ends the grace.
+        ``hurry`` is called while waiting; true ends the grace.
         """
         deadline = time.monotonic() + grace_s
-        told: dict[int, int] = {}
+        asked: dict[int, int] = {}
         while time.monotonic() < deadline and not (hurry and hurry()):
             left = self.alive()
             if not left:
                 return []
-            send({pid: started for pid, started in left.items() if told.get(pid) != started}, signal.SIGTERM)
-            told.update(left)
+            send({pid: started for pid, started in left.items() if asked.get(pid) != started}, signal.SIGTERM)
+            asked.update(left)
             time.sleep(_POLL_S)
         deadline = time.monotonic() + _KILL_WAIT_S
         while True:
@@ -176,10 +176,10 @@ class Tree:
             time.sleep(_POLL_S)
 
     def status_of(self, pid: int) -> int | None:
-        """The wait status of a child that has ended, which may not have been collected yet."""
+        """The wait status of a child that has ended, even if it is not collected yet."""
         deadline = time.monotonic() + _REAP_WAIT_S
         while pid not in self.ended:
-            self.ended.update(reap())  # also when the time is over already: this process may have stood still
+            self.ended.update(reap())  # also after the deadline: this process may have been stopped meanwhile
             if time.monotonic() >= deadline:
                 break
             time.sleep(_POLL_S)
@@ -189,11 +189,11 @@ class Tree:
 # --------------------------------------------------------------------------------------------------------- the shim
 
 
-def _say(status_fd: int, **event: object) -> None:
+def _report(status_fd: int, **event: object) -> None:
     try:
         os.write(status_fd, json.dumps(event).encode() + b"\n")
     except OSError:
-        return  # the runner is gone; there is nobody to tell
+        return  # the runner is gone
 
 
 def _spawn(spec: dict[str, Any], closed: list[int]) -> int:
@@ -210,7 +210,7 @@ def _spawn(spec: dict[str, Any], closed: list[int]) -> int:
                 os.close(fd)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.chdir(spec["cwd"])
-            os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 -- this is what a supervisor is for
+            os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 -- a supervisor starts programs
         except BaseException as error:  # noqa: BLE001 -- the forked child must never return
             os.write(write, str(getattr(error, "errno", None) or errno.EIO).encode())
         os._exit(127)
@@ -224,7 +224,7 @@ def _spawn(spec: dict[str, Any], closed: list[int]) -> int:
 
 
 class _Control:
-    """What the runner wants: nothing yet, a clean stop, or an immediate one."""
+    """The runner's request: none yet, a clean stop, or an immediate one."""
 
     def __init__(self, fd: int, wake: int) -> None:
         self._fd = fd
@@ -266,15 +266,15 @@ def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[
     try:
         pid = _spawn(spec, [control_fd, status_fd, *keep])
     except OSError as error:
-        _say(status_fd, event="failed", errno=error.errno)
+        _report(status_fd, event="failed", errno=error.errno)
         return 0
-    for fd in spec.get("pass_fds", ()):  # the command's alone, so that its end is the end of its pipes
+    for fd in spec.get("pass_fds", ()):  # only the command may hold them, so that its end is the end of its pipes
         os.close(fd)
-    # The log belongs to the command alone: the runner sees its end when the last writer has ended.
+    # Only the command may hold the log: the runner sees the end of the pipe when the last writer has ended.
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
     os.dup2(devnull, 2)
-    _say(status_fd, event="started", pid=pid, start_time=start_time(pid))
+    _report(status_fd, event="started", pid=pid, start_time=start_time(pid))
     tree = Tree(os.getpid(), spec["mark"])
     while not control.stop and pid not in tree.ended:
         control.wait(1.0)
@@ -287,7 +287,7 @@ def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[
         unkillable = tree.end(spec["grace_s"], control.hurry)
     status = None if pid in unkillable else tree.status_of(pid)
     code = os.waitstatus_to_exitcode(status) if status is not None else None
-    _say(
+    _report(
         status_fd,
         event="exited",
         status=code if code is not None and code >= 0 else None,
@@ -295,16 +295,18 @@ def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[
         leftovers=len(leftovers),
         unkillable=unkillable,
     )
-    # With an unkillable process the leases stay held, by us, for as long as it lives.
+    # While an unkillable process lives, this process holds its leases.
     while not tree.alive().keys().isdisjoint(unkillable):
         time.sleep(0.5)
     return 0
 
 
 def main(argv: list[str]) -> int:
-    """Entry point; see the module."""
+    """See the module."""
     os.setsid()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a caller's thread may block SIGTERM, and hands that on
+    signal.pthread_sigmask(
+        signal.SIG_SETMASK, ()
+    )  # a thread of the runner may block SIGTERM, and a child inherits that
     control_fd, status_fd, *keep = (int(word) for word in argv)
     spec = json.loads(sys.stdin.buffer.read())
     return supervise(spec, control_fd, status_fd, keep)

@@ -36,15 +36,15 @@ class Cancellation:
 
     @property
     def requested(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether a stop was requested."""
         return self._event.is_set()
 
     def fileno(self) -> int:
-        """Readable once somebody asked to stop."""
+        """A descriptor that is readable once a stop was requested."""
         return self._read
 
     def check(self) -> None:
-        """Raise `Cancelled` if somebody asked to stop."""
+        """Raise `Cancelled` if a stop was requested."""
         if self.requested:
             raise Cancelled(signal_number=self.signal_number)
 
@@ -54,7 +54,7 @@ class Cancellation:
         self.check()
 
     def close(self) -> None:
-        """Give the pipe back; twice does nothing, and whoever forgets it loses no descriptor."""
+        """Close the pipe; twice does nothing. It is also closed when the object is collected."""
         fds, self._read, self._write = (self._read, self._write), -1, -1
         for fd in fds:
             if fd >= 0:

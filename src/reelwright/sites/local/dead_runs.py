@@ -1,7 +1,7 @@
-"""Runs whose runner has died: how their processes are known, and ended.
+"""Ends processes of runs whose runner and shim were both killed.
 
-Every process of a run carries a mark in its environment. The shim ends all of them when its runner dies; this module
-is for the case that somebody killed the shim as well. It never goes by a pid alone.
+Every process of a run carries a mark in its environment. The shim ends all of them when only the runner dies. A pid
+alone never identifies a process here.
 
     >>> sweep_dead_runs()
     ()
@@ -20,17 +20,17 @@ from .leases import lease_directory
 
 
 def run_mark(run_id: str) -> str:
-    """The mark of a run's processes: its id, the runner that owns it by pid and start time, and its GPU locks."""
+    """The mark of a run's processes: its id, its runner by pid and start time, and its folder of GPU locks."""
     return f"{run_id}:{os.getpid()}:{shim.start_time(os.getpid())}:{_locks(os.environ)}"
 
 
 def _locks(environ: Mapping[str, str]) -> str:
-    """The folder of GPU locks, in a few letters."""
+    """A few letters that stand for the folder of GPU locks."""
     return hashlib.sha256(os.fsencode(lease_directory(environ))).hexdigest()[:12]
 
 
 def end_marked(mark: str) -> list[int]:
-    """End every process that carries the mark, and collect those that have become our children."""
+    """End every process with this mark, and collect those that have become our children."""
     tree = shim.Tree(-1, mark)
     seen = list(tree.alive())
     unkillable = tree.end(2.0)
@@ -43,8 +43,8 @@ def end_marked(mark: str) -> list[int]:
 def sweep_dead_runs(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """End what runs left behind whose runner and shim were both killed; returns their run ids.
 
-    Only processes of this user that carry the mark of a run which shares our folder of GPU locks, whose runner no
-    longer lives (pid and start time), and that no living shim supervises.
+    It ends only processes of this user with the mark of a run that used our folder of GPU locks, whose runner (pid
+    and start time) is gone, and that no living shim supervises.
     """
     dead: dict[str, None] = {}
     ours = f":{_locks(environ)}"

@@ -1,7 +1,9 @@
-"""Runs one of our own engines in this process: the draft, and generators in other people's tests.
+"""Runs an engine in this process: the draft, and generators in other people's tests.
 
-An engine is cancelled between two frames. What it raises becomes evidence; only a bug of ours (an exception that is
-no `VideoGenerationError`) leaves as an exception.
+An engine is cancelled between two frames. A `VideoGenerationError` of the engine becomes evidence; any other exception
+is a bug and is raised.
+
+    >>> evidence = InlineExecutor().run(plan, files, emit, cancellation)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from .execution import AttemptFiles, Emit, PhaseClock
 
 
 class InlineExecutor:
-    """Carries out an `EngineCall` here."""
+    """Runs an `EngineCall` in this process."""
 
     def run(self, plan: Plan, files: AttemptFiles, emit: Emit, cancellation: Cancellation) -> Evidence:
         """See `sites.local.execution.Executor`."""
@@ -52,7 +54,7 @@ class InlineExecutor:
 
 @contextlib.contextmanager
 def _partial_removed(files: AttemptFiles) -> Iterator[None]:
-    """A bug in an engine leaves no half-written film behind either."""
+    """Remove a half-written video after a bug in an engine."""
     try:
         yield
     except BaseException:

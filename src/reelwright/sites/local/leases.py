@@ -1,10 +1,9 @@
-"""One run per GPU: a lock file for each, held by the kernel while any process of the run has it open.
+"""One run per GPU: a lock file for each, which the kernel holds while any process of the run has it open.
 
-The lease's descriptors go to the shim (``pass_fds``), so a killed runner does not free GPUs that its ranks
-still use; a dead machine, process or terminal frees them at once, and no record of the past is ever trusted.
-All GPUs of a run are taken together or not at all, so two runs cannot wait for each other, and those who wait
-are served in the order of their arrival. It excludes runs of one user on one machine; what others do on the
-GPU is seen by `sites.local.probes.gpus`.
+The lease's descriptors go to the shim (``pass_fds``), so a killed runner does not free GPUs that its ranks still use.
+The end of the processes frees them at once; no record of the past is trusted. A run takes all of its GPUs together or
+none, so two runs cannot wait for each other, and waiting runs are served in the order of arrival. Leases exclude runs
+of one user on one machine; `sites.local.probes.gpus` sees what others do on a GPU.
 
     >>> with Leases(lease_directory(os.environ)).claim(["GPU-1"], wait_s=0, owner={"run": "r1"}) as lease:
     ...     subprocess.run(command, pass_fds=lease.fds)  # doctest: +SKIP
@@ -38,23 +37,23 @@ _TICKET_NAME = re.compile(r"ticket-(\d{1,18})")
 
 
 def lease_directory(environ: Mapping[str, str]) -> Path:
-    """Where this user's locks lie.
+    """The folder of this user's locks.
 
-    Not in /run/user/UID: logging out removes that folder under a run that goes on, and the next login would
-    make a new one, with new locks for the same GPUs.
+    It is not in /run/user/UID: logging out removes that folder while a run goes on, and the next login would make a
+    new one, with new locks for the same GPUs.
     """
     return temporary_folder(environ)
 
 
 class Lease:
-    """GPUs that are ours until `release` here and the end of every process that got ``fds``."""
+    """GPUs that belong to this run until `release` and the end of every process that got ``fds``."""
 
     def __init__(self, uuids: tuple[str, ...], fds: tuple[int, ...]) -> None:
         self.uuids = uuids
         self.fds = fds
 
     def release(self) -> None:
-        """Close our descriptors; twice does nothing. Never unlocks: a rank that still runs keeps its GPU."""
+        """Close our descriptors; twice does nothing. It never unlocks: a rank that still runs keeps its GPU."""
         fds, self.fds = self.fds, ()
         for fd in fds:
             os.close(fd)
@@ -72,10 +71,9 @@ class Leases:
     """The locks in one folder.
 
     Args:
-        directory: The folder; made if needed, and refused if others can write to it.
-        on_wait: Told once for whom we wait.
-        poll_s: How often a waiting claim looks again: the kernel tells nobody that a lock got free. A look
-        costs
+        directory: The folder; it is made if needed, and refused if others can write to it.
+        on_wait: Called once with the holder that a claim waits for.
+        poll_s: Pause between two looks of a waiting claim, as the kernel does not announce a free lock. A look costs
             some ten system calls.
     """
 
@@ -92,12 +90,12 @@ class Leases:
         owner: Mapping[str, Any],
         cancellation: Cancellation | None = None,
     ) -> Lease:
-        """All of these GPUs, waiting up to ``wait_s`` for them.
+        """Take all of these GPUs, waiting up to ``wait_s`` for them.
 
-        ``owner`` is written beside the locks for people to read. A request to stop ends the waiting at once.
+        ``owner`` is written into the locks for people to read. A request to stop ends the waiting at once.
 
         Raises:
-            BusyError: another run has one of them, or waits for one longer than we do.
+            BusyError: another run has one of them, or came first and waits for one.
             BackendUnavailableError: the folder cannot be used.
             Cancelled: asked to stop.
         """
@@ -119,7 +117,7 @@ class Leases:
                 self._pause(str(holder), min(self._poll_s, left_s), cancellation)
 
     def holders(self) -> Mapping[str, Mapping[str, Any]]:
-        """Who has which GPU now, by UUID."""
+        """The owners of the GPUs that are taken now, by UUID."""
         found: dict[str, Mapping[str, Any]] = {}
         with self._opened() as folder, _mutex(folder, time.monotonic() + _MUTEX_WAIT_S):
             for name in sorted(os.listdir(folder)):  # noqa: PTH208 - of a descriptor
@@ -131,15 +129,15 @@ class Leases:
 
     def _pause(self, holder: str, seconds: float, cancellation: Cancellation | None) -> None:
         if self._on_wait is not None:
-            told, self._on_wait = self._on_wait, None
-            told(holder)
+            on_wait, self._on_wait = self._on_wait, None
+            on_wait(holder)
         select.select([cancellation] if cancellation else [], [], [], seconds)
         if cancellation is not None:
             cancellation.check()
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
-        """The folder's descriptor, once it is sure that nobody else can put anything into it."""
+        """The folder's descriptor, after the check that no other user can write to it."""
         try:
             with contextlib.suppress(FileExistsError):
                 self.directory.mkdir(mode=0o700, parents=True)
@@ -166,7 +164,7 @@ def _unusable(directory: Path, why: str) -> BackendUnavailableError:
 
 
 def _lock(folder: int, name: str) -> int | None:
-    """The locked file's descriptor, or ``None`` if somebody has it."""
+    """The locked file's descriptor, or ``None`` if another process has it."""
     while True:
         fd = open_lock(Path(name), dir_fd=folder)
         try:
@@ -187,7 +185,7 @@ def _lock(folder: int, name: str) -> int | None:
 
 @contextlib.contextmanager
 def _mutex(folder: int, deadline: float) -> Iterator[None]:
-    """One at a time in the folder; held for some ten system calls."""
+    """Exclude other processes from the folder, for some ten system calls."""
     while (fd := _lock(folder, _MUTEX)) is None:
         if time.monotonic() > deadline:
             raise BusyError(
@@ -204,7 +202,7 @@ def _mutex(folder: int, deadline: float) -> Iterator[None]:
 def _locked(
     folder: int, wanted: tuple[str, ...], owner: Mapping[str, Any]
 ) -> tuple[tuple[int, ...] | None, str | None]:
-    """All locks, or none and who is in the way."""
+    """Descriptors of all locks, or none of them and the holder that is in the way."""
     with contextlib.ExitStack() as taken:
         fds: list[int] = []
         for uuid in wanted:
@@ -220,7 +218,7 @@ def _locked(
     return tuple(fds), None
 
 
-# The queue: a file per waiting run, locked while it waits, numbered in order of arrival.
+# The queue: a file for each waiting run, locked while it waits, numbered in the order of arrival.
 
 
 @contextlib.contextmanager
@@ -244,7 +242,7 @@ def _tickets(folder: int) -> list[tuple[int, str]]:
 
 
 def _ahead(folder: int, wanted: tuple[str, ...], place: int | None) -> str | None:
-    """Who came before us and waits for one of these GPUs; tickets of the dead are removed."""
+    """The run that came before us and waits for one of these GPUs. Tickets of dead runs are removed."""
     for number, name in _tickets(folder):
         if place is not None and number >= place:
             return None
@@ -262,14 +260,14 @@ def _ahead(folder: int, wanted: tuple[str, ...], place: int | None) -> str | Non
 
 
 def _write(fd: int, note: Mapping[str, Any]) -> None:
-    # Only for people, so a full disk is no reason to refuse; a ticket without a note loses its place.
+    # The note is for people, so a full disk is no reason to refuse. A ticket without a note loses its place.
     with contextlib.suppress(OSError):
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(note, default=str).encode("utf-8"), 0)
 
 
 def _note(folder: int, name: str) -> Mapping[str, Any]:
-    """What stands in a lock file; it is for people, so damage does no harm."""
+    """The note in a lock file; it is for people, so damage does no harm."""
     try:
         note = read_json(Path(name), 65536, owned=True, dir_fd=folder)
     except (OSError, ValueError):
@@ -285,7 +283,7 @@ def _described(note: Mapping[str, Any]) -> str:
 class LeaseHolder:
     """The GPUs of one run over its attempts, which may need different ones; inside ``with``.
 
-    ``on_wait`` is told for whom we wait.
+    ``on_wait`` is called once with the holder that a claim waits for.
     """
 
     def __init__(
@@ -303,12 +301,10 @@ class LeaseHolder:
     def hold(
         self, uuids: Sequence[str], cancellation: Cancellation | None = None, *, wait_s: float | None = None
     ) -> tuple[int, ...]:
-        """Descriptors of the locks of these GPUs for the next attempt; see `Leases.claim` for what it raises.
+        """Take these GPUs for the next attempt; returns the descriptors of their locks. Raises as `Leases.claim` does.
 
-        It waits as long as it was made to, unless ``wait_s`` says otherwise.
-
-        Other GPUs than before are claimed after giving all back: holding some while waiting for others is how
-        two runs wait for each other for ever.
+        ``wait_s`` replaces the holder's own for this call. If other GPUs than before are needed, all are given back
+        first: two runs that hold some and wait for others would wait for each other for ever.
         """
         if set(uuids) != set(self._lease.uuids):
             self.give_back()
@@ -319,7 +315,7 @@ class LeaseHolder:
         return self._lease.fds
 
     def give_back(self) -> None:
-        """Close our descriptors; a shim that got them holds the GPUs as long as it lives."""
+        """Close our descriptors. A shim that got them holds the GPUs as long as it lives."""
         lease, self._lease = self._lease, Lease((), ())
         lease.release()
 

@@ -1,6 +1,6 @@
-"""Frames that a worker left become a film: the same encoder, tags and seal as for our own renderers.
+"""Encodes the frames that a worker left, with the same encoder, tags and checksum box as every clip.
 
->>> encode_frames(saved, Path("film.mp4"), 16.0, "h264", {}, cancellation.check)  # doctest: +SKIP
+>>> encode_frames(saved, Path("clip.mp4"), 16.0, "h264", {}, cancellation.check)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ...core.request import Size
 from .. import LAST_FRAME
 
 
-def encode_frames(  # noqa: PLR0913 -- all that a film is made of
+def encode_frames(  # noqa: PLR0913 -- all that a video is made of
     saved: Saved, video: Path, fps: float, codec: Any, tags: Mapping[str, str], check: Callable[[], None]
 ) -> None:
-    """Encode the frames, keep the last one lossless beside the film, and remove them.
+    """Encode the frames, keep the last one lossless beside the video, and remove them.
 
     Raises:
-        OutputError: they are not what the worker said.
+        OutputError: the frames are not as many as the worker said.
         BackendUnavailableError: the disk is full or cannot be written.
     """
     import numpy as np
@@ -36,10 +36,10 @@ def encode_frames(  # noqa: PLR0913 -- all that a film is made of
     if found != expected or min(shape) < 1:
         raise OutputError(f"the worker promised {expected:,} bytes of frames and left {found:,}")
     frames = np.memmap(source, np.uint8, "r", shape=shape)
-    with VideoWriter(video, Size(saved.width, saved.height), fps, Encoding(codec), dict(tags)) as film:
+    with VideoWriter(video, Size(saved.width, saved.height), fps, Encoding(codec), dict(tags)) as writer:
         for frame in frames:
             check()
-            film.write(np.ascontiguousarray(frame))
+            writer.write(np.ascontiguousarray(frame))
     Image.fromarray(np.ascontiguousarray(frames[-1])).save(video.with_name(LAST_FRAME), compress_level=1)
     del frames
     source.unlink()

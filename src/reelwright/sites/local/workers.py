@@ -1,7 +1,7 @@
-"""Who has which worker: the owner of engines that stay warm, and the turns of those who want one.
+"""Owns the workers that stay warm, and reserves them for one run at a time.
 
-A film has one owner, a Python process has one, a service will have one; nothing else holds a worker. One turn at a
-time for each set of GPUs; who waits is served in the order of arrival.
+A film has one owner, and so has a Python process; nothing else holds a worker. Each set of GPUs has one reservation at
+a time; runs that wait are served in the order of arrival.
 
     >>> with Workers() as workers, workers.turn((), Cancellation()) as turn:
     ...     turn.worker is None  # nothing is warm yet
@@ -25,7 +25,7 @@ from ..cancellation import Cancellation
 from .child import program_of, subreaping
 from .worker import Worker
 
-#: What stands for the GPU of a worker that has none.
+#: Takes the place of a GPU for a worker on the CPU.
 _NO_GPU = "cpu"
 _LOOK_S = 0.1
 
@@ -40,25 +40,25 @@ class WorkerReservation:
         self._workers = workers
 
     def serves(self, call: EngineCall, environ: Mapping[str, str]) -> bool:
-        """Whether the warm worker is the program that this call asks for."""
+        """Whether the warm worker is this call's program."""
         assert call.worker is not None
         return self.worker is not None and self.worker.program == program_of(call.worker, environ)
 
     def keep(self, worker: Worker) -> None:
-        """Leave this worker warm for those who come next; its shim alone holds its GPUs from now on."""
+        """Leave this worker warm for the next runs; from now on its shim alone holds its GPUs."""
         self.worker = worker
         self._workers.keep(self.gpus, worker)
         self.when_kept()
 
     def end_worker(self) -> None:
-        """End the worker; nothing of it is left at the return."""
+        """End the worker with all that it started."""
         worker, self.worker = self.worker, None
         if worker is not None:
             self._workers.forget(self.gpus)
             worker.end()
 
     def release(self) -> None:
-        """Let the next one in; twice does nothing."""
+        """Let the next run have the worker; twice does nothing."""
         self._workers.leave(self)
 
     def __enter__(self) -> Self:
@@ -76,26 +76,27 @@ class Workers:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._warm: dict[frozenset[str], Worker] = {}
-        self._turns: list[
-            WorkerReservation
-        ] = []  # those that have the turn and those that wait, in the order of arrival
+        #: Reservations that are in use or wait, in the order of arrival.
+        self._turns: list[WorkerReservation] = []
         self._ending: list[frozenset[str]] = []
         self._reaping = contextlib.ExitStack()
         self._reaps = False
         self._process = os.getpid()
 
     def turn(self, gpus: Sequence[str], cancellation: Cancellation) -> WorkerReservation:
-        """Wait for these GPUs (UUIDs; none: the CPU) and end idle workers that hold a part of them.
+        """Wait for the worker of these GPUs (UUIDs; none: the CPU), and end idle workers that hold a part of them.
 
         Raises:
-            Cancelled: asked to stop.
+            Cancelled: a stop was requested.
         """
         mine = WorkerReservation(self, frozenset(gpus or [_NO_GPU]))
         with self._changed:
             self._turns.append(mine)
             try:
                 while self._must_wait(mine):
-                    self._changed.wait(_LOOK_S)  # woken by a turn that ends; else only to see a request to stop
+                    self._changed.wait(
+                        _LOOK_S
+                    )  # the end of another turn wakes it; otherwise it looks for a request to stop
                     cancellation.check()
             except BaseException:
                 self._turns.remove(mine)
@@ -109,7 +110,7 @@ class Workers:
         return mine
 
     def as_if_idle(self, gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
-        """The GPUs with what our own warm workers hold counted as free: whoever plans for one gets its room."""
+        """The GPUs with the memory of our own warm workers counted as free, because a plan for one gets that memory."""
         with self._changed:
             ours = {uuid: worker for held, worker in self._warm.items() for uuid in held}
         return tuple(_given_back(gpu, ours[gpu.uuid]) if gpu.uuid in ours else gpu for gpu in gpus)
@@ -125,7 +126,7 @@ class Workers:
         return any(gpus & mine.gpus for gpus in (*(turn.gpus for turn in before), *self._ending))
 
     def release_idle(self, gpus: Sequence[str] | None = None) -> None:
-        """End the workers that have nothing to do; with ``gpus`` those that hold one of them, which a script wants."""
+        """End the workers that have nothing to do; with ``gpus`` only those that hold one of these."""
         with self._changed:
             busy = [turn.gpus for turn in self._turns]
             wanted = [held for held in self._warm if gpus is None or held & frozenset(gpus)]
@@ -133,7 +134,7 @@ class Workers:
         self._end(idle)
 
     def _taken(self, keys: Sequence[frozenset[str]]) -> dict[frozenset[str], Worker]:
-        """Workers to be ended: nobody finds them any more, and nobody gets their GPUs before they are free."""
+        """Take workers out to end them; their GPUs stay reserved until they are free."""
         self._ending += keys
         return {held: self._warm.pop(held) for held in keys}
 
@@ -167,8 +168,8 @@ class Workers:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """End every worker; all memory and every lease is free at the return. It may be used again."""
-        if os.getpid() != self._process:  # a fork: the workers are our parent's
+        """End every worker and free all their memory and leases. The owner may be used again."""
+        if os.getpid() != self._process:  # after a fork the workers belong to the parent
             return
         with self._changed:
             warm = self._taken(list(self._warm))
@@ -187,7 +188,7 @@ class Workers:
 
 
 def _given_back(gpu: Gpu, worker: Worker) -> Gpu:
-    """The GPU as it would be without the worker's processes; where the driver does not tell whose memory it is, whole."""
+    """The GPU as it would be without the worker's processes; entirely free if the driver does not say whose memory it is."""
     pids = {*shim.descendants(worker.child.process.pid)}
     held = [process.used_bytes for process in gpu.processes if process.pid in pids]
     known = [size for size in held if size is not None]
