@@ -12,13 +12,13 @@ import pytest
 from reelwright.backends.diffusers.models import MODELS
 from reelwright.config.settings import load_settings
 from reelwright.core.errors import ConfigurationError
-from reelwright.doctor.card_comparison import Row, compare
+from reelwright.doctor.card_comparison import ComparedModel, compare
 
 Reel = Callable[..., subprocess.CompletedProcess[str]]
 GIB = 2**30
 
 
-def rows(gpus: str, **arguments: object) -> dict[str, Row]:
+def rows(gpus: str, **arguments: object) -> dict[str, ComparedModel]:
     found = compare(gpus, load_settings(environ={}, arguments=arguments))
     assert len({row.model for row in found}) == len(found)
     return {row.model: row for row in found}

@@ -278,7 +278,7 @@ def test_an_option_and_a_setting_that_disagree_are_a_mistake(
     reel: Reel, photo: Path, option: tuple[str, str], setting: str
 ) -> None:
     done = reel("plan", photo, "x", *option, "--set", setting)
-    assert (done.returncode, "say different things" in done.stderr) == (10, True)
+    assert (done.returncode, "contradicts an option" in done.stderr) == (10, True)
 
 
 def test_the_generator_auto_is_chosen_although_the_settings_name_one(reel: Reel, photo: Path) -> None:

@@ -132,7 +132,7 @@ runpy.run_module("reelwright", run_name="__main__")
     [
         ("reelwright.cli", -signal.SIGINT, ""),
         ("reelwright.cli.show", -signal.SIGINT, ""),
-        ("reelwright.core.request", 130, "reel: CANCELLED"),
+        ("reelwright.config.settings", 130, "reel: CANCELLED"),
     ],
 )
 def test_ctrl_c_among_the_imports_ends_it_without_a_traceback(module: str, status: int, said: str) -> None:

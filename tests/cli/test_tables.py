@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reelwright.cli import main
-from reelwright.cli.arguments import printable
+from reelwright.cli.output import printable
 from tests.conftest import a_photo
 
 BOARD = """\

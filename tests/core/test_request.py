@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelwright.core.errors import InvalidInputError
-from reelwright.core.request import MAX_PROMPT_BYTES, MAX_SEED, Size, VideoRequest, parse_size, read_request
+from reelwright.core.request import FIELDS, MAX_PROMPT_BYTES, MAX_SEED, Size, VideoRequest, parse_size, read_request
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,10 @@ def test_anything_else_is_no_size(text: str) -> None:
 )
 def test_json_brings_back_the_same_request(request_: VideoRequest) -> None:
     assert VideoRequest.from_json(request_.to_json()) == request_
+
+
+def test_every_field_has_its_check() -> None:
+    assert set(FIELDS) == set(VideoRequest.__dataclass_fields__)
 
 
 def test_a_field_of_a_newer_version_is_no_mistake() -> None:

@@ -104,7 +104,7 @@ def test_from_nothing_to_a_plan_of_a_clip(
     assert {name: seen for name, seen in snapshot(tmp_path / "wan").items() if not name.endswith("lock")} == {
         name: seen for name, seen in before.items() if not name.endswith("lock")
     }
-    assert "everything is there already" in setup(*arguments[:-1]).stderr
+    assert "nothing was missing" in setup(*arguments[:-1]).stderr
 
     a_photo(tmp_path / "a.png")
     plan = reel("plan", "a.png", "a cat", "-o", "a.mp4", "--simulate-gpus", "1x80GiB", "--json")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import json
 import os
 import signal
 import sys
@@ -19,8 +18,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._version import __version__
-from ..core.errors import Cancelled, StateError, VideoGenerationError, all_of
+from ..core.errors import Cancelled, Failure, StateError, VideoGenerationError, all_of
 from ..core.files import system_error
+from .arguments import settings_from
+from .output import note, print_error, print_json
 from .parser import Parser
 from .streams import forgiving, prepare
 
@@ -61,7 +62,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``reel`` and return its exit status."""
     prepare()
-    warnings.showwarning = _warned
+    warnings.showwarning = _show_warning
     words = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     arguments, mistakes = parser.read(words)
@@ -96,8 +97,6 @@ def _run(arguments: argparse.Namespace, mistakes: Sequence[VideoGenerationError]
 
 def _further(arguments: argparse.Namespace) -> list[VideoGenerationError]:
     """What else is wrong, as far as the words were understood: a command's ``check`` reads them and runs nothing."""
-    from .arguments import settings_from
-
     try:
         if hasattr(arguments, "assignments"):
             getattr(arguments, "check", settings_from)(arguments)
@@ -106,16 +105,12 @@ def _further(arguments: argparse.Namespace) -> list[VideoGenerationError]:
     return []
 
 
-def _warned(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:
-    """A warning of Python or of a library, as a line of ours: its text may hold what a file says."""
-    from .arguments import note
-
+def _show_warning(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:
+    """Print a warning of Python or of a library as one line; its text may come from a file."""
     note(f"warning: {message} ({category.__name__})")
 
 
 def _bug(error: Exception) -> StateError:
-    from ..core.errors import Failure
-
     return StateError(
         f"this is a bug in Reelwright: {type(error).__name__}: {error}",
         failure=Failure.INTERNAL,
@@ -124,12 +119,8 @@ def _bug(error: Exception) -> StateError:
 
 
 def _report(error: VideoGenerationError, *, as_json: bool) -> int:
-    from .arguments import note
-
     if as_json:
-        print(json.dumps(error.to_json()), flush=True)
+        print_json(error.to_json())
     else:
-        for single in (error, *error.also):
-            for line in (f"reel: {single.code}: {single.message}", *single.details):
-                note(line)
+        print_error(error, "reel: ")
     return error.exit_status

@@ -1,49 +1,104 @@
-"""Arguments that several subcommands share, and their way into a request, settings and an order."""
+"""Options that several commands share, and their way into a request, settings and an order.
+
+Options of the request come from `core.request.FIELDS`; options that are settings are in `_SETTINGS`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import Failure, InvalidInputError, VideoGenerationError, all_of
 from ..core.files import unusable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from ..config.settings import Settings
     from ..core.request import VideoRequest
     from ..runs.order import Order
 
-# Control characters, and those that turn the direction of text or break its lines.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+#: Options that override a setting, by their name in a namespace.
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "generator": {"metavar": "NAME", "help": "generator; see `reel generators`"},
+    "gpus": {"metavar": "N|LIST", "help": "how many GPUs, or which (0,1)"},
+    "simulate_gpus": {"metavar": "8x80GiB", "help": "plan for GPUs that are not there (2xRTX4090, ...)"},
+    "simulate_memory": {"metavar": "64GiB", "help": "plan for host memory that is not there"},
+    "overwrite": {"action": "store_true", "help": "replace files that exist"},
+    "if_exists": {"choices": ("error", "overwrite", "skip", "rename"), "help": "what to do if the video exists"},
+    "strict_quality": {"action": "store_true", "help": "never lower quality to succeed"},
+    "allow_degrade": {"metavar": "frames,size", "help": "what a retry may lower"},
+    "verify_model": {"action": "store_true", "help": "check the hashes of the weights first"},
+    "parallel": {"type": int, "metavar": "N", "help": "clips at the same time (parallel_segments)"},
+}
 
 
-def printable(text: str) -> str:
-    """Text without control characters, so that a prompt or a log line cannot drive the terminal (row C06)."""
-    clean = _CONTROL.sub(_escaped, text.replace("\n", "\\n"))
-    return clean.encode("utf-8", "backslashreplace").decode()
+# ------------------------------------------------------------------------------------------------------------ options
 
 
-def _escaped(match: re.Match[str]) -> str:
-    number = ord(match[0])
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+def add_setting_options(parser: argparse._ActionsContainer, *names: str) -> None:
+    """Some of the options that override settings."""
+    for name in names:
+        parser.add_argument(f"--{name.replace('_', '-')}", **_SETTINGS[name])
 
 
-def cell(value: object, style: str = "") -> Text:
-    """A value as a table cell that cannot drive the terminal either."""
-    from rich.text import Text
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--config`` and ``--set``."""
+    group = parser.add_argument_group("settings")
+    group.add_argument("--config", type=Path, metavar="FILE", help="settings file (YAML)")
+    group.add_argument(
+        "--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="one setting (repeatable)"
+    )
 
-    return Text(printable(str(value)), style)
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def add_request_arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything that describes one clip and how to make it."""
+    from ..core.request import FIELDS
+
+    parser.add_argument(
+        "image", metavar="IMAGE", help="first picture (JPEG, PNG, WebP, HEIC, AVIF, ...); - for none (text-to-video)"
+    )
+    parser.add_argument("prompt", type=_text, metavar="PROMPT", help="what should be seen")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="the video file to write")
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name, field in FIELDS.items():
+        if not field.option:
+            continue
+        group = groups.get(field.group) or groups.setdefault(field.group, parser.add_argument_group(field.group))
+        flag, _, value = field.option.partition(" ")
+        how: dict[str, Any] = {"metavar": value, "type": {"number": _number, "text": _text, "path": str}[field.kind]}
+        if field.choices:
+            how = {"choices": field.choices}
+        elif not value:
+            how = {"action": "store_const", "const": field.sets}
+        group.add_argument(flag, dest=name, help=field.help, **how)
+    run = ("generator", "gpus", "simulate_gpus", "simulate_memory", "overwrite", "if_exists", "strict_quality")
+    add_setting_options(parser.add_argument_group("the run"), *run, "allow_degrade", "verify_model")
+    add_config_arguments(parser)
+    add_json_argument(parser)
+
+
+def _text(word: str) -> str:
+    """What was typed, also where the locale says that the terminal is ASCII only."""
+    with contextlib.suppress(UnicodeError):
+        return os.fsencode(word).decode("utf-8")
+    return word
+
+
+def _number(text: str) -> Any:
+    """A whole number, a number, or the text as it is: the request refuses it, together with whatever else is wrong."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def existing(path: Path) -> Path:
@@ -58,135 +113,7 @@ def existing(path: Path) -> Path:
     return path
 
 
-def console() -> Console:
-    """Standard output for tables: as wide as the terminal; in a pipe a row is one line, for grep and for copying."""
-    from rich.console import Console
-
-    class Piped(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # `main` gives it its exit status
-
-    if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Piped(highlight=False, width=None if "COLUMNS" in os.environ else 10_000, file=_Unpadded(sys.stdout))
-
-
-class _Unpadded(io.StringIO):
-    """Writes whole lines on, without the spaces that make a table's last column as wide as its longest row."""
-
-    def __init__(self, out: TextIO) -> None:
-        super().__init__()
-        self._out = out
-        self._begun = ""
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream behind it, from which rich chooses its characters."""
-        return self._out.encoding
-
-    def write(self, text: str) -> int:
-        """Write the lines that are complete; the rest waits for its end."""
-        *lines, self._begun = (self._begun + text).split("\n")
-        self._out.write("".join(f"{line.rstrip()}\n" for line in lines))
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush the stream behind it."""
-        self._out.flush()
-
-
-def table(*columns: str, title: str = "") -> Table:
-    """A table with lines on a terminal, and without any in a pipe, where a row may be thousands of columns wide."""
-    from rich import box
-    from rich.table import Table
-
-    shape = Table(title=title or None, title_justify="left", box=box.HEAVY_HEAD if sys.stdout.isatty() else None)
-    for name in columns:
-        shape.add_column(name, overflow="fold")  # a path that is cut off names nothing
-    return shape
-
-
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--config`` and ``--set``."""
-    group = parser.add_argument_group("settings")
-    group.add_argument("--config", type=Path, metavar="FILE", help="settings file (YAML)")
-    group.add_argument(
-        "--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="one setting (repeatable)"
-    )
-
-
-def add_simulation_arguments(parser: argparse._ActionsContainer) -> None:
-    """``--simulate-gpus`` and ``--simulate-memory``."""
-    parser.add_argument("--simulate-gpus", metavar="8x80GiB", help="plan for GPUs that are not there (2xRTX4090, ...)")
-    parser.add_argument("--simulate-memory", metavar="64GiB", help="plan for host memory that is not there")
-
-
-def add_json_argument(parser: argparse.ArgumentParser) -> None:
-    """``--json``."""
-    parser.add_argument("--json", action="store_true", help="print JSON for programs")
-
-
-def add_request_arguments(parser: argparse.ArgumentParser) -> None:
-    """Everything that describes one clip and how to make it."""
-    parser.add_argument(
-        "image", metavar="IMAGE", help="first picture (JPEG, PNG, WebP, HEIC, AVIF, ...); - for none (text-to-video)"
-    )
-    parser.add_argument("prompt", type=_text, metavar="PROMPT", help="what should be seen")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="where the film goes")
-    clip = parser.add_argument_group("the clip")
-    clip.add_argument("--last-image", metavar="IMG", help="last picture (first-last-frame-to-video)")
-    clip.add_argument("--size", metavar="WxH", help="size in pixels, such as 1280x720")
-    # A text that is no number is for the request to refuse, together with whatever else is wrong.
-    clip.add_argument("--frames", type=_number, metavar="N", help="number of frames (or --seconds)")
-    clip.add_argument("--seconds", type=_number, metavar="S", help="length in seconds")
-    clip.add_argument("--fps", type=_number, metavar="N", help="frames per second, where the generator has a choice")
-    clip.add_argument("--steps", type=_number, metavar="N", help="sampling steps")
-    clip.add_argument("--guidance", type=_number, metavar="X", help="guidance scale")
-    clip.add_argument("--shift", type=_number, metavar="X", help="flow shift")
-    clip.add_argument("--seed", type=_number, metavar="N", help="random seed; drawn and recorded if not given")
-    clip.add_argument("--negative-prompt", type=_text, metavar="TEXT", help="what should not be seen, where supported")
-    _add_picture_arguments(parser)
-    _add_run_arguments(parser)
-    add_config_arguments(parser)
-    add_json_argument(parser)
-
-
-def _text(word: str) -> str:
-    """What was typed, also where the locale says that the terminal is ASCII only."""
-    with contextlib.suppress(UnicodeError):
-        return os.fsencode(word).decode("utf-8")
-    return word
-
-
-def _number(text: str) -> Any:
-    """A whole number, a number, or the text as it is."""
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text
-
-
-def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
-    picture = parser.add_argument_group("pictures and drafts")
-    picture.add_argument("--fit", choices=("cover", "contain", "stretch"), help="crop, pad or distort to the size")
-    picture.add_argument("--anchor", metavar="WHERE", help="center, top, ... or x,y (0..1)")
-    picture.add_argument("--strict-input", action="store_true", help="refuse pictures that need normalising")
-    picture.add_argument("--camera", metavar="MOVE", help="draft: camera move, such as 'pan_left slow'")
-    picture.add_argument("--depth", metavar="IMG", help="draft: depth picture for parallax (bright is near)")
-    picture.add_argument("--no-label", action="store_true", help="draft: no corner label")
-    picture.add_argument("--codec", choices=("h264", "av1"), help="video codec, where we encode")
-
-
-def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    how = parser.add_argument_group("the run")
-    how.add_argument("--generator", metavar="NAME", help="generator; see `reel generators`")
-    how.add_argument("--gpus", metavar="N|LIST", help="how many GPUs, or which (0,1)")
-    add_simulation_arguments(how)
-    how.add_argument("--overwrite", action="store_true", help="replace an existing film")
-    how.add_argument("--if-exists", choices=("error", "overwrite", "skip", "rename"), help="if the film exists")
-    how.add_argument("--strict-quality", action="store_true", help="never lower quality to succeed")
-    how.add_argument("--allow-degrade", metavar="frames,size", help="what a retry may lower")
-    how.add_argument("--verify-model", action="store_true", help="check the hashes of the weights first")
+# ----------------------------------------------------------------------------------------------------------- settings
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:
@@ -214,26 +141,26 @@ def read_settings_from(arguments: argparse.Namespace) -> tuple[Settings, list[Vi
         except VideoGenerationError as error:
             mistakes.append(error)
     try:
-        chosen = _run_values(arguments)
+        chosen = _option_values(arguments)
     except VideoGenerationError as error:
         mistakes.append(error)
         chosen = {}
-    for key in chosen.keys() & values.keys():
+    for key in sorted(chosen.keys() & values.keys()):
         if chosen[key] != values[key]:
-            text = f"--set {key}={values[key]} and an option say different things of {key}"
-            mistakes.append(InvalidInputError(text, advice="Keep one of the two."))
+            message = f"--set {key}={values[key]} contradicts an option for the same setting"
+            mistakes.append(InvalidInputError(message, advice="Keep one of the two."))
     settings, found = read_settings(arguments.config, environ=os.environ, arguments={**values, **chosen})
     return settings, [*mistakes, *found]
 
 
-def _run_values(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Settings that have an option of their own."""
-    given = {name: getattr(arguments, name, None) for name in _OPTIONS}
+def _option_values(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the options in `_SETTINGS` give."""
+    given = {name: getattr(arguments, name, None) for name in _SETTINGS}
     values = {name: value for name, value in given.items() if value is not None and value is not False}
     if values.pop("overwrite", False):
         if values.get("if_exists", "overwrite") != "overwrite":
-            text = f"--overwrite and --if-exists {values['if_exists']} exclude each other"
-            raise InvalidInputError(text, advice="Give only one of the two.")
+            message = f"--overwrite and --if-exists {values['if_exists']} exclude each other"
+            raise InvalidInputError(message, advice="Give only one of the two.")
         values["if_exists"] = "overwrite"
     if "allow_degrade" in values:
         values["allow_degrade"] = [part.strip() for part in values["allow_degrade"].split(",")]
@@ -242,20 +169,6 @@ def _run_values(arguments: argparse.Namespace) -> dict[str, Any]:
     if "gpus" in values:
         values.update(parse_gpus(values.pop("gpus")))
     return values
-
-
-_OPTIONS = (
-    "generator",
-    "if_exists",
-    "simulate_gpus",
-    "simulate_memory",
-    "strict_quality",
-    "verify_model",
-    "overwrite",
-    "allow_degrade",
-    "gpus",
-    "parallel",
-)
 
 
 def parse_gpus(text: str) -> dict[str, Any]:
@@ -271,8 +184,8 @@ def parse_gpus(text: str) -> dict[str, Any]:
         )
     numbers = [int(word) for word in words]
     if "," not in text and numbers == [0]:
-        fix = "Write --gpus 0, (with a comma) for the card with index 0, or --gpus 1 for one card."
-        raise InvalidInputError("--gpus 0 asks for no GPU at all: a number alone is a count", advice=fix)
+        advice = "Write --gpus 0, (with a comma) for the card with index 0, or --gpus 1 for one card."
+        raise InvalidInputError("--gpus 0 asks for no GPU at all: a number alone is a count", advice=advice)
     if len(set(numbers)) < len(numbers):
         once = ",".join(map(str, dict.fromkeys(numbers))) + ("," if len(set(numbers)) == 1 else "")
         raise InvalidInputError(f"--gpus {text!r} names a GPU twice", advice=f"Write --gpus {once}")
@@ -287,7 +200,7 @@ def _gpus_advice(text: str, words: list[str]) -> str:
     if re.fullmatch(r"\d+(\s+\d+)+", text):
         return f"Write commas: --gpus {','.join(text.split())}"
     if re.fullmatch(r"-\d+", text) or text.lower() in ("none", "no", "cpu"):
-        return "Use --generator draft to make a film without a GPU; --gpus is a count from 1, or a list such as 0,1."
+        return "Use --generator draft to work without a GPU; --gpus is a count from 1, or a list such as 0,1."
     if text.lower() in ("all", "auto"):
         return "Leave out --gpus: the fastest set of GPUs that fits is then chosen."
     if any(word.upper().startswith(("GPU-", "MIG-")) for word in words):
@@ -296,7 +209,7 @@ def _gpus_advice(text: str, words: list[str]) -> str:
 
 
 def order_from(arguments: argparse.Namespace) -> Order:
-    """The whole order; without ``-o`` the film is named after the picture (and ``.draft.mp4`` for a draft).
+    """The whole order; without ``-o`` the clip is named after the picture (and ``.draft.mp4`` for a draft).
 
     Raises:
         VideoGenerationError: a request or a setting that cannot be used; ``also`` holds every other mistake, those of
@@ -336,30 +249,18 @@ def _read_order(
     arguments: argparse.Namespace,
 ) -> tuple[Order | None, Sequence[VideoGenerationError], Sequence[VideoGenerationError]]:
     """An order as far as it can be read, the mistakes of its request, and those of its settings."""
-    from ..core.request import read_request
+    from ..core.request import FIELDS, read_request
     from ..runs.order import Order
 
+    values = {name: getattr(arguments, name) for name, field in FIELDS.items() if field.option}
+    values["size"] = values["size"] or None
+    if arguments.image is None:
+        values["last_image"] = None  # it needs no first picture while that word is missing
     request, wrong = read_request(
+        **values,
         prompt="(no prompt)" if arguments.prompt is None else arguments.prompt,
         image=None if arguments.image == "-" else arguments.image,
-        last_image=arguments.last_image if arguments.image is not None else None,
-        depth_image=arguments.depth,
         generator=arguments.generator or "auto",
-        size=arguments.size or None,
-        num_frames=arguments.frames,
-        seconds=arguments.seconds,
-        fps=arguments.fps,
-        steps=arguments.steps,
-        guidance_scale=arguments.guidance,
-        flow_shift=arguments.shift,
-        seed=arguments.seed,
-        negative_prompt=arguments.negative_prompt,
-        camera=arguments.camera,
-        fit=arguments.fit,
-        anchor=arguments.anchor,
-        strict_input=arguments.strict_input or None,
-        codec=arguments.codec,
-        label=False if arguments.no_label else None,
     )
     settings, misread = read_settings_from(arguments)
     try:
@@ -377,18 +278,3 @@ def default_output(request: VideoRequest, settings: Settings) -> Path:
     stem = request.image.stem if request.image else "film"
     name = f"{stem}.mp4" if backend.generative else f"{stem}.draft.mp4"
     return (settings.output_dir or Path()) / name
-
-
-def note(text: str) -> None:
-    """One line on stderr."""
-    with deaf_terminal_allowed():
-        print(printable(text), file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def deaf_terminal_allowed() -> Iterator[None]:
-    """A terminal that was closed meanwhile is no reason to end a run or to change its exit status."""
-    try:
-        yield
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # also for Python's own last flush

@@ -8,10 +8,10 @@ reel completion fish | source                  # or into ~/.config/fish/completi
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 
 from .arguments import add_json_argument
+from .output import print_json
 
 SHELLS = ("bash", "zsh", "fish")
 _BASH = """_reel() {{
@@ -55,7 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     script = _fish(parser) if arguments.shell == "fish" else _bash(parser)
     if arguments.shell == "zsh":
         script = _ZSH + script
-    print(json.dumps({"shell": arguments.shell, "script": script}) if arguments.json else script, end="")
+    if arguments.json:
+        print_json({"shell": arguments.shell, "script": script})
+    else:
+        print(script, end="")
     return 0
 
 

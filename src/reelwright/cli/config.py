@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, cell, console, note, settings_from, table
+from .arguments import add_config_arguments, add_json_argument, settings_from
+from .output import cell, console, note, print_json, table
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_from(arguments)
     rows = [_row(settings, key) for key in type(settings).model_fields]
     if arguments.json:
-        print(json.dumps(rows))
+        print_json(rows)
         return 0
     lines = table("setting", "value", "from", "meaning")
     lines.columns[0].no_wrap = True

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from .arguments import add_json_argument, existing, printable
+from ..core.errors import InvalidInputError, OutputError, all_of
+from .arguments import add_json_argument, existing
+from .output import print_json, print_lines
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("contact-sheet", help="make one picture of evenly spaced frames")
-    parser.add_argument("video", type=Path, metavar="VIDEO")
+    parser.add_argument("video", type=Path, metavar="VIDEO", help="any video")
     parser.add_argument("-o", "--output", type=Path, metavar="SHEET.png", help="default: beside the video")
-    parser.add_argument("--count", type=int, default=9, metavar="N", help="number of frames")
-    parser.add_argument("--columns", type=int, default=3, metavar="N", help="frames per row")
+    parser.add_argument("--count", type=int, default=9, metavar="N", help="number of frames (default 9)")
+    parser.add_argument("--columns", type=int, default=3, metavar="N", help="frames per row (default 3)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing picture")
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -23,20 +24,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the sheet and print its path."""
-    from ..core.errors import InvalidInputError, OutputError, all_of
     from ..media.sheet import contact_sheet
     from ..runs.output_paths import check_picture, refuse_inputs
     from .probe import looks_like
 
     video = existing(arguments.video)
     target = arguments.output or video.with_name(video.stem + ".sheet.png")
-    found = [
-        InvalidInputError(f"{option} must be at least 1, not {number}")
-        for option, number in (("--count", arguments.count), ("--columns", arguments.columns))
-        if number < 1
+    numbers = {"--count": arguments.count, "--columns": arguments.columns}
+    wrong = [
+        InvalidInputError(f"{name} must be at least 1, not {value}") for name, value in numbers.items() if value < 1
     ]
-    if found:
-        raise all_of(found)
+    if wrong:
+        raise all_of(wrong)
     refuse_inputs({"the sheet": target}, {"its own video": video})
     check_picture(target, (".png",), overwrite=arguments.overwrite)
     try:
@@ -44,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OutputError as error:
         raise InvalidInputError(f"{video} is not a video: {looks_like(video, error.evidence)}") from None
     if arguments.json:
-        print(json.dumps({"output": str(target), "video": str(video)}))
+        print_json({"output": str(target), "video": str(video)})
     else:
-        print(printable(str(target)))
+        print_lines(str(target))
     return 0

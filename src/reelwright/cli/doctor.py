@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .arguments import (
-    add_config_arguments,
-    add_json_argument,
-    add_simulation_arguments,
-    cell,
-    console,
-    note,
-    settings_from,
-    table,
-)
-
-if TYPE_CHECKING:
-    from ..config.settings import Settings
+from .arguments import add_config_arguments, add_json_argument, add_setting_options, settings_from
+from .output import cell, console, note, print_json, table
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("doctor", help="check this machine and configuration, and say what to fix")
-    add_simulation_arguments(parser)
+    add_setting_options(parser, "simulate_gpus", "simulate_memory")
     add_config_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -33,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Print every check; the exit status is that of the first error of a configured generator, else 0.
 
-    What killed runs have left on the GPUs is ended first: nobody else would before the next run.
+    What killed runs have left on the GPUs is ended first: nothing else would end it before the next run.
     """
     from ..doctor import check_all
     from ..sites.local.dead_runs import sweep_dead_runs
@@ -44,30 +32,22 @@ def run(arguments: argparse.Namespace) -> int:
         note(f"ended what was left of the killed run {run_id}")
     rows = check_all(settings, LocalSite())
     if arguments.json:
-        print(json.dumps([row.to_json() for row in rows]))
+        print_json([row.to_json() for row in rows])
     else:
         _show(rows)
-        _tell_notes(settings)
+        for text in settings.notes:
+            note(f"note: {text}")
     errors = [row.finding for row in rows if row.matters and row.finding.severity == "error"]
     return errors[0].failure.exit_status if errors else 0
 
 
 def _show(rows: Any) -> None:
-    from rich.text import Text
-
     checks = table("part", "", "what was found", "fix")
-    signs = {
-        "error": Text("error", style="red"),
-        "warning": Text("warning", style="yellow"),
-        "info": Text("ok", "green"),
-    }
+    signs = {"error": ("error", "red"), "warning": ("warning", "yellow"), "info": ("ok", "green")}
     for row in rows:
         finding = row.finding
-        sign = signs[finding.severity] if row.matters or finding.severity == "info" else Text("off", style="dim")
-        checks.add_row(cell(row.part), sign, cell(finding.message), cell(finding.fix if sign.plain != "ok" else ""))
+        matters = row.matters or finding.severity == "info"
+        sign = cell(*signs[finding.severity]) if matters else cell("off", "dim")
+        fix = "" if finding.severity == "info" else finding.fix
+        checks.add_row(cell(row.part), sign, cell(finding.message), cell(fix))
     console().print(checks)
-
-
-def _tell_notes(settings: Settings) -> None:
-    for text in settings.notes:
-        note(f"note: {text}")

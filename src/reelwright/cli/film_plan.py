@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .arguments import printable
+from .output import print_json, print_lines
 
 if TYPE_CHECKING:
+    from ..films.planning import Planned
     from ..films.preview import ClipPlan, FilmPlan
     from ..films.render import FilmOrder
+    from ..films.store import Clip
 
 
 def show_plan(order: FilmOrder, *, as_json: bool) -> int:
@@ -19,23 +21,21 @@ def show_plan(order: FilmOrder, *, as_json: bool) -> int:
 
     plan = preview(order, LocalSite())
     if as_json:
-        print(json.dumps(plan.to_json()))
+        print_json(plan.to_json())
     else:
-        for line in _lines(plan):
-            print(printable(line))
+        print_lines(*_lines(plan))
     return plan.errors[0].finding.failure.exit_status if plan.errors else 0
 
 
-def _lines(plan: FilmPlan) -> list[str]:
-    lines = [f"film: {plan.output}" + ("" if plan.generative else ", a draft: no model generates anything")]
-    lines += [f"  {_clip(clip)}" for clip in plan.clips]
-    lines.append(f"{len(plan.clips) - len(plan.missing)} of {len(plan.clips)} clips are stored")
-    lines += [*plan.times, *plan.policy]
+def _lines(plan: FilmPlan) -> Iterator[str]:
+    yield f"film: {plan.output}" + ("" if plan.generative else ", a draft: no model generates anything")
+    yield from (f"  {_clip(clip)}" for clip in plan.clips)
+    yield f"{len(plan.clips) - len(plan.missing)} of {len(plan.clips)} clips are stored"
+    yield from (*plan.times, *plan.policy)
     for item in plan.findings:
-        lines.append(f"{item.finding.severity}: {item.message}")
+        yield f"{item.finding.severity}: {item.message}"
         if item.finding.fix:
-            lines.append(f"  fix: {item.finding.fix}")
-    return lines
+            yield f"  fix: {item.finding.fix}"
 
 
 def _clip(clip: ClipPlan) -> str:
@@ -48,10 +48,9 @@ def _clip(clip: ClipPlan) -> str:
     if clip.stored:
         return f"{text}: stored"
     parts = ["to make"]
-    if clip.seconds is not None:
-        parts.append(f"about {in_words(clip.seconds)}")
-    elif plan.published:
-        parts.append(f"about {in_words(plan.published.seconds)}")
+    seconds = plan.published.seconds if clip.seconds is None and plan.published else clip.seconds
+    if seconds is not None:
+        parts.append(f"about {in_words(seconds)}")
     if plan.gpu_bytes:
         which = f"GPU {', '.join(map(str, plan.gpus))}" if plan.gpus else "the GPU"
         parts.append(f"{plan.gpu_bytes / 2**30:.1f} GiB on {which}")
@@ -61,25 +60,25 @@ def _clip(clip: ClipPlan) -> str:
 
 
 def show_status(order: FilmOrder, *, as_json: bool) -> int:
-    """Print which clips of a film are there."""
+    """Print which clips of a film are stored."""
     from ..films.render import plan_film
     from ..films.store import Store
     from ..sites.local.site import LocalSite
 
     store = Store(order.output.absolute().parent)
     _, planned = plan_film(order, store, LocalSite())
-    rows = [_row(item, store.find(item.key)) for item in planned]
+    rows = [_status(item, store.find(item.key)) for item in planned]
     if as_json:
-        print(json.dumps(rows))
+        print_json(rows)
         return 0
     for row in rows:
-        state = "there" if row["stored"] else "to be made"
-        print(printable(f"{row['segment']}: {row['frames']} frames by {row['generator']}: {state}"))
-    print(f"{sum(row['stored'] for row in rows)} of {len(rows)} clips are there")
+        state = "stored" if row["stored"] else "to make"
+        print_lines(f"{row['segment']}: {row['frames']} frames by {row['generator']}: {state}")
+    print_lines(f"{sum(row['stored'] for row in rows)} of {len(rows)} clips are stored")
     return 0
 
 
-def _row(item: Any, clip: Any) -> dict[str, Any]:
+def _status(item: Planned, clip: Clip | None) -> dict[str, Any]:
     return {
         "segment": item.segment.id,
         "shot": item.segment.shot,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
-from .arguments import add_config_arguments, add_json_argument, cell, console, settings_from, table
+from .arguments import add_config_arguments, add_json_argument, settings_from
+from .output import cell, console, print_json, table
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
                 raise
             entries.append({"name": name, "available": False, "reason": error.message, "capabilities": {}})
     if arguments.json:
-        print(json.dumps(entries[0] if arguments.generator else entries))
+        print_json(entries[0] if arguments.generator else entries)
     else:
         _show(entries, with_capabilities=bool(arguments.generator))
     return 0

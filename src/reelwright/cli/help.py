@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from .arguments import add_json_argument
+from .output import print_json
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the help of the whole, or of one command."""
+    """Print the help of the whole program, or of one command."""
     from . import build_parser
     from .parser import no_such, subcommands
 
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise no_such(word, list(below))
         parser = below[word]
     if arguments.json:
-        print(json.dumps({"command": parser.prog, "help": parser.format_help()}))
+        print_json({"command": parser.prog, "help": parser.format_help()})
     else:
         parser.print_help()
     return 0

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_json_argument, existing, printable
+from .arguments import add_json_argument, existing
+from .output import print_json, print_lines
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("probe", help="verify any video and say what is in it")
-    parser.add_argument("video", type=Path, metavar="VIDEO")
+    parser.add_argument("video", type=Path, metavar="VIDEO", help="any video")
     add_json_argument(parser)
     parser.set_defaults(run=run)
 
@@ -28,16 +28,14 @@ def run(arguments: argparse.Namespace) -> int:
     facts = examine(path, apart=True)
     looks = looks_like(path, facts["problems"])
     is_still = looks.endswith(" picture") and not looks.endswith("GIF picture")
-    status = Failure.OUTPUT.exit_status if facts["problems"] else 0
     if arguments.json:
-        print(json.dumps(facts))
+        print_json(facts)
     elif is_still or not (facts.get("codec") or facts.get("container")):
-        print(printable(f"{path} is not a video: {looks}"))
+        print_lines(f"{path} is not a video: {looks}")
     else:
-        for line in _lines(facts):
-            print(printable(line))
-        print("not a whole video" if facts["problems"] else "ok: decoded completely")
-    return status
+        verdict = "not a whole video" if facts["problems"] else "ok: decoded completely"
+        print_lines(*_lines(facts), verdict)
+    return Failure.OUTPUT.exit_status if facts["problems"] else 0
 
 
 def looks_like(path: Path, problems: Sequence[str]) -> str:

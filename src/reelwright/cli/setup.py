@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import Cancelled, Failure
 from ..core.files import expanded, home
-from .arguments import add_json_argument, cell, console, note, table
+from .arguments import add_json_argument
+from .output import cell, console, note, print_json, table
 
 if TYPE_CHECKING:
-    from ..installer import Installation, Order, Outcome, Told
-
-_LINE_EVERY_S = 10.0
+    from ..installer import Installation, Order, Outcome
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,22 +47,23 @@ def run(arguments: argparse.Namespace) -> int:
     from ..installer.hub import weights_source
     from ..installer.planning import look
     from ..installer.steps import Surroundings, carry_out
+    from .progress import setup_listener
 
     order = order_from(arguments)
     source = weights_source(order.sources, order.recipe.unwanted)
     installation = look(order, source, os.environ)
     if arguments.dry_run:
-        print(json.dumps(installation.to_json())) if arguments.json else _show(installation)
+        print_json(installation.to_json()) if arguments.json else _show(installation)
         return 0 if all(space.enough for space in installation.spaces) else Failure.DISK.exit_status
     if not arguments.json:
         _show(installation)
     try:
-        with _listener() as told:
-            outcome = carry_out(installation, source, Surroundings(os.environ, told))
+        with setup_listener() as listen:
+            outcome = carry_out(installation, source, Surroundings(os.environ, listen))
     except KeyboardInterrupt:
         raise Cancelled("Stopped; what was fetched is kept. Run the same command again to go on.") from None
     if arguments.json:
-        print(json.dumps(outcome.to_json()))
+        print_json(outcome.to_json())
     else:
         _close(outcome)
     return 0
@@ -105,9 +100,6 @@ def default_directory() -> Path:
     return (Path(base) if base else home() / ".local" / "share") / "reelwright"
 
 
-# ------------------------------------------------------------------------------------------------------------ showing
-
-
 def _show(installation: Installation) -> None:
     from ..installer.planning import gigabytes
 
@@ -130,64 +122,15 @@ def _show(installation: Installation) -> None:
 
 
 def _close(outcome: Outcome) -> None:
-    """What became of it, and what to do next."""
+    """Print what was done, and what to do next."""
     for warning in outcome.warnings:
         note(f"warning: {warning}")
     if outcome.config_lines:
-        note(f"{outcome.config} is there and is not changed; add these lines to it:")
+        note(f"{outcome.config} exists and was not changed; add these lines to it:")
         for line in outcome.config_lines:
             note(f"  {line}")
     if outcome.changed:
         note(f"done: {', '.join(outcome.changed)}")
     else:
-        note("everything is there already; nothing was changed")
+        note("nothing was missing; nothing was changed")
     note("next: reel doctor")
-
-
-@contextlib.contextmanager
-def _listener() -> Iterator[Callable[[Told], None]]:
-    """A bar on a terminal, else lines; both on stderr."""
-    if not sys.stderr.isatty():
-        yield Lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    from .arguments import printable
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
-        tasks: dict[tuple[str, int], object] = {}
-
-        def told(event: Told) -> None:
-            if event.text:
-                progress.console.print(printable(f"{event.part}: {event.text}"), markup=False)
-            elif (event.part, event.total) not in tasks:
-                task = progress.add_task(event.part, total=event.total, completed=event.done)
-                tasks[event.part, event.total] = task
-            else:
-                progress.update(tasks[event.part, event.total], completed=event.done)  # type: ignore[arg-type]
-
-        yield told
-
-
-class Lines:
-    """One line per happening, and one every ten seconds of a download."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._said = clock()
-
-    def __call__(self, event: Told) -> None:
-        """Say what is worth a line."""
-        if event.text:
-            note(f"{event.part}: {event.text}")
-        elif self._clock() - self._said >= _LINE_EVERY_S:
-            self._said = self._clock()
-            note(f"{event.part}: {event.done / 1e9:.2f} of {event.total / 1e9:.2f} GB")

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_json_argument, cell, console, existing, printable, table
+from .arguments import add_json_argument, existing
+from .output import cell, console, print_json, table
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from ..core.manifest import Manifest
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_picture(arguments.plot, (".png", ".svg"), overwrite=False)
         draw_metrics(manifest.metrics or {}, arguments.plot)
     if arguments.json:
-        print(json.dumps(manifest.to_json(), default=str))
+        print_json(json.loads(manifest.to_text()))
     else:
         _show(manifest, path.absolute().parent)
     return 0
@@ -59,7 +59,7 @@ def _show_metadata(path: Path, *, as_json: bool) -> int:
     if facts["problems"]:
         raise InvalidInputError(f"{path} is not a whole video and has no manifest", evidence=facts["problems"])
     if as_json:
-        print(json.dumps(facts["metadata"]))
+        print_json(facts["metadata"])
     else:
         _pairs(console(), f"{path.name} (no manifest beside it; from the file itself)", facts["metadata"])
     return 0
@@ -107,18 +107,12 @@ def _picture(item: Mapping[str, Any], beside: Path) -> str:
 def _pairs(out: Console, title: str, pairs: dict[str, Any]) -> None:
     if not pairs:
         return
-    rows = _plain_table("", "", title=title)
+    rows = table("", "", title=title, plain=True)
     rows.show_header = False
     rows.columns[0].style = "bold"
     for name, value in pairs.items():
         rows.add_row(cell(name), cell(value))
     out.print(rows)
-
-
-def _plain_table(*columns: str, title: str) -> Table:
-    rows = table(*columns, title=printable(title))
-    rows.box = None
-    return rows
 
 
 def _words(value: Any) -> object:
@@ -134,7 +128,7 @@ def _shots(out: Console, facts: Mapping[str, Any]) -> None:
     if not records:
         return
     joints = {joint.get("part"): joint for joint in _records(facts.get("joints"))}
-    rows = _plain_table("shot", "frames", "size", "generator", "seed", "joined", "prompt", title="shots")
+    rows = table("shot", "frames", "size", "generator", "seed", "joined", "prompt", title="shots", plain=True)
     for number, shot in enumerate(records):
         made = _record(shot.get("manifest"))
         output, asked = _record(made.get("output")), _record(made.get("requested"))
@@ -162,7 +156,7 @@ def _joined(joint: Mapping[str, Any] | None) -> str | None:
 
 
 def _parameters(out: Console, manifest: Manifest) -> None:
-    rows = _plain_table("parameter", "requested", "effective", title="parameters")
+    rows = table("parameter", "requested", "effective", title="parameters", plain=True)
     for name, value in manifest.effective.items():
         asked = manifest.requested.get(name)
         rows.add_row(cell(name), cell("-" if asked is None else _words(asked) or asked), cell(_words(value) or value))
@@ -170,7 +164,7 @@ def _parameters(out: Console, manifest: Manifest) -> None:
 
 
 def _attempts(out: Console, manifest: Manifest) -> None:
-    rows = _plain_table("#", "outcome", "why it ended", "changed", "seconds", title="attempts")
+    rows = table("#", "outcome", "why it ended", "changed", "seconds", title="attempts", plain=True)
     for attempt in manifest.attempts:
         ended = f"{attempt.failure} in {attempt.phase}: {attempt.message}" if attempt.failure else ""
         rows.add_row(

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, note, printable, settings_from
+from .arguments import add_config_arguments, add_json_argument, settings_from
+from .output import note, print_json, print_lines
 
 if TYPE_CHECKING:
     from ..films.planning import Planned
@@ -58,7 +59,7 @@ def _init(path: Path, *, as_json: bool) -> int:
         raise InvalidInputError(text, failure=Failure.EXISTS, advice="Give another name.") from None
     except (OSError, ValueError) as error:
         raise path_error(error, path, "be written") from None
-    print(json.dumps({"output": str(path)}) if as_json else printable(str(path)))
+    print_json({"output": str(path)}) if as_json else print_lines(str(path))
     note(f"put your pictures beside it, then: reel film {shlex.quote(str(path))} --draft")
     return 0
 
@@ -79,14 +80,13 @@ def _check(arguments: argparse.Namespace) -> int:
     raise_for(found)
     rows = [_understood(item, order.board) for item in planned]
     if arguments.json:
-        print(json.dumps(rows))
+        print_json(rows)
         return 0
-    for row in rows:
-        print(printable(_line(row)))
+    print_lines(*map(_line, rows))
     for item in found:
         if item.finding.severity == "warning":
             note(f"warning: {item.message}")
-    print("ok")
+    print_lines("ok")
     note(f"next: reel film {shlex.quote(str(arguments.storyboard))}" + (" --draft" if arguments.draft else ""))
     return 0
 

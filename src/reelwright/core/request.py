@@ -4,6 +4,8 @@ A `VideoRequest` is a frozen value. It says what the caller wants, never how a g
 hold the output path (the same request may be rendered twice). It checks only what is wrong for every generator;
 what a certain generator can do is checked by its backend's ``plan``.
 
+`FIELDS` has the check and the command-line option of every field; ``reel`` derives its options from it.
+
     >>> request = VideoRequest(prompt="slow push in", image=Path("cat.jpg"), seconds=5.0)
     >>> request.task
     'i2v'
@@ -11,16 +13,15 @@ what a certain generator can do is checked by its backend's ``plan``.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from .errors import InvalidInputError, all_of
+from .errors import InvalidInputError, all_of, guess
 
 Task = Literal["t2v", "i2v", "flf2v"]
 Fit = Literal["cover", "contain", "stretch"]
@@ -85,6 +86,9 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
+# ------------------------------------------------------------------------------------------------------------ request
+
+
 @dataclass(frozen=True, kw_only=True)
 class VideoRequest:
     """One clip to make. ``None`` means "the generator's default".
@@ -137,8 +141,7 @@ class VideoRequest:
     label: bool | None = None
 
     def __post_init__(self) -> None:
-        found = _mistakes(self)
-        if found:
+        if found := _mistakes(vars(self)):
             raise all_of([error for errors in found.values() for error in errors])
         if self.size is not None:
             object.__setattr__(self, "size", Size(*self.size))
@@ -166,8 +169,7 @@ class VideoRequest:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> VideoRequest:
         """The request that `to_json` wrote; fields of a newer minor version are ignored."""
-        known = {field.name for field in fields(cls)}
-        values = {key: value for key, value in data.items() if key in known}
+        values = {key: value for key, value in data.items() if key in FIELDS}
         for key in _PICTURES:
             values[key] = Path(values[key]) if values.get(key) else None
         values["size"] = parse_size(values["size"]) if values.get("size") else None
@@ -185,15 +187,14 @@ def read_request(**values: Any) -> tuple[VideoRequest, tuple[InvalidInputError, 
         ["'big' is not a size", 'the prompt is empty', 'steps must be above 0, not 0']
     """
     mistakes: list[InvalidInputError] = list(_unknown_options(values))
-    values = {name: value for name, value in values.items() if name in VideoRequest.__dataclass_fields__}
-    size = values.get("size")
-    if isinstance(size, str):
+    values = {name: value for name, value in values.items() if name in FIELDS}
+    if isinstance(values.get("size"), str):
         try:
-            values["size"] = parse_size(size)
+            values["size"] = parse_size(values["size"])
         except InvalidInputError as error:
             mistakes.append(error)
             values["size"] = None
-    found = _mistakes(_Asked(values))
+    found = _mistakes(values)
     mistakes += [error for errors in found.values() for error in errors]
     fine = {name: value for name, value in values.items() if name not in found}
     if "image" in found:
@@ -202,38 +203,34 @@ def read_request(**values: Any) -> tuple[VideoRequest, tuple[InvalidInputError, 
 
 
 def _unknown_options(values: Mapping[str, Any]) -> Iterator[InvalidInputError]:
-    known = sorted(VideoRequest.__dataclass_fields__)
+    known = sorted(FIELDS)
     for name in sorted(set(values) - set(known)):
-        near = difflib.get_close_matches(name, known, n=1)
-        fix = f"Did you mean {near[0]}?" if near else f"Known options: {', '.join(known)}."
-        yield InvalidInputError(f"there is no option {name!r}", advice=fix)
+        advice = guess(name, known) or f"Known options: {', '.join(known)}."
+        yield InvalidInputError(f"there is no option {name!r}", advice=advice)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """Fields of a request that does not exist yet; what was not given is ``None``."""
-
-    values: Mapping[str, Any]
-
-    def __getattr__(self, name: str) -> Any:
-        return self.values.get(name)
-
-
-def _mistakes(asked: Any) -> dict[str, list[InvalidInputError]]:
+def _mistakes(values: Mapping[str, Any]) -> dict[str, list[InvalidInputError]]:
     """Everything that is wrong with a request for every generator, by the field to leave out."""
     found: dict[str, list[InvalidInputError]] = {}
-    for name, test in _TESTS:
+    for name, field in FIELDS.items():
+        value = values.get(name)
+        if value is None and name != "prompt":
+            continue
         try:
-            test(name, getattr(asked, name))
+            field.check(name, value)
         except InvalidInputError as error:
             found.setdefault(name, []).append(error)
-    if asked.num_frames is not None and asked.seconds is not None:
+    if values.get("num_frames") is not None and values.get("seconds") is not None:
         both = InvalidInputError("both frames and seconds were given", advice="Give only one of the two.")
         found.setdefault("seconds", []).append(both)
-    if asked.last_image is not None and asked.image is None:
-        fix = "Give the first picture too, or leave out --last-image."
-        found.setdefault("last_image", []).append(InvalidInputError("a last picture needs a first picture", advice=fix))
+    if values.get("last_image") is not None and values.get("image") is None:
+        advice = "Give the first picture too, or leave out --last-image."
+        alone = InvalidInputError("a last picture needs a first picture", advice=advice)
+        found.setdefault("last_image", []).append(alone)
     return found
+
+
+# ------------------------------------------------------------------------------------------------------------- checks
 
 
 def check_prompt(prompt: object, *, name: str = "prompt", may_be_empty: bool = False) -> None:
@@ -266,84 +263,130 @@ def _check_prompt(_name: str, text: object) -> None:
 
 
 def _check_negative_prompt(_name: str, text: object) -> None:
-    if text is not None:
-        check_prompt(text, name="negative prompt", may_be_empty=True)
+    check_prompt(text, name="negative prompt", may_be_empty=True)
 
 
 def _check_path(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, (str, os.PathLike)):
+    if not isinstance(value, (str, os.PathLike)):
         text = f"{name} must be the path of a picture file, not {type(value).__module__}.{type(value).__qualname__}"
         raise InvalidInputError(
             text, advice="Save the picture first (with Pillow: picture.save('cat.png')), then give the path."
         )
-    if value is not None and not os.fspath(value):
+    if not os.fspath(value):
         raise InvalidInputError(f"the path of {name} is empty", advice="Give the path of a picture file.")
 
 
 def _check_size(_name: str, value: Any) -> None:
     numbers = isinstance(value, (tuple, list)) and len(value) == 2 and all(type(side) is int for side in value)
-    if value is not None and not (numbers and min(value) > 0):
+    if not numbers or min(value) <= 0:
         raise InvalidInputError(f"size must be width x height in pixels, not {value!r:.80}", advice="Write 1280x720.")
 
 
-def _check_seed(name: str, value: Any) -> None:
-    _check_whole(name, value)
-    if value is not None and not 0 <= value <= MAX_SEED:
-        raise InvalidInputError(f"seed {value} is out of range", advice=f"Use 0 to {MAX_SEED}.")
-
-
-def _check_word(name: str, value: object) -> None:
-    words = get_args({"fit": Fit, "codec": Codec}[name])
-    if value is not None and value not in words:
-        raise InvalidInputError(f"{name} must be {' or '.join(words)}, not {value!r:.80}")
-
-
-def _check_flag(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, bool):
-        raise InvalidInputError(f"{name} must be true or false, not {value!r:.80}")
-
-
 def _check_text(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, str):
+    if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be text, not {value!r:.80}")
 
 
-def _check_number(name: str, value: float | None) -> None:
-    if value is None:
-        return
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"{name} must be true or false, not {value!r:.80}")
+
+
+def _check_number(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise InvalidInputError(f"{name} must be a finite number, not {value!r}")
 
 
-def _check_positive(name: str, value: float | None) -> None:
+def _check_positive(name: str, value: Any) -> None:
     _check_number(name, value)
-    if value is not None and value <= 0:
+    if value <= 0:
         raise InvalidInputError(f"{name} must be above 0, not {value!r}")
-    if name in ("num_frames", "steps"):
-        _check_whole(name, value)
 
 
-def _check_not_negative(name: str, value: float | None) -> None:
+def _check_not_negative(name: str, value: Any) -> None:
     _check_number(name, value)
-    if value is not None and value < 0:
-        raise InvalidInputError(f"{name} must not be below 0, and it is {value!r}")
+    if value < 0:
+        raise InvalidInputError(f"{name} must be 0 or more, not {value!r}")
 
 
-def _check_whole(name: str, value: float | None) -> None:
+def _check_count(name: str, value: Any) -> None:
+    _check_positive(name, value)
+    _check_whole(name, value)
+
+
+def _check_whole(name: str, value: Any) -> None:
     _check_number(name, value)
-    if value is not None and not isinstance(value, int):
+    if not isinstance(value, int):
         raise InvalidInputError(f"{name} must be a whole number, not {value!r}")
 
 
-_TESTS: Sequence[tuple[str, Callable[[str, Any], None]]] = (
-    ("prompt", _check_prompt),
-    ("negative_prompt", _check_negative_prompt),
-    *((name, _check_path) for name in _PICTURES),
-    ("size", _check_size),
-    *((name, _check_positive) for name in ("num_frames", "seconds", "fps", "steps")),
-    *((name, _check_not_negative) for name in ("guidance_scale", "flow_shift")),
-    ("seed", _check_seed),
-    *((name, _check_word) for name in ("fit", "codec")),
-    *((name, _check_flag) for name in ("strict_input", "label")),
-    *((name, _check_text) for name in ("generator", "camera", "anchor")),
-)
+def _check_seed(name: str, value: Any) -> None:
+    _check_whole(name, value)
+    if not 0 <= value <= MAX_SEED:
+        raise InvalidInputError(f"seed {value} is out of range", advice=f"Use 0 to {MAX_SEED}.")
+
+
+def _check_word(words: Any) -> Callable[[str, Any], None]:
+    def check(name: str, value: object) -> None:
+        if value not in get_args(words):
+            raise InvalidInputError(f"{name} must be {' or '.join(get_args(words))}, not {value!r:.80}")
+
+    return check
+
+
+# ------------------------------------------------------------------------------------------------------------- fields
+
+
+@dataclass(frozen=True)
+class Field:
+    """How one field of a request is checked, and written on the command line.
+
+    Attributes:
+        check: Refuses a value that no generator can use; called with the field's name and a value that is not None.
+        option: Its option and what a help text shows for the value, such as ``--frames N``; empty for a field that is
+            no option of its own.
+        help: What the field means.
+        group: The heading of the options beside it.
+        choices: The only words that the option takes.
+        sets: What an option without a value sets.
+    """
+
+    check: Callable[[str, Any], None]
+    option: str = ""
+    help: str = ""
+    group: str = "the clip"
+    choices: tuple[str, ...] = ()
+    sets: bool = True
+
+    @property
+    def kind(self) -> Literal["number", "path", "text"]:
+        """What the option's value is."""
+        if self.check in (_check_count, _check_positive, _check_not_negative, _check_seed):
+            return "number"
+        return "path" if self.check is _check_path else "text"
+
+
+_PICTURE = "pictures and drafts"
+#: Every field of a `VideoRequest`. The CLI derives its options from here, in this order.
+FIELDS: Mapping[str, Field] = {
+    "prompt": Field(_check_prompt),
+    "image": Field(_check_path),
+    "generator": Field(_check_text),
+    "last_image": Field(_check_path, "--last-image IMG", "last picture (first-last-frame-to-video)"),
+    "size": Field(_check_size, "--size WxH", "size in pixels, such as 1280x720"),
+    "num_frames": Field(_check_count, "--frames N", "number of frames (or --seconds)"),
+    "seconds": Field(_check_positive, "--seconds S", "length in seconds"),
+    "fps": Field(_check_positive, "--fps N", "frames per second, where the generator has a choice"),
+    "steps": Field(_check_count, "--steps N", "sampling steps"),
+    "guidance_scale": Field(_check_not_negative, "--guidance X", "guidance scale"),
+    "flow_shift": Field(_check_not_negative, "--shift X", "flow shift"),
+    "seed": Field(_check_seed, "--seed N", "random seed; drawn and recorded if not given"),
+    "negative_prompt": Field(_check_negative_prompt, "--negative-prompt TEXT", "what to avoid, where supported"),
+    "fit": Field(_check_word(Fit), "--fit", "crop, pad or distort a picture to the size", _PICTURE, get_args(Fit)),
+    "anchor": Field(_check_text, "--anchor WHERE", "what a crop keeps: center, top, ... or x,y (0..1)", _PICTURE),
+    "strict_input": Field(_check_flag, "--strict-input", "refuse pictures that need normalising", _PICTURE),
+    "camera": Field(_check_text, "--camera MOVE", "draft: camera move, such as 'pan_left slow'", _PICTURE),
+    "depth_image": Field(_check_path, "--depth IMG", "draft: depth picture for parallax (bright is near)", _PICTURE),
+    "label": Field(_check_flag, "--no-label", "draft: no corner label", _PICTURE, sets=False),
+    "codec": Field(_check_word(Codec), "--codec", "video codec, where Reelwright encodes", _PICTURE, get_args(Codec)),
+}

@@ -30,7 +30,7 @@ SIZES = (Size(1280, 720), Size(832, 480))
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedModel:
     """One model on the simulated cards.
 
     Attributes:
@@ -66,7 +66,7 @@ class Row:
         return {**self.__dict__, "size": str(self.size)}
 
 
-def compare(gpus: str, settings: Settings) -> tuple[Row, ...]:
+def compare(gpus: str, settings: Settings) -> tuple[ComparedModel, ...]:
     """A row for each model of each generator that needs a GPU; those that fit come first.
 
     Raises:
@@ -79,7 +79,7 @@ def compare(gpus: str, settings: Settings) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=lambda row: not row.fits))
 
 
-def _row(backend: Backend, assumed_model: AssumedModel, gpus: str, settings: Settings) -> Row:
+def _row(backend: Backend, assumed_model: AssumedModel, gpus: str, settings: Settings) -> ComparedModel:
     sizes = (SIZES[0], SIZES[1]) if settings.size is None else (None,)
     tried = [(size, *_planned(backend, assumed_model, gpus, settings, size)) for size in sizes]
     size, plan, problem = next((item for item in tried if not item[2]), tried[-1])
@@ -87,7 +87,7 @@ def _row(backend: Backend, assumed_model: AssumedModel, gpus: str, settings: Set
     published = plan.published
     notes = [item.message for item in plan.findings if item.code in ("gpu.tight", "size.super_resolution")]
     notes += [item.message.rpartition(": ")[2] for item in plan.findings if item.code == "placement"]
-    return Row(
+    return ComparedModel(
         generator=backend.name,
         model=assumed_model.model,
         fits=not problem,

@@ -1,0 +1,131 @@
+"""Lines, tables and JSON, as every command writes them. Text from outside cannot drive the terminal (row C06).
+
+Answers go to standard output, remarks and errors to standard error. Streams that are closed, full or ASCII only are
+the business of `streams`.
+
+    >>> printable("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..core.errors import VideoGenerationError
+
+# Control characters, and those that turn the direction of text or break its lines.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Text without control characters, so that a prompt or a log line cannot drive the terminal."""
+    clean = _CONTROL.sub(_escaped, text.replace("\n", "\\n"))
+    return clean.encode("utf-8", "backslashreplace").decode()
+
+
+def _escaped(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def print_lines(*lines: str) -> None:
+    """Lines on standard output."""
+    for line in lines:
+        print(printable(line), flush=True)
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on standard output."""
+    print(json.dumps(value), flush=True)
+
+
+def note(text: str) -> None:
+    """One line on standard error; a terminal that was closed meanwhile ends no run and changes no exit status."""
+    try:
+        print(printable(text), file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # also for Python's own last flush
+
+
+def print_error(error: VideoGenerationError, prefix: str = "") -> None:
+    """An error for people: each mistake with its code, its evidence and what to do about it."""
+    for single in (error, *error.also):
+        for line in (f"{prefix}{single.code}: {single.message}", *single.details):
+            note(line)
+
+
+def cell(value: object, style: str = "") -> Text:
+    """A value as a table cell that cannot drive the terminal either."""
+    from rich.text import Text
+
+    return Text(printable(str(value)), style)
+
+
+def console() -> Console:
+    """Standard output for tables: as wide as the terminal; in a pipe a row is one line, for grep and for copying."""
+    from rich.console import Console
+
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # `main` gives it its exit status
+
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Piped(highlight=False, width=None if "COLUMNS" in os.environ else 10_000, file=_Unpadded(sys.stdout))
+
+
+class _Unpadded(io.StringIO):
+    """Writes whole lines on, without the spaces that make a table's last column as wide as its longest row."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__()
+        self._out = out
+        self._begun = ""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the stream behind it, from which rich chooses its characters."""
+        return self._out.encoding
+
+    def write(self, text: str) -> int:
+        """Write the lines that are complete; the rest waits for its end."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        self._out.write("".join(f"{line.rstrip()}\n" for line in lines))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream behind it."""
+        self._out.flush()
+
+
+def table(*columns: str, title: str = "", plain: bool = False) -> Table:
+    """A table with lines on a terminal, and without any if ``plain`` or in a pipe, where a row may be very wide."""
+    from rich import box
+    from rich.table import Table
+
+    shape = Table(
+        title=printable(title) or None,
+        title_justify="left",
+        box=box.HEAVY_HEAD if sys.stdout.isatty() and not plain else None,
+    )
+    for name in columns:
+        shape.add_column(name, overflow="fold")  # a path that is cut off names nothing
+    return shape
+
+
+def print_flowing(lines: Iterable[Text]) -> None:
+    """Lines that a terminal may wrap but that keep every word: what they show can be copied."""
+    out = console()
+    for line in lines:
+        out.print(line, soft_wrap=True)
