@@ -12,7 +12,7 @@ define new_enough
 newer; $(1) is $$($(1) --version 2>&1 || echo not there). Name another one: make PYTHON=python3.12"; exit 1; }
 endef
 
-.PHONY: demo test test-engine test-real lint fix tree golden house mutants bench clean
+.PHONY: demo test test-engine test-real lint fix tree pictures golden house mutants bench clean
 
 $(VENV)/.core: pyproject.toml constraints/core.txt
 	$(call new_enough,$(PYTHON))
@@ -69,9 +69,15 @@ fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The list of files in docs/architecture.md, from the docstrings.
-tree:
-	$(PYTHON) tools/tree.py
+# What is made from the source: the list of files in docs/architecture.md, the table of cards in README.md.
+tree: $(VENV)/.core
+	$(BIN)/python tools/tree.py
+	$(BIN)/python tools/cards.py
+
+# The moving pictures of README.md; a minute on two cores.
+pictures: $(VENV)/.core
+	$(BIN)/python tools/moving_picture.py
+	$(BIN)/python tools/terminal.py
 
 golden: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/golden --golden-rewrite

@@ -12,6 +12,8 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tools import cards
+
 from reelwright.cli import build_parser
 from reelwright.config.settings import Settings
 from reelwright.core.errors import Failure
@@ -99,6 +101,19 @@ def test_the_readme_shows_every_command(reel: Callable[..., subprocess.Completed
             assert f"`reel {match[1]}" in text, match[1]
 
 
+def test_the_table_of_cards_is_current() -> None:
+    page = (REPOSITORY / "README.md").read_text("utf-8")
+    assert cards.updated(page) == page, "a plan or a model changed: run `make tree`"
+
+
+def test_the_pictures_of_the_readme_are_here_and_small() -> None:
+    raw = "https://raw.githubusercontent.com/reelwright/reelwright/main/"
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (REPOSITORY / "README.md").read_text("utf-8"))
+    files = [REPOSITORY / picture.removeprefix(raw) for picture in pictures]
+    assert len(files) == 3
+    assert [str(file) for file in files if not 0 < file.stat().st_size < 2_000_000] == []
+
+
 def test_links_and_named_documents_exist() -> None:
     missing = []
     for page in PAGES:
@@ -140,3 +155,11 @@ def test_every_code_of_a_fault_in_a_tests_name_is_explained_and_every_explained_
     tested = _codes_in_tests()
     assert sorted(listed) == sorted(tested)
     assert {code: file for code, file in listed.items() if file not in tested[code]} == {}
+
+
+def test_every_failure_code_has_a_fault_whose_test_exists() -> None:
+    text = (REPOSITORY / "docs" / "faults.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([A-Z_]+) \|.*\| (\S+\.py)::(test_\w+) \|$", text, re.MULTILINE)
+    assert sorted(code for code, _, _ in rows) == sorted(failure.name for failure in Failure)
+    missing = [(file, name) for _, file, name in rows if f"def {name}(" not in (REPOSITORY / file).read_text("utf-8")]
+    assert missing == []
