@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reelwright.config.settings import Settings
 from reelwright.core.host import GIB
-from reelwright.doctor.card_comparison import Row, compare
+from reelwright.doctor.card_comparison import ComparedModel, compare
 
 PAGE = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- cards: made by `make tree` -->\n", "<!-- end of cards -->\n"
@@ -54,7 +54,7 @@ def _lines(card: int) -> str:
     return "".join(_line(card, exact[name], balanced[name]) for name in shown)
 
 
-def _line(card: int, row: Row, balanced: Row) -> str:
+def _line(card: int, row: ComparedModel, balanced: ComparedModel) -> str:
     same = row.generator == "wan2.1"
     cells = (
         f"{card} GB",
@@ -70,7 +70,7 @@ def _line(card: int, row: Row, balanced: Row) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def _placement(row: Row) -> str:
+def _placement(row: ComparedModel) -> str:
     """``resident`` has no note: the weights stay on the card."""
     return f"`{row.note.split()[1] if row.note.startswith('placement ') else 'resident'}`"
 
