@@ -32,7 +32,7 @@ from reelwright.core.events import (
 )
 from reelwright.core.line_channel import MAX_LINE_BYTES
 from reelwright.engines.serving import failed
-from reelwright.launchers import engine as resident
+from reelwright.launchers import resident
 from tests.conftest import REPOSITORY, eventually
 
 ENGINE = "tests.stand_ins.resident.engine:ENGINE"

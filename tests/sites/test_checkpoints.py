@@ -413,12 +413,12 @@ def test_m02_weights_without_a_recorded_checksum_are_not_called_verified(a_check
     assert all(name in found for name in (SHARD, "Wan2.1_VAE.pth", "models_t5.pth"))
 
 
-def test_m02_verifying_tells_how_far_it_is(a_checkpoint):
+def test_m02_verifying_reports_its_progress(a_checkpoint):
     query = a_checkpoint(verify=True)
     sums(query)
-    told = []
-    found = look_at_checkpoint(query, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (found.total_bytes, found.total_bytes)
+    reports = []
+    found = look_at_checkpoint(query, on_progress=lambda done, total: reports.append((done, total)))
+    assert reports[-1] == (found.total_bytes, found.total_bytes)
 
 
 # M03: a dying disk

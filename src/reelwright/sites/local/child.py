@@ -106,7 +106,7 @@ def start(program: Program, files: AttemptFiles, grace_s: float = 10.0, *, pass_
     """Start the shim, which starts the program; ``pass_fds`` are descriptors that the program gets.
 
     Raises:
-        OSError: the shim cannot be started. A program that cannot be started is told by `Child.ended`.
+        OSError: the shim cannot be started. `Child.ended` says why a program could not be started.
     """
     mark = run_mark(files.run_id)
     spec = {
@@ -167,7 +167,7 @@ def make_sure(child: Child, grace_s: float) -> None:
 
 
 def _collect(pid: int) -> None:
-    """Take the program's end if the killed shim could not: otherwise it stays a zombie child of ours."""
+    """Take the program's end if the killed shim could not: otherwise it stays a zombie."""
     deadline = time.monotonic() + _COLLECT_S
     with contextlib.suppress(ChildProcessError):  # not our child, as it should be
         while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:

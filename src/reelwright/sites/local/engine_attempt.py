@@ -1,4 +1,4 @@
-"""Runs an engine of ours that stays loaded: in a worker, watched like a framework's script.
+"""Runs a resident engine in a worker that stays warm, watched like a framework's script.
 
 A warm worker (`workers.Workers` owns them) gets the model and the request; if none is warm, one is started. It is
 released for the next request as soon as its frames are there, and they are encoded here. A worker that answers with a

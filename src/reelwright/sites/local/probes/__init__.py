@@ -1,9 +1,7 @@
-"""Asking the machine: probes that fill `core.host.Host`, leases of GPUs, and the monitor of a running attempt.
+"""Probes: they look at the machine and fill `core.host.Host`.
 
-Everything here only looks (leases excepted: they lock files of their own). What could not be asked is
-``None``, never zero, and a probe does not raise for what it finds: it says so in the value. It decides
-nothing: that is for `backends` and `policy`. ``probes`` puts the other modules together and ``checkpoints``
-reads files through ``weights`` and ``checksums``; apart from that no module here knows another.
+They change nothing. A value that could not be asked is ``None``, never zero, and a probe does not raise for what it
+finds: the value says it. They decide nothing: `backends` and `policy` do.
 
     >>> GpuReading(used_bytes=None).busy_percent is None
     True
@@ -16,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GpuReading:
-    """What a GPU is doing at one moment; ``None`` = the driver does not say."""
+    """The use of a GPU at one moment; ``None`` if the driver does not say."""
 
     used_bytes: int | None = None
     busy_percent: int | None = None

@@ -1,9 +1,9 @@
-"""Looking at a folder of weights: is all of it there, whole and (on request) bit for bit as published?
+"""Checks a folder of weights: is it complete, is each file whole and, on request, bit for bit as published?
 
-Reads headers and indexes only, so a 65 GB checkpoint takes milliseconds; a missing shard, a cut download, a
-pointer file or a download in progress is told here instead of an hour later by the framework. No torch, and
-no opinion which task the weights are for: the backend reads ``config`` and ``foreign``. Problems of the disk
-are findings too, also a mount that no longer answers.
+It reads headers and indexes only, so a checkpoint of 65 GB takes milliseconds, and finds a missing shard, a cut
+download, a pointer file or a running download before the framework starts. It needs no torch, and does not decide
+which task the weights are for: the backend reads ``config`` and ``foreign``. Faults of the disk are findings too, even
+a mount that no longer answers.
 
     >>> look_at_checkpoint(CheckpointQuery(Path("/models/nowhere"))).problems
     ('/models/nowhere is missing',)
@@ -33,7 +33,7 @@ from .folders import Files, Folder
 from .recognition import kind_of, precision_kind
 from .tensor_file import LFS_MAGIC, header_of, sample_digest, tensor_names, text_problem, weights_problem
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 STALL_S = 60.0
 _MOST_SHARDS = 1000
 _PARTIAL = (".incomplete", ".aria2", ".part", ".partial", ".crdownload", ".download", ".!qB", ".lock")
@@ -47,23 +47,22 @@ def look_at_checkpoint(
     query: CheckpointQuery,
     *,
     files: Files | None = None,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
     stall_s: float = STALL_S,
 ) -> Checkpoint:
-    """What is in the folder. ``progress`` gets (hashed bytes, bytes to hash) when ``query.verify`` is set.
+    """Look at the folder. ``on_progress`` gets (hashed bytes, bytes to hash) when ``query.verify`` is set.
 
-    Comes back at the latest ``stall_s`` after the disk's last sign of life, leaving a thread in that call
-    behind.
+    It returns at the latest ``stall_s`` after the disk's last answer; a thread may stay behind in that call.
     """
-    look = _Look(query, Folder(query.directory, files or Files()), progress)
+    look = _Look(query, Folder(query.directory, files or Files()), on_progress)
     answer: Future[Checkpoint] = Future()
     threading.Thread(target=_answer, args=(look, answer), name="checkpoint", daemon=True).start()
     while True:
-        left_s = look.folder.last_sign_s + stall_s - time.monotonic()
+        left_s = look.folder.answered_s + stall_s - time.monotonic()
         try:
             return answer.result(timeout=max(left_s, 0.01))
         except NotYet:
-            if answer.done() or time.monotonic() - look.folder.last_sign_s < stall_s:
+            if answer.done() or time.monotonic() - look.folder.answered_s < stall_s:
                 continue
         at = query.directory / look.folder.at
         return Checkpoint(query.directory, (f"{at} did not answer for {stall_s:g} s: its disk or network hangs",))
@@ -72,16 +71,16 @@ def look_at_checkpoint(
 def _answer(look: _Look, answer: Future[Checkpoint]) -> None:
     try:
         answer.set_result(look.run())
-    except BaseException as error:  # noqa: BLE001 - carried over to the thread that waits, and raised there
+    except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
         answer.set_exception(error)
 
 
 class _Look:
     """One look at one folder."""
 
-    def __init__(self, query: CheckpointQuery, folder: Folder, progress: Progress | None) -> None:
+    def __init__(self, query: CheckpointQuery, folder: Folder, on_progress: OnProgress | None) -> None:
         self.query, self.folder = query, folder
-        self._progress = progress
+        self._on_progress = on_progress
         self._sizes: dict[str, int] = {}
         self._samples: dict[str, str] = {}
         self._header: tuple[str, dict[str, Any]] | None = None
@@ -104,8 +103,8 @@ class _Look:
         kind = self._kind(bool(problems or foreign))
         if kind is not None:
             problems = (f"{self.query.directory} {kind.what}",)
-        told = json.dumps(sorted((name, size, self._samples.get(name)) for name, size in self._sizes.items()))
-        fingerprint = hashlib.sha256(told.encode()).hexdigest() if self._sizes else ""
+        content = json.dumps(sorted((name, size, self._samples.get(name)) for name, size in self._sizes.items()))
+        fingerprint = hashlib.sha256(content.encode()).hexdigest() if self._sizes else ""
         return Checkpoint(
             self.query.directory,
             problems,
@@ -129,15 +128,16 @@ class _Look:
         self._look_for_partial()
 
     def _kind(self, doubtful: bool) -> Kind | None:
-        """What the folder is instead; asked where something is wrong with it, or its numbers are of another kind."""
+        """What the folder is instead, if something is wrong with it or its numbers are of another kind."""
         if not self.query.layout:
             return None
         if self._header:
             found = precision_kind(*self._header)
             if found is not None:
                 return found
-        asked = doubtful or self.query.layout == "hunyuan"  # whose parts are looked at one by one
-        return kind_of(self.query.directory, self.query.layout, self.folder.files) if asked else None
+        if not doubtful and self.query.layout != "hunyuan":  # the parts of HunyuanVideo are checked one by one
+            return None
+        return kind_of(self.query.directory, self.query.layout, self.folder.files)
 
     def _dtypes(self) -> frozenset[str]:
         tensors = self._header[1] if self._header else {}
@@ -167,7 +167,7 @@ class _Look:
                 self._check(f"{folder}/{inner}")
 
     def _check(self, name: str) -> bool:
-        """Look at a file that must be there; whether it is whole."""
+        """Check a file that must be there; true if it is whole."""
         before = len(self.folder.said)
         size = self.folder.size(name)
         if size is not None and name not in self._sizes:
@@ -178,7 +178,7 @@ class _Look:
         return len(self.folder.said) == before
 
     def _look_into(self, file: BinaryIO, size: int, name: str) -> str | None:
-        """Take pieces of its content for the fingerprint, and say what is wrong with it."""
+        """Sample the content for the fingerprint; returns what is wrong with it."""
         self._samples[name] = sample_digest(file, size)
         file.seek(0)
         problem = _content_problem(file, size, name)
@@ -187,13 +187,13 @@ class _Look:
         return problem
 
     def _is_there(self, name: str) -> bool:
-        """Whether an optional file of the folder or of a folder in it is there; that it is not is no problem."""
+        """Whether an optional file, in the folder or one folder below, is there; its absence is no problem."""
         folder, _, file = name.rpartition("/")
         known = not folder or folder in (self.folder.names("") or [])
         return known and file in (self.folder.names(folder) or [])
 
     def _look_at_components(self) -> None:
-        """Everything that the index names; a component with a configuration of its own holds weights."""
+        """Check every component that the index names; some of them hold weights."""
         index = self.folder.json(INDEX)
         for name, value in index.items():
             if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or value[1] is None:
@@ -255,7 +255,7 @@ class _Look:
             )
 
     def _look_at_series(self, prefix: str, found: Iterable[str]) -> None:
-        """Names such as model-00002-of-00007 tell what is missing even without an index."""
+        """Find what is missing without an index, by names such as model-00002-of-00007."""
         series: dict[tuple[str, str, str], set[int]] = {}
         for name in found:
             match = re.fullmatch(r"(.+)-(\d{1,5})-of-(\d{1,5})(\.\w+)", name)
@@ -273,8 +273,8 @@ class _Look:
             for name in self.folder.names(place) or []:
                 if name.endswith(_PARTIAL):
                     self._say_mark(f"{place}/{name}".lstrip("/"))
-        # huggingface_hub keeps partial files apart; its locks stay behind, so only a held one means anything. Since
-        # version 2 a part of a killed download stays behind too, and the next download does not take it up.
+        # huggingface_hub keeps partial files in a folder of its own. Its locks stay behind, so only a held one counts.
+        # Since version 2 a part of a killed download stays behind too, and the next download does not continue it.
         records = self.query.directory / HUB_RECORDS
         for folder, _, names in os.walk(records):
             for path in (Path(folder) / name for name in names):
@@ -287,7 +287,7 @@ class _Look:
                     self.folder.say(name, "is locked: a download into this folder is running")
 
     def _say_mark(self, mark: str) -> None:
-        """The mark alone, and not also that its file is missing: one cause, one line."""
+        """Report the mark and not also its missing file: one cause, one line."""
         gone = (mark.rpartition(".")[0], "is missing")
         self.folder.said[:] = [item for item in self.folder.said if item != gone]
         self.folder.say(mark, "marks an unfinished download: finish it, or delete the mark")
@@ -302,28 +302,27 @@ class _Look:
                     name,
                     "has no recorded checksum to verify: put the published ones into SHA256SUMS beside it",
                 )
-        told = self._counter(sum(self._sizes[name] for name in known))
+        counted = self._counter(sum(self._sizes[name] for name in known))
         # hashlib releases the interpreter's lock; more readers than this only make a disk seek.
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            for _ in pool.map(lambda item: self._compare(item[0], item[1], told), known.items()):
-                pass
+            list(pool.map(lambda item: self._compare(item[0], item[1], counted), known.items()))
 
     def _counter(self, total: int) -> Callable[[int], None]:
         hashed, lock = 0, threading.Lock()
 
-        def told(count: int) -> None:
+        def counted(count: int) -> None:
             nonlocal hashed
             with lock:
                 hashed += count
                 self.folder.alive()
-                if self._progress is not None:
-                    self._progress(hashed, total)
+                if self._on_progress is not None:
+                    self._on_progress(hashed, total)
 
-        return told
+        return counted
 
-    def _compare(self, name: str, expected: Checksum, told: Callable[[int], None]) -> None:
+    def _compare(self, name: str, expected: Checksum, counted: Callable[[int], None]) -> None:
         size = self._sizes[name]
-        digest = self.folder.read(name, lambda file: digest_of(expected.kind, file, size, told))
+        digest = self.folder.read(name, lambda file: digest_of(expected.kind, file, size, counted))
         if digest is not None and digest != expected.digest:
             self.folder.say(
                 name,
@@ -344,7 +343,7 @@ def _content_problem(file: BinaryIO, size: int, name: str) -> str | None:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether somebody holds the lock right now."""
+    """Whether a process holds the lock now."""
     try:
         with open_regular(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
-"""The checksums that stand beside weights, and hashing against them.
+"""Finds the published checksums beside weights, and hashes files to compare with them.
 
-Known places: the download records of huggingface_hub (``.cache/huggingface/download/NAME.metadata``), the hub
-cache (a link's target is named by its checksum), and ``SHA256SUMS`` or ``reelwright.sha256`` as ``sha256sum``
-writes them. It does not know which files a model needs: see `sites.local.probes.checkpoints`.
+It knows three places: the download records of huggingface_hub (``.cache/huggingface/download/NAME.metadata``), the
+hub cache (the target of a link is named by its checksum), and ``SHA256SUMS`` or ``reelwright.sha256`` as ``sha256sum``
+writes them. `sites.local.probes.checkpoints` knows which files a model needs.
 
     >>> Checksum("sha256", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855").kind
     'sha256'
@@ -54,12 +54,12 @@ def _of_the_hub(directory: Path, name: str, read_text: Callable[[Path], str]) ->
     return Checksum("git", etag) if re.fullmatch(r"[0-9a-f]{40}", etag) else None
 
 
-def digest_of(kind: Literal["sha256", "git"], file: BinaryIO, size: int, told: Callable[[int], None]) -> str:
-    """Hash a file; ``told`` gets the number of bytes after each piece."""
+def digest_of(kind: Literal["sha256", "git"], file: BinaryIO, size: int, on_bytes: Callable[[int], None]) -> str:
+    """Hash a file; ``on_bytes`` gets the number of bytes of each piece."""
     hasher = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     buffer = bytearray(_CHUNK_BYTES)
     view = memoryview(buffer)
     while count := file.readinto(view):  # type: ignore[attr-defined]  # every binary file has it, BinaryIO not
         hasher.update(view[:count])
-        told(count)
+        on_bytes(count)
     return hasher.hexdigest()

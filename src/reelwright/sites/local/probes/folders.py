@@ -1,7 +1,7 @@
-"""Reading in a folder of weights where every error of the disk becomes a sentence instead of an exception.
+"""Reads in a folder of weights, and turns every error of the disk into a sentence instead of an exception.
 
-It keeps a sign of life for the one who waits: a call into a dying mount may never come back. What the files
-ought to hold is not known here: see `sites.local.probes.checkpoints`.
+It notes when the disk last answered, because a call into a dying mount may never return. It does not know what the
+files should hold: `sites.local.probes.checkpoints` does.
 
     >>> folder = Folder(Path("/models/nowhere"), Files())
     >>> folder.size("config.json"), folder.problems
@@ -31,7 +31,7 @@ Content = TypeVar("Content")
 
 
 class Files:
-    """The calls that are made, so that tests can let the n-th one fail; all may raise `OSError`."""
+    """The calls to the disk, so that a test can let the n-th one fail. All may raise `OSError`."""
 
     def stat(self, path: Path) -> os.stat_result:
         """Of the link's target."""
@@ -50,16 +50,16 @@ class Folder:
     """One folder under ``root``; names are relative to it and ``""`` is the folder itself.
 
     Attributes:
-        said: Name and fault of everything that went wrong.
+        said: Name and fault of every problem.
         at: The name that is being read.
-        last_sign_s: When the disk last answered, on the monotonic clock.
+        answered_s: When the disk last answered, on the monotonic clock.
     """
 
     def __init__(self, root: Path, files: Files) -> None:
         self.root = root
         self.said: list[tuple[str, str]] = []
         self.at = ""
-        self.last_sign_s = time.monotonic()
+        self.answered_s = time.monotonic()
         self.files = files
         self._listed: dict[str, list[str] | None] = {}
 
@@ -70,7 +70,7 @@ class Folder:
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for every cause: files with the same fault are in one."""
+        """One sentence for each cause: files with the same fault share it."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for name, problem in self.said:
             groups.setdefault(problem.partition(":")[0], []).append((name, problem))
@@ -94,7 +94,7 @@ class Folder:
 
     def alive(self, name: str | None = None) -> None:
         """The disk answered, or is about to be asked for ``name``."""
-        self.last_sign_s = time.monotonic()
+        self.answered_s = time.monotonic()
         self.at = self.at if name is None else name
 
     def stat(self, name: str) -> os.stat_result | None:
@@ -118,7 +118,7 @@ class Folder:
         return None
 
     def names(self, folder: str) -> list[str] | None:
-        """What is in a folder; read once."""
+        """The names in a folder, read once."""
         if folder not in self._listed:
             self.alive(folder)
             try:
@@ -130,7 +130,7 @@ class Folder:
         return self._listed[folder]
 
     def read(self, name: str, reader: Callable[[BinaryIO], Content]) -> Content | None:
-        """What ``reader`` makes of the open file."""
+        """What ``reader`` returns for the open file; ``None`` if it cannot be read."""
         self.alive(name)
         try:
             with self.files.open(self.root / name) as file:
@@ -140,7 +140,7 @@ class Folder:
             return None
 
     def text(self, path: Path) -> str:
-        """A small file's text, ``""`` if it is not there."""
+        """A small file's text; empty if there is no such file."""
         self.alive(str(path))
         try:
             with self.files.open(path) as file:
@@ -152,7 +152,7 @@ class Folder:
             return ""
 
     def json(self, name: str) -> dict[str, Any]:
-        """A JSON object, empty if it cannot be had."""
+        """A JSON object; empty if it cannot be read."""
         raw = self.read(name, lambda file: file.read(_MAX_JSON_BYTES))
         if raw is None:
             return {}

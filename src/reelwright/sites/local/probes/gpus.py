@@ -1,9 +1,8 @@
-"""The GPUs this process may use, and a reader of what they are doing.
+"""Finds the GPUs that this process may use, and reads their use.
 
 NVML is asked in a process of its own (`sites.local.probes.nvml`) with a deadline, so that a hung driver cannot hang a
-run. `CUDA_VISIBLE_DEVICES` is applied by CUDA's rules, but what CUDA would silently skip is refused: a run on
-fewer or other GPUs than asked for is a wasted hour. Which of them a run takes is decided elsewhere
-(`backends`).
+run. `CUDA_VISIBLE_DEVICES` is applied by CUDA's rules, but an entry that CUDA would silently skip is refused: a run on
+fewer or other GPUs than wanted is a wasted hour. `backends` choose which of the GPUs a run takes.
 
     >>> taken = take_gpus({"CUDA_VISIBLE_DEVICES": "0,1"})  # doctest: +SKIP
 """
@@ -53,7 +52,7 @@ _AMD = (
     "Use a machine with an NVIDIA GPU.",
 )
 _REPAIR = "Run `nvidia-smi`: where it fails as well, repair the NVIDIA driver or reboot the machine."
-#: Words that stand in CUDA_VISIBLE_DEVICES by mistake, or put there by a scheduler, and what to do about each.
+#: Words in CUDA_VISIBLE_DEVICES that a mistake or a scheduler put there, and the fix for each.
 _WORDS: Mapping[str, tuple[str, str]] = {
     "nodevfiles": (
         "was set by Slurm, which gave this job no GPU",
@@ -72,7 +71,7 @@ Command = Sequence[str]
 
 
 class Taken(NamedTuple):
-    """What could be used, what is wrong, what to do about it, and the driver's version and CUDA."""
+    """The usable GPUs, what is wrong, the fix, and the driver's version and CUDA."""
 
     gpus: tuple[Gpu, ...] | None
     problem: str | None = None
@@ -82,7 +81,7 @@ class Taken(NamedTuple):
 
 
 def nvml_program() -> tuple[str, ...]:
-    """How to start `sites.local.probes.nvml`: isolated, so that nothing of the caller changes it."""
+    """The command that starts `sites.local.probes.nvml`, isolated from the caller's environment."""
     return (sys.executable, "-I", str(Path(__file__).with_name("nvml.py")))
 
 
@@ -93,10 +92,10 @@ def take_gpus(
     deadline_s: float = DEADLINE_S,
     devices: Path = Path("/dev"),
 ) -> Taken:
-    """The usable GPUs and what is wrong; ``devices`` is the folder of device files, where an AMD GPU can be seen.
+    """The usable GPUs and what is wrong; an AMD GPU is seen in ``devices``, the folder of device files.
 
-    ``gpus`` is ``None`` if they could not be asked or `CUDA_VISIBLE_DEVICES` makes no sense; empty if there is none to
-    use; ``problem`` may be a remark that one of the machine's GPUs does not answer.
+    ``gpus`` is ``None`` if they could not be asked or `CUDA_VISIBLE_DEVICES` cannot be applied, and empty if there are
+    none. ``problem`` may also say that one of several GPUs does not answer.
     """
     answer = _ask([*(program or nvml_program()), "once"], environ, deadline_s)
     if "problem" in answer:
@@ -122,8 +121,8 @@ def visible_gpus(gpus: tuple[Gpu, ...], value: str, *, in_bus_order: bool) -> tu
     """The GPUs that a value of `CUDA_VISIBLE_DEVICES` names, in its order.
 
     Raises:
-        BackendUnavailableError: it names none, a GPU that is not there, one twice, instances of MIG that one process
-            cannot use together, or numbers that may mean other GPUs to CUDA. Each mistake has its own advice.
+        BackendUnavailableError: it names no GPU, a missing GPU, one twice, MIG instances that one process cannot use
+            together, or numbers that may mean other GPUs to CUDA. Each mistake has its own advice.
     """
     if not value.strip():
         raise _refusal(value, "is empty and hides every GPU", f"Unset {VARIABLE}, or name GPUs, such as 0,1.")
@@ -142,14 +141,14 @@ def visible_gpus(gpus: tuple[Gpu, ...], value: str, *, in_bus_order: bool) -> tu
         raise _refusal(value, text, f"Name one instance, such as {VARIABLE}={instances[0].uuid}.")
     kinds = {gpu.name.partition(" MIG ")[0] for gpu in gpus}
     if any(map(_is_number, entries)) and not in_bus_order and len(kinds) > 1 and len(chosen) < len(gpus):
-        # CUDA numbers the fastest GPU first unless told otherwise; NVML numbers by bus.
+        # By default CUDA numbers the fastest GPU first; NVML numbers by bus.
         text = "is ambiguous on a machine with different GPUs: set CUDA_DEVICE_ORDER=PCI_BUS_ID too"
         raise _refusal(value, text, "Set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the GPUs by UUID (`nvidia-smi -L`).")
     return chosen
 
 
 def _check_form(gpus: tuple[Gpu, ...], entries: list[str], value: str) -> None:
-    """Refuse what is no list of numbers and no list of UUIDs, with the list that was probably meant."""
+    """Refuse a value that is neither a list of numbers nor of UUIDs, with the list that was probably meant."""
     if entries == ["-1"]:
         raise _refusal(value, "hides every GPU", f"Unset {VARIABLE}, or name the GPUs that may be used, such as 0,1.")
     kept = ",".join(entry for entry in entries if entry)
@@ -170,7 +169,7 @@ def _check_form(gpus: tuple[Gpu, ...], entries: list[str], value: str) -> None:
 
 
 def _misspelt(gpus: tuple[Gpu, ...], entry: str, value: str) -> tuple[str, str]:
-    """What an entry is that is neither a number nor a UUID, and what to write."""
+    """The fault of an entry that is neither a number nor a UUID, and what to write."""
     if entry.startswith("-") and entry[1:].isdigit():
         text = f"holds {entry}, which is neither a number of a GPU nor a UUID: CUDA stops reading there"
         before = value.partition(entry)[0].strip(", ")
@@ -224,7 +223,7 @@ def _named(gpus: tuple[Gpu, ...], entry: str, value: str) -> Gpu:
 
 
 def _unknown(gpus: tuple[Gpu, ...], entry: str) -> tuple[str, str]:
-    """Why there is no device of that UUID, and which there are."""
+    """Why no device has this UUID, and which devices there are."""
     instances = [gpu for gpu in gpus if gpu.parent is not None]
     if entry.startswith("MIG-") and not instances:
         names = ", ".join(gpu.uuid for gpu in gpus)
@@ -232,9 +231,9 @@ def _unknown(gpus: tuple[Gpu, ...], entry: str) -> tuple[str, str]:
             f"names {entry}, which is no GPU of this machine: no card here is in MIG mode",
             f"Name a card, such as {names}, or make instances with `nvidia-smi mig`.",
         )
-    alike = instances if entry.startswith("MIG-") else [gpu for gpu in gpus if gpu.parent is None]
-    names = ", ".join(gpu.uuid for gpu in alike or gpus)
-    split = ": every card here is in MIG mode" if not alike else ""
+    same_kind = instances if entry.startswith("MIG-") else [gpu for gpu in gpus if gpu.parent is None]
+    names = ", ".join(gpu.uuid for gpu in same_kind or gpus)
+    split = ": every card here is in MIG mode" if not same_kind else ""
     fix = f"This machine has {names}: correct or unset {VARIABLE}."
     return f"names {entry}, which is no GPU of this machine{split}", fix
 
@@ -273,9 +272,9 @@ def _gpu(item: Mapping[str, Any]) -> Gpu:
 
 
 def process_name(pid: int, proc: Path = Path("/proc")) -> str | None:
-    """The program's name, or ``None`` if unknown or if that number means another process here.
+    """The program's name; ``None`` if it is unknown or the pid means another process here.
 
-    In a container NVML gives the host's process numbers; one that maps no NVIDIA library is a namesake.
+    In a container NVML gives pids of the host. A process here that maps no NVIDIA library has the same pid by chance.
     """
     try:
         with contextlib.suppress(PermissionError):

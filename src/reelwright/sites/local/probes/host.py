@@ -1,7 +1,7 @@
-"""Answering a `HostQuery`: the one function that looks at the whole machine.
+"""Answers a `HostQuery`: the one function that looks at the whole machine.
 
-The slow questions (driver, interpreters, folders of weights) are asked side by side. Nothing is judged and
-nothing is raised for what is found; a hung driver, disk or interpreter costs its own time limit and no more.
+It asks the slow questions (driver, interpreters, folders of weights) side by side. It judges nothing, and raises
+nothing for what it finds; a hung driver, disk or interpreter costs its own time limit and no more.
 
     >>> host = take_host(HostQuery(disks=(Path("/tmp"),)), environ=os.environ, simulated=None, state_dir=None)
     >>> host.disks[0].writable
@@ -25,19 +25,19 @@ from .gpus import Taken, take_gpus
 from .interpreters import ask_interpreter
 from .memory import Memory, cpu_count, shared_memory, take_memory
 
-CACHE = "interpreters"  # folder of remembered answers under the state folder
+CACHE = "interpreters"  # the folder of remembered answers, in the state folder
 
 
-def take_host(  # noqa: PLR0913 -- what is asked, and what is said in place of the machine
+def take_host(  # noqa: PLR0913 -- the query, and values that replace the machine's
     query: HostQuery,
     *,
     environ: Mapping[str, str],
     simulated: str | None,
     state_dir: Path | None,
     simulated_memory: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Host:
-    """Everything that was asked, at once; ``progress`` follows the hashing (bytes done, bytes in all).
+    """Everything that was asked, at once; ``on_progress`` follows the hashing (bytes done, bytes in all).
 
     ``simulated`` GPUs (``8x80GiB``) take the place of the machine's; then the driver is not asked, and the host's memory
     is not known unless it is simulated too: this machine's memory says nothing about another one.
@@ -55,7 +55,7 @@ def take_host(  # noqa: PLR0913 -- what is asked, and what is said in place of t
             pool.submit(ask_interpreter, item, environ=environ, cache_dir=cache_dir) for item in query.interpreters
         ]
         checkouts = [pool.submit(look_at_checkout, item, environ=environ) for item in query.checkouts]
-        checkpoints = [pool.submit(look_at_checkpoint, item, progress=progress) for item in query.checkpoints]
+        checkpoints = [pool.submit(look_at_checkpoint, item, on_progress=on_progress) for item in query.checkpoints]
         taken = gpus.result()
         return Host(
             gpus=taken.gpus,
@@ -87,7 +87,7 @@ def _gpus(query: HostQuery, environ: Mapping[str, str], imagined: tuple[Gpu, ...
 
 
 def _memory(simulated: str | None, *, imagined: bool) -> Memory:
-    """The machine's, what is said in its place, or unknown beside simulated GPUs."""
+    """The machine's memory, the simulated one, or an unknown one beside simulated GPUs."""
     if simulated is not None:
         size = host_values.simulated_memory(simulated)
         return Memory(size, size)
@@ -95,7 +95,7 @@ def _memory(simulated: str | None, *, imagined: bool) -> Memory:
 
 
 def take_disk(path: Path) -> Disk:
-    """The file system under a path, which need not exist yet."""
+    """The file system of a path, which need not exist yet."""
     folder = path
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
@@ -109,7 +109,7 @@ def take_disk(path: Path) -> Disk:
 
 
 def take_options(path: Path) -> OptionsFile:
-    """What a YAML file of options holds; a wrong file is a finding of the backend, not an error here."""
+    """The content of a YAML file of options; a bad file is a finding of the backend, not an error here."""
     try:
         document = read_yaml(path)
     except VideoGenerationError as error:

@@ -1,7 +1,7 @@
-"""Memory and processors we may really use: the machine's, cut by our control groups (v1 and v2).
+"""Measures the memory and processors that this process may use: the machine's, within its control groups (v1 and v2).
 
-A container with 32 GB on a machine with 512 GB reports 512 in ``/proc/meminfo``; loading 70 GB of weights
-there ends with a kill. Every level of the group tree counts. Memory of GPUs is not here: see `sites.local.probes.gpus`.
+A container with 32 GB on a machine with 512 GB sees 512 in ``/proc/meminfo``, and loading 70 GB of weights there ends
+with a kill. Every level of the group tree counts. The memory of GPUs is in `sites.local.probes.gpus`.
 
     >>> take_memory().total_bytes is None or take_memory().total_bytes > 0
     True
@@ -19,9 +19,9 @@ _NO_LIMIT = 1 << 60  # what version 1 writes where there is none is near 2**63
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of host memory; ``None`` = could not ask.
+    """Bytes of host memory; ``None`` is unknown.
 
-    ``swap_bytes`` is beside it; ``limited`` says that the total is a control group's, and not the machine's.
+    ``swap_bytes`` is in addition; ``limited`` says that the total is a control group's, and not the machine's.
     """
 
     total_bytes: int | None = None
@@ -31,7 +31,7 @@ class Memory:
 
 
 def take_memory(root: Path = Path("/")) -> Memory:
-    """What the machine has and what is left, within the limits of our control groups."""
+    """The memory of the machine and the free part of it, within the limits of our control groups."""
     said = _fields(root / "proc/meminfo")
     total = said["MemTotal"] * 1024 if "MemTotal" in said else None
     available = said["MemAvailable"] * 1024 if "MemAvailable" in said else None
@@ -58,7 +58,7 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Memory:  # noqa: S108 -- a
 
 
 def cpu_count(root: Path = Path("/")) -> int:
-    """Processors we may run on: affinity, cut by the control groups' quota; at least 1."""
+    """Processors that this process may use: its affinity, within the control groups' quota; at least 1."""
     count = len(os.sched_getaffinity(0))
     for folder in _levels(root, "cpu"):
         quota = _cpu_quota(folder)
@@ -68,9 +68,9 @@ def cpu_count(root: Path = Path("/")) -> int:
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:
-    """How many processes the kernel has killed for memory, in our control group or else on the machine.
+    """How many processes the kernel has killed for memory, in our control group or otherwise on the machine.
 
-    Only the difference of two calls means anything.
+    Only the difference between two calls is meaningful.
     """
     own = _levels(root, "memory")[:1]
     sources = [folder / name for folder in own for name in ("memory.events", "memory.oom_control")]
@@ -84,7 +84,7 @@ def oom_kills(root: Path = Path("/")) -> int | None:
 def _memory_limits(root: Path) -> list[tuple[int, int | None, int | None]]:
     """(limit, bytes left under it, swap beside it) of every level that has one.
 
-    Beyond ``memory.high`` nothing is killed, but everything stands nearly still.
+    Beyond ``memory.high`` nothing is killed, but everything nearly stops.
     """
     result = []
     for folder in _levels(root, "memory"):
@@ -114,7 +114,7 @@ def _cpu_quota(folder: Path) -> float | None:
 
 
 def _levels(root: Path, controller: str) -> list[Path]:
-    """Folders of our control group and those above it, own first; the mount alone if the path is not ours."""
+    """Folders of our control group and of those above it, our own first; the mount alone if the path is not visible."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")

@@ -1,8 +1,8 @@
-"""The program that asks NVML, in its own process: once, or at intervals until its standard input ends.
+"""A program that asks NVML, in a process of its own: once, or at intervals until its standard input ends.
 
-The driver can hang inside a call (GPU fallen off the bus), and neither a thread nor a signal ends such a
-call; a process can be left behind. It is started by path and imports pynvml and the standard library only.
-What a device does not support is ``null``. It does not decide which GPUs may be used: see `sites.local.probes.gpus`.
+The driver can hang inside a call (a GPU has fallen off the bus), and neither a thread nor a signal ends such a call;
+a process can be left behind. It is started by path, and imports pynvml and the standard library alone. A value that a
+device does not support is ``null``. `sites.local.probes.gpus` decides which GPUs may be used.
 
     $ python -I nvml.py once
     {"gpus": [{"index": 0, "uuid": "GPU-...", "name": "NVIDIA H100", ...}], "problems": []}
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-Nvml = Any  # the pynvml module, or a stand-in with the same functions
+Nvml = Any  # the pynvml module, or an object with the same functions
 
 
 def _asked(nvml: Nvml, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -34,7 +34,7 @@ def _text(value: str | bytes) -> str:
 
 
 def _devices(nvml: Nvml, problems: list[str]) -> Iterator[tuple[int, Any, Any, int | None]]:
-    """(number, handle, handle of the card, number of the card) of all that CUDA could use.
+    """(number, handle, handle of the card, number of the card) of each device that CUDA could use.
 
     A card has NVML's number and no number of a card. The instances of cards in MIG mode are numbered after the last
     card, so that every device has a number of its own.
@@ -44,7 +44,7 @@ def _devices(nvml: Nvml, problems: list[str]) -> Iterator[tuple[int, Any, Any, i
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             nvml.nvmlDeviceGetUUID(handle)
-        except nvml.NVMLError as error:  # GPU is lost, or not ours to see: the others still work
+        except nvml.NVMLError as error:  # this GPU is lost or hidden from us; the others still work
             problems.append(f"GPU {index} does not answer: {error}")
             continue
         mode = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
@@ -111,24 +111,24 @@ def readings(nvml: Nvml) -> dict[str, list[int | None]]:
     return found
 
 
-def _tell(value: object) -> None:
+def _print(value: object) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 
 
 def main(arguments: list[str], nvml: Nvml) -> int:
-    """Answer once or until standard input ends; the driver's refusal is an answer too."""
+    """Answer once, or until standard input ends. An error of the driver is an answer too."""
     try:
         nvml.nvmlInit()
         if arguments[0] == "once":
-            _tell(describe(nvml))
+            _print(describe(nvml))
             return 0
         while True:
-            _tell(readings(nvml))
+            _print(readings(nvml))
             if select.select([sys.stdin], [], [], float(arguments[1]))[0]:
                 return 0
     except nvml.NVMLError as error:
-        _tell({"problem": f"{type(error).__name__}: {error}"})
+        _print({"problem": f"{type(error).__name__}: {error}"})
         return 1
 
 

@@ -1,8 +1,8 @@
-"""Is a tensor file whole? Told from its first and last bytes, without torch and without reading the tensors.
+"""Decides from its first and last bytes whether a tensor file is whole, without torch and without reading the tensors.
 
-safetensors says in its header where the last tensor ends; a .pth file is a zip archive whose directory stands
-at the end. A cut download, a pointer file of Git LFS and a preallocated file with holes are all seen. A
-flipped byte inside a tensor is not: see `sites.local.probes.checksums`.
+The header of a safetensors file says where the last tensor ends, and a .pth file is a zip archive whose directory is
+at its end. So a cut download, a pointer file of Git LFS and a preallocated file with holes are found. A flipped byte
+inside a tensor is not: `sites.local.probes.checksums` finds it.
 
     >>> weights_problem(Path("model.safetensors").open("rb"), 0, "model.safetensors")  # doctest: +SKIP
     'is empty'
@@ -28,7 +28,7 @@ _END_BYTES, _LOCATOR_BYTES, _MAX_COMMENT_BYTES = 22, 20, 65535
 
 
 def weights_problem(file: BinaryIO, size: int, name: str) -> str | None:
-    """What is wrong, as the end of a sentence that begins with the file's name; ``None`` if it is whole."""
+    """The fault, as the end of a sentence that begins with the file's name; ``None`` if the file is whole."""
     if size == 0:
         return "is empty"
     head = file.read(64)
@@ -44,7 +44,7 @@ def weights_problem(file: BinaryIO, size: int, name: str) -> str | None:
 
 
 def text_problem(head: bytes) -> str | None:
-    """What a file is whose first bytes are a server's answer in the place of the file."""
+    """The fault of a file that holds a server's answer in place of the weights."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return f"is a web page: {_AGAIN}"
@@ -56,10 +56,10 @@ def text_problem(head: bytes) -> str | None:
 
 
 def sample_digest(file: BinaryIO, size: int) -> str:
-    """Of a small file's content; of a large one's beginning and of pieces all over it.
+    """A digest of a small file's content, or of a large one's beginning and of pieces all over it.
 
-    Other weights of the same shapes have the same size. Training changes nearly every number, so that pieces tell it,
-    and a folder of 65 GB still takes milliseconds. One changed tensor may lie between them.
+    Other weights of the same shapes have the same size. Training changes nearly every number, so pieces are enough,
+    and a folder of 65 GB still takes milliseconds. A single changed tensor between the pieces is not noticed.
     """
     digest = hashlib.sha256()
     file.seek(0)
@@ -105,7 +105,7 @@ def _header(file: BinaryIO, size: int) -> tuple[dict[str, Any], str | None]:
 
 def _archive_problem(file: BinaryIO, size: int, head: bytes) -> str | None:
     if _LEGACY_TORCH in head[:20]:
-        return None  # the old format has no end mark: nothing more can be said
+        return None  # the old format has no mark at its end to check
     if not head.startswith((_ENTRY, _END)):
         return "is not a PyTorch file (neither a zip archive nor the old format)"
     place = max(0, size - _END_BYTES - _MAX_COMMENT_BYTES)
