@@ -3,13 +3,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from reelwright.core.errors import ConfigurationError
 from reelwright.core.host import CheckoutQuery, Disk, HostQuery, InterpreterQuery
-from reelwright.sites.local.probes.host import take_disk, take_host
+from reelwright.sites.local.probes.host import Hashed, take_disk, take_host
 
 
 def take(query=None, *, simulated=None, state_dir=None):
@@ -55,6 +56,19 @@ def test_a_disk_is_told_by_the_nearest_folder_that_exists(tmp_path):
     assert found.folder == tmp_path
     assert found.free_bytes > 0
     assert found.writable
+
+
+def test_m02_a_long_verification_is_reported_in_the_waiting_thread():
+    hashed, looking, messages = Hashed(), Future(), []
+    hashed.of(Path("a"))(1 << 30, 3 << 30)
+    hashed.of(Path("b"))(0, 1 << 30)
+
+    def report(message):
+        messages.append(message)
+        looking.set_result(None)
+
+    hashed.report_until_done([looking], report, every_s=0.0)
+    assert messages == ["verifying the weights: 1.0 of 4.0 GiB"]
 
 
 def test_a_file_in_the_way_is_not_writable(tmp_path):

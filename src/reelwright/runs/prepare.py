@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +24,13 @@ from ..backends.shared.job import Job
 from ..config.layers import here
 from ..config.settings import Settings
 from ..core.errors import Failure, VideoGenerationError, all_of
+from ..core.events import Log
 from ..core.files import expanded
 from ..core.host import Host, HostQuery
 from ..core.plan import Finding, Plan
 from ..core.request import MAX_SEED, Picture, Size, VideoRequest
 from ..policy import fitting, preflight, unused
-from ..sites import Site
+from ..sites import Site, unreported
 from . import history, workspace
 from .journal import Journal
 from .order import Order
@@ -71,6 +72,7 @@ class Preparer:
     _learned: dict[Path, history.Learned] = field(default_factory=dict)
     _taken: dict[tuple[Path, Path, Intake], Picture | VideoGenerationError] = field(default_factory=dict)
     _busy: frozenset[str] | None = None
+    _report: Callable[[Log], None] = unreported
 
     def prepare(self, order: Order, folder: workspace.RunFolder, journal: Journal | None = None) -> Prepared:
         """Pictures, site, plan and findings. Without a journal (``reel plan``) nothing is written.
@@ -81,6 +83,7 @@ class Preparer:
             VideoGenerationError: a picture cannot be used; ``also`` holds the faults of the other pictures and the
                 errors that a plan for them has.
         """
+        self._report = journal or unreported
         prepared = self._first_able(order, folder, write=journal is not None)
         if prepared.unusable:
             raise all_of([*prepared.unusable, *preflight.errors_of(prepared.plan.findings)])
@@ -174,7 +177,7 @@ class Preparer:
         for before, of, host in self._hosts:
             if before == query and of == settings:
                 return host
-        host = self.site.look(query, settings)
+        host = self.site.look(query, settings, self._report)
         self._hosts.append((query, settings, host))
         return host
 

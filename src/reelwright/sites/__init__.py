@@ -30,8 +30,8 @@ LAST_FRAME = "last.png"
 Emit = Callable[[Event], None]
 
 
-def _unreported(event: Event) -> None:
-    """The default of `Claim.report`."""
+def unreported(event: Event) -> None:
+    """The default of a `report`: nobody receives it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Claim:
 
     run_id: str
     wait_s: float = 0.0
-    report: Callable[[Log], None] = _unreported
+    report: Callable[[Log], None] = unreported
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,10 @@ class Reservation(Protocol):
 class Site(Protocol):
     """One place with GPUs. All methods may be called from several threads."""
 
-    def look(self, query: HostQuery, settings: Settings) -> Host:
+    def look(self, query: HostQuery, settings: Settings, report: Callable[[Log], None] = unreported) -> Host:
         """What the site has. GPUs that its idle workers hold count as free; what it could not ask is ``None``.
+
+        ``report`` receives the progress of a long look, such as verifying weights.
 
         Raises:
             ConfigurationError: the simulated GPUs or memory of the settings cannot be read.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -20,7 +20,7 @@ from ...core.events import Log
 from ...core.host import Host, HostQuery
 from ...core.plan import Command, EngineCall, Plan
 from ...policy import Evidence
-from .. import Claim, Emit, Place, Reservation, Work
+from .. import Claim, Emit, Place, Reservation, Work, unreported
 from ..cancellation import Cancellation
 from ..places import gpu_places
 from .execution import AttemptFiles, Executor
@@ -42,7 +42,7 @@ class LocalSite:
         self.environ: Mapping[str, str] = os.environ if environ is None else environ
         self.workers = Workers()
 
-    def look(self, query: HostQuery, settings: Settings) -> Host:
+    def look(self, query: HostQuery, settings: Settings, report: Callable[[Log], None] = unreported) -> Host:
         """See `sites.Site.look`."""
         from .probes.host import take_host  # imported where used: `reel --help` must not wait for it
 
@@ -52,6 +52,7 @@ class LocalSite:
             simulated=settings.simulate_gpus,
             simulated_memory=settings.simulate_memory,
             state_dir=settings.state_dir,
+            report=lambda message: report(Log(message)),
         )
         return replace(host, gpus=self.workers.as_if_idle(host.gpus)) if host.gpus else host
 

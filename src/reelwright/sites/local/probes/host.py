@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 from ....config.yamlfile import read_yaml
 from ....core import host as host_values
@@ -25,6 +26,8 @@ from .gpus import Taken, take_gpus
 from .interpreters import ask_interpreter
 from .memory import Memory, cpu_count, shared_memory, take_memory
 
+_GIB = 1 << 30
+_REPORT_EVERY_S = 10.0
 CACHE = "interpreters"  # the folder of remembered answers, in the state folder
 
 
@@ -35,9 +38,10 @@ def take_host(  # noqa: PLR0913 -- the query, and values that replace the machin
     simulated: str | None,
     state_dir: Path | None,
     simulated_memory: str | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    report: Callable[[str], None] | None = None,
+    report_every_s: float = _REPORT_EVERY_S,
 ) -> Host:
-    """Everything that was asked, at once; ``on_progress`` follows the hashing (bytes done, bytes in all).
+    """Everything that was asked, at once; ``report`` is called, in this thread, while weights are verified.
 
     ``simulated`` GPUs (``8x80GiB``) take the place of the machine's; then the driver is not asked, and the host's memory
     is not known unless it is simulated too: this machine's memory says nothing about another one.
@@ -55,7 +59,12 @@ def take_host(  # noqa: PLR0913 -- the query, and values that replace the machin
             pool.submit(ask_interpreter, item, environ=environ, cache_dir=cache_dir) for item in query.interpreters
         ]
         checkouts = [pool.submit(look_at_checkout, item, environ=environ) for item in query.checkouts]
-        checkpoints = [pool.submit(look_at_checkpoint, item, on_progress=on_progress) for item in query.checkpoints]
+        hashed = Hashed()
+        checkpoints = [
+            pool.submit(look_at_checkpoint, item, on_progress=hashed.of(item.directory)) for item in query.checkpoints
+        ]
+        if report is not None:
+            hashed.report_until_done(checkpoints, report, report_every_s)
         taken = gpus.result()
         return Host(
             gpus=taken.gpus,
@@ -78,6 +87,29 @@ def take_host(  # noqa: PLR0913 -- the query, and values that replace the machin
             checkpoints={asked.result().directory: asked.result() for asked in checkpoints},
             options_files={path: take_options(path) for path in query.options_files},
         )
+
+
+class Hashed:
+    """How much of the weights is hashed, over all folders."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, tuple[int, int]] = {}
+
+    def of(self, folder: Path) -> Callable[[int, int], None]:
+        """Takes the (bytes done, bytes in all) of a folder, from any thread."""
+
+        def on_progress(done: int, total: int) -> None:
+            self._folders[folder] = (done, total)
+
+        return on_progress
+
+    def report_until_done(self, looks: list[Future[Any]], report: Callable[[str], None], every_s: float) -> None:
+        """Wait for the looks, with a message at intervals once something is hashed."""
+        while wait(looks, timeout=every_s).not_done:
+            sizes = list(self._folders.values())
+            done, total = sum(size[0] for size in sizes), sum(size[1] for size in sizes)
+            if total:
+                report(f"verifying the weights: {done / _GIB:.1f} of {total / _GIB:.1f} GiB")
 
 
 def _gpus(query: HostQuery, environ: Mapping[str, str], imagined: tuple[Gpu, ...] | None) -> Taken:
