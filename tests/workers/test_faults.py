@@ -160,6 +160,10 @@ _PROGRAMS = {
     "wrong order": (
         "import os,sys; os.write(int(sys.argv[2]), b'{\"event\":\"Loaded\"}\\n'); sys.stdin.read()", "FRAMEWORK",
     ),
+    "a progress bar in its log": (
+        "import os,sys; print(' 50%|#    | 1/2 [00:01<00:01,  1.0s/it]', flush=True); os.write(int(sys.argv[2]), b'no\\n')",
+        "FRAMEWORK",
+    ),
     "cannot start": ("raise ImportError('no module named torch')", "ENV"),
 }  # fmt: skip
 

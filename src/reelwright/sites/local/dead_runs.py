@@ -13,7 +13,8 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
+
+import psutil
 
 from ...launchers import shim
 from .leases import lease_directory
@@ -48,39 +49,25 @@ def sweep_dead_runs(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """
     dead: dict[str, None] = {}
     ours = f":{_locks(environ)}"
-    for entry in Path("/proc").iterdir():
-        mark = _mark_of(entry) if entry.name.isdigit() else None
-        if mark and mark.endswith(ours) and not (_owner_lives(mark) or _supervised(int(entry.name))):
-            dead.setdefault(mark)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # it has ended, or is another user's
+            mark = process.environ().get(shim.MARK, "")
+            if mark.endswith(ours) and not _runner_lives(mark) and not _supervised(process):
+                dead.setdefault(mark)
     for mark in dead:
         end_marked(mark)
     return tuple(mark.split(":")[0] for mark in dead)
 
 
-def _mark_of(entry: Path) -> str | None:
-    try:
-        variables = (entry / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return None
-    prefix = f"{shim.MARK}=".encode()
-    found = next((item for item in variables if item.startswith(prefix)), None)
-    return found.removeprefix(prefix).decode("utf-8", "replace") if found else None
-
-
-def _owner_lives(mark: str) -> bool:
+def _runner_lives(mark: str) -> bool:
     _, pid, started, *_ = (*mark.split(":"), "", "")
     return not pid.isdigit() or str(shim.start_time(int(pid))) == started
 
 
-def _supervised(pid: int) -> bool:
-    """Whether a living shim is among the ancestors."""
-    while pid > 1:
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            parent = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            return False
-        if any(word.endswith(b"launchers/shim.py") for word in words[:4]):
-            return True
-        pid = parent
+def _supervised(process: psutil.Process) -> bool:
+    """Whether the process or one of its ancestors is a living shim."""
+    for one in (process, *process.parents()):
+        with contextlib.suppress(psutil.Error):
+            if any(word.endswith("launchers/shim.py") for word in one.cmdline()[:4]):
+                return True
     return False
