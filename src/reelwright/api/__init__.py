@@ -10,7 +10,6 @@ A generator here is a thin face over `runs.runner.generate`: the same checks, at
 from __future__ import annotations
 
 import atexit
-import difflib
 import functools
 import os
 from abc import ABC, abstractmethod
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .. import backends
 from ..backends import Backend
 from ..config.settings import Settings, load_settings, settings_from_mapping
-from ..core.errors import ConfigurationError, InvalidInputError, VideoGenerationError, all_of
+from ..core.errors import ConfigurationError, InvalidInputError, VideoGenerationError, all_of, nearest
 from ..core.events import Event
 from ..core.files import refusals
 from ..core.manifest import Result
@@ -114,7 +113,7 @@ class LocalVideoGenerator(VideoGenerator):
         values = {_DOCUMENTED.get(name, name): value for name, value in options.items() if value is not None}
         unknown = sorted(set(values) - known)
         if unknown:
-            near = [match for name in unknown for match in difflib.get_close_matches(name, [*known, *_DOCUMENTED], n=1)]
+            near = [match for name in unknown if (match := nearest(name, [*known, *_DOCUMENTED]))]
             raise ConfigurationError(
                 f"generate_video got unknown options: {', '.join(unknown)}",
                 advice=f"Did you mean {', '.join(near)}?" if near else f"Known: {', '.join(sorted(known))}.",

@@ -7,12 +7,11 @@ in the same round. What is refused is left out, and an option that nearly exists
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from ..core.errors import InvalidInputError, guess
+from ..core.errors import InvalidInputError, guess, nearest
 
 USAGE_STATUS = 2
 _CHOICE = re.compile(r"invalid choice: '?(?P<word>.*?)'? \(choose from (?P<choices>.*)\)", re.DOTALL)
@@ -246,7 +245,7 @@ def _unknown(word: str, parser: argparse.ArgumentParser) -> tuple[str, str, str]
     known = [option for action in parser._actions for option in action.option_strings]
     text = f"{parser.prog} has no option {word}"
     meant = _ELSEWHERE.get("--" + word.lstrip("-").replace("_", "-").lower())
-    meant = meant if meant in known else next(_near(word, known), "")
+    meant = meant if meant in known else _near(word, known)
     if meant:
         return text, f"Did you mean {meant}?", meant
     if re.match(r"-[^-].", word):
@@ -258,7 +257,7 @@ def _see(parser: argparse.ArgumentParser) -> str:
     return f"`{parser.prog} --help` lists every option."
 
 
-def _near(word: str, known: Sequence[str]) -> Iterator[str]:
-    """What was probably meant; dashes make no two words alike."""
+def _near(word: str, known: Sequence[str]) -> str:
+    """The option that was probably meant, compared without the leading dashes; empty if none is near."""
     bare = {item.lstrip("-"): item for item in known}
-    yield from (bare[match] for match in difflib.get_close_matches(word.lstrip("-").replace("_", "-"), bare, n=1))
+    return bare.get(nearest(word.lstrip("-").replace("_", "-"), bare) or "", "")

@@ -9,12 +9,12 @@
     ├── AttemptError                     CRASH, HANG, NCCL, PORT, FRAMEWORK: the generator started and failed
     │   ├── OutOfMemoryError             OOM_GPU, OOM_HOST
     │   └── GenerationTimeoutError       TIMEOUT: the wall-clock limit
-    ├── OutputError                      OUTPUT: no film, or not the promised one
+    ├── OutputError                      OUTPUT: no video, or not the promised one
     ├── StateError                       STATE, INTERNAL: our own records or code
     └── Cancelled                        CANCELLED: asked to stop by a signal or a caller
 
     KeyboardInterrupt
-    └── Interrupted                      Ctrl-C in a Python program that makes something
+    └── Interrupted                      Ctrl-C in a Python program while it makes a clip or a film
 
 There is one class per thing a caller would treat differently; the finer cause is ``failure`` (the code) and
 ``evidence`` (lines that prove it). This module knows nothing of how a failure is found: see `policy.diagnosis`.
@@ -37,10 +37,8 @@ class Retry(Enum):
     """What can help after a failure of a class (`policy.retry` turns it into the next attempt)."""
 
     NEVER = "never"
-    WAIT = "wait"  # not an attempt: wait for the lease with a deadline
     SAME = "same"  # once more with the same parameters
-    MEMORY = "memory"  # only with less memory
-    LADDER = "ladder"  # the documented ladder: fewer steps, lower guidance
+    LADDER = "ladder"  # a smaller job: less memory, fewer steps, lower guidance
 
 
 class Failure(Enum):
@@ -54,7 +52,7 @@ class Failure(Enum):
     CONFIG = (11, 400, Retry.NEVER)
     MODEL = (12, 503, Retry.NEVER)
     ENV = (13, 503, Retry.NEVER)
-    OOM_GPU = (20, 500, Retry.MEMORY)
+    OOM_GPU = (20, 500, Retry.LADDER)
     OOM_HOST = (21, 500, Retry.NEVER)
     TIMEOUT = (22, 504, Retry.LADDER)
     HANG = (23, 504, Retry.SAME)
@@ -66,7 +64,7 @@ class Failure(Enum):
     DISK = (30, 507, Retry.NEVER)
     PERM = (31, 403, Retry.NEVER)
     EXISTS = (32, 409, Retry.NEVER)
-    BUSY = (33, 409, Retry.WAIT)
+    BUSY = (33, 409, Retry.NEVER)
     STATE = (34, 500, Retry.NEVER)
     INTERNAL = (70, 500, Retry.NEVER)
     CANCELLED = (130, 499, Retry.NEVER)
@@ -78,7 +76,7 @@ class Failure(Enum):
 
 
 class VideoGenerationError(Exception):
-    """The film could not be made."""
+    """The video could not be made."""
 
     failures: ClassVar[tuple[Failure, ...]] = tuple(Failure)
 
@@ -108,7 +106,7 @@ class VideoGenerationError(Exception):
 
     @property
     def details(self) -> list[str]:
-        """What belongs under the message of this one mistake: a line for each piece of evidence, the fix and the log."""
+        """The lines below the message of this one mistake: each piece of evidence, the fix and the log."""
         lines = [f"  | {line}" for line in self.own_evidence]
         lines += [f"  fix: {self.advice}"] if self.advice else []
         lines += [f"  log: {self.log}"] if self.log else []
@@ -131,7 +129,7 @@ class VideoGenerationError(Exception):
         return self.failure.exit_status
 
     def to_json(self) -> dict[str, Any]:
-        """The error object that ``--json`` prints; ``log`` and ``also`` are there when they say something."""
+        """The error object that ``--json`` prints; ``log`` and ``also`` are left out when empty."""
         data: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
@@ -203,7 +201,7 @@ class GenerationTimeoutError(AttemptError):
 
 
 class OutputError(VideoGenerationError):
-    """The generator produced no film, or not the promised one."""
+    """The generator produced no video, or not the promised one."""
 
     failures: ClassVar[tuple[Failure, ...]] = (Failure.OUTPUT,)
 
@@ -230,10 +228,10 @@ class Cancelled(VideoGenerationError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while something was made: stopped, and nothing half-made is left.
+    """Ctrl-C while a clip or a film was being made: stopped, and nothing half-made is left.
 
-    It is a `KeyboardInterrupt` and no `Exception`, so a program that catches its own errors still ends. A loop over many
-    clips that catches `VideoGenerationError` ends too.
+    It is a `KeyboardInterrupt` and not an `Exception`: a program that catches errors still ends, and so does a loop over
+    many clips that catches `VideoGenerationError`.
 
     Attributes:
         cancelled: The same as a `Cancelled`, with code and exit status.
@@ -244,38 +242,30 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(self.cancelled.message)
 
 
+#: The narrowest class of each failure: a later class wins over an earlier one.
 _CLASS_OF: dict[Failure, type[VideoGenerationError]] = {
-    Failure.INPUT: InvalidInputError,
-    Failure.EXISTS: InvalidInputError,
-    Failure.CONFIG: ConfigurationError,
-    Failure.MODEL: ModelNotFoundError,
-    Failure.ENV: BackendUnavailableError,
-    Failure.DISK: BackendUnavailableError,
-    Failure.PERM: BackendUnavailableError,
-    Failure.BUSY: BusyError,
-    Failure.OOM_GPU: OutOfMemoryError,
-    Failure.OOM_HOST: OutOfMemoryError,
-    Failure.TIMEOUT: GenerationTimeoutError,
-    Failure.OUTPUT: OutputError,
-    Failure.STATE: StateError,
-    Failure.INTERNAL: StateError,
+    failure: kind
+    for kind in (
+        *(InvalidInputError, ConfigurationError, BackendUnavailableError, ModelNotFoundError, BusyError),
+        *(AttemptError, OutOfMemoryError, GenerationTimeoutError, OutputError, StateError),
+    )
+    for failure in kind.failures
 }
 
 
 def error_for(
     failure: Failure, message: str, *, evidence: tuple[str, ...] = (), advice: str = ""
 ) -> VideoGenerationError:
-    """The exception of the right class for a failure; `AttemptError` where no narrower one exists."""
+    """The exception of the right class for a failure."""
     if failure is Failure.CANCELLED:
         return Cancelled(message)
-    kind = _CLASS_OF.get(failure, AttemptError)
-    return kind(message, failure=failure, evidence=evidence, advice=advice)
+    return _CLASS_OF[failure](message, failure=failure, evidence=evidence, advice=advice)
 
 
 def all_of(errors: Sequence[VideoGenerationError]) -> VideoGenerationError:
     """One error that carries several mistakes: the first one, with the others in ``also`` and as lines of evidence.
 
-    It has the class and the exit status of the first. What is found twice is said once.
+    It has the class and the exit status of the first. A message that occurs twice is kept once.
 
         >>> error = all_of([InvalidInputError("the prompt is empty"), InvalidInputError("cat.jpg does not exist")])
         >>> error.message, error.evidence
@@ -293,16 +283,21 @@ def all_of(errors: Sequence[VideoGenerationError]) -> VideoGenerationError:
 
 
 def guess(word: str, known: Iterable[str], listed: str = "") -> str:
-    """Advice for a word that is none of the known ones: what was probably meant, if anything is near, and the list.
+    """Advice for an unknown word: the known one that was probably meant, and the list of them if it has a title.
 
     >>> guess("wan21", ["wan2.1", "draft"], "Known generators")
     'Did you mean wan2.1? Known generators: wan2.1, draft.'
     """
     names = list(known)
-    near = difflib.get_close_matches(word.lower(), names, n=1)
+    near = nearest(word.lower(), names)
     return " ".join(
-        [*(f"Did you mean {name}?" for name in near), *([f"{listed}: {', '.join(names)}."] if listed else [])]
+        [*([f"Did you mean {near}?"] if near else []), *([f"{listed}: {', '.join(names)}."] if listed else [])]
     )
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant; ``None`` if none is near."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
 def _line(error: VideoGenerationError) -> str:
