@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
+import termios
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from reelwright.cli import main
+from tests.conftest import eventually
 
 REEL = [sys.executable, "-m", "reelwright"]
 
@@ -93,6 +97,44 @@ def test_ctrl_c_still_stops_a_run_that_nobody_hears(photo: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(100) == 130
     assert not photo.with_name("out.mp4").exists()
+
+
+@contextlib.contextmanager
+def on_a_terminal_that_stands_still(words: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
+    """A command in a terminal that takes no more text once rendering has begun, as after Ctrl-S; with both ends."""
+    screen, terminal = pty.openpty()
+    with subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        seen = b""
+        while b"rendering" not in seen:
+            assert select.select([screen], [], [], 60)[0], seen
+            seen += os.read(screen, 65536)
+        termios.tcflow(terminal, termios.TCOOFF)
+        yield process, screen, terminal
+    os.close(screen)
+    os.close(terminal)
+
+
+def test_a_run_on_a_terminal_that_stands_still_hears_ctrl_c(photo: Path) -> None:
+    words = make(photo)
+    words[words.index("--seconds") + 1] = "600"
+    with on_a_terminal_that_stands_still(words) as (process, _, _):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(100) == 130
+    assert {path.name for path in photo.parent.iterdir()} == {photo.name}
+
+
+def test_a_run_on_a_terminal_that_stands_still_goes_on_and_its_report_is_kept(photo: Path) -> None:
+    words = make(photo)
+    words[words.index("--seconds") + 1] = "30"
+    with on_a_terminal_that_stands_still(words) as (process, screen, terminal):
+        eventually(photo.with_name("out.mp4").exists)
+        assert process.poll() is None
+        termios.tcflow(terminal, termios.TCOON)
+        seen = b""
+        while b"out.mp4" not in seen:
+            assert select.select([screen], [], [], 60)[0], seen
+            seen += os.read(screen, 65536)
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -8,7 +8,6 @@ JSON object with ``--json``) and the exit status of their class, here and nowher
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import os
 import signal
@@ -43,6 +42,7 @@ COMMANDS = (
 )
 #: Commands that do more than print: what happens to their reports changes nothing of it.
 WORKING = frozenset({"generate", "film", "replay", "setup"})
+_BY_SIGNAL = 128  # exit statuses above it
 
 
 def build_parser() -> Parser:
@@ -71,8 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see `__main__`
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    with forgiving() if arguments.command in WORKING else contextlib.nullcontext():
-        return _run(arguments, mistakes, as_json=bool(getattr(arguments, "json", False)) or "--json" in words)
+    as_json = bool(getattr(arguments, "json", False)) or "--json" in words
+    if arguments.command not in WORKING:
+        return _run(arguments, mistakes, as_json=as_json)
+    with forgiving() as patience:
+        status = _run(arguments, mistakes, as_json=as_json)
+        patience.seconds = 1.0 if status > _BY_SIGNAL else None
+    return status
 
 
 def _run(arguments: argparse.Namespace, mistakes: Sequence[VideoGenerationError], *, as_json: bool) -> int:
