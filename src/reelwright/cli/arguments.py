@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _SETTINGS: dict[str, dict[str, Any]] = {
     "generator": {"metavar": "NAME", "help": "generator; see `reel generators`"},
     "gpus": {"metavar": "N|LIST", "help": "how many GPUs, or which (0,1)"},
-    "simulate_gpus": {"metavar": "8x80GiB", "help": "plan for GPUs that are not there (2xRTX4090, ...)"},
-    "simulate_memory": {"metavar": "64GiB", "help": "plan for host memory that is not there"},
+    "simulate_gpus": {"metavar": "8x80GiB", "help": "plan for imagined GPUs (2xRTX4090, ...)"},
+    "simulate_memory": {"metavar": "64GiB", "help": "plan for imagined host memory"},
     "overwrite": {"action": "store_true", "help": "replace files that exist"},
     "if_exists": {"choices": ("error", "overwrite", "skip", "rename"), "help": "what to do if the video exists"},
     "strict_quality": {"action": "store_true", "help": "never lower quality to succeed"},

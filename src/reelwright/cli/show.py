@@ -1,4 +1,4 @@
-"""``reel show``: what a manifest says, as a table; ``--plot`` draws the memory curve."""
+"""``reel show``: a manifest as tables; ``--plot`` draws the memory curve."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("show", help="show how a film was made")
-    parser.add_argument("path", type=Path, metavar="MANIFEST_OR_VIDEO")
+    parser = subparsers.add_parser("show", help="show how a clip or film was made")
+    parser.add_argument("path", type=Path, metavar="MANIFEST_OR_VIDEO", help="manifest, or the video beside it")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw GPU memory over time (extra: plot)")
     add_json_argument(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the manifest; for a film without one, what its own metadata says."""
+    """Print the manifest; for a video without one, its own metadata."""
     from ..core.manifest import manifest_of
     from ..runs.history import load_manifest
 
@@ -61,7 +61,7 @@ def _show_metadata(path: Path, *, as_json: bool) -> int:
     if as_json:
         print_json(facts["metadata"])
     else:
-        _pairs(console(), f"{path.name} (no manifest beside it; from the file itself)", facts["metadata"])
+        _pairs(console(), f"{path.name} (no manifest beside it: the metadata of the file)", facts["metadata"])
     return 0
 
 
@@ -116,7 +116,7 @@ def _pairs(out: Console, title: str, pairs: dict[str, Any]) -> None:
 
 
 def _words(value: Any) -> object:
-    """A fact as a row shows it; ``None`` for records, which have tables of their own or are for programs."""
+    """A fact as text for a row; ``None`` for records, which have tables of their own or are for programs."""
     if isinstance(value, (list, tuple)) and value and not any(isinstance(item, (dict, list)) for item in value):
         return ", ".join(map(str, value))
     return None if isinstance(value, (list, tuple, dict)) else value

@@ -22,15 +22,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("storyboard", help="write, check or describe a storyboard")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     init = actions.add_parser("init", help="write an example to start from")
-    init.add_argument("storyboard", type=Path, nargs="?", default=Path("film.yaml"), metavar="FILM.yaml")
+    init.add_argument(
+        "storyboard", type=Path, nargs="?", default=Path("film.yaml"), metavar="FILM.yaml", help="default: film.yaml"
+    )
     add_json_argument(init)
-    check = actions.add_parser("check", help="say what is wrong, or which clips the film needs")
-    check.add_argument("storyboard", type=Path, metavar="FILM.yaml")
-    check.add_argument("--draft", action="store_true", help="as for a draft")
+    check = actions.add_parser("check", help="list mistakes, or the clips that the film needs")
+    check.add_argument("storyboard", type=Path, metavar="FILM.yaml", help="storyboard (YAML)")
+    check.add_argument("--draft", action="store_true", help="check it for a draft")
     add_config_arguments(check)
     add_json_argument(check)
-    schema = actions.add_parser("schema", help="print the JSON Schema for editors")
-    schema.add_argument("--json", action="store_true", help="the schema is JSON in any case")
+    schema = actions.add_parser("schema", help="print the JSON Schema that editors use")
+    schema.add_argument("--json", action="store_true", help="no change: the schema is JSON")
     parser.set_defaults(run=run)
 
 
