@@ -1,10 +1,10 @@
-"""The documented interface: a pipeline written for it swaps generators by changing one import.
+"""The Python interface: the functions `generate` and `film`, and the generator classes that a pipeline expects.
 
     >>> generator = create_video_generator("draft", {})
     >>> generator.get_backend_name()
     'draft'
 
-A generator here is a thin face over `runs.runner.generate`: the same checks, attempts, verification and manifest.
+A generator class calls `runs.runner.generate`: the same checks, attempts, verification and manifest.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..films.assembly import FilmResult
     from ..films.render import FilmOrder
     from ..films.storyboard import Storyboard
-#: Documented keyword names of ``generate_video`` and the request's own words for them.
+#: Keyword names of ``generate_video`` in docs/requirement.md, and the fields of the request that they set.
 _DOCUMENTED = {
     "sample_steps": "steps",
     "guide_scale": "guidance_scale",
@@ -56,17 +56,17 @@ _DOCUMENTED_NAMES = {"wan": "wan2.1", "wan21": "wan2.1", "hunyuan_video": "hunyu
 
 
 class VideoGenerator(ABC):
-    """The six documented methods."""
+    """The six methods of the interface in docs/requirement.md."""
 
     @abstractmethod
     def generate_video(
         self, prompt: str, input_image_path: str, output_path: str, duration: float = 5.0, **kwargs: Any
     ) -> str:
-        """Make the film and return its path; raises `VideoGenerationError` and its classes."""
+        """Make the clip and return its path; raises `VideoGenerationError` and its classes."""
 
     @abstractmethod
     def get_capabilities(self) -> dict[str, Any]:
-        """What it can do, true for this machine and configuration."""
+        """What it can do on this machine with this configuration."""
 
     @abstractmethod
     def estimate_cost(self, duration: float, resolution: str = "1280x720") -> float:
@@ -74,7 +74,7 @@ class VideoGenerator(ABC):
 
     @abstractmethod
     def validate_inputs(self, prompt: str, input_image_path: str, duration: float) -> list[str]:
-        """What is wrong with the inputs; empty when nothing is."""
+        """The mistakes of the inputs, one sentence each; empty if there is none."""
 
     @abstractmethod
     def is_available(self) -> bool:
@@ -86,7 +86,7 @@ class VideoGenerator(ABC):
 
 
 class LocalVideoGenerator(VideoGenerator):
-    """The documented interface over any of our backends."""
+    """The interface over any backend."""
 
     backend_name = "auto"
 
@@ -100,7 +100,7 @@ class LocalVideoGenerator(VideoGenerator):
     def generate_video(
         self, prompt: str, input_image_path: str, output_path: str, duration: float = 5.0, **kwargs: Any
     ) -> str:
-        """Make the film and return its path; ``on_progress`` receives every event of `core.events`."""
+        """Make the clip and return its path; ``on_progress`` receives every event of `core.events`."""
         on_progress: Callable[[Event], None] | None = kwargs.pop("on_progress", None)
         request, wrong = self._request(prompt, input_image_path, duration, kwargs)
         order = order_of(request, wrong, self.settings, output_path)
@@ -128,7 +128,7 @@ class LocalVideoGenerator(VideoGenerator):
 
     @refusals()
     def get_capabilities(self) -> dict[str, Any]:
-        """The documented keys, and ours."""
+        """The keys of the interface, and more of Reelwright's own."""
         query = self.backend.query(_ANY_REQUEST, self.settings)
         found = dict(self.backend.capabilities(self.settings, local_site().look(query, self.settings)))
         kinds = [kind for key, kind in _INPUT_TYPES.items() if found.get(key)]
@@ -157,7 +157,7 @@ class LocalVideoGenerator(VideoGenerator):
 
     @refusals()
     def unavailable_because(self) -> list[str]:
-        """Why it could not start now; empty when it could."""
+        """Why it could not start now; empty if it could."""
         from ..doctor import availability
 
         return [
@@ -171,12 +171,12 @@ class LocalVideoGenerator(VideoGenerator):
         return self.backend_name
 
 
-#: Asks a backend for what it needs in general, when there is no request yet.
+#: The request for a backend's query when there is no request yet.
 _ANY_REQUEST = VideoRequest(prompt="any", image=Path("any.png"))
 
 
 class DraftGenerator(LocalVideoGenerator):
-    """The CPU animatic; it never invents anything and says so."""
+    """The draft generator: an animatic on the CPU. No model generates anything, and the result says so."""
 
     backend_name = "draft"
 
@@ -218,7 +218,7 @@ def create_video_generator(backend: str, config: Mapping[str, Any] | None = None
 
 
 def create_from_settings(name: str, settings: Settings) -> LocalVideoGenerator:
-    """The generator of that name over settings that were loaded elsewhere."""
+    """The generator of that name with settings that are loaded already."""
     kind = _class_of(name)
     generator = kind.__new__(kind)
     generator._configure(settings)
@@ -233,7 +233,7 @@ def _class_of(name: str) -> type[LocalVideoGenerator]:
 
 
 class ImageValidator:
-    """The documented face of the picture checks."""
+    """The picture checks in the form of docs/requirement.md."""
 
     @staticmethod
     @refusals()
@@ -275,7 +275,7 @@ def _run(order: Order, on_progress: Callable[[Event], None] | None) -> Result:
 def order_of(
     request: VideoRequest, wrong: Sequence[VideoGenerationError], settings: Settings, output: str | Path
 ) -> Order:
-    """The order for a request; a request with mistakes is refused, with everything else that is wrong."""
+    """The order for a request. A request with mistakes is refused, together with every other mistake."""
     order = Order(request, settings, Path(output))
     if wrong:
         raise all_of([*wrong, *Preparer(local_site()).mistakes(order)])
@@ -291,12 +291,12 @@ def film(  # noqa: PLR0913 -- a function for people, all but two by name
     settings: Settings | Mapping[str, Any] | None = None,
     on_event: Callable[[FilmEvent], None] | None = None,
 ) -> FilmResult:
-    """Make a film: ``reelwright.film("film.yaml", "film.mp4", draft=True)``; what is made already is not made again.
+    """Make a film: ``reelwright.film("film.yaml", "film.mp4", draft=True)``; clips that exist are not made again.
 
     ``on_event`` is called from several threads, one at a time for each shot.
 
     Raises:
-        VideoGenerationError: and its classes; of a shot that failed, with its name.
+        VideoGenerationError: and its classes; the message names a shot that failed.
     """
     from ..films.assembly import film as make_film
 
@@ -313,7 +313,7 @@ def film_order(
     draft: bool,
     keep_going: bool,
 ) -> FilmOrder:
-    """The order of a film, over the engines that stay warm in this process."""
+    """The order of a film."""
     from ..films.render import FilmOrder
     from ..films.storyboard import Storyboard, load_storyboard
 
@@ -338,13 +338,13 @@ def local_site() -> LocalSite:
 def release() -> None:
     """Give back all GPU and host memory that engines hold for the next call, which then loads its model again.
 
-    Clips that are being made in other threads are not disturbed.
+    Runs in other threads go on.
     """
     local_site().release_idle()
 
 
 def effective_settings(given: Settings | Mapping[str, Any] | None) -> Settings:
-    """The settings a call works with: those given, or those of the file and the environment."""
+    """The settings of a call: those given, or those of the file and the environment."""
     if given is None:
         return load_settings(environ=os.environ)
     if not isinstance(given, (Settings, Mapping)):

@@ -26,8 +26,8 @@ from ..sites import Site
 
 #: Failures that concern the machine or the configuration, not a picture or a prompt.
 _MACHINE = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG, Failure.BUSY)
-#: Findings that are worth telling before any run although they forbid nothing.
-_TOLD = ("checkout.old", "member.found", "gpu.too_small", "placement")
+#: Findings that the doctor reports although they forbid no run.
+_REPORTED = ("checkout.old", "member.found", "gpu.too_small", "placement")
 #: The smaller size of the two that every generator makes.
 _SMALL = Size(832, 480)
 _ASSUMED = Picture(Path("/assumed.png"), Path("assumed.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
@@ -35,7 +35,7 @@ _ASSUMED = Picture(Path("/assumed.png"), Path("assumed.png"), Size(1280, 720), S
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the doctor's table; ``matters`` is false for generators that nobody configured."""
+    """One line of the doctor's table; ``matters`` is false for a generator that is not configured."""
 
     part: str
     finding: Finding
@@ -58,13 +58,13 @@ def check_all(settings: Settings, site: Site) -> tuple[Row, ...]:
             rows.append(Row(name, Finding("plugin", "warning", error.message, error.advice)))
             continue
         rows += _generator_rows(backend, settings, preparer)
-    if any(row.finding.code == "gpu.none" for row in rows):  # a generator says it, and what to do about it
+    if any(row.finding.code == "gpu.none" for row in rows):  # a generator's row says it, with the fix
         rows = [row for row in rows if row.finding.code != "gpu" or row.finding.severity == "info"]
     return tuple(rows)
 
 
 def machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
-    """What the machine itself has, and what is wrong with it."""
+    """The machine's own rows: memory, GPUs, disks."""
     memory = f"{host.memory_available_bytes / GIB:.1f} GiB free" if host.memory_available_bytes else "memory unknown"
     yield Row("machine", Finding("machine", "info", f"{host.cpu_count} CPU cores, {memory}"))
     for gpu in host.gpus or ():
@@ -92,22 +92,22 @@ def _generator_rows(backend: Backend, settings: Settings, preparer: Preparer) ->
         return
     asked = {task: _ask(backend, settings, preparer, task) for task in _tasks(backend)}
     ready = [f"{task}{answer.only_at}" for task, answer in asked.items() if answer.ready]
-    told: dict[str, Row] = {}
+    reported: dict[str, Row] = {}
     for task, answer in _concerned(asked).items():
-        for finding in (*_parts(answer.host), *answer.told):
+        for finding in (*_parts(answer.host), *answer.reported):
             demoted = finding.severity == "error" and ready
             shown = replace(finding, severity="warning", message=f"{task}: {finding.message}") if demoted else finding
-            told.setdefault(finding.message, Row(backend.name, shown))
-    if not ready and not any(row.finding.severity == "error" for row in told.values()):
-        told.update({item.message: Row(backend.name, item) for item in next(iter(asked.values())).errors})
-    yield from sorted(told.values(), key=lambda row: row.finding.severity != "info")
+            reported.setdefault(finding.message, Row(backend.name, shown))
+    if not ready and not any(row.finding.severity == "error" for row in reported.values()):
+        reported.update({item.message: Row(backend.name, item) for item in next(iter(asked.values())).errors})
+    yield from sorted(reported.values(), key=lambda row: row.finding.severity != "info")
     if ready:
         tasks = f" for {', '.join(ready)}" if backend.requires_gpu else ""
         yield Row(backend.name, Finding("ready", "info", f"{backend.title}: ready{tasks}"))
 
 
 def _concerned(asked: Mapping[Task, _Answer]) -> Mapping[Task, _Answer]:
-    """The tasks that somebody has set up; where nobody has set up any, the first one speaks for all."""
+    """The tasks that are set up; if none is, the first one stands for all."""
     there = {
         task: answer for task, answer in asked.items() if "model.unset" not in {item.code for item in answer.errors}
     }
@@ -115,7 +115,7 @@ def _concerned(asked: Mapping[Task, _Answer]) -> Mapping[Task, _Answer]:
 
 
 def _parts(host: Host) -> Iterator[Finding]:
-    """What a generator is made of here: checkout, interpreter, weights; what is wrong with them is told elsewhere."""
+    """A generator's parts on this machine: checkout, interpreter, weights; their faults are findings of the plan."""
     for checkout in host.checkouts.values():
         if not checkout.problem:
             known = f"commit {checkout.commit[:10]}" if checkout.commit else "no git history"
@@ -133,7 +133,7 @@ def _parts(host: Host) -> Iterator[Finding]:
 
 
 def availability(backend: Backend, settings: Settings, site: Site) -> tuple[Finding, ...]:
-    """What stands in the way of a run with this generator, for any picture; the best task counts.
+    """The findings that concern a run with this generator, for any picture; the best task counts.
 
     Without an error among them, at least one task would run.
     """
@@ -145,9 +145,9 @@ def availability(backend: Backend, settings: Settings, site: Site) -> tuple[Find
     asked = {task: _ask(backend, settings, preparer, task) for task in _tasks(backend)}
     answers = [answer for answer in asked.values() if answer.ready]
     if answers:
-        return tuple(dict.fromkeys(item for answer in answers for item in answer.told if item.severity != "error"))
+        return tuple(dict.fromkeys(item for answer in answers for item in answer.reported if item.severity != "error"))
     first = next(iter(_concerned(asked).values()))
-    return tuple(dict.fromkeys((*first.errors, *(item for item in first.told if item.severity != "error"))))
+    return tuple(dict.fromkeys((*first.errors, *(item for item in first.reported if item.severity != "error"))))
 
 
 def _tasks(backend: Backend) -> tuple[Task, ...]:
@@ -158,17 +158,17 @@ def _tasks(backend: Backend) -> tuple[Task, ...]:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a run of one task would meet.
+    """The outcome of preparing one task.
 
     Attributes:
-        host: The machine as this task sees it.
-        told: What the doctor tells of it.
-        errors: Everything that forbids a run at the size that is set; empty: it would run.
-        smaller: The size at which it would run nevertheless.
+        host: The machine's answer to the task's query.
+        reported: The findings that the doctor reports.
+        errors: Findings that forbid a run at the configured size; empty: it would run.
+        smaller: A smaller size at which it would run.
     """
 
     host: Host
-    told: tuple[Finding, ...]
+    reported: tuple[Finding, ...]
     errors: tuple[Finding, ...]
     smaller: Size | None = None
 
@@ -186,13 +186,15 @@ def _ask(backend: Backend, settings: Settings, preparer: Preparer, task: Task) -
     prepared = _prepared(backend, settings, preparer, task)
     found = prepared.plan.findings
     errors = tuple(item for item in found if item.severity == "error")
-    told = tuple(item for item in found if item.code in _TOLD or _concerns_machine(item))
-    # Too little memory is a matter of the size that is asked for: a smaller one may fit.
-    told = tuple(replace(item, severity="warning") if item.failure is Failure.OOM_GPU else item for item in told)
+    reported = tuple(item for item in found if item.code in _REPORTED or _concerns_machine(item))
+    # A smaller size may need less memory.
+    reported = tuple(
+        replace(item, severity="warning") if item.failure is Failure.OOM_GPU else item for item in reported
+    )
     if not errors or not all(_concerns_size(item) for item in errors):
-        return _Answer(prepared.job.host, told, errors)
+        return _Answer(prepared.job.host, reported, errors)
     small = _prepared(backend, settings, preparer, task, _SMALL).plan
-    return _Answer(prepared.job.host, told, errors, None if small.errors else _SMALL)
+    return _Answer(prepared.job.host, reported, errors, None if small.errors else _SMALL)
 
 
 def _prepared(

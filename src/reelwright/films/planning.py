@@ -30,16 +30,16 @@ from .timeline import Segment
 
 
 def overrides_for(segment: Segment) -> dict[str, Any]:
-    """A clip of a film leaves a clean last frame; one that goes on from another begins exactly on its picture."""
+    """A clip of a film has a clean last frame; a clip that continues another starts exactly on its picture."""
     return {"last_frame": True, **({"identity_start": True} if segment.upstream else {})}
 
 
 @dataclass(frozen=True)
 class ShotFinding:
-    """Something that was seen before a film is begun, and whom it concerns.
+    """A finding about a film before it is made, with the shots that it concerns.
 
     Attributes:
-        finding: What was seen.
+        finding: The finding.
         whom: ``shot opening``, ``shots one, two``, ``every shot``, or empty for the film itself.
     """
 
@@ -48,11 +48,11 @@ class ShotFinding:
 
     @property
     def message(self) -> str:
-        """The finding, with whom it concerns in front."""
+        """The finding's message, after the shots."""
         return f"{self.whom}: {self.finding.message}" if self.whom else self.finding.message
 
     def as_error(self) -> VideoGenerationError:
-        """The same, to be raised."""
+        """The finding as an error."""
         return error_for(self.finding.failure, self.message, advice=self.finding.fix)
 
     def to_json(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Planner:
         return tuple(found.values())
 
     def check(self, planned: Sequence[Planned]) -> None:
-        """Look at every picture of these segments, and raise for the first mistake, with the others as evidence.
+        """Inspect every picture of these segments, and raise for the first mistake; the others are in ``also``.
 
         Raises:
             VideoGenerationError: see `raise_for`.
@@ -178,7 +178,7 @@ class Planner:
         )
 
     def _framing(self, segment: Segment, backend: Backend, plan: Plan) -> dict[str, Any]:
-        """How pictures come to the size, where a generator leaves that to us; empty if it is the usual way."""
+        """How Reelwright fits pictures for this generator; empty for the default way."""
         request, usual = segment.request, {"fit": "cover", "anchor": "center"}
         if not _pictures_by_role(segment):
             return {}
@@ -193,12 +193,12 @@ class Planner:
                 with open_regular(path) as file:
                     self._digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
             except (OSError, ValueError):
-                self._digests[path] = "unreadable"  # told by `check`
+                self._digests[path] = "unreadable"  # `check` reports it
         return self._digests[path]
 
 
 def grouped(found: Iterable[tuple[str, Finding]], shots: Collection[str]) -> tuple[ShotFinding, ...]:
-    """Findings of single shots, each message once with the names of all shots that it concerns."""
+    """Findings of single shots; each message once, with all shots that it concerns."""
     concerned: dict[str, dict[str, None]] = {}
     findings: dict[str, Finding] = {}
     for shot, finding in found:
@@ -235,7 +235,7 @@ def _assumed(path: Path | None, request: VideoRequest) -> Picture | None:
 def _pictures_by_role(segment: Segment) -> dict[str, Path]:
     pictures = {role: getattr(segment.request, name) for role, name in ROLES.items()}
     if segment.upstream:
-        pictures["first"] = None  # it comes from upstream, whose key is in ours
+        pictures["first"] = None  # it comes from upstream, whose key is part of this one
     return {role: path for role, path in pictures.items() if path}
 
 

@@ -1,4 +1,4 @@
-"""A film's plan: which clips are there, what the others will take, and what stands in the way; nothing is run.
+"""A film's plan: the stored clips, the time and memory of the others, and the findings. It runs nothing.
 
 >>> plan = preview(order)                                        # doctest: +SKIP
 >>> [(clip.id, clip.stored) for clip in plan.clips], plan.errors  # doctest: +SKIP
@@ -23,12 +23,12 @@ from .store import Store
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip of a film that is not made yet; see `preview`.
+    """One clip in a film's plan.
 
     Attributes:
         planned: The segment, its plan and its key.
         stored: Whether the store has it.
-        seconds: Predicted duration; ``None`` if it is stored or the time is not known.
+        seconds: Predicted duration; ``None`` if the clip is stored or the time is unknown.
     """
 
     planned: Planned
@@ -64,13 +64,13 @@ class ClipPlan:
 
 @dataclass(frozen=True)
 class FilmPlan:
-    """What `film` would do with the same order.
+    """What `assembly.film` would do with the same order.
 
     Attributes:
         output: The film's path.
         clips: Every clip, in the film's order.
-        findings: What the film, its shots and its pictures have against them; an error ends the film before it begins.
-        times: Sentences about the time of what is to be made.
+        findings: Findings about the film, its shots and its pictures; an error stops the film before it starts.
+        times: Sentences about the time that the missing clips take.
         policy: Sentences about what happens when a clip fails.
         generative: Whether a model makes any of the clips.
     """
@@ -109,11 +109,11 @@ class FilmPlan:
 
 
 def preview(order: FilmOrder, site: Site) -> FilmPlan:
-    """The plan of a film's order. Pictures are looked at and stored clips are read, nothing is run or written.
+    """The plan of a film's order. It inspects pictures and reads stored clips; it writes nothing.
 
     Raises:
-        InvalidInputError: the output has no usable name, or a shot is named that is not there.
-        ConfigurationError: a generator is not known.
+        InvalidInputError: the output has no usable name, or ``only`` or ``start`` names an unknown shot.
+        ConfigurationError: a generator is unknown.
     """
     order = replace(order, output=settled_output(order))
     looked = look(order, Store(order.output.parent), site)
@@ -141,9 +141,7 @@ def _damaged(looked: Looked) -> Iterator[ShotFinding]:
         text = "its last frame is damaged in the store: it is taken from the clip again, or the clip is made again"
         yield ShotFinding(Finding("store.frame", "warning", text), f"clip {name}")
     for name in looked.damaged:
-        text = (
-            "it lies in the store and is not the clip that was verified, or its manifest is damaged: it is made again"
-        )
+        text = "the stored file is not the clip that was verified, or its manifest is damaged: it is made again"
         yield ShotFinding(Finding("store.clip", "warning", text), f"clip {name}")
 
 

@@ -1,8 +1,8 @@
-"""A film from its storyboard: what is missing is made, what is there is used, and the rest is joining.
+"""The clips of a film: plan them, find the stored ones, and make the missing ones.
 
-`film` is like `make`: the same command goes on where it stopped, and after an edit only what changed is made again.
-Clips are made by `runs.runner.generate`, several at once where GPUs allow, each verified and published into the store; a
-kill at any moment loses at most the clips in the making.
+Like `make`, the same command continues where it stopped, and after an edit only changed clips are made again.
+`runs.runner.generate` makes each clip, several at once where GPUs allow, and publishes it into the store; a kill at any
+moment loses at most the unfinished clips. `assembly` joins them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from .store import Clip, Store
 from .storyboard import Shot, Storyboard
 from .timeline import Segment, segments
 
-#: What a retry may lower; later clips of a film get the same, so that they look alike.
+#: Parameters that a retry may lower. Later clips of the film get the lower value too, so that they look alike.
 _QUALITY = {"steps": "steps", "guidance_scale": "guidance_scale"}
-#: Failures that are of the machine or the settings and not of a shot: the next shot would fail in the same way.
+#: Failures of the machine or the settings: the next shot would fail in the same way.
 OF_THE_MACHINE = frozenset({Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG})
 
 
@@ -46,17 +46,17 @@ def _ignore(event: FilmEvent) -> None:
 
 @dataclass(frozen=True)
 class FilmOrder:
-    """A storyboard with everything about where and how it is to be made.
+    """A storyboard with everything about where and how the film is made.
 
     Attributes:
-        board: What is wanted.
-        settings: As for a single clip.
-        output: The film.
+        board: The storyboard.
+        settings: The settings, as for a single clip.
+        output: The film's file.
         source: The storyboard's file, for the record.
         draft: Make it with the draft generator, with the same clips and joints.
-        only: Only these shots, by id.
-        start: Only this shot and those after it.
-        keep_going: Join what there is although a shot failed.
+        only: Make only these shots, by id.
+        start: Make only this shot and those after it.
+        keep_going: Join the clips that succeed although a shot fails.
     """
 
     board: Storyboard
@@ -69,7 +69,7 @@ class FilmOrder:
     keep_going: bool = False
 
     def __post_init__(self) -> None:
-        """What the storyboard leaves to the settings is taken from them: ``fit``, which no chained clip may get."""
+        """Take ``fit`` from the settings for shots that do not give it; a chained clip must not get it."""
         shots = (shot if shot.fit else shot.model_copy(update={"fit": self._fit(shot)}) for shot in self.board.shots)
         object.__setattr__(self, "board", self.board.model_copy(update={"shots": tuple(shots)}))
         object.__setattr__(self, "settings", self.settings.evolve(fit=None))
@@ -80,9 +80,9 @@ class FilmOrder:
 
 @dataclass
 class Made:
-    """The clips of a film: those that were there, those that were made now, and those that could not be.
+    """The clips of a film: stored, rendered now, failed, or blocked by a failure.
 
-    ``ended_by`` is a failure of the machine, which the next clip would meet as well: none was begun after it.
+    ``ended_by`` is a failure of the machine; no clip was started after it, because it would have failed too.
     """
 
     planned: tuple[Planned, ...]
@@ -98,8 +98,8 @@ def plan_film(order: FilmOrder, store: Store, site: Site) -> tuple[Planner, tupl
     """Plan every segment that the order wants, and those that they need. Pictures are not opened.
 
     Raises:
-        InvalidInputError: a shot is named that is not there.
-        ConfigurationError: a generator is not known.
+        InvalidInputError: ``only`` or ``start`` names an unknown shot.
+        ConfigurationError: a generator is unknown.
     """
     planner = Planner(order.settings, _existing(store.root.parent), site, order.board.color)
     everything = segments(order.board, lambda name: rules(name, order.settings), draft=order.draft)
@@ -108,13 +108,13 @@ def plan_film(order: FilmOrder, store: Store, site: Site) -> tuple[Planner, tupl
 
 @dataclass
 class Looked:
-    """A film's clips before anything is made.
+    """A film's clips before any is made.
 
     Attributes:
-        planner, planned: The plan of each.
-        clips: Those that are stored and whole, by segment.
-        frames: Of those, the segments whose last frame is needed and is damaged.
-        damaged: The segments whose clip lies there and cannot be verified.
+        planner, planned: The plan of each clip.
+        clips: Clips that are stored and intact, by segment.
+        frames: Segments of those whose last frame is needed and damaged.
+        damaged: Segments whose stored clip cannot be verified.
     """
 
     planner: Planner
@@ -125,7 +125,7 @@ class Looked:
 
     @property
     def missing(self) -> tuple[Planned, ...]:
-        """What is to be made."""
+        """The clips that have to be made."""
         return tuple(item for item in self.planned if item.segment.id not in self.clips)
 
 
@@ -145,13 +145,13 @@ def _existing(folder: Path) -> Path:
 
 
 def rules(generator: str, settings: Settings) -> backends.ClipRules:
-    """What a single clip of a generator can be; `auto` is the first that is configured."""
+    """The limits of a generator's single clip; `auto` is the first that is configured."""
     name = generator if generator != "auto" else settings.generator
     return backends.candidates(name, settings)[0].clip_rules(settings)
 
 
 def _wanted(everything: Sequence[Segment], order: FilmOrder) -> tuple[Segment, ...]:
-    """The segments of the chosen shots, and all that they go on from."""
+    """The segments of the chosen shots, and all that they continue."""
     shots = [shot.id for shot in order.board.shots]
     unknown = [name for name in (*order.only, *([order.start] if order.start is not None else [])) if name not in shots]
     if unknown:
@@ -189,18 +189,18 @@ def make_clips(  # noqa: PLR0913 -- the parts of a film
     cancellation: Cancellation | None = None,
     looked: Looked | None = None,
 ) -> Made:
-    """Every clip of the film, from the store or made now. Failures of single shots are in the result.
+    """Take every clip of the film from the store or make it. Failures of single shots are in the result.
 
     Args:
-        order, store: Of the film.
+        order, store: The film's order and its store.
         site: Where the clips run.
         emit: Receives the state of every clip.
         cancellation: Requests a stop.
         looked: The answer of `look`, if the caller has it.
 
     Raises:
-        VideoGenerationError: a mistake that is known before any clip is begun; the message names the shot.
-        Cancelled: asked to stop; what is made stays in the store.
+        VideoGenerationError: a mistake that is known before any clip starts; the message names the shot.
+        Cancelled: a stop was requested; finished clips stay in the store.
     """
     looked = looked or look(order, store, site)
     made = Made(looked.planned, dict(looked.clips))
@@ -218,7 +218,7 @@ def make_clips(  # noqa: PLR0913 -- the parts of a film
 
 
 def _mend_frame(order: FilmOrder, item: Planned, made: Made) -> None:
-    """Make a clip's last frame again, or forget the clip, which is then made again."""
+    """Extract a clip's last frame again, or drop the clip, so that it is made again."""
     name, upstream = item.segment.id, item.segment.upstream
     beginning = made.clips.get(upstream) if upstream else None
     known = upstream is None or beginning is not None
@@ -232,13 +232,13 @@ def _mend_frame(order: FilmOrder, item: Planned, made: Made) -> None:
 
 
 def _colours(order: FilmOrder, item: Planned, given: Path | None) -> Path | None:
-    """The picture whose colours a clip's last frame gets back: the one on which its chain began."""
+    """The picture whose colours a clip's last frame gets: the one it was made from, whose colours are already matched."""
     wanted = item.backend.generative and order.board.color == "anchor"  # a draft begins on its very picture
     return given if item.segment.upstream is not None and wanted else None
 
 
 class _Making:
-    """Making what is missing, several clips at once."""
+    """Makes the missing clips, several at once."""
 
     def __init__(  # noqa: PLR0913 -- the parts of a film
         self, order: FilmOrder, store: Store, site: Site, made: Made, emit: EmitFilm, cancellation: Cancellation
@@ -246,7 +246,7 @@ class _Making:
         self._order, self._store, self._site, self._made = order, store, site, made
         self._emit, self._cancellation = emit, cancellation
         self._quality: dict[str, Any] = {}
-        self._ahead = Prefetch(order.board, made.planned, store)
+        self._prefetch = Prefetch(order.board, made.planned, store)
         self._ended: queue.SimpleQueue[tuple[str, Place, VideoGenerationError | None]] = queue.SimpleQueue()
 
     def run(self, missing: Sequence[Planned]) -> None:
@@ -268,7 +268,7 @@ class _Making:
             raise Cancelled(signal_number=self._cancellation.signal_number or 2)
 
     def _next_ended(self) -> tuple[str, Place, VideoGenerationError | None]:
-        """The next clip that has ended; Ctrl-C stops those that are being made, which the pool then waits for."""
+        """The next clip that ends. Ctrl-C stops the others, and the pool waits for their end."""
         try:
             return self._ended.get()
         except KeyboardInterrupt:
@@ -291,10 +291,10 @@ class _Making:
         self._emit(SegmentState(name, "failed", f"{error.code}: {error.message}"))
         if error.failure in OF_THE_MACHINE:
             self._made.ended_by = self._made.ended_by or error
-            schedule.stop()  # what is being made elsewhere may still end well
+            schedule.stop()  # clips that are running may still succeed
         for lost in schedule.fail(name):
             self._made.blocked[lost] = name
-            self._emit(SegmentState(lost, "blocked", f"it goes on from {name}, which failed"))
+            self._emit(SegmentState(lost, "blocked", f"it continues {name}, which failed"))
 
     def _make(self, item: Planned, place: Place) -> None:
         name, error = item.segment.id, None
@@ -332,18 +332,18 @@ class _Making:
         if clip is None:
             raise error_for(Failure.INTERNAL, f"the clip {item.key} vanished from {store.root}")
         self._watch_quality(item, clip)
-        self._ahead.look(segment.id, clip)
+        self._prefetch.look(segment.id, clip)
         return clip
 
     def _request(self, segment: Segment) -> VideoRequest:
-        """The segment's request with the picture that it goes on from, and the film's quality."""
+        """The segment's request with the picture that it continues, and the film's quality."""
         request = segment.request.evolve(**self._quality)
         if segment.upstream is None:
             return request
         return request.evolve(image=self._made.clips[segment.upstream].last_frame)
 
     def _watch_quality(self, item: Planned, clip: Clip) -> None:
-        """A clip that succeeded with lower quality sets it for all that begin after it: a film looks the same."""
+        """A clip that succeeded with lower quality sets it for all that start later, so that the film looks alike."""
         if not clip.manifest.degraded:
             return
         lowered = {

@@ -1,4 +1,4 @@
-"""In which order clips are made: each as soon as what it needs is there and a place is free. Pure, no clock.
+"""The order in which clips are made: each as soon as the clips it needs exist and a place is free. Pure, no clock.
 
 >>> plan = Schedule({"a": (), "b": ("a",), "c": ()}, places=2)
 >>> plan.start(), plan.start(), plan.start()
@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 
 
 class Schedule:
-    """What may start now.
+    """The clips that may start now.
 
     Args:
-        needs: For each clip, in the order of the film, the clips it begins with.
+        needs: For each clip, in the order of the film, the clips that it continues.
         places: How many may run at once.
     """
 
@@ -30,7 +30,7 @@ class Schedule:
         self.blocked: dict[str, str] = {}
 
     def start(self) -> str | None:
-        """A clip to begin with now, or ``None``: nothing is ready, or no place is free."""
+        """The clip to start now; ``None`` if none is ready or no place is free."""
         if len(self._running) >= self._places:
             return None
         ready = (name for name in self._waiting if set(self._needs[name]) <= self._done)
@@ -41,16 +41,16 @@ class Schedule:
         return name
 
     def finished(self, name: str) -> None:
-        """``name`` is there."""
+        """``name`` is finished."""
         self._running.discard(name)
         self._done.add(name)
 
     def fail(self, name: str) -> tuple[str, ...]:
-        """``name`` will not be there; returns what can no longer be made because of it."""
+        """``name`` has failed; returns the clips that cannot be made because of it."""
         self._running.discard(name)
         self.failed.append(name)
         lost: list[str] = []
-        for other in list(self._waiting):  # in the film's order: what a clip needs comes before it
+        for other in list(self._waiting):  # in the film's order: a clip comes after those it needs
             cause = next((need for need in self._needs[other] if need == name or need in lost), None)
             if cause is not None:
                 lost.append(other)
@@ -59,10 +59,10 @@ class Schedule:
         return tuple(lost)
 
     def stop(self) -> None:
-        """Begin nothing more."""
+        """Start no further clip."""
         self._waiting.clear()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing runs and nothing can begin."""
+        """Whether no clip runs and none can start."""
         return not self._running and not any(set(self._needs[name]) <= self._done for name in self._waiting)

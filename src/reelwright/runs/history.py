@@ -1,9 +1,9 @@
-"""What this machine has learnt, in the state folder: rungs that worked, durations, and records of failed runs.
+"""What this machine has learned, in the state folder: mitigations that worked, durations, records of failed runs.
 
-``learned.json`` has one entry per (generator, task, GPUs, size, frames). It is advice, never truth: a missing,
-damaged or read-only file only means that nothing is known. Failed runs leave ``runs/<run id>/`` with their manifest
-and logs, the newest `KEPT_RUNS` of them; in the temporary folder where the state folder cannot be written. Nothing here
-may break a run.
+``learned.json`` has one entry per (generator, task, GPUs, size, frames). It is only advice: a missing,
+damaged or read-only file means that nothing is known. Failed runs leave ``runs/<run id>/`` with their manifest
+and logs, the newest `KEPT_RUNS` of them; in the temporary folder where the state folder cannot be written. No failure here
+ends a run.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ Warn = Callable[[str], None]
 
 
 def _unheard(text: str) -> None:
-    """The default: nobody is warned."""
+    """The default listener: ignores the warning."""
 
 
 def key_of(plan: Plan, host: Host, requested: Mapping[str, Any]) -> str:
-    """What makes two runs alike for memory and time: generator, task, GPUs, size and frames; an engine's weights."""
+    """The key under which runs share memory and time: generator, task, GPUs, size, frames, and an engine's weights."""
     gpus = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
     card = gpus[0].name if gpus else "cpu"
     weights = [str(requested.get(name)) for name in ("model", "speed")] if "placement" in requested else []
@@ -81,7 +81,7 @@ def load_entries(state_dir: Path) -> Entries:
 
 
 def _sound(entry: dict[str, Any]) -> dict[str, Any]:
-    """What has the type that `_update` wrote; anything may have been done to the file since."""
+    """The values that have the type that `_update` writes; the file may have been edited since."""
     return {name: value for name, value in entry.items() if isinstance(value, _TYPES.get(name, object))}
 
 
@@ -136,26 +136,26 @@ class Learned:
 
 
 def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, evidence: Evidence) -> None:
-    """Note the rung and the durations of a run that gave a good film; ``original`` is what was asked first."""
-    rung = [
+    """Record the mitigations and durations of a run that gave a good clip; ``original`` is its first plan."""
+    applied = [
         mitigation.name
         for mitigation in original.mitigations
         if all(plan.parameters.get(name) == value for name, value in mitigation.overrides.items())
     ]
     entry: dict[str, Any] = {
-        "rung": rung,
+        "rung": applied,
         "seconds": round(evidence.wall_s, 1),
         "denoising_seconds": round(evidence.phase_seconds.get("denoising", 0.0), 1),
         "steps": plan.parameters.get("steps"),
         "metrics": _peaks(evidence.metrics),
     }
-    if "placement" in plan.parameters:  # an engine goes down its own ladder
+    if "placement" in plan.parameters:  # the engine chooses a lower placement by itself
         ended, peak = evidence.facts.get("placement"), evidence.facts.get("peak_bytes")
         peaks = Learned(state_dir).measured_peaks(original, host)
         if isinstance(ended, str) and isinstance(peak, int):
             peaks[ended] = peak
         entry["peaks"] = peaks
-        if ended != original.parameters.get("placement"):  # else the planner was right, and is to decide anew
+        if ended != original.parameters.get("placement"):  # else the planner was right and decides again
             entry["placement"] = ended
 
     def note(entries: Entries) -> None:
@@ -171,7 +171,7 @@ def _peaks(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def remember_failure(state_dir: Path, plan: Plan, host: Host, diagnosis: Diagnosis) -> None:
-    """Count a failure, so that ``reel doctor`` can tell what this machine stumbles over."""
+    """Count a failure for ``reel doctor``, and mark a GPU that failed."""
 
     def note(entries: Entries) -> None:
         entry = entries.setdefault(key_of(plan, host, plan.parameters), {})
@@ -212,12 +212,12 @@ def _locked(state_dir: Path) -> Iterator[None]:
 
 
 def run_folder(state_dir: Path, run_id: str) -> Path:
-    """Where the record of a run that gave no film lies."""
+    """The folder with the record of a run that gave no clip."""
     return state_dir / "runs" / run_id
 
 
 def keep_record(state_dir: Path, manifest: Manifest, warn: Warn = _unheard) -> Path | None:
-    """Write the manifest of a run without a film, as `keep_file` does."""
+    """Write the manifest of a run that gave no clip, where `keep_file` keeps its files."""
 
     def write(path: Path) -> None:
         path.write_text(manifest.to_text(), encoding="utf-8", errors="backslashreplace")
@@ -226,9 +226,9 @@ def keep_record(state_dir: Path, manifest: Manifest, warn: Warn = _unheard) -> P
 
 
 def keep_file(state_dir: Path, run_id: str, source: Path, name: str, warn: Warn = _unheard) -> Path | None:
-    """Copy a log or a refused film into the record of a run; ``None`` if there is none or it cannot be kept.
+    """Copy a log or a refused clip into the record of a run; ``None`` if there is none or it cannot be kept.
 
-    A state folder that cannot be written costs no log: this user's temporary folder takes its place.
+    If the state folder cannot be written, the record goes to this user's temporary folder.
 
     Args:
         state_dir, run_id: Of the record.
@@ -267,7 +267,7 @@ def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(path)
     except OSError:
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)  # half of it
+            path.unlink(missing_ok=True)  # only a part of it was written
         raise
 
 

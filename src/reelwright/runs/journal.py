@@ -1,7 +1,7 @@
-"""What happens in a run, noted as it happens, and the manifest made of it.
+"""The journal of a run, and the manifest that is made of it.
 
-A `Journal` belongs to one run. The runner tells it facts and passes every event through it; whatever ends the run,
-`manifest` gives one complete, honest record with exactly one terminal state.
+A `Journal` belongs to one run. The runner reports facts to it and passes every event through it. However the run ends,
+`manifest` gives one complete record with exactly one final state.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHAPING = ("av", "numpy", "opencv-python-headless", "pillow")
 
 
 class Journal:
-    """Notes of one run."""
+    """The record of one run while it goes on."""
 
     def __init__(self, run_id: str, request: VideoRequest, emit: Emit) -> None:
         self.run_id = run_id
@@ -49,32 +49,32 @@ class Journal:
         self._phase_seconds: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
-        """Note an event and pass it on to the caller."""
+        """Record an event and pass it on to the caller."""
         if isinstance(event, Phase):
-            self._turn(event.name)
+            self._enter(event.name)
         self._reports(event)
         if self._reports.lost:
             self.warn(f"{self._reports.lost}; the run went on without reports")
 
-    def _turn(self, phase: str) -> None:
+    def _enter(self, phase: str) -> None:
         now = time.monotonic()
         name, since = self._phase
         self._phase_seconds[name] = self._phase_seconds.get(name, 0.0) + now - since
         self._phase = (phase, now)
 
     def warn(self, text: str) -> None:
-        """Note something that the user should know, once."""
+        """Add a warning for the user, once."""
         if text not in self.warnings:
             self.warnings.append(text)
 
     def warn_at_once(self, text: str) -> None:
-        """Note a warning and show it at once; the same one is shown only once."""
+        """Add a warning and emit it now; each text is emitted once."""
         if text not in self.warnings:
             self.warn(text)
             self(Log(text, "warning"))
 
     def took(self, role: str, picture: Picture) -> None:
-        """Note an input picture."""
+        """Record an input picture."""
         self.inputs.append(
             {
                 "role": role,
@@ -89,14 +89,14 @@ class Journal:
             self.warn(f"{picture.source.name}: {note}")
 
     def planned(self, plan: Plan) -> None:
-        """Note the plan of the next attempt."""
+        """Record the plan of the next attempt."""
         self.plan = plan
         for finding in plan.findings:
             if finding.severity == "warning":
                 self.warn(finding.message)
 
     def ended(self, plan: Plan, evidence: Evidence, diagnosis: Diagnosis | None, step: Next | None) -> None:
-        """Note how an attempt ended; ``step`` is the decision that led to it (``None`` for the first)."""
+        """Record how an attempt ended; ``step`` is the decision that led to it (``None`` for the first)."""
         outcome = "completed" if diagnosis is None else "failed"
         self.metrics, self.facts = _measured(plan, evidence), evidence.facts
         self.degraded = step is not None and step.degrades
@@ -125,7 +125,7 @@ class Journal:
         self._warn_of(evidence, accepted=diagnosis is None)
 
     def _warn_of(self, evidence: Evidence, *, accepted: bool) -> None:
-        """What the user should know of an attempt even though it gave a film."""
+        """Warn of what went wrong in an attempt, even if it gave a clip."""
         ended = evidence.leftovers - len(evidence.unkillable)
         if ended > 0:
             self.warn(f"{ended} processes that the generator left behind were ended")
@@ -138,11 +138,11 @@ class Journal:
                 if evidence.signal_number
                 else f"with status {evidence.exit_status}"
             )
-            self.warn(f"the generator ended {how}; its film is whole and accept_valid_on_nonzero is set")
+            self.warn(f"the generator ended {how}; its clip is complete and accept_valid_on_nonzero is set")
 
     def manifest(self, error: VideoGenerationError | None = None) -> Manifest:
-        """The record of the run as it stands now."""
-        self._turn("done")
+        """The record of the run at this moment."""
+        self._enter("done")
         plan, host = self.plan, self.host
         state = "completed" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
         return Manifest(
@@ -173,7 +173,7 @@ class Journal:
 
 
 def _measured(plan: Plan, evidence: Evidence) -> Mapping[str, Any] | None:
-    """What the monitor saw, with the times that people compare: loading, one step, one frame."""
+    """The monitor's measurements, and the times of loading, one step and one frame."""
     if evidence.metrics is None:
         return None
     phases, frames = evidence.phase_seconds, plan.parameters.get("num_frames")

@@ -1,7 +1,7 @@
-"""No output is an input: what a run writes is compared with what it reads, by inode.
+"""Outputs that would overwrite an input are refused: paths are compared by inode.
 
-Names prove nothing: a link, another spelling on a file system that ignores case, or a second mount can lead to the same
-file. What does not exist yet cannot be an input.
+A name proves nothing: a link, another spelling on a file system that ignores case, or a second mount can lead to the
+same file. A file that does not exist yet cannot be an input.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..core.request import VideoRequest
 
 
 def refuse_inputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path | None], *, advice: str = "") -> None:
-    """Refuse a run that would write over what it reads, whatever it was told about overwriting.
+    """Refuse a run that would overwrite one of its inputs, even with ``overwrite``.
 
     Args:
-        outputs: By what each is: ``the film``, ``the manifest``.
-        inputs: By what each is: ``the first picture``; ``None`` for one that there is not.
+        outputs: Paths by what they are: ``the clip``, ``the manifest``.
+        inputs: Paths by what they are: ``the first picture``; ``None`` for one that is not given.
         advice: The fix, where the general one does not fit.
 
     Raises:
@@ -37,7 +37,7 @@ def refuse_inputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path | None]
 
 
 def check_picture(target: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
-    """Refuse a picture that could not be written, before the work for it is done.
+    """Refuse a picture that could not be written, before any work is done.
 
     Raises:
         InvalidInputError: another format's name, no such folder, a folder of that name; EXISTS, it is there already.
@@ -70,10 +70,10 @@ def check_picture(target: Path, suffixes: tuple[str, ...], *, overwrite: bool) -
 
 
 def refuse_inputs_of(request: VideoRequest, output: Path) -> None:
-    """Refuse a clip that would be written over one of its own pictures.
+    """Refuse a clip that would overwrite one of its own pictures.
 
     Raises:
-        InvalidInputError: INPUT, the film or its manifest is one of them.
+        InvalidInputError: INPUT, the clip or its manifest is one of them.
     """
     pictures = {
         "the first picture": request.image,
@@ -81,11 +81,11 @@ def refuse_inputs_of(request: VideoRequest, output: Path) -> None:
         "the depth picture": request.depth_image,
     }
     known = {what: expanded(path) if path else None for what, path in pictures.items()}
-    refuse_inputs({"the film": output, "its manifest": manifest_path(output)}, known)
+    refuse_inputs({"the clip": output, "its manifest": manifest_path(output)}, known)
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the file that a path leads to; ``None`` if there is none."""
+    """Device and inode of the file at a path; ``None`` if there is none."""
     try:
         status = path.stat()
     except (OSError, ValueError):

@@ -1,10 +1,9 @@
-"""What dead runs left in an output's folder: their films get their names, the rest is removed.
+"""Recovery after a crash: publish the finished clips of dead runs in a folder, and remove the rest.
 
-The folder may be shared, or unpacked from somebody's archive, so nothing in it is believed for its name. A run folder is
-touched only if it is this user's, closed to all others (mode 0700), holds no symbolic link where a run has a file, and
-its lock says which output the run began with. A film gets a name only if it is the one of the manifest and a full
-decode finds what the manifest promises. It replaces only the very files that the run was told to replace. What does not
-fit is left as it is. See docs/trust.md.
+The folder may be shared, or come from an unknown archive, so a name in it proves nothing. `recover` changes a run's
+folder only if it belongs to this user with mode 0700, has no symbolic link in place of a file, and has a lock that
+names the run's output. It publishes a clip only if the manifest describes that file and a full decode agrees. It
+replaces only the files that the run was allowed to replace. It leaves everything else alone. See docs/trust.md.
 
     >>> recover(Path("films"))
     ()
@@ -32,7 +31,7 @@ from ..media.verification import examine
 from . import workspace
 from .workspace import PREFIX, FileSystem, RealFileSystem, RunFolder
 
-#: Of one call, for all folders together; what is left over waits for the next call.
+#: Time limit of one call for all folders; the next call does the rest.
 LIMIT_S = 600.0
 _MAX_FOLDERS = 1000
 _MAX_ATTEMPTS = 200
@@ -40,7 +39,7 @@ _MAX_NOTE_BYTES = 64 * 1024
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _ATTEMPT = re.compile(r"attempt-\d{1,4}")
 _OWN_NAMES = frozenset({"lock", "manifest.json", "overwrite", "first.png", "last.png", "depth.png"})
-#: What a manifest of a whole film says of it, and the types of that.
+#: The facts of a clip that its manifest needs, with their types.
 _FACTS = {"path": (str,), "sha256": (str,), "bytes": (int,), "width": (int,), "height": (int,), "frames": (int,)}
 _CHUNK = 1 << 20
 
@@ -59,12 +58,12 @@ class Recovery:
 
 
 class _NotUnderstoodError(Exception):
-    """The folder is not one that a run of this user can have left like this: it stays."""
+    """No run of this user leaves a folder in this state, so it stays."""
 
 
 @dataclass(frozen=True)
 class _Patience:
-    """How long the work may go on."""
+    """The time limit and the check for a stop."""
 
     check: Callable[[], None]
     deadline: float
@@ -78,11 +77,11 @@ class _Patience:
 def recover(
     directory: Path, *, files: FileSystem | None = None, check: Callable[[], None] = _never, limit_s: float = LIMIT_S
 ) -> tuple[Recovery, ...]:
-    """Finish or clear what dead runs left in a folder. Safe to call at any time and from several runs at once.
+    """Finish or remove what dead runs left in a folder. It may run at any time, and in several processes at once.
 
-    A run that had stated its intent and moved its film gets its manifest published (``finished``). One that was cut
-    off just before the move has its verified film adopted, under the next free number if somebody has taken the name
-    meanwhile (``adopted``). A run that had no verified film is removed. ``check`` is called often and may raise.
+    ``finished``: the run had moved its clip, and its manifest follows. ``adopted``: the run was killed just before the
+    move; its verified clip is published, under the next free number if the name has been taken since. ``removed``: the
+    run had no verified clip. ``check`` is called often and may raise.
     """
     files = files or RealFileSystem()
     patience = _Patience(check, time.monotonic() + limit_s)
@@ -98,7 +97,7 @@ def recover(
 
 
 def _names(directory: Path) -> list[str]:
-    """Names of folders that may be a run's."""
+    """Names of folders that may belong to runs."""
     try:
         with os.scandir(directory) as entries:
             ours = (entry for entry in entries if entry.name.startswith(PREFIX))
@@ -110,7 +109,7 @@ def _names(directory: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _dead(directory: Path, name: str) -> Iterator[_DeadRun]:
-    """The run whose folder that is, once it is sure that it is this user's and dead, and while it is ours alone."""
+    """The dead run of a folder. It belongs to this user, and its lock is held while the context lasts."""
     run_id = name.removeprefix(PREFIX)
     if not _RUN_ID.fullmatch(run_id):
         raise _NotUnderstoodError
@@ -131,17 +130,17 @@ def _dead(directory: Path, name: str) -> Iterator[_DeadRun]:
 
 
 def _remove_half_made(fd: int, path: Path) -> None:
-    """Remove the folder of a run that was killed before it had its lock; one that is being made is made again."""
+    """Remove the folder of a run that was killed before it had its lock. A run that is starting makes it again."""
     names = os.listdir(fd)
     if names == [workspace.UNNAMED_LOCK]:
         with open_regular(Path(names[0]), _MAX_NOTE_BYTES, owned=True, dir_fd=fd, write=True) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.unlink(names[0], dir_fd=fd)
-    path.rmdir()  # refused where anything is left
+    path.rmdir()  # fails if the folder is not empty
 
 
 def _output_name(lock: BinaryIO, run_id: str) -> str:
-    """The name of the output that the run began with."""
+    """The name of the run's output, from its lock file."""
     note = parse_json(lock.read(_MAX_NOTE_BYTES))
     name = note.get("output") if isinstance(note, dict) and note.get("run") == run_id else None
     if not isinstance(name, str) or not _is_output_name(name):
@@ -158,7 +157,7 @@ def _is_output_name(name: str) -> bool:
 
 @dataclass(frozen=True)
 class _DeadRun:
-    """A folder that a run of this user left; ``fd`` is the folder itself, whatever its name leads to meanwhile."""
+    """The folder of a dead run. ``fd`` is the open folder, which stays the same if the name is exchanged."""
 
     fd: int
     folder: RunFolder
@@ -172,20 +171,20 @@ class _DeadRun:
             raise _NotUnderstoodError
         if _digest(output, facts, patience, owned=False) == facts["sha256"]:
             return self._finish(files)
-        film = self._film(facts, patience)
-        if film is None:
+        clip = self._clip(facts, patience)
+        if clip is None:
             return self._remove()
-        if not _keeps_its_promise(film, facts, patience):
+        if not _matches_manifest(clip, facts, patience):
             raise _NotUnderstoodError
-        return self._adopt(film, intent, files)
+        return self._adopt(clip, intent, files)
 
     def _intent(self) -> Manifest | None:
-        """The manifest of a film that is whole; ``None`` if the run had not come so far."""
+        """The manifest of a finished clip; ``None`` if the run had not come that far."""
         try:
             data = read_json(Path("manifest.json"), MAX_MANIFEST_BYTES, owned=True, dir_fd=self.fd)
         except FileNotFoundError:
             return None
-        except ValueError:  # power failed while it was written
+        except ValueError:  # power failed during the write
             return None
         manifest = Manifest.from_json(data)
         facts = manifest.output or {}
@@ -193,7 +192,7 @@ class _DeadRun:
             raise _NotUnderstoodError
         return manifest
 
-    def _film(self, facts: Any, patience: _Patience) -> Path | None:
+    def _clip(self, facts: Any, patience: _Patience) -> Path | None:
         for attempt in sorted(filter(_ATTEMPT.fullmatch, self._names()))[:_MAX_ATTEMPTS]:
             inside = os.open(attempt, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
             try:
@@ -205,7 +204,7 @@ class _DeadRun:
         return None
 
     def _finish(self, files: FileSystem) -> Recovery:
-        """The film has its name already; the manifest follows."""
+        """Publish the manifest of a clip that has its name."""
         target = manifest_path(self.folder.output)
         replace = self._may_replace("manifest", target)
         if not replace and os.path.lexists(target):
@@ -216,7 +215,7 @@ class _DeadRun:
         self._remove()
         return Recovery(self.folder.run_id, "finished", self.folder.output)
 
-    def _adopt(self, film: Path, intent: Manifest, files: FileSystem) -> Recovery:
+    def _adopt(self, clip: Path, intent: Manifest, files: FileSystem) -> Recovery:
         output = self.folder.output
         replace = self._may_replace("film", output) and self._may_replace("manifest", manifest_path(output))
         if workspace.is_taken(output) and not replace:
@@ -224,11 +223,11 @@ class _DeadRun:
             intent = intent.evolve(output={**(intent.output or {}), "path": output.name})
         self._check_path()
         run = RunFolder(self.folder.path, self.folder.run_id, output)
-        workspace.publish(run, film, intent, replace=replace, files=files)
+        workspace.publish(run, clip, intent, replace=replace, files=files)
         return Recovery(self.folder.run_id, "adopted", output)
 
     def _may_replace(self, kind: str, path: Path) -> bool:
-        """Whether the run was told to replace just this file, or there is none and it was told to replace."""
+        """Whether the run may overwrite, and the file is the one it may replace, or there is none."""
         try:
             marker = read_json(Path("overwrite"), _MAX_NOTE_BYTES, owned=True, dir_fd=self.fd)
         except FileNotFoundError:
@@ -236,7 +235,7 @@ class _DeadRun:
         return isinstance(marker, dict) and workspace.identity(path) in (None, marker.get(kind))
 
     def _remove(self) -> Recovery:
-        """Remove the folder by its descriptor, if nothing is in it that a run does not make."""
+        """Remove the folder by its descriptor, if a run makes every name in it."""
         unknown = [name for name in self._names() if name not in _OWN_NAMES and not _ATTEMPT.fullmatch(name)]
         if unknown:
             raise _NotUnderstoodError
@@ -250,7 +249,7 @@ class _DeadRun:
         return os.listdir(self.fd)  # noqa: PTH208 -- of a descriptor
 
     def _check_path(self) -> None:
-        """The name still leads to the folder that was checked."""
+        """Check that the name still leads to the open folder."""
         if not os.path.samestat(os.fstat(self.fd), self.folder.path.lstat()):
             raise _NotUnderstoodError
 
@@ -258,7 +257,7 @@ class _DeadRun:
 def _digest(
     path: Path, facts: Any, patience: _Patience, *, owned: bool = True, dir_fd: int | None = None
 ) -> str | None:
-    """SHA-256 of a regular file that has the recorded size; ``None`` for any other."""
+    """SHA-256 of a regular file of the recorded size; ``None`` for any other file."""
     digest = hashlib.sha256()
     try:
         with open_regular(path, owned=owned, dir_fd=dir_fd) as file:
@@ -272,11 +271,11 @@ def _digest(
     return digest.hexdigest()
 
 
-def _keeps_its_promise(film: Path, facts: Any, patience: _Patience) -> bool:
-    """Whether a full decode, in a process of its own, finds the film that the manifest describes."""
+def _matches_manifest(clip: Path, facts: Any, patience: _Patience) -> bool:
+    """Whether a full decode in its own process finds the clip that the manifest describes."""
     fps = facts.get("fps")
     if not isinstance(fps, int | float) or not 0 < fps < 1000:
         return False
     promise = ExpectedVideo(facts["width"], facts["height"], facts["frames"], fps)
-    found = examine(film, promise, apart=True, check=patience)
+    found = examine(clip, promise, apart=True, check=patience)
     return not found["problems"] and not found["differences"]

@@ -3,13 +3,13 @@
 `generate` is a set of rings, each of which knows only the next:
 
     generate        the output's name: free? writable? something to recover?
-      _recorded     whatever ends the run is written down, in this one place
+      _recorded     every end of a run is recorded in this one place
         _generate
           prepare             pictures -> site -> plan (pure) -> preflight; before any GPU (`runs.prepare`)
           attempt_until_good  reserve -> run -> verify, or diagnose -> decide -> next plan (`runs.attempts`)
           publish             the atomic move to the final name (`runs.workspace`)
 
-Nothing here knows a framework, a flag, or how a film is decoded.
+It knows no framework, no flag, and nothing about decoding.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from .output_paths import refuse_inputs_of
 from .prepare import Preparer
 from .recovery import recover
 
-_MANY_PICTURES, _LARGE_PICTURE = 500, 256 * 1024 * 1024  # what is read at most to find one that was moved
+_MANY_PICTURES, _LARGE_PICTURE = 500, 256 * 1024 * 1024  # the most that is read to find a picture that was moved
 
 
 def _ignore(event: Event) -> None:
@@ -98,7 +98,7 @@ def generate(
 
 
 def _recorded(run: Run) -> Result:
-    """Whatever happens inside leaves one record: beside the film, or in the state folder when there is none."""
+    """Run, and leave one record: beside the clip, or in the state folder if there is no clip."""
     try:
         with workspace.open_folder(run.folder, keep=run.unfinished):
             try:
@@ -123,9 +123,9 @@ def _generate(run: Run) -> Result:
     prepared = run.preparer.prepare(run.order, run.folder, run.journal)
     preflight.raise_for(prepared.plan.findings)
     run.cancellation.check()
-    run.order = replace(run.order, settings=prepared.job.settings)  # with what is set for this generator only
+    run.order = replace(run.order, settings=prepared.job.settings)  # with the settings of this generator
     video, facts = attempt_until_good(run, prepared)
-    run.cancellation.check()  # the last chance: what is published stays
+    run.cancellation.check()  # the last chance: a published clip stays
     run.journal.output = {"path": run.folder.output.name, **facts}
     run.journal(Phase("publishing"))
     run.journal.output = {**run.journal.output, **_hand_over(run, video)}
@@ -142,16 +142,16 @@ def _generate(run: Run) -> Result:
 
 
 def _rescue(run: Run, video: Path, error: VideoGenerationError) -> None:
-    """Keep a verified film that cannot have its name: it may have cost hours of a GPU."""
+    """Keep a verified clip that cannot be published: it may have cost hours of a GPU."""
     run.journal.output = None
     state_dir, run_id = run.order.settings.state_dir, run.folder.run_id
     kept = history.keep_file(state_dir, run_id, video, "unpublished.mp4", run.journal.warn_at_once)
     if kept:
-        error.advice = f"{error.advice} The finished film is kept as {kept}."
+        error.advice = f"{error.advice} The finished clip is kept as {kept}."
 
 
 def _hand_over(run: Run, video: Path) -> dict[str, Any]:
-    """Leave the last frame where the order wants it, before the film is there; what the manifest says of it."""
+    """Put the last frame where the order wants it, before the clip is published; returns facts for the manifest."""
     target = run.order.last_frame
     known = {"key": run.order.key} if run.order.key else {}
     if target is None:
@@ -176,7 +176,7 @@ def _record_failure(run: Run, error: VideoGenerationError) -> None:
 def _result(manifest: Manifest, output: Path, *, skipped: bool = False) -> Result:
     facts = manifest.output or {}
     if lacking := [name for name in ("width", "height", "frames", "fps", "seconds") if name not in facts]:
-        raise OutputError(f"the manifest of {output} does not say the film's {', '.join(lacking)}")
+        raise OutputError(f"the manifest of {output} does not say the clip's {', '.join(lacking)}")
     return Result(
         output=output,
         manifest=manifest_path(output),
@@ -198,22 +198,22 @@ def _result(manifest: Manifest, output: Path, *, skipped: bool = False) -> Resul
 def _skipped(output: Path) -> Result:
     if not manifest_of(output).exists():
         raise InvalidInputError(
-            f"{output} exists without its manifest: nothing is known of it",
+            f"{output} exists without its manifest, so it cannot be checked",
             failure=Failure.EXISTS,
             advice="Choose another name, or give --overwrite or --set if_exists=rename.",
         )
     manifest = history.load_manifest(manifest_of(output))
     if manifest.output is None:
-        raise OutputError(f"{output} exists, but its manifest describes no film")
+        raise OutputError(f"{output} exists, but its manifest describes no clip")
     return _result(manifest, output, skipped=True)
 
 
 def replay_order(manifest: Manifest, settings: Settings, output: Path, *, beside: Path | None = None) -> Order:
-    """The order that makes a film again: the request as it was asked, with the seed that was used.
+    """The order that makes a clip again: the recorded request, with the seed that was used.
 
     Args:
-        beside: The manifest's folder. A picture that is not where the manifest names it is looked for there, by its
-            content: a project that was moved or renamed takes its pictures along.
+        beside: The manifest's folder. A picture that is not at its recorded path is searched there by its content:
+            a project may have been moved or renamed.
 
     Raises:
         InvalidInputError: an input picture is gone or has changed.
@@ -238,7 +238,7 @@ def replay_order(manifest: Manifest, settings: Settings, output: Path, *, beside
 
 
 def find_picture(item: Mapping[str, Any], beside: Path | None) -> Path | None:
-    """Where the picture of a manifest is: at its path, else a file beside the manifest with the same content."""
+    """The picture of a manifest: at its path, else a file beside the manifest with the same content."""
     path, digest = Path(str(item.get("path"))), item.get("sha256")
     if not digest:
         return None
@@ -249,7 +249,7 @@ def find_picture(item: Mapping[str, Any], beside: Path | None) -> Path | None:
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    """The files of a folder that are no larger than a picture may be."""
+    """The files of a folder that are small enough to be pictures."""
     try:
         with os.scandir(folder) as entries:
             files = [Path(entry) for entry in entries if entry.is_file() and entry.stat().st_size <= _LARGE_PICTURE]

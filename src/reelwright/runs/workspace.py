@@ -1,14 +1,14 @@
-"""Every file name of a run, and publishing: the one place where a film gets its final name.
+"""Every file name of a run, and publishing: the one place where a clip gets its final name.
 
 A run owns a private folder ``.reelwright-<run id>`` beside its output, on the same file system. Inputs, logs and
-attempts live in it; only a verified film leaves it, by `publish`:
+attempts live in it. `publish` moves only a verified clip out of it:
 
-    fsync film -> write and fsync the manifest (the intent) -> link/rename film, never replacing unless told
+    fsync clip -> write and fsync the manifest (the intent) -> link/rename clip, replacing only with overwrite
     -> rename manifest -> fsync folder -> remove private folder
 
 Power may fail between any two steps: `runs.recovery` finishes or removes what a dead run left. A folder belongs to a
-living run while its ``lock`` file is flock'd; the file says which output the run has. Nothing outside the output's
-folder is touched.
+living run while its ``lock`` file is locked (flock); the file names the run's output. No file outside the output's
+folder changes.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from ..core.manifest import Manifest, manifest_path
 IfExists = Literal["error", "overwrite", "skip", "rename"]
 PREFIX = ".reelwright-"
 MAX_NAME_BYTES = 255  # NAME_MAX of every common Linux file system
-#: The lock of a run whose folder is just being made.
+#: The name of a run's lock while its folder is being made.
 UNNAMED_LOCK = "lock.new"
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 
 
 class FileSystem(Protocol):
-    """The calls that publishing makes, so that tests can let the n-th one fail."""
+    """The calls that publishing makes, so that a test can make the n-th one fail."""
 
     def fsync(self, path: Path) -> None: ...
     def write(self, path: Path, text: str) -> None: ...
@@ -56,7 +56,7 @@ class RealFileSystem:
     """The machine's own file system."""
 
     def fsync(self, path: Path) -> None:
-        """Bring a file's or folder's content to the disk."""
+        """Flush a file or folder to the disk."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
@@ -64,7 +64,7 @@ class RealFileSystem:
             os.close(fd)
 
     def write(self, path: Path, text: str) -> None:
-        """Write a whole file and bring it to the disk."""
+        """Write a whole file and flush it to the disk."""
         with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
@@ -78,7 +78,7 @@ class RealFileSystem:
             _rename_noreplace(source, target)
 
     def remove(self, folder: Path) -> None:
-        """Remove a private folder and all in it; the lock goes last, so that a cut-off removal can be finished."""
+        """Remove a private folder; the lock goes last, so that an interrupted removal can be finished."""
         with contextlib.suppress(OSError):
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
@@ -89,7 +89,7 @@ class RealFileSystem:
 
 
 def empty(fd: int) -> None:
-    """Remove all that is in an open private folder, the lock last; what cannot be removed stays."""
+    """Remove everything in an open private folder, the lock last; what cannot be removed stays."""
     for name in sorted(os.listdir(fd), key=lambda name: name == "lock"):
         try:
             os.unlink(name, dir_fd=fd)
@@ -98,7 +98,7 @@ def empty(fd: int) -> None:
 
 
 def _rename_noreplace(source: Path, target: Path) -> None:
-    """renameat2(RENAME_NOREPLACE), and link + unlink where the file system does not know it."""
+    """renameat2(RENAME_NOREPLACE), or link and unlink where the file system does not support it."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         call = libc.renameat2
@@ -129,12 +129,12 @@ class RunFolder:
 
     @property
     def may_replace(self) -> Path:
-        """Exists when the run may overwrite: it says which files (`identity`), so that `runs.recovery` replaces no other."""
+        """Exists when the run may overwrite; it identifies the files that `runs.recovery` may replace."""
         return self.path / "overwrite"
 
     @property
     def lock(self) -> Path:
-        """Locked as long as the run lives."""
+        """The file that the run keeps locked while it lives."""
         return self.path / "lock"
 
     def picture(self, role: str) -> Path:
@@ -142,15 +142,15 @@ class RunFolder:
         return self.path / f"{role}.png"
 
     def attempt(self, number: int) -> Path:
-        """Folder of one attempt; names are never used twice, so a stale film cannot pass for a new one."""
+        """Folder of one attempt; a name is never used twice, so an old clip cannot pass for a new one."""
         return self.path / f"attempt-{number}"
 
     def video(self, number: int) -> Path:
-        """Where attempt ``number`` writes its film."""
+        """The file that attempt ``number`` writes."""
         return self.attempt(number) / "film.mp4"
 
     def tagged(self, number: int) -> Path:
-        """The copy of a framework's film that carries our tags and seal."""
+        """The copy of a framework's output that carries our tags and checksum."""
         return self.attempt(number) / "tagged.mp4"
 
     def log(self, number: int) -> Path:
@@ -172,7 +172,7 @@ def new_run_id() -> str:
 
 
 def plan_folder(output: Path, run_id: str) -> RunFolder:
-    """The names of a run, without making anything."""
+    """The names of a run; no folder is made."""
     return RunFolder(output.parent / f"{PREFIX}{run_id}", run_id, output)
 
 
@@ -192,7 +192,7 @@ def absolute_output(output: Path) -> Path:
         raise InvalidInputError("the output path holds a NUL character")
     if path.suffix.lower() != ".mp4":
         raise InvalidInputError(
-            f"{path.name!r} does not end in .mp4", advice="Films are MP4; give the output a name such as clip.mp4."
+            f"{path.name!r} does not end in .mp4", advice="Videos are MP4; give the output a name such as clip.mp4."
         )
     longest = max(len(os.fsencode(path.name)), len(os.fsencode(manifest_path(path).name)))
     if longest > MAX_NAME_BYTES:
@@ -248,7 +248,7 @@ def _check_is_folder(folder: Path) -> None:
 
 
 def settle_output(output: Path, if_exists: IfExists) -> Path | None:
-    """The path to publish to under the policy; ``None`` means: skip, the film is there already.
+    """The path to publish to under the policy; ``None`` means skip: the file exists.
 
     Raises:
         InvalidInputError: EXISTS, with the policy ``error``.
@@ -263,7 +263,7 @@ def settle_output(output: Path, if_exists: IfExists) -> Path | None:
 
 
 def is_taken(output: Path) -> bool:
-    """Whether the film or its manifest is there, whatever it is."""
+    """Whether a file of any kind has the name of the output or of its manifest."""
     return os.path.lexists(output) or os.path.lexists(manifest_path(output))
 
 
@@ -294,7 +294,7 @@ def open_folder(folder: RunFolder, *, keep: Callable[[], bool] = lambda: False) 
     try:
         fd = _made(folder)
     except OSError as error:
-        with contextlib.suppress(OSError):  # half made, as on a full disk
+        with contextlib.suppress(OSError):  # the disk may be full
             (folder.path / UNNAMED_LOCK).unlink(missing_ok=True)
             folder.path.rmdir()
         raise disk_error(error, folder.path) from error
@@ -302,7 +302,7 @@ def open_folder(folder: RunFolder, *, keep: Callable[[], bool] = lambda: False) 
         yield folder
     finally:
         if not keep():
-            with contextlib.suppress(OSError):  # the next run here removes what stays
+            with contextlib.suppress(OSError):  # the next run in this folder removes the rest
                 RealFileSystem().remove(folder.path)
         os.close(fd)
 
@@ -325,7 +325,7 @@ def _made(folder: RunFolder) -> int:
                 os.close(fd)
                 raise
             return fd
-        except FileNotFoundError:  # another run took it for one whose maker was killed just here, and removed it
+        except FileNotFoundError:  # another run removed it as the folder of a run that was killed just here
             if not tries_left:
                 raise
     raise AssertionError
@@ -342,12 +342,12 @@ def disk_error(error: OSError, path: Path) -> VideoGenerationError:
 def publish(
     folder: RunFolder, video: Path, manifest: Manifest, *, replace: bool, files: FileSystem | None = None
 ) -> None:
-    """Give a verified film and its manifest their final names; either both are there afterwards or neither.
+    """Give a verified clip and its manifest their final names: both, or neither.
 
-    Call it once. After an error the final path is what it was before, and the film is still in the private folder.
+    Call it once. After an error the final path is unchanged, and the clip is still in the private folder.
 
     Raises:
-        InvalidInputError: EXISTS, somebody else made the output meanwhile.
+        InvalidInputError: EXISTS, another program has made the output since.
         BackendUnavailableError: DISK or PERM.
     """
     files = files or RealFileSystem()
@@ -365,7 +365,7 @@ def publish(
         raise _exists(output) from None
     except OSError as error:
         raise disk_error(error, output) from error
-    # The film is safe now; a failure from here on is mended by the next recovery.
+    # The clip is safe now; the next recovery finishes what fails from here on.
     with contextlib.suppress(OSError):
         files.move(folder.manifest, manifest_path(output), replace=True)
         files.fsync(output.parent)
@@ -373,7 +373,7 @@ def publish(
 
 
 def replaceable(output: Path) -> str:
-    """The content of the marker `RunFolder.may_replace`: the film and the manifest that may be replaced, as JSON."""
+    """The content of the marker `RunFolder.may_replace`: the clip and the manifest that may be replaced, as JSON."""
     return json.dumps({"film": identity(output), "manifest": identity(manifest_path(output))})
 
 
