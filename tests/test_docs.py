@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tools import cards
 
+from reelwright import Settings
 from reelwright.cli import build_parser
-from reelwright.config.settings import Settings
 from reelwright.core.errors import Failure
 from reelwright.installer.recipes import find_models, find_recipe
 from tests.conftest import REPOSITORY

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from reelwright import Settings
 from reelwright.backends.shared.job import Job
 from reelwright.backends.wan21 import BACKEND, facts
-from reelwright.config.settings import Settings
 from reelwright.core.host import GIB, Host, Interpreter
 from reelwright.core.request import VideoRequest, parse_size
 from reelwright.installer.planning import gigabytes

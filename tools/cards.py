@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reelwright.config.settings import Settings
+from reelwright import Settings
 from reelwright.core.host import GIB
 from reelwright.doctor.card_comparison import ComparedModel, compare
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
         release,
     )
     from .api.asynchronous import afilm, agenerate
-    from .config.settings import Settings, load_settings
+    from .backends.settings import FlatSettings as Settings
+    from .backends.settings import load_settings
     from .core.errors import (
         AttemptError,
         BackendUnavailableError,
@@ -87,8 +88,10 @@ _HOMES = {
     "core.plan": ("Plan",),
     "core.request": ("Size", "VideoRequest"),
     "core.manifest": ("Manifest", "Result"),
-    "config.settings": ("Settings", "load_settings"),
+    "backends.settings": ("Settings", "load_settings"),
 }
+#: Public names of what is called otherwise at its home.
+_HOME_NAMES = {"Settings": "FlatSettings"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -135,4 +138,4 @@ def __getattr__(name: str) -> Any:
     """Import a public name's module when the name is first used (PEP 562)."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'reelwright' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), _HOME_NAMES.get(name, name))

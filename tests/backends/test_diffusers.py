@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 import pytest
 
-from reelwright import doctor
+from reelwright import Settings, doctor, load_settings
 from reelwright.backends.diffusers import BACKEND, capabilities, plan
 from reelwright.backends.diffusers.models import MODELS, recognise
 from reelwright.backends.diffusers.placement import RUNGS, Room, Weights, Work, choose, host_bytes, peaks
 from reelwright.backends.shared.job import Job
-from reelwright.config.settings import Settings, load_settings
 from reelwright.core.errors import Failure
 from reelwright.core.host import GIB, Checkout, Checkpoint, Gpu, Host, Interpreter, simulated_gpus
 from reelwright.core.plan import EngineCall, Plan

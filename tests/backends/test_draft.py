@@ -12,10 +12,10 @@ from hypothesis import settings as checks
 from hypothesis import strategies as st
 from PIL import Image
 
+from reelwright import Settings
 from reelwright.backends import load_backend
 from reelwright.backends.draft.camera import FAST, MOVES, NORMAL, SLOW, Camera, parse_camera, read_prompt
 from reelwright.backends.shared.job import Job
-from reelwright.config.settings import Settings
 from reelwright.core.errors import InvalidInputError
 from reelwright.core.host import Host
 from reelwright.core.plan import EngineCall, Finding, Plan

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from reelwright import Settings, load_settings
 from reelwright.backends import load_backend
 from reelwright.cli import main
 from reelwright.cli.replay import compare
-from reelwright.config.settings import Settings, load_settings
 from reelwright.core.host import Host
 from reelwright.doctor import availability, check_all, machine_rows
 from reelwright.sites.local.site import LocalSite

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from reelwright import load_settings
 from reelwright.backends.diffusers.models import MODELS
-from reelwright.config.settings import load_settings
 from reelwright.core.errors import ConfigurationError
 from reelwright.doctor.card_comparison import ComparedModel, compare
 

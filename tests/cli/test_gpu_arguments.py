@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from reelwright import load_settings
 from reelwright.cli.arguments import parse_gpus
-from reelwright.config.settings import load_settings
 from reelwright.core.errors import ConfigurationError, InvalidInputError
 from reelwright.core.host import GIB, HostQuery, simulated_gpus, simulated_memory
 from reelwright.sites.local.probes.host import take_host

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelwright.config.settings import Lora, Settings, load_settings, parse_assignment
+from reelwright import Settings, load_settings
+from reelwright.backends.diffusers.settings import Lora
+from reelwright.backends.settings import parse_assignment
 from reelwright.core.errors import ConfigurationError, InvalidInputError
 
 #: Every key of the pipeline's own sample file (its names are its interface), and some that people add.

@@ -11,16 +11,12 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from reelwright.config.settings import (
-    Lora,
-    Settings,
-    load_settings,
-    parse_assignment,
-    read_settings,
-    settings_from_mapping,
-)
+from reelwright import Settings, load_settings
+from reelwright.backends.diffusers.settings import Lora
+from reelwright.backends.settings import parse_assignment, read_settings, settings_from_mapping
 from reelwright.core.errors import ConfigurationError, VideoGenerationError
 from tests.config.test_settings import a_file
+from tests.plugin.installed import install
 
 SECRET = "hunter2-is-shown-nowhere"
 
@@ -156,7 +152,7 @@ def test_a_relative_path_is_relative_to_where_the_user_stands(
     settings = way(key, "models/../models/here")
     monkeypatch.chdir("/")
     anchored = tmp_path / "models/../models/here"
-    assert getattr(settings, key) == ((Lora(anchored),) if key == "lora" else anchored)
+    assert getattr(settings.flat, key) == ((Lora(anchored),) if key == "lora" else anchored)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -334,35 +330,21 @@ def test_a_section_of_a_generator_that_is_not_installed_here_is_noted(tmp_path: 
 
 # --------------------------------------------------------------------------------------------- a plugin's own keys
 
-PLUGIN = """
-from dataclasses import replace
-from reelwright.config.settings import OwnSetting
-from reelwright.testing import backend
-KEYS = {"lens": OwnSetting("float", "millimetres"), "look": OwnSetting("path"), "pass_phrase": OwnSetting(secret=True),
-        "api_token": OwnSetting(), "grain": OwnSetting("flag"), "takes": OwnSetting("int")}
-BACKEND = replace(backend, name="studio", own_settings=KEYS)
-"""
-
 
 @pytest.fixture
 def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = tmp_path / "site"
-    info = site / "studio_own-1.0.dist-info"
-    info.mkdir(parents=True)
-    (site / "studio_own.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: studio-own\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[reelwright.backends]\nstudio = studio_own:BACKEND\n")
-    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.syspath_prepend(str(install(tmp_path / "site")))
 
 
 @pytest.mark.usefixtures("studio")
-def test_a_plugins_section_holds_its_own_keys_beside_ours(tmp_path: Path) -> None:
+def test_a_plugins_section_holds_its_own_keys_beside_the_shared_ones(tmp_path: Path) -> None:
     path = a_file(tmp_path, "generators: {studio: {lens: 35, look: a.cube, grain: true, sample_steps: 9}}\n")
     settings = load_settings(path, environ={}, arguments={"generators": {"studio": {"takes": 3}}})
-    own = settings.for_generator("studio")
-    assert own.own == {"lens": 35, "look": tmp_path / "a.cube", "grain": True, "takes": 3}
-    assert own.sample_steps == 9
-    assert settings.for_generator("wan2.1").own == {}
+    own: Any = settings.for_generator("studio")
+    assert type(own).__name__ == "StudioSettings"
+    assert (own.lens, own.look, own.grain, own.takes, own.sample_steps) == (35, tmp_path / "a.cube", True, 3, 9)
+    assert not hasattr(settings.for_generator("wan2.1"), "lens")
+    assert own.for_generator("wan2.1").wan2_dir is None
 
 
 @pytest.mark.usefixtures("studio")
@@ -371,7 +353,9 @@ def test_a_plugins_section_holds_its_own_keys_beside_ours(tmp_path: Path) -> Non
     [
         ("lense: 35", "there is no setting named 'lense'", "lens"),
         ("sample_step: 3", "there is no setting named 'sample_step'", "sample_steps"),
-        ("lens: wide", "lens: must be a number", ""),
+        ("lens: wide", "lens: must be a number, not 'wide'", ""),
+        ("lens: 900", "lens: must be less than or equal to 600", ""),
+        ("wan2_dir: /x", "there is no setting named 'wan2_dir'", ""),
         ("lens: true", "lens: must be a number", ""),
         ("takes: 1.5", "takes: must be a whole number", ""),
         ("grain: 1", "grain: must be true or false", ""),

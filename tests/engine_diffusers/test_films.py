@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from reelwright import Settings, load_settings
 from reelwright.backends import diffusers
-from reelwright.config.settings import Settings, load_settings
 from reelwright.core.errors import Cancelled
 from reelwright.core.events import Progress
 from reelwright.core.request import VideoRequest

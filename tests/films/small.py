@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reelwright.config.settings import Settings, load_settings
+from reelwright import Settings, load_settings
 from reelwright.films import FilmEvent, FilmResult, SegmentState
 from reelwright.films.assembly import film
 from reelwright.films.render import FilmOrder

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from reelwright import load_settings
 from reelwright.cli.film import _stamp
-from reelwright.config.settings import load_settings
 from reelwright.core.errors import VideoGenerationError
 from reelwright.films.assembly import film
 from reelwright.films.editing import joining

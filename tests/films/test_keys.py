@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.config.settings import load_settings
+from reelwright import load_settings
 from reelwright.films.planning import Planned
 from reelwright.films.render import FilmOrder, plan_film
 from reelwright.films.store import Store

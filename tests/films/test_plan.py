@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from reelwright import load_settings
 from reelwright.cli import build_parser, main
 from reelwright.cli.film import USED
-from reelwright.config.settings import load_settings
 from reelwright.films.preview import preview
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard

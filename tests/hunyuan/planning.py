@@ -9,8 +9,8 @@ from typing import Any
 
 from reelwright.backends import load_backend
 from reelwright.backends.hunyuan.members import DOCUMENTED, HV, HV15, HVI, MAIN, Member
+from reelwright.backends.settings import settings_from_mapping
 from reelwright.backends.shared.job import Job
-from reelwright.config.settings import settings_from_mapping
 from reelwright.core.host import Checkout, Checkpoint, Host, Interpreter, OptionsFile, simulated_gpus
 from reelwright.core.plan import Command, Plan
 from reelwright.core.request import Picture, Size, VideoRequest

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from reelwright import create_video_generator
+from reelwright import create_video_generator, load_settings
 from reelwright.api import HunyuanVideoGenerator
 from reelwright.backends import candidates
-from reelwright.config.settings import load_settings
 from reelwright.core.errors import ConfigurationError, InvalidInputError
 from reelwright.doctor import check_all
 from reelwright.sites.local.site import LocalSite

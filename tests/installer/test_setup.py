@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.config.settings import Settings, load_settings
+from reelwright import Settings, load_settings
 from reelwright.core.errors import BackendUnavailableError, BusyError, ConfigurationError, Failure
 from reelwright.installer import Order, Sources
 from reelwright.installer import environment as environments

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reelwright.config.settings import load_settings
+from reelwright import load_settings
 from reelwright.core.errors import BusyError, Failure, OutOfMemoryError
 from reelwright.core.host import GIB, Disk, Gpu, GpuProcess, Host, Interpreter
 from reelwright.core.plan import Command, Finding, Plan

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from reelwright.backends import load_backend
+from reelwright import Settings, load_settings
+from reelwright.backends import GENERATORS, load_backend
 from reelwright.backends.shared.job import Job
 from reelwright.backends.shared.rules import request_findings
-from reelwright.config.pipeline_keys import GENERATORS
-from reelwright.config.settings import Settings, load_settings
 from reelwright.core.host import Host
 from reelwright.core.plan import Plan
 from reelwright.core.request import Picture, Size, VideoRequest
@@ -46,7 +45,7 @@ def said(generator: str, settings: Settings) -> dict[str, str]:
 
 
 def test_every_key_is_common_or_somebody_uses_it() -> None:
-    used = {key for name in GENERATORS for key in load_backend(name).settings_used or ()}
+    used = {key for name in GENERATORS for key in unused.uses(load_backend(name))}
     assert set(VALUES) == used
     assert set(VALUES) | unused.COMMON == set(Settings.model_fields)
 

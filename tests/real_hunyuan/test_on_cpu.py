@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.config.settings import load_settings
+from reelwright import load_settings
 from reelwright.core.errors import VideoGenerationError
 from reelwright.core.events import Event, Phase, Progress
 from reelwright.core.request import VideoRequest

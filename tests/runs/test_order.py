@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelwright.config.settings import Lora, Settings, settings_from_mapping
+from reelwright import Settings
+from reelwright.backends.diffusers.settings import Lora
+from reelwright.backends.settings import settings_from_mapping
 from reelwright.core.errors import ConfigurationError, InvalidInputError
 from reelwright.core.request import Size, VideoRequest
 from reelwright.runs.order import Order
@@ -81,7 +83,7 @@ def test_settings_that_are_narrowed_and_hold_weights_come_back_too() -> None:
     settings = settings_from_mapping(given_values, generator=None).for_generator("wan2.1")
     back = Settings.from_json(json.loads(json.dumps(settings.to_json())))
     assert back == settings
-    assert (back.sample_steps, back.lora) == (3, (Lora(Path("/a.safetensors"), 2.0),))
+    assert (back.sample_steps, back.flat.lora) == (3, (Lora(Path("/a.safetensors"), 2.0),))
 
 
 def _data(**changes: Any) -> dict[str, Any]:

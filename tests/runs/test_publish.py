@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reelwright.config.settings import load_settings
+from reelwright import load_settings
 from reelwright.core.errors import BackendUnavailableError, Cancelled, Failure, InvalidInputError, VideoGenerationError
 from reelwright.core.events import Event, Phase
 from reelwright.core.manifest import Manifest, manifest_path

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reelwright import load_settings
 from reelwright.backends.shared.launch import WRITER_CHECK
-from reelwright.config.settings import load_settings
 from reelwright.core.errors import BackendUnavailableError, ConfigurationError, VideoGenerationError
 from reelwright.core.host import CheckoutQuery, CheckpointQuery, Host, InterpreterQuery
 from reelwright.core.manifest import Manifest

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.config.settings import Settings
+from reelwright import Settings
 from reelwright.core.errors import BusyError, Cancelled
 from reelwright.core.events import Event, Log, Phase, Progress
 from reelwright.core.host import Host, HostQuery

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from reelwright import load_settings
 from reelwright.backends.shared.launch import ENV_NAMES, interpreter_query
-from reelwright.config.settings import load_settings
 from reelwright.core.host import Interpreter, InterpreterQuery, passed_through
 from reelwright.sites.local.child import environment
 from reelwright.sites.local.probes.interpreters import ask_interpreter

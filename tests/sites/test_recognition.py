@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from reelwright import Settings
 from reelwright.backends import load_backend
 from reelwright.backends.shared.launch import checkpoint_findings
-from reelwright.config.settings import Settings
 from reelwright.core.errors import Failure
 from reelwright.core.plan import Finding
 from reelwright.core.request import VideoRequest

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.config.settings import Settings, load_settings
+from reelwright import Settings, load_settings
 from reelwright.core.errors import Failure, VideoGenerationError
 from reelwright.core.events import AttemptStarted, Event
 from reelwright.core.manifest import Manifest, Result, manifest_path

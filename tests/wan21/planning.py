@@ -10,10 +10,10 @@ from typing import Any
 
 from reelwright.backends import load_backend
 from reelwright.backends.diffusers.assumed_weights import FOLDER, nominal
+from reelwright.backends.settings import settings_from_mapping
 from reelwright.backends.shared.job import Job
 from reelwright.backends.wan21 import FILES
 from reelwright.cli.arguments import parse_gpus
-from reelwright.config.settings import settings_from_mapping
 from reelwright.core.host import Checkout, Checkpoint, Gpu, Host, Interpreter, simulated_gpus, simulated_memory
 from reelwright.core.plan import Finding, Plan
 from reelwright.core.request import Picture, Size, VideoRequest, parse_size

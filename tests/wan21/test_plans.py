@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
+from reelwright import load_settings
 from reelwright.backends.shared.job import Job
 from reelwright.backends.wan21 import BACKEND, LAUNCHER, facts
-from reelwright.config.settings import load_settings
 from reelwright.core.errors import Failure
 from reelwright.core.host import Host, simulated_gpus
 from reelwright.core.plan import Command, Plan

@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 import pytest
 
+from reelwright import load_settings
 from reelwright.backends import load_backend
 from reelwright.backends.shared.job import Job
-from reelwright.config.settings import load_settings
 from reelwright.core.host import Checkpoint, Host, simulated_gpus
 from reelwright.core.request import Picture, Size, VideoRequest
 from reelwright.sites.local.probes import checkpoints

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from reelwright import backends
-from reelwright.config.settings import Settings, load_settings
+from reelwright import Settings, backends, load_settings
 from reelwright.core.errors import VideoGenerationError
 from reelwright.core.events import Event
 from reelwright.core.manifest import Result

@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reelwright import backends
-from reelwright.config.settings import load_settings
+from reelwright import backends, load_settings
 from reelwright.films import FilmEvent, FilmResult, SegmentEvent
 from reelwright.films.assembly import film
 from reelwright.films.render import FilmOrder

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import backends
 from ..backends import Backend
-from ..config.settings import Settings, load_settings, settings_from_mapping
+from ..backends.settings import load_settings, settings_from_mapping
+from ..config.settings import Settings
 from ..core.errors import ConfigurationError, InvalidInputError, VideoGenerationError, all_of, nearest
 from ..core.events import Event
 from ..core.files import refusals

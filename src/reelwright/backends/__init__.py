@@ -12,24 +12,27 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from ..config.layers import ENTRY_POINT_GROUP
-from ..config.settings import OwnSetting, Settings
+from ..config.settings import Settings
 from ..core.errors import ConfigurationError, guess
 from ..core.host import Host, HostQuery
 from ..core.plan import Plan
 from ..core.request import Size, Task, VideoRequest
 from .shared.job import Job
 
+#: Entry points of other packages' backends.
+ENTRY_POINT_GROUP = "reelwright.backends"
 _MODULES: Mapping[str, str] = {
     "wan2.1": "reelwright.backends.wan21",
     "hunyuan": "reelwright.backends.hunyuan",
     "diffusers": "reelwright.backends.diffusers",
     "draft": "reelwright.backends.draft",
 }
+#: The generators of this package.
+GENERATORS = tuple(_MODULES)
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,10 @@ class Backend:
         clip: What a single clip can be.
         clip_of: The same where it depends on the settings.
         assumed_models: Its models, as if they were set up.
-        settings_used: Keys of `Settings` that it uses, beside those that every generator has (`policy.unused`);
-            ``None``: it does not say, and nothing is said about settings that it ignores.
-        own_settings: Keys of its own in its section ``generators: {NAME: ...}``, beside those of `Settings`; the
-            backend finds their values in ``config.settings.own``.
+        settings: The class of its settings: a subclass of `Settings` with its own keys, each with a default. Their
+            values are in ``job.settings``.
+        settings_used: Keys of `Settings` that it uses, beside those that every generator has (`policy.unused`) and
+            its own; ``None``: it does not say, and nothing is said about settings that it ignores.
         execution: Names of effective parameters that say how it is computed, not what is seen: two clips that differ
             only in these are the same shot of a film.
         resident: Whether a worker keeps its weights between clips; a film then prepares the next clip meanwhile.
@@ -99,19 +102,19 @@ class Backend:
     title: str
     generative: bool
     requires_gpu: bool
-    query: Callable[[VideoRequest, Settings], HostQuery]
-    plan: Callable[[Job], Plan]
-    capabilities: Callable[[Settings, Host], Mapping[str, Any]]
-    frame: Callable[[VideoRequest, Settings], Size | None] = lambda _request, _settings: None
-    configured: Callable[[Settings], bool] = lambda _settings: False
+    query: Callable[[VideoRequest, Any], HostQuery]
+    plan: Callable[[Job[Any]], Plan]
+    capabilities: Callable[[Any, Host], Mapping[str, Any]]
+    frame: Callable[[VideoRequest, Any], Size | None] = lambda _request, _settings: None
+    configured: Callable[[Any], bool] = lambda _settings: False
     configuration_hint: str = ""
     clip: ClipRules = ClipRules()
     execution: frozenset[str] = frozenset()
     resident: bool = False
-    clip_of: Callable[[Settings], ClipRules] | None = None
+    clip_of: Callable[[Any], ClipRules] | None = None
     assumed_models: Callable[[], tuple[AssumedModel, ...]] = tuple
     settings_used: frozenset[str] | None = None
-    own_settings: Mapping[str, OwnSetting] = field(default_factory=dict)
+    settings: type[Settings] = Settings
     fits_pictures: bool = False
 
     def clip_rules(self, settings: Settings) -> ClipRules:
@@ -150,7 +153,20 @@ def load_backend(name: str) -> Backend:
         ) from error
     if not isinstance(loaded, Backend) or loaded.name != name:
         raise ConfigurationError(f"the entry point {name!r} ({point.value}) is not a Backend of that name")
+    if wrong := _wrong_settings(loaded.settings):
+        raise ConfigurationError(
+            f"the settings of the generator {name!r} ({point.value}) {wrong}",
+            advice="Update or remove the package that provides it.",
+        )
     return loaded
+
+
+def _wrong_settings(model: Any) -> str:
+    """What keeps a class from being a backend's settings, or an empty text."""
+    if not isinstance(model, type) or not issubclass(model, Settings):
+        return "are not a subclass of reelwright.Settings"
+    without = [key for key, field in model.model_fields.items() if field.is_required()]
+    return f"have no default for {', '.join(without)}" if without else ""
 
 
 def candidates(generator: str, settings: Settings) -> tuple[Backend, ...]:

@@ -130,7 +130,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 
 def read_settings_from(arguments: argparse.Namespace) -> tuple[Settings, list[VideoGenerationError]]:
     """The settings as far as they can be read, and every mistake in them."""
-    from ..config.settings import parse_assignment, read_settings
+    from ..backends.settings import parse_assignment, read_settings
 
     values: dict[str, Any] = {}
     mistakes: list[VideoGenerationError] = []
@@ -149,7 +149,10 @@ def read_settings_from(arguments: argparse.Namespace) -> tuple[Settings, list[Vi
         if chosen[key] != values[key]:
             message = f"--set {key}={values[key]} contradicts an option for the same setting"
             mistakes.append(InvalidInputError(message, advice="Keep one of the two."))
-    settings, found = read_settings(arguments.config, environ=os.environ, arguments={**values, **chosen})
+    words = {"gpu_count": "gpus", "parallel_segments": "parallel"}
+    names = dict.fromkeys(values, "--set") | {key: f"--{words.get(key, key).replace('_', '-')}" for key in chosen}
+    given = {**values, **chosen}
+    settings, found = read_settings(arguments.config, environ=os.environ, arguments=given, options=names)
     return settings, [*mistakes, *found]
 
 

@@ -73,7 +73,7 @@ def _parsers(parser: argparse.ArgumentParser, path: str = "") -> Iterator[tuple[
 
 def _choices(action: argparse.Action) -> Sequence[str]:
     """The words that an option or an argument takes, beside any that only the machine knows."""
-    from ..config.pipeline_keys import GENERATORS
+    from ..backends import GENERATORS
     from . import COMMANDS
 
     known = {

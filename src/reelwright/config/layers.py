@@ -1,207 +1,194 @@
-"""Where settings come from: a file, the environment, arguments. Each becomes a layer with the origin of every key.
+"""One source of settings as a layer: a file, the environment, options, or a mapping.
 
-A layer holds flat keys and the sections of single generators. Aliases are resolved, the surrounding pipeline's keys
-are left out with a note, and a relative path becomes absolute: beside the file that names it, else in the current
-folder. What is wrong does not end the reading: every mistake is kept, so that all can be said at once. What the
-values mean is in `config.settings`.
+A layer holds checked values, with the origin of every key. Aliases are resolved, the keys of a surrounding pipeline
+are left out with a note, and relative paths are absolute. A mistake does not end the reading: a layer collects all of
+them, so that a user sees them at once. `config.loading` merges layers.
 
-    >>> known = Known(frozenset({"sample_steps"}), frozenset(), frozenset())
-    >>> layer = environment_layer({"REELWRIGHT_SAMPLE_STEPS": "30"}, known)
+    >>> layer = environment_layer({"REELWRIGHT_SAMPLE_STEPS": "30"}, Settings)
     >>> layer.values, layer.origin("sample_steps")
     ({'sample_steps': 30}, 'environment REELWRIGHT_SAMPLE_STEPS')
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ..core.errors import ConfigurationError, VideoGenerationError
-from .pipeline_keys import ALIASES, GENERATORS, NESTED, PIPELINE_KEYS, REMOTE_BACKENDS, SPELLINGS
+from pydantic import ValidationError
+
+from ..core.errors import ConfigurationError, VideoGenerationError, guess
+from .fields import LISTED, here, is_text, mistakes_in
+from .pipeline_keys import ALIASES, NESTED, PIPELINE_KEYS, REMOTE_BACKENDS, SPELLINGS
+from .settings import ARGUMENT, ENVIRONMENT, FILE, Settings
 from .yamlfile import Document, read_yaml_text, read_yaml_with_mistakes
 
 PREFIX = "REELWRIGHT_"
 #: Variables with our prefix that are no settings.
 _OTHER_VARIABLES = {"REELWRIGHT_CONFIG", "REELWRIGHT_TRACEBACK", "REELWRIGHT_RUN"}
-#: Entry points of other packages' generators; `backends` imports them.
-ENTRY_POINT_GROUP = "reelwright.backends"
-#: From the weakest to the strongest; what `Settings.evolve` changes is stronger than all.
-FILE, ENVIRONMENT, ARGUMENT, EVOLVED = 1, 2, 3, 4
-_SECRET = re.compile(r"token|key|secret|passw|credential|auth", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class OwnSetting:
-    """A key that another package's generator reads from its section ``generators: {NAME: ...}``.
-
-    Attributes:
-        kind: What it takes; a ``path`` is made absolute like every path of ours.
-        description: For ``reel config`` and people.
-        secret: Its value is never shown. Keys that look like it (token, api_key, ...) are hidden anyway.
-    """
-
-    kind: Literal["text", "path", "int", "float", "flag"] = "text"
-    description: str = ""
-    secret: bool = False
-
-    def problem(self, value: object) -> str | None:
-        """What it takes, if ``value`` is something else."""
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        right, words = {
-            "text": (isinstance(value, str), "text"),
-            "path": (isinstance(value, (str, Path)) and bool(value), "a path"),
-            "int": (number and isinstance(value, int), "a whole number"),
-            "float": (number, "a number"),
-            "flag": (isinstance(value, bool), "true or false"),
-        }[self.kind]
-        return None if right else words
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the keys of the table are: their names, and those that hold text or paths."""
-
-    names: frozenset[str]
-    text: frozenset[str]
-    paths: frozenset[str]
+#: The keys that no section of a generator holds.
+_OF_ALL = frozenset({"generator", "generators"})
 
 
 @dataclass(frozen=True)
 class Layer:
-    """The values of one source. ``None`` takes back what a weaker layer says.
+    """The values of one source. ``None`` takes back the value of a weaker layer.
 
     Attributes:
         name: For messages, where a key has no origin of its own.
         rank: How strong it is.
         values: The flat keys.
         sections: Keys for one generator only, by its name.
-        own: The same for keys that only another package's generator has.
-        origins: Where each key was found.
-        notes: What was read and not used, for people.
-        mistakes: What is wrong.
+        origins: Where each key was set; a key of a section is ``generators.NAME.KEY``.
+        notes: Values that were read and are not used.
+        mistakes: Everything that is wrong.
     """
 
     name: str
     rank: int
-    values: dict[str, Any] = field(default_factory=dict)
-    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
-    own: dict[str, dict[str, Any]] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     mistakes: tuple[VideoGenerationError, ...] = ()
 
     def origin(self, key: str) -> str:
-        """Where a key was found."""
-        return self.origins.get(key, self.name)
+        """Where a key was set."""
+        whole = "generators" if key.startswith("generators.") else key
+        return self.origins.get(key, self.origins.get(whole, self.name))
 
-
-def outdone(values: Mapping[str, Any], ranks: Mapping[str, int]) -> tuple[str, ...]:
-    """Of a list and a number of GPUs from two sources the weaker, where both cannot be had: a number takes of the list."""
-    listed, count = values.get("gpus"), values.get("gpu_count")
-    if not listed or not isinstance(count, int) or ranks.get("gpus") == ranks.get("gpu_count"):
-        return ()
-    if ranks.get("gpus", 0) > ranks.get("gpu_count", 0):
-        return ("gpu_count",)
-    return ("gpus",) if count > len(listed) else ()
+    def with_mistakes(self, mistakes: Iterable[VideoGenerationError]) -> Layer:
+        """The layer with more mistakes."""
+        return replace(self, mistakes=(*self.mistakes, *mistakes))
 
 
 # ------------------------------------------------------------------------------------------------------- sources
 
 
-def file_layer(path: Path, known: Known) -> Layer:
+def file_layer(path: Path, flat: type[Settings]) -> Layer:
     """A settings file; one that cannot be read at all is a layer without values and with that mistake."""
     try:
         document = read_yaml_with_mistakes(path)
     except VideoGenerationError as error:
         return Layer(str(path), FILE, mistakes=(error,))
-    layer = flat_layer(Layer(str(path), FILE, dict(document.values), origins=_lines(document)), known)
-    layer = replace(layer, mistakes=(*layer.mistakes, *_misread(document)))
-    return anchored(layer, path.absolute().parent, known)
+    layer = Layer(str(path), FILE, document.values, origins=_lines(document))
+    layer = _checked(_without_pipeline_keys(layer), flat, path.absolute().parent)
+    return layer.with_mistakes(_misread(document))
 
 
 def _misread(document: Document) -> Iterator[ConfigurationError]:
-    """What YAML reads otherwise than it is written. Values are not repeated: they may be secrets."""
+    """Values that YAML reads otherwise than they are written. They are not repeated: they may be secrets."""
     for line, text in document.mistakes:
         yield ConfigurationError(f"{document.path}:{line}: {text}", advice="Correct the line.")
     for place in document.swallowed:
         text = "what follows # on this line is a comment in YAML and would be lost"
-        yield _at(document, place, text, "Put quotes around the value, or a space after #.")
+        yield _error_at(document, place, text, "Put quotes around the value, or a space after #.")
     for place, _ in document.misread_numbers():
         text = "YAML reads this number otherwise than it is written (octal, base 60, or with underscores)"
-        yield _at(document, place, text, "Write a plain decimal number, or put quotes around a text.")
+        yield _error_at(document, place, text, "Write a plain decimal number, or put quotes around a text.")
 
 
-def _at(document: Document, place: tuple[str | int, ...], text: str, fix: str) -> ConfigurationError:
+def _error_at(document: Document, place: tuple[str | int, ...], text: str, fix: str) -> ConfigurationError:
     name = ".".join(map(str, place))
     return ConfigurationError(f"{document.path}:{document.line_of(*place)}: {name}: {text}", advice=fix)
 
 
 def _lines(document: Document) -> dict[str, str]:
-    places = {
-        f"generators.{SPELLINGS.get(str(at[1]).lower(), at[1])}.{at[2]}": at
-        for at in document.places
-        if len(at) == 3 and at[0] == "generators"
-    }
-    nested = {f"{at[0]}.{at[1]}": at for at in document.places if len(at) == 2}
-    lines = {key: f"{document.path}:{line}" for key, line in document.lines.items()}
-    return {**{name: f"{document.path}:{document.places[at]}" for name, at in {**nested, **places}.items()}, **lines}
+    """``FILE:line`` of each key; those of sections as ``generators.NAME.KEY``."""
+    found: dict[str, str] = {}
+    for place, line in document.places.items():
+        names = [str(part) for part in place]
+        if len(names) == 2 and names[0] in NESTED:
+            names = ["generators", NESTED[names[0]], names[1]]
+        elif len(names) == 3 and names[0] == "generators":
+            names[1] = SPELLINGS.get(names[1].lower(), names[1])
+        if len(names) == 1 or (len(names) == 3 and names[0] == "generators"):
+            names[-1] = ALIASES.get(names[-1], names[-1])
+            found[".".join(names)] = f"{document.path}:{line}"
+    return found
 
 
-def environment_layer(environ: Mapping[str, str], known: Known) -> Layer:
-    """``REELWRIGHT_KEY=value``; values are read like YAML unless the key holds text."""
+def environment_layer(environ: Mapping[str, str], flat: type[Settings]) -> Layer:
+    """``REELWRIGHT_KEY=value``, or ``REELWRIGHT_GENERATORS__NAME__KEY=value`` for one generator.
+
+    Values are read like YAML unless the key holds text. In NAME, ``_`` stands for every character that a variable
+    cannot hold.
+    """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     mistakes: list[ConfigurationError] = []
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in _OTHER_VARIABLES:
             continue
-        key = name.removeprefix(PREFIX).lower()
-        key = ALIASES.get(key, key)
+        key = _key_of(name.removeprefix(PREFIX).lower(), flat)
         origins[key] = f"environment {name}"
         try:
-            values[key] = typed(key, environ[name], origins[key], known)
+            values[key] = typed(key, environ[name], origins[key], flat)
         except ConfigurationError as error:
             error.advice = error.advice or f"Correct {name}: its value is read like YAML."
             mistakes.append(error)
     layer = Layer("environment", ENVIRONMENT, values, origins=origins, mistakes=tuple(mistakes))
-    return anchored(_checked(layer, known), here(), known)
+    return _checked(layer, flat, here())
 
 
-def argument_layer(values: Mapping[str, Any], known: Known, name: str = "argument") -> Layer:
-    """What a caller or a command line says."""
-    return anchored(_checked(Layer(name, ARGUMENT, dict(values)), known), here(), known)
+def _key_of(variable: str, flat: type[Settings]) -> str:
+    whole, *inner = variable.split("__")
+    if whole != "generators" or len(inner) != 2:
+        return ALIASES.get(variable, variable)
+    spelled, key = inner
+    names = {re.sub(r"[^a-z0-9]", "_", name.lower()): name for name in (*flat.generator_names(), *SPELLINGS)}
+    return f"generators.{names.get(spelled, spelled)}.{key}"
 
 
-def mapping_layer(values: dict[str, Any], known: Known) -> Layer:
+def argument_layer(
+    values: Mapping[str, Any], flat: type[Settings], origins: Mapping[str, str] | None = None, name: str = "argument"
+) -> Layer:
+    """What a caller or a command line says; ``origins`` name the options."""
+    return _checked(Layer(name, ARGUMENT, values, origins=origins or {}), flat, here())
+
+
+def mapping_layer(values: Mapping[str, Any], flat: type[Settings]) -> Layer:
     """The flat mapping of the documented interface: like the file, and as strong as arguments."""
-    return anchored(flat_layer(Layer("config", ARGUMENT, values), known), here(), known)
+    return _checked(_without_pipeline_keys(Layer("config", ARGUMENT, values)), flat, here())
 
 
-def typed(key: str, text: str, origin: str, known: Known) -> Any:
+def typed(key: str, text: str, origin: str, flat: type[Settings]) -> Any:
     """The value that a text stands for, read like YAML unless the key holds text.
 
     Raises:
         ConfigurationError: it is no YAML.
     """
-    return text if key in known.text and text != "null" else read_yaml_text(text, origin)
+    _, name, inner = _parts(key)
+    model = (flat.model_of(_spelled(name, flat)) if name else None) or flat
+    return text if is_text(model, inner) and text != "null" else read_yaml_text(text, origin)
 
 
-# ------------------------------------------------------------------------------------------------ keys and sections
+def _parts(key: str) -> tuple[str, str, str]:
+    """``generators.wan2.1.size`` is the key ``size`` of the section ``wan2.1``; any other key has no section."""
+    section, _, inner = key.rpartition(".")
+    if key.startswith("generators.") and section != "generators":
+        return "generators", section.removeprefix("generators."), inner
+    return "", "", key
 
 
-def flat_layer(layer: Layer, known: Known) -> Layer:
-    """The documented form of a file: aliases resolved, the pipeline's own keys left out with a note."""
+def _spelled(name: str, flat: type[Settings]) -> str:
+    """A generator's own name; one may write ``wan`` or ``Wan2.1``."""
+    found = SPELLINGS.get(name.lower(), name)
+    return found.lower() if flat.model_of(found) is None and flat.model_of(found.lower()) else found
+
+
+# ------------------------------------------------------------------------------------------------ keys and values
+
+
+def _without_pipeline_keys(layer: Layer) -> Layer:
+    """Aliases resolved, and a pipeline's own keys left out with a note."""
     notes: list[str] = []
     kept: dict[str, Any] = {}
     mistakes: list[ConfigurationError] = []
     for key, value in layer.values.items():
-        name, where = ALIASES.get(key, key), layer.origin(key)
+        name, where = ALIASES.get(key, key), layer.origin(ALIASES.get(key, key))
         if key in NESTED and isinstance(value, Mapping):
             kept["generators"] = {**_mapping(kept.get("generators")), NESTED[key]: dict(value)}
         elif key in PIPELINE_KEYS:
@@ -215,172 +202,104 @@ def flat_layer(layer: Layer, known: Known) -> Layer:
             kept[name] = {**_mapping(kept.get(name)), **value}
         elif value is not None:
             kept[name] = value
-    origins = {ALIASES.get(key, key): origin for key, origin in layer.origins.items()}
-    origins |= {
-        f"generators.{NESTED[nested]}.{inner}": origin
-        for nested, inner, origin in ((*key.partition(".")[::2], text) for key, text in layer.origins.items())
-        if nested in NESTED
-    }
-    layer = replace(layer, values=kept, origins=origins, notes=tuple(notes), mistakes=(*layer.mistakes, *mistakes))
-    return _checked(layer, known)
+    return replace(layer, values=kept, notes=tuple(notes)).with_mistakes(mistakes)
 
 
 def _mapping(value: object) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def _checked(layer: Layer, known: Known) -> Layer:
-    """Every unknown key becomes a mistake; ``api`` becomes sections."""
-    mistakes = [_unknown(key, layer.origin(key), known.names) for key in layer.values if key not in known.names]
-    values = {key: value for key, value in layer.values.items() if key in known.names}
-    layer = replace(layer, values=values, mistakes=(*layer.mistakes, *mistakes))
-    return _with_sections(layer, known)
+def _checked(layer: Layer, flat: type[Settings], folder: Path) -> Layer:
+    """The layer with valid values and absolute paths; everything else is a mistake in it."""
+    flat_values = {key: value for key, value in layer.values.items() if not _parts(key)[0] and key != "generators"}
+    values, mistakes = _valid(flat_values, [flat], folder, layer, "")
+    bare = replace(layer, values=values).with_mistakes(mistakes)
+    return _with_sections(bare, _sections(layer), flat, folder)
 
 
-def _unknown(key: object, where: str, names: Iterable[str], what: str = "setting") -> ConfigurationError:
-    near = difflib.get_close_matches(str(key), sorted(names), n=1)
-    hint = f"Did you mean {near[0]}?" if near else "`reel config` lists every key."
-    return ConfigurationError(f"{where}: there is no {what} named {key!r}", advice=hint)
+def _sections(layer: Layer) -> Any:
+    """``generators`` of a layer, together with its keys ``generators.NAME.KEY``."""
+    given = layer.values.get("generators")
+    single = [(name, inner, value) for key, value in layer.values.items()
+              for section, name, inner in [_parts(key)] if section]  # fmt: skip
+    if not single or not isinstance(given, (Mapping, type(None))):
+        return given
+    merged = {str(name): _mapping(section) for name, section in (given or {}).items()}
+    for name, inner, value in single:
+        merged.setdefault(name, {})[inner] = value
+    return merged
 
 
-def _with_sections(layer: Layer, known: Known) -> Layer:
-    """``api`` taken apart: sections of our keys, a plugin's own keys, and what is wrong with them."""
-    given = layer.values.pop("generators", None)
+def _with_sections(layer: Layer, given: Any, flat: type[Settings], folder: Path) -> Layer:
     where = f"{layer.origin('generators')}: generators"
     if given is not None and not isinstance(given, Mapping):
-        return _mistaken(layer, f"{where}: must be sections of keys and values (NAME: {{key: value}})")
+        text = f"{where}: must be sections of keys and values (NAME: {{key: value}})"
+        return layer.with_mistakes([ConfigurationError(text, advice=LISTED)])
     for spelled, section in (given or {}).items():
-        lower = str(spelled).lower()
-        name = SPELLINGS.get(lower, lower if lower in GENERATORS else str(spelled))
-        keys, note = own_settings(name)
-        near = difflib.get_close_matches(name, GENERATORS, n=1) if keys is None else ()
+        name = _spelled(str(spelled), flat)
+        model = flat.model_of(name)
         if section is not None and not isinstance(section, Mapping):
-            layer = _mistaken(layer, f"{where}.{name}: must be keys and values")
-        elif near:
-            layer = replace(layer, mistakes=(*layer.mistakes, _unknown(name, where, near, "generator")))
-        elif keys is None:
-            layer = replace(layer, notes=(*layer.notes, f"{where}.{name}: {note}; the section is not used"))
+            text = f"{where}.{name}: must be keys and values"
+            layer = layer.with_mistakes([ConfigurationError(text, advice=LISTED)])
+        elif model is None:
+            layer = _with_unknown_section(layer, name, flat)
         else:
-            layer = _with_section(
-                layer, known, name, {ALIASES.get(str(k), str(k)): v for k, v in (section or {}).items()}
-            )
+            keys = {ALIASES.get(str(key), str(key)): value for key, value in (section or {}).items()}
+            models = [model, flat] if issubclass(flat, model) else [model]
+            values, mistakes = _valid(keys, models, folder, layer, name)
+            sections = {**layer.sections, name: {**layer.sections.get(name, {}), **values}}
+            layer = replace(layer, sections=sections).with_mistakes(mistakes)
     return layer
 
 
-def _with_section(layer: Layer, known: Known, name: str, section: Mapping[str, Any]) -> Layer:
-    keys = own_settings(name)[0] or {}
-    ours = {key: value for key, value in section.items() if key in known.names - {"generators", "generator"}}
-    own = {key: value for key, value in section.items() if key in keys}
-    mistakes = list(layer.mistakes)
-    for key, value in section.items():
-        title = f"{layer.origins.get(f'generators.{name}.{key}', layer.origin('generators'))}: generators.{name}"
-        problem = keys[key].problem(value) if key in keys and value is not None else None
-        if key not in ours and key not in own:
-            mistakes.append(_unknown(key, title, (*known.names, *keys)))
-        elif problem:
-            mistakes.append(ConfigurationError(f"{title}: {key}: must be {problem}", advice=_LISTED))
-    return replace(
-        layer,
-        sections={**layer.sections, name: ours},
-        own={**layer.own, name: {key: value for key, value in own.items() if key not in ours}},
-        mistakes=tuple(mistakes),
-    )
+def _with_unknown_section(layer: Layer, name: str, flat: type[Settings]) -> Layer:
+    """A section of no generator here: of a package that is not installed or broken, or a slip of the pen."""
+    where, names = layer.origin("generators"), flat.generator_names()
+    if name in names:
+        why = "the package that provides it cannot be loaded (see `reel doctor`)"
+    elif advice := guess(name, names):
+        text = f"{where}: generators: there is no generator named {name!r}"
+        return layer.with_mistakes([ConfigurationError(text, advice=advice)])
+    else:
+        why = "no generator of that name is installed"
+    return replace(layer, notes=(*layer.notes, f"{where}: generators.{name}: {why}; the section is not used"))
 
 
-def _mistaken(layer: Layer, text: str) -> Layer:
-    return replace(layer, mistakes=(*layer.mistakes, ConfigurationError(text, advice=_LISTED)))
+def _valid(
+    values: Mapping[str, Any], models: list[type[Settings]], folder: Path, layer: Layer, name: str
+) -> tuple[dict[str, Any], list[ConfigurationError]]:
+    """The valid values, as the first class of ``models`` that has the key makes them, and what is wrong with the others."""
+    prefix, section = (f"generators.{name}.", f": generators.{name}") if name else ("", "")
+    names = {key for model in models for key in model.model_fields} - (_OF_ALL if name else {"generators"})
+    where = {str(key): f"{layer.origin(f'{prefix}{key}')}{section}" for key in values}
+    where[""] = f"{layer.origin('generators') if name else layer.name}{section}"
+    mistakes = []
+    for key in values:
+        if key not in names:
+            advice = guess(str(key), sorted(names)) or "`reel config` lists every key."
+            text = f"{where[str(key)]}: there is no setting named {key!r}"
+            mistakes.append(ConfigurationError(text, advice=advice))
+    valid: dict[str, Any] = {}
+    for model in models:
+        own = {key: value for key, value in values.items() if key in model.model_fields and key in names}
+        found, wrong = _validated(model, {key: value for key, value in own.items() if key not in valid}, folder, where)
+        mistakes += wrong
+        valid |= found
+        names = names - own.keys()
+    return {key: valid[key] for key in values if key in valid}, mistakes
 
 
-_LISTED = "`reel config` lists every key and its meaning."
-
-
-def own_settings(name: str) -> tuple[Mapping[str, OwnSetting] | None, str]:
-    """The keys that a generator has beside ours; ``None`` and the reason where they cannot be known."""
-    if name in GENERATORS:
-        return {}, ""
-    point = next((point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == name), None)
-    if point is None:
-        return None, "no generator of that name is installed"
+def _validated(
+    model: type[Settings], values: Mapping[str, Any], folder: Path, where: Mapping[str, str]
+) -> tuple[dict[str, Any], list[ConfigurationError]]:
+    given = {key: value for key, value in values.items() if value is not None}
     try:
-        found: Mapping[str, OwnSetting] = getattr(point.load(), "own_settings", {})
-    except Exception as error:  # noqa: BLE001 -- a stranger's package may raise anything; the others must go on working
-        return None, f"the package that provides it cannot be loaded ({type(error).__name__})"
-    return found, ""
-
-
-def is_secret(name: str, key: str) -> bool:
-    """Whether the value of a key in a generator's section is shown to nobody."""
-    declared = (own_settings(name)[0] or {}).get(key)
-    return key == "env" or bool(declared and declared.secret) or bool(_SECRET.search(key))
-
-
-# --------------------------------------------------------------------------------------------------------- paths
-
-
-def anchored(layer: Layer, folder: Path, known: Known) -> Layer:
-    """The layer with absolute paths: relative ones are relative to ``folder``."""
-    values = {key: _anchored(key, value, folder, known) for key, value in layer.values.items()}
-    sections = {
-        name: {key: _anchored(key, value, folder, known) for key, value in section.items()}
-        for name, section in layer.sections.items()
-    }
-    own = {name: _own_anchored(name, section, folder) for name, section in layer.own.items()}
-    return replace(layer, values=values, sections=sections, own=own)
-
-
-def _own_anchored(name: str, section: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    keys = own_settings(name)[0] or {}
-    return {
-        key: at(folder, value) if keys[key].kind == "path" and keys[key].problem(value) is None else value
-        for key, value in section.items()
-    }
-
-
-def _anchored(key: str, value: Any, folder: Path, known: Known) -> Any:
-    if key == "lora" and isinstance(value, (list, tuple)):
-        return [_anchored(key, item, folder, known) for item in value]
-    if key == "lora" and isinstance(value, Mapping):
-        return {**value, "path": _anchored(key, value.get("path"), folder, known)}
-    if key not in known.paths or not isinstance(value, (str, Path)) or not str(value):
-        return value
-    if key == "python" and len(Path(value).parts) == 1 and not str(value).startswith("~"):
-        beside = folder / value
-        found = None if beside.exists() else shutil.which(str(value))  # "python3.11": a command, not a file here
-        return beside if found is None else Path(found)
-    return at(folder, value)
-
-
-def here() -> Path:
-    """The current folder; where it no longer exists, a path that leads nowhere but is no error by itself."""
-    try:
-        return Path.cwd()
-    except OSError:
-        return Path()
-
-
-def at(folder: Path, value: str | Path) -> Path | str:
-    """The path, absolute; one that cannot be expanded (``~nobody``) is left for the check of its key."""
-    try:
-        return folder / Path(value).expanduser()
-    except RuntimeError:
-        return value
-
-
-_PLAIN_WORDS = {
-    "a valid integer": "a whole number",
-    "a valid number": "a number",
-    "a valid boolean": "true or false",
-    "a valid string": "text",
-    "a valid tuple": "a list, such as [0, 1]",
-    "a valid dictionary": "keys and values (key: value)",
-    "a valid mapping": "keys and values (key: value)",
-    "an instance of Path": "a path",
-}
-
-
-def plainly(message: str) -> str:
-    """What pydantic says, without its names of types."""
-    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
-    for name, words in _PLAIN_WORDS.items():
-        message = message.replace(name, words)
-    return message
+        instance = model.model_validate(given, context={"folder": folder})
+    except ValidationError as error:
+        wrong = mistakes_in(error, model, where)
+        mistakes = [item for found in wrong.values() for item in found]
+        right = {key: value for key, value in values.items() if key not in wrong}
+        if "" in wrong or len(right) == len(values):
+            return {}, mistakes
+        return _validated(model, right, folder, where)[0], mistakes
+    return {key: getattr(instance, key) if key in given else None for key in values}, []

@@ -1,7 +1,7 @@
-"""What the keys of an existing text-to-video ``pipeline_config.yaml`` mean to us: data, nothing else.
+"""The keys of an existing text-to-video ``pipeline_config.yaml``, as data.
 
-Such a file is understood as it is: most of its keys are settings of ours by the same name, some have another name,
-and some are only the surrounding pipeline's. How they are read, and what becomes of them, is in `config.settings`.
+Such a file is understood as it is: most of its keys are settings of the same name, some have another name, and some
+belong to the surrounding pipeline only. How they are read is in `config.layers`.
 
     >>> ALIASES["default_backend"], "openai_api_key" in PIPELINE_KEYS
     ('generator', True)
@@ -9,9 +9,9 @@ and some are only the surrounding pipeline's. How they are read, and what become
 
 from __future__ import annotations
 
-#: Documented names that mean the same as a key of ours.
+#: Documented names of settings that have another name here.
 ALIASES = {"default_backend": "generator", "simulated_gpus": "simulate_gpus"}
-#: Sections that stand for a generator of ours.
+#: Sections of a file that are sections of a generator.
 NESTED = {"hunyuan_video": "hunyuan"}
 #: Keys of an existing pipeline_config.yaml that only the surrounding pipeline uses.
 PIPELINE_KEYS = frozenset(
@@ -47,19 +47,7 @@ PIPELINE_KEYS = frozenset(
         "framepack_dir",
     ]
 )
-#: Names of `default_backend` that stand for a service on the network, which we never are.
+#: Names of `default_backend` that stand for a service on the network, which no generator here is.
 REMOTE_BACKENDS = frozenset({"runway", "runway_ml", "veo3", "google_veo", "minimax", "fal", "fal.ai"})
-#: Keys whose presence configures a generator, for ``generator: auto``.
-CONFIGURES = {
-    "wan2_dir": "wan2.1",
-    "i2v_model_dir": "wan2.1",
-    "flf2v_model_dir": "wan2.1",
-    "t2v_model_dir": "wan2.1",
-    "t2v_1_3b_model_dir": "wan2.1",
-    "hunyuan_dir": "hunyuan",
-    "ckpt_path": "hunyuan",
-}
-#: The generators of this package.
-GENERATORS = ("wan2.1", "hunyuan", "diffusers", "draft")
 #: Other spellings of their names.
 SPELLINGS = {"wan": "wan2.1", "wan21": "wan2.1", "hunyuan_video": "hunyuan", "hunyuanvideo": "hunyuan"}

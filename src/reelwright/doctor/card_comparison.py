@@ -3,7 +3,8 @@
 The same plans and checks as of a real run, on imagined folders and simulated cards, so that the comparison cannot
 disagree with the run that follows it.
 
-    >>> rows = compare("1x24GiB", Settings())
+    >>> from reelwright import load_settings
+    >>> rows = compare("1x24GiB", load_settings(environ={}))
     >>> {row.generator for row in rows} >= {"wan2.1", "hunyuan", "diffusers"}
     True
 """
@@ -15,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import backends
-from ..backends import AssumedModel, Backend
+from ..backends import GENERATORS, AssumedModel, Backend
 from ..backends.shared.job import Job
-from ..config.pipeline_keys import GENERATORS
 from ..config.settings import Settings
 from ..core.errors import Failure
 from ..core.host import simulated_gpus, simulated_memory

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from ..config.settings import default_config
+from ..config.loading import default_config
 from ..config.yamlfile import read_yaml
 from ..core.files import expanded
 from ..runs.workspace import RealFileSystem

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ..backends import load_backend
-from ..config.settings import Settings
 from ..core.errors import BackendUnavailableError, Failure
 from ..core.host import HostQuery
 from ..core.request import VideoRequest
@@ -81,8 +80,9 @@ def checks(order: Order, model: Model) -> HostQuery:
     request = VideoRequest(prompt="any", image=first, last_image=last, generator=order.recipe.name)
     values = {**order.settings(), model.key: str(order.weights(model))}
     others = {item.key for item in order.models} - {model.key}
-    settings = Settings(**{key: value for key, value in values.items() if key not in others})  # type: ignore[arg-type]
-    return load_backend(order.recipe.name).query(request, settings)
+    backend = load_backend(order.recipe.name)
+    settings = backend.settings(**{key: value for key, value in values.items() if key not in others})  # type: ignore[arg-type]
+    return backend.query(request, settings)
 
 
 def weights_problems(order: Order, model: Model) -> tuple[str, ...]:

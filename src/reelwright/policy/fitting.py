@@ -187,7 +187,7 @@ def _resident(backend: Backend, job: Job) -> Iterator[str]:
     if weights is None:
         return
     keys = {"gpus": None, "gpu_count": None, "total_gpus": None, "placement": "auto", "lora": (), "speed": "exact"}
-    settings = job.settings.evolve(weights=FOLDER, model=None, engine_device="cuda", **keys)
+    settings = job.settings.for_generator("diffusers").evolve(weights=FOLDER, model=None, engine_device="cuda", **keys)
     host = replace(job.host, checkpoints={FOLDER: weights})
     avoid = {name: value for name, value in job.overrides.items() if name == "avoid_gpus"}
     asked = replace(job.request, steps=None)
@@ -210,7 +210,9 @@ def _model_of(backend: Backend, job: Job) -> str | None:
     member = str(plan.parameters.get("member", ""))
     if backend.name == "wan2.1":
         from ..backends.wan21.choice import variant_of
+        from ..backends.wan21.settings import Wan21Settings
 
+        assert isinstance(job.settings, Wan21Settings)
         return f"wan2.1-{variant_of(job.request, job.settings).task}"
     if member.startswith("HunyuanVideo-1.5"):
         return f"hunyuanvideo-1.5-{job.request.task}"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..backends import Backend, load_backend
-from ..config.pipeline_keys import CONFIGURES, GENERATORS
-from ..config.settings import Settings
+from ..backends import GENERATORS, Backend, load_backend
+from ..config.fields import is_path
+from ..config.settings import ARGUMENT, Settings
 from ..core.plan import Finding, Plan
 
 #: What every generator has, because it is done around it.
@@ -30,8 +30,6 @@ COMMON = frozenset(
         *("chaining_max_retries", "retry_policy", "retry_budget_s", "parallel_segments"),
     }
 )
-#: Keys that say where something lies; that they are in a file says only that it is set up.
-_PLACES = frozenset({*CONFIGURES, "weights", "config_file", "python"})
 #: What drafts and films have, which everybody can make: in a file they are not meant for one generator.
 _OF_DRAFTS = frozenset({"codec", "label"})
 #: Effective parameters of a plan that a setting of another name stands for.
@@ -49,24 +47,34 @@ def findings(backend: Backend, settings: Settings, plan: Plan, *, joined: bool =
     """
     if backend.settings_used is None:
         return
-    for key in Settings.model_fields:
+    flat = settings.flat
+    for key in type(flat).model_fields:
         origin = settings.origin(key)
         if (
-            key in COMMON | backend.settings_used
+            key in COMMON | uses(backend)
             or (joined and key in _OF_DRAFTS)
             or origin == "default"
-            or _is_default(settings, key)
+            or _is_default(flat, key)
         ):
             continue
-        if plan.parameters.get(_PARAMETERS.get(key, "")) == getattr(settings, key):
+        if plan.parameters.get(_PARAMETERS.get(key, "")) == getattr(flat, key):
             continue
-        users = [name for name in GENERATORS if key in (load_backend(name).settings_used or ())]
-        meant = origin.startswith("argument") or "(generators." in origin
-        if not meant and (key in _PLACES | _OF_DRAFTS or any(_is_set_up(name, settings) for name in users)):
+        users = [name for name in GENERATORS if key in uses(load_backend(name))]
+        meant = settings.rank(key) >= ARGUMENT or "(generators." in origin
+        if not meant and (
+            is_path(type(flat), key) or key in _OF_DRAFTS or any(_is_set_up(name, settings) for name in users)
+        ):
             continue
         text = f"{origin}: {key} is set, and the generator {backend.name} has no such setting: it is ignored"
         fix = f"It is for {', '.join(users)}." if users else "Leave it out."
         yield Finding("setting.unused", "warning", text, fix)
+
+
+def uses(backend: Backend) -> frozenset[str]:
+    """The keys that a generator uses, beside the `COMMON` ones: its own, and those it names."""
+    return frozenset(backend.settings.model_fields) - frozenset(Settings.model_fields) | (
+        backend.settings_used or frozenset()
+    )
 
 
 def _is_set_up(name: str, settings: Settings) -> bool:
@@ -74,5 +82,5 @@ def _is_set_up(name: str, settings: Settings) -> bool:
 
 
 def _is_default(settings: Settings, key: str) -> bool:
-    field = Settings.model_fields[key]
+    field = type(settings).model_fields[key]
     return field.default_factory is None and bool(getattr(settings, key) == field.default)

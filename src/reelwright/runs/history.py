@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from ..config.settings import Settings
+from ..backends.diffusers.settings import DiffusersSettings
 from ..core.errors import InvalidInputError
 from ..core.files import is_own, open_lock, path_error, read_json, reason, shown, temporary_folder
 from ..core.host import Host
@@ -104,7 +104,7 @@ class Learned:
             if mitigation.name in wanted and mitigation.costs in ("nothing", "time"):
                 overrides.update(mitigation.overrides)
         placement = entry.get("placement")
-        known = get_args(Settings.model_fields["placement"].annotation)
+        known = get_args(DiffusersSettings.model_fields["placement"].annotation)
         if placement in known and plan.parameters.get("placement") not in (None, placement):
             overrides["placement"] = placement
         return overrides

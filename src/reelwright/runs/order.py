@@ -2,7 +2,7 @@
 
 An order holds no object of this process, so that a queue can store it and another machine can receive it.
 
-    >>> order = Order(VideoRequest(prompt="sea", generator="draft"), Settings(), Path("sea.mp4"))
+    >>> order = Order(VideoRequest(prompt="sea", generator="draft"), FlatSettings(), Path("sea.mp4"))
     >>> Order.from_json(order.to_json()) == order
     True
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..backends.settings import FlatSettings
 from ..config.settings import Settings
 from ..core.errors import InvalidInputError
 from ..core.request import VideoRequest
@@ -75,7 +76,7 @@ class Order:
         try:
             return cls(
                 request=VideoRequest.from_json(data["request"]),
-                settings=Settings.from_json(data["settings"]),
+                settings=FlatSettings.from_json(data["settings"]),
                 output=Path(data["output"]),
                 overrides=dict(data["overrides"]),
                 gpus=tuple(data["gpus"]),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .. import backends
 from ..backends import Backend
 from ..backends.shared.job import Job
-from ..config.layers import here
+from ..config.fields import here
 from ..config.settings import Settings
 from ..core.errors import Failure, VideoGenerationError, all_of
 from ..core.events import Log

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from reelwright import Settings
 from reelwright.backends import Backend, ClipRules
 from reelwright.backends.shared.job import Job
-from reelwright.config.settings import Settings
 from reelwright.core.host import Host, HostQuery
 from reelwright.core.plan import Command, EngineCall, ExpectedVideo, Plan
 from reelwright.core.request import Size, VideoRequest

@@ -16,20 +16,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...config.settings import Settings
 from ...core.host import CheckoutQuery, CheckpointQuery, Host, HostQuery
 from ...core.plan import Command, Dialect, EngineCall, Plan
 from ...core.request import VideoRequest
 from .. import Backend, ClipRules
-from ..shared.job import Job
 from ..shared.launch import ENV_NAMES, PROCESS_SETTINGS, environment
 from ..shared.rules import disk_bytes, is_illegal, picture_frame
 from ..shared.wan import CLIP_FILE, T5_FILE, TOKENIZER, VAE_FILE
-from ..shared.wan import SETTINGS as WAN_SETTINGS
 from .assumed_models import assumed_models
 from .checks import findings
 from .choice import CACHE_THRESHOLD, Choice, choose, expected_video, interpreters, weights_dir
 from .models import CONFIGS, MODELS, layout_of, recognise
+from .settings import DiffusersJob as Job
+from .settings import DiffusersSettings as Settings
 
 LAUNCHER = Path(__file__).parents[2] / "launchers" / "resident.py"
 ENGINE = "diffusers"
@@ -267,9 +266,8 @@ BACKEND = Backend(
     frame=picture_frame,
     configured=configured,
     assumed_models=assumed_models,
-    settings_used=PROCESS_SETTINGS
-    | WAN_SETTINGS
-    | {"weights", "speed", "compile", "placement", "lora", "engine_device", "codec"},
+    settings=Settings,
+    settings_used=PROCESS_SETTINGS | {"codec"},
     configuration_hint="Set weights to a folder of a model and install the extra `engine` (docs/engine.md).",
     clip_of=clip_of,
     execution=frozenset({"placement", "gpu_count", "ulysses_size", "ring_size", "device", "attention", "compile"}),

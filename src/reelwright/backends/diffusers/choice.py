@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ...config.settings import Settings
 from ...core.host import GIB, Checkpoint, Gpu, Interpreter, InterpreterQuery
 from ...core.plan import ExpectedVideo
 from ...core.request import Size, VideoRequest
 from ..shared import compatibility
 from ..shared.gpu_choice import GpuChoice, Needs, Way, choose_gpus, gpu_count, split_degrees
-from ..shared.job import Job
 from ..shared.launch import interpreter_query, pick_interpreter
 from ..shared.rules import asked_frames, asked_size, first
 from ..shared.wan import PATCH, T5_BYTES, output_size, tokens
 from . import placement
 from .models import Defaults, Model, Network, component_bytes, defaults_of, layout_of, network_of, recognise
+from .settings import DiffusersJob as Job
+from .settings import DiffusersSettings as Settings
 
 #: Packages that the worker's interpreter must have.
 MODULES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "ftfy")

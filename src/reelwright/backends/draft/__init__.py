@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...config.settings import Settings
 from ...core.errors import Failure
 from ...core.host import Host, HostQuery
 from ...core.plan import EngineCall, ExpectedVideo, Finding, Plan
 from ...core.request import Picture, Size, VideoRequest, parse_size
 from .. import Backend
-from ..shared.job import Job
 from .camera import MOVES, Camera, parse_camera, read_prompt
+from .settings import DraftJob as Job
+from .settings import DraftSettings as Settings
 
 DEFAULT_SIZE = Size(1280, 720)
 DEFAULT_FRAMES = 81  # with 16 fps the timing of a Wan2.1 clip: 5.06 s
@@ -282,6 +282,7 @@ BACKEND = Backend(
     plan=plan,
     fits_pictures=True,
     capabilities=_capabilities,
-    settings_used=frozenset({"fps", "codec", "label"}),
+    settings=Settings,
+    settings_used=frozenset({"fps", "codec"}),
     configuration_hint="Nothing to configure.",
 )

@@ -13,13 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...config.settings import Settings
 from ...core.host import CheckpointQuery, Host, HostQuery
 from ...core.plan import Plan
 from ...core.request import VideoRequest
 from .. import Backend, ClipRules
 from ..shared.gpu_choice import gpu_count
-from ..shared.job import Job
 from ..shared.launch import PROCESS_SETTINGS, interpreter_queries
 from ..shared.rules import Length, disk_bytes, is_illegal, picture_frame, too_long_findings
 from . import facts
@@ -29,6 +27,8 @@ from .choice import Choice, choose, expected_video, host_bytes, main_file, memor
 from .commands import command_of
 from .members import DOCUMENTED, FAMILY, HV, HV15, HVI, SUPER_PARTS, VERSIONS, Member, Part, checkout_query, recognise
 from .mitigations import mitigations
+from .settings import HunyuanJob as Job
+from .settings import HunyuanSettings as Settings
 
 _SIZES: Mapping[str, tuple[str, ...]] = {
     HV.title: tuple(map(str, facts.HV_SIZES)),
@@ -162,6 +162,6 @@ BACKEND = replace(
     clip=ClipRules(HV15.fps, HV15.clip_frames, 4),
     execution=frozenset((*_ON_ONE_OR_SEVERAL, *_IN_PIECES)),
     assumed_models=assumed_models,
-    settings_used=PROCESS_SETTINGS
-    | {"hunyuan_dir", "config_file", "ckpt_path", "max_duration", "super_resolution", "fps", "accept_valid_on_nonzero"},
+    settings=Settings,
+    settings_used=PROCESS_SETTINGS | {"fps", "accept_valid_on_nonzero"},
 )

@@ -9,12 +9,12 @@ from ...core.host import Checkout
 from ...core.plan import Finding
 from ..shared import compatibility
 from ..shared.gpu_choice import gpu_findings
-from ..shared.job import Job
 from ..shared.launch import checkpoint_findings, interpreter_findings
 from ..shared.rules import Length, largest, length_findings, request_findings
 from . import facts
 from .choice import Choice, can_share, film_size, fps_of, has_fp8, main_file, root_of, transformer_file
 from .members import DOCUMENTED, FAMILY, HV, HV15, HVI, Member
+from .settings import HunyuanJob as Job
 from .weight_folders import part_findings
 
 _TASKS = {"t2v": "text-to-video", "i2v": "image-to-video", "flf2v": "first-last-frame-to-video"}

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...config.settings import Settings
 from ...core.host import Checkout, Checkpoint, Gpu, Interpreter
 from ...core.plan import ExpectedVideo
 from ...core.request import Size
 from ..shared import compatibility
 from ..shared.gpu_choice import GpuChoice, Needs, Way, choose_gpus, gpu_count, split_degrees
-from ..shared.job import Job
 from ..shared.launch import interpreter_queries, pick_interpreter
 from ..shared.rules import asked_frames, asked_size, first, forced
 from . import facts
 from .members import DOCUMENTED, HV15, HVI, MAIN, SUPER_PARTS, VERSIONS, Member, Part
 from .options import Chosen, read_options
+from .settings import HunyuanJob as Job
+from .settings import HunyuanSettings as Settings
 
 _FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 

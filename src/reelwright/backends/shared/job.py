@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from ...config.settings import Settings
 from ...core.host import Host
 from ...core.request import Picture, VideoRequest
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    S_co = TypeVar("S_co", bound=Settings, default=Settings, covariant=True)
+else:
+    from typing import TypeVar
+
+    S_co = TypeVar("S_co", bound=Settings, covariant=True)
+
 
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[S_co]):
     """One request with everything that was found out about it: the input of a backend's ``plan``.
 
     Attributes:
         request: What is asked; its picture fields are the user's paths.
-        settings: Already narrowed to the generator (``config.settings.for_generator``).
+        settings: Those of the generator, of its own class (`config.settings.Settings.for_generator`).
         host: The answers to the backend's query.
         first, last, depth: The pictures after the intake.
         output: Absolute path of the attempt's private film.
@@ -26,7 +35,7 @@ class Job:
     """
 
     request: VideoRequest
-    settings: Settings
+    settings: S_co
     host: Host
     output: Path
     first: Picture | None = None
@@ -34,6 +43,6 @@ class Job:
     depth: Picture | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
-    def evolve(self, **changes: Any) -> Job:
+    def evolve(self, **changes: Any) -> Job[S_co]:
         """A copy with some fields changed."""
         return replace(self, **changes)

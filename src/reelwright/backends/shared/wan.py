@@ -22,19 +22,6 @@ VAE_FILE = "Wan2.1_VAE.pth"
 TOKENIZER = "google/umt5-xxl/"
 T5_BYTES = 11_361_920_418
 _AREA_480P = 832 * 480
-#: The settings that every way of running the Wan models uses.
-SETTINGS = frozenset(
-    {
-        "i2v_model_dir",
-        "flf2v_model_dir",
-        "t2v_model_dir",
-        "t2v_1_3b_model_dir",
-        "wan2_dir",
-        "model",
-        "preset",
-        "attention",
-    }
-)
 
 
 def default_shift(model_type: str, size: Size) -> float:

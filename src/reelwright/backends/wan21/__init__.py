@@ -10,14 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...config.settings import Settings
 from ...core.host import CheckoutQuery, CheckpointQuery, Host, HostQuery
 from ...core.plan import Command, Plan, PublishedTime
 from ...core.request import Size, VideoRequest
 from .. import Backend, ClipRules
 from ..shared import compatibility, wan
 from ..shared.gpu_choice import gpu_count
-from ..shared.job import Job
 from ..shared.launch import EXPANDABLE_SEGMENTS, PROCESS_SETTINGS, Program, command, interpreter_queries, option
 from ..shared.rules import disk_bytes, is_illegal, picture_frame
 from . import facts
@@ -26,6 +24,8 @@ from .checks import MODULES, PROGRAM, findings
 from .choice import ATTENTION, Choice, choose, expected_video, model_dir, variant_of
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B
 from .mitigations import mitigations
+from .settings import Wan21Job as Job
+from .settings import Wan21Settings as Settings
 
 LAUNCHER = Path(__file__).parents[2] / "launchers" / "wan21.py"
 PATTERNS: Mapping[str, tuple[str, str]] = {
@@ -209,6 +209,7 @@ BACKEND = Backend(
         {"offload_model", "t5_cpu", "gpu_count", "ulysses_size", "ring_size", "fsdp", "expandable_segments"}
     ),
     assumed_models=lambda: assumed_models(FILES),
-    settings_used=PROCESS_SETTINGS | wan.SETTINGS | {"chaining_use_fsdp_flags", "accept_valid_on_nonzero"},
+    settings=Settings,
+    settings_used=PROCESS_SETTINGS | {"accept_valid_on_nonzero"},
     configuration_hint="Set wan2_dir and i2v_model_dir (docs/wan21.md), or run `reel setup wan2.1`.",
 )

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...config.settings import Settings
 from ...core.host import GIB, Checkout, Gpu, Interpreter
 from ...core.plan import ExpectedVideo
 from ...core.request import Size, VideoRequest
 from ..shared import compatibility, wan
 from ..shared.gpu_choice import GpuChoice, Needs, Way, choose_gpus, gpu_count, split_degrees
-from ..shared.job import Job
 from ..shared.launch import interpreter_queries, pick_interpreter
 from ..shared.rules import asked_frames, asked_size, first, forced
 from . import facts
 from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B, Variant
+from .settings import Wan21Job as Job
+from .settings import Wan21Settings as Settings
 
 ATTENTION = ("flash_attn", "flash_attn_interface")
 
