@@ -123,7 +123,7 @@ def test_config_shows_every_value_with_its_origin(reel: Reel, tmp_path: Path) ->
     done = reel("config", "--config", "c.yaml", "--set", "size=832x480", "--json")
     rows = {row["key"]: row for row in the_object(done)}
     assert (rows["sample_steps"]["value"], rows["sample_steps"]["origin"].endswith("c.yaml:1")) == (30, True)
-    assert (rows["size"]["value"], rows["size"]["origin"]) == ("832x480", "argument")
+    assert (rows["size"]["value"], rows["size"]["origin"]) == ("832x480", "--set")
     assert rows["codec"]["origin"] == "default"
     assert "secret-canary" not in done.stdout + reel("config", "--config", "c.yaml").stdout
 

@@ -3,8 +3,8 @@
 A path becomes absolute while it is validated: relative to ``context["folder"]`` (the folder of a settings file), or
 else to the current folder. A backend's own settings use the same types.
 
-    >>> from pydantic import TypeAdapter
-    >>> TypeAdapter(FilePath).validate_python("a.png", context={"folder": Path("/films")})
+    >>> import pydantic
+    >>> pydantic.TypeAdapter(FilePath).validate_python("a.png", context={"folder": Path("/films")})
     PosixPath('/films/a.png')
 """
 

@@ -3,8 +3,8 @@
 The same plans and checks as of a real run, on imagined folders and simulated cards, so that the comparison cannot
 disagree with the run that follows it.
 
-    >>> from reelwright import load_settings
-    >>> rows = compare("1x24GiB", load_settings(environ={}))
+    >>> import reelwright
+    >>> rows = compare("1x24GiB", reelwright.load_settings(environ={}))
     >>> {row.generator for row in rows} >= {"wan2.1", "hunyuan", "diffusers"}
     True
 """
