@@ -248,13 +248,13 @@ class Bench:
         """What the planner would have said for the placement that it ran on."""
         from reelwright.backends.diffusers.placement import Weights, Work, peaks
 
-        pipeline = next(iter(engine._held.pipelines.values()))
+        pipeline = next(iter(engine._loaded.pipelines.values()))
         network = self._sizes["transformer"]
         text, eye, vae = (_bytes(getattr(pipeline, name)) for name in ("text_encoder", "image_encoder", "vae"))
         weights = Weights(_bytes(pipeline.transformer), text, eye, vae, network["num_layers"])
         tokens = ((clip.frames - 1) // 4 + 1) * (clip.height // 16) * (clip.width // 16)
         width = network["num_attention_heads"] * network["attention_head_dim"]
-        return int(peaks(weights, Work(tokens, width, clip.width * clip.height))[engine._held.placement.rung])
+        return int(peaks(weights, Work(tokens, width, clip.width * clip.height))[engine._loaded.placement.current])
 
 
 def _bytes(module: Any) -> int:

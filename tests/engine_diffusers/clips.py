@@ -54,5 +54,5 @@ class Engine:
         return [event.text for event in self.said if isinstance(event, Log)]
 
     def steps(self) -> list[tuple[int, int]]:
-        """Steps done and in all, as they were told."""
+        """Steps done and in all, as they were reported."""
         return [(event.step, event.total) for event in self.said if isinstance(event, Progress)]

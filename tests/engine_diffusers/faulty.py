@@ -82,8 +82,8 @@ def _no_memory() -> None:
 
 def _no_memory_once(engine: DiffusersEngine) -> None:
     """The next call of the VAE's decoder finds no memory."""
-    assert engine._held is not None
-    vae = next(iter(engine._held.pipelines.values())).vae
+    assert engine._loaded is not None
+    vae = next(iter(engine._loaded.pipelines.values())).vae
     original = vae.decode
 
     def decode(*_given: Any, **_more: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reelwright.engines.diffusers import speed
-from reelwright.engines.diffusers.collective import Call
+from reelwright.engines.diffusers.collective import TransformerCall
 from reelwright.engines.diffusers.follower import Follower
 from tests.engine_diffusers.denoiser import a_pipeline
 
@@ -26,7 +26,7 @@ def build(model: Mapping[str, Any], device: str) -> Any:
 
 
 def ring_on_cpu() -> None:
-    """A CPU's kernel that tells its log-sum-exp, in the place of the GPU's that diffusers calls for ``_native_flash``.
+    """A CPU's kernel that returns its log-sum-exp, instead of the GPU's that diffusers calls for ``_native_flash``.
 
     Only what a ring asks of it: diffusers 0.42.1 has no attention on a CPU that could take part in one.
     """
@@ -44,7 +44,7 @@ def ring_on_cpu() -> None:
 class _Failing(Follower):
     calls = 0
 
-    def _compute(self, call: Call) -> None:
+    def _compute(self, call: TransformerCall) -> None:
         self.calls += 1
         if self.calls == 3:
             self.fail()

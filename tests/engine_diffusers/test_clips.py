@@ -61,8 +61,8 @@ def no_memory(times: int, after: int = 0) -> list[Exception | None]:
 
 def part(engine: Engine, name: str) -> Any:
     """A component of the loaded model."""
-    assert engine.engine._held is not None
-    return getattr(next(iter(engine.engine._held.pipelines.values())), name)
+    assert engine.engine._loaded is not None
+    return getattr(next(iter(engine.engine._loaded.pipelines.values())), name)
 
 
 @pytest.fixture
@@ -191,9 +191,9 @@ def test_the_last_rung_without_memory_is_told_and_the_engine_goes_on(start: Star
     engine = start()
     transformer = part(engine, "transformer")
     transformer.forward = failing(transformer.forward, no_memory(3))
-    with pytest.raises(OutOfMemoryError, match="the last placement") as told:
+    with pytest.raises(OutOfMemoryError, match="the last placement") as caught:
         engine.clip(asked("i2v", photo), tmp_path / "1")
-    assert "Tried to allocate 9.00 GiB" in told.value.evidence[0]
+    assert "Tried to allocate 9.00 GiB" in caught.value.evidence[0]
     assert len([line for line in engine.logs() if "begins again" in line]) == 2
     assert engine.clip(asked("i2v", photo), tmp_path / "2").facts["placement"] == "group_offload"
 
@@ -274,8 +274,8 @@ def test_the_transformer_is_back_before_the_next_clip_however_decoding_ended(
     start: Start, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     moves: list[str] = []
-    monkeypatch.setattr(Placement, "denoiser_away", lambda _: moves.append("away"))
-    monkeypatch.setattr(Placement, "denoiser_back", lambda _: moves.append("back"))
+    monkeypatch.setattr(Placement, "move_denoiser_away", lambda _: moves.append("away"))
+    monkeypatch.setattr(Placement, "move_denoiser_back", lambda _: moves.append("back"))
     engine = start()
     vae, transformer = part(engine, "vae"), part(engine, "transformer")
     transformer.register_forward_hook(lambda *_: moves.append("pass"))

@@ -1,6 +1,6 @@
 """Compiled blocks in the engine: when they are used, what happens where they cannot be, and that every clip says which.
 
-What torch makes of a block is in `test_speed`; here its compiler is replaced by one whose blocks can be told apart.
+What torch makes of a block is in `test_speed`; here its compiler is replaced by one whose blocks can be recognised.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Folders = Callable[[str], Path]
 
 
 class Compiler:
-    """Stands for ``torch.compile``: its blocks give results that are a little larger, or raise what they are told."""
+    """Stands for ``torch.compile``: its blocks give results that are a little larger, or raise a chosen error."""
 
     def __init__(self) -> None:
         self.raises: BaseException | None = None
@@ -77,14 +77,14 @@ def test_a_clip_says_whether_its_blocks_were_compiled(
 
 
 @pytest.mark.parametrize(
-    ("rung", "compiles"),
+    ("placement", "compiles"),
     [("encoders_off", True), ("group_offload", True), ("group_offload_low", False), ("disk_offload", False)],
 )
 @pytest.mark.usefixtures("compiler")
 def test_weights_that_move_inside_a_block_are_not_compiled(
-    model: dict[str, Any], written: bytes, tmp_path: Path, rung: str, *, compiles: bool
+    model: dict[str, Any], written: bytes, tmp_path: Path, placement: str, *, compiles: bool
 ) -> None:
-    saved = Engine(_compiled(model, placements=[rung])).clip(asked("t2v"), tmp_path / "clip")
+    saved = Engine(_compiled(model, placements=[placement])).clip(asked("t2v"), tmp_path / "clip")
     assert saved.facts["compile"] is compiles
     assert (Path(saved.path).read_bytes() == written) is not compiles
 
@@ -97,8 +97,8 @@ def test_a_block_that_cannot_be_compiled_computes_as_it_is_written_and_the_clip_
     saved = engine.clip(asked("t2v"), tmp_path / "1")
     assert Path(saved.path).read_bytes() == written
     assert saved.facts["compile"] is False
-    (told,) = _warnings(engine)
-    assert "Graph break under fullgraph" in told
+    (warning,) = _warnings(engine)
+    assert "Graph break under fullgraph" in warning
     calls = compiler.calls
     assert engine.film(asked("t2v"), tmp_path / "2") == written
     assert compiler.calls == calls, "and it is not tried again"
@@ -132,8 +132,8 @@ def test_a_machine_without_a_compiler_is_told_once_when_the_model_is_loaded(
 
     monkeypatch.setattr(torch, "compile", missing)
     engine = Engine(_compiled(model))
-    (told,) = _warnings(engine)
-    assert "No working C++ compiler found" in told
+    (warning,) = _warnings(engine)
+    assert "No working C++ compiler found" in warning
     assert engine.facts["compile"] is False
     assert engine.film(asked("t2v"), tmp_path / "clip") == written
     assert _warnings(engine) == []

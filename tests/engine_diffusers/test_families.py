@@ -111,9 +111,9 @@ def test_a_smaller_or_longer_clip_follows_another_without_a_trace(
 
 
 def test_the_first_release_of_hunyuan_i2v_is_refused_by_name(folder_of: Folders) -> None:
-    with pytest.raises(ModelNotFoundError, match="first release of HunyuanVideo-I2V") as told:
+    with pytest.raises(ModelNotFoundError, match="first release of HunyuanVideo-I2V") as caught:
         Engine(tiny.model(FIRST_RELEASE, folder_of(FIRST_RELEASE)))
-    assert "token_replace" in told.value.advice
+    assert "token_replace" in caught.value.advice
 
 
 # ------------------------------------------------------------------------------------------------------ safe loading
@@ -132,9 +132,9 @@ def test_weights_that_are_pickles_are_refused_unread(copy: Path) -> None:
     weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
     torch.save(load_file(weights), weights.with_suffix(".bin"))
     weights.unlink()
-    with pytest.raises(ModelNotFoundError, match="vae") as told:
+    with pytest.raises(ModelNotFoundError, match="vae") as caught:
         Engine(tiny.model("wan2.1-t2v", copy))
-    assert "only safetensors" in told.value.advice
+    assert "only safetensors" in caught.value.advice
 
 
 def test_code_beside_the_weights_is_never_run(copy: Path, tmp_path: Path) -> None:

@@ -116,9 +116,9 @@ def test_a_tokenizer_that_brings_its_own_code_is_refused(folder: Path, tmp_path:
     (folder / "tokenizer" / "words.py").write_text(source)
     for path in (folder / "tokenizer").glob("tokenizer*"):
         path.unlink()
-    told = {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": ["words.Words", "words.Words"]}}
-    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(told))
-    (folder / "tokenizer" / "config.json").write_text(json.dumps({"model_type": "custom", **told}))
+    config = {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": ["words.Words", "words.Words"]}}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "tokenizer" / "config.json").write_text(json.dumps({"model_type": "custom", **config}))
     _index(folder, tokenizer=["transformers", "AutoTokenizer"])
     assert "tokenizer" in _refused(folder).message
     assert not (tmp_path / "ran").exists()
@@ -164,7 +164,7 @@ def test_shards_are_read_and_a_lost_one_is_named(folder: Path) -> None:
     model.save_pretrained(part, max_shard_size="30KB")
     shards = sorted(part.glob("*-of-*.safetensors"))
     assert len(shards) > 2
-    held = Engine(tiny.model(NAME, folder)).engine._held
+    held = Engine(tiny.model(NAME, folder)).engine._loaded
     assert held is not None
     read = held.pipelines["t2v"].transformer.state_dict()
     assert all(torch.equal(read[name], weight) for name, weight in model.state_dict().items())
@@ -208,7 +208,7 @@ def test_stopped_while_loading_it_holds_nothing_and_can_load_again(
 
 
 def _watched(engine: Engine) -> list[weakref.ref[Any]]:
-    held = engine.engine._held
+    held = engine.engine._loaded
     assert held is not None
     (pipeline,) = held.pipelines.values()
     parts = (pipeline.transformer, pipeline.vae, pipeline.text_encoder, pipeline.transformer.blocks[0])

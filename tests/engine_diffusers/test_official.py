@@ -41,10 +41,10 @@ def refused(folder: Path, task: str = "i2v") -> str:
 def test_every_component_has_every_weight_of_its_file(folder: Callable[[str], Path], task: str, dtype: str) -> None:
     import torch
 
-    told: list[str] = []
-    components = load_components(folder(task), task, dtype, before=told.append)
+    phases: list[str] = []
+    components = load_components(folder(task), task, dtype, before=phases.append)
     clip = ["loading CLIP"] if TASKS[task] else []
-    assert told == ["loading text encoder", "loading VAE", *clip, "loading transformer"]
+    assert phases == ["loading text encoder", "loading VAE", *clip, "loading transformer"]
     for name in ("transformer", "vae", "text_encoder", *(["image_encoder"] if TASKS[task] else [])):
         model = components[name]
         assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
@@ -83,11 +83,11 @@ def test_weights_are_those_of_the_file(folder: Callable[[str], Path]) -> None:
 def test_a_vae_of_the_published_depth_has_the_names_that_diffusers_gives_it() -> None:
     from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
-    from reelwright.engines.diffusers.official_vae import place_of
+    from reelwright.engines.diffusers.official_encoders import vae_place
 
     shapes = parts.vae(blocks=2, times=(1, 2, 4, 4))
     theirs = {key: place for place, key in convert_wan_vae_to_diffusers({key: key for key in shapes}).items()}
-    assert {key: place_of(key, 2) for key in shapes} == theirs
+    assert {key: vae_place(key, 2) for key in shapes} == theirs
 
 
 def spoil(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

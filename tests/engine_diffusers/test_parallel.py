@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.m
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from reelwright.engines.diffusers import parallel, speed  # noqa: E402
+from reelwright.engines.diffusers import parallel, speed, step_cache  # noqa: E402
 from tests.engine_diffusers import other_ranks  # noqa: E402
 
 CACHE = {"preset": "balanced", "cache": {"kind": "first_block", "threshold": 0.2}}
@@ -98,9 +98,9 @@ def test_compiled_ranks_compute_what_one_does() -> None:
 def a_threshold_that_divides_the_ranks() -> float:
     """Between the changes that the two halves of the sequence see: each rank by itself would decide otherwise."""
     seen: list[tuple[float, float]] = []
-    whole = speed.Decision._change
+    whole = step_cache.CacheDecision._change
 
-    class Watched(speed.Decision):
+    class Watched(step_cache.CacheDecision):
         def _change(self, now: Any, before: Any) -> float:
             halves = zip(now.chunk(2, dim=1), before.chunk(2, dim=1), strict=True)
             first, second = (whole(self, *half) for half in halves)
@@ -108,7 +108,7 @@ def a_threshold_that_divides_the_ranks() -> float:
             return 1.0  # compute, so that every pass is compared with the one before
 
     pipeline = pipeline_of({**MODEL, "speed": CACHE})
-    for hook in speed._leaders(pipeline.transformer):
+    for hook in step_cache._leaders(pipeline.transformer):
         hook._should_compute_remaining_blocks = Watched(hook)
     latents(pipeline)
     return sum(seen[0]) / 2  # at the first decision, which no earlier one can change
@@ -250,7 +250,7 @@ def test_rank_0_ends_with_the_reason_when_it_cannot_be_freed() -> None:
         "from reelwright.core.errors import AttemptError, Failure\n"
         "from pathlib import Path\n"
         "parallel.GRACE_S = 0.2\n"
-        "ranks = parallel.Ranks(collective.Place(0, 2, '', {'device': 'cpu'}), Path('nowhere'), [])\n"
+        "ranks = parallel.Ranks(collective.Rank(0, 2, '', {'device': 'cpu'}), Path('nowhere'), [])\n"
         "ranks._inside.set()\n"
         "error = AttemptError('rank 1 was ended by SIGKILL', failure=Failure.CRASH)\n"
         "threading.Thread(target=ranks._failed, args=(error,)).start()\n"
@@ -272,7 +272,7 @@ def test_rank_0_ends_with_the_reason_when_it_cannot_be_freed() -> None:
 def test_what_cannot_be_split_is_refused_before_a_step(model: dict[str, Any], says: str) -> None:
     pipeline = pipeline_of(model)
     with closing(start(model | {"ranks": 1})) as ranks:  # no process is needed to say so
-        ranks._place = parallel.collective.Place(0, model["ranks"], "", model)
+        ranks._rank = parallel.collective.Rank(0, model["ranks"], "", model)
         with pytest.raises(ConfigurationError, match=says):
             ranks.join(pipeline)
 
@@ -286,11 +286,13 @@ def test_a_model_without_a_plan_for_splitting_is_refused() -> None:
     pipeline = a_pipeline()
     pipeline.transformer._cp_plan = None
     with pytest.raises(ConfigurationError, match="no plan for splitting WanTransformer3DModel"):
-        parallel.collective.check(parallel.collective.Place(0, 2, "", a_model()), [pipeline.transformer])
+        parallel.collective.check(parallel.collective.Rank(0, 2, "", a_model()), [pipeline.transformer])
 
 
 def test_a_length_that_cannot_be_shared_evenly_is_refused_by_number() -> None:
-    shared = parallel.collective.Shared(a_pipeline().transformer, None, parallel.collective.Place(0, 2, "", a_model()))
+    shared = parallel.collective.SharedTransformer(
+        a_pipeline().transformer, None, parallel.collective.Rank(0, 2, "", a_model())
+    )
     with pytest.raises(ConfigurationError, match="105 tokens cannot be shared evenly by 2 ranks"):
         shared.fit((1, 16, 3, 10, 14))
 

@@ -90,12 +90,12 @@ def test_the_engine_takes_two_ranks_and_starts_them_again_when_one_was_lost(
     logs: list[Any] = []
     engine.load(model, logs.append, lambda: None)
     try:
-        assert engine._held is not None
-        assert engine._held.ranks is not None
+        assert engine._loaded is not None
+        assert engine._loaded.ranks is not None
         frames = clip(engine)[1]
         different = sum(abs(a - b) > 1 for a, b in zip(frames, alone, strict=True))
         assert different == 0  # at most the last bit of a byte, by rounding
-        lost = engine._held.ranks._processes[0]
+        lost = engine._loaded.ranks._processes[0]
         lost._process.kill()
         lost._process.wait()
         with pytest.raises(AttemptError, match="rank 1 was ended by SIGKILL"):

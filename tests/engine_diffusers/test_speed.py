@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.m
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from reelwright.engines.diffusers import attention, compilation, fp8, speed  # noqa: E402
+from reelwright.engines.diffusers import attention, blocks, speed  # noqa: E402
 
 CACHE = {"kind": "first_block", "threshold": 0.2}
 BALANCED = {"preset": "balanced", "cache": CACHE, "fp8": True}
@@ -50,9 +50,9 @@ def test_a_cache_changes_the_result_and_says_how_often(exact: Any) -> None:
     pipeline, facts = applied({"preset": "balanced", "cache": CACHE})
     found = clip(pipeline)
     assert facts["cache"] == CACHE
-    told = speed.observed(pipeline)
-    assert told["passes"] == 8  # four steps, with and without the prompt
-    assert 0 < told["cache_hits"] < 8
+    observed = speed.observed(pipeline)
+    assert observed["passes"] == 8  # four steps, with and without the prompt
+    assert 0 < observed["cache_hits"] < 8
     assert not torch.equal(found, exact)
     assert psnr(found, exact) > 15
 
@@ -110,7 +110,7 @@ def test_eight_bit_weights_keep_small_values_because_each_row_has_a_scale() -> N
     layer = torch.nn.Linear(64, 8)
     layer.weight.data = torch.randn(8, 64, generator=torch.Generator().manual_seed(0)) * 0.002
     before = layer.weight.data.clone()
-    fp8._reduce(layer, "cpu")
+    blocks._reduce(layer, "cpu")
     after = layer.weight.data.float() * layer.reelwright_fp8_scale
     plain = before.to(torch.float8_e4m3fn).float()
     assert (after - before).norm() < 0.04 * before.norm()
@@ -139,8 +139,8 @@ def test_a_lora_is_added_to_the_weights_and_recorded_with_hash_and_scale(tmp_pat
         weight.data += 0.5 * tensors[f"{key}.lora_B.weight"] @ tensors[f"{key}.lora_A.weight"]
     entry = {"path": str(tmp_path / "distilled.safetensors"), "scale": 0.5}
     pipeline, facts = applied({"preset": "fast", "lora": [entry]})
-    (told,) = facts["lora"]
-    assert (told["name"], told["scale"], len(told["sha256"])) == ("distilled.safetensors", 0.5, 64)
+    (recorded,) = facts["lora"]
+    assert (recorded["name"], recorded["scale"], len(recorded["sha256"])) == ("distilled.safetensors", 0.5, 64)
     assert psnr(clip(pipeline, guidance=1.0), latents(by_hand, guidance=1.0)) > 90
     assert type(pipeline.transformer.blocks[0].attn1.to_q) is torch.nn.Linear
 
@@ -199,12 +199,12 @@ def test_only_safetensors_are_read(tmp_path: Path, name: str, content: bytes | N
 )
 def test_a_choice_that_contradicts_its_name_is_refused(choice: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
-        speed.asked_for({**MODEL, "speed": choice})
+        speed.speed_choice({**MODEL, "speed": choice})
 
 
 def test_exact_refuses_attention_in_eight_bits() -> None:
     with pytest.raises(ConfigurationError, match="sage rounds to eight bits"):
-        speed.asked_for({**MODEL, "attention": "sage"})
+        speed.speed_choice({**MODEL, "attention": "sage"})
 
 
 @pytest.mark.parametrize("name", ["flash_hub", "sage_hub", "_flash_3_hub"])
@@ -280,7 +280,7 @@ def test_a_pipeline_that_announces_no_passes_gets_no_cache() -> None:
 
     pipeline = a_pipeline()
     pipeline.__class__ = type("Announcing", (type(pipeline),), {"__call__": HunyuanVideoImageToVideoPipeline.__call__})
-    with pytest.raises(ConfigurationError, match="tells no cache"):
+    with pytest.raises(ConfigurationError, match="does not announce its passes"):
         speed.apply(pipeline, {**MODEL, "speed": {"preset": "balanced", "cache": CACHE}})
 
 
@@ -292,9 +292,9 @@ def test_compiled_blocks_keep_the_picture_but_not_the_bits() -> None:
     assert facts["compile"] is True
     assert psnr(first, eager) > 90
     assert not torch.equal(first, eager)
-    compilation.turn([pipeline.transformer], on=False)
+    blocks.use_compiled(pipeline.transformer, compiled=False)
     assert torch.equal(clip(pipeline), eager)
-    compilation.turn([pipeline.transformer], on=True)
+    blocks.use_compiled(pipeline.transformer, compiled=True)
     assert torch.equal(clip(pipeline), first)
 
 

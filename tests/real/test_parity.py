@@ -112,7 +112,7 @@ def resident(plan: Plan, ask: Mapping[str, Any], folder: Path) -> Iterator[tuple
 
 @contextmanager
 def worker(call: EngineCall, folder: Path) -> Iterator[tuple[IO[str], IO[str]]]:
-    """The engine's process, started as its executor does; what it is told, and what it says."""
+    """The engine's process, started as its executor does, with its requests and answers."""
     assert call.worker is not None
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()

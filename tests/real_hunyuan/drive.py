@@ -322,7 +322,7 @@ def dump_parser() -> None:
 def main() -> None:
     """Become the script."""
     what, program = sys.argv[1], Path(sys.argv[2]).resolve()
-    script = Path(sys.argv[3]).resolve() if what == "launch" else program  # a launcher of ours stands before it
+    script = Path(sys.argv[3]).resolve() if what == "launch" else program  # our launcher runs it
     sys.path[0] = str(script.parent)
     sys.argv = sys.argv[2:]
     if what == "parser":

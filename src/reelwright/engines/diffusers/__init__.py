@@ -1,15 +1,15 @@
-"""The resident engine on Hugging Face diffusers: weights are read once, every clip after that only denoises.
+"""The resident engine on Hugging Face diffusers: it reads the weights once, and every clip after that only denoises.
 
-It lives in a worker (`engines.serving`), in whatever interpreter has torch and diffusers; importing this module needs
-neither. One path for every model: what differs between them is in the options of the plan, and what pipelines want to
-be called with is read from their own signatures.
+It runs in a worker (`engines.serving`), in any interpreter that has torch and diffusers; importing this module needs
+neither. All models take one path: their differences are in the options of the plan, and the arguments of a pipeline
+are read from its own signature.
 
     >>> ENGINE.versions()["engine"]
     'diffusers'
 
-Read `resident` first; `loading`, `placement`, `encodings`, `denoising`, `decoding` and `latents` are its steps in
-their order, `speed`, `attention`, `fp8`, `lora` and `parallel` what a plan may ask for beside them, and the files
-named `official` read the folders of the official Wan2.1 download.
+Read `engine` first; `loading`, `weight_placement`, `encodings`, `denoising`, `latents` and `decoding` are its steps in
+order. `speed`, `attention`, `blocks`, `step_cache`, `lora` and `parallel` do what a plan may add. The modules named
+`official` read the folders of the official Wan2.1 download.
 """
 
 from __future__ import annotations

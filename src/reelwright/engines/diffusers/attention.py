@@ -1,11 +1,11 @@
-"""Which attention kernel computes, and how much it differs from PyTorch's own.
+"""Chooses the attention kernel, and measures how much it differs from PyTorch's own.
 
-The presets speak of three kinds. *Dense* backends compute the same sums in another order: rounding is all they
-differ by, and it is measured here on the device, against ``native``, when the model is loaded. *Quantised* ones round
-to eight bits. Those named ``…_hub`` download a kernel when they are first used, and are refused. On a CPU (torch
-2.13) ``_native_flash`` gives the same bits as ``native``, being the kernel that ``native`` takes there; the
-mathematical one and flex differ by 3e-7 in float32 and 4e-3 in bfloat16. This module installs nothing, and it chooses
-by what there is and never by a stopwatch: the same machine takes the same kernel, and gives the same bits, every time.
+*Dense* backends compute the same sums in another order. They differ by rounding only, which is measured here on the
+device, against ``native``, when the model is loaded. *Quantised* ones round to eight bits. Backends named ``…_hub``
+download a kernel at first use, and are refused. On a CPU (torch 2.13) ``_native_flash`` gives the same bits as
+``native``, because ``native`` takes that kernel there; the mathematical one and flex differ by 3e-7 in float32 and 4e-3
+in bfloat16. The choice goes by what is installed, never by a stopwatch, so the same machine always takes the same
+kernel and gives the same bits. This module installs nothing.
 
     >>> sorted(QUANTISED)[0], rounding("bfloat16")
     ('_sage_qk_int8_pv_fp16_cuda', 0.02)
@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...core.errors import ConfigurationError
+from .torch_errors import first_line
 
 QUANTISED = frozenset(
     {
@@ -24,8 +25,8 @@ QUANTISED = frozenset(
         *("_sage_qk_int8_pv_fp16_cuda", "_sage_qk_int8_pv_fp16_triton"),
     }
 )
-#: (queries, keys) of the probe: within a clip, to the text's 512 tokens, to the picture's 257 (Wan2.1).
-_PROBES = ((1536, 1536), (1536, 512), (1536, 257))
+#: (queries, keys) that are compared: within a clip, to the text's 512 tokens, to the picture's 257 (Wan2.1).
+_LENGTHS = ((1536, 1536), (1536, 512), (1536, 257))
 
 
 def rounding(dtype: str) -> float:
@@ -34,11 +35,11 @@ def rounding(dtype: str) -> float:
 
 
 def candidates(name: str, capability: tuple[int, int] | None) -> tuple[str, ...]:
-    """The backends that a choice stands for, the fastest first, by the card's compute capability (``None``: no card).
+    """The backends behind a choice, the fastest first, by the card's compute capability (``None``: no card).
 
-    ``auto`` ends with PyTorch's own. FlashAttention 3 is written for compute capability 9 (its README), and cuDNN's
-    attention is up to 75 % faster there than FlashAttention 2, which is what PyTorch's own takes (release notes of
-    PyTorch 2.5); before that generation they are one and the same.
+    ``auto`` ends with PyTorch's own. FlashAttention 3 is written for compute capability 9 (its README). cuDNN's
+    attention is up to 75 % faster there than FlashAttention 2, which PyTorch's own takes (release notes of PyTorch 2.5);
+    before that generation the two are the same.
     """
     generation = capability[0] if capability else 0
     flash = ("_flash_3", "flash") if generation == 9 else ("flash",)
@@ -46,19 +47,16 @@ def candidates(name: str, capability: tuple[int, int] | None) -> tuple[str, ...]
         return flash
     if name != "auto":
         return (name,)
-    if generation < 9:
-        return ("native",)
-    return (*flash[:-1], "_native_cudnn", "native")
+    return ("native",) if generation < 9 else (*flash[:-1], "_native_cudnn", "native")
 
 
 def choose(transformers: Sequence[Any], name: str, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Let the transformers use the first candidate that can be used here.
+    """Let the transformers use the first candidate that works here.
 
     Returns its name and its relative difference from ``native`` on this device.
 
     Raises:
-        ConfigurationError: none can: unknown, not installed, not for this device, or no dense attention although it
-            should be.
+        ConfigurationError: none works: unknown, not installed, not for this device, or it computes something else.
     """
     names = candidates(name, _capability(str(model.get("device", "cpu"))))
     for number, candidate in enumerate(names, start=1):
@@ -86,30 +84,26 @@ def _use(transformers: Sequence[Any], name: str, model: Mapping[str, Any]) -> di
         try:
             difference = difference_from_native(name, model)
         except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigurationError(
-                f"the attention {name} cannot be used here: {first}", advice="Set `attention: sdpa` for PyTorch's own."
+                f"the attention {name} cannot be used here: {first_line(error)}",
+                advice="Set `attention: sdpa` for PyTorch's own.",
             ) from error
-        _check(name, difference, model)
+        limit = rounding(str(model.get("dtype")))
+        if name not in QUANTISED and not difference <= limit:
+            raise ConfigurationError(
+                f"the attention {name} differs by {difference:.1e} from PyTorch's own on this device, and rounding "
+                f"explains {limit:.0e}",
+                advice="Set `attention: sdpa`; the installed kernel may not fit this GPU.",
+            )
     for transformer in transformers:
         transformer.set_attention_backend(name)
     return {"attention": name, "attention_difference": difference}
 
 
-def _check(name: str, difference: float, model: Mapping[str, Any]) -> None:
-    limit = rounding(str(model.get("dtype")))
-    if name not in QUANTISED and not difference <= limit:
-        raise ConfigurationError(
-            f"the attention {name} differs by {difference:.1e} from PyTorch's own on this device, and rounding "
-            f"explains {limit:.0e}",
-            advice="Set `attention: sdpa`; the installed kernel may not fit this GPU.",
-        )
-
-
 def difference_from_native(name: str, model: Mapping[str, Any]) -> float:
-    """The greatest relative difference over the probes; 0.0 means the same bits.
+    """The largest relative difference over some lengths; 0.0 means the same bits.
 
-    Hunyuan's transformers give attention a mask, Wan's do not, so theirs are probed with one.
+    Hunyuan's transformers give attention a mask, so their comparison has one; Wan's do not.
     """
     import torch
     from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend, dispatch_attention_fn
@@ -118,12 +112,12 @@ def difference_from_native(name: str, model: Mapping[str, Any]) -> float:
     dtype, device = getattr(torch, str(model.get("dtype", "bfloat16"))), model.get("device", "cpu")
     masked = not str(model.get("family", "wan")).startswith("wan")
     found = 0.0
-    for queries, keys in _PROBES:
+    for queries, keys in _LENGTHS:
         q, k, v = (
             torch.randn(1, length, 2, 128, generator=generator).to(device, dtype) for length in (queries, keys, keys)
         )
         mask = torch.ones(1, 1, 1, keys, dtype=torch.bool, device=device) if masked else None
-        with attention_backend(name):  # checks that what it needs is installed
+        with attention_backend(name):  # checks that its package is installed
             other = dispatch_attention_fn(q, k, v, attn_mask=mask, backend=AttentionBackendName(name))
         own = dispatch_attention_fn(q, k, v, attn_mask=mask, backend=AttentionBackendName.NATIVE)
         if not torch.equal(own, other):

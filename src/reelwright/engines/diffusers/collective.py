@@ -1,14 +1,14 @@
-"""What all ranks of one clip do alike: join each other, share a transformer, and pass every call of it on.
+"""Everything that all ranks of one clip do: join each other, share a transformer, and pass its calls on.
 
 Context parallel means that each rank holds the whole transformer and computes a part of the sequence; attention
-exchanges heads (ulysses) or keys and values (ring). diffusers splits and gathers; here is what it needs around it.
-Rank 0 sends each call of the transformer (its tensors, and which pass it is) and all ranks then compute it together,
-so the others need no scheduler, no encoder and no VAE. This module starts no process: see `parallel` and `follower`.
+exchanges heads (ulysses) or keys and values (ring). diffusers splits and gathers. Rank 0 sends each call of the
+transformer (its tensors, and the pass it belongs to) and all ranks then compute it together, so the others need no
+scheduler, no encoder and no VAE. `parallel` and `follower` start and run the processes.
 
-Tensors of the GPU go through NCCL, what describes a call through gloo on the loopback: a rank that waits for the
-next call burns no GPU and trips no watchdog of NCCL.
+Tensors of the GPU go through NCCL, the descriptions of calls through gloo on the loopback: a rank that waits for the
+next call uses no GPU time and does not trigger NCCL's watchdog.
 
-    >>> Place(0, 2, "store", {"device": "cpu", "parallel": {"ulysses": 2}}).device
+    >>> Rank(0, 2, "store", {"device": "cpu", "parallel": {"ulysses": 2}}).device
     'cpu'
 """
 
@@ -23,19 +23,19 @@ from datetime import timedelta
 from typing import Any
 
 from ...core.errors import ConfigurationError
-from . import speed
+from . import speed, step_cache
 
-#: The longest that ranks wait for each other inside a step; the first one may compile.
-PATIENCE = timedelta(minutes=10)
-_NO_LSE = frozenset({"native"})  # returns no log-sum-exp, by which the parts of a ring are put together
+#: The longest that ranks wait for each other inside a step; the first step may compile.
+_STEP_LIMIT = timedelta(minutes=10)
+_NO_LSE = frozenset({"native"})  # returns no log-sum-exp, which a ring needs to combine its parts
 
 
 @dataclass(frozen=True)
-class Place:
-    """Which of how many, where they meet (a file that only this user can read), and ``Load.model``."""
+class Rank:
+    """One rank: its number of how many, a file where they meet (private to this user), and ``Load.model``."""
 
-    rank: int
-    ranks: int
+    number: int
+    count: int
     store: str
     model: Mapping[str, Any]
 
@@ -43,7 +43,7 @@ class Place:
     def device(self) -> str:
         """The device of this rank."""
         kind = str(self.model.get("device", "cuda"))
-        return f"cuda:{self.rank}" if kind == "cuda" else kind
+        return f"cuda:{self.number}" if kind == "cuda" else kind
 
     @property
     def degrees(self) -> tuple[int, int]:
@@ -52,15 +52,15 @@ class Place:
         return int(parallel.get("ulysses", 1)), int(parallel.get("ring", 1))
 
 
-def check(place: Place, transformers: Sequence[Any]) -> None:
-    """Refuse what would fail in the first step.
+def check(rank: Rank, transformers: Sequence[Any]) -> None:
+    """Refuse a split that would fail in the first step.
 
     Raises:
         ConfigurationError: this model, or this attention, cannot be split so.
     """
-    ulysses, ring = place.degrees
-    if ulysses * ring != place.ranks:
-        raise ConfigurationError(f"ulysses {ulysses} times ring {ring} is not the number of ranks, {place.ranks}")
+    ulysses, ring = rank.degrees
+    if ulysses * ring != rank.count:
+        raise ConfigurationError(f"ulysses {ulysses} times ring {ring} is not the number of ranks, {rank.count}")
     for transformer in transformers:
         name = type(transformer).__name__
         if not getattr(transformer, "_cp_plan", None):
@@ -73,7 +73,7 @@ def check(place: Place, transformers: Sequence[Any]) -> None:
                 f"{heads} attention heads of {name} cannot be shared by {ulysses} ranks",
                 advice="Choose a number of GPUs that divides the heads.",
             )
-    attention = speed.asked_for(place.model).attention
+    attention = speed.speed_choice(rank.model).attention
     if ring > 1 and attention in _NO_LSE:
         raise ConfigurationError(
             f"ring attention over {ring} ranks cannot use the attention {attention}",
@@ -81,48 +81,48 @@ def check(place: Place, transformers: Sequence[Any]) -> None:
         )
 
 
-def join(place: Place) -> None:
-    """Meet the other ranks; blocks until all are there."""
+def join(rank: Rank) -> None:
+    """Meet the other ranks; blocks until all have joined."""
     import torch
 
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        os.environ.setdefault(name, "lo")  # one machine: nothing of this listens to the network
-    cuda = place.device.startswith("cuda")
+        os.environ.setdefault(name, "lo")  # one machine: no port is open to the network
+    cuda = rank.device.startswith("cuda")
     if cuda:
-        torch.cuda.set_device(place.device)
+        torch.cuda.set_device(rank.device)
     torch.distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",
-        init_method=f"file://{place.store}",
-        rank=place.rank,
-        world_size=place.ranks,
-        timeout=PATIENCE,
+        init_method=f"file://{rank.store}",
+        rank=rank.number,
+        world_size=rank.count,
+        timeout=_STEP_LIMIT,
     )
 
 
 def leave() -> None:
-    """Part from the others, if they were met."""
+    """Leave the group, if this process joined it."""
     import torch
 
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-def share(transformer: Any, place: Place) -> Shared:
-    """Let a transformer compute its part of every sequence; all ranks do this after `join`, hooks being in place."""
+def share(transformer: Any, rank: Rank) -> SharedTransformer:
+    """Let a transformer compute its part of every sequence. All ranks call it, after `join` and after adding hooks."""
     import torch
     from diffusers import ContextParallelConfig
 
-    ulysses, ring = place.degrees
+    ulysses, ring = rank.degrees
     config = ContextParallelConfig(ulysses_degree=ulysses, ring_degree=ring)
-    if place.device == "cpu":
-        transformer._resolve_parallel_config = types.MethodType(_resolved_on_cpu, transformer)
+    if rank.device == "cpu":
+        transformer._resolve_parallel_config = types.MethodType(_resolve_on_cpu, transformer)
     transformer.enable_parallelism(config=config)
-    for decision in speed.decisions(transformer):
+    for decision in step_cache.decisions(transformer):
         decision.group = torch.distributed.group.WORLD
-    return Shared(transformer, config, place)
+    return SharedTransformer(transformer, config, rank)
 
 
-def unshare(shared: Shared) -> None:
+def unshare(shared: SharedTransformer) -> None:
     """Let a transformer compute whole sequences again; diffusers has no such method of its own."""
     from diffusers.hooks.context_parallel import remove_context_parallel
 
@@ -133,12 +133,12 @@ def unshare(shared: Shared) -> None:
         if processor is not None and getattr(processor, "_parallel_config", None) is not None:
             processor._parallel_config = None
     transformer._parallel_config = None
-    for decision in speed.decisions(transformer):
+    for decision in step_cache.decisions(transformer):
         decision.group = None
 
 
-def _resolved_on_cpu(transformer: Any, config: Any) -> Any:
-    """What diffusers does there for a GPU; on a CPU it divides by a device count of nought (0.42.1)."""
+def _resolve_on_cpu(transformer: Any, config: Any) -> Any:
+    """Does for a CPU what diffusers does for a GPU; on a CPU, diffusers 0.42.1 divides by a device count of zero."""
     import torch
     from diffusers.models._modeling_parallel import ParallelConfig
 
@@ -146,33 +146,33 @@ def _resolved_on_cpu(transformer: Any, config: Any) -> Any:
         "cpu", config.mesh_shape, mesh_dim_names=config.mesh_dim_names
     )
     resolved = ParallelConfig(context_parallel_config=config)
-    rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    resolved.setup(rank, ranks, torch.device("cpu"), mesh=mesh)
+    number, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    resolved.setup(number, count, torch.device("cpu"), mesh=mesh)
     transformer._parallel_config = resolved
     return resolved
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedTransformer:
     """A transformer whose calls are split over the ranks."""
 
     transformer: Any
     config: Any
-    place: Place
+    rank: Rank
 
     def fit(self, shape: Sequence[int]) -> None:
-        """Be ready for latents of this shape (batch, channels, frames, height, width).
+        """Prepare for latents of this shape (batch, channels, frames, height, width).
 
         Raises:
             ConfigurationError: the sequence cannot be split so.
         """
         patch = self.transformer.config.patch_size
         tokens = (shape[2] // patch[0]) * (shape[3] // patch[1]) * (shape[4] // patch[2])
-        uneven = tokens % self.place.ranks != 0
-        ulysses, ring = self.place.degrees
-        if uneven and (min(ulysses, ring) > 1 or self.place.device == "cpu"):
+        uneven = tokens % self.rank.count != 0
+        ulysses, ring = self.rank.degrees
+        if uneven and (min(ulysses, ring) > 1 or self.rank.device == "cpu"):
             raise ConfigurationError(
-                f"{tokens} tokens cannot be shared evenly by {self.place.ranks} ranks",
+                f"{tokens} tokens cannot be shared evenly by {self.rank.count} ranks",
                 advice="Choose another size, or a number of GPUs that divides the tokens.",
             )
         self.config.ulysses_anything = uneven and ulysses > 1
@@ -180,8 +180,8 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call of a transformer: which one, in which pass (for a step cache), with what."""
+class TransformerCall:
+    """One call: the transformer's index, the pass (for a step cache) and the arguments."""
 
     index: int
     pass_name: str | None
@@ -189,13 +189,13 @@ class Call:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
-def send(call: Call | None) -> None:
-    """Pass a call on to all other ranks; ``None`` says that the clip is over."""
+def send(call: TransformerCall | None) -> None:
+    """Pass a call on to all other ranks; ``None`` ends the clip."""
     import torch
 
     tensors: list[Any] = []
 
-    def described(value: Any) -> Any:
+    def describe(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return {"value": value}
         tensors.append(value)
@@ -204,8 +204,8 @@ def send(call: Call | None) -> None:
     header = call and {
         "index": call.index,
         "pass": call.pass_name,
-        "args": [described(value) for value in call.args],
-        "kwargs": {name: described(value) for name, value in call.kwargs.items()},
+        "args": [describe(value) for value in call.args],
+        "kwargs": {name: describe(value) for name, value in call.kwargs.items()},
     }
     data = torch.frombuffer(bytearray(json.dumps(header).encode()), dtype=torch.uint8)
     torch.distributed.broadcast(torch.tensor([data.numel()]), 0)
@@ -214,7 +214,7 @@ def send(call: Call | None) -> None:
         torch.distributed.broadcast(tensor.contiguous(), 0)
 
 
-def receive(device: str) -> Call | None:
+def receive(device: str) -> TransformerCall | None:
     """The next call that rank 0 sends, its tensors on this rank's device; ``None`` at the end of the clip."""
     import torch
 
@@ -226,13 +226,14 @@ def receive(device: str) -> Call | None:
     if header is None:
         return None
 
-    def made(told: Mapping[str, Any]) -> Any:
-        if "value" in told:
-            return told["value"]
-        where = "cpu" if told["on"] == "cpu" else device
-        tensor = torch.empty(told["shape"], dtype=getattr(torch, told["dtype"]), device=where)
+    def receive_value(entry: Mapping[str, Any]) -> Any:
+        if "value" in entry:
+            return entry["value"]
+        where = "cpu" if entry["on"] == "cpu" else device
+        tensor = torch.empty(entry["shape"], dtype=getattr(torch, entry["dtype"]), device=where)
         torch.distributed.broadcast(tensor, 0)
         return tensor
 
-    args = tuple(made(told) for told in header["args"])
-    return Call(header["index"], header["pass"], args, {name: made(told) for name, told in header["kwargs"].items()})
+    args = tuple(receive_value(entry) for entry in header["args"])
+    kwargs = {name: receive_value(entry) for name, entry in header["kwargs"].items()}
+    return TransformerCall(header["index"], header["pass"], args, kwargs)

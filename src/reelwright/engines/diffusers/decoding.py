@@ -1,4 +1,4 @@
-"""Latents become frames: as a whole, in tiles when that does not fit, and on the CPU when nothing else does.
+"""Decodes latents to frames: as a whole, in tiles if that does not fit, or on the CPU if tiles do not fit either.
 
 >>> WAYS
 ('full', 'tiled', 'cpu')
@@ -12,38 +12,43 @@ from typing import Any
 
 from ...core.errors import OutOfMemoryError
 from ...core.events import Log
-from .denoising import Watch
-from .weight_placement import Placement, out_of_memory, release_memory
+from .denoising import Callbacks
+from .torch_errors import first_line, is_out_of_memory
+from .weight_placement import Placement, release_memory
 
 WAYS = ("full", "tiled", "cpu")
 
 
-def decode(pipeline: Any, latents: Any, ways: Sequence[str], placement: Placement, watch: Watch) -> Any:
-    """Frames between -1 and 1 (3 x frames x height x width, float32) and the way that worked.
+def decode(
+    pipeline: Any, latents: Any, ways: Sequence[str], placement: Placement, callbacks: Callbacks
+) -> tuple[Any, str]:
+    """Frames between -1 and 1 (3 x frames x height x width, float32), and the way that worked.
 
-    The first way is tried twice, the second time without the transformers beside it: tiles change the picture a
-    little, room does not.
+    The first way is tried twice, the second time with the transformers moved away: that keeps the picture, while tiles
+    change it a little.
 
     Raises:
         OutOfMemoryError: no way is left.
     """
     left = [*ways[:1], *ways]
     while left:
-        watch.check()
+        callbacks.check()
         way = left.pop(0)
         try:
             return _decoded(pipeline, latents, way), way
-        except RuntimeError as error:  # torch's own for memory is one; cuDNN says others for the same cause
+        except RuntimeError as error:  # torch's own class for memory is one; cuDNN raises others for the same cause
             if not left:
-                raise _refused(error, way) from error
-            first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            watch.emit(Log(f"decoding ({way}) failed: {first}; trying again: {left[0]}, with more room", "warning"))
-        placement.denoiser_away()
+                raise _error_for(error, way) from error
+            reason = first_line(error)[:200]
+            callbacks.emit(
+                Log(f"decoding ({way}) failed: {reason}; trying again: {left[0]}, with more room", "warning")
+            )
+        placement.move_denoiser_away()
     raise OutOfMemoryError("no way of decoding is allowed")
 
 
-def _refused(error: RuntimeError, way: str) -> Exception:
-    if out_of_memory(error):
+def _error_for(error: RuntimeError, way: str) -> Exception:
+    if is_out_of_memory(error):
         return OutOfMemoryError(f"decoding ({way}) ran out of memory", evidence=str(error)[:500])
     return error
 
@@ -69,7 +74,7 @@ def _decoded(pipeline: Any, latents: Any, way: str) -> Any:
 
 
 def _unscaled(vae: Any, latents: Any) -> Any:
-    """Latents as the VAE knows them: Wan's have a mean and a deviation for each channel, the others one factor."""
+    """Undo the scaling of latents: Wan has a mean and a deviation for each channel, the others one factor."""
     import torch
 
     mean = getattr(vae.config, "latents_mean", None)
@@ -83,7 +88,7 @@ def _unscaled(vae: Any, latents: Any) -> Any:
 def write_frames(video: Any, path: Path) -> tuple[int, int, int]:
     """Write RGB bytes frame by frame; returns frames, width and height.
 
-    Values are cut off to whole numbers, not rounded, as in the official scripts.
+    Values are truncated to whole numbers, not rounded, as in the official scripts.
     """
     _, frames, height, width = video.shape
     with path.open("wb") as file:

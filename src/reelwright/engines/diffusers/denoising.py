@@ -1,9 +1,9 @@
-"""A clip's latents: the pipeline is called as its own signature wants, watched and stopped between its steps.
+"""Denoises a clip: calls the pipeline with the arguments in its signature, and reports and stops between steps.
 
-Every pipeline steps its scheduler exactly once for each denoising step, so that is where steps are counted and where
-a request to stop is seen, whether or not the pipeline knows callbacks. The scheduler is made anew for every clip.
+Every pipeline steps its scheduler exactly once for each denoising step, so steps are counted there and a cancellation is
+seen there, whether or not the pipeline has callbacks. Every clip gets a new scheduler.
 
-    >>> latents = denoise(pipeline, options, watch)  # doctest: +SKIP
+    >>> latents = denoise(pipeline, options, callbacks)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from ...core.events import Event, Phase, Progress
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who is told, and who may say stop."""
+class Callbacks:
+    """``emit`` reports events; ``check`` raises when the caller cancels."""
 
     emit: Callable[[Event], None]
     check: Callable[[], None]
 
 
-def denoise(pipeline: Any, options: Mapping[str, Any], watch: Watch) -> Any:
-    """Latents of the clip, as the pipeline returns them. Raises what ``watch.check`` raises."""
+def denoise(pipeline: Any, options: Mapping[str, Any], callbacks: Callbacks) -> Any:
+    """Latents of the clip, as the pipeline returns them. Raises what ``callbacks.check`` raises."""
     import torch
 
     _schedule(pipeline, options)
-    _follow(pipeline.scheduler, int(options["steps"]), watch)
+    _report_steps(pipeline.scheduler, int(options["steps"]), callbacks)
     with torch.no_grad():
         return pipeline(**arguments(pipeline, options)).frames
 
 
 def arguments(pipeline: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the pipeline is called with: of all that we have, what its signature names.
+    """Those of our arguments that are in the pipeline's signature.
 
-    The generator is that of the device, as in the official scripts: noise of one seed differs between devices.
+    The random generator runs on the device, as in the official scripts: one seed gives different noise on two devices.
     """
     import torch
 
@@ -59,7 +59,7 @@ def arguments(pipeline: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         "output_type": "latent",
     }
     wanted = inspect.signature(type(pipeline).__call__).parameters
-    if "height" not in wanted:  # HunyuanVideo-1.5 would choose among its own sizes; the plan has promised one
+    if "height" not in wanted:  # HunyuanVideo-1.5 would choose a size of its own; the plan has promised one
         size = options["height"], options["width"]
         pipeline.video_processor.calculate_default_height_width = lambda **_: size
     return {name: value for name, value in ours.items() if name in wanted and value is not None}
@@ -75,7 +75,7 @@ def _picture(path: Any) -> Any:
 
 
 def _schedule(pipeline: Any, options: Mapping[str, Any]) -> None:
-    """A scheduler without memory of another clip, with the clip's flow shift; a guider with its guidance."""
+    """Set a new scheduler with the clip's flow shift, and a guider with its guidance."""
     before = pipeline.scheduler
     shift = options.get("flow_shift")
     if "flow_shift" in before.config:
@@ -90,7 +90,7 @@ def _schedule(pipeline: Any, options: Mapping[str, Any]) -> None:
         pipeline.guider = guider.new(guidance_scale=float(options["guidance_scale"]))
 
 
-def _follow(scheduler: Any, total: int, watch: Watch) -> None:
+def _report_steps(scheduler: Any, total: int, callbacks: Callbacks) -> None:
     original, original_times = scheduler.step, scheduler.set_timesteps
     done = 0
 
@@ -99,14 +99,14 @@ def _follow(scheduler: Any, total: int, watch: Watch) -> None:
         nonlocal done
         result = original(*given, **more)
         done += 1
-        watch.emit(Progress("denoising", done, total))
-        watch.check()
+        callbacks.emit(Progress("denoising", done, total))
+        callbacks.check()
         return result
 
     @functools.wraps(original_times)
     def set_timesteps(*given: Any, **more: Any) -> Any:
-        watch.check()
-        watch.emit(Phase("denoising"))
+        callbacks.check()
+        callbacks.emit(Phase("denoising"))
         return original_times(*given, **more)
 
     scheduler.step, scheduler.set_timesteps = step, set_timesteps

@@ -1,9 +1,9 @@
-"""Texts and pictures are encoded once: shots of a film share a negative prompt, a style, often the picture.
+"""Encodes each text and picture once: shots of a film share a negative prompt, a style, often the picture.
 
-The pipelines' own ``encode_prompt`` and ``encode_image`` are called through a memory of what they were called with.
+It wraps the pipelines' own ``encode_prompt`` and ``encode_image``, and keeps results by the content of the arguments.
 
-    >>> remembered = Encodings()
-    >>> remembered.attach(pipeline)  # doctest: +SKIP
+    >>> encodings = Encodings()
+    >>> encodings.attach(pipeline)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _METHODS = ("encode_prompt", "encode_image")
 
 
 class Encodings:
-    """What was encoded, by what it was encoded from."""
+    """Encodings by the digest of their arguments."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, Any] = OrderedDict()
@@ -27,12 +27,12 @@ class Encodings:
         self.hits = self.misses = 0
 
     def begin(self, check: Callable[[], None]) -> None:
-        """A clip begins: count from nought; ``check`` may end it between two encodings."""
+        """Begin a clip: count from zero; ``check`` may raise between two encodings."""
         self._check = check
         self.hits = self.misses = 0
 
     def attach(self, pipeline: Any) -> None:
-        """Let the pipeline ask here first."""
+        """Let the pipeline look here first."""
         for name in _METHODS:
             original = getattr(pipeline, name, None)
             if original is not None:
@@ -40,7 +40,9 @@ class Encodings:
 
     def _remembering(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def encode(*arguments: Any, **options: Any) -> Any:
-            key = _digest((name, arguments, sorted(options.items())))
+            hasher = hashlib.sha256()
+            _feed(hasher, (name, arguments, sorted(options.items())))
+            key = hasher.hexdigest()
             if key in self._known:
                 self.hits += 1
                 self._known.move_to_end(key)
@@ -56,18 +58,12 @@ class Encodings:
         return encode
 
     def forget(self) -> None:
-        """Drop all: they lie on the GPU."""
+        """Drop all of them, because they lie on the GPU."""
         self._known.clear()
 
 
-def _digest(value: Any) -> str:
-    hasher = hashlib.sha256()
-    _feed(hasher, value)
-    return hasher.hexdigest()
-
-
 def _feed(hasher: Any, value: Any) -> None:
-    """The content of whatever a pipeline passes: words, numbers, pictures, tensors, and collections of them."""
+    """Hash the arguments of a pipeline: words, numbers, pictures, tensors, and collections of them."""
     hasher.update(type(value).__name__.encode() + b"\0")
     if isinstance(value, (list, tuple)):
         hasher.update(b"%d\0" % len(value))  # else (["a"], "b") would be (["a", "b"],)

@@ -1,10 +1,10 @@
-"""The engine: load a model once, then a clip for each request; every step in its order, nothing about how.
+"""The engine: loads a model once, then makes a clip for each request.
 
     load      components -> speed -> placement -> other ranks
     generate  encode -> denoise -> latents on disk -> decode -> frames on disk
 
-A GPU that runs out of memory in denoising takes the next rung of its placement and begins the clip again, with the
-same seed and the same result. Not for planning (`backends.diffusers`) or for encoding a film (`sites.local.worker_frames`).
+If the GPU runs out of memory while denoising, the next placement is used and the clip begins again, with the same seed
+and the same result. `backends.diffusers` plans, and `sites.local.worker_frames` encodes the video.
 
     >>> DiffusersEngine().versions()["engine"]
     'diffusers'
@@ -16,19 +16,21 @@ import contextlib
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import ConfigurationError, OutOfMemoryError, StateError
 from ...core.events import Event, LatentsSaved, Log, Memory, Phase, Saved
-from . import compilation, decoding, denoising, latents, loading, speed
-from .denoising import Watch
+from . import decoding, denoising, latents, loading, speed
+from .blocks import transformers, use_compiled
+from .denoising import Callbacks
 from .encodings import Encodings
 from .parallel import Ranks
-from .weight_placement import Placement, out_of_memory, release_memory
+from .torch_errors import first_line, is_compilation_failure, is_out_of_memory
+from .weight_placement import Placement, release_memory
 
 Emit = Callable[[Event], None]
 Check = Callable[[], None]
@@ -37,26 +39,36 @@ _NOT_COMPILED = "the blocks cannot be compiled here ({}); going on without, whic
 
 
 @dataclass
-class Held:
-    """A model that is ready."""
+class LoadedModel:
+    """A model that is ready, and facts about it for the manifest."""
 
     identity: str
     model: Mapping[str, Any]
     pipelines: dict[str, Any]
     placement: Placement
-    encodings: Encodings
     ranks: Ranks | None
     facts: dict[str, Any]
+    encodings: Encodings = field(default_factory=Encodings)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the blocks compute compiled in the current placement."""
+        return bool(self.facts["compile"]) and self.placement.keeps_blocks_whole
+
+    @property
+    def lost_ranks(self) -> bool:
+        """Whether a rank has failed: only loading all of them again helps."""
+        return self.ranks is not None and self.ranks.closed
 
 
 class DiffusersEngine:
     """See `engines.ResidentEngine`."""
 
     def __init__(self) -> None:
-        self._held: Held | None = None
+        self._loaded: LoadedModel | None = None
 
     def versions(self) -> dict[str, str]:
-        """Python and the packages, as far as they are installed; nothing is imported."""
+        """Python and the installed packages; nothing is imported."""
         found = {"engine": "diffusers", "python": platform.python_version()}
         for name in _PACKAGES:
             with contextlib.suppress(metadata.PackageNotFoundError):
@@ -64,163 +76,171 @@ class DiffusersEngine:
         return found
 
     def load(self, model: Mapping[str, Any], emit: Emit, check: Check) -> dict[str, Any]:
-        """Have this model ready; facts are seconds, preset and placement. Where it lies is no part of what it is."""
+        """Load this model, or keep it: a model stays the same wherever its weights lie. Returns facts."""
         identity = json.dumps({name: value for name, value in model.items() if name != "placements"}, sort_keys=True)
-        held = self._held
-        if held is not None and held.identity == identity and not _lost_ranks(held):
-            if held.placement.follow(model["placements"]):
-                _placed(held.placement, Watch(emit, check))
-            return held.facts
-        held = None  # else the weights of two models would lie in the host's memory
+        callbacks, loaded = Callbacks(emit, check), self._loaded
+        if loaded is not None and loaded.identity == identity and not loaded.lost_ranks:
+            if loaded.placement.follow(model["placements"]):
+                _place(loaded.placement, callbacks)
+            return loaded.facts
+        loaded = None  # else the weights of two models would lie in the host's memory
         self.unload()
         started = time.monotonic()
-        self._held = self._loaded(model, identity, Watch(emit, check))
-        self._held.facts["load_seconds"] = round(time.monotonic() - started, 3)
-        return self._held.facts
-
-    def _loaded(self, model: Mapping[str, Any], identity: str, watch: Watch) -> Held:
-        def phase(name: str) -> None:
-            watch.check()
-            watch.emit(Phase(name))
-
-        speed.asked_for(model)  # a contradiction is told before minutes of reading
-        ranks = Ranks.start(model) if int(model.get("ranks", 1)) > 1 else None
-        try:
-            pipelines, components = loading.load(model, phase)
-            first = next(iter(pipelines.values()))
-            facts = dict(speed.apply(first, model))
-            if facts.get("compile_problem"):
-                watch.emit(Log(_NOT_COMPILED.format(facts["compile_problem"]), "warning"))
-            placement = Placement(components, model["device"], model["placements"])
-            _placed(placement, watch)
-            encodings = Encodings()
-            for pipeline in pipelines.values():
-                encodings.attach(pipeline)
-            if ranks is not None:
-                ranks.join(first)
-        except BaseException:
-            if ranks is not None:
-                ranks.close()
-            release_memory()
-            raise
-        return Held(identity, model, pipelines, placement, encodings, ranks, facts)
+        self._loaded = _load(model, identity, callbacks)
+        self._loaded.facts["load_seconds"] = round(time.monotonic() - started, 3)
+        return self._loaded.facts
 
     def generate(self, options: Mapping[str, Any], folder: Path, emit: Emit, check: Check) -> Saved:
-        """One clip; see the module."""
-        held, watch, clock = self._ready(), Watch(emit, check), _Clock()
-        pipeline = _pipeline(held, options)
-        _reset_peak(held)
-        held.encodings.begin(check)
+        """Make one clip; the steps are in the module's docstring."""
+        if self._loaded is None:
+            raise StateError("no model is loaded")
+        loaded, callbacks, seconds = self._loaded, Callbacks(emit, check), dict[str, float]()
+        pipeline = _pipeline(loaded, options)
+        _reset_peak(loaded)
+        loaded.encodings.begin(check)
         emit(Phase("encoding"))
         speed.reset(pipeline)
-        kept = _kept(options)
+        kept = (Path(options["latents"]), str(options["latents_key"])) if options.get("latents") else None
         denoised = latents.load(*kept) if kept else None
         resumed = denoised is not None
-        if denoised is None:
+        if denoised is not None:
+            emit(Log("going on from latents that an earlier attempt left"))
+        else:
             if kept and kept[0].exists():
                 emit(Log(f"the latents at {kept[0]} are not used: damaged, or of another clip", "warning"))
-            denoised = self._denoised(held, pipeline, options, watch)
-            clock.note("denoising")
+            with _timed(seconds, "denoising"):
+                denoised = _denoise(loaded, pipeline, options, callbacks)
             if kept:
                 _keep(kept, denoised, emit)
-        else:
-            emit(Log("going on from latents that an earlier attempt left"))
         emit(Phase("decoding"))
-        video, way = decoding.decode(pipeline, denoised, options.get("decode", decoding.WAYS), held.placement, watch)
-        clock.note("decoding")
+        with _timed(seconds, "decoding"):
+            ways = options.get("decode", decoding.WAYS)
+            video, way = decoding.decode(pipeline, denoised, ways, loaded.placement, callbacks)
         emit(Phase("saving"))
         path = folder / "frames.rgb"
-        frames, width, height = decoding.write_frames(video, path)
-        clock.note("saving")
+        with _timed(seconds, "saving"):
+            frames, width, height = decoding.write_frames(video, path)
         facts = {
-            **held.facts,
+            **loaded.facts,
             **speed.observed(pipeline),
-            "compile": _compiles(held),
-            "placement": held.placement.rung,
+            "compile": loaded.compiles,
+            "placement": loaded.placement.current,
             "decoded": way,
             "resumed": resumed,
-            "encoded": held.encodings.misses,
-            "encodings_reused": held.encodings.hits,
-            "peak_bytes": _told_memory(held, emit),
-            "seconds": clock.seconds,
+            "encoded": loaded.encodings.misses,
+            "encodings_reused": loaded.encodings.hits,
+            "peak_bytes": _report_memory(loaded, emit),
+            "seconds": seconds,
         }
         return Saved(str(path), frames, width, height, facts)
 
-    def _denoised(self, held: Held, pipeline: Any, options: Mapping[str, Any], watch: Watch) -> Any:
-        """Latents of the clip, on whatever rung it takes."""
-        while True:
-            try:
-                held.placement.denoiser_back()  # also after a decode that failed, or was stopped, without it
-                compilation.turn(speed.transformers(pipeline), on=_compiles(held))
-                with held.ranks.clip() if held.ranks else contextlib.nullcontext():
-                    return denoising.denoise(pipeline, options, watch)
-            except RuntimeError as error:
-                full = out_of_memory(error)
-                if not full and not (compilation.failed(error) and held.ranks is None and _compiles(held)):
-                    raise
-                told = (str(error).strip().splitlines() or [""])[0][:300]
-            if full:
-                _down(held, told, watch)
-            else:
-                held.facts |= {"compile": False, "compile_problem": told}
-                watch.emit(Log(_NOT_COMPILED.format(told), "warning"))
-            speed.reset(pipeline)
-
     def unload(self) -> None:
-        """Give everything back."""
-        held, self._held = self._held, None
-        if held is None:
+        """Free everything."""
+        loaded, self._loaded = self._loaded, None
+        if loaded is None:
             return
-        if held.ranks is not None:
-            held.ranks.close()
-        held.encodings.forget()
-        held.placement.take_off()
-        del held
+        if loaded.ranks is not None:
+            loaded.ranks.close()
+        loaded.encodings.forget()
+        loaded.placement.move_to_host()
+        del loaded
         release_memory()
 
-    def _ready(self) -> Held:
-        if self._held is None:
-            raise StateError("no model is loaded")
-        return self._held
 
+def _load(model: Mapping[str, Any], identity: str, callbacks: Callbacks) -> LoadedModel:
+    def phase(name: str) -> None:
+        callbacks.check()
+        callbacks.emit(Phase(name))
 
-def _compiles(held: Held) -> bool:
-    """Whether this model's blocks compute compiled where it lies now."""
-    return bool(held.facts["compile"]) and held.placement.keeps_blocks_whole
-
-
-def _lost_ranks(held: Held) -> bool:
-    """Whether a rank failed since: it cannot be had back alone."""
-    return held.ranks is not None and held.ranks.closed
-
-
-class _Clock:
-    """Seconds of the parts of a clip."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._since = time.monotonic()
-
-    def note(self, part: str) -> None:
-        now = time.monotonic()
-        self.seconds[part] = round(now - self._since, 3)
-        self._since = now
-
-
-def _pipeline(held: Held, options: Mapping[str, Any]) -> Any:
+    speed.speed_choice(model)  # a contradiction is reported before minutes of reading
+    ranks = Ranks.start(model) if int(model.get("ranks", 1)) > 1 else None
     try:
-        return held.pipelines[options["task"]]
+        pipelines, components = loading.load(model, phase)
+        first = next(iter(pipelines.values()))
+        facts = speed.apply(first, model)
+        if facts.get("compile_problem"):
+            callbacks.emit(Log(_NOT_COMPILED.format(facts["compile_problem"]), "warning"))
+        placement = Placement(components, model["device"], model["placements"])
+        _place(placement, callbacks)
+        loaded = LoadedModel(identity, model, pipelines, placement, ranks, facts)
+        for pipeline in pipelines.values():
+            loaded.encodings.attach(pipeline)
+        if ranks is not None:
+            ranks.join(first)
+    except BaseException:
+        if ranks is not None:
+            ranks.close()
+        release_memory()
+        raise
+    return loaded
+
+
+def _place(placement: Placement, callbacks: Callbacks) -> None:
+    """Use the first placement that holds the weights."""
+    reason = ""
+    while True:
+        try:
+            if not reason:
+                placement.apply()
+            else:
+                callbacks.emit(
+                    Log(f"the weights do not fit ({reason}); going on with {placement.use_next()}", "warning")
+                )
+            return
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = reason or first_line(error)
+        if placement.is_last:
+            raise OutOfMemoryError("the weights do not fit in any placement", evidence=reason)
+
+
+def _denoise(loaded: LoadedModel, pipeline: Any, options: Mapping[str, Any], callbacks: Callbacks) -> Any:
+    """The clip's latents, in the first placement that has enough memory."""
+    while True:
+        try:
+            loaded.placement.move_denoiser_back()  # also after a decode that failed or was stopped
+            for transformer in transformers(pipeline):
+                use_compiled(transformer, compiled=loaded.compiles)
+            with loaded.ranks.clip() if loaded.ranks else contextlib.nullcontext():
+                return denoising.denoise(pipeline, options, callbacks)
+        except RuntimeError as error:
+            full = is_out_of_memory(error)
+            if not full and not (is_compilation_failure(error) and loaded.ranks is None and loaded.compiles):
+                raise
+            reason = first_line(error)
+        if full:  # outside the handler, which would keep the memory of the failed attempt
+            _use_next_placement(loaded, reason, callbacks)
+        else:
+            loaded.facts |= {"compile": False, "compile_problem": reason}
+            callbacks.emit(Log(_NOT_COMPILED.format(reason), "warning"))
+        speed.reset(pipeline)
+
+
+def _use_next_placement(loaded: LoadedModel, reason: str, callbacks: Callbacks) -> None:
+    loaded.encodings.forget()
+    release_memory()
+    if loaded.placement.is_last or loaded.ranks is not None:
+        raise OutOfMemoryError(
+            f"out of memory while denoising, in the last placement ({loaded.placement.current})",
+            evidence=reason,
+            advice="Choose a smaller size or fewer frames, or a card with more memory; `reel plan` predicts both.",
+        )
+    callbacks.emit(
+        Log(f"out of memory ({reason}); the clip begins again with {loaded.placement.use_next()}", "warning")
+    )
+
+
+def _pipeline(loaded: LoadedModel, options: Mapping[str, Any]) -> Any:
+    try:
+        return loaded.pipelines[options["task"]]
     except KeyError:
-        known = ", ".join(held.pipelines)
-        raise ConfigurationError(f"{held.model['name']} cannot do {options['task']}; it does {known}") from None
-
-
-def _kept(options: Mapping[str, Any]) -> tuple[Path, str] | None:
-    return (Path(options["latents"]), str(options["latents_key"])) if options.get("latents") else None
+        known = ", ".join(loaded.pipelines)
+        raise ConfigurationError(f"{loaded.model['name']} cannot do {options['task']}; it does {known}") from None
 
 
 def _keep(kept: tuple[Path, str], denoised: Any, emit: Emit) -> None:
-    """On disk, if there is room: the clip itself needs them no more."""
+    """Save the latents; the clip goes on without them if the disk is full."""
     try:
         latents.save(kept[0], denoised, kept[1])
     except OSError as error:
@@ -229,52 +249,25 @@ def _keep(kept: tuple[Path, str], denoised: Any, emit: Emit) -> None:
     emit(LatentsSaved(str(kept[0])))
 
 
-def _placed(placement: Placement, watch: Watch) -> None:
-    """On the first rung that holds the weights."""
-    while True:
-        try:
-            placement.apply()
-            return
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            told = (str(error).splitlines() or [""])[0][:300]
-        if not placement.below:
-            raise OutOfMemoryError("the weights do not fit, wherever they are put", evidence=told)
-        while placement.below:
-            try:
-                watch.emit(Log(f"the weights do not fit ({told}); going on with {placement.step_down()}", "warning"))
-                return
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[part] = round(time.monotonic() - started, 3)
 
 
-def _down(held: Held, told: str, watch: Watch) -> None:
-    """One rung down, once everything of the failed try is gone."""
-    held.encodings.forget()
-    release_memory()
-    if not held.placement.below or held.ranks is not None:
-        raise OutOfMemoryError(
-            f"out of memory while denoising, on the last placement ({held.placement.rung})",
-            evidence=told,
-            advice="Choose a smaller size or fewer frames, or a card with more memory; `reel plan` predicts both.",
-        )
-    watch.emit(Log(f"out of memory ({told}); the clip begins again with {held.placement.step_down()}", "warning"))
-
-
-def _reset_peak(held: Held) -> None:
+def _reset_peak(loaded: LoadedModel) -> None:
     import torch
 
-    if held.model["device"] != "cpu":
+    if loaded.model["device"] != "cpu":
         torch.cuda.reset_peak_memory_stats()
 
 
-def _told_memory(held: Held, emit: Emit) -> int | None:
-    """The peak in bytes, where it can be measured."""
+def _report_memory(loaded: LoadedModel, emit: Emit) -> int | None:
+    """The clip's peak in bytes, on a GPU."""
     import torch
 
-    if held.model["device"] == "cpu":
+    if loaded.model["device"] == "cpu":
         return None
     peak = int(torch.cuda.max_memory_allocated())
     emit(Memory(int(torch.cuda.memory_allocated()), peak))

@@ -1,9 +1,9 @@
-"""Ranks 1 and up of a clip that several GPUs compute: a resident engine that only computes with rank 0.
+"""The engine of ranks 1 and up of a clip that several GPUs compute: it only computes with rank 0.
 
-`parallel.Ranks`, in the worker that is rank 0, starts it with the worker's own program and speaks the same protocol
-to it over pipes of its own: ``Load`` joins the group, each ``Generate`` computes what rank 0 sends until the clip is
-over. It loads the transformers and nothing else, saves nothing, and ends when its pipe does, so that no rank outlives
-the worker. Whatever fails is answered, and the process ends: a rank that has left a step cannot be talked to again.
+`parallel.Ranks`, in the worker that is rank 0, starts it with the worker's own program and speaks the same protocol to
+it over pipes of its own: ``Load`` joins the group, each ``Generate`` computes the calls that rank 0 sends until the clip
+is over. It loads the transformers only, saves nothing, and ends when its pipe closes, so no rank outlives the worker.
+A failure is answered and ends the process: a rank that has left a step cannot be used again.
 
     >>> READY
     'ready to join'
@@ -17,46 +17,46 @@ from typing import Any
 
 from ...core.events import Event, Log, Saved
 from . import collective, speed
+from .blocks import transformers
 
-#: What it says (a `Log`) when nothing but the other ranks is missing.
+#: The text of the `Log` that it sends when it only waits for the other ranks.
 READY = "ready to join"
 Emit = Callable[[Event], None]
 Check = Callable[[], None]
 
 
 class Follower:
-    """An engine for `engines.serving`; ``build`` loads a pipeline of transformers alone onto a device."""
+    """An engine for `engines.serving`; ``build`` loads a pipeline that has only transformers onto a device."""
 
     def __init__(self, build: Callable[[Mapping[str, Any], str], Any]) -> None:
         self._build = build
         self._pipeline: Any = None
-        self._shared: list[collective.Shared] = []
+        self._shared: list[collective.SharedTransformer] = []
         self._device = "cpu"
 
     def versions(self) -> dict[str, str]:
-        """Nothing that rank 0 does not tell."""
+        """Empty: rank 0 reports the same versions."""
         return {}
 
     def load(self, model: Mapping[str, Any], emit: Emit, check: Check) -> dict[str, Any]:
-        """``model`` is a `collective.Place` as JSON."""
-        place = collective.Place(model["rank"], model["ranks"], model["store"], model["model"])
-        self._device = place.device
-        self._pipeline = self._build(place.model, place.device)
+        """``model`` is a `collective.Rank` as JSON."""
+        rank = collective.Rank(model["rank"], model["ranks"], model["store"], model["model"])
+        self._device = rank.device
+        self._pipeline = self._build(rank.model, rank.device)
         check()
         emit(Log(READY))
-        collective.join(place)
-        there = speed.transformers(self._pipeline)
-        self._shared = [collective.share(transformer, place) for transformer in there]
-        return {"rank": place.rank}
+        collective.join(rank)
+        self._shared = [collective.share(transformer, rank) for transformer in transformers(self._pipeline)]
+        return {"rank": rank.number}
 
-    def generate(  # what the contract of engines gives it is rank 0's affair
+    def generate(  # rank 0 uses these arguments
         self,
         options: Mapping[str, Any],  # noqa: ARG002
         folder: Path,  # noqa: ARG002
         emit: Emit,  # noqa: ARG002
         check: Check,  # noqa: ARG002
     ) -> Saved:
-        """Compute with rank 0 until it says that the clip is over."""
+        """Compute with rank 0 until the clip is over."""
         import torch
 
         speed.reset(self._pipeline)
@@ -67,7 +67,7 @@ class Follower:
                 calls += 1
         return Saved("", 0, 0, 0, {"calls": calls})
 
-    def _compute(self, call: collective.Call) -> None:
+    def _compute(self, call: collective.TransformerCall) -> None:
         shared = self._shared[call.index]
         shared.fit(call.kwargs["hidden_states"].shape)
         if call.pass_name is None:
@@ -82,8 +82,8 @@ class Follower:
         self._pipeline, self._shared = None, []
 
 
-def transformers_alone(model: Mapping[str, Any], device: str) -> Any:
-    """A pipeline of the model's first task that has its transformers and nothing else, as fast as rank 0's."""
+def build_transformers(model: Mapping[str, Any], device: str) -> Any:
+    """A pipeline of the model's first task that has only its transformers, as fast as rank 0's."""
     import inspect
 
     import diffusers
@@ -92,15 +92,14 @@ def transformers_alone(model: Mapping[str, Any], device: str) -> Any:
     from .weight_placement import Placement
 
     streamed = model["placements"][0] not in ("resident", "encoders_off")
-    there = vars(load_transformers(model, "cpu" if streamed else device))
+    loaded = load_transformers(model, "cpu" if streamed else device)
     kind = getattr(diffusers, next(iter(model["tasks"].values())))
-    empty = inspect.Parameter.empty
-    wanted = inspect.signature(kind.__init__).parameters.items()
-    others = {name: None for name, value in wanted if name != "self" and value.default is empty}
-    pipeline = kind(**{**others, **there})
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    required = {parameter.name: None for parameter in parameters if parameter.default is inspect.Parameter.empty}
+    pipeline = kind(**{**required, **loaded})
     speed.apply(pipeline, model)
-    Placement(there, device, model["placements"]).apply()
+    Placement(loaded, device, model["placements"]).apply()
     return pipeline
 
 
-FOLLOWER = Follower(transformers_alone)
+FOLLOWER = Follower(build_transformers)

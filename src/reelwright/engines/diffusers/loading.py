@@ -1,8 +1,8 @@
-"""From a folder of weights to pipelines, one for each task, that share their components.
+"""Loads a folder of weights into pipelines, one for each task, that share their components.
 
-Nothing is downloaded and nothing is executed from the folder: weights are safetensors, or, in the official layout,
-read with ``weights_only``. Both layouts of Wan2.1 get the official noise levels and picture filters, so that a film
-does not depend on the layout (`official`).
+Nothing is downloaded and no code from the folder runs: weights are safetensors, or, in the official layout, read with
+``weights_only``. Both layouts of Wan2.1 get the official noise levels and picture filters, so a clip does not depend on
+the layout (`official`).
 
     >>> pipelines, components = load(model, lambda phase: None)  # doctest: +SKIP
 """
@@ -11,30 +11,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ...core.errors import ConfigurationError, ModelNotFoundError
 from ...core.files import read_json
+from .blocks import TRANSFORMERS
 from .official_precision import compute_officially, transformer_class
+from .torch_errors import first_line
 
-#: Phases by what a component's name begins with; what is not named here is small.
 _MAX_JSON_BYTES = 16 * 1024 * 1024
+#: Phases by the start of a component's name; other components are small.
 _PHASES = {
     "text_encoder": "loading text encoder",
     "vae": "loading VAE",
     "image_encoder": "loading CLIP",
     "transformer": "loading transformer",
 }
-#: Encoders and the VAE stay as precise as their official scripts run them.
+#: The official scripts run these in float32.
 _FLOAT32 = ("vae", "image_encoder")
-_TRANSFORMERS = ("transformer", "transformer_2")
 
 
 def load(model: Mapping[str, Any], phase: Callable[[str], object]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Pipelines by task, and the components that they share, all in the host's memory.
 
-    ``phase`` is told each phase before it begins; it may raise to stop the loading.
+    ``phase`` is called before each phase; it may raise to stop the loading.
 
     Raises:
         ModelNotFoundError: a part is missing, damaged or of another kind.
@@ -53,22 +53,21 @@ def load(model: Mapping[str, Any], phase: Callable[[str], object]) -> tuple[dict
     _refuse_first_hunyuan(directory, components.get("transformer"))
     pipelines = {task: _pipeline(kind, components, config) for task, kind in kinds.items()}
     if model["family"] == "wan":
-        _officially(pipelines.values())
+        _prepare_pictures_officially(pipelines.values())
     return pipelines, components
 
 
-def load_transformers(model: Mapping[str, Any], device: str) -> Any:
-    """The transformers alone, on a device, as attributes: for the other ranks of a clip (`follower`)."""
+def load_transformers(model: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """The transformers only, on a device, by name: for the other ranks of a clip (`follower`)."""
     directory = Path(model["directory"])
     if model["layout"] == "official":
         from .official_transformer import load_transformer
 
         task = next(iter(model["tasks"]))
-        return SimpleNamespace(transformer=load_transformer(directory, task, model["dtype"], device))
+        return {"transformer": load_transformer(directory, task, model["dtype"], device)}
     index = _index(directory)
-    there = {name: index[name] for name in _TRANSFORMERS if index.get(name, [None])[0]}
-    loaded = {name: _component(directory, name, kind, model["dtype"]).to(device) for name, kind in there.items()}
-    return SimpleNamespace(**loaded)
+    named = {name: index[name] for name in TRANSFORMERS if index.get(name, [None])[0]}
+    return {name: _component(directory, name, kind, model["dtype"]).to(device) for name, kind in named.items()}
 
 
 def _pipeline_class(name: str) -> Any:
@@ -79,7 +78,7 @@ def _pipeline_class(name: str) -> Any:
     except (AttributeError, RuntimeError) as error:
         raise ConfigurationError(
             f"diffusers {diffusers.__version__} has no {name}: {error}",
-            advice="Install the version of diffusers that the extra `engine` asks for.",
+            advice="Install the version of diffusers in the extra `engine`.",
         ) from error
 
 
@@ -106,20 +105,20 @@ def _components(
         if kind is None:
             components[name] = None
             continue
-        told = next((said for start, said in _PHASES.items() if name.startswith(start)), None)
-        if told:
-            phase(told)
+        begins = next((title for start, title in _PHASES.items() if name.startswith(start)), None)
+        if begins:
+            phase(begins)
         components[name] = _component(directory, name, [library, kind], dtype)
     return components, config
 
 
 def _order(name: str) -> int:
-    """Encoders before the transformer, as the phases of a generation are told."""
+    """Encoders before the transformer, as in the order of the phases."""
     return next((place for place, start in enumerate(_PHASES) if name.startswith(start)), -1)
 
 
 def _class(directory: Path, name: str, kind: list[Any]) -> Any:
-    """The class of a component: only those that read data, never one that looks in the folder for code to run."""
+    """The class of a component: only classes that read data, never one that runs code from the folder."""
     import diffusers
     import transformers
     from diffusers.guiders import BaseGuidance
@@ -133,7 +132,7 @@ def _class(directory: Path, name: str, kind: list[Any]) -> Any:
         nn.Module,
         diffusers.SchedulerMixin,
         transformers.PreTrainedTokenizerBase,
-        transformers.AutoTokenizer,  # what some folders name; it chooses among the tokenizers of transformers
+        transformers.AutoTokenizer,  # some folders name it; it chooses among the tokenizers of transformers
         transformers.ProcessorMixin,
         ImageProcessingMixin,
         BaseGuidance,
@@ -155,22 +154,21 @@ def _component(directory: Path, name: str, kind: list[Any], dtype: str) -> Any:
     cls = transformer_class() if officially else cls
     options: dict[str, Any] = {"local_files_only": True}
     if kind[0] == "transformers":
-        options["trust_remote_code"] = False  # said, or the auto classes ask on a terminal
-    weighs = issubclass(cls, torch.nn.Module)
-    if weighs:
+        options["trust_remote_code"] = False  # without it, the auto classes ask on a terminal
+    has_weights = issubclass(cls, torch.nn.Module)
+    if has_weights:
         precision = "float32" if name in _FLOAT32 else dtype
         key = "torch_dtype" if kind[0] == "diffusers" else "dtype"
         options |= {key: getattr(torch, precision), "use_safetensors": True, "output_loading_info": True}
     try:
         loaded = cls.from_pretrained(str(directory / name), **options)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise _unreadable(directory / name, first, str(error)[:2000]) from error
-    if not weighs:
+        raise _unreadable(directory / name, first_line(error), str(error)[:2000]) from error
+    if not has_weights:
         return loaded
-    module, told = loaded
-    # what a file lacks is made up at random by transformers; a head for words is used by no pipeline
-    lost = sorted(weight for weight in told["missing_keys"] if not weight.startswith("lm_head."))
+    module, info = loaded
+    # transformers fills missing weights with random numbers; no pipeline uses a head for words
+    lost = sorted(weight for weight in info["missing_keys"] if not weight.startswith("lm_head."))
     if lost:
         raise _unreadable(directory / name, f"its files lack {lost[0]} and {len(lost) - 1} more", "\n".join(lost[:40]))
     if officially:
@@ -178,13 +176,13 @@ def _component(directory: Path, name: str, kind: list[Any], dtype: str) -> Any:
     return module.eval()
 
 
-def _unreadable(folder: Path, what: str, evidence: str) -> ModelNotFoundError:
+def _unreadable(folder: Path, reason: str, evidence: str) -> ModelNotFoundError:
     advice = "Download that folder again; only safetensors are read."
-    return ModelNotFoundError(f"{folder} cannot be read: {what}", evidence=evidence, advice=advice)
+    return ModelNotFoundError(f"{folder} cannot be read: {reason}", evidence=evidence, advice=advice)
 
 
 def _pipeline(kind: Any, components: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """A pipeline over the components that it takes; what a task does not need is left out."""
+    """A pipeline of the components that its constructor takes."""
     import inspect
 
     wanted = inspect.signature(kind.__init__).parameters
@@ -205,7 +203,7 @@ def _pipeline(kind: Any, components: Mapping[str, Any], config: Mapping[str, Any
 
 
 def _refuse_first_hunyuan(directory: Path, transformer: Any) -> None:
-    """The first HunyuanVideo-I2V: its pipeline makes four frames fewer than it is asked for, and no whole latents."""
+    """The pipeline of the first HunyuanVideo-I2V makes four frames too few, and no whole latents."""
     if getattr(getattr(transformer, "config", None), "image_condition_type", None) == "latent_concat":
         raise ModelNotFoundError(
             f"{directory} holds the first release of HunyuanVideo-I2V, with the picture as further channels",
@@ -213,8 +211,8 @@ def _refuse_first_hunyuan(directory: Path, transformer: Any) -> None:
         )
 
 
-def _officially(pipelines: Any) -> None:
-    """Wan's pictures as its official script prepares them, whatever the layout of the folder."""
+def _prepare_pictures_officially(pipelines: Any) -> None:
+    """Prepare Wan's pictures as the official script does, in both layouts."""
     from .official_pictures import clip_processor, video_processor
 
     for pipeline in pipelines:

@@ -1,9 +1,8 @@
-"""LoRA files that the user gives: read safely, checked against the model, and added to its weights.
+"""Adds the user's LoRA files to the weights, once they are read safely and checked against the model.
 
-Only safetensors are read; a pickle could run code. A file whose layers are not all found in the model is refused:
-diffusers would warn and go on with what fits. The change is added to the weights once, so that steps cost nothing
-more; it cannot be taken out again without rounding, so the weights are loaded again for another preset. Nothing is
-downloaded.
+Only safetensors are read; a pickle could run code. A file with layers that the model does not have is refused, where
+diffusers would warn and use the rest. The change is added to the weights once, so steps cost nothing more. It cannot be
+taken out again without rounding, so another preset loads the weights again. Nothing is downloaded.
 
     >>> Adapter(Path("distilled.safetensors")).scale
     1.0
@@ -25,14 +24,14 @@ _BYTES = 2**22
 
 @dataclass(frozen=True)
 class Adapter:
-    """One file, how strongly it is added, and to which transformer (``transformer_2``: Wan2.2's low noise)."""
+    """One file, its strength, and the transformer it is added to (``transformer_2``: Wan2.2's low noise)."""
 
     path: Path
     scale: float = 1.0
     into: str = "transformer"
 
 
-def fused(pipeline: Any, adapter: Adapter) -> dict[str, Any]:
+def fuse(pipeline: Any, adapter: Adapter) -> dict[str, Any]:
     """Add a file to the weights; returns its name, hash and scale for the manifest.
 
     Raises:
@@ -43,11 +42,11 @@ def fused(pipeline: Any, adapter: Adapter) -> dict[str, Any]:
     transformer = getattr(pipeline, adapter.into, None)
     if transformer is None or not hasattr(pipeline, "load_lora_weights"):
         raise ConfigurationError(f"{type(pipeline).__name__} has no {adapter.into} that takes a LoRA")
-    wanted = _load(pipeline, adapter, tensors)
-    taken = _layers_with_adapters(transformer)
+    wanted = _attach(pipeline, adapter, tensors)
+    taken = {name for name, module in transformer.named_modules() if len(getattr(module, "lora_A", ())) > 0}
     if not wanted or wanted - taken:
         missing = sorted(wanted - taken)[:3] or ["(none at all)"]
-        raise _another(adapter, f"the model has no layers {', '.join(missing)}")
+        raise _does_not_fit(adapter, f"the model has no layers {', '.join(missing)}")
     pipeline.fuse_lora(components=[adapter.into], lora_scale=adapter.scale, safe_fusing=True)
     pipeline.unload_lora_weights()
     return {"name": adapter.path.name, "sha256": digest, "scale": adapter.scale, "into": adapter.into}
@@ -72,24 +71,20 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     return tensors, digest.hexdigest()
 
 
-def _load(pipeline: Any, adapter: Adapter, tensors: dict[str, Any]) -> set[str]:
-    """Put the adapter beside the layers; returns the names of the layers that the file speaks of."""
+def _attach(pipeline: Any, adapter: Adapter, tensors: dict[str, Any]) -> set[str]:
+    """Put the adapter beside the layers; returns the names of the layers in the file."""
     options = {"load_into_transformer_2": True} if adapter.into == "transformer_2" else {}
     try:
         known = pipeline.lora_state_dict(dict(tensors))
         pipeline.load_lora_weights(tensors, adapter_name="given", **options)
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
         lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
-        raise _another(adapter, " ".join(lines[:2])) from error
+        raise _does_not_fit(adapter, " ".join(lines[:2])) from error
     names = {key.partition(".lora_")[0] for key in known if ".lora_" in key}
     return {name.removeprefix("transformer.") for name in names}
 
 
-def _layers_with_adapters(transformer: Any) -> set[str]:
-    return {name for name, module in transformer.named_modules() if len(getattr(module, "lora_A", ())) > 0}
-
-
-def _another(adapter: Adapter, reason: str) -> ConfigurationError:
+def _does_not_fit(adapter: Adapter, reason: str) -> ConfigurationError:
     return ConfigurationError(
         f"the LoRA {adapter.path} does not fit this model: {reason}", advice="Give one made for exactly this model."
     )

@@ -1,10 +1,10 @@
-"""The components of a diffusers pipeline, read from a folder in the official layout of Wan2.1.
+"""Reads the components of a diffusers pipeline from a folder in the official layout of Wan2.1.
 
-The official download holds one folder: the transformer's shards in its root, `Wan2.1_VAE.pth`, the umT5 and the CLIP
-weights as `.pth`, and the tokenizer in `google/umt5-xxl`. The components made of them compute what the official script
-computes; nothing is written, and no weight is in memory twice. Sizes come from the weights and from `config.json`.
+The official download is one folder: the transformer's shards in its root, `Wan2.1_VAE.pth`, the umT5 and the CLIP
+weights as `.pth` files, and the tokenizer in `google/umt5-xxl`. The components compute what the official script
+computes. Nothing is written, and no weight is in memory twice.
 
-Not for folders in the layout of diffusers (`*-Diffusers`), which diffusers reads by itself, and not for pipelines.
+Folders in the layout of diffusers (`*-Diffusers`) are read by `loading`, which also makes the pipelines.
 
     >>> sorted(TASKS)
     ['flf2v', 'i2v', 't2v']
@@ -22,18 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ModelNotFoundError
-from .official_image import load_image_encoder
+from .official_encoders import load_image_encoder, load_text_encoder, load_vae
 from .official_pictures import clip_processor
-from .official_text import load_text_encoder
 from .official_transformer import load_transformer
-from .official_vae import load_vae
 from .official_weights import ADVICE
 
-TEXT_WEIGHTS = "models_t5_umt5-xxl-enc-bf16.pth"
-VAE_WEIGHTS = "Wan2.1_VAE.pth"
-CLIP_WEIGHTS = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
-TOKENIZER = Path("google", "umt5-xxl")
-#: The tasks, each with whether it films a picture.
+_TEXT_WEIGHTS = "models_t5_umt5-xxl-enc-bf16.pth"
+_VAE_WEIGHTS = "Wan2.1_VAE.pth"
+_CLIP_WEIGHTS = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
+_TOKENIZER = Path("google", "umt5-xxl")
+#: The tasks, each with whether it takes a picture.
 TASKS = {"i2v": True, "flf2v": True, "t2v": False}
 
 
@@ -44,43 +42,38 @@ def load_components(
     device: str = "cpu",
     before: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Every component of the pipeline for ``task``, ready to be given to its constructor.
+    """Every component of the pipeline for ``task``, by the name of its constructor's argument.
 
     Args:
         directory: The official folder.
         task: ``i2v``, ``flf2v`` or ``t2v``.
-        dtype: That of the transformer (a torch dtype or its name). The text encoder stays as it is stored, which is
-            bfloat16; the VAE and CLIP are float32.
+        dtype: The transformer's type (a torch dtype or its name). The text encoder stays as stored, in bfloat16; the
+            VAE and CLIP are float32.
         device: Where the transformer's weights go, each straight from its file.
         before: Called with the name of each phase before it begins; it may raise to stop the loading.
 
     Raises:
-        ModelNotFoundError: a file or a weight is missing, unknown, of another task, or unreadable.
+        ModelNotFoundError: a file or a weight is missing, unknown, unreadable, or for another task.
     """
-    require(directory / "config.json")
+    _require(directory / "config.json")
     before("loading text encoder")
     components: dict[str, Any] = {
-        "tokenizer": load_tokenizer(directory / TOKENIZER),
-        "text_encoder": load_text_encoder(require(directory / TEXT_WEIGHTS)),
+        "tokenizer": _load_tokenizer(directory / _TOKENIZER),
+        "text_encoder": load_text_encoder(_require(directory / _TEXT_WEIGHTS)),
         "scheduler": official_scheduler(),
     }
     before("loading VAE")
-    components["vae"] = load_vae(require(directory / VAE_WEIGHTS))
+    components["vae"] = load_vae(_require(directory / _VAE_WEIGHTS))
     if TASKS[task]:
         before("loading CLIP")
-        components["image_encoder"] = load_image_encoder(require(directory / CLIP_WEIGHTS))
+        components["image_encoder"] = load_image_encoder(_require(directory / _CLIP_WEIGHTS))
         components["image_processor"] = clip_processor(components["image_encoder"].config.image_size)
     before("loading transformer")
     components["transformer"] = load_transformer(directory, task, dtype, device)
     return components
 
 
-def require(path: Path) -> Path:
-    """``path``, if it is there.
-
-    Raises:
-        ModelNotFoundError: it is not.
-    """
+def _require(path: Path) -> Path:
     if path.is_file() or path.is_dir():  # nothing else is opened: a named pipe would wait for ever
         return path
     raise ModelNotFoundError(
@@ -89,12 +82,11 @@ def require(path: Path) -> Path:
     )
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of umT5, from the folder of the download only."""
+def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(require(folder), local_files_only=True, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(_require(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelNotFoundError(
             f"{folder} holds no tokenizer that can be read.", evidence=str(error)[:2000], advice=ADVICE
@@ -104,8 +96,8 @@ def load_tokenizer(folder: Path) -> Any:
 def official_scheduler(shift: float = 5.0) -> Any:
     """The UniPC scheduler with the noise levels of the official script.
 
-    diffusers' own spaces them between 1 and 0.001; the official one between 0.999 and 0 (fm_solvers_unipc.py takes the
-    ends from its table of 1000 training steps), which moves every step of a film by up to 0.001.
+    diffusers spaces them between 1 and 0.001, the official script between 0.999 and 0 (fm_solvers_unipc.py takes the
+    ends from its table of 1000 training steps). That moves every step of a clip by up to 0.001.
     """
     import numpy as np
     from diffusers import UniPCMultistepScheduler

@@ -1,10 +1,10 @@
-"""Pictures as the official script prepares them, in the shape that diffusers' pipelines expect.
+"""Prepares pictures as the official script does, in the shape that diffusers' pipelines expect.
 
-The official code never crops and never smooths: CLIP sees the whole picture pulled to a square, and the first frame is the
-picture resized to the film's size, both with torch's bicubic filter, which does not average when it shrinks. diffusers
-crops to a square for CLIP and resizes with Lanczos; each alone would make another film.
+The official code never crops and never smooths: CLIP sees the whole picture stretched to a square, and the first frame
+is the picture resized to the clip's size. Both use torch's bicubic filter, which does not average when it shrinks.
+diffusers crops to a square for CLIP and resizes with Lanczos; each of these alone would change the clip.
 
-Not for choosing the film's size and not for reading files.
+This module reads no files and chooses no sizes.
 
     >>> MEAN[0], DEVIATION[0]
     (0.48145466, 0.26862954)
@@ -36,7 +36,7 @@ def resized(picture: Any, width: int, height: int) -> Any:
 
 
 def clip_processor(side: int) -> Any:
-    """The image processor for CLIP: what `WanImageToVideoPipeline` calls as ``image_processor(images=...)``."""
+    """The image processor for CLIP, which `WanImageToVideoPipeline` calls as ``image_processor(images=...)``."""
     import torch
     from transformers import BatchFeature
 
@@ -55,7 +55,7 @@ def clip_processor(side: int) -> Any:
 
 
 def video_processor(spatial: int = 8) -> Any:
-    """The processor that replaces a Wan pipeline's ``video_processor``: the first and the last picture, officially."""
+    """A replacement for a Wan pipeline's ``video_processor``: prepares the first and the last picture officially."""
     from diffusers.video_processor import VideoProcessor
 
     class OfficialVideoProcessor(VideoProcessor):  # type: ignore[misc]

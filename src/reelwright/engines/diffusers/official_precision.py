@@ -1,12 +1,12 @@
-"""Wan's transformer at the precision of the official script, on weights that take half the memory.
+"""Computes Wan's transformer at the precision of the official script, with weights in half the memory.
 
-The official script keeps float32 weights and multiplies in bfloat16 (autocast): what flows from block to block, the
-time embedding, the norms and the head stay float32. diffusers in bfloat16 rounds those too, at every block. Measured on
-random weights of three blocks, three steps: frames of a t2v film are then 37.5 dB from the official ones, and 49 dB
-when only what the official script rounds is rounded, as here. The official script against itself with another
-attention kernel: 48 dB. A linear layer's weights can be stored rounded: same products, half the memory.
+The official script keeps float32 weights and multiplies in bfloat16 (autocast). The values between blocks, the time
+embedding, the norms and the head stay float32; diffusers in bfloat16 rounds those too, at every block. Measured on
+random weights of three blocks and three steps, the frames of a t2v clip are then 37.5 dB from the official ones. They
+are 49 dB away when only the official roundings are made, as here; the official script with another attention kernel is
+48 dB from itself. The weights of a linear layer can be stored rounded: same products, half the memory.
 
-Not for models in float32, and not a choice of speed: it is what `exact` means.
+Models in float32 do not need this. It is no speed choice: it is what the preset `exact` means.
 
     >>> is_kept("blocks.0.attn1.norm_q.weight"), is_kept("blocks.0.attn1.to_q.weight")
     (True, False)
@@ -18,7 +18,7 @@ import functools
 import math
 from typing import Any, ClassVar
 
-#: Parts of a name whose weights stay float32: norms, the time's way, the tables, the positions, the head.
+#: Parts of the names whose weights stay float32: norms, time embedding, tables, positions and head.
 KEPT = (
     *("rope", "time_embedder", "time_proj", "scale_shift_table", "proj_out", "pos_embed"),
     *("norm1", "norm2", "norm3", "norm_q", "norm_k", "norm_added_k"),
@@ -34,9 +34,9 @@ def is_kept(name: str) -> bool:
 
 @functools.cache
 def transformer_class() -> Any:
-    """diffusers' transformer, which says that it takes and gives float32 and keeps more of it.
+    """diffusers' transformer with float32 inputs and outputs, and more weights that stay float32.
 
-    Its ``from_pretrained(..., torch_dtype=torch.bfloat16)`` reads folders of diffusers' layout accordingly.
+    Its ``from_pretrained(..., torch_dtype=torch.bfloat16)`` keeps these weights of a folder in diffusers' layout too.
     """
     import torch
     from diffusers import WanTransformer3DModel
@@ -69,7 +69,7 @@ def compute_officially(transformer: Any) -> Any:
         rounds(block.ffn)
         _attend(block.attn1)
         _attend(block.attn2)
-    # What flows between the blocks is float32 from here on; officially only from the first block's attention on.
+    # The values between blocks are float32 from here on; officially only from the first block's attention on.
     transformer.patch_embedding.register_forward_hook(lambda _module, _inputs, output: output.float())
     transformer.blocks[0].norm1.register_forward_hook(lambda _module, _inputs, output: output.to(half).float())
     embedder.timesteps_proj = _waves(transformer.config.freq_dim)
@@ -135,7 +135,7 @@ def _norm_class() -> Any:
 
 
 def _attend(attn: Any) -> None:
-    """Let an attention of a block compute officially. A module of its own: offloading moves what modules hold."""
+    """Let an attention of a block compute officially. The norm is a module, because offloading moves only modules."""
     attn.set_processor(attention_class()())
     for name in ("norm_q", "norm_k", "norm_added_k"):
         plain = getattr(attn, name, None)

@@ -1,11 +1,10 @@
-"""Official weight files into an empty model: each weight to its place, each place once, and nothing run.
+"""Puts official weight files into empty models: each weight into its place, each place once.
 
-`.pth` files are pickles, which can carry programs: they are read with ``weights_only`` and never otherwise. What can be
-mapped from the disk is mapped, so that a file's parts that no model wants (CLIP's text tower) cost no memory.
+``.pth`` files are pickles, which can carry programs, so they are only read with ``weights_only``. A file is mapped from
+the disk where its format allows that, so unused parts (CLIP's text tower) cost no memory. The loader of each component
+decides which weight belongs where; this module does not.
 
-Not for finding out which weight belongs where: the loaders of each component know that.
-
-    >>> explain("Wan2.1_VAE.pth", "it is cut off").message
+    >>> unusable("Wan2.1_VAE.pth", "it is cut off").message
     'Wan2.1_VAE.pth cannot be used: it is cut off.'
 """
 
@@ -20,42 +19,55 @@ from typing import Any, NamedTuple
 from ...core.errors import ModelNotFoundError
 
 ADVICE = "Download the file again, from the official repository of the model; `reel setup` can do it."
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Weight(NamedTuple):
-    """One weight of a file, and its place in our model."""
+    """One weight of a file, and the name of its parameter in our model."""
 
     key: str
     place: str
     tensor: Any
 
 
-def explain(file: Path | str, reason: str) -> ModelNotFoundError:
-    """The error for a file of weights that is not what it should be."""
+def unusable(file: Path | str, reason: str) -> ModelNotFoundError:
+    """The error for a damaged or foreign weight file."""
     return ModelNotFoundError(f"{file} cannot be used: {reason}.", advice=ADVICE)
 
 
 def read_pickle(path: Path) -> Mapping[str, Any]:
-    """The tensors of an official ``.pth``, mapped from the disk where its format allows that.
+    """The tensors of an official ``.pth`` file.
 
     Raises:
-        ModelNotFoundError: it is cut off, no table of tensors, or carries a program.
+        ModelNotFoundError: the file is cut off, holds something else than tensors, or carries a program.
     """
     import torch
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        raise explain(path, "it carries more than weights, which is never loaded, or it is damaged") from error
+        raise unusable(path, "it carries more than weights, which is never loaded, or it is damaged") from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise explain(path, f"it is cut off or damaged ({error})") from error
+        raise unusable(path, f"it is cut off or damaged ({error})") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise explain(path, "it is not a table of weights")
+        raise unusable(path, "it is not a table of weights")
     return state
 
 
+def shapes_of(path: Path, state: Mapping[str, Any], config: Callable[[Shapes], dict[str, Any]], what: str) -> Any:
+    """The sizes that ``config`` reads off the shapes of the weights.
+
+    Raises:
+        ModelNotFoundError: a weight that decides a size is missing: the file does not hold a ``what``.
+    """
+    try:
+        return config({key: tuple(tensor.shape) for key, tensor in state.items()})
+    except (KeyError, IndexError, ValueError) as error:
+        raise unusable(path, f"it holds no {what} ({error} is missing)") from error
+
+
 def empty_model(kind: Callable[[], Any]) -> Any:
-    """A model whose weights are not there yet; its tables that no file holds are."""
+    """A model without weights; the tables that no file holds are computed."""
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
@@ -66,26 +78,22 @@ def fill(model: Any, weights: Iterable[Weight], source: Path) -> Any:
     """Give an empty model its weights, one by one, and return it.
 
     Raises:
-        ModelNotFoundError: a weight has no place or another shape, or a place got no weight.
+        ModelNotFoundError: a weight is unknown or has another shape, or a parameter got no weight.
     """
+    from torch.nn import Parameter
+
     places = dict(model.named_parameters())
     for key, place, tensor in weights:
         if place not in places:
-            raise explain(source, f"its weight {key!r} is not known, or it is there twice")
+            raise unusable(source, f"its weight {key!r} is not known, or it is there twice")
         shape, there = tuple(places.pop(place).shape), tuple(tensor.shape)
         if there != shape:
-            raise explain(source, f"its weight {key!r} is {_times(there)}, where the model needs {_times(shape)}")
-        _put(model, place, tensor)
+            raise unusable(source, f"its weight {key!r} is {_times(there)}, where the model needs {_times(shape)}")
+        owner, _, name = place.rpartition(".")
+        setattr(model.get_submodule(owner), name, Parameter(tensor, requires_grad=False))
     if places:
-        raise explain(source, f"{len(places)} weights are missing, the first for {min(places)!r}")
+        raise unusable(source, f"{len(places)} weights are missing, the first for {min(places)!r}")
     return model
-
-
-def _put(model: Any, place: str, tensor: Any) -> None:
-    from torch.nn import Parameter
-
-    owner, _, name = place.rpartition(".")
-    setattr(model.get_submodule(owner), name, Parameter(tensor, requires_grad=False))
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -1,15 +1,15 @@
-"""One clip over several GPUs: the worker is rank 0 and starts the others, which end with it or with an error.
+"""Computes one clip on several GPUs: the worker is rank 0 and starts the other ranks.
 
     ranks = Ranks.start(model)          # the others load while rank 0 does
     ranks.join(pipeline)                # after `speed.apply` and placement
-    with ranks.clip():                  # every call of a transformer in here is computed by all
+    with ranks.clip():                  # in here, all ranks compute every call of a transformer
         ...
     ranks.close()
 
-A rank that dies or raises ends all: rank 0's own collective fails when the connection does (gloo), or is aborted
-(NCCL notices no death by itself), and `clip` raises the error of the rank that failed first. If rank 0 cannot be
-freed, its process ends, with the reason in its log: an attempt may fail, it may not hang. Encoders, VAE, scheduler
-and everything a person sees stay on rank 0. This module splits nothing itself: see `collective`.
+A rank that dies or raises ends all: rank 0's own collective fails when the connection does (gloo), or is aborted (NCCL
+notices no death by itself), and `clip` raises the error of the rank that failed first. If rank 0 cannot be freed, its
+process ends, with the reason in its log: an attempt may fail, but it must not hang. Encoders, VAE, scheduler and all
+output stay on rank 0. `collective` splits the work.
 
     >>> Ranks.FOLLOWER
     'reelwright.engines.diffusers.follower:FOLLOWER'
@@ -30,10 +30,12 @@ from typing import Any
 
 from ...core.errors import AttemptError, Cancelled, Failure, VideoGenerationError
 from ...core.events import Generate, Load, Loaded, Log, Saved
-from . import collective, follower, speed
+from . import collective, follower
+from .blocks import transformers
 from .rank_process import RankProcess
+from .step_cache import current_pass
 
-#: Seconds that rank 0 may need to leave a collective after another rank failed, before it is made to.
+#: Seconds that rank 0 may take to leave a collective after another rank failed; then its process ends.
 GRACE_S = 10.0
 _JOIN_S = 3600.0  # the others read the same weights from the same disk
 _ANSWER_S = 600.0
@@ -44,12 +46,12 @@ class Ranks:
 
     FOLLOWER = "reelwright.engines.diffusers.follower:FOLLOWER"
 
-    def __init__(self, place: collective.Place, folder: Path, processes: Sequence[RankProcess]) -> None:
-        self._place = place
+    def __init__(self, rank: collective.Rank, folder: Path, processes: Sequence[RankProcess]) -> None:
+        self._rank = rank
         self._folder = folder
         self._processes = list(processes)
-        self._shared: list[collective.Shared] = []
-        self._inside = threading.Event()  # rank 0 is in a call that it cannot leave alone
+        self._shared: list[collective.SharedTransformer] = []
+        self._inside = threading.Event()  # rank 0 is in a call that only ends with the others
         self._closed = False
 
     @classmethod
@@ -59,7 +61,7 @@ class Ranks:
         folder = Path(tempfile.mkdtemp(prefix="reelwright-ranks-"))
         store = str(folder / "store")
         started: list[RankProcess] = []
-        ranks = cls(collective.Place(0, count, store, model), folder, started)
+        ranks = cls(collective.Rank(0, count, store, model), folder, started)
         for rank in range(1, count):
             process = RankProcess([*(program or default_program()), engine], rank, ranks._failed)
             ranks._processes.append(process)
@@ -78,17 +80,17 @@ class Ranks:
             ConfigurationError: the model cannot be split so.
             AttemptError: a rank failed.
         """
-        there = speed.transformers(pipeline)
+        shareable = transformers(pipeline)
         try:
-            collective.check(self._place, there)
+            collective.check(self._rank, shareable)
             for process in self._processes:
-                process.wait_for(lambda said: isinstance(said, Log) and said.text == follower.READY, _JOIN_S)
+                process.wait_for(lambda answer: isinstance(answer, Log) and answer.text == follower.READY, _JOIN_S)
             self._inside.set()
             with self._together():
-                collective.join(self._place)
-                self._shared = [collective.share(transformer, self._place) for transformer in there]
+                collective.join(self._rank)
+                self._shared = [collective.share(transformer, self._rank) for transformer in shareable]
                 for process in self._processes:
-                    process.wait_for(lambda said: isinstance(said, Loaded), _ANSWER_S)
+                    process.wait_for(lambda answer: isinstance(answer, Loaded), _ANSWER_S)
             self._inside.clear()
         except BaseException:
             self.close()
@@ -99,33 +101,33 @@ class Ranks:
         """Share every call of the transformers until the end of the block.
 
         Raises:
-            AttemptError: another rank failed; these ranks are closed then, as after any error inside a call.
+            AttemptError: another rank failed. The ranks are then closed, as after any error inside a call.
         """
         self._raise_if_failed()
         for process in self._processes:
             process.send(Generate({}, ""))
-        hooks = [hook for index, shared in enumerate(self._shared) for hook in self._watched(index, shared)]
+        hooks = [hook for index, shared in enumerate(self._shared) for hook in self._send_calls(index, shared)]
         try:
             with self._together():
                 yield
-                self._over()
+                self._end_clip()
         except BaseException:
             if self._inside.is_set():
                 self.close()
             elif not self._closed:
-                self._over_after_error()
+                self._end_clip_after_error()
             raise
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _watched(self, index: int, shared: collective.Shared) -> list[Any]:
-        """Hooks of a transformer: before each call it is sent, after it all are free again."""
+    def _send_calls(self, index: int, shared: collective.SharedTransformer) -> list[Any]:
+        """Hooks of a transformer that send each call before it is computed."""
 
         def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             shared.fit(kwargs["hidden_states"].shape)
             self._inside.set()
-            collective.send(collective.Call(index, speed.current_pass(module), args, kwargs))
+            collective.send(collective.TransformerCall(index, current_pass(module), args, kwargs))
 
         def after(_module: Any, _args: Any, _output: Any) -> None:
             self._inside.clear()
@@ -133,19 +135,19 @@ class Ranks:
         module = shared.transformer
         return [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
 
-    def _over(self) -> None:
-        """Say that the clip is over, and hear that all were with us to the end."""
+    def _end_clip(self) -> None:
+        """End the clip, and wait until every rank confirms it."""
         self._inside.set()
         collective.send(None)
         for process in self._processes:
-            process.wait_for(lambda said: isinstance(said, Saved), _ANSWER_S)
+            process.wait_for(lambda answer: isinstance(answer, Saved), _ANSWER_S)
         self._inside.clear()
 
-    def _over_after_error(self) -> None:
-        """Free the others between two steps (a cancelled clip, say): they stay for the next one."""
+    def _end_clip_after_error(self) -> None:
+        """Free the other ranks between two steps (of a cancelled clip, say); they stay for the next clip."""
         try:
-            self._over()
-        except Exception:  # noqa: BLE001 -- the first error is the one to tell; without the others there is no next clip
+            self._end_clip()
+        except Exception:  # noqa: BLE001 -- the first error is raised; without the others there is no next clip
             self.close()
 
     @contextlib.contextmanager
@@ -156,14 +158,14 @@ class Ranks:
         except Cancelled:
             raise
         except (RuntimeError, VideoGenerationError) as error:
-            failed = self._first_failure(GRACE_S if _looks_like_a_lost_rank(error) else 0.0)
+            failed = self._first_failure(GRACE_S if _may_be_a_lost_rank(error) else 0.0)
             if failed is None:
                 raise
             self.close()
             raise failed from error
 
     def _first_failure(self, within_s: float) -> VideoGenerationError | None:
-        """The error of the rank that failed; it may be told a moment after its connection was lost."""
+        """The error of the rank that failed first; it may arrive a moment after its connection was lost."""
         end = time.monotonic() + within_s
         while True:
             found = [process.failure for process in self._processes if process.failure is not None]
@@ -180,10 +182,10 @@ class Ranks:
             raise failed
 
     def _failed(self, error: VideoGenerationError) -> None:
-        """A rank is lost: see that rank 0 does not wait for it (called from the thread that listens to it)."""
+        """A rank is lost: free rank 0 if it waits for it. Called from the thread that reads that rank's answers."""
         if not self._inside.is_set() or self._closed:
             return
-        if self._place.device.startswith("cuda"):
+        if self._rank.device.startswith("cuda"):
             _abort_collectives()
         if not _cleared_within(self._inside, GRACE_S, lambda: self._closed):
             sys.stderr.write(f"reelwright: rank 0 cannot be freed after a rank failed: {error}\n")
@@ -191,7 +193,7 @@ class Ranks:
             os._exit(Failure.NCCL.exit_status)
 
     def close(self) -> None:
-        """End the other ranks; harmless when they have ended."""
+        """End the other ranks. Calling it twice is harmless."""
         self._closed = True
         self._inside.clear()
         for process in self._processes:
@@ -199,7 +201,7 @@ class Ranks:
         for shared in self._shared:
             collective.unshare(shared)
         self._shared = []
-        with contextlib.suppress(Exception):  # a broken group may refuse to be left; the next one is a new one
+        with contextlib.suppress(Exception):  # a broken group may refuse; the next group is a new one
             collective.leave()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -209,8 +211,8 @@ def default_program() -> list[str]:
     return [sys.executable, str(Path(__file__).parents[2] / "launchers" / "resident.py")]
 
 
-def _looks_like_a_lost_rank(error: BaseException) -> bool:
-    """torch tells a lost connection and a timeout by words only."""
+def _may_be_a_lost_rank(error: BaseException) -> bool:
+    """torch names a lost connection and a timeout in the message only."""
     words = ("gloo", "nccl", "connection", "timed out", "peer")
     return any(word in str(error).lower() for word in words)
 
@@ -218,7 +220,7 @@ def _looks_like_a_lost_rank(error: BaseException) -> bool:
 def _abort_collectives() -> None:
     import torch
 
-    with contextlib.suppress(Exception):  # what cannot be aborted is ended with the process
+    with contextlib.suppress(Exception):  # the process ends anyway
         torch.distributed.distributed_c10d._abort_process_group()
 
 

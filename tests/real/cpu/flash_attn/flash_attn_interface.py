@@ -8,6 +8,6 @@ def __getattr__(name):
         raise AttributeError(name)
 
     def absent(*tensors, **options):
-        raise NotImplementedError(f"{name} of the stand-in for flash-attn")
+        raise NotImplementedError(f"{name} of the imitation of flash-attn")
 
     return absent
