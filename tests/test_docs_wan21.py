@@ -41,9 +41,9 @@ def test_the_memory_table_is_there() -> None:
 
 @pytest.mark.parametrize("model", WAN21.models, ids=lambda model: model.name)
 def test_every_model_of_the_setup_is_in_its_table(model: object) -> None:
-    from reelwright.installer import Model
+    from reelwright.installer import WeightSet
 
-    assert isinstance(model, Model)
+    assert isinstance(model, WeightSet)
     names = " or ".join(f"`{name}`" for name in (model.name, *model.aliases))
     row = f"| {names} | {model.repository} | `{model.key}` | {gigabytes(model.known_bytes)} |"
     assert row in TEXT

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from reelwright.installer import Installation, Listener, Order, Outcome, Sources, Told
+from reelwright.installer import Installation, Report, SetupEvent, SetupOrder, SetupOutcome, Sources
 from reelwright.installer.environment import requirements
-from reelwright.installer.hub import weights_source
 from reelwright.installer.planning import look
 from reelwright.installer.recipes import WAN21, find_models
-from reelwright.installer.steps import Surroundings, carry_out
+from reelwright.installer.steps import carry_out
+from reelwright.installer.weight_sources import weights_source
 from tests.installer.hub import Hub, a_hub
 from tests.stand_ins.checkout import SOURCE
 from tests.stand_ins.checkpoints import make_wan_checkpoint, write_safetensors
@@ -78,7 +78,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One wheel that brings a stand-in for everything that Wan2.1 imports."""
+    """One wheel with an imitation of every module that Wan2.1 imports."""
     folder = tmp_path_factory.mktemp("wheels")
     python = make_interpreter(folder / "made", Knobs(flash_attn="absent"))
     site = next((python.parent.parent / "lib").glob("python3.*")) / "site-packages"
@@ -97,21 +97,21 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Site:
     """A folder to set up in, with checkout and environment there already: only the weights are to come."""
 
-    order: Order
+    order: SetupOrder
     environ: dict[str, str]
-    told: list[Told]
+    events: list[SetupEvent]
 
     def with_(self, **changes: Any) -> Site:
-        return Site(replace(self.order, **changes), self.environ, self.told)
+        return Site(replace(self.order, **changes), self.environ, self.events)
 
     def look(self, **options: Any) -> Installation:
-        source = weights_source(self.order.sources, self.order.recipe.unwanted)
+        source = weights_source(self.order.sources.weights, self.order.recipe.unwanted)
         return look(self.order, source, self.environ, **options)
 
-    def run(self, told: Listener | None = None) -> Outcome:
-        source = weights_source(self.order.sources, self.order.recipe.unwanted)
-        around = Surroundings(self.environ, told or self.told.append)
-        return carry_out(look(self.order, source, self.environ), source, around)
+    def run(self, report: Report | None = None) -> SetupOutcome:
+        source = weights_source(self.order.sources.weights, self.order.recipe.unwanted)
+        plan = look(self.order, source, self.environ)
+        return carry_out(plan, source, self.environ, report or self.events.append)
 
     @property
     def weights(self) -> Path:
@@ -128,12 +128,12 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, hub: Hub) -> Site:
     """Only the weights of t2v-1.3b are missing (and the configuration)."""
-    order = Order(WAN21, find_models(WAN21, "t2v-1.3b"), tmp_path / "wan", Sources(weights=hub.url))
+    order = SetupOrder(WAN21, find_models(WAN21, "t2v-1.3b"), tmp_path / "wan", Sources(weights=hub.url))
     prepare(order)
     return Site(order, dict(os.environ), [])
 
 
-def prepare(order: Order) -> None:
+def prepare(order: SetupOrder) -> None:
     """Checkout and environment as an earlier setup leaves them."""
     from reelwright.installer.environment import _digest
 

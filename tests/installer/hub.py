@@ -39,7 +39,7 @@ class Hub:
         cut: File -> close the connection after these many bytes, once.
         hold: File -> after these many bytes, wait for ``release`` and send nothing more, once.
         damage: Files sent with their first byte flipped.
-        lie: File -> size that is told instead of the true one.
+        lie: File -> size that is announced instead of the true one.
         refuse: Status that every request gets.
         ignore_ranges: Send the whole file whatever is asked for.
     """

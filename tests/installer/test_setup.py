@@ -16,13 +16,14 @@ import pytest
 
 from reelwright import Settings, load_settings
 from reelwright.core.errors import BackendUnavailableError, BusyError, ConfigurationError, Failure
-from reelwright.installer import Order, Sources
+from reelwright.installer import SetupOrder, Sources
 from reelwright.installer import environment as environments
 from reelwright.installer import git_checkout as checkouts
-from reelwright.installer.planning import gigabytes
+from reelwright.installer.planning import gigabytes, require_space
 from reelwright.installer.programs import Programs
 from reelwright.installer.recipes import RECIPES, WAN21, find_models, find_recipe
-from reelwright.installer.weight_sources import Interrupted, Listing, RemoteFile
+from reelwright.installer.weight_sources import FolderSource, Listing, RemoteFile, TransferInterrupted
+from reelwright.sites.local.probes.host import take_disk
 from tests.conftest import a_photo, eventually
 from tests.installer.conftest import Site, snapshot
 from tests.installer.hub import Hub
@@ -37,9 +38,9 @@ def commits(repository: Path) -> list[str]:
 
 
 @pytest.fixture
-def bare(tmp_path: Path, repository: Path) -> Order:
+def bare(tmp_path: Path, repository: Path) -> SetupOrder:
     """Nothing is there yet; the framework comes from a repository on this disk."""
-    order = Order(WAN21, find_models(WAN21, "t2v-1.3b"), tmp_path / "wan", Sources(git=str(repository)), "latest")
+    order = SetupOrder(WAN21, find_models(WAN21, "t2v-1.3b"), tmp_path / "wan", Sources(git=str(repository)), "latest")
     order.state.mkdir(parents=True)
     return order
 
@@ -178,12 +179,22 @@ def test_what_is_there_already_needs_no_room(site: Site) -> None:
     """Nearly everything is there: a disk with little room is enough."""
     site.run()
     (site.weights / "config.json").unlink()
-    (space,) = site.look(free=lambda _folder: 10**9).spaces
+    (space,) = site.look(disk=lambda path: replace(take_disk(path), free_bytes=10**9)).spaces
     assert space.enough
     assert space.need_bytes < 1000
     (site.weights / "diffusion_pytorch_model.safetensors").unlink()
-    (space,) = site.look(free=lambda _folder: 10**6).spaces
+    (space,) = site.look(disk=lambda path: replace(take_disk(path), free_bytes=10**6)).spaces
     assert not space.enough
+
+
+def test_a_read_only_folder_is_not_called_full(site: Site) -> None:
+    """A read-only file system may report no free space; freeing some would not help."""
+    plan = site.look(disk=lambda path: replace(take_disk(path), free_bytes=0, writable=False))
+    assert [space.to_json()["writable"] for space in plan.spaces] == [False]
+    with pytest.raises(BackendUnavailableError, match="cannot be written") as caught:
+        require_space(plan)
+    assert all(space.obstacle is Failure.PERM for space in plan.spaces)
+    assert caught.value.failure is Failure.PERM
 
 
 def test_a_full_disk_in_the_middle_is_named_and_resumable(site: Site, hub: Hub) -> None:
@@ -213,7 +224,7 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, site: Site) -
 
 
 @pytest.mark.parametrize("how", ["latest", "full", "short", "branch"])
-def test_the_checkout_is_at_the_commit_that_was_asked_for(bare: Order, repository: Path, how: str) -> None:
+def test_the_checkout_is_at_the_commit_that_was_asked_for(bare: SetupOrder, repository: Path, how: str) -> None:
     newest, oldest = commits(repository)
     asked = {"latest": "latest", "full": oldest, "short": oldest[:8], "branch": "main"}[how]
     order = replace(bare, commit=asked)
@@ -224,12 +235,12 @@ def test_the_checkout_is_at_the_commit_that_was_asked_for(bare: Order, repositor
     assert not (order.state / "checkout").exists()
 
 
-def test_without_a_commit_the_tried_one_is_taken(bare: Order) -> None:
+def test_without_a_commit_the_tried_one_is_taken(bare: SetupOrder) -> None:
     assert checkouts.commit_of(replace(bare, commit=None)) == WAN21.commit
     assert len(WAN21.commit) == 40
 
 
-def test_a_clone_that_was_killed_is_begun_again(bare: Order) -> None:
+def test_a_clone_that_was_killed_is_begun_again(bare: SetupOrder) -> None:
     left = bare.state / "checkout"
     left.mkdir()
     (left / "half").write_text("x")
@@ -238,7 +249,7 @@ def test_a_clone_that_was_killed_is_begun_again(bare: Order) -> None:
     assert not (bare.checkout / "half").exists()
 
 
-def test_a_checkout_that_is_there_is_never_changed(bare: Order, repository: Path) -> None:
+def test_a_checkout_that_is_there_is_never_changed(bare: SetupOrder, repository: Path) -> None:
     checkouts.make(bare, programs())
     (bare.checkout / "generate.py").write_text("# my own work")
     before = snapshot(bare.checkout)
@@ -248,14 +259,14 @@ def test_a_checkout_that_is_there_is_never_changed(bare: Order, repository: Path
     assert snapshot(bare.checkout) == before
 
 
-def test_a_folder_in_the_place_of_the_checkout_is_refused(bare: Order) -> None:
+def test_a_folder_in_the_place_of_the_checkout_is_refused(bare: SetupOrder) -> None:
     bare.checkout.mkdir()
     (bare.checkout / "holiday.txt").write_text("x")
     with pytest.raises(ConfigurationError, match="no checkout of"):
         checkouts.look_at(bare)
 
 
-def test_another_repository_is_refused(bare: Order, tmp_path: Path) -> None:
+def test_another_repository_is_refused(bare: SetupOrder, tmp_path: Path) -> None:
     other = tmp_path / "other"
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(tmp_path)]
     subprocess.run([*git, "init", "-q", "other"], check=True)
@@ -265,7 +276,7 @@ def test_another_repository_is_refused(bare: Order, tmp_path: Path) -> None:
     assert not bare.checkout.exists()
 
 
-def test_a_repository_that_is_not_there_is_explained_with_gits_words(bare: Order, tmp_path: Path) -> None:
+def test_a_repository_that_is_not_there_is_explained_with_gits_words(bare: SetupOrder, tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailableError, match="git fetch failed") as caught:
         checkouts.make(replace(bare, sources=Sources(git=f"file://{tmp_path}/nowhere")), programs())
     assert any("nowhere" in line for line in caught.value.evidence)
@@ -279,7 +290,7 @@ def test_flash_attn_is_left_out_of_the_requirements() -> None:
     assert environments.requirements(text, ("flash-attn",)) == ["torch>=2.4.0", "numpy>=1.23.5,<2"]
 
 
-def test_a_python_that_fits_is_chosen_by_asking_it(bare: Order, tmp_path: Path) -> None:
+def test_a_python_that_fits_is_chosen_by_asking_it(bare: SetupOrder, tmp_path: Path) -> None:
     """A name on the PATH may be the shim of a version that is not installed."""
     for name, text in {"python3.11": "exit 127", "python3.12": "echo 3.12", "python3.10": "echo 3.10"}.items():
         script = tmp_path / "bin" / name
@@ -290,14 +301,14 @@ def test_a_python_that_fits_is_chosen_by_asking_it(bare: Order, tmp_path: Path) 
     assert environments.choose_python(bare, environ) == str(tmp_path / "bin" / "python3.12")
 
 
-def test_no_python_that_fits_is_told_with_the_option(bare: Order) -> None:
+def test_no_python_that_fits_is_told_with_the_option(bare: SetupOrder) -> None:
     never = replace(bare, recipe=replace(WAN21, pythons=("2.7",)))
     with pytest.raises(BackendUnavailableError, match=r"no Python 2\.7") as caught:
         environments.choose_python(never, {"PATH": ""})
     assert "--python" in caught.value.advice
 
 
-def test_a_python_that_is_none_is_refused(bare: Order) -> None:
+def test_a_python_that_is_none_is_refused(bare: SetupOrder) -> None:
     with pytest.raises(BackendUnavailableError, match="does not answer"):
         environments.choose_python(replace(bare, python=Path("/bin/false")), os.environ)
 
@@ -313,7 +324,7 @@ def test_a_failing_pip_is_explained_and_nothing_counts_as_installed(site: Site, 
     assert not broken.look().parts[1].done
 
 
-def fake_pip(order: Order, status: int) -> None:
+def fake_pip(order: SetupOrder, status: int) -> None:
     """The environment's Python becomes a script that notes its arguments and ends with this status."""
     order.interpreter.unlink()
     order.interpreter.write_text(
@@ -344,7 +355,7 @@ def test_the_hubs_token_is_not_given_to_pip_and_git(site: Site, monkeypatch: pyt
     assert "hf_canary" not in (site.order.state / "env").read_text()
 
 
-def test_a_folder_in_the_place_of_the_environment_is_not_replaced(bare: Order) -> None:
+def test_a_folder_in_the_place_of_the_environment_is_not_replaced(bare: SetupOrder) -> None:
     checkouts.make(bare, programs())
     bare.environment.mkdir()
     (bare.environment / "mine").write_text("x")
@@ -398,7 +409,7 @@ def test_a_killed_setups_pip_keeps_a_second_setup_out(site: Site) -> None:
             site.run()
         except BusyError:
             return False
-        except BackendUnavailableError:  # pip failed, as it was told: the lock is free again
+        except BackendUnavailableError:  # pip failed, as planned: the lock is free again
             return True
         return True
 
@@ -492,7 +503,7 @@ class Stalling:
             def read(self) -> bytes:
                 for piece in pieces:
                     return piece
-                raise Interrupted("gone")
+                raise TransferInterrupted("gone")
 
         @contextlib.contextmanager
         def opened() -> Iterator[Pieces]:
@@ -512,7 +523,6 @@ def test_a_source_that_always_gives_a_little_is_gone_through_to_the_end(tmp_path
 
 
 def test_workers_end_when_the_caller_is_interrupted(tmp_path: Path, models: Path) -> None:
-    from reelwright.installer.hub import FolderSource
     from reelwright.installer.transfer import Fetch, fetch
 
     source = FolderSource(models)

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from reelwright.core.errors import BackendUnavailableError, BusyError, Failure, ModelNotFoundError
-from reelwright.installer import Sources, Told
-from reelwright.installer.hub import HubSource
+from reelwright.installer import SetupEvent, Sources
 from reelwright.installer.planning import weights_problems
 from reelwright.installer.recipes import WAN21, find_models
 from reelwright.installer.transfer import Fetch, fetch, missing, partial_path
-from reelwright.installer.weight_sources import RemoteFile
+from reelwright.installer.weight_sources import HubSource, RemoteFile
 from reelwright.sites.local.probes.checksums import HUB_RECORDS
 from tests.conftest import eventually
 from tests.installer.conftest import SHARD, Site, snapshot
@@ -127,7 +126,7 @@ def test_killed_in_the_middle_it_resumes_where_it_was(site: Site, hub: Hub, numb
 
 
 def test_a_damaged_old_part_costs_one_more_fetch_and_no_more(site: Site, hub: Hub) -> None:
-    """A power cut can leave a part with holes; only its checksum tells."""
+    """A power cut can leave a part with holes; only its checksum shows it."""
     listing = HubSource(hub.url, WAN21.unwanted).listing("Wan-AI/Wan2.1-T2V-1.3B")
     file = next(file for file in listing.files if file.name == SHARD)
     partial = partial_path(site.weights, file)
@@ -157,7 +156,7 @@ def test_damage_that_came_later_is_found_and_mended_on_request(site: Site, hub: 
     hub.forget()
     assert site.with_(verify=True).run().changed == ("weights t2v-1.3b",)
     assert list(hub.sent) == [SHARD]
-    assert any("is damaged and will be fetched again" in event.text for event in site.told)
+    assert any("is damaged and will be fetched again" in event.text for event in site.events)
     assert _held(site.weights) == _published(hub, site.weights)
 
 
@@ -283,7 +282,7 @@ def test_an_unreachable_hub_is_told_and_known_sizes_stand_in(site: Site) -> None
     parts = away.look().parts
     assert [part.origin for part in parts[2:4]] == ["table", "table"]
     assert 80e9 < parts[2].todo_bytes < 84e9
-    with pytest.raises(BackendUnavailableError, match="cannot be asked"):
+    with pytest.raises(BackendUnavailableError, match="cannot be reached"):
         away.run()
 
 
@@ -293,9 +292,9 @@ def test_whole_weights_need_no_hub(site: Site) -> None:
 
 
 def test_progress_is_told_from_the_bytes_that_were_there_to_the_end(site: Site) -> None:
-    heard: list[Told] = []
-    site.run(heard.append)
-    meter = [event for event in heard if event.total]
+    events: list[SetupEvent] = []
+    site.run(events.append)
+    meter = [event for event in events if event.total]
     assert meter[-1].done == meter[-1].total == site.look().parts[2].there_bytes
     assert [event.done for event in meter] == sorted(event.done for event in meter)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.table import Table
 
-    from ..installer import Told
+    from ..installer import SetupEvent
 
 _QUIET = ("preparing", "done")
 _LINE_EVERY_S = 10.0
@@ -68,7 +68,7 @@ class Lines:
         elif text := _message(event.event, details=False):
             note(f"{event.segment}: {text}")
 
-    def setup(self, event: Told) -> None:
+    def setup(self, event: SetupEvent) -> None:
         """What an installation reports."""
         if event.text:
             note(f"{event.part}: {event.text}")
@@ -253,7 +253,7 @@ class _FilmTable:
 
 
 @contextlib.contextmanager
-def setup_listener() -> Iterator[Callable[[Told], None]]:
+def setup_listener() -> Iterator[Callable[[SetupEvent], None]]:
     """The listener for an installation; it writes to standard error only."""
     if not sys.stderr.isatty():
         yield Lines().setup
@@ -271,7 +271,7 @@ def setup_listener() -> Iterator[Callable[[Told], None]]:
     with Bar(*columns, console=_terminal()) as bar:
         tasks: dict[tuple[str, int], Any] = {}
 
-        def show(event: Told) -> None:
+        def show(event: SetupEvent) -> None:
             if event.text:
                 bar.console.print(printable(f"{event.part}: {event.text}"), markup=False)
             elif (event.part, event.total) not in tasks:

@@ -13,7 +13,7 @@ from .arguments import add_json_argument
 from .output import cell, console, note, print_json, table
 
 if TYPE_CHECKING:
-    from ..installer import Installation, Order, Outcome
+    from ..installer import Installation, SetupOrder, SetupOutcome
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,22 +40,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, and unless it is a dry run, carry out."""
-    from ..installer.hub import weights_source
     from ..installer.planning import look
-    from ..installer.steps import Surroundings, carry_out
+    from ..installer.steps import carry_out
+    from ..installer.weight_sources import weights_source
     from .progress import setup_listener
 
     order = order_from(arguments)
-    source = weights_source(order.sources, order.recipe.unwanted)
+    source = weights_source(order.sources.weights, order.recipe.unwanted)
     installation = look(order, source, os.environ)
     if arguments.dry_run:
         print_json(installation.to_json()) if arguments.json else _show(installation)
-        return 0 if all(space.enough for space in installation.spaces) else Failure.DISK.exit_status
+        return next((space.obstacle.exit_status for space in installation.spaces if space.obstacle), 0)
     if not arguments.json:
         _show(installation)
     try:
         with setup_listener() as listen:
-            outcome = carry_out(installation, source, Surroundings(os.environ, listen))
+            outcome = carry_out(installation, source, os.environ, listen)
     except KeyboardInterrupt:
         raise Cancelled("Stopped; what was fetched is kept. Run the same command again to go on.") from None
     if arguments.json:
@@ -65,18 +65,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def order_from(arguments: argparse.Namespace) -> Order:
+def order_from(arguments: argparse.Namespace) -> SetupOrder:
     """What the arguments ask for.
 
     Raises:
         ConfigurationError: a framework or model that is not known.
     """
-    from ..installer import Order, Sources
+    from ..installer import SetupOrder, Sources
     from ..installer.recipes import find_models, find_recipe
 
     recipe = find_recipe(arguments.framework)
     directory = arguments.dir or default_directory() / recipe.name
-    return Order(
+    return SetupOrder(
         recipe=recipe,
         models=find_models(recipe, arguments.models),
         directory=expanded(directory).absolute(),
@@ -113,11 +113,11 @@ def _show(installation: Installation) -> None:
     out.print(cell(f"everything goes into {installation.order.directory}"))
     for space in installation.spaces:
         free = "unknown" if space.free_bytes is None else gigabytes(space.free_bytes)
-        verdict = "enough" if space.enough else "NOT ENOUGH"
+        verdict = {None: "enough", Failure.DISK: "NOT ENOUGH", Failure.PERM: "NOT WRITABLE"}[space.obstacle]
         out.print(cell(f"{space.folder}: {gigabytes(space.need_bytes)} to come, {free} free: {verdict}"))
 
 
-def _close(outcome: Outcome) -> None:
+def _close(outcome: SetupOutcome) -> None:
     """Print what was done, and what to do next."""
     for warning in outcome.warnings:
         note(f"warning: {warning}")

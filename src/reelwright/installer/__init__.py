@@ -1,9 +1,8 @@
-"""Setting a framework up: its checkout, its own Python environment, its weights and our configuration file.
+"""Sets a framework up: its checkout, its own Python environment, its weights and the configuration file.
 
-The only part of Reelwright that uses the network, and only on request (``reel setup``). What there is and what is to
-be done is one value, an `Installation`, made by `planning.look` without changing anything and carried out by
-`carrying_out.carry_out`. Frameworks and models are data (`recipes`). Not for deciding whether a generation can run:
-that is `reel doctor`'s, which asks the backends.
+Only this part of Reelwright uses the network, and only for ``reel setup``. `planning.look` makes an `Installation`, which
+says what exists and what is missing, without changing anything; `steps.carry_out` carries it out. Frameworks and models
+are data (`recipes`). `reel doctor` decides whether a generation can run, by asking the backends.
 
     >>> Space(Path("/models"), need_bytes=82 * 10**9, free_bytes=10**9).enough
     False
@@ -12,33 +11,30 @@ that is `reel doctor`'s, which asks the backends.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..core.errors import Failure
 from ..core.request import Task
 from .weight_sources import Listing
 
-#: Where a number of bytes comes from: asked of the source, or what we know or guess.
+#: Where a number of bytes comes from: the source itself, or our table or estimate.
 Origin = Literal["source", "table", "estimate", "nothing"]
-#: Kept free beyond what is to be written: a file system that is full to the last byte breaks other things.
+#: Kept free beyond what is written: a file system that is full to the last byte breaks other things.
 MARGIN_BYTES = 512 * 1024 * 1024
-STATE_FOLDER = ".reelwright-setup"
-
-
-# ------------------------------------------------------------------------------------------------- what there can be
 
 
 @dataclass(frozen=True)
-class Model:
+class WeightSet:
     """One set of weights.
 
     Attributes:
         name: The name that users write.
         repository: Its name on the hub.
         key: The setting that names its folder.
-        task: The kind of request it serves; decides which files must be there.
-        known_bytes: Its size, for when the hub cannot be asked.
+        task: The kind of request it serves; decides which files must exist.
+        known_bytes: Its size, for when the hub cannot be reached.
         aliases: Other names.
     """
 
@@ -62,17 +58,17 @@ class Recipe:
     Attributes:
         name: The generator's name.
         folder: The checkout's folder.
-        script: The file that shows that a folder is its checkout.
-        git_source, commit: The official repository, and the commit that was tried.
+        script: A file by which a folder is recognised as its checkout.
+        git_source, commit: The official repository, and the commit that was tested.
         checkout_key: The setting that names the checkout.
         checkout_bytes: Its size, roughly.
         pythons: Versions of Python that its requirements can be installed with, the best first.
         environment_bytes: Size of its environment, an estimate.
-        left_out: Requirements that are not installed unless asked for (normalised names).
-        flash_attention, multi_gpu: What ``--flash-attn`` and ``--multi-gpu`` install.
+        left_out: Requirements that are only installed on request (normalised names).
+        flash_attention, multi_gpu: Packages that ``--flash-attn`` and ``--multi-gpu`` install.
         optional_modules: Modules that a run can do without.
         unwanted: Globs of files in the models' repositories that nothing reads.
-        models: Its weights; the first one is what is set up when none is named.
+        models: Its weights; the first one is set up when none is named.
     """
 
     name: str
@@ -84,15 +80,12 @@ class Recipe:
     checkout_bytes: int
     pythons: tuple[str, ...]
     environment_bytes: int
-    models: tuple[Model, ...]
+    models: tuple[WeightSet, ...]
     left_out: tuple[str, ...] = ()
     flash_attention: tuple[str, ...] = ()
     multi_gpu: tuple[str, ...] = ()
     optional_modules: tuple[str, ...] = ()
     unwanted: tuple[str, ...] = ()
-
-
-# ------------------------------------------------------------------------------------------------------ what is asked
 
 
 @dataclass(frozen=True)
@@ -102,7 +95,7 @@ class Sources:
     Attributes:
         git: URL or path of a repository.
         weights: URL of a hub, or a folder that holds the models' folders.
-        pip_options: Options passed on to ``pip install``; never shown, for they may hold a password.
+        pip_options: Options passed on to ``pip install``; never shown, because they may hold a password.
     """
 
     git: str | None = None
@@ -111,20 +104,20 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Order:
+class SetupOrder:
     """What to set up, and where.
 
     Attributes:
         directory: The folder for everything; absolute.
         commit: The checkout's commit; ``latest`` is the newest one of the default branch.
-        python: The interpreter to make the environment with; ``None`` chooses one.
-        flash_attention, multi_gpu: Install what these need.
-        verify: Hash also the files that were there before.
+        python: The interpreter that makes the environment; ``None`` chooses one.
+        flash_attention, multi_gpu: Install the packages for these.
+        verify: Hash the existing files too.
         config: The configuration file; ``None`` is the user's own.
     """
 
     recipe: Recipe
-    models: tuple[Model, ...]
+    models: tuple[WeightSet, ...]
     directory: Path
     sources: Sources = Sources()
     commit: str | None = None
@@ -149,28 +142,25 @@ class Order:
         """The environment's Python."""
         return self.environment / "bin" / "python"
 
-    def weights(self, model: Model) -> Path:
+    @property
+    def state(self) -> Path:
+        """The folder of the setup's own notes, logs and lock."""
+        return self.directory / ".reelwright-setup"
+
+    def weights(self, model: WeightSet) -> Path:
         """The folder of a model."""
         return self.directory / model.folder
 
-    @property
-    def state(self) -> Path:
-        """Our own notes and the lock."""
-        return self.directory / STATE_FOLDER
-
     def settings(self) -> dict[str, str]:
-        """The settings that this installation gives; of two models with one key, the first one named."""
+        """The settings for this installation; of two models with one key, the first one counts."""
         values = {self.recipe.checkout_key: str(self.checkout), "python": str(self.interpreter)}
         for model in self.models:
             values.setdefault(model.key, str(self.weights(model)))
         return values
 
 
-# --------------------------------------------------------------------------------------------------- what is to be done
-
-
 @dataclass(frozen=True)
-class Part:
+class SetupPart:
     """One part of an installation.
 
     Attributes:
@@ -178,11 +168,11 @@ class Part:
         target: Where it is, or will be.
         source: Where it comes from.
         done: Whether nothing is left to do.
-        todo_bytes: What is still to be written, about.
-        there_bytes: What is there already, partial files included.
-        origin: How well the sizes are known.
-        note: What else is worth telling.
-        listing: For weights: what the repository holds; ``None`` if it could not be asked.
+        todo_bytes: About how much is still to be written.
+        there_bytes: How much exists already, partial files included.
+        origin: Where the sizes come from.
+        note: A remark for the user.
+        listing: For weights: the repository's files; ``None`` if it could not be reached.
         model: For weights: which.
     """
 
@@ -195,7 +185,7 @@ class Part:
     origin: Origin = "nothing"
     note: str = ""
     listing: Listing | None = None
-    model: Model | None = None
+    model: WeightSet | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the list of files."""
@@ -213,44 +203,51 @@ class Part:
 
 @dataclass(frozen=True)
 class Space:
-    """What one file system has to take."""
+    """The bytes that one file system must take, and has free; ``None``: it does not say.
+
+    ``writable`` is false on a read-only file system (which may report no free space), or without permission.
+    """
 
     folder: Path
     need_bytes: int
     free_bytes: int | None
+    writable: bool = True
 
     @property
     def enough(self) -> bool:
-        """Whether it fits; a file system that does not tell is trusted."""
+        """Whether it fits; a file system that does not say is trusted."""
         return not self.need_bytes or self.free_bytes is None or self.free_bytes >= self.need_bytes + MARGIN_BYTES
 
+    @property
+    def obstacle(self) -> Failure | None:
+        """Why nothing can be installed here: no permission, or no space. Free space on a read-only disk says nothing."""
+        if not self.writable:
+            return Failure.PERM
+        return None if self.enough else Failure.DISK
+
     def to_json(self) -> dict[str, Any]:
-        """``folder``, ``need_bytes``, ``free_bytes`` and ``enough``."""
+        """``folder``, ``need_bytes``, ``free_bytes``, ``enough`` and ``writable``."""
         return {
             "folder": str(self.folder),
             "need_bytes": self.need_bytes,
             "free_bytes": self.free_bytes,
             "enough": self.enough,
+            "writable": self.writable,
         }
 
 
 @dataclass(frozen=True)
 class Installation:
-    """What is there and what is to be done; `to_json` is what ``--dry-run --json`` prints."""
+    """What exists and what is missing; ``--dry-run --json`` prints its `to_json`."""
 
-    order: Order
-    parts: tuple[Part, ...]
+    order: SetupOrder
+    parts: tuple[SetupPart, ...]
     spaces: tuple[Space, ...] = ()
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do."""
         return all(part.done for part in self.parts)
-
-    @property
-    def todo_bytes(self) -> int:
-        """What is still to be written."""
-        return sum(part.todo_bytes for part in self.parts)
 
     def to_json(self) -> dict[str, Any]:
         """The whole plan."""
@@ -259,7 +256,7 @@ class Installation:
             "framework": self.order.recipe.name,
             "directory": str(self.order.directory),
             "done": self.done,
-            "todo_bytes": self.todo_bytes,
+            "todo_bytes": sum(part.todo_bytes for part in self.parts),
             "parts": [part.to_json() for part in self.parts],
             "spaces": [space.to_json() for space in self.spaces],
             "settings": self.order.settings(),
@@ -267,8 +264,8 @@ class Installation:
 
 
 @dataclass(frozen=True)
-class Told:
-    """Something that happened: a line for people, or how far a download is (``total`` above 0)."""
+class SetupEvent:
+    """A line for people, or the progress of a download (``total`` above 0)."""
 
     part: str
     text: str = ""
@@ -276,29 +273,29 @@ class Told:
     total: int = 0
 
 
-Listener = Callable[[Told], None]
+Report = Callable[[SetupEvent], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of it.
+class SetupOutcome:
+    """The result of a setup.
 
     Attributes:
-        installation: As it is now.
+        installation: Its state now.
         changed: Names of the parts that were changed.
         config: The configuration file that holds the settings, or should.
-        config_lines: Lines that the user has to add to that file, because it was there before.
-        warnings: What did not work and can be done without.
+        config_lines: Lines that the user must add to that file, because it existed before.
+        warnings: Failures that a run can do without.
     """
 
     installation: Installation
     changed: tuple[str, ...] = ()
     config: Path | None = None
     config_lines: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The installation, what changed, and what is left to the user."""
+        """The installation, the changes, and what the user must do."""
         return {
             **self.installation.to_json(),
             "changed": list(self.changed),

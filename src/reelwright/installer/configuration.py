@@ -1,4 +1,4 @@
-"""The settings that an installation gives, as a configuration file; one that is there is never changed.
+"""Writes the settings of an installation into a configuration file; an existing file is never changed.
 
 >>> text_of({"wan2_dir": "/opt/wan/Wan2.1"})
 'wan2_dir: /opt/wan/Wan2.1\\n'
@@ -17,14 +17,14 @@ from ..config.loading import default_config
 from ..config.yamlfile import read_yaml
 from ..core.files import expanded
 from ..runs.workspace import RealFileSystem
-from . import Order, Part
+from . import SetupOrder, SetupPart
 
 NAME = "configuration"
 _HEAD = "# Written by `reel setup {name}`. Every setting is shown by `reel config`.\n"
 
 
-def target_of(order: Order, environ: Mapping[str, str]) -> Path:
-    """The file that is asked for, else the user's own."""
+def target_of(order: SetupOrder, environ: Mapping[str, str]) -> Path:
+    """The file of ``--config``, else the user's own."""
     return expanded(order.config or default_config(environ)).absolute()
 
 
@@ -33,27 +33,27 @@ def text_of(settings: Mapping[str, str]) -> str:
     return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=10_000)
 
 
-def lacking(order: Order, environ: Mapping[str, str]) -> dict[str, str]:
+def lacking(order: SetupOrder, environ: Mapping[str, str]) -> dict[str, str]:
     """The settings that the file does not hold with these values.
 
     Raises:
-        ConfigurationError: there is such a file and it cannot be read.
+        ConfigurationError: the file exists and cannot be read.
     """
     target = target_of(order, environ)
     held = read_yaml(target).values if target.exists() else {}
     return {key: value for key, value in order.settings().items() if str(held.get(key)) != value}
 
 
-def look_at(order: Order, environ: Mapping[str, str]) -> Part:
-    """What is there."""
+def look_at(order: SetupOrder, environ: Mapping[str, str]) -> SetupPart:
+    """The state of the file."""
     target = target_of(order, environ)
     left = lacking(order, environ)
-    note = "is there and will not be changed; the lines to add will be shown" if left and target.exists() else ""
-    return Part(NAME, target, "reel setup", not left, note=note)
+    note = "exists and will not be changed; the lines to add will be shown" if left and target.exists() else ""
+    return SetupPart(NAME, target, "reel setup", not left, note=note)
 
 
-def write(order: Order, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Write the file if there is none; returns the lines that the user has to add where there is one."""
+def write(order: SetupOrder, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Write the file if it does not exist; otherwise return the lines that the user must add to it."""
     left, target = lacking(order, environ), target_of(order, environ)
     if not left:
         return ()

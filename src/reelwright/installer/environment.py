@@ -1,8 +1,8 @@
-"""The framework's own virtual environment: made once, filled by pip from the checkout's requirements.
+"""Makes the framework's own virtual environment, and fills it with pip from the checkout's requirements.
 
-What was installed is noted beside it, after pip has ended well, so that a killed setup goes on and a second one does
-nothing. Each framework has its own environment, because their requirements exclude each other. Not for importing
-anything of it: see `sites.local.probes.interpreters`.
+A note beside the environment says what was installed; it is written after pip has succeeded, so a killed setup continues
+and a second one does nothing. Each framework has its own environment, because their requirements exclude each other.
+`sites.local.probes.interpreters` imports modules in it.
 
     >>> requirements("torch>=2.4\\nflash_attn\\n", ("flash-attn",))
     ['torch>=2.4']
@@ -21,17 +21,17 @@ from typing import Any
 from ..core.errors import BackendUnavailableError, Failure
 from ..core.files import read_bytes, read_json
 from ..sites.local.bounded_run import run_bounded
-from . import Order, Part
+from . import SetupOrder, SetupPart
 from .programs import Programs
 
 _MAX_BYTES = 1024 * 1024
 NAME = "environment"
-_TOLD = ("Collecting ", "Downloading ", "Building ", "Installing ", "Successfully ")
+_SHOWN_LINES = ("Collecting ", "Downloading ", "Building ", "Installing ", "Successfully ")
 _VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
 def requirements(text: str, left_out: Iterable[str]) -> list[str]:
-    """The lines of a requirements file that are to be installed."""
+    """The lines of a requirements file without those left out."""
     skipped = {_normal(name) for name in left_out}
     lines = (line.partition(" #")[0].strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#") and _normal(_name(line)) not in skipped]
@@ -45,8 +45,8 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def look_at(order: Order) -> Part:
-    """What is there, as far as our own note tells."""
+def look_at(order: SetupOrder) -> SetupPart:
+    """The state of the environment, by our own note."""
     extras, notes = _extras(order), _notes(order)
     try:
         lines = _wanted(order)
@@ -60,16 +60,16 @@ def look_at(order: Order) -> Part:
     )
     note = ("with " + ", ".join(extras)) if extras else ""
     if done:
-        return Part(NAME, order.environment, "pip", True, note=note)
+        return SetupPart(NAME, order.environment, "pip", True, note=note)
     size = 0 if "requirements" in notes else order.recipe.environment_bytes
-    return Part(NAME, order.environment, "pip", False, size, origin="estimate", note=note)
+    return SetupPart(NAME, order.environment, "pip", False, size, origin="estimate", note=note)
 
 
-def make(order: Order, programs: Programs) -> tuple[str, ...]:
-    """Make the environment and install; returns what did not work and can be done without.
+def make(order: SetupOrder, programs: Programs) -> tuple[str, ...]:
+    """Make the environment and install; returns warnings about failures that a run can do without.
 
     Raises:
-        BackendUnavailableError: there is no fitting Python, or venv or pip fails.
+        BackendUnavailableError: no suitable Python was found, or venv or pip fails.
     """
     log, lines = order.state / "pip.log", _wanted(order)
     notes = _notes(order)
@@ -78,34 +78,34 @@ def make(order: Order, programs: Programs) -> tuple[str, ...]:
         python = choose_python(order, programs.environ)
         _note(order, {"begun": True})
         shutil.rmtree(order.environment, ignore_errors=True)
-        programs.run([python, "-I", "-m", "venv", str(order.environment)], what="making the environment", log=log)
+        programs.run([python, "-I", "-m", "venv", str(order.environment)], title="making the environment", log=log)
         _note(order, {"begun": True, "made": True})
     listed = order.state / "requirements.txt"
     listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     pip = [str(order.interpreter), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     more = order.recipe.multi_gpu if order.multi_gpu else ()
     argv = [*pip, *order.sources.pip_options, "--requirement", str(listed), *more]
-    programs.run(argv, what="pip install", log=log, tell=_TOLD)
+    programs.run(argv, title="pip install", log=log, show=_SHOWN_LINES)
     warnings: list[str] = []
     extras = set(more)
     if order.flash_attention:
         try:
             flash = [*pip, *order.sources.pip_options, "--no-build-isolation", *order.recipe.flash_attention]
-            programs.run(flash, what="installing flash-attn", log=log, tell=_TOLD)
+            programs.run(flash, title="installing flash-attn", log=log, show=_SHOWN_LINES)
             extras |= set(order.recipe.flash_attention)
         except BackendUnavailableError as error:
-            warnings.append(f"{error.message}; PyTorch's own attention is used instead ({log} tells why)")
+            warnings.append(f"{error.message}; PyTorch's own attention is used instead ({log} has the reason)")
     installed = {"requirements": _digest(lines), "extras": sorted(extras | set(notes.get("extras", ())))}
     _note(order, {"begun": True, "made": True, **installed})
     return tuple(warnings)
 
 
-def _extras(order: Order) -> tuple[str, ...]:
+def _extras(order: SetupOrder) -> tuple[str, ...]:
     flash = order.recipe.flash_attention if order.flash_attention else ()
     return (*(order.recipe.multi_gpu if order.multi_gpu else ()), *flash)
 
 
-def _wanted(order: Order) -> list[str]:
+def _wanted(order: SetupOrder) -> list[str]:
     text = read_bytes(order.checkout / "requirements.txt", _MAX_BYTES).decode("utf-8", "replace")
     return requirements(text, order.recipe.left_out)
 
@@ -114,7 +114,7 @@ def _digest(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _notes(order: Order) -> Mapping[str, Any]:
+def _notes(order: SetupOrder) -> Mapping[str, Any]:
     try:
         found = read_json(order.state / "environment.json", _MAX_BYTES)
     except (OSError, ValueError):
@@ -122,28 +122,28 @@ def _notes(order: Order) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _note(order: Order, notes: Mapping[str, Any]) -> None:
+def _note(order: SetupOrder, notes: Mapping[str, Any]) -> None:
     path = order.state / "environment.json"
     private = path.with_suffix(".new")
     private.write_text(json.dumps(notes), "utf-8")
     private.replace(path)
 
 
-def _refuse_foreign(order: Order, notes: Mapping[str, Any]) -> None:
-    """An environment that we did not begin is not ours to replace."""
+def _refuse_foreign(order: SetupOrder, notes: Mapping[str, Any]) -> None:
+    """Refuse to replace an environment that `reel setup` did not begin."""
     if not notes.get("begun") and order.environment.exists():
         raise BackendUnavailableError(
-            f"{order.environment} is there and was not made by `reel setup`",
+            f"{order.environment} exists and was not made by `reel setup`",
             failure=Failure.ENV,
             advice="Give another --dir, or move that folder away.",
         )
 
 
-def choose_python(order: Order, environ: Mapping[str, str]) -> str:
-    """The interpreter to make the environment with: the one asked for, else the first that fits.
+def choose_python(order: SetupOrder, environ: Mapping[str, str]) -> str:
+    """The interpreter that makes the environment: the one of ``--python``, else the first suitable one.
 
     Raises:
-        BackendUnavailableError: none fits, or the one asked for does not answer.
+        BackendUnavailableError: none is suitable, or the one of ``--python`` does not answer.
     """
     if order.python is not None:
         if _version(str(order.python), environ) is None:
@@ -168,7 +168,7 @@ def choose_python(order: Order, environ: Mapping[str, str]) -> str:
 
 
 def _version(python: str, environ: Mapping[str, str]) -> str | None:
-    """Asked, because a name on the PATH may be the shim of a version that is not installed."""
+    """The version that the interpreter prints: a name on the PATH may be the shim of one that is not installed."""
     try:
         answer = run_bounded([python, "-I", "-c", _VERSION], deadline_s=30, env=environ)
     except OSError:

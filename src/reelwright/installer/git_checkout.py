@@ -1,10 +1,10 @@
-"""The framework's source: cloned beside its final place, and given its name when it is complete.
+"""Clones the framework's source beside its final place, and renames it once it is complete.
 
-A checkout that is there is never changed: it may be the user's own work. Not for judging whether it fits; the backend
-does that in every plan.
+An existing checkout is never changed, because it may be the user's own work. The backend judges in every plan whether
+a checkout fits.
 
     >>> look_at(order)  # doctest: +SKIP
-    Part(name='checkout', target=PosixPath('/opt/wan/Wan2.1'), done=False, ...)
+    SetupPart(name='checkout', target=PosixPath('/opt/wan/Wan2.1'), done=False, ...)
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from ..core.errors import BackendUnavailableError, ConfigurationError, Failure
 from ..core.files import expanded, read_bytes
 from ..core.host import CheckoutQuery
 from ..sites.local.probes.checkouts import look_at_checkout
-from . import Order, Part
+from . import SetupOrder, SetupPart
 from .programs import Programs
 
 NAME = "checkout"
 LATEST = "latest"
-# A server that sends less than that for a minute is as good as gone.
-_PATIENCE = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60", "-c", "advice.detachedHead=false")
+# A server that sends less than this for a minute counts as gone.
+_OPTIONS = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60", "-c", "advice.detachedHead=false")
 
 
-def source_of(order: Order) -> str:
-    """The address or path that git is given.
+def source_of(order: SetupOrder) -> str:
+    """The address or path of the repository.
 
     Raises:
-        ConfigurationError: it would be taken for an option.
+        ConfigurationError: git would take it for an option.
     """
     source = order.sources.git or order.recipe.git_source
     if source.startswith("-") or not source.strip():
         raise ConfigurationError(f"--git-source {source!r} is neither an address nor a path")
-    return str(expanded(source).absolute()) if _is_there(expanded(source)) else source
+    return str(expanded(source).absolute()) if _exists(expanded(source)) else source
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except (OSError, ValueError):
         return False
 
 
-def commit_of(order: Order) -> str:
+def commit_of(order: SetupOrder) -> str:
     """The commit, tag or branch to check out; ``HEAD`` for the newest.
 
     Raises:
-        ConfigurationError: it is no name of one.
+        ConfigurationError: it is not a valid name.
     """
     commit = order.commit or order.recipe.commit
     if commit == LATEST:
@@ -59,27 +59,27 @@ def commit_of(order: Order) -> str:
     return commit
 
 
-def look_at(order: Order) -> Part:
-    """What is there.
+def look_at(order: SetupOrder) -> SetupPart:
+    """The state of the checkout.
 
     Raises:
-        ConfigurationError: the place is taken by something else.
+        ConfigurationError: something else is in its place.
     """
     target, recipe = order.checkout, order.recipe
     source, wanted = source_of(order), commit_of(order)
     found = look_at_checkout(CheckoutQuery(target, (recipe.script,)), environ={})
     if recipe.script in found.files:
-        return Part(NAME, target, source, True, note=_note(order, wanted))
+        return SetupPart(NAME, target, source, True, note=_note(order, wanted))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigurationError(
-            f"{target} is there and has no {recipe.script}: it is no checkout of {recipe.folder}",
+            f"{target} exists and has no {recipe.script}: it is no checkout of {recipe.folder}",
             advice="Give another --dir, or move that folder away.",
         )
-    return Part(NAME, target, source, False, recipe.checkout_bytes, origin="estimate", note=f"commit {wanted}")
+    return SetupPart(NAME, target, source, False, recipe.checkout_bytes, origin="estimate", note=f"commit {wanted}")
 
 
-def _note(order: Order, wanted: str) -> str:
-    """Which commit is there, if git knows; a checkout of another one is left as it is, and that is said."""
+def _note(order: SetupOrder, wanted: str) -> str:
+    """The commit of the checkout, if git knows it. A checkout of another commit is left as it is, and the note says so."""
     head = order.checkout / ".git" / "HEAD"
     try:
         commit = read_bytes(head, 4096).decode("ascii", "replace").strip()
@@ -87,15 +87,15 @@ def _note(order: Order, wanted: str) -> str:
         return "not under git; left as it is"
     if commit == wanted or not re.fullmatch(r"[0-9a-f]{40}", commit):
         return f"commit {commit}" if commit == wanted else "on a branch; left as it is"
-    asked = order.commit is not None and order.commit != LATEST and not commit.startswith(wanted)
-    return f"commit {commit}, not {wanted}; left as it is" if asked else f"commit {commit}"
+    other = order.commit is not None and order.commit != LATEST and not commit.startswith(wanted)
+    return f"commit {commit}, not {wanted}; left as it is" if other else f"commit {commit}"
 
 
-def make(order: Order, programs: Programs) -> None:
+def make(order: SetupOrder, programs: Programs) -> None:
     """Clone into a private folder, check out, and move it to its place.
 
     Raises:
-        BackendUnavailableError: git fails, or what it fetched is not the framework.
+        BackendUnavailableError: git fails, or the repository is not the framework.
     """
     source, wanted = source_of(order), commit_of(order)
     private, log = order.state / "checkout", order.state / "git.log"
@@ -103,7 +103,7 @@ def make(order: Order, programs: Programs) -> None:
 
     def git(*words: str) -> None:
         where = () if words[0] == "init" else ("-C", str(private))
-        programs.run(["git", *_PATIENCE, *where, *words], what=f"git {words[0]}", log=log)
+        programs.run(["git", *_OPTIONS, *where, *words], title=f"git {words[0]}", log=log)
 
     git("init", "--quiet", str(private))
     git("remote", "add", "origin", source)

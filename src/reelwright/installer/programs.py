@@ -1,7 +1,7 @@
-"""Running git, pip and an interpreter for a setup: their lines are told and logged, their errors explained.
+"""Runs git, pip and an interpreter for a setup: shows and logs their lines, and explains their errors.
 
-They inherit the lock of the setup, so that a second setup knows that they still run when ours was killed, and they do
-not get the hub's token. Not for frameworks' scripts: see `sites.local.process`.
+They inherit the lock of the setup, so a second setup notices them after the first was killed. They do not get the hub's
+token. `sites.local.process` runs frameworks' scripts.
 
     >>> Programs({"PATH": "/usr/bin", "HF_TOKEN": "x"}, None, print).environ
     {'PATH': '/usr/bin'}
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..core.errors import BackendUnavailableError, Failure
 
-#: The hub's token is for the hub; and what would change an interpreter or lead git to another repository.
+#: The hub's token, and variables that would change an interpreter or lead git to another repository.
 _NOT_PASSED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME", "GIT_DIR", "GIT_WORK_TREE")
 _KEPT_LINES = 20
 
@@ -24,16 +24,16 @@ _KEPT_LINES = 20
 class Programs:
     """Runs programs with a scrubbed environment; ``lock`` is a descriptor that they inherit."""
 
-    def __init__(self, environ: Mapping[str, str], lock: int | None, told: Callable[[str], None]) -> None:
+    def __init__(self, environ: Mapping[str, str], lock: int | None, on_line: Callable[[str], None]) -> None:
         self.environ = {name: value for name, value in environ.items() if name not in _NOT_PASSED}
         self._descriptors = () if lock is None else (lock,)
-        self._told = told
+        self._on_line = on_line
 
-    def run(self, argv: Sequence[str], *, what: str, log: Path, tell: Sequence[str] = ()) -> list[str]:
-        """Run to the end, appending what is printed to ``log`` and telling lines that begin with one of ``tell``.
+    def run(self, argv: Sequence[str], *, title: str, log: Path, show: Sequence[str] = ()) -> list[str]:
+        """Run to the end, append the output to ``log``, and report lines that begin with one of ``show``.
 
         Raises:
-            BackendUnavailableError: it is not there or fails; the last lines are the evidence.
+            BackendUnavailableError: the program is missing or fails; its last lines are the evidence.
         """
         last: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
         env = {**self.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
@@ -50,7 +50,7 @@ class Programs:
             )
         except OSError as error:
             raise BackendUnavailableError(
-                f"{what}: {argv[0]} cannot be started: {error.strerror}",
+                f"{title}: {argv[0]} cannot be started: {error.strerror}",
                 failure=Failure.ENV,
                 advice=f"Install {Path(argv[0]).name}, or check its path.",
             ) from None
@@ -60,8 +60,8 @@ class Programs:
                 for line in process.stdout:
                     file.write(line)
                     last.append(line.rstrip())
-                    if line.startswith(tuple(tell)):
-                        self._told(line.rstrip())
+                    if line.startswith(tuple(show)):
+                        self._on_line(line.rstrip())
             status = process.wait()
         except BaseException:
             process.terminate()
@@ -69,9 +69,9 @@ class Programs:
             raise
         if status != 0:
             raise BackendUnavailableError(
-                f"{what} failed with status {status}",
+                f"{title} failed with status {status}",
                 failure=Failure.ENV,
                 evidence=tuple(last),
-                advice=f"Everything it printed is in {log}; run the same command again when it is solved.",
+                advice=f"Its whole output is in {log}; solve the problem, then run the same command again.",
             )
         return list(last)

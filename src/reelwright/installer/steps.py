@@ -1,10 +1,10 @@
-"""Carrying an installation out, one part after another; it can be killed at any moment and started again.
+"""Carries an installation out, one part after another; it can be killed at any moment and started again.
 
-A lock in the folder keeps a second setup out, also while git or pip of a killed one still run. Nothing is undone after
-a failure: what was fetched is kept, and the next start goes on from it.
+A lock in the folder keeps a second setup out, even while git or pip of a killed one still run. Nothing is undone after a
+failure: finished and partial downloads are kept, and the next start continues from them.
 
-    >>> carry_out(installation, source, Surroundings(os.environ, print))  # doctest: +SKIP
-    Outcome(..., changed=('checkout', 'environment', 'weights i2v-720p', 'configuration'))
+    >>> carry_out(installation, source, os.environ, print)  # doctest: +SKIP
+    SetupOutcome(..., changed=('checkout', 'environment', 'weights i2v-720p', 'configuration'))
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import BackendUnavailableError, BusyError, Failure, ModelNotFoundError
@@ -22,87 +21,85 @@ from ..core.files import open_lock
 from ..core.plan import counted
 from ..runs.workspace import disk_error
 from ..sites.local.probes.interpreters import ask_interpreter
-from . import Installation, Listener, Order, Outcome, Part, Told, configuration
-from . import environment as environments
-from . import git_checkout as checkouts
+from . import (
+    Installation,
+    Report,
+    SetupEvent,
+    SetupOrder,
+    SetupOutcome,
+    SetupPart,
+    configuration,
+    environment,
+    git_checkout,
+)
 from .planning import checks, gigabytes, look, require_space, weights_problems
 from .programs import Programs
-from .transfer import Fetch, damaged, fetch, forget, missing, sweep
-from .weight_sources import WeightsSource
+from .transfer import Fetch, fetch, is_sound, missing, remove, remove_partial_files
+from .weight_sources import Listing, WeightsSource
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What a setup is given from outside: the environment, and who listens."""
-
-    environ: Mapping[str, str]
-    told: Listener
-
-
-def carry_out(installation: Installation, source: WeightsSource, around: Surroundings) -> Outcome:
-    """Do what is to be done, check it, and look again.
+def carry_out(
+    installation: Installation, source: WeightsSource, environ: Mapping[str, str], report: Report
+) -> SetupOutcome:
+    """Do what is missing, check it, and look again.
 
     Raises:
-        VideoGenerationError: no space, no access, damage, another setup in the same folder.
+        VideoGenerationError: no space, no access, damage, or another setup in the same folder.
     """
-    _require_answers(installation)
-    require_space(installation)
-    order = installation.order
-    with _explaining_files(order), _locked(order) as lock:
-        work = _Work(order, source, around, lock)
-        for part in installation.parts:
-            work.do(part)
-        lines = configuration.write(order, around.environ)
-        final = look(order, source, around.environ)
-    if not installation.parts[-1].done and not lines:
-        work.changed.append(configuration.NAME)
-    target = configuration.target_of(order, around.environ)
-    return Outcome(final, tuple(work.changed), target, lines, tuple(work.warnings))
-
-
-def _require_answers(installation: Installation) -> None:
     for part in installation.parts:
         if part.model is not None and part.listing is None and not part.done:
             raise BackendUnavailableError(
-                f"{part.source} cannot be asked: {part.note}",
+                f"{part.source} cannot be reached: {part.note}",
                 failure=Failure.ENV,
                 advice="Check the network and its proxies (HTTPS_PROXY), or give a mirror or folder with --weights-source.",
             )
+    require_space(installation)
+    order = installation.order
+    with _explaining_files(order), _locked(order) as lock:
+        work = _Work(order, source, environ, report, lock)
+        for part in installation.parts:
+            work.do(part)
+        lines = configuration.write(order, environ)
+        final = look(order, source, environ)
+    if not installation.parts[-1].done and not lines:
+        work.changed.append(configuration.NAME)
+    return SetupOutcome(
+        final, tuple(work.changed), configuration.target_of(order, environ), lines, tuple(work.warnings)
+    )
 
 
 class _Work:
-    """One setup while it goes on."""
+    """A running setup."""
 
-    def __init__(self, order: Order, source: WeightsSource, around: Surroundings, lock: int) -> None:
-        self.order, self.source, self.around = order, source, around
-        self.lock = lock
+    def __init__(
+        self, order: SetupOrder, source: WeightsSource, environ: Mapping[str, str], report: Report, lock: int
+    ) -> None:
+        self.order, self.source, self.environ, self.report, self.lock = order, source, environ, report, lock
         self.changed: list[str] = []
         self.warnings: list[str] = []
 
-    def do(self, part: Part) -> None:
-        """Bring one part to its end."""
+    def do(self, part: SetupPart) -> None:
+        """Finish one part."""
         if part.model is not None:
-            self._bring_weights(part)
-        elif part.name == checkouts.NAME and not part.done:
+            if part.listing is not None:  # without one, the weights are complete and the source cannot be reached
+                self._fetch_weights(part, part.listing)
+                self._check_weights(part)
+        elif part.name == git_checkout.NAME and not part.done:
             self._say(part, f"fetching {part.source}")
-            checkouts.make(self.order, self._programs(part))
+            git_checkout.make(self.order, self._programs(part))
             self.changed.append(part.name)
-        elif part.name == environments.NAME:
-            self._make_environment(part)
+        elif part.name == environment.NAME and not environment.look_at(self.order).done:
+            # looked at again, because the requirements are only known after the checkout
+            self._say(part, "installing the requirements with pip")
+            self.warnings += environment.make(self.order, self._programs(part))
+            self._check_interpreter(part)
+            self.changed.append(part.name)
 
-    def _make_environment(self, part: Part) -> None:
-        if environments.look_at(self.order).done:  # the requirements are known only now
-            return
-        self._say(part, "installing the requirements with pip")
-        self.warnings += environments.make(self.order, self._programs(part))
-        self._check_interpreter(part)
-        self.changed.append(part.name)
-
-    def _check_interpreter(self, part: Part) -> None:
-        """The modules that a run would ask for must be importable; libraries of the system may be missing."""
-        self._say(part, "importing what the framework needs")
+    def _check_interpreter(self, part: SetupPart) -> None:
+        """Import the modules that a run needs: a library of the system may be missing."""
+        self._say(part, "importing the framework's modules")
         query = checks(self.order, self.order.models[0]).interpreters[0]
-        found = ask_interpreter(query, environ=self.around.environ, cache_dir=None)
+        found = ask_interpreter(query, environ=self.environ, cache_dir=None)
         optional = self.order.recipe.optional_modules
         broken = [name for name in query.modules if name not in found.modules and name not in optional]
         if found.problem or broken:
@@ -113,75 +110,62 @@ class _Work:
                 advice="Install what is missing there (a library of the system, perhaps); then run `reel doctor`.",
             )
 
-    # Weights
-
-    def _bring_weights(self, part: Part) -> None:
-        assert part.model is not None
-        before = len(self.changed)
-        if part.listing is None:  # whole, and the source could not be asked
-            return
-        folder = part.target
+    def _fetch_weights(self, part: SetupPart, listing: Listing) -> None:
         if self.order.verify:
-            self._drop_damaged(part)
-        files = missing(folder, part.listing)
+            self._remove_damaged(part, listing)
+        files = missing(part.target, listing)
         if files:
-            folder.mkdir(parents=True, exist_ok=True)
-            total = sum(file.size for file in files)
-            self._say(
-                part,
-                f"fetching {counted(len(files), 'file')}, {gigabytes(part.todo_bytes or total)}, from {self.source.name}",
-            )
-            begun = part.listing.total_bytes - part.todo_bytes
-            told = self._meter(part, begun, part.listing.total_bytes)
-            fetch(Fetch(self.source, part.listing, folder, files), told)
+            part.target.mkdir(parents=True, exist_ok=True)
+            size = gigabytes(part.todo_bytes or sum(file.size for file in files))
+            self._say(part, f"fetching {counted(len(files), 'file')}, {size}, from {self.source.name}")
+            meter = self._meter(part, listing.total_bytes - part.todo_bytes, listing.total_bytes)
+            fetch(Fetch(self.source, listing, part.target, files), meter)
             self.changed.append(part.name)
-        if not missing(folder, part.listing):
-            sweep(folder)
+        if not missing(part.target, listing):
+            remove_partial_files(part.target)
+
+    def _check_weights(self, part: SetupPart) -> None:
+        assert part.model is not None
         problems = weights_problems(self.order, part.model)
         if problems:
             raise ModelNotFoundError(
-                f"{folder} is not what {self.order.recipe.name} needs",
+                f"{part.target} is not what {self.order.recipe.name} needs",
                 evidence=problems,
                 advice="Check --weights-source; `--verify` compares every file with its published checksum.",
             )
-        if len(self.changed) > before or not part.done:
+        if part.name in self.changed or not part.done:
             self._say(part, "complete")
 
-    def _drop_damaged(self, part: Part) -> None:
-        assert part.listing is not None
-        left = missing(part.target, part.listing)
-        there = [file for file in part.listing.files if file not in left and file.checksum]
+    def _remove_damaged(self, part: SetupPart, listing: Listing) -> None:
+        left = missing(part.target, listing)
+        there = [file for file in listing.files if file not in left and file.checksum]
         self._say(part, f"hashing {counted(len(there), 'file')} already there")
         meter = self._meter(part, 0, sum(file.size for file in there))
         hashed = 0
 
-        def told(count: int) -> None:
+        def on_bytes(count: int) -> None:
             nonlocal hashed
             hashed += count
             meter(hashed)
 
-        for file in damaged(part.target, there, told):
-            self._say(part, f"{file.name} is damaged and will be fetched again")
-            forget(part.target, file)
+        for file in there:
+            if not is_sound(part.target / file.name, file.checksum, on_bytes):
+                self._say(part, f"{file.name} is damaged and will be fetched again")
+                remove(part.target, file)
 
-    # Telling
+    def _say(self, part: SetupPart, text: str) -> None:
+        self.report(SetupEvent(part.name, text))
 
-    def _say(self, part: Part, text: str) -> None:
-        self.around.told(Told(part.name, text))
+    def _meter(self, part: SetupPart, begun: int, total: int) -> Callable[[int], None]:
+        return lambda count: self.report(SetupEvent(part.name, done=min(begun + count, total), total=total))
 
-    def _meter(self, part: Part, begun: int, total: int) -> Callable[[int], None]:
-        def told(count: int) -> None:
-            self.around.told(Told(part.name, done=min(begun + count, total), total=total))
-
-        return told
-
-    def _programs(self, part: Part) -> Programs:
-        return Programs(self.around.environ, self.lock, lambda line: self._say(part, line))
+    def _programs(self, part: SetupPart) -> Programs:
+        return Programs(self.environ, self.lock, lambda line: self._say(part, line))
 
 
 @contextlib.contextmanager
-def _locked(order: Order) -> Iterator[int]:
-    """The folder for us alone; children inherit the descriptor, and with it the lock."""
+def _locked(order: SetupOrder) -> Iterator[int]:
+    """Lock the folder; children inherit the descriptor, and with it the lock."""
     order.state.mkdir(parents=True, exist_ok=True)
     descriptor = open_lock(order.state / "lock")
     try:
@@ -201,8 +185,8 @@ def _locked(order: Order) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _explaining_files(order: Order) -> Iterator[None]:
-    """What the file system refuses, as one of ours."""
+def _explaining_files(order: SetupOrder) -> Iterator[None]:
+    """Turn an error of the file system into ours."""
     try:
         yield
     except OSError as error:

@@ -1,10 +1,9 @@
-"""Bringing a repository's files into a folder: resumable at any byte, checked before they get their names.
+"""Downloads a repository's files into a folder: resumes at any byte, and checks each file before it gets its name.
 
-A file in progress lies under ``.cache/huggingface/download`` of the folder, named after the content it is to become,
-and is appended to; nothing is stored twice. Before it gets its final name it is hashed, and the record that
-huggingface_hub would leave (commit, checksum, time) is written, so that ``sites.local.probes.checkpoints`` can verify it later and
-the hub's own tools know it. So a file with its final name is whole, whenever we were killed. Not for deciding what is
-needed: see `planning`.
+An unfinished file lies under ``.cache/huggingface/download`` of the folder, named after its content, and is appended to,
+so nothing is stored twice. Once complete, it is hashed, and the record that huggingface_hub would leave (commit,
+checksum, time) is written, so that ``sites.local.probes.checkpoints`` can verify it later and the hub's own tools know
+it. A file with its final name is therefore whole, at whatever moment we were killed. `planning` decides what is needed.
 
     >>> partial_path(Path("/m"), RemoteFile("a.pth", 5, Checksum("sha256", "ab" * 32))).name
     'a.pth.abababababababab.incomplete'
@@ -26,32 +25,32 @@ from ..core.errors import BackendUnavailableError, Failure, ModelNotFoundError
 from ..core.files import open_regular, read_bytes
 from ..runs.workspace import disk_error
 from ..sites.local.probes.checksums import HUB_RECORDS, Checksum, digest_of
-from .weight_sources import Interrupted, Listing, RemoteFile, WeightsSource
+from .weight_sources import Listing, RemoteFile, TransferInterrupted, WeightsSource
 
 _MAX_RECORD_BYTES = 64 * 1024
-_WORKERS = 4  # one connection rarely fills a line; more only make a disk seek
+_WORKERS = 4  # one connection rarely fills a line; more than four only make a disk seek
 _TRIES = 6  # without a single byte in between
-_TELL_EVERY_S = 0.5
+_REPORT_EVERY_S = 0.5
 
-Progress = Callable[[int], None]
+OnBytes = Callable[[int], None]
 
 
-# ------------------------------------------------------------------------------------------------------ what is there
+# ------------------------------------------------------------------------------------------------------ what exists
 
 
 def partial_path(folder: Path, file: RemoteFile) -> Path:
-    """Where a file lies while it is being fetched; another content gets another name."""
+    """The path of an unfinished file; another content has another path."""
     content = file.checksum.digest[:16] if file.checksum else f"{file.size}"
     return folder / HUB_RECORDS / f"{file.name}.{content}.incomplete"
 
 
 def record_path(folder: Path, file: RemoteFile) -> Path:
-    """huggingface_hub's record of a file."""
+    """The path of huggingface_hub's record of a file."""
     return folder / HUB_RECORDS / f"{file.name}.metadata"
 
 
 def is_there(folder: Path, file: RemoteFile) -> bool:
-    """Whether a file has its size, and no record says that it is another version."""
+    """Whether a file has the right size, and no record of another version."""
     try:
         if (folder / file.name).stat().st_size != file.size:
             return False
@@ -64,12 +63,12 @@ def is_there(folder: Path, file: RemoteFile) -> bool:
 
 
 def missing(folder: Path, listing: Listing) -> tuple[RemoteFile, ...]:
-    """The files that are still to be fetched."""
+    """The files that are still to be downloaded."""
     return tuple(file for file in listing.files if not is_there(folder, file))
 
 
 def partial_bytes(folder: Path, files: Iterable[RemoteFile]) -> int:
-    """What has been fetched of files that are not complete."""
+    """How much of unfinished files exists."""
     return sum(min(_size(partial_path(folder, file)), file.size) for file in files)
 
 
@@ -79,36 +78,32 @@ def _size(path: Path) -> int:
     return 0
 
 
-def damaged(folder: Path, files: Iterable[RemoteFile], told: Progress) -> tuple[RemoteFile, ...]:
-    """Those of the files whose content is not what was published; ``told`` gets the bytes hashed."""
-    return tuple(file for file in files if not _is_sound(folder / file.name, file.checksum, told))
-
-
-def _is_sound(path: Path, checksum: Checksum | None, told: Progress) -> bool:
+def is_sound(path: Path, checksum: Checksum | None, on_bytes: OnBytes = lambda _count: None) -> bool:
+    """Whether a file has the published checksum; ``on_bytes`` gets the bytes hashed, piece by piece."""
     if checksum is None:
         return True
     with open_regular(path) as file:
-        return digest_of(checksum.kind, file, path.stat().st_size, told) == checksum.digest
+        return digest_of(checksum.kind, file, path.stat().st_size, on_bytes) == checksum.digest
 
 
-def forget(folder: Path, file: RemoteFile) -> None:
-    """Remove a file that is known to be damaged, and its record."""
+def remove(folder: Path, file: RemoteFile) -> None:
+    """Remove a damaged file and its record."""
     (folder / file.name).unlink(missing_ok=True)
     record_path(folder, file).unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Once everything is there: partial files of other versions, and what the hub's own tools left behind."""
+def remove_partial_files(folder: Path) -> None:
+    """Remove unfinished files of other versions and of the hub's own tools, once everything is complete."""
     for path in (folder / HUB_RECORDS).rglob("*.incomplete"):
         path.unlink(missing_ok=True)
 
 
-# ----------------------------------------------------------------------------------------------------------- one file
+# ----------------------------------------------------------------------------------------------------------- download
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """Files to bring from a source into a folder."""
+    """Files to download from a source into a folder."""
 
     source: WeightsSource
     listing: Listing
@@ -117,75 +112,122 @@ class Fetch:
     pause_s: float = 1.0
 
 
-def fetch_file(job: Fetch, file: RemoteFile, told: Progress, stop: threading.Event) -> None:
-    """Fetch one file, going on where an earlier attempt ended.
+def fetch(job: Fetch, on_bytes: OnBytes) -> None:
+    """Download all files, a few at a time, begun ones first; ``on_bytes`` gets the sum so far, in this thread.
+
+    After an interrupt it returns at once: the workers are daemons, and their files can be resumed at any byte.
 
     Raises:
-        VideoGenerationError: the source cannot be read, the content is not what was published, the disk is full.
+        VideoGenerationError: the first worker's.
     """
-    partial = partial_path(job.folder, file)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    if _size(partial) > file.size:
-        partial.unlink()
-    resumed = partial.exists()
-    _complete(job, file, told, stop)
-    if stop.is_set():
-        return
-    sound = _is_sound(partial, file.checksum, lambda _count: None)
-    if not sound and resumed:  # an old part may have been damaged, by a power cut for example: once more from zero
-        told(-_size(partial))
-        partial.unlink()
-        _complete(job, file, told, stop)
-        sound = stop.is_set() or _is_sound(partial, file.checksum, lambda _count: None)
-    if not sound:
-        partial.unlink()
-        raise ModelNotFoundError(
-            f"{file.name} from {job.source.name} is damaged: its checksum is not the published one",
-            advice="Run the same command again; if it stays so, use another --weights-source.",
-        )
-    if not stop.is_set():
-        _publish(job, file, partial)
+    shared = _Shared(job)
+    for file in sorted(job.files, key=lambda file: -partial_bytes(job.folder, [file])):
+        shared.waiting.put(file)
+    workers = min(_WORKERS, len(job.files))
+    for number in range(workers):
+        shared.waiting.put(None)
+        threading.Thread(target=shared.work, name=f"fetch-{number}", daemon=True).start()
+    problem: Exception | None = None
+    try:
+        while workers:
+            with contextlib.suppress(queue.Empty):
+                problem = shared.ended.get(timeout=_REPORT_EVERY_S) or problem
+                workers -= 1
+            on_bytes(shared.bytes)
+    finally:
+        shared.stop.set()
+    if problem is not None:
+        raise problem
 
 
-def _complete(job: Fetch, file: RemoteFile, told: Progress, stop: threading.Event) -> None:
-    """Append until the partial file has its size; interruptions are gone through as long as something comes."""
-    partial = partial_path(job.folder, file)
-    tries = 0
-    partial.touch()
-    while (before := _size(partial)) < file.size and not stop.is_set():
-        problem = "the source ended too early"
+@dataclass
+class _Shared:
+    """A download that several workers share."""
+
+    job: Fetch
+    waiting: queue.SimpleQueue[RemoteFile | None] = field(default_factory=queue.SimpleQueue)
+    ended: queue.SimpleQueue[Exception | None] = field(default_factory=queue.SimpleQueue)
+    stop: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    bytes: int = 0
+
+    def work(self) -> None:
+        problem: Exception | None = None
         try:
-            _append(job, file, told, stop)
-        except Interrupted as error:
-            problem = str(error)
-        tries = 0 if _size(partial) > before else tries + 1
-        if tries >= _TRIES:
-            raise BackendUnavailableError(
-                f"{file.name} could not be fetched: {problem}",
-                failure=Failure.ENV,
-                advice="What was fetched is kept: run the same command again to go on.",
+            while not self.stop.is_set() and (file := self.waiting.get()) is not None:
+                self.fetch_file(file)
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
+            problem = error
+            self.stop.set()
+        self.ended.put(problem)
+
+    def count(self, received: int) -> None:
+        with self.lock:
+            self.bytes += received
+
+    def fetch_file(self, file: RemoteFile) -> None:
+        """Download one file, continuing an earlier attempt."""
+        partial = partial_path(self.job.folder, file)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        if _size(partial) > file.size:
+            partial.unlink()
+        resumed = partial.exists()
+        self.complete(file, partial)
+        if self.stop.is_set():
+            return
+        sound = is_sound(partial, file.checksum)
+        if not sound and resumed:  # a power cut, for example, may have damaged an old part: once more from zero
+            self.count(-_size(partial))
+            partial.unlink()
+            self.complete(file, partial)
+            sound = self.stop.is_set() or is_sound(partial, file.checksum)
+        if not sound:
+            partial.unlink()
+            raise ModelNotFoundError(
+                f"{file.name} from {self.job.source.name} is damaged: its checksum is not the published one",
+                advice="Run the same command again; if it stays so, use another --weights-source.",
             )
-        if _size(partial) < file.size:
-            stop.wait(min(job.pause_s * 2**tries, 30.0))
+        if not self.stop.is_set():
+            _publish(self.job, file, partial)
 
+    def complete(self, file: RemoteFile, partial: Path) -> None:
+        """Append until the partial file has its size; retry after interruptions as long as bytes arrive."""
+        tries = 0
+        partial.touch()
+        while (before := _size(partial)) < file.size and not self.stop.is_set():
+            problem = "the source ended too early"
+            try:
+                self.append(file, partial)
+            except TransferInterrupted as error:
+                problem = str(error)
+            tries = 0 if _size(partial) > before else tries + 1
+            if tries >= _TRIES:
+                raise BackendUnavailableError(
+                    f"{file.name} could not be fetched: {problem}",
+                    failure=Failure.ENV,
+                    advice="What was fetched is kept: run the same command again to go on.",
+                )
+            if _size(partial) < file.size:
+                self.stop.wait(min(self.job.pause_s * 2**tries, 30.0))
 
-def _append(job: Fetch, file: RemoteFile, told: Progress, stop: threading.Event) -> None:
-    partial = partial_path(job.folder, file)
-    start = _size(partial)
-    # Unbuffered: what was received is the kernel's at once, and outlives our process.
-    with job.source.open(job.listing, file, start) as stream, partial.open("r+b", buffering=0) as target:
-        if stream.start > start:
-            raise Interrupted("the server left a part out")
-        target.seek(stream.start)
-        target.truncate()
-        told(stream.start - start)
-        while not stop.is_set() and (piece := stream.read()):
-            left = file.size - target.tell()
-            if len(piece) > left:
-                target.truncate(0)
-                raise ModelNotFoundError(f"{file.name} from {job.source.name} is longer than was told")
-            _write(target, piece, partial)
-            told(len(piece))
+    def append(self, file: RemoteFile, partial: Path) -> None:
+        start = _size(partial)
+        # Unbuffered: the kernel has each piece at once, so it outlives our process.
+        with (
+            self.job.source.open(self.job.listing, file, start) as stream,
+            partial.open("r+b", buffering=0) as target,
+        ):
+            if stream.start > start:
+                raise TransferInterrupted("the server left a part out")
+            target.seek(stream.start)
+            target.truncate()
+            self.count(stream.start - start)
+            while not self.stop.is_set() and (piece := stream.read()):
+                if len(piece) > file.size - target.tell():
+                    target.truncate(0)
+                    raise ModelNotFoundError(f"{file.name} from {self.job.source.name} is longer than announced")
+                _write(target, piece, partial)
+                self.count(len(piece))
 
 
 def _write(target: io.RawIOBase, piece: bytes, partial: Path) -> None:
@@ -198,7 +240,7 @@ def _write(target: io.RawIOBase, piece: bytes, partial: Path) -> None:
 
 
 def _publish(job: Fetch, file: RemoteFile, partial: Path) -> None:
-    """The record first, then the name: a file with its final name always has its record."""
+    """Write the record first, then rename: a file with its final name always has its record."""
     with partial.open("rb") as done:
         os.fsync(done.fileno())
     target, record = job.folder / file.name, record_path(job.folder, file)
@@ -208,60 +250,3 @@ def _publish(job: Fetch, file: RemoteFile, partial: Path) -> None:
         text = f"{job.listing.commit or '0' * 40}\n{file.checksum.digest}\n{time.time()}\n"
         record.write_text(text, "utf-8")
     partial.replace(target)
-
-
-# ---------------------------------------------------------------------------------------------------------- all files
-
-
-@dataclass
-class _Shared:
-    """What the workers share."""
-
-    waiting: queue.SimpleQueue[RemoteFile | None] = field(default_factory=queue.SimpleQueue)
-    ended: queue.SimpleQueue[Exception | None] = field(default_factory=queue.SimpleQueue)
-    stop: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    bytes: int = 0
-
-    def told(self, count: int) -> None:
-        with self.lock:
-            self.bytes += count
-
-
-def fetch(job: Fetch, told: Progress) -> None:
-    """Fetch all files, a few at a time, begun ones first; ``told`` gets the bytes so far, from this thread.
-
-    After an interrupt it comes back at once: the workers are daemons and their files can be resumed at any byte.
-
-    Raises:
-        VideoGenerationError: the first worker's.
-    """
-    shared = _Shared()
-    for file in sorted(job.files, key=lambda file: -partial_bytes(job.folder, [file])):
-        shared.waiting.put(file)
-    workers = min(_WORKERS, len(job.files))
-    for number in range(workers):
-        shared.waiting.put(None)
-        threading.Thread(target=_work, args=(job, shared), name=f"fetch-{number}", daemon=True).start()
-    problem: Exception | None = None
-    try:
-        while workers:
-            with contextlib.suppress(queue.Empty):
-                problem = shared.ended.get(timeout=_TELL_EVERY_S) or problem
-                workers -= 1
-            told(shared.bytes)
-    finally:
-        shared.stop.set()
-    if problem is not None:
-        raise problem
-
-
-def _work(job: Fetch, shared: _Shared) -> None:
-    problem: Exception | None = None
-    try:
-        while not shared.stop.is_set() and (file := shared.waiting.get()) is not None:
-            fetch_file(job, file, shared.told, shared.stop)
-    except Exception as error:  # noqa: BLE001 - carried over to the thread that waits, and raised there
-        problem = error
-        shared.stop.set()
-    shared.ended.put(problem)
