@@ -163,3 +163,27 @@ def test_every_failure_code_has_a_fault_whose_test_exists() -> None:
     assert sorted(code for code, _, _ in rows) == sorted(failure.name for failure in Failure)
     missing = [(file, name) for _, file, name in rows if f"def {name}(" not in (REPOSITORY / file).read_text("utf-8")]
     assert missing == []
+
+
+def test_links_within_a_page_lead_to_its_headings() -> None:
+    wrong = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        wrong += [f"{page.name}: #{link}" for link in re.findall(r"\]\(#([^)]+)\)", text) if link not in anchors]
+    assert wrong == []
+
+
+def test_every_module_that_the_documents_name_exists() -> None:
+    """A path in code quotes that begins with a room is a file of the package."""
+    source = REPOSITORY / "src" / "reelwright"
+    rooms = "|".join(path.name for path in source.iterdir() if path.is_dir() and not path.name.startswith("_"))
+    named = [
+        (page.name, path)
+        for page in PAGES
+        if "decisions" not in page.parts
+        for path in re.findall(rf"`((?:{rooms})/[\w./*]+\.py)`", page.read_text("utf-8"))
+    ]
+    assert len(named) > 40
+    assert [item for item in named if not list(source.glob(item[1]))] == []
