@@ -21,10 +21,10 @@ NEED_A_FILE = frozenset(
     f"reelwright.{name}"
     for name in (
         "engines.draft", "engines.draft.camera_path", "engines.draft.transitions", "engines.draft.label",
-        "engines.draft.passages", "engines.draft.stills", "sites.local.attempt_monitor", "films.prefetch", "media.continuity", "films.editing.copying",
-        "media.decoding", "media.verification", "media.video_facts", "films.editing.finishing", "media.image", "media.image_apart",
-        "media.image_child", "media.image_colours", "films.editing.clip_analysis", "films.editing.joining", "films.editing.joints", "media.picture_file", "films.editing.segments", "films.editing.proof",
-        "media.checksum_box", "media.sheet", "films.editing.artifact_cache", "films.editing.reencode", "films.editing.sound", "films.editing.timing", "films.editing.upscaling", "media.video", "media.writer",
+        "engines.draft.passages", "engines.draft.stills", "sites.local.attempt_monitor", "films.prefetch", "media.continuity",
+        "media.decoding", "media.verification", "media.video_facts", "media.image", "media.image_apart",
+        "media.image_child", "media.image_colours", "films.editing.clip_analysis", "films.editing.joining", "media.picture_file", "films.editing.segments", "films.editing.proof",
+        "media.checksum_box", "media.sheet", "films.editing.artifact_cache", "films.editing.reencode", "films.editing.sound", "films.editing.timing", "media.video", "media.writer",
         "policy.preflight", "core.manifest",
     )
 )  # fmt: skip

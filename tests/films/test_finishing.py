@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from reelwright.core.errors import BackendUnavailableError, InvalidInputError, OutputError
-from reelwright.films.editing.finishing import doubled
-from reelwright.films.editing.joining import JoinOptions, Part, join
+from reelwright.core.errors import InvalidInputError
+from reelwright.films.editing.joining import join
+from reelwright.films.editing.reencode import doubled
 from reelwright.films.editing.sound import check_sound, with_sound
-from reelwright.films.editing.upscaling import enlarged, find_upscaler
+from reelwright.films.editing.timing import JoinOptions, Part
 from reelwright.media.video import Encoding, VideoWriter, examine
 from tests.media.parts import OPTIONS, SIZE, Pixels, a_chain, a_coded_clip, a_grey_clip, frames, packets, seen
 
@@ -91,49 +91,11 @@ def test_enlargement_multiplies_both_sides(tmp_path: Path) -> None:
     assert (facts.width, facts.height) == (256, 192) == (report.width, report.height)
 
 
-@pytest.fixture
-def upscalers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package with four upscalers, installed as pip leaves it: one good, two that lie, one broken."""
-    packages = tmp_path / "site"
-    (packages / "ups-1.dist-info").mkdir(parents=True)
-    (packages / "ups-1.dist-info" / "METADATA").write_text("Name: ups\nVersion: 1\n")
-    points = "nearest = ups:nearest\nsmall = ups:small\nfloats = ups:floats\nbroken = ups_missing:load\n"
-    (packages / "ups-1.dist-info" / "entry_points.txt").write_text(f"[reelwright.upscalers]\n{points}")
-    (packages / "ups.py").write_text(
-        "def nearest(times): return lambda frame: frame.repeat(times, 0).repeat(times, 1)\n"
-        "def small(times): return lambda frame: frame\n"
-        "def floats(times): return lambda frame: frame.repeat(times, 0).repeat(times, 1) / 255\n"
-    )
-    monkeypatch.syspath_prepend(str(packages))
-
-
-@pytest.mark.usefixtures("upscalers")
-def test_another_package_may_enlarge(tmp_path: Path) -> None:
+def test_enlargement_keeps_the_picture(tmp_path: Path) -> None:
     clip = a_coded_clip(tmp_path / "a.mp4", range(3))
-    options = JoinOptions(SIZE, 16.0, upscale=2, upscaler="nearest")
-    join([Part(clip)], tmp_path / "film.mp4", options)
-    whole = frames(clip)[0].repeat(2, 0).repeat(2, 1)
-    assert np.abs(frames(tmp_path / "film.mp4")[0].astype(int) - whole).mean() < 6
-
-
-@pytest.mark.usefixtures("upscalers")
-@pytest.mark.parametrize("name", ["small", "floats"])
-def test_an_upscaler_that_returns_something_else_is_named(name: str) -> None:
-    with pytest.raises(OutputError, match=name):
-        list(enlarged(iter([np.zeros((4, 4, 3), np.uint8)]), 2, name))
-
-
-@pytest.mark.usefixtures("upscalers")
-def test_an_upscaler_that_is_not_installed_is_refused_with_those_that_are() -> None:
-    with pytest.raises(InvalidInputError) as caught:
-        find_upscaler("realesrgan")
-    assert "lanczos, broken, floats, nearest, small" in caught.value.advice
-
-
-@pytest.mark.usefixtures("upscalers")
-def test_an_upscaler_whose_package_is_broken_is_told() -> None:
-    with pytest.raises(BackendUnavailableError, match="ups_missing"):
-        find_upscaler("broken")
+    join([Part(clip)], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, upscale=2))
+    larger = frames(clip)[0].repeat(2, 0).repeat(2, 1)
+    assert np.abs(frames(tmp_path / "film.mp4")[0].astype(int) - larger).mean() < 6
 
 
 def a_tone(path: Path, seconds: float) -> Path:

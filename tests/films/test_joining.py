@@ -15,7 +15,8 @@ import pytest
 from reelwright.core.errors import BackendUnavailableError, Cancelled, Failure, InvalidInputError, OutputError
 from reelwright.core.request import Size
 from reelwright.films.editing.artifact_cache import ArtifactCache
-from reelwright.films.editing.joining import JoinOptions, Part, expected_frames, join, length_in_film, places
+from reelwright.films.editing.joining import join
+from reelwright.films.editing.timing import JoinOptions, Part, expected_frames, length_in_film, places
 from reelwright.media.sheet import film_sheet
 from reelwright.media.video import Encoding, examine
 from tests.media.clips import a_foreign_clip, cut, file_size_limit, number_in
@@ -297,19 +298,21 @@ def test_a_jump_at_a_chained_joint_is_told(tmp_path: Path) -> None:
 def test_a_sheet_has_a_row_for_each_clip_of_frames_that_the_film_shows(chain: list[Part], tmp_path: Path) -> None:
     begins = places([11, 11, 11], chain, OPTIONS)
     assert begins == (0, 10, 20)
-    report = join(chain, tmp_path / "film.mp4", OPTIONS, shelf=ArtifactCache(tmp_path / "shelf"))
-    film_sheet([(f"shot {n}", glance) for n, glance in enumerate(report.glances)], tmp_path / "sheet.png")
+    report = join(chain, tmp_path / "film.mp4", OPTIONS, cache=ArtifactCache(tmp_path / "cache"))
+    analyses = report.promise.analyses
+    film_sheet([f"shot {n}" for n in range(3)], lambda number: analyses[number].tiles, tmp_path / "sheet.png")
     drawn = cv2.imread(str(tmp_path / "sheet.png"))
     assert drawn is not None
     assert drawn.shape[0] > 3 * 60
-    assert [len(glance.tiles) for glance in report.glances] == [6, 6, 6]
-    assert [number_in(cv2.resize(tile, tuple(SIZE))) for tile in report.glances[1].tiles] == [10, 12, 14, 15, 17, 19]
+    assert [len(analysis.tiles) for analysis in analyses] == [6, 6, 6]
+    assert [number_in(cv2.resize(tile, tuple(SIZE))) for tile in analyses[1].tiles] == [10, 12, 14, 15, 17, 19]
 
 
 _MEASURE = """
 import sys
 from pathlib import Path
-from reelwright.films.editing.joining import JoinOptions, Part, join
+from reelwright.films.editing.joining import join
+from reelwright.films.editing.timing import JoinOptions, Part
 from reelwright.core.request import Size
 parts = [Part(Path(sys.argv[1])) for _ in range(int(sys.argv[3]))]
 join(parts, Path(sys.argv[2]), JoinOptions(Size(128, 96), 16.0, overlap=2, **eval(sys.argv[4])))

@@ -15,17 +15,18 @@ import pytest
 
 from reelwright.core.errors import OutputError, VideoGenerationError
 from reelwright.films.editing.artifact_cache import ArtifactCache
-from reelwright.films.editing.joining import JoinOptions, JoinReport, Part, join
+from reelwright.films.editing.joining import JoinReport, join
 from reelwright.films.editing.proof import proven
 from reelwright.films.editing.sound import with_sound
-from reelwright.media.checksum_box import seal
+from reelwright.films.editing.timing import JoinOptions, Part
+from reelwright.media.checksum_box import append_checksum
 from reelwright.media.decoding import decoding
 from reelwright.media.video import Encoding, examine
 from reelwright.media.writer import add_copied, create_container
 from tests.media.clips import a_foreign_clip
 from tests.media.parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, packets, read
 
-SEAL_BYTES = 56
+CHECKSUM_BYTES = 56
 
 
 @pytest.fixture
@@ -36,11 +37,11 @@ def film(tmp_path: Path) -> tuple[Path, JoinReport]:
 
 def changed(path: Path, change: Callable[[bytearray], None]) -> Path:
     """The film as if the disk had written something else, before its checksum was taken."""
-    data = bytearray(path.read_bytes()[:-SEAL_BYTES])
+    data = bytearray(path.read_bytes()[:-CHECKSUM_BYTES])
     change(data)
     other = path.with_name("changed.mp4")
     other.write_bytes(data)
-    seal(other)
+    append_checksum(other)
     return other
 
 
@@ -188,11 +189,11 @@ def test_sound_is_there_if_and_only_if_it_was_asked_for(film: tuple[Path, JoinRe
 
 
 def test_a_clip_that_became_another_since_it_was_seen_is_not_taken_for_it(tmp_path: Path) -> None:
-    shelf = ArtifactCache(tmp_path / "shelf")
+    cache = ArtifactCache(tmp_path / "cache")
     parts = [replace(part, digest=f"digest of {number}") for number, part in enumerate(a_chain(tmp_path))]
-    join(parts, tmp_path / "film.mp4", OPTIONS, shelf=shelf)
+    join(parts, tmp_path / "film.mp4", OPTIONS, cache=cache)
     a_coded_clip(parts[1].video, range(40, 51))
-    report = join(parts, tmp_path / "again.mp4", OPTIONS, shelf=shelf)
+    report = join(parts, tmp_path / "again.mp4", OPTIONS, cache=cache)
     with pytest.raises(OutputError, match="not those of clip 2"):
         proven(tmp_path / "again.mp4", report.promise)
 
@@ -235,23 +236,23 @@ def test_clips_that_cannot_lie_beside_what_is_encoded_are_encoded_as_well(tmp_pa
 
 
 def test_a_second_film_of_the_same_clips_decodes_and_encodes_nothing(tmp_path: Path) -> None:
-    parts, shelf = dissolving(tmp_path), ArtifactCache(tmp_path / "shelf")
-    join(parts, tmp_path / "film.mp4", OPTIONS, shelf=shelf)
-    before = {path.name: path.stat().st_mtime_ns for path in shelf.folder.iterdir()}
-    shelf = ArtifactCache(tmp_path / "shelf")
-    join(parts, tmp_path / "again.mp4", OPTIONS, shelf=shelf)
-    assert {path.name: path.stat().st_mtime_ns for path in shelf.folder.iterdir()} == before
-    assert shelf.used == set(before)
+    parts, cache = dissolving(tmp_path), ArtifactCache(tmp_path / "cache")
+    join(parts, tmp_path / "film.mp4", OPTIONS, cache=cache)
+    before = {path.name: path.stat().st_mtime_ns for path in cache.folder.iterdir()}
+    cache = ArtifactCache(tmp_path / "cache")
+    join(parts, tmp_path / "again.mp4", OPTIONS, cache=cache)
+    assert {path.name: path.stat().st_mtime_ns for path in cache.folder.iterdir()} == before
+    assert cache.used == set(before)
     assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "film.mp4").read_bytes()
 
 
 def test_one_changed_clip_is_looked_at_and_the_others_are_not(tmp_path: Path) -> None:
-    parts, shelf = dissolving(tmp_path), ArtifactCache(tmp_path / "shelf")
-    join(parts, tmp_path / "film.mp4", OPTIONS, shelf=shelf)
-    before = set(shelf.folder.iterdir())
+    parts, cache = dissolving(tmp_path), ArtifactCache(tmp_path / "cache")
+    join(parts, tmp_path / "film.mp4", OPTIONS, cache=cache)
+    before = set(cache.folder.iterdir())
     a_coded_clip(parts[4].video, range(100, 112))
-    join(parts, tmp_path / "again.mp4", OPTIONS, shelf=shelf)
-    assert sorted(path.suffix for path in set(shelf.folder.iterdir()) - before) == [".json", ".npz"]
+    join(parts, tmp_path / "again.mp4", OPTIONS, cache=cache)
+    assert sorted(path.suffix for path in set(cache.folder.iterdir()) - before) == [".json", ".npz"]
     assert read(tmp_path / "again.mp4")[-12:] == list(range(100, 112))
 
 
@@ -261,19 +262,19 @@ def test_one_changed_clip_is_looked_at_and_the_others_are_not(tmp_path: Path) ->
     [lambda data: data[:-40], lambda data: b"", lambda data: data[:99] + bytes([data[99] ^ 1]) + data[100:], None],
     ids=["cut", "empty", "flipped", "a whole clip"],
 )
-def test_d12_what_is_damaged_on_the_shelf_is_made_again(
+def test_d12_what_is_damaged_on_the_cache_is_made_again(
     tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes] | None
 ) -> None:
-    parts, shelf = dissolving(tmp_path), ArtifactCache(tmp_path / "shelf")
-    join(parts, tmp_path / "film.mp4", OPTIONS, shelf=shelf)
-    for path in sorted(shelf.folder.glob(f"*{suffix}")):
+    parts, cache = dissolving(tmp_path), ArtifactCache(tmp_path / "cache")
+    join(parts, tmp_path / "film.mp4", OPTIONS, cache=cache)
+    for path in sorted(cache.folder.glob(f"*{suffix}")):
         path.write_bytes(damage(path.read_bytes()) if damage else parts[0].video.read_bytes())
-    report = join(parts, tmp_path / "again.mp4", OPTIONS, shelf=ArtifactCache(tmp_path / "shelf"))
+    report = join(parts, tmp_path / "again.mp4", OPTIONS, cache=ArtifactCache(tmp_path / "cache"))
     proven(tmp_path / "again.mp4", report.promise)
     assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "film.mp4").read_bytes()
 
 
-def test_what_a_killed_process_left_on_the_shelf_is_removed(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_on_the_cache_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".4194999-1-ab.npz.part").write_bytes(b"half")
     (tmp_path / ".1-1-ab.npz.part").write_bytes(b"another process writes this now")
     ArtifactCache(tmp_path)
@@ -282,10 +283,10 @@ def test_what_a_killed_process_left_on_the_shelf_is_removed(tmp_path: Path) -> N
 
 def test_a_clip_whose_pictures_do_not_decode_is_not_copied(tmp_path: Path) -> None:
     clip = a_coded_clip(tmp_path / "a.mp4", range(12))
-    data, packet = bytearray(clip.read_bytes()[:-SEAL_BYTES]), packets(clip)[5]
+    data, packet = bytearray(clip.read_bytes()[:-CHECKSUM_BYTES]), packets(clip)[5]
     place = data.index(packet) + 8
     data[place : place + 40] = np.random.default_rng(1).bytes(40)
-    clip.write_bytes(data)  # without a seal: as a stranger's clip
+    clip.write_bytes(data)  # without a checksum: as another program's clip
     with pytest.raises(OutputError, match=r"a\.mp4 cannot be read whole"):
         join([Part(clip)], tmp_path / "film.mp4", OPTIONS)
 
@@ -296,20 +297,20 @@ def test_a_clip_whose_pictures_do_not_decode_is_not_copied(tmp_path: Path) -> No
     [({"dissolve": 4}, OPTIONS), ({"chained": True}, replace(OPTIONS, double_fps=True))],
     ids=["dissolve", "doubled"],
 )
-def test_a_kept_piece_is_not_used_where_something_else_lies_beside_it(
+def test_a_kept_stretch_is_not_used_where_something_else_lies_beside_it(
     tmp_path: Path, change: str, joint: dict[str, Any], options: JoinOptions
 ) -> None:
-    clips, shelf = [tmp_path / "0.mp4", tmp_path / "1.mp4"], ArtifactCache(tmp_path / "kept")
+    clips, cache = [tmp_path / "0.mp4", tmp_path / "1.mp4"], ArtifactCache(tmp_path / "kept")
     parts = [Part(clips[0]), Part(clips[1], **joint)]
     for number, clip in enumerate(clips):
         a_grey_clip(clip, range(9 * number, 9 * number + 9))
-    join(parts, tmp_path / "before.mp4", options, shelf=shelf)
+    join(parts, tmp_path / "before.mp4", options, cache=cache)
     if change == "cut":
         parts[1] = Part(clips[1])
     else:
         clip = clips[int(change[-1]) - 1]
         clip.unlink()
         a_grey_clip(clip, range(4, 13))
-    join(parts, tmp_path / "with.mp4", options, shelf=shelf)
+    join(parts, tmp_path / "with.mp4", options, cache=cache)
     join(parts, tmp_path / "without.mp4", options)
     assert packets(tmp_path / "with.mp4") == packets(tmp_path / "without.mp4")

@@ -151,7 +151,7 @@ def turned(path: Path) -> Path:
 
     def turn_track(data: bytearray) -> None:
         if data[-52:-48] == b"uuid":
-            del data[-56:]  # the seal: this film is another maker's
+            del data[-56:]  # the checksum: this video is another program's
         at = data.index(plain, data.index(plain) + 1)
         data[at : at + len(turn)] = turn
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelwright.core.request import Size
-from reelwright.films.editing.joining import JoinOptions, Part
+from reelwright.films.editing.timing import JoinOptions, Part
 from reelwright.media.decoding import decoding, to_rgb
 from reelwright.media.video import Encoding, VideoWriter
 from tests.media.clips import a_picture, number_in

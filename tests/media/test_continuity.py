@@ -14,7 +14,8 @@ from PIL import Image
 from reelwright.core.errors import Cancelled, OutputError
 from reelwright.core.request import Size
 from reelwright.films.editing.artifact_cache import ArtifactCache
-from reelwright.films.editing.joining import JoinOptions, Part, join
+from reelwright.films.editing.joining import join
+from reelwright.films.editing.timing import JoinOptions, Part
 from reelwright.media.continuity import (
     Matrix,
     apply,
@@ -232,28 +233,28 @@ def test_a_joint_correction_does_not_go_on_into_a_clip_of_another_chain(tmp_path
 
 
 def test_a_request_to_stop_is_heard_before_colours_are_compared(tmp_path: Path) -> None:
-    shelf, parts = ArtifactCache(tmp_path / "kept"), a_drifting_chain(tmp_path, DRIFTS["none"], 3, anchor=True)
+    cache, parts = ArtifactCache(tmp_path / "kept"), a_drifting_chain(tmp_path, DRIFTS["none"], 3, anchor=True)
 
     def stop() -> None:
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        join(parts, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0), shelf=shelf, check=stop)
-    assert len(list(shelf.folder.iterdir())) == 3  # what the headers of the clips say
+        join(parts, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0), cache=cache, check=stop)
+    assert len(list(cache.folder.iterdir())) == 3  # what the headers of the clips say
 
 
 @pytest.mark.parametrize("change", ["the picture of clip 2", "the picture of clip 3", "clip 2", "clip 3"])
 def test_a_kept_correction_is_not_used_for_another_picture_or_clip(tmp_path: Path, change: str) -> None:
     parts = a_drifting_chain(tmp_path, DRIFTS["two levels"], 3, anchor=False)
-    options, shelf = JoinOptions(SIZE, 16.0, color="joint"), ArtifactCache(tmp_path / "kept")
-    join(parts, tmp_path / "before.mp4", options, shelf=shelf)
+    options, cache = JoinOptions(SIZE, 16.0, color="joint"), ArtifactCache(tmp_path / "kept")
+    join(parts, tmp_path / "before.mp4", options, cache=cache)
     number = int(change[-1]) - 1
     brighter = apply(a_map(shift=(6, 6, 6)), last_frame(parts[number].video))
     if "picture" in change:
         parts[number] = replace(parts[number], first_picture=save(brighter, tmp_path / "other.png"))
     else:
         parts[number] = replace(parts[number], video=encode(brighter, tmp_path / "other.mp4", foreign=False))
-    join(parts, tmp_path / "with.mp4", options, shelf=shelf)
+    join(parts, tmp_path / "with.mp4", options, cache=cache)
     join(parts, tmp_path / "without.mp4", options)
     assert packets(tmp_path / "with.mp4") == packets(tmp_path / "without.mp4")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -200,6 +201,39 @@ def _inside(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path``, which takes its place when the block ends; after an error it is removed.
+
+    Its name begins with a dot and the number of this process, and cannot be guessed, so nobody can plant a link there.
+
+    Raises:
+        OSError: the system refuses; what lies at ``path`` is unchanged.
+    """
+    unfinished = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}-{path.name[-60:]}.part")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a regular file, in hexadecimal digits.
+
+    Raises:
+        OSError, ValueError: it cannot be read; see `open_regular`.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def key_of(material: Mapping[str, Any]) -> str:
+    """A file name for everything that determines a file's content: equal if and only if the material is equal."""
+    text = json.dumps(material, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def expanded(path: Path | str) -> Path:

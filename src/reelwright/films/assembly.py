@@ -32,7 +32,7 @@ from .planning import Planned, raise_for
 from .records import Use, board_name, noted
 from .render import FilmOrder, Made, chosen_shots, look, make_clips, plan_film
 from .replaying import replay_facts
-from .store import Clip, Store, key_of
+from .store import Clip, Store, clip_key
 
 if TYPE_CHECKING:
     from .editing.joining import JoinReport
@@ -188,15 +188,13 @@ class _Assembly:
 
     def _key(self) -> str:
         board = self._order.board
-        return key_of(
-            {
-                "clips": [(piece.clip.manifest.output or {}).get("sha256") for piece in self._pieces],
-                "joints": [self._joint(index) for index in range(len(self._pieces))],
-                "film": board.model_dump(mode="json", include={"title", "size", "color", "overlap", "finish", "fps"}),
-                "audio": [str(self._sound), board.audio.fade_s] if board.audio else None,
-                "codec": self._order.settings.codec,
-                "engine": __version__,
-            }
+        return clip_key(
+            clips=[(piece.clip.manifest.output or {}).get("sha256") for piece in self._pieces],
+            joints=[self._joint(index) for index in range(len(self._pieces))],
+            film=board.model_dump(mode="json", include={"title", "size", "color", "overlap", "finish", "fps"}),
+            audio=[str(self._sound), board.audio.fade_s] if board.audio else None,
+            codec=self._order.settings.codec,
+            engine=__version__,
         )
 
     def _joint(self, index: int) -> tuple[bool, int]:
@@ -222,8 +220,8 @@ class _Assembly:
             def joined(done: int, total: int) -> None:
                 emit(Joining(done, total))
 
-            shelf = ArtifactCache(self._store.pieces)
-            report = joining.join(parts, video, options, joined, cancellation.check, shelf=shelf)
+            cache = ArtifactCache(self._store.pieces)
+            report = joining.join(parts, video, options, joined, cancellation.check, cache=cache)
             with ThreadPoolExecutor(1, thread_name_prefix="sheet") as pool:
                 drawn = pool.submit(self._draw, report, folder.attempt(1) / "sheet.png")
                 facts = proof.proven(video, report.promise)
@@ -238,7 +236,7 @@ class _Assembly:
                 "sheet": digest,
                 "replay": replay_facts(self._order, self._sound),
                 **report.to_json(),
-                "kept": sorted(shelf.used),
+                "kept": sorted(cache.used),
                 "shots": self._shots(report),
             }
             manifest = self._manifest(run_id, started, told, facts.to_json())
@@ -254,22 +252,22 @@ class _Assembly:
                 "shot": piece.planned.segment.shot,
                 "key": piece.clip.key,
                 "goes_on_from": piece.planned.segment.upstream,
-                "frames": glance.frames,
+                "frames": analysis.frames,
                 "encoded_again": report.encoded.get(number),
                 "manifest": json.loads(piece.clip.manifest.to_text()),
             }
-            for number, (piece, glance) in enumerate(zip(self._pieces, report.glances, strict=True))
+            for number, (piece, analysis) in enumerate(zip(self._pieces, report.promise.analyses, strict=True))
         ]
 
     def _draw(self, report: JoinReport, target: Path) -> Path:
         from ..media.sheet import film_sheet
 
-        names = (piece.name for piece in self._pieces)
-        film_sheet(list(zip(names, report.glances, strict=True)), target)
+        analyses = report.promise.analyses
+        film_sheet([piece.name for piece in self._pieces], lambda number: analyses[number].tiles, target)
         return target
 
     def _join_parts(self) -> list[Any]:
-        from .editing.joining import Part
+        from .editing.timing import Part
 
         parts = []
         for index, piece in enumerate(self._pieces):
@@ -280,7 +278,7 @@ class _Assembly:
         return parts
 
     def _join_options(self) -> Any:
-        from .editing.joining import JoinOptions
+        from .editing.timing import JoinOptions
 
         board, generative = self._order.board, self._generative()
         first = self._pieces[0].clip.manifest.output or {}

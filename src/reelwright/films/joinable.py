@@ -115,7 +115,6 @@ def _size(order: FilmOrder, options: JoinOptions) -> Iterator[ShotFinding]:
     from ..media.writer import size_problem
     from ..sites.local.probes.memory import take_memory
     from .editing.timing import finished
-    from .editing.upscaling import find_upscaler
 
     size, _ = finished(options)
     problem = size_problem(size, options.codec)
@@ -126,10 +125,6 @@ def _size(order: FilmOrder, options: JoinOptions) -> Iterator[ShotFinding]:
     if not problem and options.upscale > 1 and total is not None and need > total:
         text = f"encoding {size} takes about {need / _GIB:.0f} GiB of memory; this machine has {total / _GIB:.0f} GiB"
         yield _at(order, ("finish", "upscale"), text, "Lower finish.upscale or the size.")
-    try:
-        find_upscaler(options.upscaler)
-    except VideoGenerationError as error:
-        yield _at(order, ("finish", "upscale"), error.message, error.advice, error.failure)
 
 
 def _sound(order: FilmOrder) -> Iterator[ShotFinding]:

@@ -6,7 +6,6 @@ have.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,14 +17,14 @@ from .._version import __version__
 from ..backends import Backend
 from ..config.settings import Settings
 from ..core.errors import VideoGenerationError, all_of, error_for
-from ..core.files import open_regular
+from ..core.files import sha256_of
 from ..core.host import Host
 from ..core.plan import Finding, Plan
 from ..core.request import Picture, VideoRequest
 from ..runs.order import Order
 from ..runs.prepare import ROLES, Prepared, Preparer, intake_of
 from ..sites import Site
-from .store import key_of
+from .store import clip_key
 from .timeline import Segment
 
 
@@ -162,8 +161,8 @@ class Planner:
         shaping = {name: str(value) for name, value in plan.parameters.items() if name not in backend.execution}
         checkouts = {str(path): found.commit for path, found in host.checkouts.items()}
         weights = [found.fingerprint for found in host.checkpoints.values()]
-        return key_of(
-            {
+        return clip_key(
+            **{
                 "generator": backend.name,
                 "task": plan.task,
                 "prompt": segment.request.prompt,
@@ -190,8 +189,7 @@ class Planner:
     def _digest(self, path: Path) -> str:
         if path not in self._digests:
             try:
-                with open_regular(path) as file:
-                    self._digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+                self._digests[path] = sha256_of(path)
             except (OSError, ValueError):
                 self._digests[path] = "unreadable"  # `check` reports it
         return self._digests[path]

@@ -33,12 +33,12 @@ class Prefetch:
             return
         from .editing.artifact_cache import ArtifactCache
         from .editing.clip_analysis import Source
-        from .editing.segments import look_ahead
+        from .editing.segments import prefetch
 
         output = clip.manifest.output or {}
         source = Source(clip.video, str(output["sha256"]))
         with contextlib.suppress(VideoGenerationError):
-            look_ahead(source, int(output["frames"]) - self._hidden[name], ArtifactCache(self._store.pieces))
+            prefetch(source, int(output["frames"]) - self._hidden[name], ArtifactCache(self._store.pieces))
 
     def _over(self, item: Planned, after: Planned | None) -> int:
         """How many of a clip's last frames lie under the next one."""

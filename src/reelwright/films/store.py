@@ -13,18 +13,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import BusyError, VideoGenerationError
-from ..core.files import open_lock, path_error
+from ..core.files import key_of, open_lock, path_error, replacing
 from ..core.manifest import MANIFEST_SUFFIX, Manifest, manifest_path
 from ..runs.history import load_manifest
 from ..runs.workspace import file_digest
@@ -53,10 +51,9 @@ class Clip:
     manifest: Manifest
 
 
-def key_of(material: Mapping[str, Any]) -> str:
-    """A name for everything that determines a clip; equal if and only if the material is."""
-    text = json.dumps({"key": KEY_SCHEMA, **material}, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def clip_key(**material: Any) -> str:
+    """The key of a clip or film made of this material."""
+    return key_of({"key": KEY_SCHEMA, **material})
 
 
 def is_key(text: str) -> bool:
@@ -212,15 +209,13 @@ class Store:
             VideoGenerationError: DISK or PERM, it cannot be written.
         """
         path = self._record(name)
-        unfinished = path.with_suffix(".new")
         for key in filter(is_key, self.record(name).keys - record.keys):
             with contextlib.suppress(OSError):
                 os.utime(manifest_path(self.video(key)))
         try:
             if os.path.lexists(path) and not _readable(path):
                 path.replace(path.with_name(f"{name}.unreadable.json"))  # `garbage` removes nothing while it is there
-            unfinished.unlink(missing_ok=True)  # whatever lies there is not written through
-            unfinished.write_text(record.to_text(), encoding="utf-8")
-            unfinished.replace(path)
+            with replacing(path) as unfinished:
+                unfinished.write_text(record.to_text(), encoding="utf-8")
         except OSError as error:
             raise path_error(error, path, "be written") from None

@@ -1,11 +1,11 @@
-"""A checksum inside the film: any byte that changes later is noticed, by us and without the manifest.
+"""A checksum inside a video file, so that any byte that changes later is noticed, even without the manifest.
 
-For: what decoding cannot see. Damaged H.264 often decodes to other valid pictures: of 24 small films with 400
-random bytes inside, the decoder accepted 8 with all frames. Not for: security; who changes a film can seal it
-again. Players skip the top-level ``uuid`` box; tools that copy streams drop it.
+Decoding cannot see all damage: H.264 with flipped bits often decodes to other valid pictures. Of 24 small videos with
+400 random bytes inside, the decoder accepted 8 with all frames. Not for security: a person who changes a video can
+append a new checksum. Players skip the top-level ``uuid`` box; tools that copy streams drop it.
 
-    >>> seal(path)
-    >>> broken_seal(path) is None
+    >>> append_checksum(path)
+    >>> checksum_problem(path) is None
     True
 """
 
@@ -18,7 +18,7 @@ _BOX_BYTES = 56
 _HEADER = _BOX_BYTES.to_bytes(4) + b"uuid" + bytes.fromhex("7265656c77726967687473616c763031")
 
 
-def seal(path: Path) -> None:
+def append_checksum(path: Path) -> None:
     """Append the SHA-256 of the whole file as a box of its own."""
     with path.open("r+b") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
@@ -26,19 +26,19 @@ def seal(path: Path) -> None:
         file.write(_HEADER + digest)
 
 
-def broken_seal(path: Path) -> str | None:
-    """What is wrong with the seal; ``None`` if it is whole or there is none (films of other makers)."""
-    broken = _holds(path) is False
-    return "its checksum is another one: the file has changed since it was written" if broken else None
+def checksum_problem(path: Path) -> str | None:
+    """What is wrong with the checksum; ``None`` if it fits or there is none (videos made by other programs)."""
+    wrong = _fits(path) is False
+    return "its checksum does not fit: the file has changed since it was written" if wrong else None
 
 
-def sealed(path: Path) -> bool:
-    """Whether there is a seal, and the file is the one that was sealed."""
-    return _holds(path) is True
+def has_valid_checksum(path: Path) -> bool:
+    """Whether there is a checksum, and it fits."""
+    return _fits(path) is True
 
 
-def _holds(path: Path) -> bool | None:
-    """``None``: there is no seal."""
+def _fits(path: Path) -> bool | None:
+    """``None``: there is no checksum."""
     content = hashlib.sha256()
     with path.open("rb") as file:
         rest = file.seek(0, 2) - _BOX_BYTES

@@ -1,14 +1,14 @@
-"""Colours from clip to clip: what a generator changed between the picture it was given and its own first frame.
+"""Colour matching between clips: what a generator changed between the picture it was given and its first frame.
 
-Both show the same things, so one affine map fitted on the pair needs no guess, and no change of content can fool it.
-One map per clip: a correction per frame flickers. Over sixty joints the errors of sixty fits add up, so the fit must
-have none in one direction, and nothing measured may be forgotten. Fitted on every pixel and on RGB, whose channels
-are nearly one, a chain of 61 clips ended 30 to 60 levels away, because H.264 blurs colours and each fit undid that
-once more; a drift of 0.9 levels a clip was under the threshold each time and ended 54 away. Here: means of blocks,
-which encoding hardly changes, in brightness and two colours, drawn towards no change where a picture has none; what
-is too small to be corrected is carried on (`carried`). The same chains end within 2.3 levels, contrast within 5 %.
+Both show the same things, so one affine map is fitted on the pair, and no change of content can mislead it. There is
+one map per clip, because a correction per frame flickers. Over sixty joints the errors of sixty fits add up, so the fit
+must have no bias, and no measurement may be lost. A fit on every pixel in RGB, whose channels are nearly equal, left a
+chain of 61 clips 30 to 60 levels off, because H.264 blurs colours and each fit undid that once more; a drift of 0.9
+levels a clip was below the threshold each time and ended 54 off. This fit uses means of blocks, which encoding hardly
+changes, in brightness and two colours, with a pull towards no change where a picture has no colour. What is too small
+to correct travels with the frame (`carried`). The same chains end within 2.3 levels, contrast within 5 %.
 
-Not for: drift within a clip, which may be meant.
+Not for drift within a clip, which may be intended.
 
     >>> match(handed_over, first_frame).corrects
     False
@@ -30,17 +30,17 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..core.errors import OutputError
-from ..core.files import read_bytes
+from ..core.files import read_bytes, replacing
 from .writer import explained
 
 Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 _MAX_PICTURE_BYTES = 1 << 30
 _COLUMNS, _BLOCK = 64, 8  # of blocks in a picture; no fewer pixels than that across one
-_CONTENT = 32.0  # levels: a block that differs by more shows something else: a label, a new object
+_CONTENT = 32.0  # levels: a block that differs by more shows something else, such as a label
 _MIN_SHARE = 0.5  # of the blocks that must show the same
 _NOISE = 2.0  # variance in levels: where a colour varies less, its gain cannot be known and stays near 1
-_GAIN = (0.8, 1.25)  # beyond this it is no drift of colour but another picture
+_GAIN = (0.8, 1.25)  # beyond this it is another picture and not a drift
 _MIXED = 0.1  # at most, of one colour's change into another
 _SHIFT = 24.0  # levels
 _UNSEEN = 1.0  # mean change in levels that nobody sees, and less than encoding costs
@@ -57,13 +57,13 @@ def unchanged() -> Matrix:
 
 @dataclass(frozen=True)
 class ColourMatch:
-    """What brings a clip's colours back to the picture that it was given, or to those of its chain's beginning.
+    """The map that brings a clip's colours back to the picture it was given, or to the beginning of its chain.
 
     Attributes:
-        matrix: 3x4, RGB in levels to RGB in levels; measured even if it is too little to be worth a correction.
+        matrix: 3x4, RGB in levels to RGB in levels; also where the change is too small to correct.
         drift: Mean absolute difference of the pair, in levels of brightness and colours.
-        residual: What is left of it.
-        corrects: Whether frames are to be changed.
+        residual: What is left of the drift.
+        corrects: Whether frames are changed.
         note: Why not.
     """
 
@@ -77,13 +77,13 @@ class ColourMatch:
         """A picture with these colours."""
         return apply(self.matrix, picture) if self.corrects else picture
 
-    def kept(self) -> dict[str, Any]:
+    def to_cache(self) -> dict[str, Any]:
         """All of it, unrounded, as JSON values."""
         return {**asdict(self), "matrix": self.matrix.tolist()}
 
     @classmethod
-    def taken(cls, data: Mapping[str, Any]) -> ColourMatch:
-        """What `kept` gave."""
+    def from_cache(cls, data: Mapping[str, Any]) -> ColourMatch:
+        """The match that `to_cache` gave."""
         return cls(**{**data, "matrix": np.array(data["matrix"], dtype=np.float64)})
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def composed(later: Matrix, first: Matrix) -> Matrix:
 
 
 def match(wanted: Pixels, found: Pixels, before: Matrix | None = None) -> ColourMatch:
-    """The map from ``found`` to ``wanted``, followed by ``before``: what ``wanted`` itself lacks.
+    """The map from ``found`` to ``wanted``, followed by ``before``, which ``wanted`` itself lacks.
 
     Where the pictures do not show the same things, only ``before`` is left.
     """
@@ -124,7 +124,7 @@ def match(wanted: Pixels, found: Pixels, before: Matrix | None = None) -> Colour
 
 
 def effect(matrix: Matrix, picture: Pixels) -> float:
-    """By how many levels a map changes a picture, on average."""
+    """Mean change of a picture by a map, in levels."""
     colours = _blocks(picture) @ _RGB.T
     return float(np.abs(colours @ matrix[:, :3].T + matrix[:, 3] - colours).mean())
 
@@ -168,14 +168,14 @@ def _blocks(picture: Pixels) -> Matrix:
     return np.asarray(small.reshape(-1, 3).astype(np.float64) @ _OPPONENT.T, dtype=np.float64)
 
 
-# ------------------------------------------------------------------------------------------------ handing over
+# --- the frame that the next clip begins with
 
 
 def read_picture(path: Path) -> Pixels:
-    """A PNG of ours as RGB.
+    """A PNG that Reelwright wrote, as RGB.
 
     Raises:
-        OutputError: it is gone or damaged.
+        OutputError: it is missing or damaged.
     """
     picture = decoded_picture(path, cv2.IMREAD_COLOR_RGB)
     if picture is None:
@@ -184,7 +184,7 @@ def read_picture(path: Path) -> Pixels:
 
 
 def decoded_picture(path: Path, flags: int) -> NDArray[Any] | None:
-    """A picture of ours as OpenCV decodes it; ``None`` if it is gone or damaged.
+    """A picture that Reelwright wrote, as OpenCV decodes it; ``None`` if it is missing or damaged.
 
     ``cv2.imread`` and ``cv2.imwrite`` crash on a name that is not UTF-8, so OpenCV gets bytes and no names.
     """
@@ -196,7 +196,7 @@ def decoded_picture(path: Path, flags: int) -> NDArray[Any] | None:
 
 
 def carried(path: Path) -> Matrix:
-    """What a frame that was handed on still lacks of the colours of its chain's beginning."""
+    """The map that a last frame still lacks, to have the colours of its chain's beginning."""
     try:
         with Image.open(path) as picture:
             text = picture.info.get(_TAG)
@@ -206,10 +206,10 @@ def carried(path: Path) -> Matrix:
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of what a frame that is handed on holds: its pixels and what goes along in it, however they are packed.
+    """SHA-256 of a last frame's pixels and of the map it carries, however the file is compressed.
 
     Raises:
-        OutputError: it is no picture.
+        OutputError: it is not a picture.
     """
     pixels = read_picture(path)
     about = json.dumps([list(pixels.shape), carried(path).tolist()])
@@ -217,9 +217,10 @@ def content_digest(path: Path) -> str:
 
 
 def match_given(given: Path, video: Path, before: Matrix | None = None) -> ColourMatch:
-    """What brings a clip back to the beginning of the chain that the picture it was given comes from.
+    """The map that brings a clip to the colours of its chain's beginning.
 
-    ``before`` is the map of the clip that handed it on, if that picture was left uncorrected.
+    ``given`` is the picture it was given; ``before`` is the map of the clip that picture is from, if it was left
+    uncorrected.
     """
     from .video import first_frame
 
@@ -228,17 +229,17 @@ def match_given(given: Path, video: Path, before: Matrix | None = None) -> Colou
 
 
 def correct_last_frame(given: Path, video: Path, last_frame: Path) -> ColourMatch:
-    """Bring the frame that a clip hands on back to the colours of its chain's beginning: so drift does not add up.
+    """Bring a clip's last frame back to the colours of its chain's beginning, so that drift does not add up.
 
-    ``last_frame`` is replaced, whole or not at all. What whole levels cannot express goes along in it.
+    ``last_frame`` is replaced atomically. What whole levels cannot express is stored in it.
     """
     from .video import last_frame as decoded_last
 
     found, last = match_given(given, video), read_picture(last_frame)
-    matrix, shown = found.matrix, decoded_last(video)
-    if shown.shape == last.shape and not np.array_equal(shown, last):
+    matrix, decoded = found.matrix, decoded_last(video)
+    if decoded.shape == last.shape and not np.array_equal(decoded, last):
         # A lossless frame was not encoded, but the first frame, on which the map was fitted, was.
-        encoding = _fitted(_blocks(shown), _blocks(last))[0]
+        encoding = _fitted(_blocks(decoded), _blocks(last))[0]
         matrix = matrix if encoding is None else composed(matrix, encoding)
     if effect(matrix, last) >= _ROUNDED:
         corrected = apply(matrix, last)
@@ -248,7 +249,7 @@ def correct_last_frame(given: Path, video: Path, last_frame: Path) -> ColourMatc
 
 
 def _rest(matrix: Matrix, before: Pixels, after: Pixels) -> Matrix:
-    """What rounding kept from being corrected: a shift."""
+    """The shift that rounding prevented."""
     exact = before.reshape(-1, 3) @ matrix[:, :3].T + matrix[:, 3]
     inside = ((exact > 0) & (exact < 255)).all(1)
     rest = unchanged()
@@ -260,10 +261,5 @@ def _rest(matrix: Matrix, before: Pixels, after: Pixels) -> Matrix:
 def _save(picture: Pixels, lacking: Matrix, path: Path) -> None:
     info = PngInfo()
     info.add_text(_TAG, json.dumps([[round(float(value), 6) for value in row] for row in lacking]))
-    unfinished = path.with_name(f".{path.name}.part.png")
-    with explained(path):
-        try:
-            Image.fromarray(picture).save(unfinished, format="PNG", pnginfo=info, compress_level=1)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    with explained(path), replacing(path) as unfinished:
+        Image.fromarray(picture).save(unfinished, format="PNG", pnginfo=info, compress_level=1)

@@ -31,7 +31,7 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from ..core.files import open_regular, read_start
-from .checksum_box import broken_seal
+from .checksum_box import checksum_problem
 from .picture_file import recognised
 from .video_facts import quarter_turns
 
@@ -261,7 +261,7 @@ def file_problems(path: Path) -> list[str]:
             return ["it is not a regular file"]
         if status.st_size == 0:
             return ["it is empty"]
-        broken = broken_seal(path)
+        broken = checksum_problem(path)
         return _box_problems(path, status.st_size) + ([broken] if broken else [])
     except OSError as error:
         return [f"it cannot be read: {error.strerror or error}"]

@@ -1,7 +1,7 @@
-"""A contact sheet: one PNG with evenly spaced frames of a film, the first and the last always among them.
+"""A contact sheet: one PNG with evenly spaced frames of a video, always with the first and the last.
 
-For: seeing a film at a glance, and in a bug report. Not for: judging whether it is whole (`video.verify`); a
-damaged film gets a sheet of what can be decoded.
+It shows a video in one picture, also in a bug report. It does not judge whether the video is complete (`video.verify`);
+of a damaged one it shows what can be decoded.
 
     >>> contact_sheet(Path("clip.mp4"), Path("clip.sheet.png"), columns=3, count=9)
 """
@@ -9,9 +9,8 @@ damaged film gets a sheet of what can be decoded.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -19,26 +18,27 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..core.errors import OutputError
+from ..core.files import replacing
 from .decoding import decoding, pixel_aspect, to_rgb
 from .video_facts import quarter_turns
 from .writer import explained
 
-_TILE_AREA = 400 * 225  # of every tile, whatever its shape
-_FULL_ROWS = 60  # of a film's sheet; more of them are smaller
+_TILE_AREA = 400 * 225  # of every tile, in any shape
+_FULL_ROWS = 60  # of a film's sheet; with more rows, all are smaller
 _GAP, _MARGIN, _CAPTION, _TITLE = 12, 24, 26, 40
 _PAPER, _INK, _FAINT = (24, 25, 28), (236, 236, 232), (150, 152, 158)
 
 
 def contact_sheet(path: Path, target_png: Path, *, columns: int = 4, count: int = 12) -> None:
-    """Draw up to `count` frames of the film into one PNG, replacing it.
+    """Draw up to `count` frames of a video into one PNG, replacing it.
 
     Raises:
         OutputError: no frame can be decoded.
     """
     times = [time for _, time in _timed_frames(path)]
     if not times:
-        with decoding(path) as film:
-            raise OutputError(f"{path} has no frames to show", evidence=film.problems)
+        with decoding(path) as video:
+            raise OutputError(f"{path} has no frames to show", evidence=video.problems)
     wanted = spread(len(times), count)
     wide = _pixel_width(path)
     tiles = [(n, times[n], _tile(frame, wide)) for n, (frame, _) in enumerate(_timed_frames(path)) if n in wanted]
@@ -47,48 +47,33 @@ def contact_sheet(path: Path, target_png: Path, *, columns: int = 4, count: int 
     _replace(_drawn(tiles, min(columns, len(tiles)), title), target_png)
 
 
-class Row(Protocol):
-    """What is shown of a clip (`glance.ClipAnalysis`)."""
+def film_sheet(names: Sequence[str], tiles_of: Callable[[int], Sequence[NDArray[np.uint8]]], target_png: Path) -> None:
+    """Draw a row of small pictures per clip of a film, each row with the clip's name, replacing the file.
 
-    @property
-    def tiles(self) -> Sequence[NDArray[np.uint8]]: ...
-
-
-def film_sheet(rows: Sequence[tuple[str, Row]], target_png: Path) -> None:
-    """A row of small pictures per clip of a film, each row with its name, replacing the file.
-
-    Pictures are taken from one clip at a time, and are smaller in a film of many clips: a sheet of hundreds of rows
-    needs no more memory than one of sixty.
+    ``tiles_of`` loads the pictures of one clip, by its number from 0. One clip is loaded at a time, and pictures are
+    smaller in a film of many clips: a sheet of hundreds of rows needs no more memory than one of sixty.
     """
-    share = math.sqrt(min(1.0, _FULL_ROWS / len(rows)))
-    width, height = (max(2, round(side * share)) for side in _largest(rows[0][1].tiles))
+    share = math.sqrt(min(1.0, _FULL_ROWS / len(names)))
+    tiles = tiles_of(0)
+    sides = max(tile.shape[1] for tile in tiles), max(tile.shape[0] for tile in tiles)
+    width, height = (max(2, round(side * share)) for side in sides)
     caption, gap = max(11, round(_CAPTION * share)), max(2, round(_GAP * share))
-    columns = max(len(row.tiles) for _, row in rows[:1])
-    size = (2 * _MARGIN + columns * (width + gap), 2 * _MARGIN + len(rows) * (caption + height + gap))
+    size = (2 * _MARGIN + len(tiles) * (width + gap), 2 * _MARGIN + len(names) * (caption + height + gap))
     sheet = Image.new("RGB", size, _PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(max(8, round(15 * share)))
-    for number, (name, row) in enumerate(rows):
+    for number, name in enumerate(names):
         y = _MARGIN + number * (caption + height + gap)
         pen.text((_MARGIN, y), name, fill=_INK, font=font)
-        for column, tile in enumerate(row.tiles):
+        for column, tile in enumerate(tiles_of(number)):
             picture = Image.fromarray(tile)
             picture.thumbnail((width, height))
             sheet.paste(picture, (_MARGIN + column * (width + gap), y + caption))
     _replace(sheet, target_png)
 
 
-def _largest(tiles: Sequence[NDArray[np.uint8]]) -> tuple[int, int]:
-    return max(tile.shape[1] for tile in tiles), max(tile.shape[0] for tile in tiles)
-
-
 def _replace(sheet: Image.Image, target_png: Path) -> None:
-    part = target_png.with_name(f".{target_png.name}.part")
-    with explained(target_png):
-        try:
-            sheet.save(part, format="PNG", compress_level=1)  # a quarter of the time, a sixth larger
-            part.replace(target_png)
-        finally:
-            part.unlink(missing_ok=True)
+    with explained(target_png), replacing(target_png) as unfinished:
+        sheet.save(unfinished, format="PNG", compress_level=1)  # a quarter of the time, a sixth larger
 
 
 def spread(total: int, count: int) -> tuple[int, ...]:
@@ -100,15 +85,15 @@ def spread(total: int, count: int) -> tuple[int, ...]:
 
 
 def _timed_frames(path: Path) -> Iterator[tuple[VideoFrame, float]]:
-    with decoding(path) as film:
-        for frame in film.frames():
+    with decoding(path) as video:
+        for frame in video.frames():
             yield frame, float(frame.time or 0.0)
 
 
 def _pixel_width(path: Path) -> float:
-    """`decoding.pixel_aspect` of a film, as far as a sheet can follow it."""
-    with decoding(path) as film:
-        return min(4.0, max(0.25, float(pixel_aspect(film.stream)))) if film.stream else 1.0
+    """`decoding.pixel_aspect` of a video, within what a sheet can show."""
+    with decoding(path) as video:
+        return min(4.0, max(0.25, float(pixel_aspect(video.stream)))) if video.stream else 1.0
 
 
 def _tile(frame: VideoFrame, wide: float) -> Image.Image:

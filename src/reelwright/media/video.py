@@ -10,12 +10,12 @@ from `writer`. Not for: what a hostile file can do (`decoding`), what the facts 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import OutputError
+from ..core.files import sha256_of
 from .decoding import LIMIT_S, Decoding, decoding, pixel_aspect, to_rgb
 from .video_facts import CONTAINERS, Tally, VideoFacts, look_of
 from .writer import Encoding, VideoWriter, write_metadata
@@ -51,9 +51,8 @@ def examine(path: Path, *, hash_frames: bool = True, limit_s: float = LIMIT_S) -
             tally.add(frame)
         facts = _facts_of(film, tally)
     if path.is_file():
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            facts = replace(facts, bytes=path.stat().st_size, sha256=digest)
+        with contextlib.suppress(OSError):
+            facts = replace(facts, sha256=sha256_of(path), bytes=path.stat().st_size)
     return facts
 
 

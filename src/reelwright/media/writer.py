@@ -29,7 +29,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from ..core.errors import ConfigurationError, Failure, OutputError, VideoGenerationError, error_for
-from .checksum_box import seal
+from .checksum_box import append_checksum
 from .decoding import Decoding, decoding
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class VideoWriter:
             self._container.mux(packet)
         if frame is None:
             self._container.close()
-            seal(self._path)
+            append_checksum(self._path)
 
     def close(self) -> None:
         """Finish the film.
@@ -269,7 +269,7 @@ def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> N
                 _copy_tracks(film, container)
             if film.problems:
                 raise OutputError(f"{source} cannot be copied whole", evidence=film.problems)
-            seal(target)
+            append_checksum(target)
         except BaseException:
             with contextlib.suppress(OSError):  # a confined process may remove nothing: who made the file will
                 target.unlink()

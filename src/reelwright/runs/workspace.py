@@ -17,7 +17,6 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import secrets
@@ -31,7 +30,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from ..core.errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError, error_for
-from ..core.files import expanded, open_regular, path_error, shown
+from ..core.files import expanded, path_error, sha256_of, shown
 from ..core.manifest import Manifest, manifest_path
 
 IfExists = Literal["error", "overwrite", "skip", "rename"]
@@ -389,7 +388,6 @@ def identity(path: Path) -> list[int] | None:
 def file_digest(path: Path) -> str | None:
     """SHA-256 of a regular file; ``None`` if it cannot be read."""
     try:
-        with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except (OSError, ValueError):
         return None

@@ -1,12 +1,11 @@
-"""Small files kept under a key of everything that determines them, so that joining a film again costs little.
+"""A folder of files that can be made again, each named by a key of everything that determines it.
 
-For: what was measured in a clip, and pieces of film that had to be encoded. Not for: anything that cannot be made
-again. A file is there whole or not at all; whoever takes one checks that it is what it should be, for power may have
-failed before it reached the disk.
+It holds what was measured in a clip and the parts of a film that had to be encoded, so that joining a film again costs
+little. A file is complete or absent; the reader checks its content, because power may fail before it reaches the disk.
 
-    >>> shelf = ArtifactCache(folder)
-    >>> shelf.put("ab12.json", lambda path: path.write_text("{}"))
-    >>> shelf.find("ab12.json").read_text()
+    >>> cache = ArtifactCache(folder)
+    >>> cache.put("ab12.json", lambda path: path.write_text("{}"))
+    >>> cache.find("ab12.json").read_text()
     '{}'
 """
 
@@ -15,29 +14,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..._version import __version__
-from ...core.files import read_json
+from ...core.files import key_of, read_json, replacing
 from ...media.writer import explained
 
 _MAX_BYTES = 16 * 1024 * 1024
-_UNFINISHED = re.compile(r"\.(\d+)-\d+-.*\.part")
+_UNFINISHED = re.compile(r"\.(\d+)-[0-9a-f]+-.*\.part")
 
 
-def key_of(material: Mapping[str, Any]) -> str:
-    """A name for everything that determines a file; another version of Reelwright may make another one."""
-    text = json.dumps({"version": __version__, **material}, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def cache_key(**material: Any) -> str:
+    """The key of this material and of this version of Reelwright, which may make another file of it."""
+    return key_of({"version": __version__, **material})
 
 
 class ArtifactCache:
-    """A folder of such files, made when it is first written to; `used` names those that were taken or put."""
+    """The folder; it is made at the first `put`. ``used`` names the files that were looked for or put."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,26 +47,21 @@ class ArtifactCache:
         return path if path.is_file() else None
 
     def put(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Let ``write`` make the file under a name of its own, and give it its name when it is whole.
+        """Have ``write`` make a temporary file, then give it its name.
 
         Raises:
             BackendUnavailableError: the disk is full or cannot be written.
         """
         path = self.folder / name
-        unfinished = self.folder / f".{os.getpid()}-{threading.get_ident()}-{name}.part"
         with explained(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                unfinished.unlink(missing_ok=True)  # whatever lies there is not written through
+            with replacing(path) as unfinished:
                 write(unfinished)
-                unfinished.replace(path)
-            finally:
-                unfinished.unlink(missing_ok=True)
         self.used.add(name)
         return path
 
     def value(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """A JSON object that was kept, or is made now; a damaged one is made again."""
+        """A JSON object from the cache; if it is absent or damaged, ``make`` makes it now."""
         path = self.find(name)
         if path:
             with contextlib.suppress(OSError, ValueError):
@@ -83,7 +74,7 @@ class ArtifactCache:
         return made
 
     def _remove_unfinished(self) -> None:
-        """What processes left that are gone."""
+        """Remove the temporary files of processes that have ended."""
         for path in self.folder.glob(".*.part"):
             match = _UNFINISHED.fullmatch(path.name)
             if match and not Path(f"/proc/{match[1]}").exists():
@@ -91,5 +82,5 @@ class ArtifactCache:
 
 
 def _digest(name: str, value: Mapping[str, Any]) -> str:
-    """Of the content under its name: a file that was exchanged for another is as wrong as a damaged one."""
+    """A digest of the content and the name: a file that was exchanged for another one counts as damaged."""
     return hashlib.sha256(json.dumps([name, value], sort_keys=True).encode()).hexdigest()

@@ -1,12 +1,11 @@
-"""One look at a clip, kept for every film it comes into: that it decodes, how it moves, and some small pictures.
+"""What a film needs to know of a clip: its header, that it decodes, how it moves, and some small pictures.
 
-A clip is decoded once and then copied into many versions of a film. What a film needs to know of it lies on the
-shelf under the clip's own SHA-256: the digest of exactly those packets that were decoded without a complaint, by
-which the film is verified (`proof`), the differences of neighbouring frames, from which joints are judged (`joints`),
-and the tiles of the contact sheet. Not for: files that nobody has verified.
+A clip is decoded once and then copied into many versions of a film. The result is cached under the clip's SHA-256: the
+digest of exactly those packets that decoded without a complaint (`proof` verifies the film by it), the differences of
+neighbouring frames (`joining` judges joints by them), and the tiles of the contact sheet. Not for unverified files.
 
-    >>> glance = looked(Source(clip, digest), 80, shelf)
-    >>> glance.frames, len(glance.differences), len(glance.tiles)
+    >>> analysis = analyse(Source(clip, digest), 80, cache)
+    >>> analysis.frames, len(analysis.differences), len(analysis.tiles)
     (80, 79, 6)
 """
 
@@ -18,11 +17,13 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,39 +32,122 @@ from ...core.files import read_bytes
 from ...media.decoding import Decoding, decoding, to_rgb
 from ...media.sheet import spread
 from ...media.video_facts import Tally
-from .artifact_cache import ArtifactCache, key_of
-from .joints import FILM_LIMIT_S, difference, thinned
+from .artifact_cache import ArtifactCache, cache_key
 
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
     Pixels = NDArray[np.uint8]
 
-TILES = 6
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, zipfile.BadZipFile)
-_MAX_BYTES = 256 * 1024 * 1024
+#: Reading a whole film may take long; this limit ends only what would never end.
+FILM_LIMIT_S = 24 * 3600.0
+_TILES = 6
 _TILE_AREA = 22_500  # 200x112
+_BLOCK = 8  # pixels a side
+_MAX_BYTES = 256 * 1024 * 1024
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A clip, and the SHA-256 by which it is known to be the one that was verified."""
+    """A verified clip and its SHA-256."""
 
     video: Path
     digest: str
 
 
+# --- the header
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What a clip's header and timestamps say; nothing is decoded.
+
+    Attributes:
+        kind: What must be equal for packets of two clips to lie in one track: codec, size, pixel format, colours,
+            the decoder's settings (they differ between qualities of one encoder), clock and frame rate.
+        size: Width and height.
+        fps: Frames in a second.
+        b_frames: Whether frames are stored in another order than they are shown.
+        count: Frames.
+    """
+
+    kind: tuple[str, ...]
+    size: tuple[int, int]
+    fps: Fraction
+    b_frames: bool
+    count: int
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {**asdict(self), "fps": str(self.fps)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ClipFacts:
+        """The facts that `to_json` gave."""
+        width, height = data["size"]
+        return cls(tuple(data["kind"]), (width, height), Fraction(data["fps"]), data["b_frames"], data["count"])
+
+
+def cached_facts(source: Source, cache: ArtifactCache) -> ClipFacts:
+    """A clip's `ClipFacts`, read once."""
+    name = f"{cache_key(facts=1, clip=source.digest)}.json"
+    return ClipFacts.from_json(cache.value(name, lambda: clip_facts(source.video).to_json()))
+
+
+def clip_facts(video: Path) -> ClipFacts:
+    """Read a clip's header and the timestamps of its packets.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
+    with decoding(video, FILM_LIMIT_S) as clip:
+        stream = clip.stream
+        if stream is None or not stream.average_rate:
+            raise OutputError(f"{video} cannot be joined", evidence=clip.problems)
+        stamps = [(packet.pts, packet.dts) for packet in clip.packets(stream) if packet.dts is not None]
+        demand_whole(video, clip.problems)
+        shuffled = any(pts != dts for pts, dts in stamps)
+        size = (stream.codec_context.width, stream.codec_context.height)
+        return ClipFacts(kind_of(stream), size, Fraction(stream.average_rate), shuffled, len(stamps))
+
+
+def kind_of(stream: VideoStream) -> tuple[str, ...]:
+    """See `ClipFacts.kind`; the clock and the frame rate come last."""
+    codec = stream.codec_context
+    colours = (codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc)
+    return (
+        codec.name,
+        f"{codec.width}x{codec.height}",
+        str(codec.pix_fmt),
+        " ".join(str(int(value)) for value in colours),
+        bytes(codec.extradata or b"").hex(),
+        str(stream.time_base),
+        str(stream.average_rate),
+    )
+
+
+def demand_whole(video: Path, problems: tuple[str, ...] | list[str]) -> None:
+    """Raise `OutputError` if a clip has problems."""
+    if problems:
+        raise OutputError(f"{video} cannot be read whole", evidence=problems)
+
+
+# --- the pictures
+
+
 @dataclass(frozen=True)
 class ClipAnalysis:
-    """The first frames of a clip, as many as a film shows. Pictures stay on the disk: a film may have hundreds of clips.
+    """The first frames of a clip, as many as a film shows. Pictures stay on disk: a film may have hundreds of clips.
 
     Attributes:
         frames: How many.
         packets: Digest of their packets, see `PacketDigest`.
         differences: Of each two neighbours, in levels of brightness.
         mean_luma, is_black: As in `VideoFacts`.
-        kept: The file on the shelf.
+        file: The cached file.
     """
 
     frames: int
@@ -71,16 +155,16 @@ class ClipAnalysis:
     differences: NDArray[np.float64]
     mean_luma: float
     is_black: bool
-    kept: Path
+    file: Path
 
     @property
     def first(self) -> NDArray[np.float32]:
-        """Thinned brightness of the first frame."""
+        """Brightness of the blocks of the first frame."""
         return self._picture("first")
 
     @property
     def last(self) -> NDArray[np.float32]:
-        """Thinned brightness of the last frame."""
+        """Brightness of the blocks of the last frame."""
         return self._picture("last")
 
     @property
@@ -89,53 +173,53 @@ class ClipAnalysis:
         return tuple(self._picture("tiles"))
 
     def _picture(self, name: str) -> NDArray[Any]:
-        with np.load(self.kept) as parts:
-            return np.asarray(parts[name])
+        with np.load(self.file) as arrays:
+            return np.asarray(arrays[name])
 
 
 class PacketDigest:
-    """A digest of packets as a player meets them: what is stored, how much of it, and where playing may begin."""
+    """A digest of packets as a player reads them: their bytes, their sizes, and where playing may begin."""
 
     def __init__(self) -> None:
         self._content = hashlib.sha256()
 
     def add(self, packet: Packet[Any]) -> None:
-        """Take in the next packet."""
+        """Add the next packet."""
         self._content.update(f"{packet.size} {packet.is_keyframe}\n".encode())
         self._content.update(packet)
 
     def value(self) -> str:
-        """The digest of all so far."""
+        """The digest of all packets so far."""
         return self._content.hexdigest()
 
 
-def looked(source: Source, frames: int, shelf: ArtifactCache) -> ClipAnalysis:
-    """The first ``frames`` of a clip, from the shelf or by decoding them.
+def analyse(source: Source, frames: int, cache: ArtifactCache) -> ClipAnalysis:
+    """The analysis of the first ``frames`` of a clip, from the cache or by decoding them.
 
     Raises:
         OutputError: they do not decode as they should.
     """
-    name = f"{key_of({'glance': 1, 'clip': source.digest, 'frames': frames})}.npz"
-    path = shelf.find(name)
-    kept = _loaded(path) if path else None
-    if kept is None:
+    name = f"{cache_key(analysis=1, clip=source.digest, frames=frames)}.npz"
+    path = cache.find(name)
+    found = _loaded(path) if path else None
+    if found is None:
         content = _decoded(source.video, frames, name)
-        kept = _loaded(shelf.put(name, lambda unfinished: unfinished.write_bytes(content)))
-    if kept is None:
-        raise OutputError(f"{shelf.folder / name} cannot be read back", advice="Look at the disk.")
-    return kept
+        found = _loaded(cache.put(name, lambda unfinished: unfinished.write_bytes(content)))
+    if found is None:
+        raise OutputError(f"{cache.folder / name} cannot be read back", advice="Check the disk.")
+    return found
 
 
 def _decoded(video: Path, frames: int, name: str) -> bytes:
-    """The file of a glance, which says its own name: one that was exchanged for another is as wrong as a damaged one."""
-    tally, digest, wanted = Tally(hash_frames=False), PacketDigest(), set(spread(frames, TILES))
+    """The content of the cached file. It holds its own name: a file exchanged for another one counts as damaged."""
+    tally, digest, wanted = Tally(hash_frames=False), PacketDigest(), set(spread(frames, _TILES))
     differences: list[float] = []
     tiles: list[Pixels] = []
     first = last = np.zeros((0, 0), np.float32)
-    with decoding(video, FILM_LIMIT_S) as film:
-        for number, frame in enumerate(film.frames(_first_packets(film, frames, digest))):
+    with decoding(video, FILM_LIMIT_S) as clip:
+        for number, frame in enumerate(clip.frames(_first_packets(clip, frames, digest))):
             tally.add(frame)
-            now = thinned(frame)
+            now = _block_means(frame)
             if number == 0:
                 first = now
             else:
@@ -143,11 +227,10 @@ def _decoded(video: Path, frames: int, name: str) -> bytes:
             last = now
             if number in wanted:
                 tiles.append(_tile(frame))
-        problems = [*film.problems, *tally.problems]
+        problems = [*clip.problems, *tally.problems]
     if tally.count != frames:
         problems.insert(0, f"{tally.count} of {frames} frames can be decoded")
-    if problems:
-        raise OutputError(f"{video} cannot be read whole", evidence=problems)
+    demand_whole(video, problems)
     measured = tally.measured(None)
     facts = {"name": name, "packets": digest.value(), **{key: measured[key] for key in ("mean_luma", "is_black")}}
     target = io.BytesIO()
@@ -162,12 +245,12 @@ def _decoded(video: Path, frames: int, name: str) -> bytes:
     return target.getvalue()
 
 
-def _first_packets(film: Decoding, frames: int, digest: PacketDigest) -> Iterator[Packet[Any]]:
-    assert film.stream is not None
+def _first_packets(clip: Decoding, frames: int, digest: PacketDigest) -> Iterator[Packet[Any]]:
+    assert clip.stream is not None
     taken = 0
-    for packet in film.packets(film.stream):
+    for packet in clip.packets(clip.stream):
         if packet.dts is None:
-            yield packet  # the empty one, with which a decoder gives its last frames
+            yield packet  # the empty one, after which a decoder gives its last frames
         elif taken < frames:
             digest.add(packet)
             yield packet
@@ -179,8 +262,21 @@ def _tile(frame: VideoFrame) -> Pixels:
     return to_rgb(frame, max(2, round(frame.width * scale)), max(2, round(frame.height * scale)))
 
 
+def _block_means(frame: VideoFrame) -> NDArray[np.float32]:
+    """The mean brightness of each block of a frame: grain and encoding, which differ from clip to clip, cancel out."""
+    plane = frame.planes[0]
+    luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:, : plane.width]
+    size = (max(1, plane.width // _BLOCK), max(1, plane.height // _BLOCK))
+    return np.asarray(cv2.resize(luma.astype(np.float32), size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Mean difference of the blocks of two frames, in levels."""
+    return float(np.abs(one - other).mean())
+
+
 def _plain_archive(path: Path) -> io.BytesIO:
-    """The content of a file that `_decoded` gave: nothing in it is compressed, so nothing in it can swell."""
+    """The content of a cached file. Nothing in it is compressed, so nothing in it can expand."""
     content = io.BytesIO(read_bytes(path, _MAX_BYTES))
     with zipfile.ZipFile(content) as archive:
         if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
@@ -190,10 +286,10 @@ def _plain_archive(path: Path) -> io.BytesIO:
 
 
 def _loaded(path: Path) -> ClipAnalysis | None:
-    """What `_decoded` gave; ``None`` if the file is damaged (every part of it has a checksum) or is another one."""
-    with contextlib.suppress(*_DAMAGED), np.load(_plain_archive(path)) as parts:
-        sizes = [parts[name].size for name in ("first", "last", "tiles")]  # reads them whole
-        facts, differences = json.loads(parts["facts"].tobytes()), parts["differences"]
+    """The analysis in a cached file; ``None`` if it is damaged (every part has a checksum) or is another file."""
+    with contextlib.suppress(*_DAMAGED), np.load(_plain_archive(path)) as arrays:
+        sizes = [arrays[name].size for name in ("first", "last", "tiles")]  # reads them whole
+        facts, differences = json.loads(arrays["facts"].tobytes()), arrays["differences"]
         if all(sizes) and facts["name"] == path.name:
             return ClipAnalysis(
                 len(differences) + 1, facts["packets"], differences, facts["mean_luma"], facts["is_black"], path

@@ -1,8 +1,8 @@
-"""Clips become one film: copied packet by packet where that is possible, encoded again where not, and told which.
+"""Clips become one film: copied packet by packet where possible, encoded again elsewhere, with a report of both.
 
-Where a clip goes on from the one before, its first frame repeats the last frame of that one, which is dropped: the
-last one of the clip before, because nothing refers to it (our clips have no B-frames), while the first one is what
-all others of its clip refer to. Frames stream: a film of an hour needs no more memory than one of a second.
+A chained clip's first frame repeats the last frame of the clip before. That last frame is dropped: nothing refers to
+it, because our clips have no B-frames, while all other frames of a clip refer to its first one. Frames stream: a film
+of an hour needs no more memory than one of a second.
 
     >>> join([Part(a), Part(b, first_picture=a_last, chained=True)], target, options).num_frames
     161
@@ -11,37 +11,62 @@ all others of its clip refer to. Frames stream: a film of an hour needs no more 
 from __future__ import annotations
 
 import contextlib
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import InvalidInputError
 from ...core.plan import ExpectedVideo
-from ...media.checksum_box import seal
+from ...media.checksum_box import append_checksum
+from ...media.decoding import decoding
+from ...media.writer import add_copied, create_container, explained
 from .artifact_cache import ArtifactCache
-from .clip_analysis import ClipAnalysis
-from .copying import copy
-from .joints import Joint, Place, measured
+from .clip_analysis import FILM_LIMIT_S, ClipAnalysis, demand_whole, difference
 from .proof import Promise
-from .segments import Cutting, Piece
+from .segments import Segmenting, Stretch
 from .sound import with_sound
-from .timing import JoinOptions, Part, expected_frames, finished, kind_of_joint, length_in_film, pace, places
+from .timing import JoinOptions, Part, expected_frames, finished, kind_of_joint, pace, places
 
-__all__ = ["JoinOptions", "JoinReport", "Part", "expected_frames", "join", "length_in_film", "places"]
 _NAMED = 4  # clips that are named in a sentence; the list has all
+_JUMP = 3.0
+_FLAT = 1 / 3  # levels, for still clips: a jump of under a level is not seen
+_ENOUGH = 8  # differences that have a median worth comparing with
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Where part ``part`` begins.
+
+    Attributes:
+        kind: How it begins: ``cut``, ``chained`` or ``dissolve``.
+        frame: The film's frame with which it begins.
+        difference: Mean difference of the two frames that meet, in levels of brightness; of a crossfade the greatest.
+        ratio: That over the median difference of neighbouring frames in the two clips that meet.
+        colour: What was measured and corrected, for chained clips (`ColourMatch.to_json`).
+        jump: Whether a chained joint can be seen: its ratio is over 3.
+    """
+
+    part: int
+    kind: str
+    frame: int
+    difference: float
+    ratio: float
+    colour: Mapping[str, Any] | None
+    jump: bool
 
 
 @dataclass(frozen=True)
 class JoinReport:
-    """What was made of the clips.
+    """What became of the clips.
 
     Attributes:
         how: Which were copied and which encoded again, in a sentence.
-        encoded: For each clip that was encoded again (from 0) why.
-        promise: By which the film can be verified, see `proof`.
-        tiles: Small pictures of each clip, as the film shows it.
+        encoded: For each clip that was encoded again (from 0) the reason.
+        promise: `proof` verifies the film by it.
     """
 
     num_frames: int
@@ -54,33 +79,28 @@ class JoinReport:
     joints: tuple[Joint, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    @property
-    def glances(self) -> Sequence[ClipAnalysis]:
-        """What was seen in each clip."""
-        return self.promise.pieces
-
     def to_json(self) -> dict[str, Any]:
         """For the film's manifest."""
         return {"how": self.how, "joints": [asdict(joint) for joint in self.joints], "warnings": list(self.warnings)}
 
 
-def _silent(done: int, total: int) -> None:
-    """Nobody listens."""
+def _ignore(done: int, total: int) -> None:
+    """The default listener."""
 
 
 def join(  # noqa: PLR0913 -- the last one by name only
     parts: Sequence[Part],
     target: Path,
     options: JoinOptions,
-    emit: Callable[[int, int], None] = _silent,
+    on_progress: Callable[[int, int], None] = _ignore,
     check: Callable[[], None] = lambda: None,
     *,
-    shelf: ArtifactCache | None = None,
+    cache: ArtifactCache | None = None,
 ) -> JoinReport:
-    """Write the film to ``target``, which does not exist yet; it is removed if anything goes wrong.
+    """Write the film to ``target``, which does not exist yet; after an error it is removed.
 
-    ``emit`` hears the frames done and in all; ``check`` raises when the caller wants to stop. What was seen in the
-    clips and what had to be encoded is kept on the ``shelf`` for the next time.
+    ``on_progress`` gets the frames done and in all; ``check`` raises when the caller wants to stop. The ``cache`` keeps
+    what was measured and encoded for the next time.
 
     Raises:
         OutputError: a clip cannot be read whole.
@@ -91,69 +111,67 @@ def join(  # noqa: PLR0913 -- the last one by name only
         raise InvalidInputError("there is no clip to join", advice="Name at least one shot that is there.")
     if any(target.exists() and target.samefile(part.video) for part in parts):
         raise ValueError(f"{target} would be written over while it is read")
-    with _kept_on(shelf, target) as kept:
+    with _or_temporary(cache, target) as kept:
         try:
-            return _Join(Cutting(parts, options, kept, check), emit, check).made(target)
+            return _Join(Segmenting(parts, options, kept, check), on_progress, check).made(target)
         except BaseException:
             target.unlink(missing_ok=True)
             raise
 
 
 @contextlib.contextmanager
-def _kept_on(shelf: ArtifactCache | None, target: Path) -> Iterator[ArtifactCache]:
-    """The shelf, or one that is gone afterwards."""
-    if shelf is not None:
-        yield shelf
+def _or_temporary(cache: ArtifactCache | None, target: Path) -> Iterator[ArtifactCache]:
+    """The cache, or one that is removed at the end."""
+    if cache is not None:
+        yield cache
         return
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
         yield ArtifactCache(Path(folder))
 
 
 class _Join:
-    def __init__(self, cutting: Cutting, emit: Callable[[int, int], None], check: Callable[[], None]) -> None:
-        self._cutting, self._clips = cutting, cutting.clips
-        self._emit, self._check = emit, check
+    def __init__(
+        self, segmenting: Segmenting, on_progress: Callable[[int, int], None], check: Callable[[], None]
+    ) -> None:
+        self._segmenting, self._clips = segmenting, segmenting.clips
+        self._on_progress, self._check = on_progress, check
         self._total = expected_frames(self._clips.lengths, self._clips.parts, self._clips.options)
 
     def made(self, target: Path) -> JoinReport:
-        options = self._clips.options
-        pieces = self._cutting.pieces(self._told)
-        copy([(piece.video, piece.glance.frames) for piece in pieces], target, self._tags(), self._check)
-        heard: tuple[str, ...] = ()
+        options, tags = self._clips.options, self._tags()
+        stretches = self._segmenting.stretches(self._report)
+        _copy(stretches, target, tags, self._check)
+        notes: tuple[str, ...] = ()
         if options.audio:
-            heard = with_sound(target, options.audio, options.audio_fade_s)
+            notes = with_sound(target, options.audio, options.audio_fade_s)
         else:
-            seal(target)
-        self._emit(self._total, self._total)
+            append_checksum(target)
+        self._on_progress(self._total, self._total)
         size, fps = finished(options)
-        joints = measured([piece.glance for piece in pieces], self._places())
+        analyses = [stretch.analysis for stretch in stretches]
+        expected = ExpectedVideo(*size, self._total, fps)
+        joints = self._joints(analyses)
         jumps = [f"a jump can be seen where clip {joint.part + 1} begins" for joint in joints if joint.jump]
         return JoinReport(
             self._total,
             *size,
             fps,
-            _how(pieces),
-            self._promise(pieces),
-            {index: piece.encoded_because for index, piece in enumerate(pieces) if piece.encoded_because},
+            _how(stretches),
+            Promise(expected, stretches[0].facts.kind, analyses, tags, options.audio is not None),
+            {index: stretch.encoded_because for index, stretch in enumerate(stretches) if stretch.encoded_because},
             joints,
-            (*self._adjusted(), *jumps, *heard),
+            (*self._adjustments(), *jumps, *notes),
         )
 
-    def _told(self, ready: int) -> None:
-        self._emit(min(ready, self._total - 1), self._total)  # the film is there when its packets are
+    def _report(self, ready: int) -> None:
+        self._on_progress(min(ready, self._total - 1), self._total)  # the film is complete when its packets are
 
     def _tags(self) -> dict[str, str]:
         options = self._clips.options
         return {"title": options.title, "generator": "film", **options.metadata}
 
-    def _promise(self, pieces: Sequence[Piece]) -> Promise:
-        size, fps = finished(self._clips.options)
-        expected = ExpectedVideo(size.width, size.height, self._total, fps)
-        glances = [piece.glance for piece in pieces]
-        return Promise(expected, pieces[0].facts.kind, glances, self._tags(), self._clips.options.audio is not None)
-
-    def _adjusted(self) -> Iterator[str]:
-        """What was done to clips that are not as the film is."""
+    def _adjustments(self) -> Iterator[str]:
+        """What was done to clips whose size or rate differs from the film's."""
         size, fps = self._clips.options.size, self._clips.options.fps
         for number, facts in enumerate(self._clips.facts, 1):
             if facts.size != tuple(size):
@@ -162,26 +180,73 @@ class _Join:
                 change = "frames are left out" if facts.fps > fps else "frames are shown again"
                 yield f"clip {number} has {float(facts.fps):g} frames a second, the film {fps:g}: {change}"
 
-    def _places(self) -> list[Place]:
-        clips, times = self._clips, 2 if self._clips.options.double_fps else 1
+    def _joints(self, analyses: Sequence[ClipAnalysis]) -> tuple[Joint, ...]:
+        """A joint for each clip but the first: how much frames differ there, against the frames around."""
+        clips, doubled = self._clips, 2 if self._clips.options.double_fps else 1
         begins = places(clips.lengths, clips.parts, clips.options)
-        return [
-            Place(kind_of_joint(part), begin, clips.mixed(index) * times, colour.to_json() if colour else None)
-            for index, (part, begin, colour) in enumerate(zip(clips.parts, begins, clips.colours, strict=True))
-        ]
+        differences: list[float] = []
+        for before, analysis in zip((None, *analyses), analyses, strict=False):
+            differences += [difference(before.last, analysis.first)] if before else []
+            differences += analysis.differences.tolist()
+        joints = []
+        for index in range(1, len(begins)):
+            begin, mixed = begins[index], clips.mixed(index) * doubled
+            most = max(differences[max(0, begin - 1) : begin + mixed], default=0.0)
+            end = begins[index + 1] - 1 if index + 1 < len(begins) else len(differences)
+            # Only the two clips that meet: one lively clip must not hide a jump between two quiet ones.
+            near = [*differences[begins[index - 1] : begin - 1], *differences[begin + mixed : end]]
+            ratio = most / _median(near if len(near) >= _ENOUGH else differences)
+            kind, colour = kind_of_joint(clips.parts[index]), clips.colours[index]
+            report = colour.to_json() if colour else None
+            jump = kind == "chained" and ratio > _JUMP
+            joints.append(Joint(index, kind, begin, round(most, 3), round(ratio, 2), report, jump))
+        return tuple(joints)
 
 
-def _how(pieces: Sequence[Piece]) -> str:
+def _median(differences: Sequence[float]) -> float:
+    return max(_FLAT, statistics.median(differences)) if differences else _FLAT
+
+
+def _copy(stretches: Sequence[Stretch], target: Path, tags: Mapping[str, str], check: Callable[[], None]) -> None:
+    """Write the packets of each stretch into one film; ``check`` may raise before each. Nothing is decoded.
+
+    Clips of other encoders may have edit lists and other timing: they are copied with the timing of the film.
+
+    Raises:
+        OutputError: a clip cannot be read whole.
+        BackendUnavailableError: the disk is full.
+    """
+    done, stream = 0, None
+    with explained(target), create_container(target, tags) as container:
+        for stretch in stretches:
+            with decoding(stretch.video, FILM_LIMIT_S, packets_only=stream is not None) as clip:
+                assert clip.stream is not None
+                stream = stream or add_copied(container, clip.stream)
+                step = round(1 / Fraction(clip.stream.average_rate or 1) / Fraction(clip.stream.time_base or 1))
+                end = done + stretch.analysis.frames
+                for packet in clip.packets(clip.stream):
+                    if packet.dts is None or done == end:
+                        continue
+                    check()
+                    packet.pts = packet.dts = done * step
+                    packet.duration = step
+                    packet.stream = stream
+                    container.mux(packet)
+                    done += 1
+                demand_whole(stretch.video, clip.problems)
+
+
+def _how(stretches: Sequence[Stretch]) -> str:
     """Which clips were copied and which encoded again, and why."""
     reasons: dict[str, list[int]] = {}
-    for number, piece in enumerate(pieces, 1):
-        reasons.setdefault(piece.encoded_because, []).append(number)
+    for number, stretch in enumerate(stretches, 1):
+        reasons.setdefault(stretch.encoded_because, []).append(number)
     copied = len(reasons.pop("", ()))
     if not reasons:
         return "copied without encoding again"
     whys = [f"{_clips(numbers)} ({why})" for why, numbers in reasons.items()]
     encoded = f"encoded again: {', '.join(whys)}"
-    return f"{copied} of {len(pieces)} clips copied; {encoded}" if copied else encoded
+    return f"{copied} of {len(stretches)} clips copied; {encoded}" if copied else encoded
 
 
 def _clips(numbers: Sequence[int]) -> str:

@@ -1,19 +1,18 @@
-"""That a joined film is what it should be, without decoding all of it again.
+"""Verification of a joined film without decoding all of it again.
 
-Each piece of the film was decoded once, completely, and the packets that decoded are known by their digest (`glance`).
-Here the film is read back from the disk: every packet must be one of those, in their order and number and at its time,
-the settings of the decoder must be theirs, and the first frame must decode to the promised size. What decoding does
-with a packet depends on nothing else, for every piece begins with a frame that needs no other. Then the hash of the
-whole file is taken. Not for: films of others, of which no piece is known (`video.verify`).
+Each stretch of the film was decoded once, completely, and the digest of its packets is known (`clip_analysis`). Here
+the film is read back from disk: every packet must be one of those, in order and number and at its time, the decoder's
+settings must be theirs, and the first frame must decode to the promised size. Decoding a packet depends on nothing
+else, because every stretch begins with a frame that needs no other. Then the whole file is hashed. Not for films that
+were not joined here (`media.video.verify`).
 
-    >>> facts = proven(film, Promise(expected, kind, ((80, digest), (81, other)), tags))
+    >>> facts = proven(film, report.promise)
     >>> facts.problems
     ()
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,18 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import OutputError
+from ...core.files import sha256_of
 from ...core.plan import ExpectedVideo
 from ...media.decoding import Decoding, decoding
 from ...media.video import container_of
 from ...media.video_facts import VideoFacts, look_of
-from .clip_analysis import PacketDigest
-from .copying import kind_of
-from .joints import FILM_LIMIT_S
+from .clip_analysis import FILM_LIMIT_S, ClipAnalysis, PacketDigest, kind_of
 
 if TYPE_CHECKING:
     from av.packet import Packet
-
-    from .clip_analysis import ClipAnalysis
 
 _SOUND_SHORT_S = 0.1  # the last frame of sound ends so much before the last picture, at most
 
@@ -44,36 +40,34 @@ class Promise:
 
     Attributes:
         expected: Frames, size, rate.
-        kind: See `copying.ClipFacts`; the clock may be another one.
-        pieces: What was seen of each, in order.
+        kind: See `ClipFacts.kind`; its clock and rate are not compared.
+        analyses: Of each stretch, in order.
         tags: Metadata that it must have.
         sound: Whether it has a sound track of its length, or none.
     """
 
     expected: ExpectedVideo
     kind: Sequence[str]
-    pieces: Sequence[ClipAnalysis]
+    analyses: Sequence[ClipAnalysis]
     tags: Mapping[str, str] = field(default_factory=dict)
     sound: bool = False
 
 
 def proven(film: Path, promise: Promise) -> VideoFacts:
-    """The facts of a film that is whole and made of the pieces that were seen.
+    """The facts of a film that is complete and made of the promised packets.
 
     Raises:
-        OutputError: it is not; the evidence lists everything found.
+        OutputError: the film differs; the evidence lists every difference.
     """
     with decoding(film, FILM_LIMIT_S) as source:
         facts = _Reading(source, promise).facts()
-    with film.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    facts = replace(facts, bytes=film.stat().st_size, sha256=digest)
+    facts = replace(facts, bytes=film.stat().st_size, sha256=sha256_of(film))
     found = facts.problems + (facts.differences(promise.expected) if facts.num_frames else ())
     if found:
         raise OutputError(
             f"the film is not the promised one: {found[0]}",
             evidence=found,
-            advice="Nothing was published; the clips are kept. The same command makes it again.",
+            advice="Nothing was published; the clips are kept. Run the same command again.",
         )
     return facts
 
@@ -87,7 +81,7 @@ class _Reading:
         self._notes: list[str] = []
 
     def facts(self) -> VideoFacts:
-        """What was read, with every problem."""
+        """The facts as far as the file could be read, with every problem."""
         stream, promise = self._source.stream, self._promise
         if stream is None:
             return VideoFacts(problems=self._source.problems)
@@ -98,13 +92,13 @@ class _Reading:
         if stream.frames and stream.frames != self._count:
             self._notes.append(f"it declares {stream.frames} frames and has {self._count}")
         if promise.sound != self._source.has_audio:
-            self._notes.append("it has no sound" if promise.sound else "it has sound that nobody asked for")
+            self._notes.append("it has no sound" if promise.sound else "it has sound that was not asked for")
         elif promise.sound and self._sound_s < self._count / rate - _SOUND_SHORT_S:
             self._notes.append(f"its sound ends after {self._sound_s:.2f} s")
         lost = [name for name, value in promise.tags.items() if self._source.metadata.get(name, "") != value]
-        self._notes += [f"its tag {name!r} is another one" for name in lost]
-        shown = sum(piece.frames * piece.mean_luma for piece in promise.pieces)
-        black = all(piece.is_black for piece in promise.pieces)
+        self._notes += [f"its tag {name!r} has another value" for name in lost]
+        luma = sum(analysis.frames * analysis.mean_luma for analysis in promise.analyses)
+        black = all(analysis.is_black for analysis in promise.analyses)
         return VideoFacts(
             num_frames=self._count,
             fps=float(rate),
@@ -113,7 +107,7 @@ class _Reading:
             container=container_of(self._source),
             has_audio=self._source.has_audio,
             metadata=self._source.metadata,
-            mean_luma=round(shown / max(1, self._count), 4),
+            mean_luma=round(luma / max(1, self._count), 4),
             is_black=black,
             problems=(*self._source.problems, *self._notes),
             warnings=("every frame is black",) if black else (),
@@ -121,12 +115,12 @@ class _Reading:
         )
 
     def _compare(self, packets: Iterator[Packet[Any]]) -> None:
-        """Every packet is that of the piece whose turn it is."""
-        for number, piece in enumerate(self._promise.pieces, 1):
+        """Compare the packets with those of each stretch in turn."""
+        for number, analysis in enumerate(self._promise.analyses, 1):
             digest = PacketDigest()
-            for packet in itertools.islice(packets, piece.frames):
+            for packet in itertools.islice(packets, analysis.frames):
                 digest.add(packet)
-            if digest.value() != piece.packets:
+            if digest.value() != analysis.packets:
                 self._notes.append(f"its pictures are not those of clip {number}")
         more = sum(1 for _ in packets)
         if more:

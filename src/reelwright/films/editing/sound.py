@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from ...core.errors import InvalidInputError, OutputError
 from ...core.files import open_regular, shown
-from ...media.checksum_box import seal
+from ...media.checksum_box import append_checksum
 from ...media.decoding import decoding, file_problems
 from ...media.writer import add_copied, create_container, explained
-from .joints import FILM_LIMIT_S
+from .clip_analysis import FILM_LIMIT_S
 
 RATE = 48_000
 _CHUNK = 1024  # samples of an AAC frame
@@ -63,7 +63,7 @@ def with_sound(film: Path, audio: Path, fade_s: float) -> tuple[str, ...]:
     notes: list[str] = []
     try:
         _write(film, audio, fade_s, unfinished, notes)
-        seal(unfinished)
+        append_checksum(unfinished)
         unfinished.replace(film)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where clips lie in a film: what lies over what, how many frames there will be, and where each clip begins. Pure.
+"""Where clips lie in a film: which frames overlap, how many frames there are, and where each clip begins. Pure.
 
 >>> parts = [Part(a), Part(b, chained=True)]
 >>> expected_frames([81, 81], parts, options), places([81, 81], parts, options)
@@ -16,7 +16,6 @@ from typing import Literal
 
 from ...core.errors import InvalidInputError
 from ...core.request import Size
-from .upscaling import LANCZOS
 
 
 @dataclass(frozen=True)
@@ -25,11 +24,11 @@ class Part:
 
     Attributes:
         video: The clip.
-        first_picture: The picture that it went on from, as it was handed on; also if the clip that handed it on is not
-            shown before this one. Its colours are matched to it.
-        chained: It goes on from the clip before: unless it dissolves, its first frame is the last one of that clip.
+        first_picture: The picture that the clip continues, even if the clip it comes from is not in the film. The
+            colours are matched to it.
+        chained: It continues the clip before: unless it dissolves, its first frame is the last one of that clip.
         dissolve: Frames of the dissolve at its beginning; 0 is a cut.
-        digest: The clip's SHA-256, if it was just taken.
+        digest: The clip's SHA-256, if the caller has just computed it.
     """
 
     video: Path
@@ -41,16 +40,16 @@ class Part:
 
 @dataclass(frozen=True)
 class JoinOptions:
-    """The film.
+    """How clips are joined.
 
     Attributes:
-        size, fps: Of the film, before enlargement and doubling. A clip of another size is fitted in on black; of one
-            with another rate frames are left out or shown again, so that it takes the time it takes.
-        color: ``off``, or correct each chained clip by the picture that it was given. ``joint`` adds the corrections
-            of a chain up; with ``anchor`` those pictures were corrected already.
-        overlap: Frames of crossfade at chained joints; 0 only drops the frame that is there twice.
-        double_fps: Twice the frame rate, see `finishing`.
-        upscale, upscaler: How many times as long each side is, and what enlarges it, see `upscaling`.
+        size, fps: Of the film, before enlargement and doubling. A clip of another size is fitted in on black; of a clip
+            with another rate, frames are left out or shown again, so that it keeps its duration.
+        color: ``off``, or correct each chained clip by the picture that it was given. ``joint`` adds up the corrections
+            of a chain; with ``anchor`` those pictures are corrected already.
+        overlap: Frames of crossfade at chained joints; 0 only drops the repeated frame.
+        double_fps: Twice the frame rate, see `reencode`.
+        upscale: How many times as long each side is.
         audio, audio_fade_s: Sound for the whole film, and its fade-out.
         metadata: More tags.
     """
@@ -62,7 +61,6 @@ class JoinOptions:
     overlap: int = 0
     double_fps: bool = False
     upscale: int = 1
-    upscaler: str = LANCZOS
     audio: Path | None = None
     audio_fade_s: float = 1.0
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -70,12 +68,12 @@ class JoinOptions:
 
 
 def overlaps(parts: Sequence[Part], options: JoinOptions) -> tuple[int, ...]:
-    """For each part, how many of its first frames lie over the end of the clip before."""
+    """For each part, how many of its first frames overlap the end of the clip before."""
     return tuple(part.dissolve or (max(1, options.overlap) if part.chained else 0) for part in parts)
 
 
 def length_in_film(count: int, fps: float | Fraction, options: JoinOptions) -> int:
-    """How many of the film's frames so many frames of a clip with another rate take."""
+    """How many of the film's frames ``count`` frames of a clip take."""
     rate = pace(fps, options)
     return count if rate == 1 else max(1, math.ceil(count / rate - Fraction(1, 2)))
 
@@ -87,7 +85,7 @@ def pace(fps: float | Fraction, options: JoinOptions) -> Fraction:
 
 
 def expected_frames(lengths: Sequence[int], parts: Sequence[Part], options: JoinOptions) -> int:
-    """Frames of the film: every overlap is counted once, and between each two comes one if the rate is doubled.
+    """Frames of the film: every overlap counts once, and doubling the rate adds one between each two.
 
     ``lengths`` are those of the parts in the film's frames (`length_in_film`).
     """
@@ -102,16 +100,16 @@ def places(lengths: Sequence[int], parts: Sequence[Part], options: JoinOptions) 
 
 
 def finished(options: JoinOptions) -> tuple[Size, float]:
-    """Size and frame rate of the film as it will be."""
+    """Size and frame rate of the finished film."""
     size = Size(options.size.width * options.upscale, options.size.height * options.upscale)
     return size, options.fps * 2 if options.double_fps else options.fps
 
 
 def demand_room(lengths: Sequence[int], overlapping: Sequence[int]) -> None:
-    """Every clip must be longer than what its neighbours lie over.
+    """Refuse a clip that is not longer than its overlaps.
 
     Raises:
-        InvalidInputError: one is not; its number is in the message.
+        InvalidInputError: the message has the clip's number.
     """
     for index in crowded(lengths, overlapping):
         raise InvalidInputError(
@@ -121,8 +119,8 @@ def demand_room(lengths: Sequence[int], overlapping: Sequence[int]) -> None:
 
 
 def crowded(lengths: Sequence[int], overlapping: Sequence[int]) -> list[int]:
-    """The numbers, from 0, of the clips that are no longer than what their neighbours lie over."""
-    mixed = [0 if overlap == 1 else overlap for overlap in overlapping]  # one frame is only the one that is there twice
+    """The numbers, from 0, of the clips that are not longer than their overlaps."""
+    mixed = [0 if overlap == 1 else overlap for overlap in overlapping]  # a single frame is the repeated one
     sides = zip(lengths, mixed, (*overlapping[1:], 0), strict=True)
     return [
         index for index, (length, before, after) in enumerate(sides) if before + after >= length and len(lengths) > 1
