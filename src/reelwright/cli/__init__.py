@@ -1,8 +1,9 @@
 """The command ``reel``: arguments become values, a call is made, its outcome becomes text and an exit status.
 
-Each subcommand is a module of this package with ``add_parser(subparsers)`` and ``run(arguments) -> int``; its heavy
-imports are inside ``run``, so that ``reel --help`` answers at once. Errors become one message with advice (or one
-JSON object with ``--json``) and the exit status of their class, here and nowhere else.
+Each command is a module of this package with ``add_arguments(parser)``, ``run(arguments) -> int`` and, if it checks more
+than its settings, ``check(arguments)``. Heavy imports are inside ``run``, so that ``reel --help`` answers at once. Errors
+become one message with advice (or one JSON object with ``--json``) and the exit status of their class, here and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -19,27 +20,28 @@ from typing import Any
 from .._version import __version__
 from ..core.errors import Cancelled, Failure, StateError, VideoGenerationError, all_of
 from ..core.files import system_error
-from .arguments import settings_from
+from .arguments import add_json_argument, settings_from
 from .output import note, print_error, print_json
 from .parser import Parser
 from .streams import forgiving, prepare
 
-COMMANDS = (
-    "generate",
-    "plan",
-    "film",
-    "storyboard",
-    "generators",
-    "doctor",
-    "config",
-    "probe",
-    "show",
-    "replay",
-    "contact_sheet",
-    "setup",
-    "completion",
-    "help",
-)
+#: Every command, by its module: what it does.
+COMMANDS = {
+    "generate": "make one clip from a picture and a prompt",
+    "plan": "show what would run, without running it",
+    "film": "make a film from a storyboard; goes on where it stopped",
+    "storyboard": "write, check or describe a storyboard",
+    "generators": "list the generators and what they can do here",
+    "doctor": "check this machine and configuration, and say what to fix",
+    "config": "show every effective setting and where it comes from",
+    "probe": "verify any video and say what is in it",
+    "show": "show how a clip or film was made",
+    "replay": "make a clip or film again from its manifest",
+    "contact_sheet": "make one picture of evenly spaced frames",
+    "setup": "fetch a framework, its interpreter and weights, resumably",
+    "completion": "print a script that completes reel's words in your shell",
+    "help": "list the commands, or explain one",
+}
 #: Commands that do more than print: what happens to their reports changes nothing of it.
 WORKING = frozenset({"generate", "film", "replay", "setup"})
 _BY_SIGNAL = 128  # exit statuses above it
@@ -54,8 +56,13 @@ def build_parser() -> Parser:
     )
     parser.add_argument("-v", "-V", "--version", action="version", version=f"reel {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name in COMMANDS:
-        importlib.import_module(f".{name}", __name__).add_parser(subparsers)
+    for name, meaning in COMMANDS.items():
+        module = importlib.import_module(f".{name}", __name__)
+        command = subparsers.add_parser(name.replace("_", "-"), help=meaning)
+        if name != "storyboard":  # its actions have their own
+            add_json_argument(command)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run, check=getattr(module, "check", settings_from))
     return parser
 
 
@@ -104,7 +111,7 @@ def _further(arguments: argparse.Namespace) -> list[VideoGenerationError]:
     """What else is wrong, as far as the words were understood: a command's ``check`` reads them and runs nothing."""
     try:
         if hasattr(arguments, "assignments"):
-            getattr(arguments, "check", settings_from)(arguments)
+            arguments.check(arguments)
     except VideoGenerationError as error:
         return [error]
     return []

@@ -83,7 +83,6 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     run = ("generator", "gpus", "simulate_gpus", "simulate_memory", "overwrite", "if_exists", "strict_quality")
     add_setting_options(parser.add_argument_group("the run"), *run, "allow_degrade", "verify_model")
     add_config_arguments(parser)
-    add_json_argument(parser)
 
 
 def _text(word: str) -> str:

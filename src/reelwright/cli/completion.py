@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 
-from .arguments import add_json_argument
 from .output import print_json
 
 SHELLS = ("bash", "zsh", "fish")
@@ -39,12 +38,9 @@ bashcompinit
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("completion", help="print a script that completes reel's words in your shell")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("shell", choices=SHELLS, help='bash and zsh: eval "$(reel completion bash)"')
-    add_json_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

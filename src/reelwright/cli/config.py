@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_config_arguments, add_json_argument, settings_from
+from .arguments import add_config_arguments, settings_from
 from .output import cell, console, note, print_json, table
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("config", help="show every effective setting and where it comes from")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     add_config_arguments(parser)
-    add_json_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,20 +6,17 @@ import argparse
 from pathlib import Path
 
 from ..core.errors import InvalidInputError, OutputError, all_of
-from .arguments import add_json_argument, existing
+from .arguments import existing
 from .output import print_json, print_lines
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("contact-sheet", help="make one picture of evenly spaced frames")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("video", type=Path, metavar="VIDEO", help="any video")
     parser.add_argument("-o", "--output", type=Path, metavar="SHEET.png", help="default: beside the video")
     parser.add_argument("--count", type=int, default=9, metavar="N", help="number of frames (default 9)")
     parser.add_argument("--columns", type=int, default=3, metavar="N", help="frames per row (default 3)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing picture")
-    add_json_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .arguments import add_config_arguments, add_json_argument, add_setting_options, settings_from
+from .arguments import add_config_arguments, add_setting_options, settings_from
 from .output import cell, console, note, print_json, table
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("doctor", help="check this machine and configuration, and say what to fix")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     add_setting_options(parser, "simulate_gpus", "simulate_memory")
     add_config_arguments(parser)
-    add_json_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import InvalidInputError, VideoGenerationError, all_of
 from .arguments import (
     add_config_arguments,
-    add_json_argument,
     add_setting_options,
     read_settings_from,
     settings_from,
@@ -44,9 +43,8 @@ _IN_THE_STORYBOARD = {
 }
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("film", help="make a film from a storyboard; goes on where it stopped")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("storyboard", metavar="STORYBOARD", help="storyboard (YAML); or: status, gc")
     parser.add_argument("target", nargs="?", type=Path, metavar="FILE", help="for status: STORYBOARD; for gc: folder")
     parser.add_argument("-o", "--output", type=Path, metavar="FILM.mp4", help="the video file to write")
@@ -63,8 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     garbage.add_argument("--yes", action="store_true", help="remove what is listed")
     garbage.add_argument("--grace", type=float, metavar="DAYS", help="keep what was used in the last DAYS (default 14)")
     add_config_arguments(parser)
-    add_json_argument(parser)
-    parser.set_defaults(run=run, check=check, options=_options_of(parser))
+    parser.set_defaults(options=_options_of(parser))
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .arguments import add_request_arguments, check_order, order_from
+from .arguments import add_request_arguments, order_from
+from .arguments import check_order as check  # noqa: F401 -- part of the contract of a command
 from .output import note, print_json, print_lines
 
 if TYPE_CHECKING:
@@ -20,11 +21,9 @@ EventT = TypeVar("EventT")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("generate", help="make one clip from a picture and a prompt")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     add_request_arguments(parser)
-    parser.set_defaults(run=run, check=check_order)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .arguments import add_config_arguments, add_json_argument, settings_from
+from .arguments import add_config_arguments, settings_from
 from .output import cell, console, print_json, table
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("generators", help="list the generators and what they can do here")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("generator", nargs="?", metavar="NAME", help="only this one, with its capabilities")
     add_config_arguments(parser)
-    add_json_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from .arguments import add_json_argument
 from .output import print_json
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("help", help="list the commands, or explain one")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("topic", nargs="*", metavar="COMMAND", help="such as: generate, or storyboard check")
-    add_json_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,34 +16,20 @@ from ..core.errors import InvalidInputError, guess, nearest
 USAGE_STATUS = 2
 _CHOICE = re.compile(r"invalid choice: '?(?P<word>.*?)'? \(choose from (?P<choices>.*)\)", re.DOTALL)
 _KINDS = {"int": "a whole number", "float": "a number"}
-#: What the same thing is called by the frameworks' scripts and by other tools.
+#: Our options, and what the frameworks' scripts and other tools call them.
 _ELSEWHERE = {
-    "--num-frames": "--frames",
-    "--frame-num": "--frames",
-    "--video-length": "--frames",
-    "--length": "--seconds",
-    "--duration": "--seconds",
-    "--sample-steps": "--steps",
-    "--infer-steps": "--steps",
-    "--num-inference-steps": "--steps",
-    "--guidance-scale": "--guidance",
-    "--sample-guide-scale": "--guidance",
-    "--cfg": "--guidance",
-    "--cfg-scale": "--guidance",
-    "--sample-shift": "--shift",
-    "--flow-shift": "--shift",
-    "--base-seed": "--seed",
-    "--width": "--size",
-    "--height": "--size",
-    "--video-size": "--size",
-    "--resolution": "--size",
-    "--model": "--generator",
-    "--backend": "--generator",
-    "--save-file": "--output",
-    "--save-path": "--output",
-    "--out": "--output",
-    "--force": "--overwrite",
+    "--frames": "num-frames frame-num video-length",
+    "--seconds": "length duration",
+    "--steps": "sample-steps infer-steps num-inference-steps",
+    "--guidance": "guidance-scale sample-guide-scale cfg cfg-scale",
+    "--shift": "sample-shift flow-shift",
+    "--seed": "base-seed",
+    "--size": "width height video-size resolution",
+    "--generator": "model backend",
+    "--output": "save-file save-path out",
+    "--overwrite": "force",
 }
+_OURS = {word: option for option, words in _ELSEWHERE.items() for word in words.split()}
 
 
 class UsageError(InvalidInputError):
@@ -244,7 +230,7 @@ def _unknown(word: str, parser: argparse.ArgumentParser) -> tuple[str, str, str]
     """What is said of an option that does not exist, what to do, and the option that was meant."""
     known = [option for action in parser._actions for option in action.option_strings]
     text = f"{parser.prog} has no option {word}"
-    meant = _ELSEWHERE.get("--" + word.lstrip("-").replace("_", "-").lower())
+    meant = _OURS.get(word.lstrip("-").replace("_", "-").lower())
     meant = meant if meant in known else _near(word, known)
     if meant:
         return text, f"Did you mean {meant}?", meant

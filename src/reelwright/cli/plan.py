@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import VideoGenerationError, all_of
-from .arguments import add_request_arguments, check_order, order_from
+from .arguments import add_request_arguments, order_from
+from .arguments import check_order as check  # noqa: F401 -- part of the contract of a command
 from .output import cell, print_flowing, print_json
 
 if TYPE_CHECKING:
@@ -21,11 +22,9 @@ if TYPE_CHECKING:
     from ..runs.order import Order
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("plan", help="show what would run, without running it")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     add_request_arguments(parser)
-    parser.set_defaults(run=run, check=check_order)
 
 
 def run(arguments: argparse.Namespace) -> int:

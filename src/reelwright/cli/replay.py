@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InvalidInputError
-from .arguments import add_config_arguments, add_json_argument, add_setting_options, existing, settings_from
+from .arguments import add_config_arguments, add_setting_options, existing, settings_from
 from .output import note
 
 if TYPE_CHECKING:
     from ..core.manifest import Manifest
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("replay", help="make a clip or film again from its manifest")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="manifest, or the video beside it")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="default: NAME.replay.mp4")
     add_setting_options(parser, "overwrite", "gpus", "simulate_gpus", "simulate_memory")
     add_config_arguments(parser)
-    add_json_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

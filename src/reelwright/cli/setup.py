@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import Cancelled, Failure
 from ..core.files import expanded, home
-from .arguments import add_json_argument
 from .output import cell, console, note, print_json, table
 
 if TYPE_CHECKING:
     from ..installer import Installation, SetupOrder, SetupOutcome
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("setup", help="fetch a framework, its interpreter and weights, resumably")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("framework", metavar="FRAMEWORK", help="wan2.1")
     parser.add_argument("--models", metavar="LIST", help="weights to fetch, such as i2v-720p,flf2v (default i2v-720p)")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="folder for everything")
@@ -34,8 +32,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     where.add_argument("--git-source", metavar="URL|PATH", help="the framework's repository")
     where.add_argument("--commit", metavar="COMMIT", help="its commit, or latest (default: the tested one)")
     where.add_argument("--weights-source", metavar="URL|PATH", help="a hub, or a folder that holds the models' folders")
-    add_json_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

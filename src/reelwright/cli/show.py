@@ -5,26 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_json_argument, existing
+from .arguments import existing
 from .output import cell, console, print_json, table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..core.manifest import Manifest
+    from ..core.manifest import Attempt, Manifest
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("show", help="show how a clip or film was made")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("path", type=Path, metavar="MANIFEST_OR_VIDEO", help="manifest, or the video beside it")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw GPU memory over time (extra: plot)")
-    add_json_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,7 +66,7 @@ def _show(manifest: Manifest, beside: Path) -> None:
     out = console()
     output = manifest.output or {}
     about = {
-        "film": f"{output.get('path')}: {output.get('width')}x{output.get('height')}, {output.get('frames')} frames"
+        "video": f"{output['path']}: {output.get('width')}x{output.get('height')}, {output.get('frames')} frames"
         if output
         else "none",
         "state": manifest.state + (" (quality was lowered)" if manifest.degraded else ""),
@@ -80,13 +77,18 @@ def _show(manifest: Manifest, beside: Path) -> None:
         **{f"input {item['role']}": _picture(item, beside) for item in manifest.inputs},
         **{str(name): _words(value) for name, value in manifest.facts.items() if name != "kept"},
     }
-    _pairs(out, "film", {name: value for name, value in about.items() if value is not None})
-    _shots(out, manifest.facts)
-    if manifest.effective:
-        _parameters(out, manifest)
+    _pairs(
+        out,
+        "film" if manifest.task == "film" else "clip",
+        {name: value for name, value in about.items() if value is not None},
+    )
+    columns = ("shot", "frames", "size", "generator", "seed", "joined", "prompt")
+    _rows(out, "shots", columns, _shots(manifest.facts))
+    asked = manifest.requested
+    parameters = ((name, _value(asked.get(name)), _value(value)) for name, value in manifest.effective.items())
+    _rows(out, "parameters", ("parameter", "requested", "effective"), parameters)
     _pairs(out, "seconds per phase", {name: f"{value:.2f}" for name, value in manifest.phase_seconds.items()})
-    if manifest.attempts:
-        _attempts(out, manifest)
+    _rows(out, "attempts", ("#", "outcome", "why it ended", "changed", "seconds"), _attempts(manifest.attempts))
     _pairs(out, "measured", _metric_rows(manifest.metrics or {}))
     for warning in manifest.warnings:
         out.print(cell(f"warning: {warning}", "yellow"))
@@ -104,15 +106,20 @@ def _picture(item: Mapping[str, Any], beside: Path) -> str:
     return str(item["path"]) if str(found) == str(item["path"]) else f"{item['path']} (now {found})"
 
 
-def _pairs(out: Console, title: str, pairs: dict[str, Any]) -> None:
-    if not pairs:
-        return
-    rows = table("", "", title=title, plain=True)
-    rows.show_header = False
-    rows.columns[0].style = "bold"
-    for name, value in pairs.items():
-        rows.add_row(cell(name), cell(value))
-    out.print(rows)
+def _pairs(out: Console, title: str, pairs: Mapping[str, Any]) -> None:
+    _rows(out, title, ("", ""), ((cell(name, "bold"), value) for name, value in pairs.items()))
+
+
+def _rows(out: Console, title: str, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
+    """A table without lines, unless it would be empty."""
+    from rich.text import Text
+
+    shape = table(*columns, title=title, plain=True)
+    shape.show_header = any(columns)
+    for row in rows:
+        shape.add_row(*(value if isinstance(value, Text) else cell("-" if value is None else value) for value in row))
+    if shape.rows:
+        out.print(shape)
 
 
 def _words(value: Any) -> object:
@@ -122,23 +129,19 @@ def _words(value: Any) -> object:
     return None if isinstance(value, (list, tuple, dict)) else value
 
 
-def _shots(out: Console, facts: Mapping[str, Any]) -> None:
-    """A row per clip of a film: where it begins, how long it is, what made it and how it is joined to the one before."""
-    records = _records(facts.get("shots"))
-    if not records:
-        return
+def _shots(facts: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    """A row per clip of a film: its length, what made it, and how it is joined to the one before."""
     joints = {joint.get("part"): joint for joint in _records(facts.get("joints"))}
-    rows = table("shot", "frames", "size", "generator", "seed", "joined", "prompt", title="shots", plain=True)
-    for number, shot in enumerate(records):
+    for number, shot in enumerate(_records(facts.get("shots"))):
         made = _record(shot.get("manifest"))
         output, asked = _record(made.get("output")), _record(made.get("requested"))
-        size = f"{output['width']}x{output.get('height')}" if output.get("width") else "-"
-        values = (
-            shot.get("segment"), shot.get("frames"), size, made.get("generator"), made.get("seed"),
-            _joined(joints.get(number)), asked.get("prompt"),
-        )  # fmt: skip
-        rows.add_row(*(cell("-" if value is None else value) for value in values))
-    out.print(rows)
+        size = f"{output['width']}x{output.get('height')}" if output.get("width") else None
+        about = (shot.get("segment"), shot.get("frames"), size, made.get("generator"), made.get("seed"))
+        yield (*about, _joined(joints.get(number)), asked.get("prompt"))
+
+
+def _value(value: Any) -> object:
+    return None if value is None else _words(value) or value
 
 
 def _records(value: Any) -> list[Mapping[str, Any]]:
@@ -155,26 +158,10 @@ def _joined(joint: Mapping[str, Any] | None) -> str | None:
     return f"{joint.get('kind')}" + (", a jump can be seen" if joint.get("jump") else "")
 
 
-def _parameters(out: Console, manifest: Manifest) -> None:
-    rows = table("parameter", "requested", "effective", title="parameters", plain=True)
-    for name, value in manifest.effective.items():
-        asked = manifest.requested.get(name)
-        rows.add_row(cell(name), cell("-" if asked is None else _words(asked) or asked), cell(_words(value) or value))
-    out.print(rows)
-
-
-def _attempts(out: Console, manifest: Manifest) -> None:
-    rows = table("#", "outcome", "why it ended", "changed", "seconds", title="attempts", plain=True)
-    for attempt in manifest.attempts:
+def _attempts(attempts: Sequence[Attempt]) -> Iterator[tuple[object, ...]]:
+    for attempt in attempts:
         ended = f"{attempt.failure} in {attempt.phase}: {attempt.message}" if attempt.failure else ""
-        rows.add_row(
-            str(attempt.number),
-            cell(attempt.outcome),
-            cell(ended),
-            cell(", ".join(attempt.changed)),
-            f"{attempt.seconds:.1f}",
-        )
-    out.print(rows)
+        yield attempt.number, attempt.outcome, ended, ", ".join(attempt.changed), f"{attempt.seconds:.1f}"
 
 
 def _metric_rows(metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from ..films.storyboard import Storyboard
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("storyboard", help="write, check or describe a storyboard")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     init = actions.add_parser("init", help="write an example to start from")
     init.add_argument(
@@ -33,7 +32,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_json_argument(check)
     schema = actions.add_parser("schema", help="print the JSON Schema that editors use")
     schema.add_argument("--json", action="store_true", help="no change: the schema is JSON")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
