@@ -1,4 +1,4 @@
-"""A worker as whoever speaks to it sees it: whatever comes, each request has an answer or the worker ends; no hang."""
+"""A worker seen from its owner: each request, whatever it holds, has an answer or ends the worker; nothing hangs."""
 
 from __future__ import annotations
 

@@ -28,12 +28,12 @@ def wait():
     while True: signal.pause()
 def deaf(): signal.signal(signal.SIGTERM, signal.SIG_IGN)
 def another(session=True, stubborn=False):
-    ready, told = os.pipe()
+    ready, started = os.pipe()
     pid = os.fork()
     if pid == 0:
         if session: os.setsid()
         if stubborn: deaf()
-        os.write(told, b"x")
+        os.write(started, b"x")
         wait()
     os.read(ready, 1)
     return pid
@@ -53,7 +53,7 @@ class Running:
     closed: set[int] = field(default_factory=set)
 
     def line(self, fd: int) -> str:
-        """The next line of the log or of what it tells; empty at the end."""
+        """The next line of the log or of its status; empty at the end."""
         deadline = time.monotonic() + 60
         while b"\n" not in self.rest.setdefault(fd, b""):
             ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
@@ -70,7 +70,7 @@ class Running:
         return self.line(self.log).split()
 
     def event(self) -> dict[str, Any]:
-        """The next thing that the shim tells."""
+        """The next event of the shim."""
         return dict(json.loads(self.line(self.status)))
 
     def ended(self) -> dict[str, Any]:

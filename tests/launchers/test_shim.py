@@ -1,4 +1,4 @@
-"""launchers/shim.py as a process: what it tells, what it ends and how, what the command gets of it and what not."""
+"""launchers/shim.py as a process: its events, what it ends and how, and what the command gets from it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def alive(pid: int | str) -> bool:
     return state(pid) not in "ZX"
 
 
-# ------------------------------------------------------------------------------------------------- what it tells
+# ------------------------------------------------------------------------------------------------- its events
 
 
 def test_it_tells_the_start_and_the_end_of_a_command(start: Start) -> None:

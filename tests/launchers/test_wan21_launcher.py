@@ -99,7 +99,7 @@ def test_the_script_is_main_with_its_own_arguments_and_path(machine: Machine) ->
 
 
 def test_the_folder_of_the_launcher_is_not_on_the_path(machine: Machine) -> None:
-    """It has modules of ours that a framework's import could find instead of its own."""
+    """It holds our modules, which a framework's import could find instead of its own."""
     (machine.checkout / "generate.py").write_text("import sys; print(*sys.path, sep='\\n')")
     shown = machine.launched("--add-size=1024*576").stdout.splitlines()
     assert str(machine.checkout) in shown

@@ -1,4 +1,4 @@
-"""A runner for lease tests: claims, tells, and does what it is told, one word a line on its standard input.
+"""A runner for lease tests: it claims, reports, and obeys one word a line on its standard input.
 
 python claimant.py DIRECTORY NAME claim UUID,UUID WAIT_S     then: release | shim | (killed)
 python claimant.py DIRECTORY NAME rounds SEED COUNT          random claims, checked to be alone on each GPU
@@ -16,7 +16,7 @@ from reelwright.core.errors import VideoGenerationError
 from reelwright.sites.local.leases import Leases
 
 
-def tell(*words):
+def say(*words):
     print(*words, flush=True)
 
 
@@ -24,16 +24,16 @@ def claim(leases, name, uuids, wait_s):
     try:
         lease = leases.claim(uuids.split(","), wait_s=float(wait_s), owner={"run": name})
     except VideoGenerationError as error:
-        tell(error.code, error.message)
+        say(error.code, error.message)
         return
-    tell("got", name)
+    say("got", name)
     for line in sys.stdin:
         if line.strip() == "shim":
             shim = subprocess.Popen(["cat"], stdin=sys.stdin, pass_fds=lease.fds)
-            tell("shim", shim.pid)
+            say("shim", shim.pid)
         elif line.strip() == "release":
             lease.release()
-            tell("released")
+            say("released")
 
 
 def rounds(directory, leases, name, seed, count):
@@ -45,7 +45,7 @@ def rounds(directory, leases, name, seed, count):
                 os.close(os.open(directory / f"used-{uuid}", os.O_CREAT | os.O_EXCL))
             for uuid in uuids:
                 (directory / f"used-{uuid}").unlink()
-    tell("done")
+    say("done")
 
 
 if __name__ == "__main__":
@@ -53,7 +53,7 @@ if __name__ == "__main__":
     found = Leases(
         Path(folder) / "leases",
         poll_s=0.002 if task == "rounds" else 0.02,
-        on_wait=lambda holder: tell("waiting", holder),
+        on_wait=lambda holder: say("waiting", holder),
     )
     if task == "claim":
         claim(found, name, *arguments)

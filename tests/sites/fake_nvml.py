@@ -1,4 +1,4 @@
-"""A driver to order: runs `machine.nvml` on a stand-in for pynvml that plays a scenario (JSON).
+"""A fake driver: runs `sites.local.probes.nvml` on a fake pynvml that plays a scenario (JSON).
 
     python fake_nvml.py NVML_PROGRAM SCENARIO once|watch [INTERVAL]
 

@@ -18,7 +18,7 @@ from reelwright.sites.places import gpu_places
         ("2x80GiB", None, 4, ((0,), (1,))),
         ("0x0", None, None, ((),)),
         ("0x0", 8, 2, ((), ())),
-        # Cards that are alike go together, in whatever order the machine numbers them.
+        # Cards of one kind go together, in any order of their numbers.
         ("1x24GiB,2x80GiB,1x24GiB", None, 2, ((0, 3), (1, 2))),
         # Where no model has enough cards, they go by number.
         ("1x24GiB,1x80GiB", None, 1, ((0, 1),)),

@@ -170,7 +170,7 @@ OTHERS: dict[str, tuple[Callable[[Path], Path], str, str, str]] = {
 }  # fmt: skip
 
 
-def told(path: Path, generator: str = "wan2.1", **settings: Any) -> list[Finding]:
+def findings_for(path: Path, generator: str = "wan2.1", **settings: Any) -> list[Finding]:
     """What a plan says of a folder."""
     key = {"wan2.1": "i2v_model_dir", "diffusers": "weights", "hunyuan": "ckpt_path"}[generator]
     request = VideoRequest(prompt="x", image=Path("a.png"))
@@ -182,7 +182,7 @@ def told(path: Path, generator: str = "wan2.1", **settings: Any) -> list[Finding
 def test_m01_a_folder_of_something_else_is_named_as_what_it_is_in_one_line(tmp_path: Path, case: str) -> None:
     make, code, words, fix = OTHERS[case]
     path = make(tmp_path)
-    (finding,) = told(path)
+    (finding,) = findings_for(path)
     assert (finding.code, finding.failure) == (f"model.{code}", Failure.MODEL)
     assert finding.message.startswith(f"i2v_model_dir: {path} ")
     assert words in finding.message
@@ -192,17 +192,17 @@ def test_m01_a_folder_of_something_else_is_named_as_what_it_is_in_one_line(tmp_p
 @pytest.mark.parametrize("layout", ["official", "diffusers"])
 def test_what_was_asked_for_is_nothing_else(tmp_path: Path, layout: str) -> None:
     if layout == "official":
-        assert told(model(tmp_path)) == []
-        assert told(tmp_path / "Wan2.1-I2V-14B-720P", "diffusers") == []
+        assert findings_for(model(tmp_path)) == []
+        assert findings_for(tmp_path / "Wan2.1-I2V-14B-720P", "diffusers") == []
         return
-    assert not [item for item in told(diffusers(tmp_path), "diffusers") if item.code != "model.incomplete"]
+    assert not [item for item in findings_for(diffusers(tmp_path), "diffusers") if item.code != "model.incomplete"]
 
 
 @pytest.mark.parametrize(
     ("make", "code"), [(wan22, "family"), (cached("a"), "cache"), (holding("README.md", b"x"), "nothing"), (modelscope, "level"), (shard("F8_E5M2", "a"), "fp8"), (holding("a.gguf", b"GGUF"), "gguf")]
 )  # fmt: skip
 def test_the_engine_names_them_too(tmp_path: Path, make: Callable[[Path], Path], code: str) -> None:
-    (finding,) = told(make(tmp_path), "diffusers")
+    (finding,) = findings_for(make(tmp_path), "diffusers")
     assert finding.code == f"model.{code}"
 
 
@@ -216,7 +216,7 @@ def test_the_engine_names_them_too(tmp_path: Path, make: Callable[[Path], Path],
     ],
 )
 def test_hunyuans_folder_is_named_too(tmp_path: Path, make: Callable[[Path], Path], code: str) -> None:
-    (finding,) = told(make(tmp_path), "hunyuan")
+    (finding,) = findings_for(make(tmp_path), "hunyuan")
     assert finding.code == f"model.{code}"
 
 
@@ -242,7 +242,7 @@ def test_m02_what_a_server_says_instead_of_a_file_is_named_in_one_line(
 ) -> None:
     path = model(tmp_path)
     (path / name).write_bytes(data)
-    (finding,) = told(path)
+    (finding,) = findings_for(path)
     assert f"{name} {words}" in finding.message
     assert finding.fix.startswith("Delete what is wrong")
 
@@ -251,7 +251,7 @@ def test_m02_what_a_server_says_instead_of_a_file_is_named_in_one_line(
 def test_m02_a_file_that_is_half_downloaded_is_one_line(tmp_path: Path, mark: str) -> None:
     shard = model(tmp_path) / "diffusion_pytorch_model-00003-of-00007.safetensors"
     shard.rename(f"{shard}{mark}")
-    (finding,) = told(shard.parent)
+    (finding,) = findings_for(shard.parent)
     assert f"{shard.name}{mark} marks an unfinished download" in finding.message
 
 
@@ -259,7 +259,7 @@ def test_a_folder_of_pointers_is_one_line_that_says_how_to_get_the_files(tmp_pat
     path = model(tmp_path)
     for item in [*path.glob("*.safetensors"), *path.glob("*.pth")]:
         item.write_bytes(LFS_POINTER)
-    (finding,) = told(path)
+    (finding,) = findings_for(path)
     assert "10 files are Git LFS pointers" in finding.message
     assert "git lfs pull" in finding.message
 
@@ -276,5 +276,5 @@ def test_how_the_numbers_are_stored_is_known(tmp_path: Path, dtype: str, warned:
 def test_rubbish_in_the_place_of_a_config_is_no_crash(tmp_path: Path) -> None:
     path = model(tmp_path)
     (path / "config.json").write_bytes(b"\xff[[[")
-    (finding,) = told(path)
+    (finding,) = findings_for(path)
     assert "config.json is not valid JSON" in finding.message

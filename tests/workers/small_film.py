@@ -1,6 +1,6 @@
 """A film of twelve shots by the stand-in: made here, or as `python -m tests.workers.small_film FOLDER [OPTIONS]` to be killed.
 
-Four chains of two shots and four shots alone. The module says each event as a line, for whoever wants to kill it in
+Four chains of two shots and four shots alone. The module prints each event as a line, for a test that kills it in
 a certain moment.
 """
 

@@ -110,7 +110,7 @@ def _stopped(machine: Machine, stand_in: dict[str, Any], gate: Path | None) -> l
                 threading.Thread(target=gate.write_bytes, args=(b"",), daemon=True).start()
 
     machine.events = _Listening(listen)  # type: ignore[assignment]
-    # Behind a gate that is opened the worker hears the request, however long the machine takes to let it run.
+    # Once its gate is open the worker receives the request, however slow the machine is.
     error = machine.fails("a.mp4", cancellation, stand_in=stand_in, stop_grace_s=60.0 if gate else 2.0)
     assert error.code == "CANCELLED"
     return machine.noted("step")

@@ -76,7 +76,7 @@ def test_its_events_and_facts_reach_the_listener_and_the_manifest(machine: Machi
     ]  # fmt: skip
     assert Memory(10, 20) in machine.events
     assert LatentsSaved(str(latents)) in machine.events
-    assert not latents.exists()  # the film is published: what it was decoded from is of no more use
+    assert not latents.exists()  # deleted after publishing
     manifest = load_manifest(result.manifest)
     assert manifest.facts["stand_in"] is True
     assert "python" in manifest.facts["versions"]
