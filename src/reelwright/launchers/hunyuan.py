@@ -1,13 +1,13 @@
-"""Starts an unmodified sample_video.py or sample_image2video.py whose film gets a name that a disk can hold.
+"""Starts an unmodified sample_video.py or sample_image2video.py, and gives its clip a name that a disk can hold.
 
 Run by path with the FRAMEWORK's interpreter (Python >= 3.8), in the checkout, alone or as a rank of torchrun::
 
     python .../launchers/hunyuan.py sample_video.py --prompt=...
 
-The scripts put the first 100 characters of the prompt into the name of the film. In Chinese these are 300 bytes, and
+The scripts put the first 100 characters of the prompt into the name of the clip. In Chinese these are 300 bytes, and
 saving fails with "File name too long" after the whole generation (HunyuanVideo#37). Before the script runs, as
-``__main__`` and with its own argv, the one function that saves is wrapped so that a longer name is cut. Not for
-changing what the model computes, and no file of the checkout is ever written.
+``__main__`` and with its own argv, the one function that saves is wrapped so that a longer name is cut. It does not
+change what the model computes, and it never writes a file of the checkout.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import runpy
 import sys
 
-TYPE_CHECKING = False  # as typing has it: nothing but the standard library, and no more of that than needed
+TYPE_CHECKING = False  # as in typing, whose import would cost start-up time
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
@@ -28,9 +28,9 @@ NAME_MAX = 255
 
 
 def main(argv: Sequence[str]) -> None:
-    """Wrap what saves, and become the script."""
+    """Wrap the function that saves, and become the script."""
     script = os.path.abspath(argv[0])  # noqa: PTH100 -- standard library's own cheap function
-    sys.path[0] = os.path.dirname(script)  # noqa: PTH120 -- as `python sample_video.py` would have it
+    sys.path[0] = os.path.dirname(script)  # noqa: PTH120 -- as `python sample_video.py` sets it
     module = importlib.import_module("hyvideo.utils.file_utils")
     if not callable(getattr(module, "save_videos_grid", None)):
         print(

@@ -31,7 +31,7 @@ import signal
 import sys
 import time
 
-TYPE_CHECKING = False  # as typing has it, without its import: the shim starts before every run
+TYPE_CHECKING = False  # as in typing, whose import would cost start-up time
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any

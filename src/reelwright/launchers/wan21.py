@@ -6,15 +6,15 @@ Run by path with the FRAMEWORK's interpreter (Python >= 3.8), in the checkout, a
 
 Before generate.py runs, as ``__main__`` and with its own argv:
 
-* ``--add-size`` gives the sizes of the checkout's own tables one row more (t2v-14B, i2v-14B, flf2v-14B). The tables
-  only name sizes, the model knows none.
+* ``--add-size`` adds a row to each of the checkout's own tables of sizes (t2v-14B, i2v-14B, flf2v-14B). The tables
+  only name sizes; the model itself is not bound to them.
 * A flash-attn build that cannot be imported is left out, as if it were not installed.
-* ``--attention=sdpa`` puts PyTorch's scaled_dot_product_attention in the place of ``flash_attention``, which
-  wan/modules/model.py calls directly although an unused fallback exists (Wan2.1#40); on several GPUs, where xfuser
+* ``--attention=sdpa`` replaces ``flash_attention`` by PyTorch's scaled_dot_product_attention, because
+  wan/modules/model.py calls it directly although an unused fallback exists (Wan2.1#40). On several GPUs, where xfuser
   computes the attention, it asks xfuser for its own PyTorch kernel.
 
-Whatever is not as it should be ends it with status 3 and one line, before any weights are loaded. Not for changing
-what the model computes, and no file of the checkout is ever written.
+Anything unexpected ends it with status 3 and one line, before any weights are loaded. It does not change what the
+model computes, and it never writes a file of the checkout.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import runpy
 import sys
 from dataclasses import dataclass
 
-TYPE_CHECKING = False  # as typing has it: nothing but the standard library, and no more of that than needed
+TYPE_CHECKING = False  # as in typing, whose import would cost start-up time
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
@@ -39,12 +39,12 @@ _USAGE = "wan21.py [--add-size=W*H ...] [--attention=sdpa] -- generate.py ARGS..
 
 
 class Refused(Exception):
-    """Something is not as this launcher needs it; the text says what."""
+    """Something is not as this launcher needs it; the message names it."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """What the command line asks for."""
+class LauncherOptions:
+    """The launcher's own command line."""
 
     sizes: tuple[tuple[int, int], ...]
     sdpa: bool
@@ -52,7 +52,7 @@ class Order:
     arguments: tuple[str, ...]
 
 
-def parse(argv: Sequence[str]) -> Order:
+def parse(argv: Sequence[str]) -> LauncherOptions:
     """The launcher's own options end at ``--``."""
     words = list(argv)
     if "--" not in words or words[-1] == "--":
@@ -67,24 +67,24 @@ def parse(argv: Sequence[str]) -> Order:
             sdpa = True
         else:
             raise Refused(f"unknown option {word!r}; usage: {_USAGE}")
-    return Order(tuple(sizes), sdpa, words[end + 1], tuple(words[end + 2 :]))
+    return LauncherOptions(tuple(sizes), sdpa, words[end + 1], tuple(words[end + 2 :]))
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prepare, tell, and become generate.py."""
+    """Prepare, print the changes, and become generate.py."""
     try:
-        order = parse(argv)
-        script = os.path.abspath(order.script)  # noqa: PTH100 -- standard library's own cheap function
+        options = parse(argv)
+        script = os.path.abspath(options.script)  # noqa: PTH100 -- standard library's own cheap function
         checkout = os.path.dirname(script)  # noqa: PTH120
         _own_path(checkout)
-        told = _prepare(order, checkout)
+        changes = _prepare(options, checkout)
     except Refused as refusal:
         _refuse(str(refusal))
     if os.environ.get("RANK", "0") == "0":
-        for line in told:
+        for line in changes:
             print(f"wan21.py: {line}", flush=True)
-    sys.argv = [order.script, *order.arguments]
-    runpy.run_path(order.script, run_name="__main__")  # which also sets sys.argv[0]
+    sys.argv = [options.script, *options.arguments]
+    runpy.run_path(options.script, run_name="__main__")  # which also sets sys.argv[0]
 
 
 def _refuse(text: str) -> NoReturn:
@@ -93,34 +93,34 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _own_path(checkout: str) -> None:
-    """As `python generate.py` would have it: the checkout first, and not the folder of this file (it has a shim)."""
+    """Set the path as `python generate.py` does: the checkout first, without the folder of this file (it has a shim)."""
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     sys.path[:] = [checkout, *(entry for entry in sys.path if os.path.abspath(entry) != here)]  # noqa: PTH100
 
 
-def _prepare(order: Order, checkout: str) -> list[str]:
-    """Change what was asked for; returns what to say about it."""
+def _prepare(options: LauncherOptions, checkout: str) -> list[str]:
+    """Make the changes that the options ask for; returns a line about each."""
     if not os.path.isfile(os.path.join(checkout, "wan", "configs", "__init__.py")):  # noqa: PTH113, PTH118
         raise Refused(f"{checkout} is no checkout of Wan2.1: it has no wan/configs")
-    told = hide_broken_flash_attn()
+    changes = hide_broken_flash_attn()
     configs = importlib.import_module("wan.configs")
-    for size in order.sizes:
+    for size in options.sizes:
         add_size(configs, size)
-        told.append(f"{size[0]}*{size[1]} added to the sizes of {', '.join(TASKS)}")
-    if order.sdpa:
+        changes.append(f"{size[0]}*{size[1]} added to the sizes of {', '.join(TASKS)}")
+    if options.sdpa:
         use_sdpa(importlib.import_module("torch"))
-        told.append("attention by PyTorch (scaled_dot_product_attention) instead of flash-attn")
-        if _sequence_parallel(order.arguments):
-            told.append("attention between GPUs by PyTorch inside xfuser")
+        changes.append("attention by PyTorch (scaled_dot_product_attention) instead of flash-attn")
+        if _sequence_parallel(options.arguments):
+            changes.append("attention between GPUs by PyTorch inside xfuser")
             use_torch_in_xfuser(importlib.import_module("wan.distributed.xdit_context_parallel"))
-    return told
+    return changes
 
 
 # ----------------------------------------------------------------------------------------------------------- sizes
 
 
 def add_size(configs: Any, size: tuple[int, int]) -> None:
-    """One row more in each of the three tables, in the structure they have; nothing is changed if one differs."""
+    """Add a row to each of the three tables, in the structure that they have; refuse if one has another structure."""
     tables: list[Any] = [
         getattr(configs, name, None) for name in ("SIZE_CONFIGS", "MAX_AREA_CONFIGS", "SUPPORTED_SIZES")
     ]
@@ -147,25 +147,25 @@ def add_size(configs: Any, size: tuple[int, int]) -> None:
 
 
 def hide_broken_flash_attn() -> list[str]:
-    """A build that cannot be imported becomes one that is not there; returns what to say about it.
+    """Make a build that cannot be imported look absent; returns a line about each.
 
     wan/modules/attention.py expects flash-attn to be absent or whole: the undefined symbol of a build for another
     torch is no ModuleNotFoundError, and ends the import of all of Wan.
     """
-    told = []
+    changes = []
     for name in ("flash_attn_interface", "flash_attn"):
         try:
             importlib.import_module(name)
         except ModuleNotFoundError:
             continue
         except Exception as error:  # noqa: BLE001 -- a binary extension may raise anything
-            sys.modules[name] = None  # type: ignore[assignment] # what the import system takes for "not there"
-            told.append(f"{name} cannot be imported and is left out: {error}")
-    return told
+            sys.modules[name] = None  # type: ignore[assignment] # the import system's mark for an absent module
+            changes.append(f"{name} cannot be imported and is left out: {error}")
+    return changes
 
 
 def use_sdpa(torch: Any) -> None:
-    """Replace ``flash_attention`` where it is defined and wherever it was imported to."""
+    """Replace ``flash_attention`` where it is defined, and in every module that has imported it."""
     attention = importlib.import_module("wan.modules.attention")
     original: Any = getattr(attention, "flash_attention", None)
     if not callable(original):
@@ -177,7 +177,7 @@ def use_sdpa(torch: Any) -> None:
 
 
 def use_torch_in_xfuser(parallel: Any) -> None:
-    """xfuser takes flash-attn unless told otherwise; since 0.4.1 it can be told (AttnType.TORCH, with ring as well)."""
+    """Make xfuser use PyTorch instead of flash-attn; it has that option since 0.4.1 (AttnType.TORCH, with ring as well)."""
     layer: Any = getattr(parallel, "xFuserLongContextAttention", None)
     try:
         kinds = importlib.import_module("yunchang.kernels").AttnType
@@ -193,7 +193,7 @@ def use_torch_in_xfuser(parallel: Any) -> None:
 
 
 def _sequence_parallel(arguments: Sequence[str]) -> bool:
-    """Whether generate.py will split the sequence, and so ask xfuser for the attention."""
+    """Whether generate.py will split the sequence, so that xfuser computes the attention."""
     text = " ".join(word for word in arguments if not word.startswith("--prompt="))
     degrees = re.findall(r"--(?:ulysses|ring)\w*[= ](\d+)", text)
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(int(degree) > 1 for degree in degrees)
@@ -202,8 +202,8 @@ def _sequence_parallel(arguments: Sequence[str]) -> bool:
 def flash_attention_of(torch: Any) -> Callable[..., Any]:
     """A function with signature and meaning of Wan's ``flash_attention``, on PyTorch's operator.
 
-    Tensors are [batch, length, heads, channels]. Whatever is not half precision is computed in ``dtype``; the result
-    has the type of ``q``. Where a query sees no key at all, and beyond ``q_lens``, it is zero.
+    Tensors are [batch, length, heads, channels]. Other tensors than half precision are computed in ``dtype``; the result
+    has the type of ``q``. It is zero for a query that sees no key, and beyond ``q_lens``.
     """
     halves = (torch.float16, torch.bfloat16)
 
@@ -243,7 +243,7 @@ def flash_attention_of(torch: Any) -> Callable[..., Any]:
 
 
 def _spans(q_lens: Any, k_lens: Any, q: Any, k: Any) -> list[tuple[int, int]] | None:
-    """Valid lengths of each sample; ``None`` when all are full, and one call does for the batch."""
+    """Valid lengths of each sample; ``None`` if all are full, so that one call computes the batch."""
     full = [(q.shape[1], k.shape[1])] * q.shape[0]
     queries = [lq for lq, _ in full] if q_lens is None else [int(length) for length in q_lens]
     keys = [lk for _, lk in full] if k_lens is None else [int(length) for length in k_lens]
@@ -269,7 +269,7 @@ def _attend(  # noqa: PLR0913 -- tensors, and what the operator needs
 
 
 def _mask(torch: Any, q: Any, k: Any, window: tuple[int, int]) -> Any:
-    """What each query may see: flash-attn aligns the last query with the last key, PyTorch the first ones."""
+    """The keys that each query may see: flash-attn aligns the last query with the last key, PyTorch the first ones."""
     left, right = window
     if left < 0 and right < 0:
         return None
