@@ -21,7 +21,8 @@ from ..core.manifest import Attempt, Manifest
 from ..core.plan import Plan
 from ..core.request import Picture, VideoRequest
 from ..policy import Diagnosis, Evidence, Next
-from ..sites.local.execution import Emit, Reports
+from ..sites import Emit
+from ..sites.local.execution import Reports
 
 #: The distributions whose version can change the pixels or the file.
 _SHAPING = ("av", "numpy", "opencv-python-headless", "pillow")

@@ -17,9 +17,10 @@ from ...core.errors import Cancelled, OutputError, VideoGenerationError
 from ...core.events import Phase, Saved
 from ...core.plan import Command, EngineCall, Plan
 from ...policy import Evidence
+from .. import Emit
 from ..cancellation import Cancellation
 from .child import program_of
-from .execution import Attempt, AttemptFiles, Emit, Limits, PhaseClock
+from .execution import Attempt, AttemptFiles, Limits, PhaseClock
 from .worker import Worker, start_worker
 from .worker_frames import encode_frames
 from .worker_session import WorkerSession

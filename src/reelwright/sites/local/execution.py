@@ -17,10 +17,10 @@ from typing import Generic, Protocol, TypeVar
 from ...core.events import Event, Phase, Progress, ReportLost
 from ...core.plan import Command, Plan
 from ...policy import Evidence
+from .. import Emit
 from ..cancellation import Cancellation
 from .probes.memory import oom_kills
 
-Emit = Callable[[Event], None]
 Report = TypeVar("Report")
 
 

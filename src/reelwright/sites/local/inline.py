@@ -17,8 +17,9 @@ from ...core.events import Phase
 from ...core.plan import EngineCall, Plan
 from ...engines import load_engine
 from ...policy import Evidence
+from .. import Emit
 from ..cancellation import Cancellation
-from .execution import AttemptFiles, Emit, PhaseClock
+from .execution import AttemptFiles, PhaseClock
 
 
 class InlineExecutor:

@@ -17,11 +17,12 @@ from pathlib import Path
 from ...core.events import Phase
 from ...core.plan import Command, Plan
 from ...policy import Evidence
+from .. import Emit
 from ..cancellation import Cancellation
 from .attempt_monitor import AttemptMonitor
 from .bounded_run import run_bounded
 from .child import Program, make_sure, program_of, start, subreaping
-from .execution import Attempt, AttemptFiles, Emit, Limits, PhaseClock
+from .execution import Attempt, AttemptFiles, Limits, PhaseClock
 
 _WRITER_CHECK_S = 30.0
 
