@@ -19,6 +19,8 @@ import hypothesis
 import pytest
 from PIL import Image, ImageDraw
 
+from tests import warm
+
 REPOSITORY = Path(__file__).parents[1]
 _Found = TypeVar("_Found")
 
@@ -201,9 +203,7 @@ def reel(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def call(*arguments: object, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "reelwright", *map(str, arguments)]
         options = {"env": dict(os.environ), **options}
-        return subprocess.run(
-            argv, capture_output=True, text=True, timeout=100, cwd=cwd or tmp_path, check=False, **options
-        )
+        return warm.run(argv, timeout=100, cwd=cwd or tmp_path, **options)
 
     return call
 
