@@ -15,6 +15,7 @@ from reelwright.films import FilmEvent, FilmResult, SegmentState
 from reelwright.films.assembly import film
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
+from tests import warm
 from tests.conftest import a_photo
 
 BOARD = """\
@@ -70,9 +71,7 @@ def _argv(folder: Path, *more: str) -> list[str]:
 
 def started(folder: Path, *more: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        _argv(folder, *more), stdout=pipe, stderr=pipe, text=True, env={**os.environ, **(env or {})}
-    )
+    return warm.start(_argv(folder, *more), stdout=pipe, stderr=pipe, text=True, env={**os.environ, **(env or {})})
 
 
 def held_back(folder: Path, *more: str) -> subprocess.Popen[bytes]:

@@ -24,6 +24,7 @@ from reelwright.films.render import FilmOrder, make_clips, plan_film
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
 from reelwright.sites.local.site import LocalSite
+from tests import warm
 from tests.conftest import a_photo
 from tests.films.small import BOARD, digest, draft_settings, finished, held_back, make, set_up, started
 from tests.stand_ins.checkout import launches
@@ -259,7 +260,7 @@ def test_p22_ctrl_c_keeps_what_is_made_and_the_same_command_goes_on(folder: Path
 
 def test_watching_makes_the_draft_at_every_save_and_ends_quietly_with_ctrl_c(folder: Path) -> None:
     argv = [sys.executable, "-m", "reelwright", "film", str(folder / "film.yaml"), "--watch"]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = warm.start(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def heard() -> list[str]:
         lines: list[str] = []

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.conftest import eventually
 from tests.films.small import digest, finished, started
 from tests.wan21.conftest import WanMachine
@@ -80,7 +81,7 @@ def wan_started(wan: WanMachine, name: str = "clip.mp4") -> subprocess.Popen[str
     board, output = str(wan.folder / "film.yaml"), str(wan.output.with_name(name))
     argv = [sys.executable, "-m", "reelwright", "film", board, "-o", output, "--config", str(config), "--json"]
     pipe = subprocess.PIPE
-    return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **wan.environ})
+    return warm.start(argv, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **wan.environ})
 
 
 def wan_finished(wan: WanMachine, name: str = "clip.mp4") -> str:

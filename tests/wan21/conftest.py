@@ -26,6 +26,7 @@ from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.leases import Leases, lease_directory
 from reelwright.sites.local.probes import gpus
 from reelwright.sites.local.site import LocalSite
+from tests import warm
 from tests.conftest import a_photo, eventually
 from tests.stand_ins.checkout import make_wan_checkout, set_plan
 from tests.stand_ins.checkpoints import make_wan_checkpoint
@@ -179,7 +180,7 @@ class WanMachine:
         argv[1:3] = ["-c", program] if program else argv[1:3]
         env = {**os.environ, **self.environ}
         self._remember()
-        self.started.append(subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env))
+        self.started.append(warm.start(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env))
         return self.started[-1]
 
     def finish(self, process: subprocess.Popen[str], *, within_s: float = 100.0) -> Finished:
