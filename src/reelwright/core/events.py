@@ -166,11 +166,12 @@ Event = Union[Phase, Progress, Log, Output, AttemptStarted, Memory, LatentsSaved
 Request = Union[Load, Generate, Cancel, Unload]
 Answer = Union[Hello, Loaded, Saved, Failed]
 Message = Union[Event, Request, Answer]
+_REQUESTS = (Load, Generate, Cancel, Unload)  # nobody may do half of what is asked
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         *(Phase, Progress, Log, Output, AttemptStarted, Memory, LatentsSaved),
-        *(Load, Generate, Cancel, Unload),
+        *_REQUESTS,
         *(Hello, Loaded, Saved, Failed),
     )
 }
@@ -182,16 +183,17 @@ def encode(event: Message) -> str:
 
 
 def decode(line: str) -> Message:
-    """The event of one line.
+    """The message of one line. Fields that this release does not know are left out, except of a request.
 
     Raises:
-        ValueError: the line is not an event of this version.
+        ValueError: the line is not a message of this version.
     """
     try:
         data = json.loads(line)
         kind = _KINDS[data.pop("event")]
-        lists = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-        event: Message = kind(**lists)
+        names = data.keys() if kind in _REQUESTS else {part.name for part in fields(kind)}
+        known = {key: value for key, value in data.items() if key in names}
+        event: Message = kind(**{key: tuple(it) if isinstance(it, list) else it for key, it in known.items()})
         wrong = [part.name for part in fields(event) if not _fits(getattr(event, part.name), str(part.type))]
     except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"not an event: {line[:200]!r}") from error
