@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reelwright.backends.diffusers.choice import CACHE_THRESHOLD
+from reelwright.backends.diffusers.decision import CACHE_THRESHOLD
 from reelwright.backends.diffusers.models import MODELS
 from reelwright.core.host import GIB, Checkpoint
 from reelwright.core.request import Size

@@ -10,7 +10,7 @@ import pytest
 
 from reelwright import Settings
 from reelwright.backends.shared.job import Job
-from reelwright.backends.wan21 import BACKEND, facts
+from reelwright.backends.wan21 import BACKEND, facts, variants
 from reelwright.core.host import GIB, Host, Interpreter
 from reelwright.core.request import VideoRequest, parse_size
 from reelwright.installer.planning import gigabytes
@@ -19,7 +19,7 @@ from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "wan21.md").read_text("utf-8")
 RANKS = (1, 2, 4, 5, 8)
-VARIANTS = {"i2v-14B, flf2v-14B": (facts.I2V_14B, facts.FLF2V_14B), "t2v-14B": (facts.T2V_14B,)}
+VARIANTS = {"i2v-14B, flf2v-14B": (variants.I2V_14B, variants.FLF2V_14B), "t2v-14B": (variants.T2V_14B,)}
 ROWS = re.findall(r"^\| (i2v-14B, flf2v-14B|t2v-14B) (\d+x\d+) \|(.+)\|$", TEXT, re.MULTILINE)
 
 
@@ -27,7 +27,7 @@ ROWS = re.findall(r"^\| (i2v-14B, flf2v-14B|t2v-14B) (\d+x\d+) \|(.+)\|$", TEXT,
 def test_the_memory_table_is_the_prediction(tasks: str, size: str, numbers: str) -> None:
     for variant in VARIANTS[tasks]:
         uses = (
-            facts.MemoryUse(variant, parse_size(size), 81, ranks, fsdp=ranks > 1, offload=ranks == 1, t5_cpu=False)
+            facts.WanMemory(variant, parse_size(size), 81, ranks, fsdp=ranks > 1, offload=ranks == 1, t5_cpu=False)
             for ranks in RANKS
         )
         assert [f"{facts.peak_gpu_bytes(use) / GIB:.1f}" for use in uses] == [

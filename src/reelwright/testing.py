@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .backends import Backend
+from .backends.shared.capabilities import Capabilities
 from .backends.shared.job import Job
 from .config.settings import Settings
 from .core.errors import Failure, error_for
@@ -79,20 +80,9 @@ def _plan(job: Job) -> Plan:
     )
 
 
-def _capabilities(settings: Settings, host: Host) -> Mapping[str, Any]:
+def _capabilities(settings: Settings, host: Host) -> Capabilities:
     del settings, host
-    return {
-        "max_duration": 60.0,
-        "supported_resolutions": ["any even size"],
-        "supported_formats": ["mp4"],
-        "input_types": ["text", "image"],
-        "requires_gpu": False,
-        "cost_per_second": 0.0,
-        "max_concurrent": 1,
-        "supports_image_to_video": True,
-        "supports_text_to_video": True,
-        "models": [],
-    }
+    return Capabilities(("t2v", "i2v"), 60.0, ("any even size",))
 
 
 class _Engine:

@@ -11,7 +11,7 @@ import pytest
 from reelwright import Settings, doctor, load_settings
 from reelwright.backends.diffusers import BACKEND, capabilities, plan
 from reelwright.backends.diffusers.models import MODELS, recognise
-from reelwright.backends.diffusers.placement import RUNGS, Room, Weights, Work, choose, host_bytes, peaks
+from reelwright.backends.diffusers.placement import PLACEMENTS, Room, Weights, Work, choose, host_bytes, peaks
 from reelwright.backends.shared.job import Job
 from reelwright.core.errors import Failure
 from reelwright.core.host import GIB, Checkout, Checkpoint, Gpu, Host, Interpreter, simulated_gpus
@@ -277,7 +277,7 @@ def test_each_card_gets_the_fastest_placement_that_fits(name: str, size: str, ca
     else:
         assert not made.errors, made.errors
         assert made.parameters["placement"] == expected
-        assert call(made).model["placements"] == list(RUNGS[RUNGS.index(expected) :])
+        assert call(made).model["placements"] == list(PLACEMENTS[PLACEMENTS.index(expected) :])
         assert made.gpu_bytes <= card * GIB
 
 
@@ -345,8 +345,8 @@ def test_every_rank_reads_the_transformer_for_itself() -> None:
 
 def test_weights_that_the_host_cannot_hold_stream_from_the_disk() -> None:
     weights, work = Weights(32 * GIB, 11 * GIB, 0, GIB // 2, 40), Work(32760, 5120, 832 * 480)
-    assert choose(weights, work, Room(16 * GIB, 256 * GIB)).rung == "group_offload"
-    assert choose(weights, work, Room(16 * GIB, 40 * GIB)).rung == "disk_offload"
+    assert choose(weights, work, Room(16 * GIB, 256 * GIB)).name == "group_offload"
+    assert choose(weights, work, Room(16 * GIB, 40 * GIB)).name == "disk_offload"
     assert host_bytes(weights, "disk_offload") <= 40 * GIB
 
 
@@ -362,7 +362,7 @@ def test_a_placement_can_be_forced_and_what_worked_last_time_is_the_start() -> N
 
 def test_an_unknown_amount_of_free_memory_is_not_a_refusal() -> None:
     weights, work = Weights(32 * GIB, 11 * GIB, 0, GIB // 2, 40), Work(32760, 5120, 832 * 480)
-    assert choose(weights, work, Room()).rung == "resident"
+    assert choose(weights, work, Room()).name == "resident"
 
 
 # ---------------------------------------------------------------------------------------------------------- speed
@@ -535,7 +535,7 @@ def test_a_model_that_diffusers_cannot_split_is_refused_on_several_cards(name: s
 
 def test_capabilities_are_those_of_the_folder() -> None:
     host = Host(gpus=(Gpu(0, "G", "card", 1, 1),), checkpoints={FOLDER: official("flf2v")})
-    found = capabilities(load_settings(environ={}, arguments={"weights": str(FOLDER)}), host)
+    found = capabilities(load_settings(environ={}, arguments={"weights": str(FOLDER)}), host).to_json()
     assert (found["supports_first_last_frame"], found["supports_text_to_video"]) == (True, False)
     assert BACKEND.resident
 

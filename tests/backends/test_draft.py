@@ -421,7 +421,7 @@ def test_room_memory_and_time_grow_with_the_work() -> None:
 
 
 def test_the_capabilities_are_those_of_a_draft() -> None:
-    capabilities = BACKEND.capabilities(Settings(), Host(cpu_count=4))
+    capabilities = BACKEND.capabilities(Settings(), Host(cpu_count=4)).to_json()
     assert {"max_duration", "supported_resolutions", "supported_formats", "input_types", "requires_gpu",
             "cost_per_second", "max_concurrent", "supports_image_to_video", "supports_text_to_video",
             "models"} <= set(capabilities)  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reelwright.backends.wan21 import facts
-from reelwright.backends.wan21.facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B, Variant
+from reelwright.backends.wan21.variants import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B, Variant
 from reelwright.core.request import Size
 
 HD, SMALL = Size(1280, 720), Size(832, 480)

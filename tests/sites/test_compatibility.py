@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reelwright.backends.shared.compatibility import Needs, attention_bytes, findings, flash_attn_problem
+from reelwright.backends.shared.compatibility import RunEnvironment, attention_bytes, findings, flash_attn_problem
 from reelwright.core import cards
 from reelwright.core.errors import Failure
 from reelwright.core.host import GIB, Gpu, Host, simulated_gpus
@@ -160,7 +160,7 @@ def test_the_driver_is_judged_for_the_cards_that_it_runs(gpus, simulated, found)
     build = BUILDS["2.11 cu130"]
     python = replace(WHOLE, modules={"torch": build[0]}, cuda_version=build[1], cuda_archs=build[2])
     host = Host(gpus=gpus, driver_version="550.54", driver_cuda=(12, 4), simulated=simulated)
-    assert [item.code for item in findings(Needs(python, gpus), host)] == found
+    assert [item.code for item in findings(RunEnvironment(python, gpus), host)] == found
 
 
 # --------------------------------------------------------------------------------------------- packages and requirements

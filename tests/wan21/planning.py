@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.backends import load_backend
-from reelwright.backends.diffusers.assumed_weights import FOLDER, nominal
+from reelwright.backends.diffusers.models import MODELS, published_folder
 from reelwright.backends.settings import settings_from_mapping
+from reelwright.backends.shared.assumed import WEIGHTS as FOLDER
 from reelwright.backends.shared.job import Job
 from reelwright.backends.wan21 import FILES
 from reelwright.cli.arguments import parse_gpus
@@ -120,7 +121,7 @@ def followed(world: World, way: str, ask: Mapping[str, Any]) -> Plan:
 def _with_the_engine(job: Job, gpus: Mapping[str, Any]) -> Plan:
     """The resident engine's plan on the published weights; only what concerns memory and cards can be wrong here."""
     task = {"flf2v": "flf2v-14B", "i2v": "i2v-14B"}.get(job.request.task, job.settings.model)
-    engine, weights = load_backend("diffusers"), nominal(f"wan2.1-{task}")
+    engine, weights = load_backend("diffusers"), published_folder(MODELS[f"wan2.1-{task}"], FOLDER)
     assert weights is not None
     fixed = (
         {"gpus": job.settings.gpus, "gpu_count": job.settings.gpu_count} if not gpus else {"gpu_count": None, **gpus}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reelwright.backends.wan21 import facts
+from reelwright.backends.wan21 import facts, variants
 from reelwright.core.errors import Failure
 from reelwright.core.host import GIB, Gpu, GpuProcess, simulated_gpus
 from reelwright.core.request import Size
@@ -293,7 +293,7 @@ def test_the_text_encoder_of_several_cards_is_sharded_and_not_on_the_cpu() -> No
 
 
 def test_the_small_model_needs_on_one_card_what_is_published() -> None:
-    use = facts.MemoryUse(facts.T2V_1_3B, Size(832, 480), 81, 1, fsdp=False, offload=True, t5_cpu=True)
+    use = facts.WanMemory(variants.T2V_1_3B, Size(832, 480), 81, 1, fsdp=False, offload=True, t5_cpu=True)
     assert facts.peak_gpu_bytes(use) == pytest.approx(8.19 * GIB, rel=0.02)
 
 

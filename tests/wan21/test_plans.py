@@ -19,7 +19,7 @@ import pytest
 
 from reelwright import load_settings
 from reelwright.backends.shared.job import Job
-from reelwright.backends.wan21 import BACKEND, LAUNCHER, facts
+from reelwright.backends.wan21 import BACKEND, LAUNCHER, variants
 from reelwright.core.errors import Failure
 from reelwright.core.host import Host, simulated_gpus
 from reelwright.core.plan import Command, Plan
@@ -28,8 +28,8 @@ from reelwright.sites.local.probes.host import take_host
 from tests.stand_ins.checkout import launches, make_wan_checkout
 from tests.wan21.conftest import WanMachine
 
-TASKS = {variant.task: variant for variant in (facts.T2V_14B, facts.T2V_1_3B, facts.I2V_14B, facts.FLF2V_14B)}
-SIZES = (*facts.OWN_SIZES, *facts.ADDED_SIZES)
+TASKS = {variant.task: variant for variant in variants.VARIANTS}
+SIZES = (*variants.OWN_SIZES, *variants.ADDED_SIZES)
 WRONG_SIZES = (Size(1024, 1024), Size(1920, 1080), Size(16, 16))
 PICTURE = Picture(Path("/run/first.png"), Path("/a.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
 Reel = Callable[..., subprocess.CompletedProcess[str]]
@@ -156,7 +156,7 @@ def test_every_size_on_1_to_8_gpus_with_and_without_fsdp_is_legal_or_refused(
         assert len(plan.gpus) == world
         assert world == gpus if counted else world <= gpus
         assert ("--dit_fsdp" in script) == (fsdp and world > 1)
-        assert (script[0] == str(LAUNCHER)) == (size in facts.ADDED_SIZES)
+        assert (script[0] == str(LAUNCHER)) == (size in variants.ADDED_SIZES)
         cases.append((world, script))
         meant.append((size, gpus, fsdp))
     wrong = {what: answer for what, answer in zip(meant, judged(cases, machines), strict=True) if answer}

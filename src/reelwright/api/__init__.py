@@ -48,11 +48,6 @@ _DOCUMENTED = {
     "last_frame": "last_image",
 }
 #: What a capability is called among the documented ``input_types``.
-_INPUT_TYPES = {
-    "supports_image_to_video": "image_to_video",
-    "supports_text_to_video": "text_to_video",
-    "supports_first_last_frame": "first_last_frame_to_video",
-}
 _DOCUMENTED_NAMES = {"wan": "wan2.1", "wan21": "wan2.1", "hunyuan_video": "hunyuan", "hunyuanvideo": "hunyuan"}
 
 
@@ -131,9 +126,7 @@ class LocalVideoGenerator(VideoGenerator):
     def get_capabilities(self) -> dict[str, Any]:
         """The keys of the interface, and more of Reelwright's own."""
         query = self.backend.query(_ANY_REQUEST, self.settings)
-        found = dict(self.backend.capabilities(self.settings, local_site().look(query, self.settings)))
-        kinds = [kind for key, kind in _INPUT_TYPES.items() if found.get(key)]
-        return {**found, "input_types": kinds, "api_based": False}
+        return self.backend.capabilities(self.settings, local_site().look(query, self.settings)).to_json()
 
     def estimate_cost(self, duration: float, resolution: str = "1280x720") -> float:  # noqa: ARG002 -- documented signature
         """0.0: nothing is paid for local work."""

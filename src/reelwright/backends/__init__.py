@@ -20,7 +20,9 @@ from ..config.settings import Settings
 from ..core.errors import ConfigurationError, guess
 from ..core.host import Host, HostQuery
 from ..core.plan import Plan
-from ..core.request import Size, Task, VideoRequest
+from ..core.request import Size, VideoRequest
+from .shared.assumed import AssumedModel
+from .shared.capabilities import Capabilities
 from .shared.job import Job
 
 #: Entry points of other packages' backends.
@@ -51,25 +53,6 @@ class ClipRules:
 
 
 @dataclass(frozen=True)
-class AssumedModel:
-    """A model that could be set up, with all of it as if it were there: for comparing what a card could run.
-
-    Attributes:
-        model: Its name for people.
-        task: What it would do.
-        settings: Keys that would be set.
-        host: Checkout, interpreter and weights as the probes would find them; the cards are added to it.
-        setup: How it is set up.
-    """
-
-    model: str
-    task: Task
-    settings: Mapping[str, Any]
-    host: Host
-    setup: str
-
-
-@dataclass(frozen=True)
 class Backend:
     """One generator.
 
@@ -84,7 +67,7 @@ class Backend:
             picture is always brought to the size of the first one.
         fits_pictures: Whether it crops or pads pictures itself, as the request's ``fit`` says; they stay as they are then.
         configured: Whether the settings name it (its keys are set), for ``generator: auto``.
-        capabilities: The documented mapping (``get_capabilities``), true for what was found on this machine.
+        capabilities: What it can do with these settings on this machine.
         configuration_hint: What to set to make it available.
         clip: What a single clip can be.
         clip_of: The same where it depends on the settings.
@@ -104,7 +87,7 @@ class Backend:
     requires_gpu: bool
     query: Callable[[VideoRequest, Any], HostQuery]
     plan: Callable[[Job[Any]], Plan]
-    capabilities: Callable[[Any, Host], Mapping[str, Any]]
+    capabilities: Callable[[Any, Host], Capabilities]
     frame: Callable[[VideoRequest, Any], Size | None] = lambda _request, _settings: None
     configured: Callable[[Any], bool] = lambda _settings: False
     configuration_hint: str = ""

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import backends
-from ..backends import GENERATORS, AssumedModel, Backend
+from ..backends import GENERATORS, Backend
+from ..backends.shared.assumed import AssumedModel
 from ..backends.shared.job import Job
 from ..config.settings import Settings
 from ..core.errors import Failure

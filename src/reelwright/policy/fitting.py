@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..backends import Backend, load_backend
+from ..backends.shared.assumed import WEIGHTS
 from ..backends.shared.job import Job
 from ..core.host import GIB, Gpu
 from ..core.plan import Finding, Plan
@@ -180,15 +181,14 @@ def _resident(backend: Backend, job: Job) -> Iterator[str]:
     """Whether the resident engine would make the same clip here, on one card."""
     if backend.name not in ("wan2.1", "hunyuan"):
         return
-    from ..backends.diffusers.assumed_weights import FOLDER, nominal
+    from ..backends.diffusers.models import MODELS, published_folder
 
-    name = _model_of(backend, job)
-    weights = nominal(name) if name else None
-    if weights is None:
+    model = MODELS.get(_model_of(backend, job))
+    if model is None:
         return
     keys = {"gpus": None, "gpu_count": None, "total_gpus": None, "placement": "auto", "lora": (), "speed": "exact"}
-    settings = job.settings.for_generator("diffusers").evolve(weights=FOLDER, model=None, engine_device="cuda", **keys)
-    host = replace(job.host, checkpoints={FOLDER: weights})
+    settings = job.settings.for_generator("diffusers").evolve(weights=WEIGHTS, model=None, engine_device="cuda", **keys)
+    host = replace(job.host, checkpoints={WEIGHTS: published_folder(model, WEIGHTS)})
     avoid = {name: value for name, value in job.overrides.items() if name == "avoid_gpus"}
     asked = replace(job.request, steps=None)
     plan = load_backend("diffusers").plan(job.evolve(request=asked, settings=settings, host=host, overrides=avoid))
@@ -204,16 +204,16 @@ def _resident(backend: Backend, job: Job) -> Iterator[str]:
         )
 
 
-def _model_of(backend: Backend, job: Job) -> str | None:
-    """The resident engine's name for what a script's backend would run."""
+def _model_of(backend: Backend, job: Job) -> str:
+    """The resident engine's name for the model that a script would run; empty where it has none."""
     plan = backend.plan(job)
     member = str(plan.parameters.get("member", ""))
     if backend.name == "wan2.1":
-        from ..backends.wan21.choice import variant_of
+        from ..backends.wan21.decision import variant_of
         from ..backends.wan21.settings import Wan21Settings
 
         assert isinstance(job.settings, Wan21Settings)
         return f"wan2.1-{variant_of(job.request, job.settings).task}"
     if member.startswith("HunyuanVideo-1.5"):
         return f"hunyuanvideo-1.5-{job.request.task}"
-    return f"hunyuanvideo-{job.request.task}" if member.startswith("HunyuanVideo") else None
+    return f"hunyuanvideo-{job.request.task}" if member.startswith("HunyuanVideo") else ""

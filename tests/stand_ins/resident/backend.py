@@ -9,6 +9,7 @@ from typing import Any
 
 from reelwright import Settings
 from reelwright.backends import Backend, ClipRules
+from reelwright.backends.shared.capabilities import Capabilities
 from reelwright.backends.shared.job import Job
 from reelwright.core.host import Host, HostQuery
 from reelwright.core.plan import Command, EngineCall, ExpectedVideo, Plan
@@ -76,9 +77,9 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
     return HostQuery(gpus=settings.simulate_gpus is not None)
 
 
-def capabilities(settings: Settings, host: Host) -> dict[str, Any]:
+def capabilities(settings: Settings, host: Host) -> Capabilities:
     del settings, host
-    return {"supports_text_to_video": True, "supports_image_to_video": True}
+    return Capabilities(("t2v", "i2v"), 60.0)
 
 
 BACKEND = Backend(

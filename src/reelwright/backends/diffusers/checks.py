@@ -1,4 +1,4 @@
-"""Mistakes that the resident engine would find after minutes of loading: folder, packages, card, size, length."""
+"""Mistakes that the resident engine would only find after minutes of loading, as findings."""
 
 from __future__ import annotations
 
@@ -10,50 +10,51 @@ from ...core.errors import Failure
 from ...core.host import GIB
 from ...core.plan import Finding, Severity
 from ..shared import compatibility
-from ..shared.gpu_choice import gpu_findings
+from ..shared.gpu_choice import gpu_findings, smallest_free_bytes
 from ..shared.launch import interpreter_findings
 from ..shared.rules import Length, length_findings, request_findings, too_long_findings
+from ..shared.wan import short_name
 from . import placement
-from .choice import LEAST, MODULES, Choice
+from .decision import LEAST, MODULES, EngineDecision
 from .models import MODELS, TEXT_TOKENS
 
 _ADVICE = "Set `weights` to a folder of Wan2.1 (either layout), Wan2.2 or HunyuanVideo (docs/engine.md)."
 
 
-def findings(choice: Choice) -> Iterator[Finding]:
-    """Everything that stands in the way, or is worth telling."""
-    yield from interpreter_findings(choice.interpreter, MODULES, framework="the resident engine")
-    yield from _version_findings(choice)
-    yield from _folder_findings(choice)
-    yield from choice.gpus.findings
-    yield from gpu_findings(choice.gpus.gpus)
-    if not choice.on_cpu:
-        needs = compatibility.Needs(choice.interpreter, choice.gpus.gpus, "the resident engine")
-        yield from compatibility.findings(needs, choice.job.host)
-    if choice.model is None:
+def findings(decision: EngineDecision) -> Iterator[Finding]:
+    """Everything that stands in the way, or that the user should know."""
+    yield from interpreter_findings(decision.interpreter, MODULES, framework="the resident engine")
+    yield from _version_findings(decision)
+    yield from _folder_findings(decision)
+    yield from decision.gpus.findings
+    yield from gpu_findings(decision.gpus.gpus)
+    if not decision.on_cpu:
+        environment = compatibility.RunEnvironment(decision.interpreter, decision.gpus.gpus, "the resident engine")
+        yield from compatibility.findings(environment, decision.job.host)
+    if decision.model is None:
         longest = max(MODELS.values(), key=lambda model: model.frames / model.fps)
         length = Length("the engine", longest.fps, longest.frames, longest.frames / longest.fps)
-        yield from too_long_findings(choice.job.request, length)
+        yield from too_long_findings(decision.job.request, length)
         return
-    yield from _task_findings(choice)
-    yield from _length_findings(choice)
+    yield from _task_findings(decision)
+    yield from _length_findings(decision)
     yield from request_findings(
-        choice.job.request, choice.model.name, choice.model.fps, tokens=TEXT_TOKENS, encodes=True
+        decision.job.request, decision.model.name, decision.model.fps, tokens=TEXT_TOKENS, encodes=True
     )
-    yield from _size_findings(choice)
-    yield from _speed_findings(choice)
-    yield from _lora_findings(choice)
-    yield from _placement_findings(choice)
-    yield from _parallel_findings(choice)
+    yield from _size_findings(decision)
+    yield from _speed_findings(decision)
+    yield from _lora_findings(decision)
+    yield from _placement_findings(decision)
+    yield from _parallel_findings(decision)
 
 
-def _version_findings(choice: Choice) -> Iterator[Finding]:
-    found = choice.interpreter.modules
+def _version_findings(decision: EngineDecision) -> Iterator[Finding]:
+    found = decision.interpreter.modules
     for name, least in LEAST.items():
         if name in found and _numbers(found[name]) < least:
             wanted = ".".join(map(str, least))
-            text = f"{name} {found[name]} in {choice.interpreter.path} is too old: the engine needs {wanted}"
-            fix = f"Install it there: {choice.interpreter.path} -m pip install '{name}>={wanted}'"
+            text = f"{name} {found[name]} in {decision.interpreter.path} is too old: the engine needs {wanted}"
+            fix = f"Install it there: {decision.interpreter.path} -m pip install '{name}>={wanted}'"
             yield Finding("packages.old", "error", text, fix, Failure.ENV)
 
 
@@ -62,64 +63,64 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", version)[:2])) or (sys.maxsize,)
 
 
-def _folder_findings(choice: Choice) -> Iterator[Finding]:
-    if choice.directory is None:
-        yield Finding("model.unset", "error", f"no weights are set for {choice.job.request.task}", _ADVICE)
+def _folder_findings(decision: EngineDecision) -> Iterator[Finding]:
+    if decision.directory is None:
+        yield Finding("model.unset", "error", f"no weights are set for {decision.job.request.task}", _ADVICE)
         return
-    checkpoint = choice.checkpoint
+    checkpoint = decision.checkpoint
     if checkpoint and checkpoint.kind:
         text = f"weights: {checkpoint.directory} {checkpoint.kind.what}"
         yield Finding(f"model.{checkpoint.kind.code}", "error", text, checkpoint.kind.fix, Failure.MODEL)
         return
-    for problem in checkpoint.problems if checkpoint else (f"{choice.directory} was not looked at",):
-        gone = problem == f"{choice.directory} is missing"
+    for problem in checkpoint.problems if checkpoint else (f"{decision.directory} was not looked at",):
+        gone = problem == f"{decision.directory} is missing"
         fix = _ADVICE if gone else "Download it again; what is there already is kept."
         yield Finding("model.incomplete", "error", f"weights: {problem}", fix, Failure.MODEL)
-    if checkpoint and not checkpoint.problems and choice.model is None:
-        text = f"{choice.directory} holds none of the models that the engine knows: {', '.join(MODELS)}"
+    if checkpoint and not checkpoint.problems and decision.model is None:
+        text = f"{decision.directory} holds none of the models that the engine knows: {', '.join(MODELS)}"
         yield Finding("model.unknown", "error", text, _ADVICE, Failure.MODEL)
 
 
-def _task_findings(choice: Choice) -> Iterator[Finding]:
-    model, task = choice.model, choice.job.request.task
+def _task_findings(decision: EngineDecision) -> Iterator[Finding]:
+    model, task = decision.model, decision.job.request.task
     assert model is not None
-    named = choice.job.settings.model
-    if named is not None and named.lower() not in (model.name.lower(), model.name.lower().removeprefix("wan2.1-")):
-        text = f"{choice.directory} holds {model.name}, and `model` says {named}"
+    named = decision.job.settings.model
+    if named is not None and short_name(named) != short_name(model.name):
+        text = f"{decision.directory} holds {model.name}, and `model` says {named}"
         yield Finding("model.other", "error", text, "Correct `model` or `weights`.")
     if task not in model.tasks:
-        text = f"{model.name} in {choice.directory} does {', '.join(model.tasks)}, and {task} is asked for"
+        text = f"{model.name} in {decision.directory} does {', '.join(model.tasks)}, and {task} is asked for"
         yield Finding(
             "model.task", "error", text, "Set `weights` (or the folder of that task) to a model that does it."
         )
 
 
-def _length_findings(choice: Choice) -> Iterator[Finding]:
-    model = choice.model
+def _length_findings(decision: EngineDecision) -> Iterator[Finding]:
+    model = decision.model
     assert model is not None
-    if model.fixed_frames and choice.frames != model.frames:
-        text = f"{model.name} makes exactly {model.frames} frames, and {choice.frames} are asked for"
+    if model.fixed_frames and decision.frames != model.frames:
+        text = f"{model.name} makes exactly {model.frames} frames, and {decision.frames} are asked for"
         yield Finding(
             "frames.fixed", "error", text, f"Ask for {model.frames} frames ({model.frames / model.fps:.2f} s)."
         )
         return
     length = Length(model.name, model.fps, model.frames, model.frames / model.fps)
-    yield from length_findings(choice.job.request, choice.frames, length)
+    yield from length_findings(decision.job.request, decision.frames, length)
 
 
-def _size_findings(choice: Choice) -> Iterator[Finding]:
-    size = choice.size
+def _size_findings(decision: EngineDecision) -> Iterator[Finding]:
+    size = decision.size
     if min(size) < 32:
         yield Finding("size.small", "error", f"{size} is too small for the model", "Ask for at least 64x64.")
-    asked = choice.job.request.size
+    asked = decision.job.request.size
     if asked is not None and asked != size:
         text = f"{asked} becomes {size}: the picture's aspect is kept, in the steps that the model's grid allows"
         yield Finding("size.derived", "info", text)
 
 
-def _speed_findings(choice: Choice) -> Iterator[Finding]:
-    settings = choice.job.settings
-    guidance, steps = choice.parameters["guidance_scale"], choice.parameters["steps"]
+def _speed_findings(decision: EngineDecision) -> Iterator[Finding]:
+    settings = decision.job.settings
+    guidance, steps = decision.parameters["guidance_scale"], decision.parameters["steps"]
     if settings.speed == "fast" and not settings.lora:
         fix = "Name a step-distilled LoRA of this model with `lora`, or choose `speed: balanced`."
         yield Finding("speed.lora", "error", "`speed: fast` needs a step-distilled LoRA, and none is set", fix)
@@ -136,10 +137,10 @@ def _speed_findings(choice: Choice) -> Iterator[Finding]:
         yield Finding("speed.balanced", "info", text)
 
 
-def _lora_findings(choice: Choice) -> Iterator[Finding]:
-    for path in (lora.path for lora in choice.job.settings.lora):
-        found = choice.job.host.checkpoints.get(path.parent)
-        missing = found is not None and path.parent != choice.directory and path.name not in found.files
+def _lora_findings(decision: EngineDecision) -> Iterator[Finding]:
+    for path in (lora.path for lora in decision.job.settings.lora):
+        found = decision.job.host.checkpoints.get(path.parent)
+        missing = found is not None and path.parent != decision.directory and path.name not in found.files
         for problem in found.problems if found else ():
             if missing or path.name in problem:
                 yield Finding("lora.file", "error", f"lora: {problem}", "Correct `lora`.", Failure.MODEL)
@@ -148,15 +149,15 @@ def _lora_findings(choice: Choice) -> Iterator[Finding]:
             yield Finding("lora.format", "error", f"{path} is no .safetensors file", fix)
 
 
-def _placement_findings(choice: Choice) -> Iterator[Finding]:
-    if choice.on_cpu or not choice.gpus.gpus:
+def _placement_findings(decision: EngineDecision) -> Iterator[Finding]:
+    if decision.on_cpu or not decision.gpus.gpus:
         return
-    placed, model = choice.placed, choice.model
+    placed, model = decision.placed, decision.model
     assert model is not None
-    free = min((gpu.free_bytes for gpu in choice.gpus.gpus if gpu.free_bytes is not None), default=None)
+    free = smallest_free_bytes(decision.gpus.gpus)
     have = "unknown" if free is None else f"{free / GIB:.1f} GiB"
     if placed.host_short:
-        host = choice.job.host
+        host = decision.job.host
         available, total = host.memory_available_bytes or 0, host.memory_total_bytes or 0
         limit = f" of the {total / GIB:.1f} that this container or job may use" if host.memory_limited else ""
         text = (
@@ -167,34 +168,34 @@ def _placement_findings(choice: Choice) -> Iterator[Finding]:
         yield Finding("memory.host", "error", text, fix, Failure.OOM_HOST)
     elif not placed.fits:
         text = (
-            f"{model.name} at {choice.size}, {choice.frames} frames needs {placed.gpu_bytes / GIB:.1f} GiB of a card even on "
-            f"the placement {placed.rung}; {have} are free"
+            f"{model.name} at {decision.size}, {decision.frames} frames needs {placed.gpu_bytes / GIB:.1f} GiB of a card even on "
+            f"the placement {placed.name}; {have} are free"
         )
-        users = "; ".join(f"GPU {gpu.index} is used by {gpu.users}" for gpu in choice.gpus.gpus if gpu.processes)
+        users = "; ".join(f"GPU {gpu.index} is used by {gpu.users}" for gpu in decision.gpus.gpus if gpu.processes)
         text = f"{text}; {users}" if users else text
         fix = "Ask for a smaller size or fewer frames, free the card, or set `placement` to try all the same."
-        severity: Severity = "warning" if choice.job.settings.placement != "auto" else "error"
+        severity: Severity = "warning" if decision.job.settings.placement != "auto" else "error"
         yield Finding("memory.gpu", severity, text, fix, Failure.OOM_GPU)
-    elif placed.rung != placement.RUNGS[0] and choice.job.settings.placement == "auto":
+    elif placed.name != placement.PLACEMENTS[0] and decision.job.settings.placement == "auto":
         source = "measured here" if placed.measured else "predicted"
         text = (
-            f"{model.name} at {choice.size}: the weights do not all fit on the card ({have} free): placement {placed.rung} "
+            f"{model.name} at {decision.size}: the weights do not all fit on the card ({have} free): placement {placed.name} "
             f"({placed.gpu_bytes / GIB:.1f} GiB {source}), slower, with the same picture"
         )
         yield Finding("placement", "info", text)
 
 
-def _parallel_findings(choice: Choice) -> Iterator[Finding]:
-    ring, model = choice.parameters["ring_size"], choice.model
-    if choice.ranks > 1 and model is not None and model.family != "wan":
-        text = f"one clip of {model.name} cannot be split over {choice.ranks} GPUs: diffusers 0.42.1 splits Wan only"
+def _parallel_findings(decision: EngineDecision) -> Iterator[Finding]:
+    ring, model = decision.parameters["ring_size"], decision.model
+    if decision.ranks > 1 and model is not None and model.family != "wan":
+        text = f"one clip of {model.name} cannot be split over {decision.ranks} GPUs: diffusers 0.42.1 splits Wan only"
         yield Finding(
             "parallel.model", "error", text, "Set gpu_count: 1; more GPUs make more clips of a film at a time."
         )
-    if choice.ranks > 1 and choice.placed.rung not in placement.RUNGS[:2]:
-        text = f"several GPUs share a clip only where each holds the whole transformer, not on {choice.placed.rung}"
+    if decision.ranks > 1 and decision.placed.name not in placement.PLACEMENTS[:2]:
+        text = f"several GPUs share a clip only where each holds the whole transformer, not on {decision.placed.name}"
         yield Finding("parallel.placement", "error", text, "Set gpu_count: 1, or a smaller size.")
-    if choice.ranks > 1 and ring > 1 and choice.model is not None:
-        heads = choice.network.heads
-        text = f"{choice.ranks} GPUs do not divide the {heads} heads of {choice.model.name}: a ring of {ring} is slower"
+    if decision.ranks > 1 and ring > 1 and decision.model is not None:
+        heads = decision.network.heads
+        text = f"{decision.ranks} GPUs do not divide the {heads} heads of {decision.model.name}: a ring of {ring} is slower"
         yield Finding("parallel.ring", "warning", text, "Use a number of GPUs that divides the heads.")

@@ -1,9 +1,9 @@
-"""What each model of the resident engine needs: one table, and how a folder of weights tells which it holds.
+"""The models of the resident engine as a table, and how a folder of weights is recognised. A new model is a new row.
 
-Numbers of a network (heads, layers, width) are read from the folder itself. What is here is what no folder tells: the
-pipelines by task, frame rate, length and defaults. Sources: the official repositories (wan/configs of Wan2.1 and
-Wan2.2; hyvideo/config.py of HunyuanVideo and HunyuanVideo-I2V; generate.py of HunyuanVideo-1.5) and the pipelines of
-diffusers 0.42.1.
+Numbers of a network (heads, layers, width) are read from the folder itself; a row has what no folder says: the pipelines
+by task, frame rate, length and defaults. Sources: the official repositories (wan/configs of Wan2.1 and Wan2.2;
+hyvideo/config.py of HunyuanVideo and HunyuanVideo-I2V; generate.py of HunyuanVideo-1.5) and the pipelines of diffusers
+0.42.1. ``shape`` is the config.json of the published transformer, and ``beside`` the sizes of the published files.
 
     >>> recognise(Checkpoint(Path("x"), config={"model_type": "i2v", "dim": 5120})).name
     'wan2.1-i2v-14B'
@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from ...core.host import Checkpoint
-from ...core.request import Size
-from ..shared.wan import CLIP_FRAMES, FPS, PATCH, default_shift
+from ...core.request import Size, Task
+from ..shared.wan import CLIP_FRAMES, FPS, PATCH, T5_BYTES, default_shift
 
 Layout = Literal["diffusers", "official"]
-_WAN_T2V, _WAN_I2V = "WanPipeline", "WanImageToVideoPipeline"
 INDEX, TRANSFORMER = "model_index.json", "transformer/config.json"
 SCHEDULER, GUIDER = "scheduler/scheduler_config.json", "guider/guider_config.json"
 #: What is read of a folder in diffusers' layout.
@@ -38,20 +38,27 @@ class Model:
         family: How the engine treats it: ``wan``, ``hunyuan`` or ``hunyuan15``.
         kind: ``model_type`` of the official configuration, for defaults that depend on it.
         tasks: Task to the class of diffusers' pipeline.
+        mark: What sets its folder apart from others of the same class, see `_mark_of`.
+        shape: Its transformer's configuration as published.
+        beside: Bytes in memory of the text encoder, the image encoder and the VAE.
         fps, frames: Frame rate, and the length it was trained for.
         steps, guidance: The official defaults.
         shift: The official flow shift; ``None``: it depends on the size (`wan.default_shift`).
         side: Pixels of one latent, each way.
         patch: Latents of one token, each way (``patch_size`` of the denoiser).
-        parameters: Of the denoiser, where its configuration does not tell.
-        two_experts: A second transformer for low noise.
+        parameters: Number of weights of the denoiser, where its configuration does not say.
+        two_experts: Whether there is a second transformer, for low noise.
         fixed_frames: Whether only ``frames`` can be made well.
+        cache: Whether the cache of blocks works with its transformer.
     """
 
     name: str
     family: str
     kind: str
-    tasks: Mapping[str, str]
+    tasks: Mapping[Task, str]
+    mark: str
+    shape: Mapping[str, Any]
+    beside: tuple[int, int, int]
     fps: float = FPS
     frames: int = CLIP_FRAMES
     steps: int = 50
@@ -71,51 +78,76 @@ class Model:
 
     @property
     def documented(self) -> bool:
-        """Whether the defaults of the documented pipeline (50 steps, guidance 7.5) are meant for this model."""
+        """Whether the documented defaults (50 steps, guidance 7.5) are meant for this model."""
         return self.name.startswith("wan2.1")
 
+
+_T2V, _I2V = "WanPipeline", "WanImageToVideoPipeline"
+_LARGE = {"num_attention_heads": 40, "attention_head_dim": 128, "num_layers": 40, "ffn_dim": 13824}
+_PICTURES = {**_LARGE, "image_dim": 1280}
+_HUNYUAN = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers": 20, "num_single_layers": 40}
+_HUNYUAN_15 = {"num_attention_heads": 16, "attention_head_dim": 128, "num_layers": 54}
+_WAN_PARTS = (2 * T5_BYTES, 0, 507_609_880)
+_WAN_PARTS_WITH_CLIP = (2 * T5_BYTES, 2_530_000_000, 507_609_880)
+_HUNYUAN_PARTS = (15_250_000_000, 0, 986_000_000)
+_HUNYUAN_15_PARTS = (14_500_000_000, 860_000_000, 2_500_000_000)
 
 MODELS: Mapping[str, Model] = {
     model.name: model
     for model in (
-        Model("wan2.1-t2v-1.3B", "wan", "t2v", {"t2v": _WAN_T2V}),
-        Model("wan2.1-t2v-14B", "wan", "t2v", {"t2v": _WAN_T2V}),
-        Model("wan2.1-i2v-14B", "wan", "i2v", {"i2v": _WAN_I2V}, steps=40),
-        Model("wan2.1-flf2v-14B", "wan", "flf2v", {"flf2v": _WAN_I2V}, fixed_frames=True),
         Model(
-            "wan2.2-i2v-A14B", "wan", "i2v", {"i2v": _WAN_I2V, "flf2v": _WAN_I2V}, steps=40, guidance=3.5, shift=5.0,
-            two_experts=True,
+            "wan2.1-t2v-1.3B", "wan", "t2v", {"t2v": _T2V}, "narrow",
+            {**_LARGE, "num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}, _WAN_PARTS,
+        ),
+        Model("wan2.1-t2v-14B", "wan", "t2v", {"t2v": _T2V}, "", _LARGE, _WAN_PARTS),
+        Model("wan2.1-i2v-14B", "wan", "i2v", {"i2v": _I2V}, "", _PICTURES, _WAN_PARTS_WITH_CLIP, steps=40),
+        Model(
+            "wan2.1-flf2v-14B", "wan", "flf2v", {"flf2v": _I2V}, "pos_embed_seq_len",
+            {**_PICTURES, "pos_embed_seq_len": 514}, _WAN_PARTS_WITH_CLIP, fixed_frames=True,
         ),
         Model(
-            "wan2.2-ti2v-5B", "wan", "ti2v", {"t2v": _WAN_T2V, "i2v": _WAN_I2V}, fps=24.0, frames=121, shift=5.0,
-            side=16,
+            "wan2.2-i2v-A14B", "wan", "i2v", {"i2v": _I2V, "flf2v": _I2V}, "boundary_ratio", _LARGE, _WAN_PARTS,
+            steps=40, guidance=3.5, shift=5.0, two_experts=True,
         ),
         Model(
-            "hunyuanvideo-t2v", "hunyuan", "t2v", {"t2v": "HunyuanVideoPipeline"}, fps=24.0, frames=129, guidance=6.0,
-            shift=7.0, parameters=12_821_012_544,
+            "wan2.2-ti2v-5B", "wan", "ti2v", {"t2v": _T2V, "i2v": _I2V}, "expand_timesteps",
+            {**_LARGE, "num_attention_heads": 24, "num_layers": 30, "ffn_dim": 14336}, _WAN_PARTS,
+            fps=24.0, frames=121, shift=5.0, side=16,
         ),
         Model(
-            "hunyuanvideo-i2v", "hunyuan", "i2v", {"i2v": "HunyuanVideoImageToVideoPipeline"}, fps=24.0, frames=129,
-            guidance=6.0, shift=7.0, parameters=12_821_012_544, cache=False,
+            "hunyuanvideo-t2v", "hunyuan", "t2v", {"t2v": "HunyuanVideoPipeline"}, "", _HUNYUAN, _HUNYUAN_PARTS,
+            fps=24.0, frames=129, guidance=6.0, shift=7.0, parameters=12_821_012_544,
         ),
         Model(
-            "hunyuanvideo-1.5-t2v", "hunyuan15", "t2v", {"t2v": "HunyuanVideo15Pipeline"}, fps=24.0, frames=121,
-            guidance=6.0, shift=5.0, side=16, patch=1, parameters=8_331_000_000,
+            "hunyuanvideo-i2v", "hunyuan", "i2v", {"i2v": "HunyuanVideoImageToVideoPipeline"}, "", _HUNYUAN,
+            _HUNYUAN_PARTS, fps=24.0, frames=129, guidance=6.0, shift=7.0, parameters=12_821_012_544, cache=False,
         ),
         Model(
-            "hunyuanvideo-1.5-i2v", "hunyuan15", "i2v", {"i2v": "HunyuanVideo15ImageToVideoPipeline"}, fps=24.0,
-            frames=121, guidance=6.0, shift=5.0, side=16, patch=1, parameters=8_331_000_000,
+            "hunyuanvideo-1.5-t2v", "hunyuan15", "t2v", {"t2v": "HunyuanVideo15Pipeline"}, "", _HUNYUAN_15,
+            (_HUNYUAN_15_PARTS[0], 0, _HUNYUAN_15_PARTS[2]), fps=24.0, frames=121, guidance=6.0, shift=5.0, side=16,
+            patch=1, parameters=8_331_000_000,
+        ),
+        Model(
+            "hunyuanvideo-1.5-i2v", "hunyuan15", "i2v", {"i2v": "HunyuanVideo15ImageToVideoPipeline"}, "", _HUNYUAN_15,
+            _HUNYUAN_15_PARTS, fps=24.0, frames=121, guidance=6.0, shift=5.0, side=16, patch=1,
+            parameters=8_331_000_000,
         ),
     )
 }  # fmt: skip
-
-_BY_CLASS = {
-    "HunyuanVideoPipeline": "hunyuanvideo-t2v",
-    "HunyuanVideoImageToVideoPipeline": "hunyuanvideo-i2v",
-    "HunyuanVideo15Pipeline": "hunyuanvideo-1.5-t2v",
-    "HunyuanVideo15ImageToVideoPipeline": "hunyuanvideo-1.5-i2v",
-}
 _SMALL_WIDTH = 3000  # between the 1536 of 1.3B and the 5120 of 14B
+_ALL = 1 << 50  # more than a transformer can need: its parameters decide
+
+
+def published_folder(model: Model, directory: Path) -> Checkpoint:
+    """The folder of a model as it is published, in diffusers' layout: for advice where the weights are not here."""
+    text, image, vae = model.beside
+    pictures = {"image_encoder/x": image} if image else {}
+    index = {"_class_name": next(iter(model.tasks.values())), **({model.mark: 1} if model.mark else {})}
+    return Checkpoint(
+        directory,
+        files={"transformer/x": _ALL, "text_encoder/x": text, "vae/x": vae, **pictures},
+        configs={INDEX: index, TRANSFORMER: model.shape},
+    )
 
 
 def layout_of(checkpoint: Checkpoint) -> Layout:
@@ -125,26 +157,25 @@ def layout_of(checkpoint: Checkpoint) -> Layout:
 
 def recognise(checkpoint: Checkpoint) -> Model | None:
     """The model that a folder holds; ``None`` for one that is not in the table."""
-    index = checkpoint.configs.get(INDEX) or {}
-    if index:
-        network = checkpoint.configs.get(TRANSFORMER) or {}
-        return MODELS.get(_of_diffusers(index, network) or "")
-    kind, width = checkpoint.config.get("model_type"), checkpoint.config.get("dim")
-    size = "1.3B" if kind == "t2v" and isinstance(width, int) and width < _SMALL_WIDTH else "14B"
-    return MODELS.get(f"wan2.1-{kind}-{size}")
+    index, network = checkpoint.configs.get(INDEX) or {}, checkpoint.configs.get(TRANSFORMER) or {}
+    if not index:
+        kind, width = checkpoint.config.get("model_type"), checkpoint.config.get("dim")
+        size = "1.3B" if kind == "t2v" and isinstance(width, int) and width < _SMALL_WIDTH else "14B"
+        return MODELS.get(f"wan2.1-{kind}-{size}")
+    able = {model.mark: model for model in MODELS.values() if index.get("_class_name") in model.tasks.values()}
+    mark = _mark_of(index, network)
+    return able.get(mark) or (able.get("") if mark == "narrow" else None)
 
 
-def _of_diffusers(index: Mapping[str, Any], network: Mapping[str, Any]) -> str | None:
-    name = index.get("_class_name")
-    if name not in (_WAN_T2V, _WAN_I2V):
-        return _BY_CLASS.get(str(name))
+def _mark_of(index: Mapping[str, Any], network: Mapping[str, Any]) -> str:
+    """What sets apart models of one class: an entry of one of the two files, or a narrow transformer."""
     if index.get("expand_timesteps"):
-        return "wan2.2-ti2v-5B"
+        return "expand_timesteps"
     if index.get("boundary_ratio") is not None:
-        return "wan2.2-i2v-A14B" if name == _WAN_I2V else None
-    if name == _WAN_I2V:
-        return "wan2.1-flf2v-14B" if network.get("pos_embed_seq_len") else "wan2.1-i2v-14B"
-    return "wan2.1-t2v-1.3B" if _width(network) < _SMALL_WIDTH else "wan2.1-t2v-14B"
+        return "boundary_ratio"
+    if network.get("pos_embed_seq_len"):
+        return "pos_embed_seq_len"
+    return "narrow" if _width(network) < _SMALL_WIDTH else ""
 
 
 def _width(network: Mapping[str, Any]) -> int:
@@ -153,7 +184,7 @@ def _width(network: Mapping[str, Any]) -> int:
 
 @dataclass(frozen=True)
 class Defaults:
-    """Steps, guidance and flow shift where nobody says."""
+    """Steps, guidance and flow shift where neither request nor settings say."""
 
     steps: int
     guidance: float
@@ -161,7 +192,7 @@ class Defaults:
 
 
 def defaults_of(model: Model, checkpoint: Checkpoint, size: Size) -> Defaults:
-    """The official ones. HunyuanVideo-1.5 has six releases with values of their own, which their folders tell.
+    """The official defaults. HunyuanVideo-1.5 has six releases with values of their own, which are in their folders.
 
     PIPELINE_CONFIGS in hyvideo/commons of the official repository, and diffusers' conversion script: 480p shifts by
     5, 720p by 9 (text) and 7 (picture); distilled ones have guidance 1, the step-distilled one (meanflow) 12 steps.

@@ -1,10 +1,10 @@
-"""Where the weights of a model go on a card: the fastest rung that fits, and those below it. Pure.
+"""Where the weights of a model are kept while a clip is made: the fastest placement that fits, and the slower ones. Pure.
 
-Sizes of weights come from the files. What a pass through the network needs beside them is estimated from the tokens
-of the clip and the width of the network; both are compared with what is free. The engine goes down the ladder by
-itself if the estimate was too low, and the true peak is in the manifest.
+Sizes of weights come from the files. The memory of a pass through the network is estimated from the tokens of the clip
+and the width of the network; both are compared with the free memory. Where the estimate was too low, the engine itself
+takes the next placement; the manifest has the true peak.
 
-    >>> RUNGS[0]
+    >>> PLACEMENTS[0]
     'resident'
 """
 
@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 
 from ...core.host import GIB
 
-RUNGS = ("resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload")
-#: Times that of weights that lie on the card, roughly: only to compare cards.
+#: The fastest first.
+PLACEMENTS = ("resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload")
+#: How many times slower than `resident`, roughly: only to compare cards.
 SLOWER: Mapping[str, float] = {
     "resident": 1.0,
     "encoders_off": 1.05,
@@ -52,7 +53,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Work:
-    """What a clip asks of a card; ``scores`` are bytes of an attention without a fused kernel."""
+    """The work of a clip on a card; ``scores`` are bytes of an attention without a fused kernel."""
 
     tokens: int
     width: int
@@ -76,7 +77,7 @@ class Work:
 
 
 def peaks(weights: Weights, work: Work) -> Mapping[str, int]:
-    """Predicted peak memory of the card on every rung, in bytes."""
+    """Predicted peak memory of the card by placement, in bytes."""
     block = weights.denoiser / max(1, weights.blocks)
     denoising, decoding = work.denoising, work.decoding
     found = {
@@ -87,11 +88,11 @@ def peaks(weights: Weights, work: Work) -> Mapping[str, int]:
         "group_offload_low": weights.vae + max(_LEAF_BYTES + denoising, min(decoding, _TILE_BYTES)),
         "disk_offload": weights.vae + max(_LEAF_BYTES + denoising, min(decoding, _TILE_BYTES)),
     }
-    return {rung: round(need + _BASE_BYTES) for rung, need in found.items()}
+    return {name: round(need + _BASE_BYTES) for name, need in found.items()}
 
 
-def host_bytes(weights: Weights, rung: str, ranks: int = 1) -> int:
-    """Predicted peak of the host's memory: what does not lie on the card, and while loading the largest component.
+def host_bytes(weights: Weights, placement: str, ranks: int = 1) -> int:
+    """Predicted peak of the host's memory: weights that are not on the card, or the largest component while loading.
 
     Each further rank reads the denoiser for itself.
     """
@@ -106,13 +107,13 @@ def host_bytes(weights: Weights, rung: str, ranks: int = 1) -> int:
             "group_offload": weights.denoiser + encoders,
             "group_offload_low": weights.denoiser + encoders,
             "disk_offload": largest,
-        }[rung]
+        }[placement]
     )
 
 
 @dataclass(frozen=True)
 class Room:
-    """Free bytes of the card and of the host; what could not be asked (``None``) is taken to be enough."""
+    """Free bytes of the card and of the host; unknown memory (``None``) counts as enough."""
 
     card: int | None = None
     host: int | None = None
@@ -120,13 +121,12 @@ class Room:
 
 @dataclass(frozen=True)
 class Learned:
-    """What runs like this one showed: the rung where one ended when the prediction was too low, true peaks by rung.
+    """What similar runs showed: where one ended because the prediction was too low, and true peaks by placement.
 
-    Nothing above that rung is tried again, and where less is free than then, a lower one is taken. ``peaks`` are what
-    torch had allocated at most, in bytes.
+    No faster placement than ``placement`` is tried again. ``peaks`` are the most bytes that torch had allocated.
     """
 
-    rung: str = RUNGS[0]
+    placement: str = PLACEMENTS[0]
     peaks: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -134,13 +134,18 @@ _NOTHING_LEARNED = Learned()
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The ladder from the chosen rung down, and its peaks, as ``measured`` by a run like this one or predicted.
+class ChosenPlacement:
+    """The chosen placement and the slower ones, with its peaks.
 
-    ``fits`` is false when no rung does; ``host_short`` when it is the host's memory that does not suffice.
+    Attributes:
+        placements: The chosen one first.
+        gpu_bytes, host_bytes: Its peaks.
+        fits: Whether it fits; false where none does.
+        measured: Whether ``gpu_bytes`` comes from a similar run, not from a prediction.
+        host_short: Whether only the host's memory is too small.
     """
 
-    ladder: tuple[str, ...]
+    placements: tuple[str, ...]
     gpu_bytes: int
     host_bytes: int
     fits: bool
@@ -148,33 +153,35 @@ class Choice:
     host_short: bool = False
 
     @property
-    def rung(self) -> str:
-        return self.ladder[0]
+    def name(self) -> str:
+        """The chosen placement."""
+        return self.placements[0]
 
 
 def choose(
     weights: Weights, work: Work, room: Room, wanted: str = "auto", learned: Learned = _NOTHING_LEARNED
-) -> Choice:
-    """The fastest rung for the room there is; ``wanted`` forces one."""
+) -> ChosenPlacement:
+    """The fastest placement for the free memory; ``wanted`` forces one."""
     predicted = peaks(weights, work)
-    known = {**predicted, **{rung: peak + round(_BASE_BYTES) for rung, peak in learned.peaks.items()}}
+    known = {**predicted, **{name: peak + round(_BASE_BYTES) for name, peak in learned.peaks.items()}}
 
-    def made(rung: str, *, fits: bool) -> Choice:
-        ladder = RUNGS[RUNGS.index(rung) :]
-        return Choice(ladder, known[rung], host_bytes(weights, rung, work.ranks), fits, rung in learned.peaks)
+    def made(name: str, *, fits: bool) -> ChosenPlacement:
+        placements = PLACEMENTS[PLACEMENTS.index(name) :]
+        host = host_bytes(weights, name, work.ranks)
+        return ChosenPlacement(placements, known[name], host, fits, name in learned.peaks)
 
-    def fits(rung: str) -> bool:
-        # A true peak may hold a decode that took the room there was; with less room it goes in tiles.
-        return room.card is None or min(predicted[rung], known[rung]) <= room.card
+    def fits(name: str) -> bool:
+        # A true peak may hold a decode that used all free memory; with less memory the decode goes in tiles.
+        return room.card is None or min(predicted[name], known[name]) <= room.card
 
     if wanted != "auto":
         return made(wanted, fits=fits(wanted))
-    possible = [rung for rung in RUNGS[RUNGS.index(learned.rung) :] if fits(rung)]
-    for rung in possible:
-        if room.host is None or host_bytes(weights, rung, work.ranks) <= room.host:
-            return made(rung, fits=True)
+    possible = [name for name in PLACEMENTS[PLACEMENTS.index(learned.placement) :] if fits(name)]
+    for name in possible:
+        if room.host is None or host_bytes(weights, name, work.ranks) <= room.host:
+            return made(name, fits=True)
     if not possible:
-        return made(RUNGS[-1], fits=False)
-    # The card would do. Of the rungs that fit it, the one that asks least of the host comes nearest.
-    nearest = min(possible, key=lambda rung: (host_bytes(weights, rung, work.ranks), RUNGS.index(rung)))
+        return made(PLACEMENTS[-1], fits=False)
+    # The card has room, the host has not: the placement that needs least of the host comes nearest.
+    nearest = min(possible, key=lambda name: (host_bytes(weights, name, work.ranks), PLACEMENTS.index(name)))
     return replace(made(nearest, fits=False), host_short=True)

@@ -20,6 +20,7 @@ from ...core.host import Host, HostQuery
 from ...core.plan import EngineCall, ExpectedVideo, Finding, Plan
 from ...core.request import Picture, Size, VideoRequest, parse_size
 from .. import Backend
+from ..shared.capabilities import Capabilities
 from .camera import MOVES, Camera, parse_camera, read_prompt
 from .settings import DraftJob as Job
 from .settings import DraftSettings as Settings
@@ -248,23 +249,15 @@ def _first_set(*values: float | None) -> float:
     return float(next(value for value in values if value is not None))
 
 
-def _capabilities(settings: Settings, host: Host) -> dict[str, Any]:
+def _capabilities(settings: Settings, host: Host) -> Capabilities:
     del settings
-    return {
-        "max_duration": LONGEST_S,
-        "supported_resolutions": ["1280x720", "720x1280", "832x480", "480x832", "1920x1080", "any even size"],
-        "supported_formats": ["mp4"],
-        "input_types": ["image", "image+text", "first+last image"],
-        "requires_gpu": False,
-        "cost_per_second": 0.0,
-        "max_concurrent": max(1, host.cpu_count // 2),
-        "supports_image_to_video": True,
-        "supports_text_to_video": False,
-        "supports_first_last_frame": True,
-        "generative": False,
-        "models": [],
-        "camera_moves": list(MOVES),
-    }
+    return Capabilities(
+        tasks=("i2v", "flf2v"),
+        max_duration=LONGEST_S,
+        resolutions=("1280x720", "720x1280", "832x480", "480x832", "1920x1080", "any even size"),
+        max_concurrent=max(1, host.cpu_count // 2),
+        more={"generative": False, "camera_moves": list(MOVES)},
+    )
 
 
 def _query(request: VideoRequest, settings: Settings) -> HostQuery:

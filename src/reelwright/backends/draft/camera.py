@@ -9,9 +9,10 @@ understand the prompt: a subject that should act cannot act in a moving still, a
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, field
+
+from ...core.errors import guess
 
 SLOW, NORMAL, FAST = 0.55, 1.0, 1.6
 #: Moves that cannot both be made, and static, which excludes every other one.
@@ -198,7 +199,6 @@ _PLAIN_WORDS = frozenset(
         "rises",
         "roll",
         "rolls",
-        "move",
         "moves",
         "moving",
         "in",
@@ -314,9 +314,8 @@ def parse_camera(text: str) -> Camera:
             continue
         move = _ALIASES.get(word, word)
         if move not in MOVES:
-            known = [*MOVES, *_ALIASES, *_SPEEDS]
-            nearest = difflib.get_close_matches(word, known, n=1)
-            raise ValueError(f"unknown camera word {word!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ""))
+            hint = guess(word, [*MOVES, *_ALIASES, *_SPEEDS])
+            raise ValueError(f"unknown camera word {word!r}{hint and f'. {hint}'}")
         if move not in moves:
             moves.append(move)
     if not moves:

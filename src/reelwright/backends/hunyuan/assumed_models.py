@@ -4,32 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...core.host import Checkout, Checkpoint, Host, Interpreter
+from ...core.host import Checkout, Checkpoint
 from ...core.request import Task
-from .. import AssumedModel
-from .members import HV, HV15, HVI, MAIN, SUPER_PARTS, VERSIONS, Member
+from ..shared.assumed import CHECKOUT, PYTHON, AssumedModel, assumed_host
+from .members import FAMILY, MAIN, SUPER_PARTS, Member
 
-_CHECKOUT, _PYTHON = Path("/imagined/hunyuan"), Path("/imagined/python")
-_ROOT = _CHECKOUT / "ckpts"
+_ROOT = CHECKOUT / "ckpts"
 
 
 def assumed_models() -> tuple[AssumedModel, ...]:
-    """Each member with each of its tasks."""
-    return tuple(_sketch(member, task) for member in (HVI, HV, HV15) for task in member.tasks)
+    """Each member with each of its tasks, but for the one whose memory is not known."""
+    return tuple(_assumed(member, task) for member in FAMILY if not member.is_opaque for task in member.tasks)
 
 
-def _sketch(member: Member, task: Task) -> AssumedModel:
-    folders = {part.folder.format(version=name) for part in (*member.parts, *SUPER_PARTS) for name in _versions()}
-    found = {folder: _weights(folder) for folder in (_ROOT, *(_ROOT / name for name in folders))}
-    python = Interpreter(_PYTHON, modules=dict.fromkeys((*member.modules, "xfuser"), "99.0"), cuda_version="12.8")
-    checkout = Checkout(_CHECKOUT, files=frozenset(member.marks), matches={member.flags_in: member.flags})
-    host = Host(interpreters={_PYTHON: python}, checkouts={_CHECKOUT: checkout}, checkpoints=found)
-    settings = {"hunyuan_dir": _CHECKOUT, "python": _PYTHON}
-    return AssumedModel(f"{member.title} {task}", task, settings, host, f"clone {member.source}, then docs/hunyuan.md")
-
-
-def _versions() -> tuple[str, ...]:
-    return (*VERSIONS, "720p_sr_distilled", "1080p_sr_distilled")
+def _assumed(member: Member, task: Task) -> AssumedModel:
+    names = [*member.versions, *(f"{large}_sr_distilled" for large, _ in member.enlarges.values()), ""]
+    folders = {part.folder.format(version=name) for part in (*member.parts, *SUPER_PARTS) for name in names}
+    checkout = Checkout(CHECKOUT, files=frozenset(member.marks), matches={member.flags_in: member.flags})
+    weights = [_weights(folder) for folder in (_ROOT, *(_ROOT / name for name in folders))]
+    return AssumedModel(
+        model=f"{member.title} {task}",
+        task=task,
+        settings={"hunyuan_dir": CHECKOUT, "python": PYTHON},
+        host=assumed_host((*member.modules, "xfuser"), weights, checkout),
+        setup=f"clone {member.source}, then docs/hunyuan.md",
+    )
 
 
 def _weights(folder: Path) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""What can be known before the start: every mistake that the scripts would only find after loading their weights."""
+"""Every mistake that the scripts would only find after loading their weights, as findings."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ from ..shared.gpu_choice import gpu_findings
 from ..shared.launch import checkpoint_findings, interpreter_findings
 from ..shared.rules import Length, largest, length_findings, request_findings
 from . import facts
-from .choice import Choice, can_share, film_size, fps_of, has_fp8, main_file, root_of, transformer_file
-from .members import DOCUMENTED, FAMILY, HV, HV15, HVI, Member
+from .decision import HunyuanDecision, can_share, fps_of, has_fp8, main_file, root_of, transformer_file
+from .members import FAMILY, Member
 from .settings import HunyuanJob as Job
 from .weight_folders import part_findings
 
 _TASKS = {"t2v": "text-to-video", "i2v": "image-to-video", "flf2v": "first-last-frame-to-video"}
-#: Tokens that the text encoders read: --text-len of the older ones, max_length of 1.5's.
-_TEXT_TOKENS = {HV15.title: 1000}
-_OLDER_TOKENS = 256
 
 
 # ---------------------------------------------------------------------------------------------------- the checkout
 
 
 def checkout_problem(job: Job, checkout: Checkout | None) -> Finding:
-    """Why there is nothing to drive."""
+    """Why there is no script to run."""
     directory = job.settings.hunyuan_dir
     known = "; ".join(f"{member.script} ({member.title})" for member in FAMILY)
     if checkout and checkout.elsewhere:
@@ -41,18 +38,18 @@ def checkout_problem(job: Job, checkout: Checkout | None) -> Finding:
 
 
 def member_findings(job: Job, member: Member, checkout: Checkout) -> Iterator[Finding]:
-    """Which member was found, what it can do, and whether that is what is asked for."""
+    """Which member was found, what it can do, and whether it can make the request."""
     abilities = " and ".join(_TASKS[task] for task in member.tasks)
     commit = f" at {checkout.commit[:7]}" if checkout.commit else ""
     yield Finding("member.found", "info", f"{checkout.directory} is {member.title}{commit}: {abilities}")
     task = job.request.task
     if task not in member.tasks:
-        text = f"{member.title} cannot make {_TASKS[task]} films: it makes {abilities}"
+        text = f"{member.title} cannot make {_TASKS[task]} clips: it makes {abilities}"
         yield Finding("task.unsupported", "error", text, _fix_for(task), Failure.INPUT)
     flags = checkout.matches.get(member.flags_in, ())
     if not flags:
         text = f"hunyuan_dir {checkout.directory} is incomplete: it has {member.script} and no {member.flags_file}"
-        fix = f"Clone {member.source} again: this one was cut short, or is a part of it."
+        fix = f"Clone {member.source} again: this one is incomplete."
         yield Finding("hunyuan_dir.wrong", "error", text, fix, Failure.ENV)
     missing = [flag for flag in member.flags if flag not in flags]
     if flags and missing:
@@ -61,7 +58,7 @@ def member_findings(job: Job, member: Member, checkout: Checkout) -> Iterator[Fi
 
 
 def _fix_for(task: str) -> str:
-    able = [member for member in FAMILY if task in member.tasks and member is not DOCUMENTED]
+    able = [member for member in FAMILY if task in member.tasks and not member.is_opaque]
     if not able:
         return "Give one picture, or use the generator wan2.1, which has first-last-frame weights."
     names = " or ".join(f"{member.title} ({member.source})" for member in able)
@@ -72,29 +69,29 @@ def _fix_for(task: str) -> str:
 # --------------------------------------------------------------------------------------------------------- the run
 
 
-def findings(choice: Choice) -> Iterator[Finding]:
-    job, member = choice.job, choice.member
-    yield from member_findings(job, member, choice.checkout)
-    yield from choice.file.findings
-    several = ("xfuser",) if choice.ranks > 1 and member.parallel == "degrees" else ()
-    yield from interpreter_findings(choice.interpreter, member.modules, framework=member.title, multi_gpu=several)
-    yield from _weights_findings(choice)
-    yield from choice.gpus.findings
-    yield from _card_findings(choice)
-    yield from gpu_findings(choice.gpus.gpus)
-    yield from _form_findings(choice)
-    yield from _size_findings(choice)
-    yield from _length_findings(choice)
-    yield from _sharing_findings(choice)
-    yield from _parameter_findings(choice)
-    tokens = _TEXT_TOKENS.get(member.title, _OLDER_TOKENS)
-    yield from request_findings(job.request, member.title, fps_of(member, job), tokens=tokens)
+def findings(decision: HunyuanDecision) -> Iterator[Finding]:
+    """Everything that stands in the way, or that the user should know."""
+    job, member = decision.job, decision.member
+    yield from member_findings(job, member, decision.checkout)
+    yield from decision.file.findings
+    several = ("xfuser",) if decision.ranks > 1 and member.parallel == "degrees" else ()
+    yield from interpreter_findings(decision.interpreter, member.modules, framework=member.title, multi_gpu=several)
+    yield from _weights_findings(decision)
+    yield from decision.gpus.findings
+    yield from _card_findings(decision)
+    yield from gpu_findings(decision.gpus.gpus)
+    yield from _release_findings(decision)
+    yield from _size_findings(decision)
+    yield from _length_findings(decision)
+    yield from _sharing_findings(decision)
+    yield from _parameter_findings(decision)
+    yield from request_findings(job.request, member.title, fps_of(member, job), tokens=member.text_tokens)
 
 
-def _weights_findings(choice: Choice) -> Iterator[Finding]:
-    checkpoints, settings = choice.job.host.checkpoints, choice.job.settings
+def _weights_findings(decision: HunyuanDecision) -> Iterator[Finding]:
+    checkpoints, settings = decision.job.host.checkpoints, decision.job.settings
     root, main = root_of(settings), main_file(settings)
-    if choice.member is DOCUMENTED:
+    if decision.member.is_opaque:
         path = main.parent if main else settings.ckpt_path
         yield from checkpoint_findings(checkpoints.get(path) if path else None, "ckpt_path")
         if settings.config_file is None:
@@ -102,119 +99,117 @@ def _weights_findings(choice: Choice) -> Iterator[Finding]:
             yield Finding("config_file.unset", "error", "config_file is not set", fix)
         return
     assert root is not None
-    if choice.member is HVI and choice.parameters.get("model") == "HYVideo-T/2-cfgdistill":
-        text = "the published image-to-video weights are not for HYVideo-T/2-cfgdistill, the parser's own default"
+    net = decision.member.unpublished_net
+    if net and decision.parameters.get("model") == net:
+        text = f"the published image-to-video weights are not for {net}, the parser's own default"
         yield Finding("model.net", "warning", text, "Leave `model` out of config_file.")
     whole = checkpoints.get(root)
     if whole is not None and whole.problems and main is None:
         yield from checkpoint_findings(whole, "ckpt_path")
         return
-    yield from part_findings(choice, root)
-    if choice.member.names_film:
-        yield from _transformer_findings(choice)
+    yield from part_findings(decision, root)
+    if decision.member.names_video:
+        yield from _transformer_findings(decision)
 
 
-def _transformer_findings(choice: Choice) -> Iterator[Finding]:
-    path = transformer_file(choice)
-    found = choice.job.host.checkpoints.get(path.parent)
-    names = {path.name, f"{path.stem}_map{path.suffix}"} if choice.parameters.get("use_fp8") else {path.name}
+def _transformer_findings(decision: HunyuanDecision) -> Iterator[Finding]:
+    path = transformer_file(decision)
+    found = decision.job.host.checkpoints.get(path.parent)
+    names = {path.name, f"{path.stem}_map{path.suffix}"} if decision.parameters.get("use_fp8") else {path.name}
     missing = sorted(names - set(found.files)) if found and not found.problems else []
     if missing:
         text = f"ckpt_path: {path.parent} has no {', '.join(missing)}"
-        fix = f"Download the weights again from the place that {choice.member.source} names."
+        fix = f"Download the weights again from the place that {decision.member.source} names."
         yield Finding("model.incomplete", "error", text, fix, Failure.MODEL)
 
 
-def _card_findings(choice: Choice) -> Iterator[Finding]:
+def _card_findings(decision: HunyuanDecision) -> Iterator[Finding]:
     """Whether the cards, the driver, the packages and the checkout's own requirements fit each other."""
-    member, interpreter, cards = choice.member, choice.interpreter, choice.gpus.gpus
+    member, interpreter, cards = decision.member, decision.interpreter, decision.gpus.gpus
     problem = next(filter(None, (compatibility.flash_attn_problem(gpu, "flash_attn") for gpu in cards)), None)
     if problem and "flash_attn" in member.modules:
         text = f"{member.title} computes attention with flash-attn only: {problem}"
         fix = "Use a card of compute capability 8.0 or newer (Ampere, 2020): PyTorch's attention needs far more memory here."
         yield Finding("attention.card", "error", text, fix, Failure.ENV)
-    matches = choice.checkout.matches
-    needs = compatibility.Needs(
-        interpreter,
-        cards,
-        member.title,
-        matches.get("requirements", ()),
-        matches.get("requires_python", ()),
-        (*member.modules, "xfuser"),
+    environment = compatibility.RunEnvironment(
+        interpreter, cards, member.title, decision.checkout, (*member.modules, "xfuser")
     )
-    yield from compatibility.findings(needs, choice.job.host)
+    yield from compatibility.findings(environment, decision.job.host)
 
 
-def _form_findings(choice: Choice) -> Iterator[Finding]:
-    if choice.form.problem:
-        text, fix = choice.form.problem
+def _release_findings(decision: HunyuanDecision) -> Iterator[Finding]:
+    if decision.release.problem:
+        text, fix = decision.release.problem
         yield Finding("model.form", "error", text, fix)
-    if choice.form.super_version and not choice.form.problem:
-        text = f"made at {choice.form.resolution} and enlarged to {choice.form.enlarged_to} by super resolution"
+    if decision.release.super_version and not decision.release.problem:
+        text = (
+            f"made at {decision.release.resolution} and enlarged to {decision.release.enlarged_to} by super resolution"
+        )
         yield Finding("size.super_resolution", "info", text, "Set super_resolution: false to do without.")
-    elif choice.member is not HV15 and choice.job.settings.super_resolution:
-        text = f"{choice.member.title} has no super resolution"
+    elif not decision.member.enlarges and decision.job.settings.super_resolution:
+        text = f"{decision.member.title} has no super resolution"
         yield Finding("ignored.super_resolution", "warning", text, "HunyuanVideo-1.5 has it.")
 
 
-def _size_findings(choice: Choice) -> Iterator[Finding]:
-    size, picture = choice.size, choice.job.first
-    if choice.member is DOCUMENTED:
-        text = "the documented script tells neither size nor length of its film: they are not checked unless asked for"
-        yield Finding("size.unknown", "info", text, "Say --size and --frames to have them verified.")
+def _size_findings(decision: HunyuanDecision) -> Iterator[Finding]:
+    member, size, picture = decision.member, decision.size, decision.job.first
+    if decision.member.is_opaque:
+        text = (
+            "the documented script names neither size nor length of its video: they are checked only where you set them"
+        )
+        yield Finding("size.unknown", "info", text, "Set --size and --frames to have them verified.")
         return
-    result = film_size(choice)
+    result = decision.output_size
     if result != size:
-        if choice.member is HV:
-            why = "both sides are multiples of 16"
-        else:
+        if member.classes:
             why = f"the nearest to the {f'aspect of the picture ({picture.size})' if picture else 'size'}"
-        yield Finding("size.derived", "info", f"the film will be {result}: {why} that {choice.member.title} makes")
-    if choice.member is HV and facts.aligned(size) not in facts.HV_SIZES:
-        text = f"{facts.aligned(size)} is no size that HunyuanVideo was trained for"
-        known = ", ".join(map(str, facts.HV_SIZES))
+        else:
+            why = "both sides are multiples of 16"
+        yield Finding("size.derived", "info", f"the clip will be {result}: {why} that {member.title} makes")
+    if member.trained_sizes and facts.aligned(size) not in member.trained_sizes:
+        text = f"{member.title} was not trained for {facts.aligned(size)}"
+        known = ", ".join(map(str, member.trained_sizes))
         yield Finding("size.untrained", "warning", text, f"Choose one of {known}.")
     if picture:
         shorter, longer = sorted((picture.size.width * result.height, picture.size.height * result.width))
         if shorter < 0.75 * longer:
-            text = f"{1 - shorter / longer:.0%} of the picture ({picture.size}) are cut off for a film of {result}"
+            text = f"{1 - shorter / longer:.0%} of the picture ({picture.size}) are cut off for a clip of {result}"
             yield Finding("picture.cropped", "warning", text, "Bring it to the size yourself: --fit contain pads it.")
 
 
-def _length_findings(choice: Choice) -> Iterator[Finding]:
-    member, settings, request = choice.member, choice.job.settings, choice.job.request
-    fps = fps_of(member, choice.job)
-    if member is DOCUMENTED:
+def _length_findings(decision: HunyuanDecision) -> Iterator[Finding]:
+    member, settings, request = decision.member, decision.job.settings, decision.job.request
+    fps = fps_of(member, decision.job)
+    if member.is_opaque:
         longest = settings.max_duration
         if longest and request.seconds and request.seconds > longest:
-            text = f"{request.seconds:g} s are asked for and max_duration is {longest:g} s"
+            text = f"{request.seconds:g} s are requested and max_duration is {longest:g} s"
             yield Finding("frames.too_long", "error", text, "Ask for less, and chain clips into a film.")
         return
-    trained = member.clip_frames / fps
-    length = Length(member.title, fps, member.clip_frames, settings.max_duration or trained)
-    yield from length_findings(request, choice.frames, length)
+    length = Length(member.title, fps, member.clip_frames, settings.max_duration or member.trained_s)
+    yield from length_findings(request, decision.frames, length)
 
 
-def _sharing_findings(choice: Choice) -> Iterator[Finding]:
-    ranks, member = choice.ranks, choice.member
-    if not can_share(choice, ranks):
-        most = largest(ranks, lambda count: can_share(choice, count))
+def _sharing_findings(decision: HunyuanDecision) -> Iterator[Finding]:
+    ranks, member = decision.ranks, decision.member
+    if not can_share(decision, ranks):
+        most = largest(ranks, lambda count: can_share(decision, count))
         why = {
-            "degrees": f"neither rows nor columns of {film_size(choice)} split evenly over them",
+            "degrees": f"neither rows nor columns of {decision.output_size} split evenly over them",
             "world": "its attention heads do not split evenly over them",
             "none": "its script knows one GPU only",
         }[member.parallel]
-        text = f"{ranks} GPUs cannot share a film of {member.title}: {why}"
+        text = f"{ranks} GPUs cannot share a clip of {member.title}: {why}"
         yield Finding("gpus.split", "error", text, f"Use {most}: gpu_count: {most}.")
-    if ranks > 1 and choice.parameters.get("use_cpu_offload"):
+    if ranks > 1 and decision.parameters.get("use_cpu_offload"):
         text = "use_cpu_offload is refused by the script on several GPUs"
         yield Finding("gpus.offload", "error", text, "Take it out of config_file, or set gpu_count: 1.")
 
 
-def _parameter_findings(choice: Choice) -> Iterator[Finding]:
-    yield from _distilled_findings(choice)
-    yield from _ignored_findings(choice)
-    parameters = choice.parameters
+def _parameter_findings(decision: HunyuanDecision) -> Iterator[Finding]:
+    yield from _distilled_findings(decision)
+    yield from _ignored_findings(decision)
+    parameters = decision.parameters
     for one, other in (("sparse_attn", "use_sageattn"), ("enable_step_distill", "enable_cache")):
         if parameters.get(one) and parameters.get(other):
             yield Finding(
@@ -222,31 +217,31 @@ def _parameter_findings(choice: Choice) -> Iterator[Finding]:
             )
     if parameters.get("group_offloading") and not parameters.get("offloading"):
         yield Finding("config_file", "error", "group_offloading needs offloading", "Set offloading: true as well.")
-    if parameters.get("use_fp8") and not has_fp8(choice):
+    if parameters.get("use_fp8") and not has_fp8(decision):
         text = "use_fp8 needs the weights in eight bits with their map beside the others"
         yield Finding("model.fp8", "error", text, "Download them, or take use_fp8 out of config_file.", Failure.MODEL)
 
 
-def _distilled_findings(choice: Choice) -> Iterator[Finding]:
+def _distilled_findings(decision: HunyuanDecision) -> Iterator[Finding]:
     """Weights that were distilled to a number of steps make a wrong picture with another one (README of 1.5)."""
-    if "fixed_steps" not in choice.parameters:
+    if "fixed_steps" not in decision.parameters:
         return
-    fitting = (8, 12) if "step" in choice.form.version else (50,)
-    if choice.steps not in fitting:
+    fitting = (8, 12) if "step" in decision.release.version else (50,)
+    if decision.steps not in fitting:
         wanted = " or ".join(map(str, fitting))
-        text = f"{choice.form.version} was distilled to {wanted} steps; {choice.steps} give a wrong picture"
+        text = f"{decision.release.version} was distilled to {wanted} steps; {decision.steps} give a wrong picture"
         yield Finding("steps.distilled", "error", text, "Leave out the steps.")
 
 
-def _ignored_findings(choice: Choice) -> Iterator[Finding]:
-    request, settings = choice.job.request, choice.job.settings
+def _ignored_findings(decision: HunyuanDecision) -> Iterator[Finding]:
+    request, settings = decision.job.request, decision.job.settings
     for name, key in (("guidance_scale", "guide_scale"), ("flow_shift", "sample_shift")):
         asked = (getattr(request, name), getattr(settings, key))
-        if name not in choice.parameters and asked != (None, None):
-            text = f"{choice.member.script} has no option for {name}: it follows from the weights"
+        if name not in decision.parameters and asked != (None, None):
+            text = f"{decision.member.script} has no option for {name}: it follows from the weights"
             yield Finding(f"ignored.{name}", "warning", text, f"Leave out {key}.")
-    if request.negative_prompt and choice.member is DOCUMENTED:
+    if request.negative_prompt and decision.member.is_opaque:
         yield Finding("ignored.negative_prompt", "warning", "the script has no option for a negative prompt")
-    elif request.negative_prompt and choice.passes == 1:
+    elif request.negative_prompt and decision.passes == 1:
         text = "the negative prompt has no effect: it needs cfg_scale above 1, or weights that are not distilled"
         yield Finding("ignored.negative_prompt", "warning", text, "Set cfg_scale in config_file; it doubles the time.")

@@ -1,4 +1,4 @@
-"""The family's own numbers: sizes of the films, GPUs that can share one, memory, and how its logs read.
+"""The family's formulas: sizes of clips, GPUs that can share one, memory, and how its logs are read.
 
 The formulas are those of hyvideo/utils/data_utils.py (buckets), hyvideo/inference.py (alignment, splitting) and
 hyvideo/pipelines (super resolution) of the checkouts named in `members`; tests/real_hunyuan compares them with it.
@@ -76,7 +76,7 @@ def bucket(base: int, stride: int, picture: Size, *, cropped: bool = False) -> S
 
 
 def enlarged(size: Size, resolution: str) -> Size:
-    """What super resolution to ``resolution`` makes of a film of ``size``."""
+    """What super resolution to ``resolution`` makes of a video of ``size``."""
     wanted = size.width / size.height
     width, height = min(buckets(HV15_BASE[resolution], _ALIGN), key=lambda sides: abs(sides[0] / sides[1] - wanted))
     return Size(width, height)
@@ -88,7 +88,7 @@ def nearest_class(size: Size, classes: Mapping[str, int]) -> str:
 
 
 def latent_frames(frames: int) -> int:
-    """Frames of the latents: four frames of film each, and the first."""
+    """Frames of the latents: one for the first frame, then one for every four."""
     return (frames - 1) // 4 + 1
 
 
@@ -137,8 +137,8 @@ GROUP_OFFLOAD_BELOW = 60 * GIB
 
 
 @dataclass(frozen=True)
-class MemoryUse:
-    """What decides the peak.
+class HunyuanMemory:
+    """What the peak depends on.
 
     Attributes:
         footprint: The member's.
@@ -161,7 +161,7 @@ class MemoryUse:
     attention_bytes: int = 0
 
 
-def peak_gpu_bytes(use: MemoryUse) -> int:
+def peak_gpu_bytes(use: HunyuanMemory) -> int:
     """Predicted peak per GPU, the same on one and on many: weights are replicated and every rank decodes."""
     weights = use.footprint
     active = use.sequence * weights.per_token * use.passes + use.attention_bytes
@@ -175,14 +175,14 @@ def peak_gpu_bytes(use: MemoryUse) -> int:
 
 
 def relative_seconds(ranks: int, *, moved: bool) -> float:
-    """Time on so many GPUs, one of which takes 1: 1904 s become 337.6 on eight (HunyuanVideo's README).
+    """Time on several GPUs, where one takes 1: 1904 s become 337.6 on eight (HunyuanVideo's README).
 
     ``moved``: the weights go to the card and back for each phase, which doubles the time at least.
     """
     return float(ranks ** -(math.log(1904 / 337.6) / math.log(8))) * (2.0 if moved else 1.0)
 
 
-def host_bytes(use: MemoryUse, ranks: int, readers: int) -> int:
+def host_bytes(use: HunyuanMemory, ranks: int, readers: int) -> int:
     """Predicted peak of the host's memory: ``readers`` ranks read the transformer there, and all of them the rest."""
     weights = use.footprint
     return readers * weights.transformer * use.transformers + ranks * weights.others
@@ -192,7 +192,7 @@ def host_bytes(use: MemoryUse, ranks: int, readers: int) -> int:
 
 QUIET_LIMITS_S: Mapping[str, float] = {
     "": 900.0,
-    "starting": 2700.0,  # HunyuanVideo-1.5 loads everything without a word
+    "starting": 2700.0,  # HunyuanVideo-1.5 loads everything silently
     "loading text encoder": 1800.0,
     "loading transformer": 2700.0,
     "encoding": 1800.0,
@@ -228,12 +228,12 @@ _FAILURES = (
     (
         Failure.INPUT,
         r"File name too long",
-        "The prompt became part of the film's name. Use shorter folders, or a shorter prompt.",
+        "The prompt became part of the video's name. Use shorter folders, or a shorter prompt.",
     ),
 )
 
 
-#: sample_video.py and sample_image2video.py: what a record says -> the phase that begins with it.
+#: sample_video.py and sample_image2video.py: text of a record -> the phase that begins with it.
 _OLDER_PHASES: Mapping[str, str] = {
     r"Building model\.\.\.": "loading transformer",
     r"Loading 3D VAE model ": "loading VAE",
@@ -244,8 +244,9 @@ _OLDER_PHASES: Mapping[str, str] = {
 }
 
 
-def older_dialect(steps: int) -> Dialect:
+def older_dialect(steps: int, super_steps: int | None = None) -> Dialect:
     """sample_video.py and sample_image2video.py: loguru on stderr from every rank, one unnamed bar per rank."""
+    del super_steps  # they have none
     return Dialect(
         phases=tuple((_LOGURU + words, phase) for words, phase in _OLDER_PHASES.items()),
         totals=(steps,),
@@ -275,6 +276,7 @@ def newer_dialect(steps: int, super_steps: int | None) -> Dialect:
     )
 
 
-def documented_dialect(steps: int) -> Dialect:
-    """Nothing is documented but the options; a bar of the right length is taken for the sampling."""
+def documented_dialect(steps: int, super_steps: int | None = None) -> Dialect:
+    """Only the options are documented; a bar of the right length counts as the sampling."""
+    del super_steps
     return Dialect(totals=(steps,), failures=_FAILURES)

@@ -1,9 +1,9 @@
-"""The family as data: what each official checkout is recognised by, can do, needs and is asked for.
+"""The HunyuanVideo family as data: a row per checkout. A new member is a new row.
 
-Read in the official sources: HunyuanVideo at fa14b00 (2025-05-23), HunyuanVideo-I2V at 1481c1d (2025-05-20),
-HunyuanVideo-1.5 at 60783e7 (2026-04-10). The fourth member is the interface of the reference document, which no
-public checkout has; it is driven where somebody's checkout does. Not here: sizes, memory and log lines (`facts`),
-and how the flags are written (`commands`).
+Each row says how a checkout is recognised, what it can do, what it needs and how its script is called. Sources:
+HunyuanVideo at fa14b00 (2025-05-23), HunyuanVideo-I2V at 1481c1d (2025-05-20), HunyuanVideo-1.5 at 60783e7 (2026-04-10).
+The fourth member is the interface that the requirement describes: no public checkout has it, and it runs where a user's
+checkout does. Formulas for sizes and memory, and log lines, are in `facts`.
 
     >>> recognise(Checkout(Path("HunyuanVideo"), files=frozenset({"sample_video.py"}))) is HV
     True
@@ -11,16 +11,21 @@ and how the flags are written (`commands`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ...core.host import Checkout, CheckoutQuery
-from ...core.request import Task
+from ...core.plan import Dialect
+from ...core.request import Size, Task
 from ..shared.compatibility import REQUIREMENTS
+from . import facts
 
-Kind = Literal["flag", "switch", "int", "float", "text"]
+OptionKind = Literal["flag", "switch", "int", "float", "text"]
+
+
+_SMALL = Size(832, 480)
 
 
 @dataclass(frozen=True)
@@ -32,18 +37,29 @@ class Option:
         choices: The only values of a ``text``.
     """
 
-    kind: Kind
+    kind: OptionKind
     choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Part:
-    """A folder of weights below the root, as `core.host.CheckpointQuery` looks at it; ``{version}`` is a transformer's."""
+class WeightFolder:
+    """A folder of weights below the root, as `core.host.CheckpointQuery` looks at it.
+
+    ``{version}`` in ``folder`` is the name of a transformer.
+    """
 
     folder: str
     required: tuple[str, ...] = ("config.json",)
     weights: tuple[str, ...] = ()
     config: str | None = None
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """The folder of LLaVA, of which a script reads the ``whole``, or only the language model."""
+
+    folder: str
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -55,19 +71,39 @@ class Member:
         script: The program that is started.
         marks: Files by which the checkout is recognised; all must be there.
         tasks: What it can do.
-        flags_in: The name of the pattern that finds its flags.
-        flags: Flags that every command of ours needs.
+        flags_in: The pattern in `FLAGS` that finds its flags.
+        flags: Flags that every command needs.
         modules: What its interpreter must be able to import.
-        parallel: How several GPUs share a clip: by two degrees, by the number of processes alone, or not at all.
-        heads: Attention heads, unless the weights' config says it.
-        fps: Frames per second; fixed in every script but the documented one.
-        clip_frames: The length it was trained for.
-        guidance: Default guidance; ``None`` where no flag sets it.
-        names_film: Whether it names its film itself, in a folder that we give.
-        parts: Its weights.
-        options: What ``config_file`` may set.
-        parameters: Flags of ``config_file`` that are effective parameters of ours, and their names.
         source: Where the checkout comes from.
+        command: Words of its command; the words of options follow, the prompt comes last. `commands` fills in ``{...}``,
+            and leaves out a word without a value.
+        dialect: How its log is read, from the steps of a pass and of super resolution.
+        recognised_by_flags: Whether the script must also have its ``flags``.
+        parallel: How several GPUs share a clip: by two degrees, by the number of processes alone, or not at all.
+        heads: Attention heads, where the weights' config does not say.
+        fps: Frames per second; every script but the documented one has a fixed rate.
+        clip_frames: The length it was trained for.
+        names_video: Whether it names its video itself, in a given folder.
+        parts: Its weights; empty where only ``ckpt_path`` itself is known.
+        encoder: Its text encoder, where that is made from LLaVA.
+        first_rank_reads: Whether only the first process reads the transformer.
+        options: What ``config_file`` may set.
+        parameters: Flags of ``config_file`` that are effective parameters, and the names of these.
+        defaults: Further effective parameters, and their values.
+        negative: The option for a negative prompt.
+        unpublished_net: A choice of ``model`` that has no published weights.
+        offload_option: The parameter that moves weights off the GPU.
+        guidance, shift: Defaults; ``stable_shift`` with the option ``i2v_stability``.
+        sizes: Documented sizes.
+        trained_sizes: Sizes that it was trained for, where it takes any size.
+        classes: The resolutions that it takes instead of a size, each with the side of a square of its area.
+        stride: Steps of the sides of a size.
+        crops: Whether its sizes are never longer than the picture, so that nothing is padded.
+        enlarges: What super resolution makes of a resolution, and its number of steps.
+        versions: Its transformers by name.
+        smaller: The size that saves memory.
+        text_tokens: Tokens that its text encoder reads.
+        footprint: Its memory; ``None`` where only its options are known, see `is_opaque`.
     """
 
     title: str
@@ -78,19 +114,55 @@ class Member:
     flags: tuple[str, ...]
     modules: tuple[str, ...]
     source: str
+    command: tuple[str, ...]
+    dialect: Callable[[int, int | None], Dialect]
+    recognised_by_flags: bool = False
     parallel: Literal["degrees", "world", "none"] = "none"
     heads: int = 24
     fps: float = 24.0
     clip_frames: int = 129
-    guidance: float | None = None
-    names_film: bool = False
-    parts: tuple[Part, ...] = ()
+    names_video: bool = False
+    parts: tuple[WeightFolder, ...] = ()
+    encoder: TextEncoder | None = None
+    first_rank_reads: bool = False
     options: Mapping[str, Option] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    negative: str | None = None
+    unpublished_net: str | None = None
+    offload_option: str = "use_cpu_offload"
+    guidance: float | None = None
+    shift: float = 7.0
+    stable_shift: float = 7.0
+    sizes: tuple[str, ...] = ()
+    trained_sizes: tuple[Size, ...] = ()
+    classes: Mapping[str, int] = field(default_factory=dict)
+    stride: int = 16
+    crops: bool = False
+    enlarges: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    versions: frozenset[str] = frozenset()
+    smaller: Size = _SMALL
+    text_tokens: int = 256
+    footprint: facts.Footprint | None = None
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether only its options are known: neither its memory, nor its weights, nor the size of its video."""
+        return self.footprint is None
+
+    @property
+    def trained_s(self) -> float:
+        """Seconds of the clip that it was trained for."""
+        return self.clip_frames / self.fps
+
+    @property
+    def own_folder(self) -> str:
+        """The folder of weights that no other member has."""
+        return self.parts[0].folder.partition("/")[0] if self.parts else ""
 
     @property
     def flags_file(self) -> str:
-        """The file that defines its flags; without it the script cannot start."""
+        """The file that defines its flags; the script cannot start without it."""
         return FLAGS[self.flags_in][0]
 
 
@@ -126,14 +198,34 @@ _OLDER_PARAMETERS: Mapping[str, str] = {
 }
 
 
-def _older_parts(model: str, text_encoder: str) -> tuple[Part, ...]:
+_OLDER_COMMAND = (
+    "--model-base={root}",
+    "--save-path={folder}",
+    "--video-length={frames}",
+    "--infer-steps={steps}",
+    "--embedded-cfg-scale={guidance_scale}",
+    "--flow-shift={flow_shift}",
+    "--flow-reverse",  # without it: noise, and exit status 0
+    "--seed={seed}",
+    "--ulysses-degree={ulysses_degree}",
+    "--ring-degree={ring_degree}",
+)
+
+
+def _older_parts(model: str, text_encoder: str) -> tuple[WeightFolder, ...]:
     return (
-        Part(f"{model}/transformers", (), (f"{MAIN}*.pt",)),
-        Part(f"{model}/vae", ("config.json", "pytorch_model.pt")),
-        Part(text_encoder, _TEXT_MODEL, ("*.safetensors",), config="config.json"),
-        Part("text_encoder_2", _TEXT_MODEL, _ANY_TENSORS),
+        WeightFolder(f"{model}/transformers", (), (f"{MAIN}*.pt",)),
+        WeightFolder(f"{model}/vae", ("config.json", "pytorch_model.pt")),
+        WeightFolder(text_encoder, _TEXT_MODEL, ("*.safetensors",), config="config.json"),
+        WeightFolder("text_encoder_2", _TEXT_MODEL, _ANY_TENSORS),
     )
 
+
+#: Transformers of 1.5 that its PIPELINE_CONFIGS know; any other name is a KeyError after everything was loaded.
+VERSIONS = frozenset(
+    [f"{size}_{task}{kind}" for size in ("480p", "720p") for task in ("t2v", "i2v") for kind in ("", "_distilled")]
+    + ["720p_t2v_distilled_sparse", "720p_i2v_distilled_sparse", "480p_i2v_step_distilled"]
+)
 
 HV = Member(
     title="HunyuanVideo",
@@ -144,16 +236,25 @@ HV = Member(
     flags=(*_SHARED_FLAGS, "--dit-weight", "--video-size"),
     modules=(*_SHARED_MODULES, "flash_attn"),
     source="github.com/Tencent-Hunyuan/HunyuanVideo",
+    command=("--dit-weight={transformer}", "--video-size", "{height}", "{width}", *_OLDER_COMMAND),
+    dialect=facts.older_dialect,
     parallel="degrees",
     guidance=6.0,
-    names_film=True,
+    names_video=True,
     parts=_older_parts("hunyuan-video-t2v-720p", "text_encoder"),
+    encoder=TextEncoder("text_encoder", whole=False),
     options={
         **_OLDER_OPTIONS,
         "model": Option("text", ("HYVideo-T/2-cfgdistill", "HYVideo-T/2")),
         "use_fp8": Option("flag"),
     },
     parameters=_OLDER_PARAMETERS,
+    defaults={"use_fp8": False},
+    negative="neg_prompt",
+    sizes=tuple(map(str, facts.HV_SIZES)),
+    trained_sizes=facts.HV_SIZES,
+    smaller=Size(960, 544),
+    footprint=facts.OLDER,
 )
 
 HVI = replace(
@@ -166,10 +267,18 @@ HVI = replace(
     # deepspeed and tensorboard are imported by hyvideo/utils/helpers.py, for training.
     modules=(*HV.modules, "safetensors", "deepspeed", "tensorboard"),
     source="github.com/Tencent-Hunyuan/HunyuanVideo-I2V",
+    command=(
+        "--i2v-mode",
+        "--i2v-dit-weight={transformer}",
+        "--i2v-image-path={picture}",
+        "--i2v-resolution={resolution}",
+        *_OLDER_COMMAND,
+    ),
     parts=_older_parts("hunyuan-video-i2v-720p", "text_encoder_i2v"),
+    encoder=TextEncoder("text_encoder_i2v", whole=True),
+    first_rank_reads=True,  # and sends the others their share
     options={
         **_OLDER_OPTIONS,
-        # Every command of its README passes this net; the parser's default does not fit the published weights.
         "model": Option("text", ("HYVideo-T/2", "HYVideo-T/2-cfgdistill")),
         "i2v_condition_type": Option("text", ("token_replace", "latent_concat")),
         "i2v_stability": Option("flag"),
@@ -178,6 +287,16 @@ HVI = replace(
         "lora_scale": Option("float"),
         "lora_rank": Option("int"),
     },
+    # Every command of its README passes this net; the parser's default does not fit the published weights.
+    defaults={"model": "HYVideo-T/2"},
+    unpublished_net="HYVideo-T/2-cfgdistill",
+    shift=17.0,
+    sizes=("1280x720", "720x1280", "960x540", "540x960", "640x360", "360x640"),
+    trained_sizes=(),
+    classes=facts.HVI_BASE,
+    stride=32,
+    crops=True,
+    smaller=Size(608, 352),
 )
 
 HV15 = Member(
@@ -189,19 +308,33 @@ HV15 = Member(
     flags=("--model_path", "--resolution", "--video_length", "--output_path", "--sr", "--image_path", "--seed"),
     modules=(*_SHARED_MODULES, "safetensors", "psutil"),
     source="github.com/Tencent-Hunyuan/HunyuanVideo-1.5",
+    command=(
+        "--model_path={root}",
+        "--resolution={resolution}",
+        "--sr={super_resolution}",
+        "--video_length={frames}",
+        "--num_inference_steps={steps}",
+        "--seed={seed}",
+        "--image_path={picture}",
+        "--aspect_ratio={aspect_ratio}",
+        "--rewrite=false",  # it would send the prompt to a server
+        "--save_generation_config=false",
+        "--output_path={output}",
+    ),
+    dialect=facts.newer_dialect,
     parallel="world",
     heads=16,  # transformer/<version>/config.json; the constructor's default is another
     clip_frames=121,
     parts=(
-        Part("transformer/{version}", weights=("*.safetensors",), config="config.json"),
-        Part("vae", weights=("*.safetensors",)),
-        Part("scheduler", ("scheduler_config.json",)),
-        Part("text_encoder/llm", _TEXT_MODEL, ("*.safetensors",)),
-        Part("text_encoder/byt5-small", _TEXT_MODEL, _ANY_TENSORS),
-        Part("text_encoder/Glyph-SDXL-v2/assets", ("color_idx.json", "multilingual_10-lang_idx.json")),
-        Part("text_encoder/Glyph-SDXL-v2/checkpoints", ("byt5_model.pt",)),
-        Part("vision_encoder/siglip", ("feature_extractor/",), ()),
-        Part("vision_encoder/siglip/image_encoder", weights=("*.safetensors",)),
+        WeightFolder("transformer/{version}", weights=("*.safetensors",), config="config.json"),
+        WeightFolder("vae", weights=("*.safetensors",)),
+        WeightFolder("scheduler", ("scheduler_config.json",)),
+        WeightFolder("text_encoder/llm", _TEXT_MODEL, ("*.safetensors",)),
+        WeightFolder("text_encoder/byt5-small", _TEXT_MODEL, _ANY_TENSORS),
+        WeightFolder("text_encoder/Glyph-SDXL-v2/assets", ("color_idx.json", "multilingual_10-lang_idx.json")),
+        WeightFolder("text_encoder/Glyph-SDXL-v2/checkpoints", ("byt5_model.pt",)),
+        WeightFolder("vision_encoder/siglip", ("feature_extractor/",), ()),
+        WeightFolder("vision_encoder/siglip/image_encoder", weights=("*.safetensors",)),
     ),
     options={
         "negative_prompt": Option("text"),
@@ -233,6 +366,15 @@ HV15 = Member(
         "video_length": "num_frames",
         "sr": "super_resolution",
     },
+    defaults={"offloading": True, "group_offloading": None},
+    negative="negative_prompt",
+    offload_option="offloading",
+    sizes=("832x480", "480x832", "1280x720", "720x1280", "1920x1080", "1080x1920"),
+    classes=facts.HV15_BASE,
+    enlarges=facts.SUPER,
+    versions=VERSIONS,
+    text_tokens=1000,
+    footprint=facts.NEWER,
 )
 
 DOCUMENTED = Member(
@@ -243,42 +385,49 @@ DOCUMENTED = Member(
     flags_in="documented_flags",
     flags=("--cfg-path", "--ckpt-path", "--source-image", "--prompt", "--save-path", "--steps", "--fps", "--seed"),
     modules=("torch",),
-    source="the document's own interface",
+    source="the requirement's own interface",
+    command=(
+        "--cfg-path={config_file}",
+        "--ckpt-path={ckpt_path}",
+        "--source-image={picture}",
+        "--save-path={output}",
+        "--steps={steps}",
+        "--fps={fps}",
+        "--seed={seed}",
+    ),
+    dialect=facts.documented_dialect,
+    recognised_by_flags=True,
     fps=16.0,  # what the reference code passes
     clip_frames=81,
+    sizes=("1280x720", "1024x576"),
 )
 
-#: Transformers of 1.5 that its PIPELINE_CONFIGS know; any other name is a KeyError after everything was loaded.
-VERSIONS = frozenset(
-    [f"{size}_{task}{kind}" for size in ("480p", "720p") for task in ("t2v", "i2v") for kind in ("", "_distilled")]
-    + ["720p_t2v_distilled_sparse", "720p_i2v_distilled_sparse", "480p_i2v_step_distilled"]
-)
 FAMILY = (HVI, HV15, HV, DOCUMENTED)
 #: Parts of super resolution, by the class of size that it makes.
 SUPER_PARTS = (
-    Part("transformer/{version}", weights=("*.safetensors",), config="config.json"),
-    Part("upsampler/{version}", weights=("*.safetensors",)),
+    WeightFolder("transformer/{version}", weights=("*.safetensors",), config="config.json"),
+    WeightFolder("upsampler/{version}", weights=("*.safetensors",)),
 )
-#: Flags of ``config_file`` that the command decides by itself, and what to set instead.
+#: Flags that ``config_file`` may not set because the command sets them, and what to set instead.
 DECIDED: Mapping[str, str] = {
     "prompt": "Give the prompt with the request.",
     "model_base": "Set ckpt_path.",
     "dit_weight": "Set ckpt_path.",
     "i2v_dit_weight": "Set ckpt_path.",
     "model_path": "Set ckpt_path.",
-    "save_path": "Say where the film goes with -o.",
-    "output_path": "Say where the film goes with -o.",
+    "save_path": "Say where the video goes with -o.",
+    "output_path": "Say where the video goes with -o.",
     "i2v_image_path": "Give the picture with the request.",
     "image_path": "Give the picture with the request.",
     "i2v_mode": "It is always on where the checkout needs it.",
-    "flow_reverse": "It is always on: without it the film is noise.",
+    "flow_reverse": "It is always on: without it the video is noise.",
     "i2v_resolution": "Set size.",
     "resolution": "Set size.",
     "aspect_ratio": "Set size.",
     "ulysses_degree": "Set gpu_count.",
     "ring_degree": "Set gpu_count.",
     "seed": "Set base_seed, or give a seed with the request.",
-    "num_videos": "One film is made at a time.",
+    "num_videos": "One clip is made at a time.",
     "rewrite": "It sends the prompt to a server; write the prompt as you want it.",
     "latent_channels": "It is refused by the script's own check, whatever the number.",
 }
@@ -293,7 +442,7 @@ FLAGS: Mapping[str, tuple[str, str]] = {
 
 
 def checkout_query(directory: Path) -> CheckoutQuery:
-    """What to look for in a checkout, so that it can be recognised and its flags compared."""
+    """What to look for in a checkout, to recognise it and to compare its flags."""
     return CheckoutQuery(
         directory,
         files=tuple(dict.fromkeys(mark for member in FAMILY for mark in member.marks)),
@@ -302,11 +451,11 @@ def checkout_query(directory: Path) -> CheckoutQuery:
 
 
 def recognise(checkout: Checkout | None) -> Member | None:
-    """The member that a checkout is; ``None`` if it is none of the family."""
+    """The member that a checkout holds; ``None`` for another program."""
     if checkout is None:
         return None
     for member in FAMILY:
-        known = member is not DOCUMENTED or set(member.flags) <= set(checkout.matches.get(member.flags_in, ()))
+        known = not member.recognised_by_flags or set(member.flags) <= set(checkout.matches.get(member.flags_in, ()))
         if known and all(mark in checkout.files for mark in member.marks):
             return member
     return None

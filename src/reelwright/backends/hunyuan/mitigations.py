@@ -1,4 +1,4 @@
-"""What really lowers the memory of these scripts, cheapest first, with no knob that they do not have.
+"""What really lowers the memory of these scripts, cheapest first; each applies where the script has its option.
 
 More GPUs do not help: the weights are replicated on each of them (HunyuanVideo#33). Neither do fewer steps.
 """
@@ -6,63 +6,76 @@ More GPUs do not help: the weights are replicated on each of them (HunyuanVideo#
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ...core.plan import Mitigation
 from ...core.request import Size
+from ..shared.mitigations import EXPANDABLE_SEGMENTS, fewer_frames
 from . import facts
-from .choice import Choice, base_size, has_fp8
-from .members import DOCUMENTED, HV, HV15, HVI
+from .decision import HunyuanDecision, has_fp8
 
-_SMALLER = {HV.title: Size(960, 544), HVI.title: Size(608, 352), HV15.title: Size(832, 480)}
+_OFFERED = (
+    Mitigation(
+        "offload",
+        {"offloading": True},
+        "memory",
+        "time",
+        "encoders, transformer and VAE leave the GPU when they are not needed",
+    ),
+    Mitigation(
+        "group_offload",
+        {"offloading": True, "group_offloading": True},
+        "memory",
+        "time",
+        "the transformer's blocks come to the GPU one by one",
+    ),
+    Mitigation(
+        "offload",
+        {"gpu_count": 1, "use_cpu_offload": True},
+        "memory",
+        "time",
+        "only what is needed at the moment is on the GPU (README); the script can do it on one GPU only",
+    ),
+    EXPANDABLE_SEGMENTS,
+    Mitigation(
+        "cfg_scale",
+        {"cfg_scale": 1.0},
+        "memory",
+        "guidance",
+        "cfg_scale above 1 computes the picture with and without the prompt side by side",
+    ),
+    Mitigation("fp8", {"use_fp8": True}, "memory", "precision", "weights in eight bits take about 10 GB less (README)"),
+)
 
 
-def mitigations(choice: Choice) -> Iterator[Mitigation]:
+def mitigations(decision: HunyuanDecision) -> Iterator[Mitigation]:
     """The memory mitigations of a run; those that cost no quality come first."""
-    if choice.member is DOCUMENTED:
+    if decision.member.is_opaque:
         return
-    yield from _newer(choice) if choice.member is HV15 else _older(choice)
-    yield from _quality(choice)
+    for mitigation in _OFFERED:
+        if _applies(mitigation, decision):
+            new = {name: value for name, value in mitigation.overrides.items() if decision.parameters[name] != value}
+            yield replace(mitigation, overrides=new)
+    yield from fewer_frames(decision.frames, (81, 49), lambda frames: facts.tokens(decision.base_size, frames))
+    yield from _smaller_size(decision)
 
 
-def _newer(choice: Choice) -> Iterator[Mitigation]:
-    if not choice.parameters["offloading"]:
-        why = "encoders, transformer and VAE leave the GPU when they are not needed"
-        yield Mitigation("offload", {"offloading": True}, "memory", "time", why)
-    if not choice.parameters["group_offloading"]:
-        why = "the transformer's blocks come to the GPU one by one"
-        yield Mitigation("group_offload", {"offloading": True, "group_offloading": True}, "memory", "time", why)
+def _applies(mitigation: Mitigation, decision: HunyuanDecision) -> bool:
+    """Whether the script has the option (the last one of the overrides), and it is not used yet."""
+    parameters, (*_, (option, value)) = decision.parameters, mitigation.overrides.items()
+    if parameters.get(option, value) == value:
+        return False
+    if mitigation.name == "cfg_scale":
+        return decision.passes > 1
+    return mitigation.name != "fp8" or has_fp8(decision)
 
 
-def _older(choice: Choice) -> Iterator[Mitigation]:
-    parameters = choice.parameters
-    if not parameters["use_cpu_offload"]:
-        one = {"gpu_count": 1} if choice.ranks > 1 else {}
-        why = "only what is needed at the moment is on the GPU (README); the script can do it on one GPU only"
-        yield Mitigation("offload", {**one, "use_cpu_offload": True}, "memory", "time", why)
-    if not parameters["expandable_segments"]:
-        why = "less memory is lost to fragmentation (Wan2.1#198)"
-        yield Mitigation("expandable_segments", {"expandable_segments": True}, "memory", "nothing", why)
-    if parameters["cfg_scale"] > 1:
-        why = "cfg_scale above 1 computes the picture with and without the prompt side by side"
-        yield Mitigation("cfg_scale", {"cfg_scale": 1.0}, "memory", "guidance", why)
-    if choice.member is HV and not parameters["use_fp8"] and has_fp8(choice):
-        why = "weights in eight bits take about 10 GB less (README)"
-        yield Mitigation("fp8", {"use_fp8": True}, "memory", "precision", why)
-
-
-def _quality(choice: Choice) -> Iterator[Mitigation]:
-    """Fewer frames and a smaller size, which a retry may pull only where the user allows it."""
-    size = base_size(choice)
-    for frames in (81, 49):
-        if frames < choice.frames:
-            before, after = (facts.tokens(size, count) for count in (choice.frames, frames))
-            why = f"{frames} frames have {after:,} tokens instead of {before:,}"
-            yield Mitigation(f"frames_{frames}", {"num_frames": frames}, "memory", "frames", why)
-    small = _SMALLER[choice.member.title]
-    if choice.size.height > choice.size.width:
+def _smaller_size(decision: HunyuanDecision) -> Iterator[Mitigation]:
+    """The member's smaller size, which a retry may use only where the user allows it."""
+    size, small = decision.size, decision.member.smaller
+    if size.height > size.width:
         small = Size(small.height, small.width)
-    if choice.size.area > 1.2 * small.area:
-        without = {"super_resolution": False} if choice.member is HV15 else {}
-        share = choice.size.area / small.area
-        why = f"{small} has {share:.1f} times fewer pixels than {choice.size}"
+    if size.area > 1.2 * small.area:
+        without = {"super_resolution": False} if decision.member.enlarges else {}
+        why = f"{small} has {size.area / small.area:.1f} times fewer pixels than {size}"
         yield Mitigation("smaller", {"size": str(small), **without}, "memory", "size", why)

@@ -1,19 +1,19 @@
 """The documented ``config_file``: a YAML of flags without dashes, checked before any of them reaches a script.
 
-``infer_steps``, ``infer-steps`` and ``--infer-steps`` mean the same. What is an effective parameter of ours (steps,
-frames, size, guidance, shift) counts less than a setting or a request; the rest becomes flags. The file is read
-by `sites.local.probes.host` (`core.host.OptionsFile`); nothing here opens it.
+``infer_steps``, ``infer-steps`` and ``--infer-steps`` mean the same. Settings and requests outrank the file's steps,
+frames, size, guidance and shift; its other options become flags. `sites.local.probes.host` reads the file
+(`core.host.OptionsFile`); nothing here opens it.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...core.errors import guess
 from ...core.host import OptionsFile
 from ...core.plan import Finding
 from ...core.request import Size
@@ -24,21 +24,21 @@ _WHOLE = ("steps", "num_frames")
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What a file chose: effective parameters, further flags, and what is wrong with it."""
+class FileOptions:
+    """What a file chooses: effective parameters and further flags; and what is wrong with it."""
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     flags: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
 
-def read_options(member: Member, path: Path | None, file: OptionsFile | None) -> Chosen:
+def read_options(member: Member, path: Path | None, file: OptionsFile | None) -> FileOptions:
     """The file's options for a member; mistakes become findings, and their options are left out."""
     if path is None or not member.options:
-        return Chosen()
+        return FileOptions()
     if file is None or file.problem:
         text = (file.problem if file else None) or f"{path} was not read"
-        return Chosen(findings=(_wrong(f"config_file: {text}", "Correct the file, or unset config_file."),))
+        return FileOptions(findings=(_wrong(f"config_file: {text}", "Correct the file, or unset config_file."),))
     parameters: dict[str, Any] = {}
     flags: dict[str, Any] = {}
     findings: list[Finding] = []
@@ -53,7 +53,7 @@ def read_options(member: Member, path: Path | None, file: OptionsFile | None) ->
             parameters[member.parameters[name]] = _parameter(member.parameters[name], value)
         else:
             flags[name] = value
-    return Chosen(parameters, flags, tuple(findings))
+    return FileOptions(parameters, flags, tuple(findings))
 
 
 def _problems(member: Member, name: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -65,9 +65,10 @@ def _problems(member: Member, name: str, value: Any) -> Iterator[tuple[str, str]
             yield f"{name} must be {wanted}, not {value!r}", "Correct it, or leave it out."
     elif name not in member.options:
         known = (*member.options, *member.parameters)
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
-        yield f"{member.title} has no option named {name!r} that can be set", hint
+        yield (
+            f"{member.title} has no option named {name!r} that can be set",
+            guess(name, known) or f"Known: {', '.join(known)}.",
+        )
     else:
         wanted = _wanted(member.options[name], value)
         if wanted:

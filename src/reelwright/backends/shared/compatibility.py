@@ -1,6 +1,6 @@
-"""Do a framework's packages fit each other, this machine's cards and driver, and what the checkout asks for? Pure.
+"""Whether a framework's packages fit each other, this machine's cards and driver, and the checkout's requirements. Pure.
 
-What does not fit is found by the framework after minutes of loading, or makes a wrong picture. Each finding names the two
+A framework would only find a mismatch after minutes of loading, or would make a wrong picture. Each finding names the two
 things that do not fit and what to install instead.
 
     >>> flash_attn_problem(Gpu(0, "GPU-0", "V100", None, None, (7, 0)), "flash_attn")
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...core.errors import Failure
-from ...core.host import Gpu, Host, Interpreter
+from ...core.host import Checkout, Gpu, Host, Interpreter
 from ...core.plan import Finding
 
 if TYPE_CHECKING:
@@ -38,36 +38,38 @@ _NUMPY_2_SINCE = (2, 3)  # torch before was built against numpy 1 and cannot han
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a run asks of its interpreter.
+class RunEnvironment:
+    """The interpreter of a run, and what the run requires of it.
 
     Attributes:
-        interpreter: As it answered.
+        interpreter: The probe's answer.
         gpus: The cards of the run.
         framework: Its name for people.
-        requirements: Lines of the checkout's requirements.txt.
-        requires_python: The Python that the checkout asks for, such as ``>=3.10``.
+        checkout: The framework's source, with the matches of `REQUIREMENTS`.
         checked: Modules that the run imports: only these packages are compared with the requirements.
     """
 
     interpreter: Interpreter
     gpus: tuple[Gpu, ...] = ()
     framework: str = ""
-    requirements: tuple[str, ...] = ()
-    requires_python: tuple[str, ...] = ()
+    checkout: Checkout | None = None
     checked: tuple[str, ...] = ()
 
+    def required(self, name: str) -> tuple[str, ...]:
+        """What the checkout says under a name of `REQUIREMENTS`."""
+        return self.checkout.matches.get(name, ()) if self.checkout else ()
 
-def findings(needs: Needs, host: Host) -> Iterator[Finding]:
+
+def findings(run: RunEnvironment, host: Host) -> Iterator[Finding]:
     """Everything that does not fit; nothing for an interpreter that could not be asked."""
-    if needs.interpreter.problem or needs.interpreter.python_version is None:
+    if run.interpreter.problem or run.interpreter.python_version is None:
         return
-    yield from _python_findings(needs)
-    yield from _numpy_findings(needs)
-    yield from _driver_findings(needs, host)
-    yield from _arch_findings(needs)
-    yield from _bf16_findings(needs)
-    yield from _requirement_findings(needs)
+    yield from _python_findings(run)
+    yield from _numpy_findings(run)
+    yield from _driver_findings(run, host)
+    yield from _arch_findings(run)
+    yield from _bf16_findings(run)
+    yield from _requirement_findings(run)
 
 
 def flash_attn_problem(gpu: Gpu, package: str) -> str | None:
@@ -104,14 +106,14 @@ def attention_bytes(gpus: Sequence[Gpu], tokens: int, heads: float) -> int:
 # ------------------------------------------------------------------------------------------- Python, numpy, torch
 
 
-def _python_findings(needs: Needs) -> Iterator[Finding]:
-    python = needs.interpreter
+def _python_findings(run: RunEnvironment) -> Iterator[Finding]:
+    python = run.interpreter
     version = _numbers(python.python_version)
     spoken = f"{python.path} is Python {python.python_version}"
-    for asked in needs.requires_python:
-        if _satisfied(asked, python.python_version or "") is False:
-            text = f"{spoken}, and the checkout of {needs.framework} asks for {asked}"
-            fix = f"Set `python` to an environment with a Python {asked}."
+    for wanted in run.required("requires_python"):
+        if _satisfied(wanted, python.python_version or "") is False:
+            text = f"{spoken}, and the checkout of {run.framework} asks for {wanted}"
+            fix = f"Set `python` to an environment with a Python {wanted}."
             yield Finding("python.version", "error", text, fix, Failure.ENV)
             return
     least = next((torch for first, torch in _PYTHON_NEEDS if version >= first), None)
@@ -120,23 +122,23 @@ def _python_findings(needs: Needs) -> Iterator[Finding]:
         text = f"{spoken}, and torch {torch} is from before it: torch {_dotted(least)} is the first for that Python"
         fix = f"Install torch {_dotted(least)} or newer there, or set `python` to an older Python."
         yield Finding("python.version", "warning", text, fix)
-    elif least and torch is None and _older_torch(needs, least):
-        text = f"{spoken}: the torch that {needs.framework} asks for has no build for that Python"
+    elif least and torch is None and _older_torch(run, least):
+        text = f"{spoken}: the torch that {run.framework} asks for has no build for that Python"
         yield Finding("python.version", "error", text, "Make its environment with Python 3.10 or 3.11.", Failure.ENV)
     elif version < (3, 9):
-        text = f"{spoken}, which is too old for {needs.framework or 'the framework'}"
+        text = f"{spoken}, which is too old for {run.framework or 'the framework'}"
         yield Finding("python.version", "error", text, "Set `python` to an environment with Python 3.10.", Failure.ENV)
 
 
-def _older_torch(needs: Needs, least: tuple[int, ...]) -> bool:
+def _older_torch(run: RunEnvironment, least: tuple[int, ...]) -> bool:
     """Whether the requirements pin torch below the first release for this Python."""
-    pinned = [item for item in _requirements(needs) if item.name.lower() == "torch"]
+    pinned = [item for item in _requirements(run) if item.name.lower() == "torch"]
     exact = [_numbers(spec.version) for item in pinned for spec in item.specifier if spec.operator in ("==", "<=", "<")]
     return any(version < least for version in exact)
 
 
-def _numpy_findings(needs: Needs) -> Iterator[Finding]:
-    python = needs.interpreter
+def _numpy_findings(run: RunEnvironment) -> Iterator[Finding]:
+    python = run.interpreter
     torch, numpy = python.modules.get("torch"), _version_of(python, "numpy")
     if torch and numpy and _numbers(numpy)[0] >= 2 and _numbers(torch) < _NUMPY_2_SINCE:
         text = f"torch {torch} in {python.path} was built for numpy 1 and cannot work with numpy {numpy}"
@@ -147,10 +149,10 @@ def _numpy_findings(needs: Needs) -> Iterator[Finding]:
 # ------------------------------------------------------------------------------------------------ card and driver
 
 
-def _driver_findings(needs: Needs, host: Host) -> Iterator[Finding]:
+def _driver_findings(run: RunEnvironment, host: Host) -> Iterator[Finding]:
     """A torch of a newer major CUDA than the driver's sees no card at all; within a major version they fit."""
-    python, driver = needs.interpreter, host.driver_cuda
-    if python.cuda_version is None or driver is None or host.simulated or not needs.gpus:
+    python, driver = run.interpreter, host.driver_cuda
+    if python.cuda_version is None or driver is None or host.simulated or not run.gpus:
         return
     built = _numbers(python.cuda_version)
     if built[0] <= driver[0]:
@@ -164,12 +166,12 @@ def _driver_findings(needs: Needs, host: Host) -> Iterator[Finding]:
     yield Finding("torch.driver", "error", text, fix, Failure.ENV)
 
 
-def _arch_findings(needs: Needs) -> Iterator[Finding]:
+def _arch_findings(run: RunEnvironment) -> Iterator[Finding]:
     """A card for which torch has no kernels: "no kernel image is available", at the first operation."""
-    python = needs.interpreter
+    python = run.interpreter
     if not python.cuda_archs:
         return
-    for gpu in _kinds(needs.gpus):
+    for gpu in _kinds(run.gpus):
         if gpu.capability is None or _runs_on(python.cuda_archs, gpu.capability):
             continue
         torch = f"torch {python.modules.get('torch', '')} of {python.path} (CUDA {python.cuda_version or 'unknown'})"
@@ -208,10 +210,10 @@ def _arch_fix(python: Interpreter, capability: tuple[int, int]) -> str:
     return f"Install the official build of torch for this card with {python.path} -m pip."
 
 
-def _bf16_findings(needs: Needs) -> Iterator[Finding]:
-    problem = next(filter(None, (bf16_problem(gpu) for gpu in needs.gpus)), None)
+def _bf16_findings(run: RunEnvironment) -> Iterator[Finding]:
+    problem = next(filter(None, (bf16_problem(gpu) for gpu in run.gpus)), None)
     if problem:
-        text = f"{problem}, in which {needs.framework} works: it is emulated, many times slower, and attention needs more memory"
+        text = f"{problem}, in which {run.framework} works: it is emulated, many times slower, and attention needs more memory"
         yield Finding("gpu.bf16", "warning", text, "Use a card of compute capability 8.0 or newer (Ampere, 2020).")
 
 
@@ -223,33 +225,33 @@ def _kinds(gpus: Sequence[Gpu]) -> list[Gpu]:
 # --------------------------------------------------------------------------------------------- the checkout's pins
 
 
-def _requirement_findings(needs: Needs) -> Iterator[Finding]:
+def _requirement_findings(run: RunEnvironment) -> Iterator[Finding]:
     """Installed packages against the checkout's own requirements.txt, in one finding."""
     wrong = []
-    for item in _requirements(needs):
-        found = _version_of(needs.interpreter, item.name)
+    for item in _requirements(run):
+        found = _version_of(run.interpreter, item.name)
         if found is not None and _fits(item, found) is False:
             wrong.append(f"{item.name} {found} (asks for {item.specifier})")
     if wrong:
-        text = f"{needs.interpreter.path} differs from the requirements.txt of {needs.framework}: {', '.join(wrong)}"
-        fix = f"Run {needs.interpreter.path} -m pip install -r requirements.txt in the checkout, or go on if it works."
+        text = f"{run.interpreter.path} differs from the requirements.txt of {run.framework}: {', '.join(wrong)}"
+        fix = f"Run {run.interpreter.path} -m pip install -r requirements.txt in the checkout, or go on if it works."
         yield Finding("packages.requirements", "warning", text, fix)
 
 
-def _requirements(needs: Needs) -> Iterator[Requirement]:
+def _requirements(run: RunEnvironment) -> Iterator[Requirement]:
     """The lines that name a package that the run imports, and apply to this interpreter."""
     from packaging.requirements import InvalidRequirement, Requirement
 
-    version = needs.interpreter.python_version or ""
+    version = run.interpreter.python_version or ""
     environment = {"python_version": ".".join(version.split(".")[:2]), "python_full_version": version}
-    for line in needs.requirements:
+    for line in run.required("requirements"):
         try:
             item = Requirement(line.split(" --")[0].strip().rstrip("\\").strip())
         except InvalidRequirement:
             continue
         module = _MODULES.get(_normal(item.name), _normal(item.name).replace("-", "_"))
         applies = item.marker is None or item.marker.evaluate(environment)
-        if applies and module in (*needs.checked, "numpy", "torch", "tokenizers", "accelerate", "huggingface_hub"):
+        if applies and module in (*run.checked, "numpy", "torch", "tokenizers", "accelerate", "huggingface_hub"):
             yield item
 
 

@@ -1,11 +1,11 @@
-"""Which GPUs a run takes: among the legal numbers and sets of them, the fastest that fits. Pure.
+"""Which GPUs a run takes: the fastest set that fits, among the legal numbers of GPUs. Pure.
 
-A backend says which numbers of GPUs are legal and what a set of them would need (`Needs`); all sets that could be best
-are compared. Memory comes first, then whether another run has a card, then time. What is said about the choice names
-what stood in the way of more.
+A backend says which numbers of GPUs are legal and what a set of cards would need (`GpuNeeds`). All sets that could be
+best are compared: by memory first, then by whether another run has a card, then by time. A finding says why a larger set
+was not taken.
 
     >>> small, large = (Gpu(n, f"GPU-{n}", "a card", gib * GIB, gib * GIB) for n, gib in enumerate((8, 24)))
-    >>> needs = Needs((1, 2), lambda cards: Way(gpu_bytes=20 * GIB if len(cards) == 1 else 10 * GIB))
+    >>> needs = GpuNeeds((1, 2), lambda cards: SetNeeds(gpu_bytes=20 * GIB if len(cards) == 1 else 10 * GIB))
     >>> [gpu.index for gpu in choose_gpus(Host(gpus=(small, large)), needs).gpus]
     [1]
 """
@@ -19,6 +19,7 @@ from ...config.settings import Settings
 from ...core.errors import Failure
 from ...core.host import GIB, Gpu, Host, host_too_small
 from ...core.plan import Finding
+from .job import Job
 
 #: A prediction is an estimate: only beyond this share of a card's whole memory is a run refused.
 HOPELESS = 1.1
@@ -26,15 +27,15 @@ _FITS, _TIGHT, _BUSY, _TOO_SMALL = range(4)
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a set of cards would do the work.
+class SetNeeds:
+    """What a run on a set of cards needs.
 
     Attributes:
-        gpu_bytes: What each card needs; ``None``: not known.
-        host_bytes: What the host needs.
-        seconds: Time on cards of speed 1; only to compare.
-        detour: Legal, but for need only (ring attention, for example).
-        lacks: What is not installed that this set needs.
+        gpu_bytes: Memory of each card; ``None``: not known.
+        host_bytes: Memory of the host.
+        seconds: Time on cards of speed 1; only to compare sets.
+        detour: Legal, but only taken where nothing else fits (ring attention, for example).
+        lacks: A package that this set needs and that is not installed.
     """
 
     gpu_bytes: int | None = None
@@ -45,25 +46,25 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a backend knows of a run.
+class GpuNeeds:
+    """What a backend says about the GPUs of a run.
 
     Attributes:
-        counts: Legal numbers of GPUs, or the one that is asked for.
-        way: What a set of cards would need.
-        limit: Why no larger number is legal; empty where the number was asked for and is not to be explained.
+        counts: Legal numbers of GPUs, or the requested one.
+        of_set: What a set of cards would need.
+        limit: Why no larger number is legal; empty where the user chose the number.
     """
 
     counts: tuple[int, ...]
-    way: Callable[[tuple[Gpu, ...]], Way]
+    of_set: Callable[[tuple[Gpu, ...]], SetNeeds]
     limit: str = ""
 
 
 @dataclass(frozen=True)
 class GpuChoice:
-    """The GPUs to use, and what is to be said about the choice."""
+    """The GPUs to use, and findings about the choice."""
 
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[Gpu, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
@@ -72,25 +73,25 @@ class _Candidate:
     """A set of cards, what it needs, and how well it fits."""
 
     cards: tuple[Gpu, ...]
-    way: Way
+    needs: SetNeeds
     tier: int
     avoided: int
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Small is good. Where nothing fits, the set that comes nearest to it is shown."""
-        way, cards = self.way, self.cards
-        lack = max((way.gpu_bytes or 0) / (gpu.total_bytes or 1) for gpu in cards) if self.tier == _TOO_SMALL else 0.0
-        seconds = way.seconds / min(gpu.speed for gpu in cards)
+        """The smallest is the best. Where nothing fits, the set that comes nearest is shown."""
+        needs, cards = self.needs, self.cards
+        lack = max((needs.gpu_bytes or 0) / (gpu.total_bytes or 1) for gpu in cards) if self.tier == _TOO_SMALL else 0.0
+        seconds = needs.seconds / min(gpu.speed for gpu in cards)
         free = -sum(round((gpu.free_bytes or 0) / GIB) for gpu in cards)
         possible = self.tier in (_FITS, _TIGHT)
         return (
             not possible,
-            bool(way.lacks),
+            bool(needs.lacks),
             self.avoided,
             self.tier,
             lack,
-            way.detour,
+            needs.detour,
             round(seconds, 6),
             len({gpu.name for gpu in cards}),
             free,
@@ -98,15 +99,15 @@ class _Candidate:
 
 
 def choose_gpus(
-    host: Host, needs: Needs, *, listed: Sequence[int] | None = None, avoid: Sequence[int] = ()
+    host: Host, needs: GpuNeeds, *, listed: Sequence[int] | None = None, avoid: Sequence[int] = ()
 ) -> GpuChoice:
-    """The best set of the host's GPUs; ``listed`` ones (``gpus: [1, 3]``) exactly, or so many of them as are asked for.
+    """The best set of the host's GPUs; of ``listed`` ones (``gpus: [1, 3]``) all, or the requested number.
 
-    ``avoid`` are GPUs that failed last time or that another run has: they are taken only where nothing else would do.
+    GPUs in ``avoid`` failed last time or belong to another run: they are taken only where nothing else fits.
     """
     if not host.gpus:
         text = host.gpu_problem or "there is no GPU that this process may use"
-        fix = host.gpu_advice or "Install or repair the NVIDIA driver; `reel doctor` tells what it sees."
+        fix = host.gpu_advice or "Install or repair the NVIDIA driver; `reel doctor` shows what it sees."
         return GpuChoice(
             (), (Finding("gpu.none", "error", text, f"{fix} `--generator draft` needs none.", Failure.ENV),)
         )
@@ -184,12 +185,12 @@ def _free_gib(gpu: Gpu) -> int:
     return 1 << 20 if gpu.free_bytes is None else round(gpu.free_bytes / GIB)
 
 
-def _candidate(host: Host, needs: Needs, cards: tuple[Gpu, ...], avoid: Sequence[int]) -> _Candidate:
-    way = needs.way(cards)
-    tier = max(_tier(way.gpu_bytes, gpu) for gpu in cards)
-    if host_too_small(way.host_bytes, host):
+def _candidate(host: Host, needs: GpuNeeds, cards: tuple[Gpu, ...], avoid: Sequence[int]) -> _Candidate:
+    of_set = needs.of_set(cards)
+    tier = max(_tier(of_set.gpu_bytes, gpu) for gpu in cards)
+    if host_too_small(of_set.host_bytes, host):
         tier = _TOO_SMALL
-    return _Candidate(cards, way, tier, sum(gpu.index in avoid for gpu in cards))
+    return _Candidate(cards, of_set, tier, sum(gpu.index in avoid for gpu in cards))
 
 
 def _tier(need: int | None, gpu: Gpu) -> int:
@@ -204,13 +205,13 @@ def _tier(need: int | None, gpu: Gpu) -> int:
 
 
 def _fewer_findings(
-    gpus: Sequence[Gpu], best: _Candidate, found: Iterable[_Candidate], needs: Needs
+    gpus: Sequence[Gpu], best: _Candidate, found: Iterable[_Candidate], needs: GpuNeeds
 ) -> Iterator[Finding]:
     """Why not all visible GPUs are used, where their number was not asked for."""
     if len(best.cards) == len(gpus) or not needs.limit:
         return
     larger = [candidate for candidate in found if len(candidate.cards) > len(best.cards)]
-    larger = [candidate for candidate in larger if not candidate.way.detour] or larger
+    larger = [candidate for candidate in larger if not candidate.needs.detour] or larger
     more = min(larger, key=lambda candidate: candidate.order) if larger else None
     numbers = ", ".join(str(gpu.index) for gpu in sorted(best.cards, key=lambda gpu: gpu.index))
     why = needs.limit if more is None else _why_not(more)
@@ -219,26 +220,26 @@ def _fewer_findings(
 
 
 def _why_not(more: _Candidate) -> str:
-    """What stood in the way of a larger set."""
+    """Why a larger set was not taken."""
     count = len(more.cards)
     if more.tier == _TOO_SMALL:
         return _short_of(more)
-    if more.way.lacks:
-        return more.way.lacks
+    if more.needs.lacks:
+        return more.needs.lacks
     if more.avoided:
         return "another run has the others, or they failed last time"
     if more.tier != _FITS:
         return _short_of(more)
-    if more.way.detour:
+    if more.needs.detour:
         return f"{count} could share the clip through ring attention only"
     return f"{count} would not be faster, with the slowest of them among them"
 
 
 def _short_of(more: _Candidate) -> str:
     """Which memory a larger set lacks."""
-    count, need = len(more.cards), more.way.gpu_bytes or 0
+    count, need = len(more.cards), more.needs.gpu_bytes or 0
     if not any(_tier(need, gpu) for gpu in more.cards):
-        return f"{count} would need {(more.way.host_bytes or 0) / GIB:.0f} GiB of host memory while loading"
+        return f"{count} would need {(more.needs.host_bytes or 0) / GIB:.0f} GiB of host memory while loading"
     worst = max(more.cards, key=lambda gpu: (_tier(need, gpu), -(gpu.free_bytes or 0)))
     free = (
         f", of which {worst.free_bytes / GIB:.1f} are free" if worst.free_bytes not in (None, worst.total_bytes) else ""
@@ -247,8 +248,40 @@ def _short_of(more: _Candidate) -> str:
     return f"on {count}, each would need {need / GIB:.1f} GiB, and {have}"
 
 
+def choose_for(
+    job: Job,
+    of_set: Callable[[tuple[Gpu, ...]], SetNeeds],
+    legal: Callable[[int], tuple[int, ...]],
+    limit: Callable[[int], str],
+) -> tuple[GpuChoice, int]:
+    """The GPUs of a script's run, and its number of processes, which is known even where there is no GPU.
+
+    A requested number is taken as it is. Otherwise ``legal`` gives the numbers up to a largest one that can share the
+    clip, and ``limit`` says why no more than the last of them can.
+    """
+    settings, overrides = job.settings, job.overrides
+    wanted = overrides.get("gpu_count") or settings.gpu_count or len(settings.gpus or ())
+    counts = (int(wanted),) if wanted else legal(gpu_count(settings, job.host))
+    chosen_by_user = settings.gpus or settings.gpu_count or "gpu_count" in overrides
+    needs = GpuNeeds(counts, of_set, "" if chosen_by_user else limit(counts[-1]))
+    avoid = tuple(overrides.get("avoid_gpus", ()))
+    choice = choose_gpus(job.host, needs, listed=settings.gpus, avoid=avoid)
+    return choice, len(choice.gpus) or len(settings.gpus or ()) or counts[0]
+
+
+def smallest_free_bytes(gpus: Iterable[Gpu]) -> int | None:
+    """The least free memory of these GPUs; ``None`` where no driver says."""
+    return min((gpu.free_bytes for gpu in gpus if gpu.free_bytes is not None), default=None)
+
+
+def clips_at_a_time(settings: Settings, host: Host) -> int:
+    """How many clips the visible GPUs can make at the same time."""
+    count = len(host.gpus or ())
+    return max(1, count // max(1, min(gpu_count(settings, host), count)))
+
+
 def gpu_count(settings: Settings, host: Host) -> int:
-    """How many GPUs are asked for: listed, counted, a share of ``total_gpus``, or all that are visible."""
+    """The requested number of GPUs: listed, counted, a share of ``total_gpus``, or all that are visible."""
     if settings.gpus:
         return len(settings.gpus)
     if settings.gpu_count:
@@ -259,7 +292,7 @@ def gpu_count(settings: Settings, host: Host) -> int:
 
 
 def gpu_findings(gpus: Sequence[Gpu]) -> Iterator[Finding]:
-    """What is to be said about the chosen GPUs together."""
+    """Findings about the chosen GPUs together."""
     if len({gpu.name for gpu in gpus}) > 1:
         yield Finding("gpus.mixed", "warning", "the GPUs differ: the slowest and smallest decides", "List alike ones.")
 

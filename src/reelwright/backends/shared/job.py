@@ -23,15 +23,15 @@ else:
 
 @dataclass(frozen=True)
 class Job(Generic[S_co]):
-    """One request with everything that was found out about it: the input of a backend's ``plan``.
+    """One request with its settings, its pictures and the machine.
 
     Attributes:
-        request: What is asked; its picture fields are the user's paths.
-        settings: Those of the generator, of its own class (`config.settings.Settings.for_generator`).
+        request: The user's request; its picture fields are the user's paths.
+        settings: The generator's settings, of its own class (`config.settings.Settings.for_generator`).
         host: The answers to the backend's query.
         first, last, depth: The pictures after the intake.
-        output: Absolute path of the attempt's private film.
-        overrides: Effective parameters forced by a retry or by what worked last time.
+        output: Absolute path of the attempt's private video.
+        overrides: Effective parameters forced by a retry, or by what worked last time.
     """
 
     request: VideoRequest

@@ -1,7 +1,9 @@
-"""What all official framework scripts have in common: how they are started, and what can be known before.
+"""Starting an official framework script: torchrun, its environment, its interpreter, checkout and weights. Pure.
 
-Pure functions for the backends that drive a framework's own program: torchrun, the scrubbed environment, the choice
-of GPUs, and findings from what the probes saw. What is special to one framework stays in its backend.
+The findings here are those that every script shares. What only one framework needs stays in its backend.
+
+    >>> option("prompt", "--a cat")
+    '--prompt=--a cat'
 """
 
 from __future__ import annotations
@@ -9,14 +11,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ...config.settings import Settings
 from ...core.errors import Failure
 from ...core.host import Checkout, Checkpoint, Gpu, Host, Interpreter, InterpreterQuery
 from ...core.plan import Command, Dialect, Finding
-from ..shared.job import Job
+from .decision import Decision
 
 #: Variables of the runner that a framework may see, by name or with a trailing ``*``. Everything else is dropped:
 #: LD_PRELOAD, PYTHON*, and the rank variables of a cluster shell (RANK=1 makes Wan render and save nothing).
@@ -53,7 +55,7 @@ BASE_ENV: Mapping[str, str] = {
     "PYTHONUNBUFFERED": "1",
     "PYTHONIOENCODING": "utf-8",
     "PYTHONNOUSERSITE": "1",
-    # A missing tokenizer folder would be looked up on the hub: a network wait instead of an error.
+    # Without these a missing tokenizer folder is looked up on the hub: a network wait instead of an error.
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -88,8 +90,8 @@ def start(python: Path, script: Sequence[str], ranks: int) -> tuple[str, ...]:
     """The program that starts a script, directly or under torchrun.
 
     torchrun is called as a module of the framework's interpreter. ``--standalone`` lets the operating system choose
-    the rendezvous port: the documented 29500 collides with a second run. ``--local-addr``: else the processes meet
-    under the machine's own name, which not every container can look up. ``--max-restarts=0``: retrying is ours.
+    the rendezvous port: the documented 29500 collides with a second run. Without ``--local-addr`` the processes meet
+    under the machine's own name, which not every container can look up. ``--max-restarts=0``: Reelwright itself retries.
     """
     if ranks == 1:
         return (str(python), *script)
@@ -107,51 +109,31 @@ def environment(settings: Settings, gpus: Iterable[Gpu], *, simulated: bool) -> 
     return env
 
 
-@dataclass(frozen=True)
-class Program:
-    """A framework's script as a backend wants it run.
-
-    Attributes:
-        python: The framework's interpreter.
-        script: The script and its options; a launcher of ours may stand before it.
-        cwd: The checkout.
-        gpus: The cards it may see; one process for each of them, where several share a clip.
-        ranks: Number of processes.
-        dialect: How its log is read.
-        quiet_limits_s: As in `core.plan.Command`.
-        env: Further variables.
-        collects: As in `core.plan.Command`.
-    """
-
-    python: Path
-    script: tuple[str, ...]
-    cwd: Path
-    gpus: tuple[Gpu, ...]
-    ranks: int
-    dialect: Dialect
-    quiet_limits_s: Mapping[str, float]
-    env: Mapping[str, str] = field(default_factory=dict)
-    collects: Path | None = None
-
-
-def command(job: Job, program: Program) -> Command:
-    """How the script is started, under torchrun for several processes, in a scrubbed environment."""
-    limits, progress_timeout = program.quiet_limits_s, job.settings.progress_timeout
+def script_command(
+    decision: Decision,
+    script: Sequence[str],
+    cwd: Path,
+    dialect: Dialect,
+    quiet_limits_s: Mapping[str, float],
+    **more: Any,
+) -> Command:
+    """How a framework's script is started, under torchrun for several processes; ``more`` are fields of `Command`."""
+    settings, ranks = decision.job.settings, decision.ranks
+    env = environment(settings, decision.gpus.gpus, simulated=decision.job.host.simulated)
+    if decision.parameters.get("expandable_segments"):
+        env["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     return Command(
-        argv=start(program.python, program.script, program.ranks),
-        cwd=program.cwd,
-        env={**environment(job.settings, program.gpus, simulated=job.host.simulated), **program.env},
+        argv=start(decision.interpreter.path, script, ranks),
+        cwd=cwd,
+        env={**env, **more.pop("env", {})},
         env_names=ENV_NAMES,
-        dialect=program.dialect,
-        quiet_limits_s={"": progress_timeout} if progress_timeout else limits,
-        ranks=program.ranks,
-        collects=program.collects,
+        dialect=dialect,
+        quiet_limits_s={"": settings.progress_timeout} if settings.progress_timeout else quiet_limits_s,
+        ranks=ranks,
         writer_check=WRITER_CHECK,
+        hidden=frozenset(settings.env),
+        **more,
     )
-
-
-#: Less memory is lost to fragmentation with it (Wan2.1#198).
-EXPANDABLE_SEGMENTS: Mapping[str, str] = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 
 
 # ------------------------------------------------------------------------------------------------ interpreters
@@ -213,7 +195,7 @@ def interpreter_findings(
 
 
 def _is_absent(module: str, reason: str) -> bool:
-    """Whether a package is not there at all, and not there but broken."""
+    """Whether a package is not installed at all; one that is broken fails with another error."""
     return reason in ("is not installed", f"ModuleNotFoundError: No module named {module!r}")
 
 
@@ -221,7 +203,7 @@ def _is_absent(module: str, reason: str) -> bool:
 
 
 def model_name(directory: Path) -> str:
-    """The name of a model's folder; in the hub's cache the folder is a commit, and the model's name is above it."""
+    """The name of a model's folder; in the hub's cache the folder is a commit, two levels below the model's name."""
     if directory.parent.name == "snapshots" and len(directory.parents) > 1:
         return directory.parents[1].name
     return directory.name
@@ -250,12 +232,12 @@ def checkout_fault(checkout: Checkout | None, needed: Sequence[str], what: str, 
         )
         return f"{what} has no {needed[0]}", there
     folders = dict.fromkeys(str(Path(file).parent) if Path(file).parent.parts[1:] else file for file in lost)
-    fix = f"Clone {source} again: this one was cut short, or is a part of it."
+    fix = f"Clone {source} again: this one is incomplete."
     return f"{what} is incomplete: it has no {', '.join(folders)}", fix
 
 
 def checkpoint_findings(checkpoint: Checkpoint | None, key: str) -> Iterator[Finding]:
-    """Errors for a folder of weights that is not whole, or not what ``key``, the setting that names it, needs."""
+    """Errors for a folder of weights that is incomplete or of another kind; ``key`` is the setting that names it."""
     if checkpoint is None:
         yield Finding("model.unset", "error", f"{key} is not set", f"Set {key} to the folder of the weights.")
         return

@@ -1,7 +1,7 @@
-"""What a request asks of a framework's script: size, length, parameters, and the findings that are alike for all.
+"""Rules that every framework shares: the requested size and length, effective parameters, and their findings. Pure.
 
-The pure half that `backends.shared.launch` (how a script is started) leaves: it knows no process, GPU or folder. What is special
-to one framework, such as which sizes it takes, stays in its backend.
+Nothing here knows a process, a GPU or a folder (`launch` does). What only one framework needs, such as its sizes, stays
+in its backend.
 
     >>> nearest_4n1(120)
     121
@@ -17,11 +17,10 @@ from ...config.settings import Settings
 from ...core.errors import Failure
 from ...core.plan import ExpectedVideo, Finding
 from ...core.request import Size, VideoRequest, parse_size
-from ..shared.job import Job
+from .job import Job
 
 DEFAULT_SIZE = "1280x720"
-#: Characters that surely pass the number of tokens a text encoder reads: a word is rarely under one token and a
-#: character rarely over two.
+#: A prompt of more characters per token is surely too long: a token has rarely more than four.
 _CHARACTERS_PER_TOKEN = 4
 
 
@@ -35,17 +34,17 @@ def largest(limit: int, fits: Callable[[int], bool]) -> int:
     return max((number for number in range(1, limit + 1) if fits(number)), default=1)
 
 
-def asked_size(request: VideoRequest, settings: Settings, overrides: Mapping[str, Any]) -> Size:
-    """The size that is asked for; a retry's override comes first."""
+def requested_size(request: VideoRequest, settings: Settings, overrides: Mapping[str, Any]) -> Size:
+    """The requested size; a retry's override comes first."""
     chosen = overrides.get("size") or request.size or settings.size or DEFAULT_SIZE
     return parse_size(chosen) if isinstance(chosen, str) else Size(*chosen)
 
 
 def picture_frame(request: VideoRequest, settings: Settings) -> Size | None:
-    """Pictures keep their aspect (so do the frameworks), unless a fit is asked for."""
+    """The size to which pictures are brought where a fit is requested; else they keep their aspect, as in the frameworks."""
     if request.fit is None and settings.fit is None:
         return None
-    return asked_size(request, settings, {})
+    return requested_size(request, settings, {})
 
 
 def nearest_4n1(frames: float) -> int:
@@ -54,8 +53,8 @@ def nearest_4n1(frames: float) -> int:
     return below if frames - below <= below + 4 - frames else below + 4
 
 
-def asked_frames(job: Job, fps: float, default: int) -> int:
-    """The number of frames that is asked for; seconds become the nearest 4n+1."""
+def requested_frames(job: Job, fps: float, default: int) -> int:
+    """The requested number of frames; seconds become the nearest 4n+1."""
     request = job.request
     if job.overrides.get("num_frames"):
         return int(job.overrides["num_frames"])
@@ -67,26 +66,26 @@ def asked_frames(job: Job, fps: float, default: int) -> int:
 
 
 def forced(parameters: Mapping[str, Any], overrides: Mapping[str, Any], decided: Sequence[str]) -> dict[str, Any]:
-    """Parameters with the overrides of a retry over them, but for those that were decided with them already."""
+    """Parameters with the overrides of a retry; those in ``decided`` contain them already."""
     names = [name for name in overrides if name in parameters and name not in decided]
     return {**parameters, **{name: overrides[name] for name in names}}
 
 
 def disk_bytes(settings: Settings, expected: ExpectedVideo | None) -> int:
-    """The log's limit, and a film at imageio's quality: below 0.25 byte per pixel in every clip we have seen."""
+    """The log's limit, and a video at imageio's quality, which stayed below 0.25 bytes per pixel in every clip so far."""
     pixels = expected.width * expected.height * expected.num_frames if expected else 0
     return pixels // 4 + settings.log_limit_mb * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Length:
-    """What a framework's clip can be.
+    """How long a framework's clip can be.
 
     Attributes:
         name: The framework, for people.
         fps: Its frame rate.
         trained: Frames it was trained for.
-        longest_s: The longest clip that may be asked for in seconds.
+        longest_s: Seconds of the longest clip.
     """
 
     name: str
@@ -96,7 +95,7 @@ class Length:
 
 
 def length_findings(request: VideoRequest, frames: int, length: Length) -> Iterator[Finding]:
-    """Whether a number of frames can be made, and what becomes of the seconds that were asked for."""
+    """Whether a number of frames can be made, and how requested seconds are rounded."""
     if frames % 4 != 1:
         fix = f"Use {nearest_4n1(frames)}, or another number of the form 4n+1."
         yield Finding("frames.4n1", "error", f"{length.name} makes 4n+1 frames, not {frames}", fix)
@@ -113,7 +112,7 @@ def length_findings(request: VideoRequest, frames: int, length: Length) -> Itera
 
 
 def too_long_findings(request: VideoRequest, length: Length) -> Iterator[Finding]:
-    """Whether more seconds are asked for than one clip can have; known also before any weights are."""
+    """Whether more seconds are requested than one clip can have; this needs no weights."""
     if request.seconds and request.seconds > length.longest_s + 2 / length.fps:
         most = nearest_4n1(length.longest_s * length.fps)
         text = f"one clip is at most {most} frames, {length.longest_s:.2f} s; {request.seconds:g} s are asked for"
@@ -127,9 +126,9 @@ _DRAFT_OPTIONS = {"camera": "--camera", "depth_image": "--depth", "label": "--no
 def request_findings(
     request: VideoRequest, name: str, fps: float, *, tokens: int, encodes: bool = False
 ) -> Iterator[Finding]:
-    """What cannot be done with a request: another frame rate, the draft's options, a prompt beyond ``tokens``.
+    """Parts of a request that are refused or ignored: a frame rate, the draft's options, a prompt beyond ``tokens``.
 
-    ``encodes`` says that its frames are encoded by us, in the codec that is asked for.
+    ``encodes``: Reelwright encodes the frames, in the requested codec.
     """
     if request.fps not in (None, fps):
         yield Finding(
@@ -148,6 +147,6 @@ def request_findings(
 
 
 def is_illegal(findings: Sequence[Finding]) -> bool:
-    """Whether a command cannot exist: what a machine merely lacks still gets its command shown."""
+    """Whether the request cannot have a command. Where only the machine lacks something, the command is still shown."""
     codes = (Failure.CONFIG, Failure.INPUT)
     return any(item.severity == "error" and item.failure in codes for item in findings)

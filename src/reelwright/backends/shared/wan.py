@@ -1,4 +1,4 @@
-"""What every way of running the Wan models shares: files, sizes, lengths, noise levels. Pure facts.
+"""Facts about the Wan models that both of their generators share: files, sizes, lengths, noise levels.
 
 Read in the official checkout of Wan2.1 at 9737cba (2026-03-05): wan/configs, wan/image2video.py.
 
@@ -46,3 +46,8 @@ def output_size(area: int, picture: Size, side: int = VAE_STRIDE) -> Size:
 def tokens(size: Size, frames: int, side: int = VAE_STRIDE) -> int:
     """Length of the transformer's sequence: latent frames x latent rows / 2 x latent columns / 2."""
     return ((frames - 1) // 4 + 1) * (size.height // (side * PATCH)) * (size.width // (side * PATCH))
+
+
+def short_name(model: str) -> str:
+    """A model's name in lower case without ``wan2.1-``: the engine writes it with, generate.py without."""
+    return model.lower().removeprefix("wan2.1-")

@@ -1,31 +1,31 @@
 """Wan2.1 through its official, unmodified generate.py: t2v, i2v and first-last-frame, on one GPU or several.
 
-`BACKEND` is the record; `core.plan` is pure. It finds before the start what the script would only find after loading
-60 GB of weights, and names the fix. Numbers and formulas are in `facts`.
+`BACKEND` is the record; `plan` is pure. It finds before the start what the script would only find after loading 60 GB
+of weights, and names the fix. The models are in `variants`, the formulas in `facts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from ...core.host import CheckoutQuery, CheckpointQuery, Host, HostQuery
 from ...core.plan import Command, Plan, PublishedTime
 from ...core.request import Size, VideoRequest
 from .. import Backend, ClipRules
 from ..shared import compatibility, wan
-from ..shared.gpu_choice import gpu_count
-from ..shared.launch import EXPANDABLE_SEGMENTS, PROCESS_SETTINGS, Program, command, interpreter_queries, option
-from ..shared.rules import disk_bytes, is_illegal, picture_frame
+from ..shared.capabilities import Capabilities
+from ..shared.gpu_choice import clips_at_a_time
+from ..shared.launch import PROCESS_SETTINGS, interpreter_queries, option, script_command
+from ..shared.rules import picture_frame
 from . import facts
 from .assumed_models import assumed_models
 from .checks import MODULES, PROGRAM, findings
-from .choice import ATTENTION, Choice, choose, expected_video, model_dir, variant_of
-from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B
+from .decision import ATTENTION, WanDecision, decide, model_dir, variant_of
 from .mitigations import mitigations
 from .settings import Wan21Job as Job
 from .settings import Wan21Settings as Settings
+from .variants import ADDED_SIZES, OWN_SIZES, VARIANTS
 
 LAUNCHER = Path(__file__).parents[2] / "launchers" / "wan21.py"
 PATTERNS: Mapping[str, tuple[str, str]] = {
@@ -46,7 +46,7 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
         (
             CheckpointQuery(
                 directory,
-                required=facts.required_files(variant),
+                required=variant.files,
                 weights=("diffusion_pytorch_model*.safetensors",),
                 config="config.json",
                 foreign=("model_index.json", "low_noise_model", "high_noise_model"),
@@ -69,63 +69,46 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
 
 
 def plan(job: Job) -> Plan:
-    """The exact command for a request, the film it will give, and every mistake that can be known now."""
-    choice = choose(job)
-    found = tuple(findings(choice))
-    expected = expected_video(choice)
-    return Plan(
-        generator=BACKEND.name,
-        task=job.request.task,
-        generative=True,
-        run=None if is_illegal(found) else _command(choice),
-        expected=expected,
-        parameters=choice.parameters,
-        gpus=tuple(gpu.index for gpu in choice.gpus.gpus),
-        gpu_bytes=facts.peak_gpu_bytes(choice.use),
-        host_bytes=facts.host_bytes(choice.use),
-        disk_bytes=disk_bytes(job.settings, expected),
-        published=_published(choice),
-        findings=found,
-        mitigations=tuple(mitigations(choice)),
+    """The exact command for a request, the video it makes, and every mistake that can be known now."""
+    decision = decide(job)
+    return decision.plan(
+        BACKEND.name,
+        tuple(findings(decision)),
+        lambda: _command(decision),
+        gpu_bytes=facts.peak_gpu_bytes(decision.memory),
+        host_bytes=facts.host_bytes(decision.memory),
+        published=_published(decision),
+        mitigations=tuple(mitigations(decision)),
     )
 
 
-def _published(choice: Choice) -> PublishedTime:
-    size, steps, ranks = choice.size, choice.parameters["steps"], choice.ranks
-    seconds = facts.published_seconds(choice.variant, size, choice.frames, steps, ranks)
-    cards = f"{ranks} x {facts.published(choice.variant).card}"
+def _published(decision: WanDecision) -> PublishedTime:
+    variant, steps, ranks = decision.variant, decision.parameters["steps"], decision.ranks
+    seconds = facts.published_seconds(variant, decision.size, decision.frames, steps, ranks)
+    cards = f"{ranks} x {variant.published.card}"
     source = f"an estimate for {cards} from Wan2.1's published figures, scaled to this size, length and steps"
     return PublishedTime(seconds, source)
 
 
-def _command(choice: Choice) -> Command:
-    job, parameters = choice.job, choice.parameters
-    assert job.settings.wan2_dir is not None
-    broken = any(_is_broken(choice.interpreter.broken.get(name)) for name in ATTENTION)
-    launched = choice.size in facts.ADDED_SIZES or choice.sdpa or broken
-    script = [str(LAUNCHER), *_launcher_options(choice), "--"] if launched else []
-    program = Program(
-        python=choice.interpreter.path,
-        script=(*script, "generate.py", *_options(choice)),
-        cwd=job.settings.wan2_dir,
-        gpus=choice.gpus.gpus,
-        ranks=choice.ranks,
-        dialect=facts.dialect(parameters["steps"]),
-        quiet_limits_s=facts.QUIET_LIMITS_S,
-        env=EXPANDABLE_SEGMENTS if parameters["expandable_segments"] else {},
-    )
-    return command(job, program)
+def _command(decision: WanDecision) -> Command:
+    checkout = decision.job.settings.wan2_dir
+    assert checkout is not None
+    broken = any(_is_broken(decision.interpreter.broken.get(name)) for name in ATTENTION)
+    launched = decision.size in ADDED_SIZES or decision.sdpa or broken
+    launcher = [str(LAUNCHER), *_launcher_options(decision), "--"] if launched else []
+    script = (*launcher, "generate.py", *_options(decision))
+    return script_command(decision, script, checkout, facts.dialect(decision.parameters["steps"]), facts.QUIET_LIMITS_S)
 
 
 def _is_broken(why: str | None) -> bool:
-    """Whether a package is there and cannot be imported, which would end the framework's own import of it."""
+    """Whether a package is installed and cannot be imported; the framework would end when it imports it."""
     return why is not None and not why.startswith("ModuleNotFoundError")
 
 
-def _launcher_options(choice: Choice) -> Iterator[str]:
-    if choice.size in facts.ADDED_SIZES:
-        yield option("add-size", _star(choice.size))
-    if choice.sdpa:
+def _launcher_options(decision: WanDecision) -> Iterator[str]:
+    if decision.size in ADDED_SIZES:
+        yield option("add-size", _star(decision.size))
+    if decision.sdpa:
         yield option("attention", "sdpa")
 
 
@@ -133,18 +116,18 @@ def _star(size: Size) -> str:
     return f"{size.width}*{size.height}"
 
 
-def _options(choice: Choice) -> Iterator[str]:
-    """The script's own options: absolute paths, one word each, and nothing left to a default that surprises."""
-    job, parameters = choice.job, choice.parameters
-    yield option("task", choice.variant.task)
-    yield option("size", _star(choice.size))
-    yield option("frame_num", choice.frames)
-    yield option("ckpt_dir", model_dir(choice.variant, job.settings))
+def _options(decision: WanDecision) -> Iterator[str]:
+    """The script's own options: absolute paths, one word each, and every value that a default could change."""
+    job, parameters = decision.job, decision.parameters
+    yield option("task", decision.variant.task)
+    yield option("size", _star(decision.size))
+    yield option("frame_num", decision.frames)
+    yield option("ckpt_dir", model_dir(decision.variant, job.settings))
     yield option("offload_model", bool(parameters["offload_model"]))
-    if choice.ranks > 1:
+    if decision.ranks > 1:
         yield option("ulysses_size", parameters["ulysses_size"])
         yield option("ring_size", parameters["ring_size"])
-    if choice.fsdp:
+    if decision.fsdp:
         yield "--dit_fsdp"
         if not parameters["t5_cpu"]:
             yield "--t5_fsdp"
@@ -166,32 +149,23 @@ def _options(choice: Choice) -> Iterator[str]:
 # ---------------------------------------------------------------------------------------------------- the record
 
 
-def capabilities(settings: Settings, host: Host) -> Mapping[str, Any]:
-    """The documented mapping, true for this configuration."""
-    count = len(host.gpus or ())
-    per_run = max(1, min(gpu_count(settings, host), count)) if count else 1
-    models = [variant.task for variant in (I2V_14B, FLF2V_14B, T2V_14B, T2V_1_3B) if model_dir(variant, settings)]
-    return {
-        "max_duration": wan.CLIP_FRAMES / wan.FPS,
-        "supported_resolutions": [str(size) for size in (*facts.OWN_SIZES, *facts.ADDED_SIZES)],
-        "supported_formats": ["mp4"],
-        "input_types": ["text", "image"],
-        "requires_gpu": True,
-        "cost_per_second": 0.0,
-        "max_concurrent": max(1, count // per_run),
-        "supports_image_to_video": I2V_14B.task in models,
-        "supports_text_to_video": bool({T2V_14B.task, T2V_1_3B.task} & set(models)),
-        "supports_first_last_frame": FLF2V_14B.task in models,
-        "models": models,
-        "fps": wan.FPS,
-        "frames": "4n+1, 81 per clip",
-    }
+def capabilities(settings: Settings, host: Host) -> Capabilities:
+    """What the configured models can do."""
+    variants = [variant for variant in VARIANTS if model_dir(variant, settings)]
+    return Capabilities(
+        tasks=[variant.makes for variant in variants],
+        max_duration=wan.CLIP_FRAMES / wan.FPS,
+        resolutions=tuple(map(str, (*OWN_SIZES, *ADDED_SIZES))),
+        requires_gpu=True,
+        max_concurrent=clips_at_a_time(settings, host),
+        models=tuple(variant.task for variant in variants),
+        more={"fps": wan.FPS, "frames": "4n+1, 81 per clip"},
+    )
 
 
 def configured(settings: Settings) -> bool:
     """Whether any of its keys is set."""
-    keys = ("wan2_dir", "i2v_model_dir", "flf2v_model_dir", "t2v_model_dir", "t2v_1_3b_model_dir")
-    return any(getattr(settings, key) for key in keys)
+    return bool(settings.wan2_dir) or any(model_dir(variant, settings) for variant in VARIANTS)
 
 
 BACKEND = Backend(

@@ -1,4 +1,4 @@
-"""What can be known before the start: every mistake that generate.py would only find after loading its weights."""
+"""Every mistake that generate.py would only find after loading its weights, as findings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from ..shared import compatibility, wan
 from ..shared.gpu_choice import gpu_findings
 from ..shared.launch import checkout_fault, checkpoint_findings, interpreter_findings, model_name
 from ..shared.rules import Length, length_findings, request_findings
-from . import facts
-from .choice import ATTENTION, Choice, flash_attn_missing, flash_attn_problem, model_dir, model_named
-from .facts import FLF2V_14B, I2V_14B, T2V_1_3B, T2V_14B
+from .decision import ATTENTION, WanDecision, flash_attn_missing, model_dir, model_named
+from .variants import SMALL_SIZES, VARIANTS
 
-#: imageio_ffmpeg is imported by imageio only when the film is written, and its absence is hidden there (row P27).
+#: imageio imports imageio_ffmpeg only when the video is written, and hides its absence (row P27).
 MODULES = (
     "torch",
     "torchvision",
@@ -30,43 +29,44 @@ MODULES = (
     "cv2",
     "dashscope",
 )
-#: Without one of these generate.py cannot even be imported: a clone that was cut short, or a zip of one folder.
+#: Files without which generate.py cannot even be imported: the clone is incomplete, or a zip of one folder.
 PROGRAM = ("generate.py", "wan/__init__.py", "wan/configs/__init__.py", "wan/modules/model.py", "wan/utils/__init__.py")
 _FLAGS = ("--task", "--size", "--frame_num", "--ckpt_dir", "--offload_model", "--save_file", "--prompt", "--base_seed")
 
 
-def findings(choice: Choice) -> Iterator[Finding]:
-    settings = choice.job.settings
-    yield from _checkout_findings(choice)
-    flash = None if choice.sdpa else flash_attn_missing(choice.variant, choice.interpreter)
+def findings(decision: WanDecision) -> Iterator[Finding]:
+    """Everything that stands in the way, or that the user should know."""
+    settings = decision.job.settings
+    yield from _checkout_findings(decision)
+    flash = None if decision.sdpa else flash_attn_missing(decision.variant, decision.interpreter)
     yield from interpreter_findings(
-        choice.interpreter,
+        decision.interpreter,
         (*MODULES, *([flash] if flash else [])),
         framework="Wan2.1",
-        multi_gpu=("xfuser",) if choice.ranks > 1 else (),
+        multi_gpu=("xfuser",) if decision.ranks > 1 else (),
     )
-    if choice.sdpa and "torch" in choice.interpreter.modules:
-        yield _sdpa_finding(choice)
-    yield from _card_findings(choice)
+    if decision.sdpa and "torch" in decision.interpreter.modules:
+        yield _sdpa_finding(decision)
+    yield from _card_findings(decision)
     if settings.model and model_named(settings) is None:
-        text = f"model: {settings.model} is none of generate.py's: i2v-14B, flf2v-14B, t2v-14B, t2v-1.3B"
-        severity: Severity = "error" if choice.job.request.task == "t2v" else "warning"
+        text = f"model: {settings.model} is none of generate.py's: {', '.join(variant.task for variant in VARIANTS)}"
+        severity: Severity = "error" if decision.job.request.task == "t2v" else "warning"
         yield Finding("model.unknown", severity, text, "Correct `model`, or leave it out.")
-    directory = model_dir(choice.variant, settings)
-    checkpoint = choice.job.host.checkpoints.get(directory) if directory else None
-    other = tuple(_task_findings(choice, checkpoint.config)) if checkpoint and not checkpoint.kind else ()
-    yield from other or checkpoint_findings(checkpoint, choice.variant.key)
+    directory = model_dir(decision.variant, settings)
+    checkpoint = decision.job.host.checkpoints.get(directory) if directory else None
+    other = tuple(_task_findings(decision, checkpoint.config)) if checkpoint and not checkpoint.kind else ()
+    yield from other or checkpoint_findings(checkpoint, decision.variant.key)
     if checkpoint and not checkpoint.problems:
-        yield from _weights_findings(choice, checkpoint)
-    yield from choice.gpus.findings
-    yield from _size_findings(choice)
-    yield from _frame_findings(choice)
-    yield from _parallel_findings(choice)
-    yield from _request_findings(choice.job.request)
+        yield from _weights_findings(decision, checkpoint)
+    yield from decision.gpus.findings
+    yield from _size_findings(decision)
+    yield from _frame_findings(decision)
+    yield from _parallel_findings(decision)
+    yield from _request_findings(decision.job.request)
 
 
-def _checkout_findings(choice: Choice) -> Iterator[Finding]:
-    settings, checkout = choice.job.settings, choice.checkout
+def _checkout_findings(decision: WanDecision) -> Iterator[Finding]:
+    settings, checkout = decision.job.settings, decision.checkout
     if settings.wan2_dir is None:
         fix = "Set wan2_dir to a checkout of github.com/Wan-Video/Wan2.1, or run `reel setup wan2.1`."
         yield Finding("wan2_dir.unset", "error", "wan2_dir is not set", fix)
@@ -77,11 +77,12 @@ def _checkout_findings(choice: Choice) -> Iterator[Finding]:
         yield Finding("wan2_dir.wrong", "error", text, fix, Failure.ENV)
         return
     tasks = checkout.matches.get("tasks", ())
-    if tasks and choice.variant.task not in tasks:
+    if tasks and decision.variant.task not in tasks:
         kind = "a checkout of Wan2.2" if "i2v-A14B" in tasks else "a checkout"
-        text = f"{settings.wan2_dir} is {kind} without the task {choice.variant.task}; it has {', '.join(dict.fromkeys(tasks))}"
+        text = f"{settings.wan2_dir} is {kind} without the task {decision.variant.task}; it has {', '.join(dict.fromkeys(tasks))}"
         yield Finding("wan2_dir.task", "error", text, "Use a current checkout of Wan2.1.", Failure.ENV)
-    if checkout.matches.get("i2v_81") and choice.variant is I2V_14B:
+    fixed = decision.variant.fixed
+    if fixed and fixed.old and checkout.matches.get(fixed.pattern):
         text = f"{settings.wan2_dir} is older than 2025-12-02: its image-to-video code makes exactly 81 frames"
         yield Finding("checkout.old", "info", text, "Update it for other lengths: git pull, in wan2_dir.")
     flags = checkout.matches.get("flags", ())
@@ -91,46 +92,40 @@ def _checkout_findings(choice: Choice) -> Iterator[Finding]:
         yield Finding("wan2_dir.flags", "error", text, "Update the checkout of Wan2.1.", Failure.ENV)
 
 
-def _card_findings(choice: Choice) -> Iterator[Finding]:
+def _card_findings(decision: WanDecision) -> Iterator[Finding]:
     """Whether the cards, the driver, the packages and the checkout's own requirements fit each other."""
-    problem = None if choice.sdpa else flash_attn_problem(choice)
+    problem = None if decision.sdpa else decision.flash_attn_problem
     if problem:
         fix = "Set `attention: auto` or `attention: sdpa`, or use another card."
         hopeless = problem.startswith("flash_attn ") or any(
-            (gpu.capability or (9, 0))[0] != 8 for gpu in choice.gpus.gpus
+            (gpu.capability or (9, 0))[0] != 8 for gpu in decision.gpus.gpus
         )
         yield Finding("attention.card", "error" if hopeless else "warning", problem, fix, Failure.ENV)
-    matches: Mapping[str, tuple[str, ...]] = choice.checkout.matches if choice.checkout else {}
-    needs = compatibility.Needs(
-        choice.interpreter,
-        choice.gpus.gpus,
-        "Wan2.1",
-        matches.get("requirements", ()),
-        matches.get("requires_python", ()),
-        (*MODULES, *ATTENTION, "xfuser"),
+    environment = compatibility.RunEnvironment(
+        decision.interpreter, decision.gpus.gpus, "Wan2.1", decision.checkout, (*MODULES, *ATTENTION, "xfuser")
     )
-    yield from compatibility.findings(needs, choice.job.host)
+    yield from compatibility.findings(environment, decision.job.host)
 
 
-def _sdpa_finding(choice: Choice) -> Finding:
-    broken = choice.interpreter.broken.get("flash_attn", "is not installed")
-    unfit = None if flash_attn_missing(choice.variant, choice.interpreter) else flash_attn_problem(choice)
-    why = "attention: sdpa" if choice.job.settings.attention == "sdpa" else unfit or f"flash_attn {broken}"
-    if unfit and choice.job.settings.attention == "auto":
+def _sdpa_finding(decision: WanDecision) -> Finding:
+    broken = decision.interpreter.broken.get("flash_attn", "is not installed")
+    unfit = None if flash_attn_missing(decision.variant, decision.interpreter) else decision.flash_attn_problem
+    why = "attention: sdpa" if decision.job.settings.attention == "sdpa" else unfit or f"flash_attn {broken}"
+    if unfit and decision.job.settings.attention == "auto":
         text = f"PyTorch's own attention is used: {unfit}; the picture may differ in the last bits"
         return Finding("attention.sdpa", "warning", text, "Set `attention: sdpa` to silence this.")
     text = f"PyTorch's own attention is used instead of flash-attn ({why}); the picture may differ in the last bits"
-    if choice.job.settings.attention == "sdpa":
+    if decision.job.settings.attention == "sdpa":
         return Finding("attention.sdpa", "info", text)
     return Finding("attention.sdpa", "warning", text, "Install flash-attn, or set `attention: sdpa` to silence this.")
 
 
-def _task_findings(choice: Choice, config: Mapping[str, object]) -> Iterator[Finding]:
-    """Weights for another task or of another size: then files of this one are missing too, which is no cause."""
-    variant, directory = choice.variant, model_dir(choice.variant, choice.job.settings)
+def _task_findings(decision: WanDecision, config: Mapping[str, object]) -> Iterator[Finding]:
+    """Weights for another task or of another size. They also lack files of this one, which would not name the cause."""
+    variant, directory = decision.variant, model_dir(decision.variant, decision.job.settings)
     found = config.get("model_type")
     if found is not None and found != variant.model_type:
-        right = {item.model_type: item.key for item in (T2V_14B, I2V_14B, FLF2V_14B)}.get(str(found))
+        right = {item.model_type: item.key for item in reversed(VARIANTS)}.get(str(found))
         text = f"{variant.key} {directory} holds {found} weights; {variant.task} needs {variant.model_type}"
         fix = f"Set {right} to this folder, and {variant.key}" if right else f"Set {variant.key}"
         yield Finding("model.task", "error", text, f"{fix} to {variant.model_type} weights.", Failure.MODEL)
@@ -140,20 +135,20 @@ def _task_findings(choice: Choice, config: Mapping[str, object]) -> Iterator[Fin
         text = f"{variant.key} {directory} has {heads} attention heads; {variant.task} has {variant.heads}"
         fix = "The 1.3B and the 14B text-to-video weights have keys of their own: t2v_1_3b_model_dir, t2v_model_dir."
         yield Finding("model.size", "error", text, fix, Failure.MODEL)
-    channels, own = config.get("in_dim"), 16 if variant.model_type == "t2v" else 36
-    if isinstance(channels, int) and channels != own:
-        text = f"{variant.key} {directory} takes {channels} channels; {variant.task} has {own}: it is a derived model"
+    channels = config.get("in_dim")
+    if isinstance(channels, int) and channels != variant.channels:
+        text = f"{variant.key} {directory} takes {channels} channels; {variant.task} has {variant.channels}: it is a derived model"
         fix = f"Set {variant.key} to the official weights; those of Fun, Control and others need code of their own."
         yield Finding("model.derived", "error", text, fix, Failure.MODEL)
 
 
-def _weights_findings(choice: Choice, checkpoint: Checkpoint) -> Iterator[Finding]:
-    variant = choice.variant
+def _weights_findings(decision: WanDecision, checkpoint: Checkpoint) -> Iterator[Finding]:
+    variant = decision.variant
     name = model_name(checkpoint.directory).upper()
-    small = choice.size.area <= facts.SMALL_SIZES[0].area
+    small = decision.size.area <= SMALL_SIZES[0].area
     trained = [size for size in ("480P", "720P") if re.search(rf"(?<!\d){size}", name)]
     if trained in (["480P"], ["720P"]) and (trained == ["480P"]) != small:
-        text = f"{variant.key} names {trained[0]} weights and the size is {choice.size}: they were not trained for it"
+        text = f"{variant.key} names {trained[0]} weights and the size is {decision.size}: they were not trained for it"
         yield Finding("model.resolution", "warning", text, f"Use a {trained[0]} size, or the other weights.")
     if checkpoint.dtypes and checkpoint.dtypes <= {"BF16", "F16"}:
         kind = ", ".join(sorted(checkpoint.dtypes))
@@ -161,15 +156,14 @@ def _weights_findings(choice: Choice, checkpoint: Checkpoint) -> Iterator[Findin
         yield Finding("model.dtype", "warning", text, "The film may differ from one of the published weights.")
 
 
-def _size_findings(choice: Choice) -> Iterator[Finding]:
-    size, variant, picture = choice.size, choice.variant, choice.job.first
-    added = () if variant is T2V_1_3B else facts.ADDED_SIZES
-    if size not in (*variant.sizes, *added):
-        known = ", ".join(map(str, (*variant.sizes, *added)))
+def _size_findings(decision: WanDecision) -> Iterator[Finding]:
+    size, variant, picture = decision.size, decision.variant, decision.job.first
+    known = (*variant.sizes, *variant.added_sizes)
+    if size not in known:
         text = f"{variant.task} cannot make {size}"
-        yield Finding("size.unsupported", "error", text, f"Choose one of {known}.")
+        yield Finding("size.unsupported", "error", text, f"Choose one of {', '.join(map(str, known))}.")
         return
-    if size in added:
+    if size in variant.added_sizes:
         text = f"{size} is not in generate.py's own table; the unmodified script is started through a launcher that adds it"
         yield Finding("size.added", "info", text)
     if picture is None:
@@ -187,29 +181,23 @@ def _size_findings(choice: Choice) -> Iterator[Finding]:
         yield Finding("size.aspect", "warning", text, "Crop the picture: --fit cover.")
 
 
-def _frame_findings(choice: Choice) -> Iterator[Finding]:
-    frames, variant = choice.frames, choice.variant
+def _frame_findings(decision: WanDecision) -> Iterator[Finding]:
+    frames, fixed, checkout = decision.frames, decision.variant.fixed, decision.checkout
     length = Length("Wan2.1", wan.FPS, wan.CLIP_FRAMES, wan.CLIP_FRAMES / wan.FPS)
-    yield from length_findings(choice.job.request, frames, length)
-    if frames % 4 != 1 or frames == wan.CLIP_FRAMES:
+    yield from length_findings(decision.job.request, frames, length)
+    if fixed is None or frames % 4 != 1 or frames == wan.CLIP_FRAMES:
         return
-    matches: Mapping[str, tuple[str, ...]] = choice.checkout.matches if choice.checkout else {}
-    if variant is FLF2V_14B and (matches.get("flf2v_81") or choice.checkout is None):
-        text = f"first-last-frame clips have exactly 81 frames (5.06 s) in this checkout, not {frames}"
-        yield Finding("frames.flf2v", "error", text, "Leave out --frames and --seconds, or ask for 81 frames.")
-    elif variant is I2V_14B and matches.get("i2v_81"):
-        text = f"this checkout is older than 2025-12-02: its image-to-video code makes exactly 81 frames, not {frames}"
-        yield Finding("frames.old_checkout", "error", text, "Update it: git pull, in wan2_dir.")
+    if checkout.matches.get(fixed.pattern) if checkout else not fixed.old:
+        yield Finding(fixed.code, "error", fixed.text.format(frames=frames), fixed.fix)
 
 
-def _parallel_findings(choice: Choice) -> Iterator[Finding]:
-    ranks, ring = choice.ranks, choice.parameters["ring_size"]
-    picture = choice.job.first
-    size = wan.output_size(choice.size.area, picture.size) if picture else choice.size
-    if ring > 1 and wan.tokens(size, choice.frames) % ranks:
-        text = f"{wan.tokens(size, choice.frames)} tokens do not split evenly over {ranks} GPUs: ring attention pads them and the result is slightly off"
+def _parallel_findings(decision: WanDecision) -> Iterator[Finding]:
+    ranks, ring = decision.ranks, decision.parameters["ring_size"]
+    tokens = wan.tokens(decision.output_size, decision.frames)
+    if ring > 1 and tokens % ranks:
+        text = f"{tokens} tokens do not split evenly over {ranks} GPUs: ring attention pads them and the result is slightly off"
         yield Finding("gpus.ring_padding", "warning", text, "Use 2, 4, 5 or 8 GPUs.")
-    yield from gpu_findings(choice.gpus.gpus)
+    yield from gpu_findings(decision.gpus.gpus)
 
 
 def _request_findings(request: VideoRequest) -> Iterator[Finding]:

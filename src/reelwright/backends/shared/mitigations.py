@@ -1,0 +1,27 @@
+"""Memory mitigations that several frameworks have: less fragmentation, and fewer frames.
+
+>>> [item.name for item in fewer_frames(81, (81, 49), lambda frames: frames * 10)]
+['frames_49']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from ...core.plan import Mitigation
+
+EXPANDABLE_SEGMENTS = Mitigation(
+    "expandable_segments",
+    {"expandable_segments": True},
+    "memory",
+    "nothing",
+    "less memory is lost to fragmentation (Wan2.1#198)",
+)
+
+
+def fewer_frames(frames: int, offered: Iterable[int], tokens: Callable[[int], int]) -> Iterator[Mitigation]:
+    """The smaller numbers of frames; a retry may use them only where the user allows it."""
+    for fewer in offered:
+        if fewer < frames:
+            why = f"{fewer} frames have {tokens(fewer):,} tokens instead of {tokens(frames):,}"
+            yield Mitigation(f"frames_{fewer}", {"num_frames": fewer}, "memory", "frames", why)
