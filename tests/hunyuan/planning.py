@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from reelwright.backends import load_backend
-from reelwright.backends.hunyuan.members import DOCUMENTED, HV, HV15, HVI, MAIN, Member
+from reelwright.backends.hunyuan.members import DOCUMENTED, HV, HV15, HVI, MAIN
+from reelwright.backends.hunyuan.record import Member
 from reelwright.backends.settings import settings_from_mapping
 from reelwright.backends.shared.job import Job
 from reelwright.core.host import Checkout, Checkpoint, Host, Interpreter, OptionsFile, simulated_gpus

@@ -22,8 +22,9 @@ from .assumed_models import assumed_models
 from .checks import checkout_problem, findings, member_findings
 from .commands import command_of
 from .decision import decide, main_file, root_of, versioned
-from .members import FAMILY, HV, HV15, SUPER_PARTS, WeightFolder, checkout_query, recognise
+from .members import FAMILY, HV, HV15, SUPER_PARTS, checkout_query, recognise
 from .mitigations import mitigations
+from .record import WeightFolder
 from .settings import HunyuanJob as Job
 from .settings import HunyuanSettings as Settings
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from ...core.host import Checkout, Checkpoint
 from ...core.request import Task
 from ..shared.assumed import CHECKOUT, PYTHON, AssumedModel, assumed_host
-from .members import FAMILY, MAIN, SUPER_PARTS, Member
+from .members import FAMILY, MAIN, SUPER_PARTS
+from .record import Member
 
 _ROOT = CHECKOUT / "ckpts"
 

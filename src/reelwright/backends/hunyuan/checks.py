@@ -13,7 +13,8 @@ from ..shared.launch import checkpoint_findings, interpreter_findings
 from ..shared.rules import Length, largest, length_findings, request_findings
 from . import facts
 from .decision import HunyuanDecision, can_share, fps_of, has_fp8, main_file, root_of, transformer_file
-from .members import FAMILY, Member
+from .members import FAMILY
+from .record import Member
 from .settings import HunyuanJob as Job
 from .weight_folders import part_findings
 

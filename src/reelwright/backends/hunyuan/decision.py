@@ -15,8 +15,9 @@ from ..shared.gpu_choice import GpuChoice, SetNeeds, choose_for, smallest_free_b
 from ..shared.launch import interpreter_queries, pick_interpreter
 from ..shared.rules import first, forced, requested_frames, requested_size
 from . import facts
-from .members import MAIN, SUPER_PARTS, Member, WeightFolder
+from .members import MAIN, SUPER_PARTS
 from .options import FileOptions, read_options
+from .record import Member, WeightFolder
 from .settings import HunyuanJob as Job
 from .settings import HunyuanSettings as Settings
 

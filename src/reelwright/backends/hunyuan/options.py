@@ -17,7 +17,8 @@ from ...core.errors import guess
 from ...core.host import OptionsFile
 from ...core.plan import Finding
 from ...core.request import Size
-from .members import DECIDED, Member, Option
+from .members import DECIDED
+from .record import Member, Option
 
 _LONGEST = 20_000  # characters; one word of a command line holds 131,071 bytes
 _WHOLE = ("steps", "num_frames")

@@ -14,7 +14,8 @@ from ...core.host import Checkpoint
 from ...core.plan import Finding
 from ..shared.launch import checkpoint_findings
 from .decision import HunyuanDecision, main_file, parts_of
-from .members import FAMILY, Member, WeightFolder
+from .members import FAMILY
+from .record import Member, WeightFolder
 
 _LLAVA = "xtuner/llava-llama-3-8b-v1_1-transformers"
 _SCRIPT = "hyvideo/utils/preprocess_text_encoder_tokenizer_utils.py"
