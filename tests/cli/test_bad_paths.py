@@ -150,7 +150,7 @@ def test_a_path_that_cannot_be_read_has_the_code_of_its_reason(outcomes: Outcome
     assert "\n".join(filter(None, wrong)) == ""
 
 
-def test_a_picture_a_storyboard_or_a_source_that_cannot_be_read_is_told_in_one_sentence(outcomes: Outcomes) -> None:
+def test_a_picture_a_storyboard_or_a_source_that_cannot_be_read_is_reported_in_one_sentence(outcomes: Outcomes) -> None:
     cases = [filled(words, path) for words in TAKES for path in INPUTS]
     cases += [filled(words, path) for words in MORE_PICTURES for path in ("closed/x", "loop", LONG, "a\0b")]
     found = outcomes([(words, {}) for words in cases])
@@ -159,7 +159,9 @@ def test_a_picture_a_storyboard_or_a_source_that_cannot_be_read_is_told_in_one_s
     assert "\n".join(filter(None, wrong)) == ""
 
 
-def test_a_picture_or_sound_that_a_storyboard_names_is_told_in_one_sentence(outcomes: Outcomes, ground: Path) -> None:
+def test_a_picture_or_sound_that_a_storyboard_names_is_reported_in_one_sentence(
+    outcomes: Outcomes, ground: Path
+) -> None:
     cases = []
     for number, path in enumerate(INPUTS):
         name = json.dumps(path)
@@ -174,7 +176,7 @@ def test_a_picture_or_sound_that_a_storyboard_names_is_told_in_one_sentence(outc
     assert "\n".join(filter(None, wrong)) == ""
 
 
-def test_a_path_that_cannot_be_written_is_told_in_one_sentence_and_nothing_is_made(
+def test_a_path_that_cannot_be_written_is_reported_in_one_sentence_and_nothing_is_made(
     outcomes: Outcomes, ground: Path
 ) -> None:
     before = made(ground)
@@ -186,7 +188,7 @@ def test_a_path_that_cannot_be_written_is_told_in_one_sentence_and_nothing_is_ma
     assert made(ground) == before
 
 
-def test_a_folder_that_cannot_be_used_is_told_in_one_sentence(outcomes: Outcomes) -> None:
+def test_a_folder_that_cannot_be_used_is_reported_in_one_sentence(outcomes: Outcomes) -> None:
     cases = [filled(words, path) for words in USES for path in FOLDERS]
     found = outcomes([(words, {}) for words in cases])
     codes = {"INPUT", "PERM", "CONFIG", "DISK"}
@@ -206,7 +208,7 @@ def test_a_home_or_a_folder_of_state_that_cannot_be_used_is_never_called_a_bug(
     assert "\n".join(filter(None, wrong)) == ""
 
 
-def test_a_store_of_clips_that_belongs_to_another_user_is_told_before_a_film_is_made(
+def test_a_store_of_clips_that_belongs_to_another_user_is_reported_before_a_film_is_made(
     outcomes: Outcomes, ground: Path
 ) -> None:
     store = ground / "shared" / ".reel"

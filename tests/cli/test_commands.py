@@ -66,7 +66,7 @@ def test_the_film_keeps_what_the_plan_promised(reel: Reel, photo: Path) -> None:
     assert {name: result[name] for name in expected} == expected
 
 
-def test_a_plan_tells_every_finding_and_exits_with_the_first_errors_status(reel: Reel, photo: Path) -> None:
+def test_a_plan_shows_every_finding_and_exits_with_the_first_errors_status(reel: Reel, photo: Path) -> None:
     done = reel("plan", photo, "x", "-o", "a.mp4", "--generator", "wan2.1", "--simulate-gpus", "1x80GiB", "--json")
     findings = the_object(done)["findings"]
     assert all(set(item) >= {"code", "severity", "message", "fix"} for item in findings)
@@ -97,7 +97,7 @@ def test_generators_are_listed_with_reasons(reel: Reel) -> None:
     assert "wan2_dir" in entries["wan2.1"]["reason"]
 
 
-def test_one_generator_tells_its_documented_capabilities(reel: Reel) -> None:
+def test_one_generator_shows_its_documented_capabilities(reel: Reel) -> None:
     entry = the_object(reel("generators", "draft", "--json"))
     assert entry["capabilities"]["requires_gpu"] is False
     assert entry["capabilities"]["cost_per_second"] == 0.0
@@ -233,7 +233,7 @@ def test_replay_makes_the_same_bytes(reel: Reel, clip: Path) -> None:
     assert clip.with_name("clip.replay.mp4").read_bytes() == clip.read_bytes()
 
 
-def test_replay_tells_programs_whether_the_films_are_equal(reel: Reel, clip: Path) -> None:
+def test_replay_shows_programs_whether_the_films_are_equal(reel: Reel, clip: Path) -> None:
     done = reel("replay", clip, "--json", "-o", clip.with_name("again.mp4"))
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["replay"] == {"same_bytes": True, "same_frames": True}
@@ -279,7 +279,7 @@ def test_two_pictures_make_a_passage_from_the_first_to_the_last(reel: Reel, phot
     assert json.loads((tmp_path / "a.reel.json").read_text())["task"] == "flf2v"
 
 
-def test_a_picture_that_needs_changing_is_told_or_refused(reel: Reel, tmp_path: Path) -> None:
+def test_a_picture_that_needs_changing_is_reported_or_refused(reel: Reel, tmp_path: Path) -> None:
     picture = Image.open(a_photo(tmp_path / "p.png"))
     exif = picture.getexif()
     exif[0x0112] = 6

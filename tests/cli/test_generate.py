@@ -124,7 +124,7 @@ def test_d09_relative_names_are_of_the_callers_folder(reel: Reel, tmp_path: Path
     assert (tmp_path / "out.mp4").exists()
 
 
-def test_d09_a_deleted_folder_is_told_as_such(photo: Path, tmp_path: Path) -> None:
+def test_d09_a_deleted_folder_is_reported_as_such(photo: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     code = "import os, sys; os.chdir(sys.argv[1]); os.rmdir(sys.argv[1]); os.execv(sys.executable, sys.argv[2:])"
@@ -192,7 +192,7 @@ def test_a_killed_run_leaves_only_what_the_next_one_removes(
     assert listing(tmp_path / "out") == {"b.mp4", "b.reel.json"}
 
 
-def test_d03_a_disk_without_room_is_told_before_the_work(namespace: list[str], photo: Path, tmp_path: Path) -> None:
+def test_d03_a_disk_without_room_is_reported_before_the_work(namespace: list[str], photo: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     argv = [sys.executable, "-m", "reelwright", "generate", str(photo), "x", "-o", str(small / "a.mp4"), "--json"]
@@ -214,7 +214,7 @@ def test_skipping_a_film_without_its_manifest_is_refused_with_the_reason(
     assert "--overwrite" in done.stderr
 
 
-def test_a_length_beyond_the_limit_is_told_as_it_was_asked(reel: Reel, photo: Path) -> None:
+def test_a_length_beyond_the_limit_is_reported_as_it_was_asked(reel: Reel, photo: Path) -> None:
     assert "1e+09 s is longer" in reel("generate", photo, "x", "-o", "a.mp4", "--seconds", "1e9").stderr
 
 

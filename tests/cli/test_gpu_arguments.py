@@ -47,7 +47,7 @@ def test_a_number_is_a_count_and_a_comma_makes_a_list(text: str, values: dict[st
         ("a,b", "neither a count nor a list", "Write 2 for two cards"),
     ],
 )
-def test_every_mistake_in_gpus_is_told_with_what_to_write(text: str, message: str, advice: str) -> None:
+def test_every_mistake_in_gpus_is_reported_with_what_to_write(text: str, message: str, advice: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         parse_gpus(text)
     assert message in caught.value.message
@@ -84,7 +84,7 @@ def test_cards_that_are_not_there_have_a_memory_and_an_architecture(
 @pytest.mark.parametrize(
     "text", ["80GiB", "", "x", "1x", "1xNoCard", "1xNoCard-24GiB", "1x24GiB@9", "two x 80", "1x80GiB;2x2"]
 )
-def test_a_text_that_describes_no_gpus_is_told_once_with_the_form(text: str) -> None:
+def test_a_text_that_describes_no_gpus_is_reported_once_with_the_form(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings(environ={}, arguments={"simulate_gpus": text})
     assert caught.value.message.count(repr(text)) == 1
@@ -93,8 +93,8 @@ def test_a_text_that_describes_no_gpus_is_told_once_with_the_form(text: str) -> 
 
 
 @pytest.mark.parametrize("text", ["lots", "0", "-1GiB", "64TiB", ""])
-def test_a_text_that_is_no_memory_is_told_with_the_form(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no amount of memory"):
+def test_a_text_that_is_no_memory_is_reported_with_the_form(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not an amount of memory"):
         load_settings(environ={}, arguments={"simulate_memory": text})
 
 

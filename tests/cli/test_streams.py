@@ -86,7 +86,7 @@ def test_a_film_without_a_reader_is_finished(photo: Path) -> None:
     assert "its reader is gone" in warnings_of(photo)
 
 
-def test_ctrl_c_still_stops_a_run_that_nobody_hears(photo: Path) -> None:
+def test_ctrl_c_still_stops_a_run_that_nobody_reads(photo: Path) -> None:
     words = [*make(photo, "--json")]
     words[words.index("--seconds") + 1] = "600"  # much is left to do, however late the signal comes
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -114,7 +114,7 @@ def on_a_terminal_that_stands_still(words: list[str]) -> Iterator[tuple[subproce
     os.close(terminal)
 
 
-def test_a_run_on_a_terminal_that_stands_still_hears_ctrl_c(photo: Path) -> None:
+def test_a_run_on_a_terminal_that_stands_still_ends_at_ctrl_c(photo: Path) -> None:
     words = make(photo)
     words[words.index("--seconds") + 1] = "600"
     with on_a_terminal_that_stands_still(words) as (process, _, _):

@@ -1,4 +1,4 @@
-"""Files that a stranger may have left: nothing here waits, follows or swallows what it should not."""
+"""Files that another process may have left: nothing here waits, follows links or reads without a limit."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def interruptible(
 ) -> Iterator[tuple[Callable[[EventT], None], Cancellation]]:
     """A listener, and a cancellation that Ctrl-C, SIGTERM and SIGHUP request; a second signal asks for an immediate end.
 
-    Signals that the parent process told us to ignore stay ignored: ``nohup reel generate ...`` outlives its terminal.
+    Signals that the parent process ignores stay ignored: ``nohup reel generate ...`` outlives its terminal.
     """
     from ..sites.cancellation import Cancellation
     from .streams import watched

@@ -2,7 +2,7 @@
 
 What a command reports never changes what it does. `prepare` makes both streams safe to write any text to. Inside
 `forgiving` a stream that fails is silent from then on, and a terminal that takes no text (Ctrl-S, a hung window) holds
-nothing up: a generation goes on, and hears Ctrl-C. `watched` lets the run's manifest note what was lost. Commands that
+nothing up: a generation goes on, and Ctrl-C ends it. `watched` lets the run's manifest note what was lost. Commands that
 only print are not forgiven: what they print is all that they do.
 """
 

@@ -1,6 +1,6 @@
 """NVIDIA cards by name: compute capability, memory, and how fast they multiply matrices in half precision.
 
-For planning on cards that are not there, and for choosing the faster of two that are. Sources: NVIDIA's table of CUDA
+It serves plans for imagined cards, and the choice of the faster of two real ones. Sources: NVIDIA's table of CUDA
 GPUs (capability) and the data sheets of the cards (memory; dense half-precision tensor throughput with 32-bit sums,
 without sparsity; for cards without tensor cores the half-precision figure). The speeds only order cards.
 
@@ -101,7 +101,7 @@ _BY_NAME = {
 
 
 def find(name: str) -> Card | None:
-    """The card of that name, however it is written (``rtx4090``, ``RTX 4090``, ``4090``); ``None`` if unknown."""
+    """The card of a name in any spelling (``rtx4090``, ``RTX 4090``, ``4090``); ``None`` if unknown."""
     return _BY_NAME.get(_plain(name))
 
 
@@ -114,7 +114,7 @@ def _in_driver_name(name: str) -> Card | None:
 
 
 def speed(name: str, capability: Capability | None) -> float:
-    """Throughput in 10^12 operations a second, to compare cards; a MIG instance has its share of the card's."""
+    """Throughput in 10^12 operations a second, to compare cards; a MIG instance has a share of its card's."""
     card = _in_driver_name(name)
     whole = card.tflops if card else _TYPICAL_TFLOPS.get(capability[0] if capability else 8, 100.0)
     share = re.search(r"\bMIG (\d)(?:c\.\dg|g)\.", name)

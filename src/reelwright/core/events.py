@@ -1,8 +1,7 @@
-"""What a running generation says: the events of every executor, and their one-line JSON framing.
+"""What a running generation reports: events as values, and their one-line JSON framing.
 
-Executors emit these to the runner as values; a worker process writes the same values as JSON lines on its own
-pipe. Standard library only, because other interpreters import it. Payloads (frames, latents) never travel here,
-only their paths.
+A run emits these values; a worker process writes them as JSON lines on its own pipe. Standard library only, because
+other interpreters import it. Payloads (frames, latents) travel as paths.
 
     >>> decode(encode(Progress("denoising", 3, 50)))
     Progress(phase='denoising', step=3, total=50)
@@ -15,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Union
 
-#: The phases of one generation in order; a generator may skip some, never go back to an earlier one of its own.
+#: The phases of one generation in order; a generator may skip some, and never goes back to an earlier one.
 PHASES = (
     "starting",
     "loading text encoder",
@@ -34,7 +33,7 @@ PHASES = (
 
 
 class ReportLost(Exception):
-    """A listener raises it when nobody can hear it any more: the run goes on in silence, and its manifest says why."""
+    """A listener raises it when its output is lost: the run goes on in silence, and its manifest says why."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Log:
-    """A line for people: what the runner decided, or a line of the generator worth showing."""
+    """A line for people: a decision of the runner, or a line from the generator."""
 
     text: str
     level: str = "info"
@@ -63,7 +62,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Output:
-    """The generator says that it wrote a film here (verified later; this is no proof)."""
+    """The generator claims that it wrote a video here; it is verified later."""
 
     path: str
 
@@ -77,13 +76,13 @@ class AttemptStarted:
     reason: str = ""
 
 
-#: Version of what a resident worker and its owner say to each other; both refuse another.
+#: Version of the protocol between a resident worker and its owner; both refuse another.
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class Hello:
-    """A worker's first line: the protocol it speaks, the engine it holds and the versions of what it runs on."""
+    """A worker's first line: its protocol, its engine and the versions of its packages."""
 
     protocol: int
     engine: str
@@ -114,7 +113,7 @@ class Generate:
 
 @dataclass(frozen=True)
 class LatentsSaved:
-    """Denoising is done and cannot be lost any more: its result lies here."""
+    """Denoising is done, and its result is stored here."""
 
     path: str
 
@@ -140,7 +139,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Failed:
-    """Answer to any request: it could not be done; the worker is ready for the next one.
+    """Answer to any request that failed; the worker is ready for the next one.
 
     ``failure`` is a name of `core.errors.Failure`; ``evidence`` are the lines that prove it.
     """
@@ -154,7 +153,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Request: end what is being done at the next step; it is answered by `Failed` with CANCELLED."""
+    """Request: stop at the next step. The answer is `Failed` with CANCELLED."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def decode(line: str) -> Message:
 
 
 def _fits(value: object, written: str) -> bool:
-    """Whether a value is of the type that its field is written with: another process may say anything."""
+    """Whether a value has the annotated type of its field: another process may send anything."""
     if written.startswith("tuple"):
         inner: type = Mapping if "Mapping" in written else str
         return isinstance(value, tuple) and all(isinstance(item, inner) for item in value)

@@ -1,8 +1,8 @@
-"""Opening files that this process did not just make, and saying in one sentence why a path cannot be used.
+"""Open files that another process may have left, and explain in one sentence why a path cannot be used.
 
-A folder may hold what a stranger left there: a named pipe that blocks whoever opens it, a device, a link to another
-person's file, a JSON text of a gigabyte or of a million brackets. Everything here opens without waiting, checks that
-the file is regular, and bounds what it reads. It knows nothing of what the content means.
+A folder may hold anything: a named pipe that blocks its reader, a device, a link to another person's file, a JSON text
+of a gigabyte or of a million brackets. Every function opens without waiting, checks that the file is regular, and
+limits what it reads. None of them knows what the content means.
 
     >>> read_json(Path("clip.mp4.reel.json"), 1 << 20)        # doctest: +SKIP
     {'schema': 1, ...}
@@ -54,7 +54,7 @@ _REASONS = {
 }
 _DISK_ADVICE = "Free some space or check the disk, then run it again."
 _SCARCE_ADVICE = "Close other programs or raise the limit, then run it again."
-#: The class of a refusal, and the fix; whatever else is refused is the name's own fault.
+#: The class of a refusal, and the fix. Any other refusal is the fault of the name.
 _CLASSES: dict[int, tuple[Failure, str]] = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS),
@@ -84,8 +84,8 @@ def open_regular(
         path: The file. Symbolic links are followed unless ``owned``.
         max_bytes: The largest size that is accepted; None for any.
         owned: Accept only what this user made: no symbolic link, this user's own file, and writable by nobody else.
-        dir_fd: An open folder to which a relative ``path`` belongs. It is one that only this user may write, so the
-            mode of a file in it does not matter.
+        dir_fd: An open folder that a relative ``path`` belongs to. Only this user may write it, so the mode of a file
+            in it does not matter.
         write: Open the descriptor for writing too, which some locks need; nothing is truncated.
 
     Raises:
@@ -106,10 +106,10 @@ def open_regular(
 
 
 def open_lock(path: Path, *, dir_fd: int | None = None) -> int:
-    """Open a file that is only locked and noted in, and make it where there is none; returns its descriptor.
+    """Open a lock file, and make it where it is missing; returns its descriptor.
 
     Raises:
-        UnsafeFileError: it is no regular file; a symbolic link would let a note replace what it leads to.
+        UnsafeFileError: it is not a regular file; through a symbolic link, a note would replace another file.
         OSError: it cannot be opened.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -127,7 +127,7 @@ def _check(path: Path, status: os.stat_result, max_bytes: int | None, *, owned: 
     if kind == stat.S_IFLNK:
         raise UnsafeFileError(path, "it is a symbolic link")
     if kind != stat.S_IFREG:
-        raise UnsafeFileError(path, f"it is {_KINDS.get(kind, 'no regular file')}, not a file")
+        raise UnsafeFileError(path, f"it is {_KINDS.get(kind, 'not a regular file')}, not a file")
     if max_bytes is not None and status.st_size > max_bytes:
         raise UnsafeFileError(path, f"it is larger than {max_bytes / 2**20:,.0f} MiB")
     if owned and not (status.st_uid == os.geteuid() if private else is_own(status)):
@@ -135,7 +135,7 @@ def _check(path: Path, status: os.stat_result, max_bytes: int | None, *, owned: 
 
 
 def temporary_folder(environ: Mapping[str, str]) -> Path:
-    """This user's folder for temporary files of ours, there or not: who uses it looks whose it is (`is_own`)."""
+    """This user's folder for Reelwright's temporary files, which may be missing; its user checks it with `is_own`."""
     return Path(environ.get("TMPDIR") or "/tmp") / f"reelwright-{os.geteuid()}"  # noqa: S108 - 0700, owner checked
 
 
@@ -237,7 +237,7 @@ def key_of(material: Mapping[str, Any]) -> str:
 
 
 def expanded(path: Path | str) -> Path:
-    """A path with ``~`` replaced by a home folder; one that begins with an unknown user is taken as it is."""
+    """A path with ``~`` replaced by a home folder; ``~nobody`` stays as it is if that user is unknown."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -257,7 +257,7 @@ def home() -> Path:
 
 
 def unusable(path: Path, doing: str = "be read", *, advice: str = "") -> VideoGenerationError | None:
-    """The error for a path that a person gave as a file to read and that is none; ``None`` if it can be opened."""
+    """The error for a path that cannot be opened as a file; ``None`` if it can."""
     try:
         open_regular(path).close()
     except (OSError, ValueError) as error:
@@ -267,9 +267,9 @@ def unusable(path: Path, doing: str = "be read", *, advice: str = "") -> VideoGe
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Inside, or in the function that it decorates, what the operating system refuses is an error of ours.
+    """Inside, or in the function that it decorates, an error of the operating system becomes one of `core.errors`.
 
-    It is the last net under every call for people, in Python and in ``reel``: where a path enters, `path_error` says more.
+    It is the last net under every public call, in Python and in ``reel``. `path_error` says more where a path enters.
     """
     try:
         yield
@@ -282,7 +282,7 @@ def refusals() -> Iterator[None]:
 
 
 def system_error(error: Exception) -> VideoGenerationError | None:
-    """The error for what the operating system refuses: a path, space, memory, files or threads; ``None`` for a bug."""
+    """The error for a refusal of the operating system: a path, space, memory, files or threads; ``None`` for a bug."""
     text = str(error)
     if isinstance(error, OSError):
         return _of_the_system(error)
@@ -320,14 +320,14 @@ def _is_nowhere() -> bool:
 
 
 def shown(path: Path | str) -> str:
-    """A path as it may appear in a message: without control characters, which a terminal would obey, and not endless."""
+    """A path for a message: without control characters, which a terminal would obey, and shortened if it is long."""
     text = str(path)
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Why a path cannot be used, in words that follow a colon: "it does not exist"."""
+    """Why a path cannot be used, as the end of a sentence: "it does not exist"."""
     if isinstance(error, OSError):
         if isinstance(error, UnsafeFileError):
             return str(error.strerror)
@@ -338,17 +338,16 @@ def reason(error: OSError | ValueError) -> str:
 def path_error(
     error: OSError | ValueError, path: Path | str, doing: str = "be read", *, advice: str = ""
 ) -> VideoGenerationError:
-    """The error for a path that a person gave and the operating system refuses, in one sentence.
+    """The error for a path that the operating system refuses, in one sentence.
 
     Args:
-        error: What the system raised; a ValueError is Python's for a NUL in a path.
-        path: What the person gave.
-        doing: What was tried, after "cannot": ``be read``, ``be written``, ``be made``.
+        error: The system's error; a ValueError is Python's for a NUL in a path.
+        path: The path as it was given.
+        doing: The attempt, after "cannot": ``be read``, ``be written``, ``be made``.
         advice: The fix, where the general one does not fit.
 
     Returns:
-        PERM for rights, DISK for a full or broken disk, ENV for a lack of files, threads or memory, INPUT for
-        everything else: the name is at fault.
+        PERM for rights, DISK for a full or broken disk, ENV for a lack of files, threads or memory, else INPUT.
     """
     number = error.errno or 0 if isinstance(error, OSError) else 0
     failure, usual = _CLASSES.get(number, (Failure.INPUT, "Check the path."))

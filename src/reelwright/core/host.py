@@ -1,8 +1,7 @@
-"""What the machine has, as values: GPUs, memory, disks, interpreters, checkouts and checkpoint folders.
+"""The machine as values: GPUs, memory, disks, interpreters, checkouts and checkpoint folders.
 
-A backend says what it needs to know (`HostQuery`), `sites.local.probes.host.take_host` looks and returns a `Host`, and the
-backend's pure ``plan`` decides from it. ``None`` always means "could not ask", never zero. Nothing here looks at
-the machine.
+A backend asks (`HostQuery`), a site looks and returns a `Host`, and the backend's pure ``plan`` decides from it. ``None``
+always means "could not ask", never zero. This module does not look at the machine.
 
     >>> host = Host(gpus=simulated_gpus("2x80GiB"), simulated=True)
     >>> host.gpus[1].free_bytes
@@ -22,7 +21,7 @@ from . import cards
 from .errors import ConfigurationError
 
 GIB = 1024**3
-#: Host memory is predicted with care: only beyond this share of all that is there is a run refused.
+#: Predictions of host memory are cautious: a run is refused only above this share of the machine's memory.
 _HOPELESS_HOST = 1.5
 
 
@@ -46,7 +45,7 @@ class Gpu:
         name: The model.
         total_bytes, free_bytes: Memory of the device; of an instance its own, not the card's.
         capability: CUDA compute capability.
-        processes: Who holds memory of it.
+        processes: The processes that hold memory of it.
         parent: For an instance, the number of its card.
     """
 
@@ -61,7 +60,7 @@ class Gpu:
 
     @property
     def speed(self) -> float:
-        """A figure to compare cards by (`cards.speed`)."""
+        """A figure that compares cards (`cards.speed`)."""
         return cards.speed(self.name, self.capability)
 
     @property
@@ -86,7 +85,7 @@ class Disk:
 class InterpreterQuery:
     """Ask an interpreter for its version and the versions of some modules (by importing them).
 
-    It is asked as the run will start it: otherwise the answer is about another Python.
+    It is started as the run will start it: otherwise the answer is about another Python.
 
     Attributes:
         path: The interpreter.
@@ -105,10 +104,10 @@ class InterpreterQuery:
 
 @dataclass(frozen=True)
 class Interpreter:
-    """What a framework's own Python said.
+    """The answer of a framework's own Python.
 
     ``modules`` maps a module to its version; a module that cannot be imported is in ``broken`` instead, with the
-    error's text. ``problem`` is set when the interpreter itself could not be asked. ``packages`` maps every installed
+    error's text. ``problem`` says why the interpreter itself could not answer. ``packages`` maps every installed
     distribution (name in lower case, with dashes) to its version. ``cuda_archs`` are the GPU architectures that torch
     was built for, such as ``sm_80``; empty where it does not say.
     """
@@ -140,7 +139,7 @@ class CheckoutQuery:
 class Checkout:
     """What was found in a source checkout; ``commit`` and ``committed_at`` (ISO date) if git knows them.
 
-    ``elsewhere`` is a folder just above or below in which the first of the files asked for is, where it is not here.
+    ``elsewhere`` is a folder just above or below that holds the first requested file, if this one lacks it.
     """
 
     directory: Path
@@ -154,11 +153,11 @@ class Checkout:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a folder of weights is when it is not what was asked for.
+    """What a folder of weights is, if it is not the expected one.
 
     Attributes:
         code: Stable name: ``cache``, ``layout``, ``family``, ``level``, ``comfyui``, ``gguf``, ``lora``, ``fp8``, ...
-        what: What it is, as the end of a sentence that begins with the folder.
+        what: Its description, as the end of a sentence that begins with the folder.
         fix: What to set or to download instead.
     """
 
@@ -176,13 +175,13 @@ class CheckpointQuery:
         required: Files and folders that must be there (a folder ends with ``/``), relative.
         weights: Globs of the tensor files to open (headers only), relative.
         config: JSON file whose content the backend wants, relative.
-        configs: JSON files of which it wants those that are there, relative.
-        components: The folder is one of diffusers: all that its ``model_index.json`` names must be there and whole.
-        otherwise: What to look for instead where the folder has no ``model_index.json``.
-        foreign: Names whose presence tells another layout, such as ``model_index.json``.
+        configs: Further JSON files whose content it wants, where they exist, relative.
+        components: The folder is one of diffusers: everything that its ``model_index.json`` names must be whole.
+        otherwise: What to look for instead if the folder has no ``model_index.json``.
+        foreign: Names that reveal another layout, such as ``model_index.json``.
         verify: Hash every file against the checksums stored beside it.
-        layout: What was asked for (``wan2.1``, ``engine``, ``hunyuan``), so that something else can be named as what
-            it is; empty: nobody asks.
+        layout: The expected layout (``wan2.1``, ``engine``, ``hunyuan``), so that another one can be recognised; empty:
+            no recognition.
     """
 
     directory: Path
@@ -207,11 +206,11 @@ class Checkpoint:
         files: Size in bytes of every file looked at, by relative name.
         config: The content of the asked JSON file.
         foreign: Which of the foreign names are there.
-        configs: The contents of those ``configs`` that are there.
-        fingerprint: The same for the same files, wherever they lie: of their names, sizes and pieces of their content.
-        kind: What the folder is, where it is something else; then ``problems`` holds that one sentence.
+        configs: The contents of the ``configs`` that exist.
+        fingerprint: A hash of names, sizes and pieces of content; the same for the same files in any place.
+        kind: What the folder is, if it is another layout; then ``problems`` holds that one sentence.
         dtypes: How the first tensor file stores its numbers, as safetensors calls it: ``F32``, ``BF16``, ...
-        names: What lies in the folder.
+        names: The names in the folder.
     """
 
     directory: Path
@@ -259,8 +258,8 @@ class Host:
 
     ``gpus`` are the ones this process may use (``CUDA_VISIBLE_DEVICES`` applied); ``None`` means that the driver
     could not be asked, and ``gpu_problem`` says why, ``gpu_advice`` what to do. ``driver_version`` and ``driver_cuda``
-    (the newest CUDA that it runs) are the NVIDIA driver's. ``memory_simulated``: the memory is what the user says;
-    ``memory_limited``: it is what a control group (a container, a job) may use. ``swap_bytes`` are beside it.
+    (the newest CUDA that it runs) are the NVIDIA driver's. ``memory_simulated``: the user chose the amount;
+    ``memory_limited``: a control group (a container, a job) limits it. ``swap_bytes`` come on top.
     ``shm_total_bytes`` and ``shm_free_bytes`` are of /dev/shm.
     """
 
@@ -293,7 +292,7 @@ def passed_through(environ: Mapping[str, str], names: Sequence[str]) -> dict[str
 
 
 def host_too_small(need: int | None, host: Host) -> bool:
-    """Whether a script that needs so many bytes of host memory would surely be killed, whatever else is ended."""
+    """Whether a script that needs so many bytes of host memory would surely be killed, even on an idle machine."""
     total = host.memory_total_bytes
     return need is not None and total is not None and need > _HOPELESS_HOST * total + host.swap_bytes
 
@@ -305,13 +304,13 @@ _GRAMMAR = (
 
 
 def simulated_gpus(text: str) -> tuple[Gpu, ...]:
-    """GPUs that are not there, for plans and tests: ``8x80GiB``, ``2xRTX4090,1xV100-32GiB``, ``1x24GiB@7.5``.
+    """Imagined GPUs, for plans and tests: ``8x80GiB``, ``2xRTX4090,1xV100-32GiB``, ``1x24GiB@7.5``.
 
     A model brings its compute capability and, unless one is given, its memory; ``@7.5`` is a capability. A card with
     neither has Hopper's, 9.0.
 
     Raises:
-        ConfigurationError: the text is not of that form, or names a model that is not known.
+        ConfigurationError: the text has another form, or names an unknown model.
     """
     gpus: list[Gpu] = []
     for part in text.split(","):
@@ -339,7 +338,7 @@ def _kind(words: str, text: str) -> tuple[str, float, tuple[int, int]]:
     card = cards.find(model) if model else None
     if match is None or (model and card is None) or not (card or match[2]):
         named = match[1] if match and match[1] else words
-        why = f"{named!r} is no known model; {_GRAMMAR}"
+        why = f"{named!r} is not a known model; {_GRAMMAR}"
         raise ConfigurationError(f"{text!r} does not describe GPUs: {why}", advice="Correct it.")
     gib = float(match[2]) if match[2] else float(card.gib if card else 0)
     capability = (int(match[3]), int(match[4])) if match[3] else card.capability if card else (9, 0)
@@ -347,12 +346,12 @@ def _kind(words: str, text: str) -> tuple[str, float, tuple[int, int]]:
 
 
 def simulated_memory(text: str) -> int:
-    """Bytes of host memory that is not there, from ``64GiB``.
+    """Bytes of imagined host memory, from ``64GiB``.
 
     Raises:
-        ConfigurationError: the text is no amount of memory.
+        ConfigurationError: the text is not an amount of memory.
     """
     match = _MEMORY.fullmatch(text.strip())
     if not match or float(match[1]) <= 0:
-        raise ConfigurationError(f"{text!r} is no amount of memory", advice="Write it in GiB, such as 64GiB.")
+        raise ConfigurationError(f"{text!r} is not an amount of memory", advice="Write it in GiB, such as 64GiB.")
     return int(float(match[1]) * GIB)

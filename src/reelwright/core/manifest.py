@@ -1,8 +1,8 @@
-"""What came out: the attempts, the manifest beside the film, and the result of a call.
+"""The record of a run: the attempts, the manifest beside the video, and the result of a call.
 
-The manifest is versioned JSON with everything needed to trust, explain and repeat a film: requested and effective
-parameters, the seed, hashes of inputs and output, versions, time per phase, every attempt and every warning. It
-never holds a secret: the plan in it names environment variables to pass through, not their values.
+The manifest is versioned JSON with everything needed to trust, explain and repeat a video: requested and effective
+parameters, the seed, hashes of inputs and output, versions, time per phase, every attempt and every warning. It holds
+no secret: its plan names environment variables to pass through, not their values.
 
     >>> Manifest.from_json(manifest.to_json()) == manifest
     True
@@ -42,11 +42,11 @@ class Attempt:
         message: What happened, for people.
         evidence: Lines that prove it.
         phase: Where it happened.
-        step: Last sampling step seen.
+        step: The last sampling step that was reported.
         changed: What this attempt changed against the original parameters, as ``name: old -> new``.
         why: Why those changes.
         helps: What each of them lowers: ``memory``, ``time`` or ``none``.
-        skipped: Rungs of the ladder that would have changed nothing.
+        skipped: Steps of the ladder that would have changed nothing.
         counts: Whether it counts against the retry limit.
         parameters: Effective parameters of this attempt.
         seconds: Wall-clock duration.
@@ -82,21 +82,21 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The JSON beside the film. Mappings hold JSON values only.
+    """The JSON beside the video. Mappings hold JSON values only.
 
     Attributes:
-        run_id: Names the run; also in the film's metadata.
+        run_id: Names the run; also in the video's metadata.
         reelwright: Our version.
         generator, task, generative: What made it.
         state: ``completed``, ``failed`` or ``cancelled``.
         created_at: ISO time of the start, UTC.
-        requested: The request as it was asked (`VideoRequest.to_json`).
+        requested: The original request (`VideoRequest.to_json`).
         effective: The parameters of the last attempt.
         seed: The seed that was used.
         inputs: One mapping per picture: role, path, sha256, width, height, notes.
         output: path (file name), sha256, frames_sha256, bytes, width, height, frames, fps, seconds, codec.
         plan: The plan of the last attempt (`Plan.to_json`).
-        versions: Of everything that shaped the film.
+        versions: Of everything that shaped the video.
         machine: CPU count, GPUs.
         phase_seconds: Time per phase of the whole run.
         seconds: The whole run.
@@ -104,7 +104,7 @@ class Manifest:
         degraded: Whether quality was lowered against the request.
         warnings: Everything the user should know.
         metrics: GPU memory over time, utilisation, disk rates (`sites.local.metrics.Metrics`).
-        error: The error object when there is no film.
+        error: The error object, if there is no video.
         facts: What the generator itself reports (the draft's mode and camera).
     """
 
@@ -134,11 +134,11 @@ class Manifest:
 
     @property
     def request(self) -> VideoRequest:
-        """The request as it was asked; nothing else of a manifest decides what a replay does.
+        """The original request; nothing else in a manifest decides what a replay does.
 
         Raises:
             StateError: it is damaged.
-            InvalidInputError: it asks for what cannot be.
+            InvalidInputError: no generator can fulfil it.
         """
         try:
             request = VideoRequest.from_json(self.requested)
@@ -182,10 +182,10 @@ class Manifest:
 
 
 def _unusable(manifest: Manifest) -> str | None:
-    """What is wrong inside the mappings that others rely on."""
+    """What is wrong inside the mappings that other modules rely on."""
     name = (manifest.output or {}).get("path", "film.mp4")
     if not isinstance(name, str) or "\0" in name or name != Path(name).name:
-        return "its film is no file beside it"
+        return "its video is not a file beside it"
     if not all(isinstance(item.get(key), str) for item in manifest.inputs for key in ("role", "path")):
         return "an input has no role or no path"
     if manifest.error is not None and not all(isinstance(manifest.error.get(key), str) for key in ("code", "message")):
@@ -204,20 +204,20 @@ def _requests() -> TypeAdapter[VideoRequest]:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Where the first mistake is, and what it is; never the value, which may be anything."""
+    """The place of the first mistake and its description; never the value, which may be anything."""
     item = error.errors(include_url=False, include_context=False, include_input=False)[0]
     return f"{'.'.join(str(part) for part in item['loc'])!r:.80}: {item['msg']:.120}"
 
 
 def manifest_path(video: Path) -> Path:
-    """Where the manifest of a film lies: ``clip.mp4`` has ``clip.reel.json``, ``clip.MP4`` has ``clip.MP4.reel.json``."""
+    """The manifest of a video: ``clip.mp4`` has ``clip.reel.json``, ``clip.MP4`` has ``clip.MP4.reel.json``."""
     return video.with_name((video.stem if video.suffix == ".mp4" else video.name) + MANIFEST_SUFFIX)
 
 
 def manifest_of(video: Path) -> Path:
-    """The manifest that is there for a film; `manifest_path` if there is none.
+    """The existing manifest of a video; `manifest_path` if there is none.
 
-    An older version wrote that of ``clip.MP4`` as ``clip.reel.json``: it counts if it names ``clip.MP4``.
+    An older version wrote the manifest of ``clip.MP4`` as ``clip.reel.json``: it counts if it names ``clip.MP4``.
     """
     path = manifest_path(video)
     older = video.with_name(video.stem + MANIFEST_SUFFIX)

@@ -1,9 +1,9 @@
-"""What will be done: the one value that is printed, executed, retried from and stored in the manifest.
+"""The plan of a run: the one value that is printed, executed, retried from and stored in the manifest.
 
-A backend's ``plan(job) -> Plan`` is pure: the same `backends.shared.job.Job` gives the same `Plan`. A plan holds either a `Command` (a
-framework's script, run under the shim) or an `EngineCall` (a renderer of ours), the film it promises
-(`ExpectedVideo`), every finding, and the mitigations that lower memory, as data for `policy.retry`. Secrets are not in
-it: ``env_names`` are passed through by name.
+A backend's ``plan(job) -> Plan`` is pure: the same `backends.shared.job.Job` gives the same `Plan`. A plan holds either
+a `Command` (a framework's script, run under the shim) or an `EngineCall` (one of Reelwright's engines), the promised
+video (`ExpectedVideo`), every finding, and the mitigations that lower memory, as data for `policy.retry`. It holds no
+secrets: ``env_names`` are passed through by name.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _MIN_SECRET = 6
 
 @dataclass(frozen=True)
 class Finding:
-    """Something seen before the run.
+    """A fact about a run, found before it starts.
 
     Attributes:
         code: Stable name, such as ``size.derived`` or ``model.incomplete``.
         severity: ``error`` stops the run before any work.
-        message: What is so, naming the thing.
+        message: The fact, with the name of the file, setting or device.
         fix: What the user can do.
         failure: For an error: the class the run would end with.
     """
@@ -57,7 +57,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ExpectedVideo:
-    """The film that a plan promises; verification compares every field."""
+    """The video that a plan promises; verification compares every field."""
 
     width: int
     height: int
@@ -89,8 +89,8 @@ class Dialect:
         bars: Phases of the description-less progress bars, in the order in which the bars appear.
         totals: The number of steps each of those bars counts to (0: any).
         output: Regular expression whose first group is the path that was written.
-        user_text: Regular expressions of lines that repeat the user's text and must never be diagnosed.
-        record: Regular expression of the start of a log record; other lines continue the record before.
+        user_text: Regular expressions of lines that repeat the user's text; they are never diagnosed.
+        record: Regular expression of the start of a log record; other lines continue it.
         failures: Extra (failure, regular expression, advice) rows for `policy.diagnosis`, before the common ones.
     """
 
@@ -111,15 +111,15 @@ class Command:
         argv: Program and arguments; every option is one ``--option=value`` word.
         cwd: Working directory.
         env: Variables that are set.
-        hidden: Names in ``env`` whose values are never shown: what the user set may be a token.
+        hidden: Names in ``env`` whose values are never shown, because they may be tokens.
         env_names: Variables that are passed through from the runner's environment, by name.
         dialect: How its log is read.
         quiet_limits_s: Per phase, seconds without progress after which it counts as hung; ``""`` is the default.
         ranks: Number of processes that torchrun starts (1: no torchrun).
-        collects: Folder where the film appears under a name of the framework's choice; ``None``: it writes the
+        collects: Folder where the video appears under a name that the framework chooses; ``None``: it writes the
             attempt's own file.
-        writer_check: Python code that fails in the framework's interpreter when it could not write a film; run only
-            when the framework claims success and there is none.
+        writer_check: Python code that fails in the framework's interpreter if it cannot write a video; it runs only
+            when the framework claims success and wrote none.
     """
 
     argv: tuple[str, ...]
@@ -174,12 +174,12 @@ class Command:
 
 @dataclass(frozen=True)
 class EngineCall:
-    """A renderer of ours by name, with JSON options.
+    """One of Reelwright's engines by name, with JSON options.
 
     Attributes:
         engine: Its name in `engines`.
-        options: What it is to render.
-        model: What it must have loaded before; empty for an engine that loads nothing.
+        options: The clip to render.
+        model: The model to load before; empty for an engine without one.
         worker: The program that holds the engine between calls (``argv`` without the pipes' numbers, which the
             executor adds); ``None``: it runs in this process.
     """
@@ -217,7 +217,7 @@ class Mitigation:
     Attributes:
         name: Stable name, such as ``offload`` or ``fewer_frames``.
         overrides: Effective parameters to force.
-        helps: What it really lowers.
+        helps: What it lowers.
         costs: ``nothing``, ``time``, or the quality it takes: ``frames``, ``size``, ``steps``, ``guidance``,
             ``precision``.
         why: One sentence for the manifest, with the source of the fact.
@@ -232,11 +232,11 @@ class Mitigation:
 
 @dataclass(frozen=True)
 class PublishedTime:
-    """What others measured for work like this, scaled: better than nothing before a machine has a history.
+    """A time that others measured for similar work, scaled; used until the machine has a history.
 
     Attributes:
         seconds: Of the whole generation.
-        source: On which machine, by whom, and what was done to the figure.
+        source: The machine, who measured, and how the figure was scaled.
     """
 
     seconds: float
@@ -272,17 +272,17 @@ class Plan:
         task: ``t2v``, ``i2v`` or ``flf2v``.
         generative: Whether a model invents the picture (``False`` for the draft).
         run: What is executed; ``None`` when an error finding forbids a command.
-        expected: The promised film; ``None`` when it cannot be told.
+        expected: The promised video; ``None`` if it is unknown.
         parameters: Effective parameters by the field's names: size, num_frames, fps, steps, guidance_scale,
             flow_shift, seed, and the generator's own (offload_model, ...).
         gpus: Indices of the GPUs to lease.
         gpu_bytes: Predicted peak memory per GPU.
         host_bytes: Predicted peak of the host's memory.
-        disk_bytes: Room that the private files and the film may take.
+        disk_bytes: Space that the private files and the video may take.
         seconds: Predicted duration; ``None`` without a measurement to predict from.
-        published: An estimate from published figures, for whoever has no measurement.
-        findings: Everything worth telling before the run.
-        mitigations: Memory mitigations in the order in which a retry should pull them.
+        published: An estimate from published figures, for a machine without a measurement.
+        findings: Everything that the user should know before the run.
+        mitigations: Memory mitigations, in the order in which a retry applies them.
     """
 
     generator: str

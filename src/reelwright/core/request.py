@@ -338,7 +338,7 @@ def _check_word(words: Any) -> Callable[[str, Any], None]:
 
 
 @dataclass(frozen=True)
-class Field:
+class RequestField:
     """How one field of a request is checked, and written on the command line.
 
     Attributes:
@@ -368,25 +368,33 @@ class Field:
 
 _PICTURE = "pictures and drafts"
 #: Every field of a `VideoRequest`. The CLI derives its options from here, in this order.
-FIELDS: Mapping[str, Field] = {
-    "prompt": Field(_check_prompt),
-    "image": Field(_check_path),
-    "generator": Field(_check_text),
-    "last_image": Field(_check_path, "--last-image IMG", "last picture (first-last-frame-to-video)"),
-    "size": Field(_check_size, "--size WxH", "size in pixels, such as 1280x720"),
-    "num_frames": Field(_check_count, "--frames N", "number of frames (or --seconds)"),
-    "seconds": Field(_check_positive, "--seconds S", "length in seconds"),
-    "fps": Field(_check_positive, "--fps N", "frames per second, where the generator has a choice"),
-    "steps": Field(_check_count, "--steps N", "sampling steps"),
-    "guidance_scale": Field(_check_not_negative, "--guidance X", "guidance scale"),
-    "flow_shift": Field(_check_not_negative, "--shift X", "flow shift"),
-    "seed": Field(_check_seed, "--seed N", "random seed; drawn and recorded if not given"),
-    "negative_prompt": Field(_check_negative_prompt, "--negative-prompt TEXT", "what to avoid, where supported"),
-    "fit": Field(_check_word(Fit), "--fit", "crop, pad or distort a picture to the size", _PICTURE, get_args(Fit)),
-    "anchor": Field(_check_text, "--anchor WHERE", "what a crop keeps: center, top, ... or x,y (0..1)", _PICTURE),
-    "strict_input": Field(_check_flag, "--strict-input", "refuse pictures that need normalising", _PICTURE),
-    "camera": Field(_check_text, "--camera MOVE", "draft: camera move, such as 'pan_left slow'", _PICTURE),
-    "depth_image": Field(_check_path, "--depth IMG", "draft: depth picture for parallax (bright is near)", _PICTURE),
-    "label": Field(_check_flag, "--no-label", "draft: no corner label", _PICTURE, sets=False),
-    "codec": Field(_check_word(Codec), "--codec", "video codec, where Reelwright encodes", _PICTURE, get_args(Codec)),
+FIELDS: Mapping[str, RequestField] = {
+    "prompt": RequestField(_check_prompt),
+    "image": RequestField(_check_path),
+    "generator": RequestField(_check_text),
+    "last_image": RequestField(_check_path, "--last-image IMG", "last picture (first-last-frame-to-video)"),
+    "size": RequestField(_check_size, "--size WxH", "size in pixels, such as 1280x720"),
+    "num_frames": RequestField(_check_count, "--frames N", "number of frames (or --seconds)"),
+    "seconds": RequestField(_check_positive, "--seconds S", "length in seconds"),
+    "fps": RequestField(_check_positive, "--fps N", "frames per second, where the generator has a choice"),
+    "steps": RequestField(_check_count, "--steps N", "sampling steps"),
+    "guidance_scale": RequestField(_check_not_negative, "--guidance X", "guidance scale"),
+    "flow_shift": RequestField(_check_not_negative, "--shift X", "flow shift"),
+    "seed": RequestField(_check_seed, "--seed N", "random seed; drawn and recorded if not given"),
+    "negative_prompt": RequestField(_check_negative_prompt, "--negative-prompt TEXT", "what to avoid, where supported"),
+    "fit": RequestField(
+        _check_word(Fit), "--fit", "crop, pad or distort a picture to the size", _PICTURE, get_args(Fit)
+    ),
+    "anchor": RequestField(
+        _check_text, "--anchor WHERE", "what a crop keeps: center, top, ... or x,y (0..1)", _PICTURE
+    ),
+    "strict_input": RequestField(_check_flag, "--strict-input", "refuse pictures that need normalising", _PICTURE),
+    "camera": RequestField(_check_text, "--camera MOVE", "draft: camera move, such as 'pan_left slow'", _PICTURE),
+    "depth_image": RequestField(
+        _check_path, "--depth IMG", "draft: depth picture for parallax (bright is near)", _PICTURE
+    ),
+    "label": RequestField(_check_flag, "--no-label", "draft: no corner label", _PICTURE, sets=False),
+    "codec": RequestField(
+        _check_word(Codec), "--codec", "video codec, where Reelwright encodes", _PICTURE, get_args(Codec)
+    ),
 }

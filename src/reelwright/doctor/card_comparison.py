@@ -1,7 +1,7 @@
-"""What a card could run, before anything is set up: every generator and model, planned as if it were there.
+"""What a card could run, before anything is set up: every generator and model, planned as if it were installed.
 
-The same plans and checks as of a real run, on imagined folders and simulated cards, so that the comparison cannot
-disagree with the run that follows it.
+It makes the plans and checks of a real run, on imagined folders and simulated cards, so that the comparison cannot
+disagree with a later run.
 
     >>> import reelwright
     >>> rows = compare("1x24GiB", reelwright.load_settings(environ={}))
@@ -26,7 +26,7 @@ from ..core.plan import Plan
 from ..core.request import Picture, Size, VideoRequest
 from ..policy import preflight
 
-#: The sizes that are tried, the documented default first.
+#: The sizes to try, the default first.
 SIZES = (Size(1280, 720), Size(832, 480))
 
 
