@@ -48,15 +48,23 @@ def test_every_command_in_the_documents_is_one() -> None:
     assert len(found) > 20
 
 
-def test_the_drafts_in_the_readme_really_run(tmp_path: Path) -> None:
-    text = (REPOSITORY / "README.md").read_text("utf-8")
-    lines = re.findall(r"^ {4}\.venv/bin/(reel .*)$", text, re.MULTILINE)
-    assert len(lines) >= 3
+def test_the_commands_of_every_page_that_need_no_gpu_really_run(tmp_path: Path) -> None:
+    """Those that begin with `.venv/bin/reel`: the README first, the others in the same folder, where its film is."""
+    pages = [REPOSITORY / "README.md", *(page for page in PAGES if page.name != "README.md")]
+    texts = [page.read_text("utf-8") for page in pages]
+    lines = [line for text in texts for line in re.findall(r"^ {4}\.venv/bin/(reel .*)$", text, re.MULTILINE)]
+    assert len(lines) >= 9
     shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
-    for line in lines:
+    for line in dict.fromkeys(line.partition("  ")[0].strip() for line in lines):
         argv = [sys.executable, "-m", "reelwright", *shlex.split(line, comments=True)[1:]]
         done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (line, done.stderr)
+
+
+def test_every_page_says_what_it_is() -> None:
+    kinds = r"\*(?:Tutorial|How-to|Reference|Explanation)\.\*"
+    pages = [REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")]
+    assert [page.name for page in pages if not re.search(kinds, page.read_text("utf-8")[:400])] == []
 
 
 def test_the_python_of_the_readme_runs_beside_what_its_commands_made_before(tmp_path: Path) -> None:
