@@ -69,10 +69,12 @@ fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What is made from the source: the list of files in docs/architecture.md, the table of cards in README.md.
+# What is made from the source: the list of files in docs/architecture.md, the table of cards in README.md,
+# the table of settings in docs/configuration.md.
 tree: $(VENV)/.core
 	$(BIN)/python tools/tree.py
 	$(BIN)/python tools/cards.py
+	$(BIN)/python tools/settings.py
 
 # The moving pictures of README.md; a minute on two cores.
 pictures: $(VENV)/.core

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tools import cards
+from tools import settings as settings_table
 
 from reelwright import Settings
 from reelwright.cli import build_parser
@@ -112,6 +113,12 @@ def test_the_readme_shows_every_command(reel: Callable[..., subprocess.Completed
 def test_the_table_of_cards_is_current() -> None:
     page = (REPOSITORY / "README.md").read_text("utf-8")
     assert cards.updated(page) == page, "a plan or a model changed: run `make tree`"
+
+
+def test_the_table_of_settings_is_current() -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text("utf-8")
+    assert settings_table.updated(page) == page, "a setting changed: run `make tree`"
+    assert [key for key in Settings.model_fields if f"\n| `{key}` |" not in page] == []
 
 
 def test_the_pictures_of_the_readme_are_here_and_small() -> None:

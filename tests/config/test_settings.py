@@ -98,6 +98,7 @@ OTHER_KINDS = [
     ("gpus", ["1", "[-1]", '["0"]', "[0.5]", "two"]),
     ("base_seed", ["-2", "1.5", "true", "9223372036854775808"]),
     ("codec", ["h265", "264", "true"]),
+    ("generator", ["[draft]", "1", "{a: 1}"]),
     ("wan2_dir", ["1", "[a]", "true"]),
     ("weights", ["1", "[a]", "true"]),
     ("speed", ["quick", "1", "[fast]", "true"]),
@@ -182,8 +183,8 @@ def test_c01_null_means_not_set(tmp_path: Path) -> None:
 def test_c01_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         loaded(tmp_path, "sample_steps: x\nframe_num: y\n")
-    told = [caught.value.message, *caught.value.evidence]
-    assert [line.split(": ")[1] for line in told] == ["sample_steps", "frame_num"] or len(told) == 2
+    lines = [caught.value.message, *caught.value.evidence]
+    assert [line.split(": ")[1] for line in lines] == ["sample_steps", "frame_num"] or len(lines) == 2
 
 
 HOSTILE: dict[str, Any] = {

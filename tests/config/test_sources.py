@@ -269,7 +269,7 @@ def test_a_section_beats_its_own_source_and_weaker_ones_and_no_stronger_one(
         ("gpu_count: 4", {"gpus": [2]}, ((2,), None)),
         ("generators: {wan2.1: {gpu_count: 4}}", {"gpus": [2]}, ((2,), None)),
         ("generators: {wan2.1: {gpus: [0, 1]}}", {"gpu_count": 4}, (None, 4)),
-        ("gpus: [0, 1]\ngpu_count: 4", {}, ((0, 1), 4)),  # for the plan to tell
+        ("gpus: [0, 1]\ngpu_count: 4", {}, ((0, 1), 4)),  # the plan reports it
     ],
 )
 def test_a_list_and_a_number_of_gpus_that_contradict_each_other_are_what_the_stronger_source_says(
@@ -297,6 +297,18 @@ def test_null_in_a_stronger_source_takes_a_value_back(
 ) -> None:
     settings = load_settings(a_file(tmp_path, "timeout: 60\n"), environ=environ, arguments=arguments)
     assert settings.timeout == arguments.get("timeout")
+
+
+@pytest.mark.parametrize("variable", ["WAN", "WAN21", "WAN2_1"])
+def test_one_key_of_a_section_has_a_variable_and_an_assignment_of_its_own(variable: str) -> None:
+    key, value = parse_assignment("generators.wan.size=832x480")
+    name = f"REELWRIGHT_GENERATORS__{variable}__SAMPLE_STEPS"
+    settings, _ = read_settings(environ={name: "9"}, arguments={key: value}, options={key: "--set"})
+    own = settings.for_generator("wan2.1")
+    assert (own.sample_steps, own.size) == (9, "832x480")
+    assert own.origin("sample_steps") == f"environment {name} (generators.wan2.1)"
+    assert own.origin("size") == "--set (generators.wan2.1)"
+    assert settings.for_generator("hunyuan").sample_steps is None
 
 
 @pytest.mark.parametrize("spelled", ["wan", "wan21", "Wan2.1"])

@@ -10,8 +10,9 @@ point group ``reelwright.backends``; a broken one is reported by ``reel doctor``
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -129,7 +130,7 @@ def load_backend(name: str) -> Backend:
         raise ConfigurationError(f"there is no generator named {name!r}", advice=advice)
     try:
         loaded = point.load()
-    except Exception as error:  # a stranger's package may raise anything; it must not break the others
+    except Exception as error:  # a package of somebody else may raise anything; it must not break the others
         raise ConfigurationError(
             f"the generator {name!r} of {point.value} cannot be loaded: {error}",
             advice="Reinstall or remove the package that provides it.",
@@ -152,6 +153,13 @@ def _wrong_settings(model: Any) -> str:
     return f"have no default for {', '.join(without)}" if without else ""
 
 
+def _loadable() -> Iterator[Backend]:
+    """All backends but those of broken packages, which `reel doctor` reports."""
+    for name in names():
+        with contextlib.suppress(ConfigurationError):
+            yield load_backend(name)
+
+
 def candidates(generator: str, settings: Settings) -> tuple[Backend, ...]:
     """The backends to consider for ``generator``, best first; never empty.
 
@@ -163,8 +171,7 @@ def candidates(generator: str, settings: Settings) -> tuple[Backend, ...]:
     """
     if generator != "auto":
         return (load_backend(generator),)
-    loaded = [load_backend(name) for name in names()]
-    configured = tuple(backend for backend in loaded if backend.configured(settings.for_generator(backend.name)))
+    configured = tuple(backend for backend in _loadable() if backend.configured(settings.for_generator(backend.name)))
     if not configured:
         return (load_backend("draft"),)
     order = {name: place for place, name in enumerate(settings.configured_order)}

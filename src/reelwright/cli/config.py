@@ -21,6 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the settings; values of ``env`` are secrets and only their names are shown."""
     settings = settings_from(arguments)
     rows = [_row(settings, key) for key in type(settings).model_fields]
+    rows += _rows_of_packages(settings)
     if arguments.json:
         print_json(rows)
         return 0
@@ -34,6 +35,21 @@ def run(arguments: argparse.Namespace) -> int:
     for text in settings.notes:
         note(f"note: {text}")
     return 0
+
+
+def _rows_of_packages(settings: Settings) -> list[dict[str, Any]]:
+    """The keys that generators of other packages have, each as ``generators.NAME.KEY``."""
+    from ..backends import GENERATORS, names
+    from ..config.settings import Settings as Shared
+
+    rows = []
+    for name in names():
+        model = None if name in GENERATORS else settings.model_of(name)
+        if model is not None:
+            own = settings.for_generator(name)
+            keys = [key for key in model.model_fields if key not in Shared.model_fields]
+            rows += [{**_row(own, key), "key": f"generators.{name}.{key}"} for key in keys]
+    return rows
 
 
 def _row(settings: Settings, key: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from ..core.errors import ConfigurationError, VideoGenerationError, guess
 from .fields import LISTED, here, is_text, mistakes_in
-from .pipeline_keys import ALIASES, NESTED, PIPELINE_KEYS, REMOTE_BACKENDS, SPELLINGS
+from .pipeline_keys import ALIASES, NESTED, SPELLINGS, understood
 from .settings import ARGUMENT, ENVIRONMENT, FILE, Settings
 from .yamlfile import Document, read_yaml_text, read_yaml_with_mistakes
 
@@ -138,7 +138,7 @@ def _key_of(variable: str, flat: type[Settings]) -> str:
     if whole != "generators" or len(inner) != 2:
         return ALIASES.get(variable, variable)
     spelled, key = inner
-    names = {re.sub(r"[^a-z0-9]", "_", name.lower()): name for name in (*flat.generator_names(), *SPELLINGS)}
+    names = {re.sub(r"[^a-z0-9]", "_", name.lower()): name for name in flat.generator_names()}
     return f"generators.{names.get(spelled, spelled)}.{key}"
 
 
@@ -167,10 +167,16 @@ def typed(key: str, text: str, origin: str, flat: type[Settings]) -> Any:
 
 def _parts(key: str) -> tuple[str, str, str]:
     """``generators.wan2.1.size`` is the key ``size`` of the section ``wan2.1``; any other key has no section."""
-    section, _, inner = key.rpartition(".")
-    if key.startswith("generators.") and section != "generators":
+    section, _, inner = str(key).rpartition(".")
+    if str(key).startswith("generators.") and section != "generators":
         return "generators", section.removeprefix("generators."), inner
     return "", "", key
+
+
+def _canonical(key: str, flat: type[Settings]) -> str:
+    """The key of a section with the generator's own name: ``generators.wan.size`` is ``generators.wan2.1.size``."""
+    section, name, inner = _parts(key)
+    return f"generators.{_spelled(name, flat)}.{ALIASES.get(inner, inner)}" if section else key
 
 
 def _spelled(name: str, flat: type[Settings]) -> str:
@@ -184,33 +190,18 @@ def _spelled(name: str, flat: type[Settings]) -> str:
 
 def _without_pipeline_keys(layer: Layer) -> Layer:
     """Aliases resolved, and a pipeline's own keys left out with a note."""
-    notes: list[str] = []
-    kept: dict[str, Any] = {}
-    mistakes: list[ConfigurationError] = []
-    for key, value in layer.values.items():
-        name, where = ALIASES.get(key, key), layer.origin(ALIASES.get(key, key))
-        if key in NESTED and isinstance(value, Mapping):
-            kept["generators"] = {**_mapping(kept.get("generators")), NESTED[key]: dict(value)}
-        elif key in PIPELINE_KEYS:
-            notes.append(f"{where}: {key} belongs to the surrounding pipeline and is not used")
-        elif name == "generator" and value in REMOTE_BACKENDS:
-            notes.append(f"{where}: {key} names a remote service; a local generator is chosen")
-        elif name in kept and name != "generators" and value is not None and value != kept[name]:
-            text = f"{where}: {key} and another key mean the same ({name}) and say different things"
-            mistakes.append(ConfigurationError(text, advice="Keep one of the two."))
-        elif name == "generators" and isinstance(value, Mapping):
-            kept[name] = {**_mapping(kept.get(name)), **value}
-        elif value is not None:
-            kept[name] = value
-    return replace(layer, values=kept, notes=tuple(notes)).with_mistakes(mistakes)
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {}
+    values, notes, wrong = understood(layer.values, layer.origin)
+    mistakes = [ConfigurationError(text, advice="Keep one of the two.") for text in wrong]
+    return replace(layer, values=values, notes=tuple(notes)).with_mistakes(mistakes)
 
 
 def _checked(layer: Layer, flat: type[Settings], folder: Path) -> Layer:
     """The layer with valid values and absolute paths; everything else is a mistake in it."""
+    layer = replace(
+        layer,
+        values={_canonical(key, flat): value for key, value in layer.values.items()},
+        origins={_canonical(key, flat): origin for key, origin in layer.origins.items()},
+    )
     flat_values = {key: value for key, value in layer.values.items() if not _parts(key)[0] and key != "generators"}
     values, mistakes = _valid(flat_values, [flat], folder, layer, "")
     bare = replace(layer, values=values).with_mistakes(mistakes)
@@ -222,9 +213,10 @@ def _sections(layer: Layer) -> Any:
     given = layer.values.get("generators")
     single = [(name, inner, value) for key, value in layer.values.items()
               for section, name, inner in [_parts(key)] if section]  # fmt: skip
-    if not single or not isinstance(given, (Mapping, type(None))):
+    sections = [given, *(given.values() if isinstance(given, Mapping) else ())]
+    if not single or not all(isinstance(item, (Mapping, type(None))) for item in sections):
         return given
-    merged = {str(name): _mapping(section) for name, section in (given or {}).items()}
+    merged = {str(name): dict(section or {}) for name, section in (given or {}).items()}
     for name, inner, value in single:
         merged.setdefault(name, {})[inner] = value
     return merged

@@ -1,13 +1,16 @@
-"""The keys of an existing text-to-video ``pipeline_config.yaml``, as data.
+"""The keys of an existing text-to-video ``pipeline_config.yaml``, and their names here.
 
 Such a file is understood as it is: most of its keys are settings of the same name, some have another name, and some
-belong to the surrounding pipeline only. How they are read is in `config.layers`.
+belong to the surrounding pipeline only. The flat mapping of `create_video_generator` is read likewise.
 
     >>> ALIASES["default_backend"], "openai_api_key" in PIPELINE_KEYS
     ('generator', True)
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 #: Documented names of settings that have another name here.
 ALIASES = {"default_backend": "generator", "simulated_gpus": "simulate_gpus"}
@@ -49,5 +52,37 @@ PIPELINE_KEYS = frozenset(
 )
 #: Names of `default_backend` that stand for a service on the network, which no generator here is.
 REMOTE_BACKENDS = frozenset({"runway", "runway_ml", "veo3", "google_veo", "minimax", "fal", "fal.ai"})
-#: Other spellings of their names.
+#: Other spellings of the generators' names.
 SPELLINGS = {"wan": "wan2.1", "wan21": "wan2.1", "hunyuan_video": "hunyuan", "hunyuanvideo": "hunyuan"}
+
+
+def understood(values: Mapping[str, Any], origin: Callable[[str], str]) -> tuple[dict[str, Any], list[str], list[str]]:
+    """The keys under the names of settings; notes about keys that are left out; contradictions.
+
+    Args:
+        values: A settings file or a flat mapping.
+        origin: Where a key is set, for messages.
+    """
+    kept: dict[str, Any] = {}
+    notes: list[str] = []
+    wrong: list[str] = []
+    for key, value in values.items():
+        name = ALIASES.get(key, key)
+        where = origin(name)
+        if key in NESTED and isinstance(value, Mapping):
+            kept["generators"] = {**_mapping(kept.get("generators")), NESTED[key]: dict(value)}
+        elif key in PIPELINE_KEYS:
+            notes.append(f"{where}: {key} belongs to the surrounding pipeline and is not used")
+        elif name == "generator" and isinstance(value, str) and value in REMOTE_BACKENDS:
+            notes.append(f"{where}: {key} names a remote service; a local generator is chosen")
+        elif name in kept and name != "generators" and value is not None and value != kept[name]:
+            wrong.append(f"{where}: {key} and another key mean the same ({name}) and say different things")
+        elif name == "generators" and isinstance(value, Mapping):
+            kept[name] = {**_mapping(kept.get(name)), **value}
+        elif value is not None:
+            kept[name] = value
+    return kept, notes, wrong
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}

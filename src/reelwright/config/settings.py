@@ -84,8 +84,6 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
     #: Flat keys that configure a generator, and its name.
     configures: ClassVar[Mapping[str, str]] = {}
-    #: The framework's own flag for a key; several scripts may have several.
-    flags: ClassVar[Mapping[str, str]] = {}
 
     generator: str = Field("auto", description="generator to use; auto takes the configured one, else the draft")
     output_dir: FilePath | None = Field(None, description="folder for clips and films without -o")
@@ -246,7 +244,10 @@ class Settings(BaseModel):
         values = {key: getattr(applied, key) for key in shared & applied.model_fields_set}
         values |= {key: value for key, value in section.items() if key in model.model_fields and key not in shared}
         narrowed = _made(model, values, {key: applied.origin(key) for key in shared} | {"": f"generators.{name}"})
-        narrowed._sources, narrowed._generator, narrowed._flat = applied._sources, name, applied
+        own = {key: f"generators.{name}.{key}" for key in section.keys() & values.keys() - shared}
+        origins = {key: f"{self.origin(place)} (generators.{name})" for key, place in own.items()}
+        sources = applied._sources.updated(origins, {key: self.rank(place) for key, place in own.items()})
+        narrowed._sources, narrowed._generator, narrowed._flat = sources, name, applied
         return narrowed
 
     def _with_section(self, name: str, section: Mapping[str, Any]) -> Settings:

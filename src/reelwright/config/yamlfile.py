@@ -1,14 +1,17 @@
-"""Reading YAML that a person wrote and nobody vouched for: safe, bounded, and with the line of every key.
+"""Reads YAML that a person wrote: safely, within limits, and with the line of every key.
 
-Only plain scalars, lists and mappings; no tags, no duplicate keys, few aliases, a size limit. Errors name the file
-and the line, and what is commonly meant where YAML cannot go on.
+It takes plain scalars, lists and mappings; no tags, no duplicate keys, few aliases, and files up to a limit. Errors name
+the file and the line. `config.yaml_slips` says what was probably meant.
+
+    >>> read_yaml_text("[0, 1]", "--set gpus")
+    [0, 1]
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +20,7 @@ import yaml
 
 from ..core.errors import ConfigurationError
 from ..core.files import path_error, read_bytes, shown
+from .yaml_slips import explained, surprise, swallowed
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 20
@@ -156,7 +160,7 @@ class _Reading:
             return [self._at(item, item, (*path, index)) for index, item in enumerate(node.value)]
         if node.style is None and node.tag != _TEXT:
             self.written[path] = node.value
-        if node.style is None and (found := _swallowed(node, self._rows)):
+        if node.style is None and (found := swallowed(node, self._rows)):
             self.swallowed[path] = found
         return self._loader.construct_object(node)
 
@@ -225,51 +229,6 @@ def _refuse(origin: str, mistakes: Iterable[Mistake]) -> None:
         raise ConfigurationError(lines[0], evidence=tuple(lines[1:]), advice="Correct the line.")
 
 
-def _swallowed(scalar: yaml.ScalarNode, rows: list[str]) -> str:
-    """A ``#`` behind an unquoted value with no space after it, as in ``shot #3 of a cat`` or ``image: #2.jpg``."""
-    line = scalar.end_mark.line
-    rest = rows[line][scalar.end_mark.column :] if line < len(rows) else ""
-    found = re.match(r"\s*(#[^\s#!-].*)", rest)
-    return found[1].rstrip() if found else ""
-
-
-def surprise(written: str, value: object) -> str:
-    """What YAML makes of an unquoted text that a person means otherwise, or an empty text.
-
-    YAML 1.1 reads 010 as octal, 1:30 as sixty-base, 1_000 as a thousand, and yes and off as true and false.
-
-        >>> surprise("010", 8)
-        "010 is 8 in YAML, an octal number; write 10 or 8, or '010' for the text"
-    """
-    if isinstance(value, bool):
-        plain = written.lower() in ("true", "false")
-        return (
-            ""
-            if plain
-            else f"{written} is {str(value).lower()} in YAML; write {str(value).lower()}, or '{written}' for the word"
-        )
-    if isinstance(value, (int, float)) and not _PLAIN_NUMBER.fullmatch(written):
-        kind = _kind_of_number(written)
-        decimal = written.lstrip("+-0") or "0"
-        number = f"{decimal} or {value}" if kind == "an octal number" else f"{value}"
-        fix = f"write {number}, or '{written}' for the text"
-        return f"{written} is {value} in YAML{f', {kind}' if kind else ''}; {fix}"
-    return ""
-
-
-_PLAIN_NUMBER = re.compile(r"[-+]?(?:0|[1-9]\d*)?(?:\.\d*)?(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|nan)", re.IGNORECASE)
-
-
-def _kind_of_number(written: str) -> str:
-    text = written.lstrip("+-").lower()
-    kinds = {"0x": "a hexadecimal number", "0b": "a binary number"}
-    if text[:2] in kinds:
-        return kinds[text[:2]]
-    if ":" in text:
-        return "a number in base 60"
-    return "an octal number" if text.startswith("0") and len(text) > 1 and "." not in text else ""
-
-
 def read_yaml_text(text: str, origin: str) -> Any:
     """The value that a short text stands for: ``30``, ``true``, ``[0, 1]``, or the text itself.
 
@@ -292,7 +251,7 @@ def _loading(text: str, origin: str) -> Iterator[_Loader]:
         loader = _Loader(text)
         yield loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _explained(text, origin, error) from None
+        raise explained(text, origin, error) from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -318,72 +277,3 @@ def _text(path: Path) -> str:
         line, kind = data.count(b"\n", 0, error.start) + 1, "Latin-1"
     text = f"{shown(path)}:{line}: not UTF-8 text"
     raise ConfigurationError(text, advice=f"Save the file as UTF-8 (it may be {kind}).") from None
-
-
-def _explained(text: str, origin: str, error: Exception) -> ConfigurationError:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        line, meant = _meant(text.splitlines(), error, error.problem_mark)
-        advice = "What is behind that line is read when it is corrected."
-        return ConfigurationError(f"{origin}:{line}: {meant}", advice=advice)
-    return ConfigurationError(f"{origin}: {' '.join(str(error).split())[:300]}")
-
-
-def _meant(rows: Sequence[str], error: yaml.MarkedYAMLError, mark: yaml.Mark) -> tuple[int, str]:
-    """The line where YAML gives up or began to go wrong, and what is commonly wrong there. Values are not repeated."""
-    problem, begun = str(error.problem), error.context_mark
-    if problem.startswith("too many"):
-        return mark.line + 1, problem
-    if problem == "but found another document":
-        return mark.line + 1, "a second document begins here (---); a file holds one"
-    candidates = range(mark.line, begun.line - 1, -1) if begun else (mark.line, mark.line - 1)
-    for line in candidates:
-        slip = _slip(rows[line]) if 0 <= line < len(rows) else ""
-        if slip:
-            return line + 1, slip
-    opened = re.search(r"flow (mapping|sequence)", str(error.context))
-    if opened and begun:
-        return (
-            begun.line + 1,
-            f"the {'{' if opened[1] == 'mapping' else '['} in this line is not closed, or a comma is missing",
-        )
-    if re.search("block mapping start|block end|not allowed here|block entry|find expected ':'", problem):
-        line = begun.line if begun and "find expected" in problem else mark.line
-        return (
-            line + 1,
-            "this line does not fit those around it: is it indented as they are, with a colon after its key?",
-        )
-    return mark.line + 1, problem
-
-
-#: What a line looks like that YAML cannot read, and what is usually meant by it.
-_OF_A_LINE = {
-    r"[ -]*\t|.*:\t": "a tab stands here; write spaces",
-    r" *(?:- +)?[A-Za-z_]\w*:[^\s:/\\]": "a space is missing after the colon",
-}
-_OF_A_VALUE = {
-    r"[@`%&*!|>,]|[-?:] |\{[^}]*\} *[^\s,}#\]]|\[[^\]]*\] *[^\s,}#\]]|\{\{": "a text that begins with {} must be in quotes",
-    r"[^{\[\"']*:(?: |$)": "a colon and a space in a text begin another value; put quotes around the text",
-    r".*\s#\S": "# begins a comment, and the rest of the line is lost; put quotes around the text",
-}
-
-
-def _slip(row: str) -> str:
-    """What is wrong with a line that YAML cannot read, where it is one of the usual slips; else an empty text."""
-    value = re.sub(r"^ *(?:- +)?(?:[\w.-]+:(?: +|$))?", "", row)
-    slip = next((said for pattern, said in _OF_A_LINE.items() if re.match(pattern, row)), "")
-    if not slip and value[:1] in ("'", '"'):
-        return _slip_in_quotes(value)
-    return slip or next(
-        (said.format(value[0]) for pattern, said in _OF_A_VALUE.items() if re.match(pattern, value)), ""
-    )
-
-
-def _slip_in_quotes(value: str) -> str:
-    whole = re.match(r"'(?:[^']|'')*'" if value[0] == "'" else r'"(?:[^"\\]|\\.)*"', value)
-    if not whole:
-        return f"the quote {value[0]} in this line is not closed"
-    if value[0] == '"' and re.search(r"\\(?![0abtnvfre \"/\\N_LPxuU])|\\(?:x|u|U)(?![0-9A-Fa-f]{2})", whole[0]):
-        return "a \\ in double quotes begins an escape; use single quotes"
-    if re.match(r" *[^\s,}\]:#]", value[whole.end() :]):
-        return "the text goes on behind its closing quote; put other quotes around the whole"
-    return ""

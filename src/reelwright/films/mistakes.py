@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..config.yamlfile import Document, surprise
+from ..config.yaml_slips import surprise
+from ..config.yamlfile import Document
 from ..core.errors import ConfigurationError
 from ..core.files import expanded, open_regular, reason, shown
 

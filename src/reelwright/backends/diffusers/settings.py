@@ -1,4 +1,4 @@
-"""`DiffusersSettings`: what only the resident engine has."""
+"""`DiffusersSettings`: the settings of the resident engine."""
 
 from __future__ import annotations
 

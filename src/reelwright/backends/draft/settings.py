@@ -1,4 +1,4 @@
-"""`DraftSettings`: what only the draft has."""
+"""`DraftSettings`: the settings of the draft."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""`HunyuanSettings`: what only the HunyuanVideo family has, and the flags of its scripts."""
+"""`HunyuanSettings`: the settings of the HunyuanVideo family."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
@@ -14,8 +13,6 @@ from ..shared.job import Job
 
 class HunyuanSettings(Settings):
     """The settings of HunyuanVideo, HunyuanVideo-I2V, HunyuanVideo-1.5 and the documented ``run_inference.py``."""
-
-    flags: ClassVar[Mapping[str, str]] = {}
 
     hunyuan_dir: FilePath | None = Field(None, description="checkout of HunyuanVideo, HunyuanVideo-I2V or 1.5")
     config_file: FilePath | None = Field(None, description="HunyuanVideo: YAML file of options")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field, SecretStr
 
@@ -13,8 +12,6 @@ from reelwright.config.settings import Settings
 
 class StudioSettings(Settings):
     """Keys of the section ``generators: {studio: ...}``."""
-
-    flags: ClassVar[Mapping[str, str]] = {"lens": "--focal-length"}
 
     lens: Annotated[float, Field(gt=0, le=600)] = Field(50.0, description="focal length, millimetres")
     look: FilePath | None = Field(None, description="file of a colour look")
