@@ -1,6 +1,6 @@
 """All benchmarks that need no GPU: ``make bench``, or ``python -m bench draft`` for one.
 
-They run in a temporary folder with a home of its own: films, settings and records of the user neither end nor change them.
+They run in a temporary folder with a home of its own, so they neither use nor change the user's films, settings and records.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@
 
 Ours plans, renders with sub-pixel moves, verifies by a full decode and publishes; zoompan only renders (it
 jitters by whole pixels) and verifies nothing. Both run through the same libav inside PyAV, so no ffmpeg program
-is needed; the rounds alternate, so that a busy machine is unfair to neither. Exits with 1 when a target is
-missed.
+is needed. The rounds alternate, so a busy machine slows both. Exits with 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ with av.open(film, "w", format="mp4", options={"movflags": "+faststart"}) as tar
 
 
 def draft(film: Path) -> list[str]:
-    """Our whole command line, as a user types it."""
+    """Our command line, as a user types it."""
     return [
         sys.executable, "-m", "reelwright", "generate", str(PHOTO), "push in", "-o", str(film), "--generator", "draft",
         "--size", f"{WIDTH}x{HEIGHT}", "--frames", str(FRAMES), "--seed", "1", "--overwrite", "--json",
@@ -67,7 +66,7 @@ def draft(film: Path) -> list[str]:
 
 
 def zoompan(film: Path) -> list[str]:
-    """The filter with the encoder's settings that ours has."""
+    """The filter, with the same encoder settings as ours."""
     asked = subprocess.run([sys.executable, "-c", _ENCODER], capture_output=True, text=True, check=True)
     encoder, threads, options = json.loads(asked.stdout)
     numbers = [str(number) for number in (FRAMES, WIDTH, HEIGHT, FPS)]

@@ -4,7 +4,7 @@
 
 The model is tiny and has random weights, made on the spot; the engine, its worker and the command line are the real
 ones. Cold is one `reel generate` for each shot, warm is one `reel film` of the same shots. A gap is the time from a
-clip's frames being handed over to the next clip's first phase, in which the engine does nothing. Presets are compared
+clip's frames being handed over to the next clip's first phase; the engine is idle then. Presets are compared
 in `bench.engine_presets`, which runs in the engine's interpreter.
 """
 
@@ -34,25 +34,25 @@ WARM_LIMIT, GAP_LIMIT = 1 / 3, 0.03  # of issue 6
 
 @dataclass(frozen=True)
 class Bench:
-    """One folder with a model, settings and what is made."""
+    """One folder with a model, settings and results."""
 
     folder: Path
     arguments: argparse.Namespace
 
     def reel(self, *words: str) -> list[str]:
-        """A command line of ours."""
+        """Our command line."""
         return [sys.executable, "-m", "reelwright", *words, "--config", str(self.folder / "config.yaml"), "--json"]
 
     def clip(self, number: int) -> list[str]:
-        """The cold way to a shot."""
-        asked = self.arguments
+        """The command for one cold shot."""
+        values = self.arguments
         return self.reel(
             "generate", str(self.folder / "photo.jpg"), f"shot {number}", "-o", str(self.folder / f"cold{number}.mp4"),
-            "--size", asked.size, "--frames", str(asked.frames), "--steps", str(asked.steps), "--seed", str(number),
+            "--size", values.size, "--frames", str(values.frames), "--steps", str(values.steps), "--seed", str(number),
         )  # fmt: skip
 
     def film(self) -> list[str]:
-        """The warm way to all of them."""
+        """The command for all shots, warm."""
         return self.reel("film", str(self.folder / "film.yaml"), "-o", str(self.folder / "film.mp4"))
 
 
@@ -78,26 +78,26 @@ def set_up(folder: Path, arguments: argparse.Namespace) -> Bench:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of ``--json``, and when it came."""
+    """A line of ``--json``, and its time."""
 
     at: float
-    said: dict[str, Any]
+    message: dict[str, Any]
 
     def is_phase(self, name: str) -> bool:
         """Whether a phase of that name begins."""
-        return self.said.get("event") == "Phase" and self.said.get("name") == name
+        return self.message.get("event") == "Phase" and self.message.get("name") == name
 
 
 def lines(process: subprocess.Popen[str]) -> Iterator[Line]:
-    """What a command says, as it says it."""
+    """The lines of a command, as they come."""
     assert process.stdout is not None
     for text in process.stdout:
         if text.startswith("{"):
             yield Line(time.perf_counter(), json.loads(text))
 
 
-def spoken(argv: Sequence[str]) -> tuple[list[Line], float]:
-    """All that a command says, and its seconds."""
+def all_lines(argv: Sequence[str]) -> tuple[list[Line], float]:
+    """All lines of a command, and its seconds."""
     started = time.perf_counter()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said = list(lines(process))
@@ -110,7 +110,7 @@ def spoken(argv: Sequence[str]) -> tuple[list[Line], float]:
 def gaps(said: Sequence[Line]) -> tuple[list[float], list[float]]:
     """Seconds that the engine had nothing to do between clips, and seconds of the clips.
 
-    The second "saving" of a clip is the runner's, which has the frames then.
+    The second "saving" of a clip is the runner's: it has the frames then.
     """
     idle, clips = [], []
     begun = given = 0.0
@@ -133,7 +133,7 @@ def cancelled(bench: Bench) -> tuple[float, float]:
     with subprocess.Popen(bench.clip(99), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         steps: list[float] = []
         for line in lines(process):
-            if line.said.get("event") == "Progress":
+            if line.message.get("event") == "Progress":
                 steps.append(line.at)
             if len(steps) == 3:
                 break
@@ -165,11 +165,11 @@ def main() -> int:
     if not arguments.engine_python.exists():
         print(f"left out: no interpreter with torch and diffusers at {arguments.engine_python}; see make test-engine")
         return 0
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job hands an ignored one on
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits an ignored one
     with tempfile.TemporaryDirectory() as name:
         bench = set_up(Path(name), arguments)
         timed(bench.clip(98))  # not counted: bytecode and file cache
-        said, warm = spoken(bench.film())
+        said, warm = all_lines(bench.film())
         cold = [timed(bench.clip(number)).seconds for number in range(arguments.shots)]
         idle, clips = gaps(said)
         print(f"resident engine, tiny model, {arguments.size}, {arguments.frames} frames, {machine()}")

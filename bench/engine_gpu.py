@@ -1,7 +1,7 @@
 """Seconds per step and per clip, and memory against its prediction, at the size of Wan2.1 i2v-14B.
 
     python -m bench.engine_gpu --table engine.md --plot engine.svg --wan21 CHECKOUT      # an NVIDIA GPU of 80 GB
-    python -m bench.engine_gpu --tiny --device cpu                                      # tries the script itself
+    python -m bench.engine_gpu --tiny --device cpu                                      # tests the script itself
 
 Run with the engine's interpreter. One run measures plain diffusers, every preset through the engine, and, with a
 checkout, the loop of the official generate.py, at 480p and 720p with 81 frames, on random weights made in place. A
@@ -36,7 +36,7 @@ CACHE = {"kind": "first_block", "threshold": 0.1}
 
 @dataclass(frozen=True)
 class Clip:
-    """What is made."""
+    """Size, length and steps."""
 
     width: int
     height: int
@@ -61,7 +61,7 @@ class Way:
 
 
 def ways(lora: Path, *, cuda: bool) -> list[Way]:
-    """Every preset, and what each part of exact brings."""
+    """Every preset, and the parts of exact one by one."""
     exact = {"preset": "exact", "compile": cuda}
     balanced = {"preset": "balanced", "cache": CACHE, "fp8": True, "compile": cuda}
     fast = {"preset": "fast", "lora": [{"path": str(lora)}], "compile": cuda}
@@ -82,8 +82,8 @@ class Times:
     phases: dict[str, float] = field(default_factory=dict)
     steps: list[float] = field(default_factory=list)
 
-    def hear(self, event: Any) -> None:
-        """Note an event; a step on a GPU is over when the device says so."""
+    def record(self, event: Any) -> None:
+        """Record an event; a step on a GPU ends when the device has synchronised."""
         _synchronise()
         name = type(event).__name__
         if name == "Phase":
@@ -97,8 +97,8 @@ class Times:
         return statistics.median(b - a for a, b in zip(self.steps, self.steps[1:], strict=False))
 
 
-def _told(facts: Mapping[str, Any]) -> str:
-    """What was chosen for this device, as the manifest tells it."""
+def _choices(facts: Mapping[str, Any]) -> str:
+    """The choices for this device, as in the manifest."""
     words = [f"placement {facts['placement']}", f"attention {facts['attention']}"]
     if facts["attention_difference"]:
         words.append(f"off by {facts['attention_difference']:.0e}")
@@ -202,11 +202,11 @@ class Bench:
             loading.load = read
         engine.generate(self._options(clip, way, 2), self._folder, lambda _: None, lambda: None)  # compiles, warms up
         times = Times()
-        saved = engine.generate(self._options(clip, way, clip.steps), self._folder, times.hear, lambda: None)
+        saved = engine.generate(self._options(clip, way, clip.steps), self._folder, times.record, lambda: None)
         ended = time.perf_counter()
         around = times.phases["denoising"] - times.phases["encoding"] + ended - times.steps[-1]
         row = Row(clip.name, way.name, times.step, around + way.clip_steps * times.step, saved.facts["peak_bytes"])
-        row.predicted, row.note = self._predicted(clip, engine), _told(saved.facts)
+        row.predicted, row.note = self._predicted(clip, engine), _choices(saved.facts)
         engine.unload()
         return row
 
@@ -218,8 +218,8 @@ class Bench:
         done = subprocess.run([*argv, json.dumps(asked)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError((done.stderr.strip().splitlines() or ["it ended without a word"])[-1])
-        told = json.loads(done.stdout.splitlines()[-1])
-        return Row(clip.name, "official generate.py", told["step"], peak=told["peak"], note="its loop alone")
+        values = json.loads(done.stdout.splitlines()[-1])
+        return Row(clip.name, "official generate.py", values["step"], peak=values["peak"], note="its loop alone")
 
     def _made(self, model: Mapping[str, Any], _phase: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         from diffusers import WanImageToVideoPipeline

@@ -1,7 +1,7 @@
-"""Models of true size with random weights, made on the device: what `bench.engine_gpu` measures.
+"""Makes models of true size with random weights on the device, for `bench.engine_gpu`.
 
-Values do not matter for the time of a dense step or for memory; they do for how often a cache can be used. Sizes are
-those of Wan2.1 i2v-14B (wan/configs/wan_i2v_14B.py), or tiny ones for trying the script without a GPU.
+Values do not matter for the time of a dense step or for memory; they matter for a step cache. Sizes are those of Wan2.1
+i2v-14B (wan/configs/wan_i2v_14B.py), or tiny ones that try the script without a GPU.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TINY: Mapping[str, Mapping[str, Any]] = {
 
 
 def made(build: Any, device: str, dtype: Any, kept: Any = ()) -> Any:
-    """A module with small random weights, each made in its place; those named in ``kept`` in float32."""
+    """A module with small random weights, made on its device; those named in ``kept`` are float32."""
     import torch
 
     with torch.device("meta"):

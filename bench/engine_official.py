@@ -1,9 +1,9 @@
-"""The loop of an official Wan2.1 checkout's own generate.py, timed on random weights with ready encodings.
+"""Times the loop of an official Wan2.1 checkout's own generate.py, on random weights with ready encodings.
 
-Run by path by `bench.engine_gpu`, with an interpreter that has what the checkout imports; prints one line of JSON.
-``WanI2V.generate`` is the unmodified one. Text, picture and VAE are ready values: it is the denoising that is timed,
-as the difference between two lengths. Without flash-attn, which the checkout asserts, it gets PyTorch's attention in
-the way our launcher gives it.
+`bench.engine_gpu` runs it by path, with an interpreter that can import the checkout; it prints one line of JSON.
+``WanI2V.generate`` is unmodified. Text, picture and VAE are ready values, so only the denoising is timed, as the
+difference between two lengths. Without flash-attn, which the checkout asserts, our launcher gives it PyTorch's
+attention.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LAUNCHER = Path(__file__).parents[1] / "src" / "reelwright" / "launchers" / "wa
 
 
 class Ready:
-    """Encoder, eye and VAE in one: gives what it was given."""
+    """Encoder, CLIP and VAE in one: returns its value."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -48,7 +48,7 @@ class Ready:
 
 
 def give_attention(attention: Any, model: Any) -> None:
-    """PyTorch's, where flash-attn is missing."""
+    """Use PyTorch's attention where flash-attn is missing."""
     if attention.FLASH_ATTN_2_AVAILABLE or attention.FLASH_ATTN_3_AVAILABLE:
         return
     spec = importlib.util.spec_from_file_location("launcher", _LAUNCHER)

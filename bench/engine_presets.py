@@ -4,7 +4,7 @@
 
 Runs in the engine's interpreter. Every clip of a chain begins with the last frame of the one before, as shots do that
 continue. Random weights amplify or forget differences in a way of their own: the figures compare presets with each
-other, and tell nothing of how a trained model looks. Times are a CPU's, and no GPU's.
+other, and say nothing about the look of a trained model. Times are those of a CPU.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `bench.engine_gpu` measured, as a table for docs/benchmarks.md and as bars."""
+"""Prints the measurements of `bench.engine_gpu` as a table for docs/benchmarks.md and as bars."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Films: a draft of four shots, the same again, one changed shot of twenty, and a hundred clips joined by copying.
 
 A changed shot is compared with that shot alone, made and verified by `reel generate` in the same minute: three of each,
-medians. The hundred clips are hundred different files, none of which was ever looked at.
+medians. The hundred clips are a hundred different files, and none of them was analysed before.
 
 python -m bench.films
 """
@@ -26,12 +26,12 @@ from reelwright.films.editing.proof import proven
 from reelwright.films.editing.artifact_cache import ArtifactCache
 from reelwright.core.request import Size
 folder, film = Path(sys.argv[1]), Path(sys.argv[2])
-shelf = ArtifactCache(folder / "shelf")
+cache = ArtifactCache(folder / "cache")
 parts = [Part(clip) for clip in sorted(folder.glob("*.mp4"))]
-told = join(parts, film, JoinOptions(Size(1280, 720), 16.0), shelf=shelf)
-assert told.num_frames >= 8000
-assert told.how.startswith("copied")
-proven(film, told.promise)
+joined = join(parts, film, JoinOptions(Size(1280, 720), 16.0), cache=cache)
+assert joined.num_frames >= 8000
+assert joined.how.startswith("copied")
+proven(film, joined.promise)
 """
 
 

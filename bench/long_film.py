@@ -1,6 +1,6 @@
-"""A film of sixty shots, five minutes, as a draft: memory stays flat, the film is whole, joints are not seen.
+"""A film of sixty shots, five minutes, as a draft: memory stays flat, the film is whole, joints are invisible.
 
-python -m bench.long_film [SIZE]      416x240 unless said otherwise; 1280x720 takes minutes
+python -m bench.long_film [SIZE]      416x240 by default; 1280x720 takes minutes
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Memory:
 
 
 def made(board: Path, output: Path) -> tuple[dict[str, Any], float, list[int]]:
-    """What the command told at its end, its seconds, and its memory."""
+    """The command's last message, its seconds, and its memory."""
     started = time.perf_counter()
     with subprocess.Popen(film(board, output), stdout=subprocess.PIPE, text=True, env=os.environ.copy()) as process:
         memory = Memory(process.pid)
@@ -86,19 +86,19 @@ def main() -> int:
         for picture in PICTURES:
             shutil.copy(PHOTOS / picture, folder)
         board, output = a_board(folder, size), folder / "long.mp4"
-        told, seconds, quarters = made(board, output)
+        result, seconds, quarters = made(board, output)
         _, again, _ = made(board, output)
         facts = examine(output, limit_s=3600)
-    ratios = sorted((joint["ratio"], joint["part"]) for joint in told["joints"] if joint["kind"] == "chained")
-    print(f"a film of {SHOTS} shots, {told['seconds']:.0f} s of {size}, {told['frames']} frames, {machine()}")
-    print(f"  made in {seconds:.1f} s, again in {again:.2f} s; {told['how']}")
+    ratios = sorted((joint["ratio"], joint["part"]) for joint in result["joints"] if joint["kind"] == "chained")
+    print(f"a film of {SHOTS} shots, {result['seconds']:.0f} s of {size}, {result['frames']} frames, {machine()}")
+    print(f"  made in {seconds:.1f} s, again in {again:.2f} s; {result['how']}")
     print(f"  memory of the command, peaks of its quarters: {', '.join(f'{peak / 1e6:.0f} MB' for peak in quarters)}")
     print(f"  {len(ratios)} chained joints; the greatest ratios, and where: {ratios[-4:]}")
     return report(
         {
             "memory while clips are made: the third quarter within 10 % of the first": quarters[2] < 1.1 * quarters[0],
             "joining and the contact sheet take at most 64 MB more": quarters[3] - quarters[2] < 64e6,
-            "decoded completely once more: whole": not facts.problems and facts.num_frames == told["frames"],
+            "decoded completely once more: whole": not facts.problems and facts.num_frames == result["frames"],
             "every chained joint at most 3 times the median difference": ratios[-1][0] <= 3,
         }
     )

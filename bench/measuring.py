@@ -16,7 +16,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Run:
-    """What one process took."""
+    """Time and memory of one process."""
 
     seconds: float
     cpu_seconds: float
@@ -24,7 +24,7 @@ class Run:
 
 
 class _Peak:
-    """The peak of one process's resident memory: ``ru_maxrss`` would take in that of its children."""
+    """The peak of one process's resident memory; ``ru_maxrss`` would include its children."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -48,24 +48,24 @@ class _Peak:
 def timed(
     argv: Sequence[str], *, status: int = 0, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> Run:
-    """Run a program that is to end with ``status``; the peak is that of its own process."""
+    """Run a program that must end with ``status``; the peak is that of its own process."""
     environ = dict(os.environ if env is None else env)
-    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every run compiles our sources anew
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every run compiles our sources again
     started = time.perf_counter()
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(argv, stdout=null, stderr=pipe, text=True, cwd=cwd, env=environ) as process:
         assert process.stderr is not None
         peak = _Peak(process.pid)
-        said = process.stderr.read()
+        errors = process.stderr.read()
         _, ended, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(ended)
     if process.returncode != status:
-        sys.exit(f"{list(argv)[:5]} ended with {process.returncode}:\n{said}")
+        sys.exit(f"{list(argv)[:5]} ended with {process.returncode}:\n{errors}")
     return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, peak.stopped())
 
 
 def median(runs: Sequence[Run]) -> Run:
-    """The medians of times, the greatest peak."""
+    """The medians of the times, and the highest peak."""
     return Run(
         statistics.median(run.seconds for run in runs),
         statistics.median(run.cpu_seconds for run in runs),
@@ -81,5 +81,5 @@ def report(targets: Mapping[str, bool]) -> int:
 
 
 def machine() -> str:
-    """Cores and load, without which no figure means anything."""
+    """Cores and load: figures mean nothing without them."""
     return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"

@@ -1,9 +1,9 @@
-"""What Reelwright costs over starting the framework by hand; planning with weights of true size; a log of 200 MB.
+"""Measures the overhead over starting the framework by hand, a plan with weights of true size, and a log of 200 MB.
 
     python -m bench.overhead --rounds 5
 
-The framework is the stand-in of the tests: it takes no time of its own, so all that is left is ours. By hand means
-the command that `reel plan` shows, started in the same folder. Both alternate in one run.
+The framework is the imitation in the tests, which takes no time of its own, so the rest is our overhead. By hand
+means the command that `reel plan` shows, started in the same folder. Both alternate in one run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PHOTO = Path(__file__).parents[1] / "tests" / "photos" / "rocket.jpg"
 
 @dataclass(frozen=True)
 class Machine:
-    """A stand-in machine in one folder."""
+    """An imitated machine in one folder."""
 
     folder: Path
     env: dict[str, str]
@@ -41,7 +41,7 @@ class Machine:
         return self.folder / "Wan2.1"
 
     def reel(self, command: str, output: str) -> list[str]:
-        """A command line of ours."""
+        """Our command line."""
         return [
             sys.executable, "-m", "reelwright", command, str(PHOTO), "push in", "-o", str(self.folder / output),
             "--config", str(self.folder / "config.yaml"), "--frames", "5", "--steps", "3", "--seed", "1",
@@ -96,12 +96,14 @@ def main() -> int:
         plans = [timed(here.reel("plan", "b.mp4"), env=here.env) for _ in range(rounds)]
         set_plan(here.checkout, [{"log_mb": 200}])
         flood = timed(here.reel("generate", "c.mp4"), env=here.env)
-    return told(rounds, {"ours": median(ours), "by hand": median(hand), "plan": median(plans), "200 MB log": flood})
+    return report_runs(
+        rounds, {"ours": median(ours), "by hand": median(hand), "plan": median(plans), "200 MB log": flood}
+    )
 
 
-def told(rounds: int, found: Mapping[str, Run]) -> int:
-    """The table and the targets."""
-    print(f"Wan2.1 stand-in, whole processes, median of {rounds}, {machine()}")
+def report_runs(rounds: int, found: Mapping[str, Run]) -> int:
+    """Print the table and the targets."""
+    print(f"Wan2.1 imitation, whole processes, median of {rounds}, {machine()}")
     for name, run in found.items():
         print(f"  {name:12} {run.seconds:5.2f} s  cpu {run.cpu_seconds:5.2f} s  peak {run.peak_bytes / 1e6:4.0f} MB")
     overhead = found["ours"].seconds - found["by hand"].seconds

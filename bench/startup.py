@@ -1,4 +1,4 @@
-"""How long ``reel --help`` and ``reel plan`` take as whole processes.
+"""Measures ``reel --help`` and ``reel plan`` as whole processes.
 
 python -m bench.startup --rounds 7
 """
@@ -30,7 +30,7 @@ def main() -> int:
         "... confined": [sys.executable, "-I", "-S", "-c", _CONFINED],
         "reel plan": [*reel, "plan", str(PHOTO), "push in", "-o", "clip.mp4", "--generator", "draft"],
     }
-    with tempfile.TemporaryDirectory() as name:  # not where a clip.mp4 may be
+    with tempfile.TemporaryDirectory() as name:  # a folder without a clip.mp4
         folder = Path(name)
         for argv in sides.values():
             timed(argv, cwd=folder)  # bytecode and file cache

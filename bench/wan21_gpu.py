@@ -1,10 +1,10 @@
-"""The real generate.py on a real GPU, by hand and through Reelwright: overhead, memory, and what a stop gives back.
+"""Measures the real generate.py on a real GPU, by hand and through Reelwright: overhead, memory, memory after a stop.
 
     python -m bench.wan21_gpu --wan21 CHECKOUT --python ENV/bin/python --weights FOLDER
 
 Weights of true size with random values are made in FOLDER if it is empty (46 GB; about as much host memory). Figures
 belong in docs/benchmarks.md with the hardware, the versions and this command. With ``--simulate-gpus`` it runs where
-there is no GPU, for trying the script itself; the memory figures are then missing.
+there is no GPU, to try the script itself; the memory figures are then missing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PHOTO = Path(__file__).parents[1] / "tests" / "photos" / "rocket.jpg"
 
 
 def used_bytes() -> list[int] | None:
-    """Memory in use on each GPU; ``None`` if it cannot be asked."""
+    """Memory in use on each GPU; ``None`` if it cannot be read."""
     gpus = take_host(HostQuery(gpus=True), environ=os.environ, simulated=None, state_dir=None).gpus
     if not gpus or any(gpu.total_bytes is None or gpu.free_bytes is None for gpu in gpus):
         return None
@@ -50,12 +50,12 @@ class Bench:
         self._ask = ["--size", arguments.size, "--frames", str(arguments.frames), "--steps", str(arguments.steps)]
 
     def reel(self, command: str, output: str) -> list[str]:
-        """A command line of ours."""
+        """Our command line."""
         where = ["-o", str(self.folder / output), "--config", str(self.folder / "config.yaml"), "--json", "--seed", "1"]
         return [sys.executable, "-m", "reelwright", command, str(PHOTO), "the rocket lifts off", *where, *self._ask]
 
     def plan(self) -> dict[str, Any]:
-        """What would run."""
+        """The plan of the run."""
         done = subprocess.run(self.reel("plan", "hand.mp4"), capture_output=True, text=True, check=False)
         plan: dict[str, Any] = json.loads(done.stdout)
         if plan["command"] is None or done.returncode:
@@ -112,10 +112,12 @@ def main() -> int:
         ours = timed(bench.reel("generate", "ours.mp4"))
         manifest = json.loads((Path(name) / "ours.reel.json").read_text())
         after = {"Ctrl-C": bench.stopped(signal.SIGINT), "kill -9": bench.stopped(signal.SIGKILL)}
-    return told(plan, manifest, (hand, ours.seconds, ours.peak_bytes), {"before": before, **after})
+    return report_runs(plan, manifest, (hand, ours.seconds, ours.peak_bytes), {"before": before, **after})
 
 
-def told(plan: dict[str, Any], manifest: dict[str, Any], runs: tuple[float, float, int], memory: dict[str, Any]) -> int:
+def report_runs(
+    plan: dict[str, Any], manifest: dict[str, Any], runs: tuple[float, float, int], memory: dict[str, Any]
+) -> int:
     """The figures and whether they are as they should be."""
     hand, ours, peak = runs
     metrics = manifest.get("metrics") or {}

@@ -1,7 +1,7 @@
-"""Random weights of true size in Wan2.1's official layout, made with the checkout's own classes.
+"""Writes random weights of true size in Wan2.1's official layout, with the checkout's own classes.
 
-Run by `bench.wan21_gpu` with the framework's interpreter, in the checkout; 46 GB for i2v-14B. Values do not matter for
-speed, memory and faults; only small ones are drawn, so that nothing overflows.
+`bench.wan21_gpu` runs it with the framework's interpreter, in the checkout; 46 GB for i2v-14B. Values do not matter for
+speed, memory and faults; they are small, so that nothing overflows.
 """
 
 from __future__ import annotations

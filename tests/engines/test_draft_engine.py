@@ -69,11 +69,11 @@ def render(given: Mapping[str, Any], output: Path) -> tuple[Mapping[str, Any], l
     return load_engine("draft").generate(given, output, events.append, lambda: None), events
 
 
-def a_shot(moves: tuple[str, ...], **changes: Any) -> camera.Shot:
-    return camera.Shot(moves, **{"speed": 1.0, "num_frames": 81, "fps": 16.0, "seed": 5, **changes})
+def a_shot(moves: tuple[str, ...], **changes: Any) -> camera.CameraShot:
+    return camera.CameraShot(moves, **{"speed": 1.0, "num_frames": 81, "fps": 16.0, "seed": 5, **changes})
 
 
-def expected_path(shot: camera.Shot, size: Size, point: tuple[float, float]) -> np.ndarray:
+def expected_path(shot: camera.CameraShot, size: Size, point: tuple[float, float]) -> np.ndarray:
     """Where a point of a still of the film's size is to be seen in every frame."""
     framing = camera.Framing.cover(size, size, (0.5, 0.5))
     track = camera.shoot(shot, framing)
@@ -340,21 +340,21 @@ def a_pair(
 
 def test_a_zoom_and_a_pan_are_recognised_as_a_camera_move() -> None:
     first, last, expected = a_pair(1.44, (90, 40))
-    joint = transitions.measure(first, last)
-    assert joint.mode == "camera"
-    assert joint.facts["inliers"] >= 40
-    assert joint.facts["camera_zoom"] == pytest.approx(1.44, abs=0.01)
-    assert joint.similarity is not None
+    match = transitions.measure(first, last)
+    assert match.mode == "camera"
+    assert match.facts["inliers"] >= 40
+    assert match.facts["camera_zoom"] == pytest.approx(1.44, abs=0.01)
+    assert match.similarity is not None
     corners = np.array([[0, 0, 1], [511, 0, 1], [0, 287, 1], [511, 287, 1]]).T
-    assert np.abs(joint.similarity @ corners - expected @ corners).max() < 1.5
+    assert np.abs(match.similarity @ corners - expected @ corners).max() < 1.5
 
 
 def test_a_camera_is_found_just_as_well_in_a_film_larger_than_the_copies_that_are_measured() -> None:
     first, last, expected = a_pair(1.3, (90, 40), size=(1280, 720))
-    joint = transitions.measure(first, last)
-    assert joint.similarity is not None
+    match = transitions.measure(first, last)
+    assert match.similarity is not None
     corners = np.array([[0, 0, 1], [1279, 0, 1], [0, 719, 1], [1279, 719, 1]]).T
-    assert np.abs(joint.similarity @ corners - expected @ corners).max() < 2.5
+    assert np.abs(match.similarity @ corners - expected @ corners).max() < 2.5
 
 
 def test_what_only_one_picture_shows_is_taken_from_that_one() -> None:
@@ -375,9 +375,9 @@ def test_another_exposure_comes_in_slowly_up_to_the_border_of_the_frame() -> Non
 
 def test_a_camera_move_stays_sharp_half_way() -> None:
     first, last, _ = a_pair(1.44, (90, 40))
-    joint = transitions.measure(first, last)
-    assert joint.similarity is not None
-    move = passages.CameraMove(stills.Still(first), stills.Still(last), joint.similarity, Size(512, 288))
+    match = transitions.measure(first, last)
+    assert match.similarity is not None
+    move = passages.CameraMove(stills.Still(first), stills.Still(last), match.similarity, Size(512, 288))
     sharpness = [cv2.Laplacian(frame, cv2.CV_64F).var() for frame in (last, move.render(0.5))]
     assert sharpness[1] > 0.6 * sharpness[0]
 
@@ -385,10 +385,10 @@ def test_a_camera_move_stays_sharp_half_way() -> None:
 def test_a_camera_move_leaves_no_hole_where_only_one_picture_shows_the_place() -> None:
     first, last, _ = a_pair(1.0, (220, 120))
     first, last = np.maximum(first, 60), np.maximum(last, 60)
-    joint = transitions.measure(first, last)
-    assert joint.mode == "camera"
-    assert joint.similarity is not None
-    move = passages.CameraMove(stills.Still(first), stills.Still(last), joint.similarity, Size(512, 288))
+    match = transitions.measure(first, last)
+    assert match.mode == "camera"
+    assert match.similarity is not None
+    move = passages.CameraMove(stills.Still(first), stills.Still(last), match.similarity, Size(512, 288))
     assert min(int(move.render(time).min()) for time in (0.05, 0.5, 0.95)) > 30
 
 
@@ -399,10 +399,10 @@ def test_pictures_without_corners_are_aligned_by_correlation() -> None:
         wave = 120 + 60 * np.sin((columns + dx) / 60) + 50 * np.cos((rows + columns / 3) / 45)
         return np.dstack([wave] * 3).astype(np.uint8)
 
-    joint = transitions.measure(hills(0), hills(6))
-    assert joint.facts["inliers"] == 0
-    assert joint.facts["correlation"] > 0.95
-    assert joint.mode == "camera"
+    match = transitions.measure(hills(0), hills(6))
+    assert match.facts["inliers"] == 0
+    assert match.facts["correlation"] > 0.95
+    assert match.mode == "camera"
 
 
 def test_a_small_movement_inside_the_picture_is_a_flow() -> None:
@@ -411,19 +411,19 @@ def test_a_small_movement_inside_the_picture_is_a_flow() -> None:
     columns, rows = np.meshgrid(np.arange(512, dtype=np.float32), np.arange(288, dtype=np.float32))
     wave = 5 + 4.5 * np.sin(rows / 30)
     first, last = (cv2.remap(scene, columns + 40 + sign * wave, rows + 40, cv2.INTER_LINEAR) for sign in (0, 1))
-    joint = transitions.measure(first, last)
-    assert joint.mode == "flow"
-    assert joint.facts["fb_bad_tiles"] <= 0.08
-    assert joint.flows is not None
-    middle = passages.Morph(stills.Still(first), stills.Still(last), joint.flows).render(0.5)
+    match = transitions.measure(first, last)
+    assert match.mode == "flow"
+    assert match.facts["fb_bad_tiles"] <= 0.08
+    assert match.flows is not None
+    middle = passages.Morph(stills.Still(first), stills.Still(last), match.flows).render(0.5)
     truth = cv2.remap(scene, columns + 40 + 0.5 * wave, rows + 40, cv2.INTER_LINEAR)
     error = np.abs(middle.astype(int) - truth).mean()
     assert error < 0.5 * np.abs(cv2.addWeighted(first, 0.5, last, 0.5, 0).astype(int) - truth).mean()
 
 
 def test_unrelated_pictures_dissolve() -> None:
-    joint = transitions.measure(textured((512, 288), seed=1), textured((512, 288), seed=99))
-    assert joint.mode == "dissolve"
+    match = transitions.measure(textured((512, 288), seed=1), textured((512, 288), seed=99))
+    assert match.mode == "dissolve"
 
 
 def test_a_moved_object_before_a_still_background_is_no_camera_move() -> None:

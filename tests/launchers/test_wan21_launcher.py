@@ -215,7 +215,7 @@ def test_something_that_is_no_checkout_is_refused(machine: Machine, tmp_path: Pa
 
 @pytest.mark.parametrize("argv", [[], ["--add-size=1024*576"], ["--"], ["generate.py"]])
 def test_without_a_script_there_is_a_usage(argv: list[str]) -> None:
-    with pytest.raises(wan21.Refused, match="usage"):
+    with pytest.raises(wan21.CheckoutRefused, match="usage"):
         wan21.parse(argv)
 
 

@@ -38,7 +38,7 @@ TASKS = ("t2v-14B", "i2v-14B", "flf2v-14B")
 _USAGE = "wan21.py [--add-size=W*H ...] [--attention=sdpa] -- generate.py ARGS..."
 
 
-class Refused(Exception):
+class CheckoutRefused(Exception):
     """Something is not as this launcher needs it; the message names it."""
 
 
@@ -56,7 +56,7 @@ def parse(argv: Sequence[str]) -> LauncherOptions:
     """The launcher's own options end at ``--``."""
     words = list(argv)
     if "--" not in words or words[-1] == "--":
-        raise Refused(f"usage: {_USAGE}")
+        raise CheckoutRefused(f"usage: {_USAGE}")
     end = words.index("--")
     sizes, sdpa = [], False
     for word in words[:end]:
@@ -66,7 +66,7 @@ def parse(argv: Sequence[str]) -> LauncherOptions:
         elif word == "--attention=sdpa":
             sdpa = True
         else:
-            raise Refused(f"unknown option {word!r}; usage: {_USAGE}")
+            raise CheckoutRefused(f"unknown option {word!r}; usage: {_USAGE}")
     return LauncherOptions(tuple(sizes), sdpa, words[end + 1], tuple(words[end + 2 :]))
 
 
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
         checkout = os.path.dirname(script)  # noqa: PTH120
         _own_path(checkout)
         changes = _prepare(options, checkout)
-    except Refused as refusal:
+    except CheckoutRefused as refusal:
         _refuse(str(refusal))
     if os.environ.get("RANK", "0") == "0":
         for line in changes:
@@ -101,7 +101,7 @@ def _own_path(checkout: str) -> None:
 def _prepare(options: LauncherOptions, checkout: str) -> list[str]:
     """Make the changes that the options ask for; returns a line about each."""
     if not os.path.isfile(os.path.join(checkout, "wan", "configs", "__init__.py")):  # noqa: PTH113, PTH118
-        raise Refused(f"{checkout} is no checkout of Wan2.1: it has no wan/configs")
+        raise CheckoutRefused(f"{checkout} is no checkout of Wan2.1: it has no wan/configs")
     changes = hide_broken_flash_attn()
     configs = importlib.import_module("wan.configs")
     for size in options.sizes:
@@ -131,7 +131,7 @@ def add_size(configs: Any, size: tuple[int, int]) -> None:
         and areas.get("1280*720") == 1280 * 720
         and all(isinstance(supported.get(task), (tuple, list)) and "1280*720" in supported[task] for task in TASKS)
     ):
-        raise Refused(
+        raise CheckoutRefused(
             "the tables of sizes in wan/configs/__init__.py are not those of Wan2.1: "
             "choose one of its own sizes (1280*720, 720*1280, 832*480, 480*832), or update the checkout"
         )
@@ -169,7 +169,7 @@ def use_sdpa(torch: Any) -> None:
     attention = importlib.import_module("wan.modules.attention")
     original: Any = getattr(attention, "flash_attention", None)
     if not callable(original):
-        raise Refused("wan/modules/attention.py has no flash_attention: this checkout needs its own attention")
+        raise CheckoutRefused("wan/modules/attention.py has no flash_attention: this checkout needs its own attention")
     replacement = flash_attention_of(torch)
     for module in list(sys.modules.values()):
         if getattr(module, "__dict__", {}).get("flash_attention") is original:
@@ -185,7 +185,7 @@ def use_torch_in_xfuser(parallel: Any) -> None:
     except (ImportError, AttributeError, TypeError, ValueError):
         able = False
     if not able:
-        raise Refused(
+        raise CheckoutRefused(
             "this xfuser cannot compute the attention between GPUs without flash-attn: install flash-attn, "
             "or xfuser>=0.4.1 with its yunchang, or use one GPU"
         )

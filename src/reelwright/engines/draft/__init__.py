@@ -1,10 +1,8 @@
-"""The draft renderer: a moving camera over a still, or a passage from a first picture to a last one, on the
-CPU.
+"""Renders drafts on the CPU: a moving camera over a still, or a passage from a first picture to a last one.
 
-What is rendered was decided by `backends.draft` and arrives as JSON options. Nothing in the picture acts;
-that is why the label in the corner and the tags in the file say what this is. The parts: `camera` (where the
-camera stands), `stills` (pictures and their pixels), `joining` (measuring two pictures), `passages` (frames
-between them), `label`.
+`backends.draft` decides what is rendered; it arrives as JSON options. Nothing in the picture acts, so the label in the
+corner and the tags in the file say that it is a draft. The parts: `camera_path` (where the camera stands), `stills`
+(pictures and their pixels), `transitions` (measures two pictures), `passages` (frames between them), `label`.
 
     >>> options = {"first": "cat.png", "width": 1280, "height": 720, "num_frames": 81, "fps": 16.0, "seed": 1,
     ...            "camera": ["push_in"], "speed": 1.0}
@@ -38,8 +36,7 @@ LAST_FRAME_NAME = "last.png"
 
 @dataclass(frozen=True)
 class Scene:
-    """Frames to come, each a fresh or repeated RGB array that must not be changed, and what is known of
-    them."""
+    """Frames, rendered as they are taken, and facts about them. A frame may repeat: do not change its array."""
 
     frames: Iterator[Pixels]
     facts: Mapping[str, Any]
@@ -67,10 +64,10 @@ class DraftEngine:
         label = Label(size) if options.get("label", True) else None
         encoding = Encoding(codec=options.get("codec", "h264"))
         total, frame = options["num_frames"], None
-        with VideoWriter(output, size, options["fps"], encoding, options.get("metadata", {})) as film:
+        with VideoWriter(output, size, options["fps"], encoding, options.get("metadata", {})) as clip:
             for number, frame in enumerate(scene.frames, 1):
                 check()
-                film.write(frame if label is None else label.drawn(frame))
+                clip.write(frame if label is None else label.drawn(frame))
                 emit(Progress("rendering", number, total))
             emit(Phase("saving"))
         if options.get("last_frame"):
@@ -81,15 +78,15 @@ class DraftEngine:
 
 
 def scene_of(options: Mapping[str, Any]) -> Scene:
-    """The frames without label that ``options`` ask for; they are rendered as they are taken."""
-    return _passage(options) if "last" in options else _camera_move(options)
+    """The frames of these options, without label; they are rendered as they are taken."""
+    return _passage_scene(options) if "last" in options else _camera_scene(options)
 
 
-def _camera_move(options: Mapping[str, Any]) -> Scene:
+def _camera_scene(options: Mapping[str, Any]) -> Scene:
     size = Size(options["width"], options["height"])
     moves = tuple(options["camera"])
     still = stills.load_still(Path(options["first"]), size, options.get("fit", "cover"))
-    shot = camera_path.Shot(
+    shot = camera_path.CameraShot(
         moves, options["speed"], options["num_frames"], options["fps"], options["seed"],
         depth="depth" in options, identity_start=bool(options.get("identity_start")),
     )  # fmt: skip
@@ -115,7 +112,7 @@ def _camera_move(options: Mapping[str, Any]) -> Scene:
             inner = (round(depth.shape[1] * scale), round(depth.shape[0] * scale))
         depth = stills.placed(depth, inner, (still.shape[1], still.shape[0]))
     still, framing = _reduced(still, framing, track)
-    return Scene(_filmed(still, depth, track, framing), facts)
+    return Scene(_camera_frames(still, depth, track, framing), facts)
 
 
 def _reduced(
@@ -131,7 +128,7 @@ def _reduced(
     return small, framing.scaled((small.shape[1], small.shape[0]))
 
 
-def _filmed(
+def _camera_frames(
     still: Pixels, depth: stills.Floats | None, track: camera_path.Track, framing: camera_path.Framing
 ) -> Iterator[Pixels]:
     size = Size(*framing.output)
@@ -156,31 +153,31 @@ def _filmed(
         yield frame
 
 
-def _passage(options: Mapping[str, Any]) -> Scene:
+def _passage_scene(options: Mapping[str, Any]) -> Scene:
     size = Size(options["width"], options["height"])
     whole = [stills.load_still(Path(options[role]), size, options.get("fit", "cover")) for role in ("first", "last")]
     crops = [_cropped(picture, size, _anchor(options)) for picture in whole]
     first, last = (stills.resized(crop, size) for crop in crops)
-    joint = transitions.measure(first, last)
-    facts = {"mode": joint.mode, **joint.facts, "starts_on_picture": True}
-    return Scene(_passed(first, last, _passage_of(joint, crops, size), options["num_frames"]), facts)
+    match = transitions.measure(first, last)
+    facts = {"mode": match.mode, **match.facts, "starts_on_picture": True}
+    return Scene(_passage_frames(first, last, _passage_of(match, crops, size), options["num_frames"]), facts)
 
 
-def _passage_of(joint: transitions.Joint, crops: list[Pixels], size: Size) -> passages.Passage:
-    if joint.similarity is not None:
-        zoom = joint.facts["camera_zoom"]
+def _passage_of(match: transitions.PictureMatch, crops: list[Pixels], size: Size) -> passages.Passage:
+    if match.similarity is not None:
+        zoom = match.facts["camera_zoom"]
         one, other = (
-            stills.Still(_finer(crop, size, closer), seen_from_afar=True)
+            stills.Still(_finer(crop, size, closer), seen_small=True)
             for crop, closer in zip(crops, (zoom, 1 / zoom), strict=True)
         )
-        return passages.CameraMove(one, other, joint.similarity, size)
+        return passages.CameraMove(one, other, match.similarity, size)
     one, other = (stills.Still(stills.resized(crop, size)) for crop in crops)
-    if joint.flows is not None:
-        return passages.Morph(one, other, joint.flows)
+    if match.flows is not None:
+        return passages.Morph(one, other, match.flows)
     return passages.Dissolve(one, other, size)
 
 
-def _passed(first: Pixels, last: Pixels, passage: passages.Passage, num_frames: int) -> Iterator[Pixels]:
+def _passage_frames(first: Pixels, last: Pixels, passage: passages.Passage, num_frames: int) -> Iterator[Pixels]:
     times = camera_path.ease(num_frames)
     yield first
     for number in range(1, num_frames - 1):
@@ -190,7 +187,7 @@ def _passed(first: Pixels, last: Pixels, passage: passages.Passage, num_frames: 
 
 
 def _cropped(picture: Pixels, size: Size, anchor: tuple[float, float]) -> Pixels:
-    """The part of a picture that fills the film, at the picture's own resolution."""
+    """The part of a picture that fills the frame, at the picture's own resolution."""
     height, width = picture.shape[:2]
     framing = camera_path.Framing.cover((width, height), size, anchor)
     wide, high = round(framing.window[0]), round(framing.window[1])
@@ -200,7 +197,7 @@ def _cropped(picture: Pixels, size: Size, anchor: tuple[float, float]) -> Pixels
 
 
 def _finer(crop: Pixels, size: Size, zoom: float) -> Pixels:
-    """A crop with as many pixels as zooming into it can use."""
+    """A crop with as many pixels as a zoom into it can use."""
     factor = min(crop.shape[1] / size.width, math.sqrt(max(1.0, zoom)))
     if factor <= 1.0:
         return stills.resized(crop, size)

@@ -1,13 +1,12 @@
-"""Where the virtual camera stands in every frame: moves with easing, framed so that no border ever shows.
+"""Computes where the virtual camera stands in every frame: moves with easing, framed so that no border ever shows.
 
-A `Track` says for each frame how far the window is zoomed, shifted and rolled against its first position;
-`window` turns one of its rows into the matrix that samples the still. The first frame is the identity: a
-segment starts on exactly the picture it was given, and every move has zero speed at both ends, so that
-segments can be chained. Poses are always composed against the original still, never against a frame already
-warped. No pixels are touched here.
+A `Track` says for each frame how far the window is zoomed, shifted and rolled from its first position; `window` turns
+one of its rows into the matrix that samples the still. The first frame is the identity: a segment starts on exactly its
+picture. Every move has zero speed at both ends, so segments can be chained. Poses are always composed from the original
+still, never from a frame that is already warped. This module touches no pixels.
 
     >>> framing = Framing.cover((1600, 900), (1280, 720), (0.5, 0.5))
-    >>> track = shoot(Shot(("push_in",), speed=1.0, num_frames=81, fps=16.0, seed=0), framing)
+    >>> track = shoot(CameraShot(("push_in",), speed=1.0, num_frames=81, fps=16.0, seed=0), framing)
     >>> round(float(track.zoom[0]), 3), round(float(track.zoom[-1]), 3)
     (1.0, 1.25)
 """
@@ -30,16 +29,13 @@ ORBIT = np.deg2rad(7.0)  # turn of the flat picture: straight lines stay straigh
 ORBIT_ZOOM = 1.05
 LENS = 1.2  # focal length in windows, for the perspective of an orbit
 PARALLAX = 0.03  # of the window's width: more than that looks like jelly
-SHAKE, SHAKE_ROLL = (
-    0.0035,
-    np.deg2rad(0.12),
-)  # a third of what first looked right: full speed showed at the joints
+SHAKE, SHAKE_ROLL = 0.0035, np.deg2rad(0.12)  # a third of the first choice, whose full speed showed at the joints
 
 
 @dataclass(frozen=True)
-class Shot:
-    """What is to be filmed. ``depth`` tells that near and far can be told apart; ``identity_start`` forbids
-    the reversed pull-out (its still has been extended by `PUSH` beyond the edges instead)."""
+class CameraShot:
+    """Moves, their speed and length. ``depth``: there is a depth picture. ``identity_start`` forbids the reversed
+    pull-out (its still is extended by `PUSH` beyond the edges instead)."""
 
     moves: tuple[str, ...]
     speed: float
@@ -51,7 +47,7 @@ class Shot:
 
     @property
     def amount(self) -> float:
-        """How far the moves go, against five seconds at normal speed."""
+        """How far the moves go, relative to five seconds at normal speed."""
         return self.speed * float(np.clip(self.num_frames / self.fps / 5.0, 0.4, 2.0))
 
 
@@ -66,8 +62,7 @@ class Framing:
 
     @classmethod
     def cover(cls, still: tuple[float, float], output: tuple[int, int], anchor: tuple[float, float]) -> Framing:
-        """The largest window of the output's aspect; ``anchor`` (0..1) says which part of the rest
-        survives."""
+        """The largest window of the output's aspect; ``anchor`` (0..1) places it."""
         scale = min(still[0] / output[0], still[1] / output[1])
         window = (output[0] * scale, output[1] * scale)
         spare = (still[0] - window[0], still[1] - window[1])
@@ -81,8 +76,7 @@ class Framing:
         return Framing(still, window, (self.centre[0] * fx, self.centre[1] * fy), self.output)
 
     def moved(self, origin: tuple[float, float], still: tuple[int, int]) -> Framing:
-        """The same framing in a still that was cut out of this one (or extended) so that it begins at
-        ``origin``."""
+        """The same framing in a still that was cut out of this one (or extended) and begins at ``origin``."""
         return Framing(still, self.window, (self.centre[0] - origin[0], self.centre[1] - origin[1]), self.output)
 
     @property
@@ -124,16 +118,16 @@ def ease(num_frames: int) -> Floats:
 
 
 def envelope(num_frames: int, fps: float) -> Floats:
-    """0 at both ends, 1 between: unrest fades in and out within a second (or a third of a short clip)."""
+    """0 at both ends, 1 between: shaking fades in and out within a second (or a third of a short clip)."""
     t = np.arange(num_frames, dtype=np.float64)
     rise = max(1.0, min(fps, (num_frames - 1) / 3))
     x = np.clip(np.minimum(t, num_frames - 1 - t) / rise, 0.0, 1.0)
     return x * x * x * (x * (6 * x - 15) + 10)
 
 
-def shoot(shot: Shot, framing: Framing) -> Track:
-    """The camera's track: all moves together, zoomed in only as far as it takes to keep inside the still."""
-    steady, unrest = ease(shot.num_frames), envelope(shot.num_frames, shot.fps)
+def shoot(shot: CameraShot, framing: Framing) -> Track:
+    """The camera's track: all moves together, zoomed in just enough to stay inside the still."""
+    steady, shaking = ease(shot.num_frames), envelope(shot.num_frames, shot.fps)
     zoom = np.ones(shot.num_frames)
     rows = {name: np.zeros(shot.num_frames) for name in _ROWS}
     for move in shot.moves:
@@ -145,13 +139,13 @@ def shoot(shot: Shot, framing: Framing) -> Track:
     track = _kept_inside(Track(zoom, **rows), framing, steady)
     if "handheld" not in shot.moves:
         return track
-    # The hand comes on top, with a zoom of its own: its unrest begins within a second, and so must what hides
-    # it, while the zoom that hides a pan takes the whole clip.
-    shaken = {name: vars(track)[name] + wave for name, wave in _shake(shot, unrest).items()}
-    return _kept_inside(replace(track, **shaken), framing, unrest)
+    # The shaking is added with a zoom of its own: it begins within a second, and so must the zoom that hides the
+    # borders, while the zoom that hides a pan takes the whole clip.
+    shaken = {name: vars(track)[name] + wave for name, wave in _shake(shot, shaking).items()}
+    return _kept_inside(replace(track, **shaken), framing, shaking)
 
 
-def _zoom(move: str, shot: Shot, steady: Floats) -> Floats:
+def _zoom(move: str, shot: CameraShot, steady: Floats) -> Floats:
     if move == "push_in":
         return np.asarray(PUSH ** (shot.amount * steady))
     if move == "pull_out":
@@ -162,8 +156,8 @@ def _zoom(move: str, shot: Shot, steady: Floats) -> Floats:
     return np.ones_like(steady)
 
 
-def _add_shift(move: str, shot: Shot, framing: Framing, steady: Floats, rows: dict[str, Floats]) -> None:
-    """Pans and tilts; where the crop left room in that direction they go further, at no loss of picture."""
+def _add_shift(move: str, shot: CameraShot, framing: Framing, steady: Floats, rows: dict[str, Floats]) -> None:
+    """Pans and tilts; they go further in a direction where the crop left room."""
     directions = {"pan_left": (0, -1), "pan_right": (1, 1), "tilt_up": (2, -1), "tilt_down": (3, 1)}
     if move not in directions:
         return
@@ -173,7 +167,7 @@ def _add_shift(move: str, shot: Shot, framing: Framing, steady: Floats, rows: di
     rows[name] = rows[name] + sign * shift * steady
 
 
-def _add_turn(move: str, shot: Shot, steady: Floats, rows: dict[str, Floats]) -> None:
+def _add_turn(move: str, shot: CameraShot, steady: Floats, rows: dict[str, Floats]) -> None:
     side = -1.0 if move.endswith("left") else 1.0
     if move.startswith("roll"):
         rows["roll"] = rows["roll"] + side * min(ROLL * shot.amount, 2 * ROLL) * steady
@@ -194,8 +188,8 @@ def _add_depth(zoom: Floats, rows: dict[str, Floats]) -> None:
     rows["near_zoom"] = closer * (min(largest, PARALLAX) / largest if largest else 0.0)
 
 
-def _shake(shot: Shot, unrest: Floats) -> dict[str, Floats]:
-    """A hand's unrest: three slow sines per axis, their phases from the seed."""
+def _shake(shot: CameraShot, shaking: Floats) -> dict[str, Floats]:
+    """The shaking of a hand: three slow sines per axis, their phases from the seed."""
     random = np.random.default_rng([shot.seed & 0xFFFFFFFF, shot.seed >> 32])
     seconds = np.arange(shot.num_frames) / shot.fps
     waves: dict[str, Floats] = {}
@@ -204,12 +198,12 @@ def _shake(shot: Shot, unrest: Floats) -> dict[str, Floats]:
         for hertz, weight in ((0.35, 0.55), (0.8, 0.3), (1.7, 0.15)):
             rate = hertz * random.uniform(0.85, 1.15)
             wave = wave + weight * np.sin(2 * np.pi * (rate * seconds + random.uniform()))
-        waves[name] = reach * min(shot.speed, 1.6) * unrest * wave
+        waves[name] = reach * min(shot.speed, 1.6) * shaking * wave
     return waves
 
 
 def _kept_inside(track: Track, framing: Framing, ramp: Floats) -> Track:
-    """Zoom in along with the moves, as little as it takes."""
+    """Zoom in along with the moves, as little as possible."""
     if _overshoot(track, framing) <= 0:
         return track
     low, high = 0.0, 1.0
@@ -226,7 +220,7 @@ def _zoomed(track: Track, more: Floats) -> Track:
 
 
 def _overshoot(track: Track, framing: Framing) -> float:
-    """How far, in windows, any frame looks beyond the still at worst; less than 1e-9 is rounding."""
+    """How far, in windows, the worst frame looks beyond the still; less than 1e-9 is rounding."""
     looks = np.array([_look(track, frame, framing) for frame in range(len(track.zoom))])
     corners = looks @ _CORNERS
     x, y = corners[:, 0] / corners[:, 2], corners[:, 1] / corners[:, 2]
@@ -249,16 +243,15 @@ def _look(track: Track, frame: int, framing: Framing) -> Floats:
     aspect = framing.window[0] / framing.window[1]
     closer = np.diag([1 / zoom, 1 / zoom / aspect, 1.0])  # from here on in widths, so that angles are angles
     rolled = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
-    # A picture turned about its upright middle, seen through a lens: x = f u / (f cos - u sin), y = v f cos /
-    # (...)
+    # A picture turned about its vertical axis, seen through a lens: x = f u / (f cos - u sin), y = v f cos / (...)
     turned = np.array([[LENS, 0, 0], [0, LENS * np.cos(yaw), 0], [-np.sin(yaw), 0, LENS * np.cos(yaw)]]) / LENS
     moved = np.array([[1, 0, track.shift_x[frame]], [0, aspect, track.shift_y[frame]], [0, 0, 1]])
     return np.asarray(moved @ turned @ rolled @ closer)
 
 
 def window(track: Track, frame: int, framing: Framing) -> Floats:
-    """The 3x3 matrix from a pixel of the output to the still (pixel centres at whole numbers, as cv2 has
-    them); its last row is 0 0 1 unless the camera orbits."""
+    """The 3x3 matrix from a pixel of the output to the still (pixel centres at whole numbers, as in cv2); its last row
+    is 0 0 1 unless the camera orbits."""
     (width, height), (w, h), (x, y) = framing.output, framing.window, framing.centre
     to_windows = np.array([[1 / width, 0, 0.5 / width - 0.5], [0, 1 / height, 0.5 / height - 0.5], [0, 0, 1]])
     to_still = np.array([[w, 0, x - 0.5], [0, h, y - 0.5], [0, 0, 1]])
@@ -267,7 +260,7 @@ def window(track: Track, frame: int, framing: Framing) -> Floats:
 
 
 def reach(track: Track, framing: Framing) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the part of the still that is ever looked at, with room for filters."""
+    """Left, top, right and bottom of the part of the still that any frame shows, with room for filters."""
     width, height = framing.output
     corners = np.array([[-0.5, -0.5, 1], [width, -0.5, 1], [-0.5, height, 1], [width, height, 1]]).T
     seen = np.array([window(track, frame, framing) @ corners for frame in range(len(track.zoom))])

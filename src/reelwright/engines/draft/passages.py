@@ -1,7 +1,7 @@
-"""The frames between a first and a last picture, in three ways; which one is decided in `joining`.
+"""Renders the frames between a first and a last picture, in one of three ways that `transitions` chooses.
 
-Every passage renders the frame at an eased time between 0 and 1. The two ends are not rendered at all: the
-caller shows the pictures themselves, so that they are exact.
+Every passage renders the frame at an eased time between 0 and 1. The two ends are not rendered: the caller shows the
+pictures themselves, so they are exact.
 
     >>> CameraMove(first, last, similarity, Size(1280, 720)).render(0.5)
 """
@@ -15,30 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.request import Size
+from .stills import Still
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 
 _FEATHER = 0.12  # of the height: how softly one picture gives way to the other at its edges
-_FLOOR = 1e-4  # where neither picture has anything, their mirrored edges are shown
+_FLOOR = 1e-4  # where neither picture has content, their mirrored edges are shown
 _COARSE = 8
 _PUSH = 0.05
 _FADE_FROM, _FADE_TO = 0.3, 0.7
-
-
-class Source(Protocol):
-    """A picture that can be sampled between its pixels (`stills.Still`); ``size`` may exceed the film's."""
-
-    size: tuple[int, int]
-
-    def warped(self, matrix: Matrix, size: Size) -> Pixels:
-        """The film's frame whose pixel ``o`` is the picture at ``matrix @ o`` (3x3)."""
-        ...
-
-    def displaced(self, x: Floats, y: Floats) -> Pixels:
-        """The frame sampled at the maps."""
-        ...
 
 
 class Passage(Protocol):
@@ -50,23 +37,22 @@ class Passage(Protocol):
 
 
 class CameraMove:
-    """One continuous move of zoom, shift and roll; whichever picture shows more detail of a place wins it.
+    """One continuous move of zoom, shift and roll; at each place the picture with more detail wins.
 
-    The pictures may have more pixels than the film: ``similarity`` is in film pixels.
+    The pictures may have more pixels than the clip: ``similarity`` is in the clip's pixels.
     """
 
-    def __init__(self, first: Source, last: Source, similarity: Matrix, size: Size) -> None:
+    def __init__(self, first: Still, last: Still, similarity: Matrix, size: Size) -> None:
         self._pictures = (first, last)
         self._size = size
         self._similarity = similarity
-        # A similarity is z -> a z + b in the complex plane; its powers are the moves on the way, nested when
-        # zooming.
+        # A similarity is z -> a z + b in the complex plane; its powers are the moves on the way.
         inverse = cv2.invertAffineTransform(similarity)
         self._a = complex(inverse[0, 0], inverse[1, 0])
         self._b = complex(inverse[0, 2], inverse[1, 2])
 
     def view(self, time: float) -> Matrix:
-        """From the film's pixels to those of the first picture."""
+        """From the clip's pixels to those of the first picture."""
         a = self._a**time
         share = (a - 1) / (self._a - 1) if abs(self._a - 1) > 1e-9 else time
         b = self._b * share
@@ -99,9 +85,9 @@ class CameraMove:
 
 
 class Morph:
-    """Both pictures pulled along the flow towards each other."""
+    """Both pictures, moved along the flow towards each other."""
 
-    def __init__(self, first: Source, last: Source, flows: tuple[Floats, Floats]) -> None:
+    def __init__(self, first: Still, last: Still, flows: tuple[Floats, Floats]) -> None:
         self._first, self._last = first, last
         self._there, self._back = flows
         height, width = flows[0].shape[:2]
@@ -110,18 +96,18 @@ class Morph:
 
     def render(self, time: float) -> Pixels:
         """See `Passage`."""
-        one = self._pulled(self._first, self._there * np.float32(-time))
-        other = self._pulled(self._last, self._back * np.float32(time - 1))
+        one = self._moved(self._first, self._there * np.float32(-time))
+        other = self._moved(self._last, self._back * np.float32(time - 1))
         return np.asarray(cv2.addWeighted(one, 1 - time, other, time, 0), np.uint8)
 
-    def _pulled(self, picture: Source, shift: Floats) -> Pixels:
+    def _moved(self, picture: Still, shift: Floats) -> Pixels:
         return picture.displaced(self._columns + shift[..., 0], self._rows + shift[..., 1])
 
 
 class Dissolve:
     """A slow push into the first picture dissolves, in the middle, into the last one settling back."""
 
-    def __init__(self, first: Source, last: Source, size: Size) -> None:
+    def __init__(self, first: Still, last: Still, size: Size) -> None:
         self._first, self._last = first, last
         self._size = size
 
@@ -143,7 +129,7 @@ class Dissolve:
         return np.array([[scale, 0, x * (1 - scale)], [0, scale, y * (1 - scale)], [0, 0, 1]])
 
 
-def _seen(picture: Source, matrix: Matrix, size: Size) -> Pixels:
-    """A picture of any resolution through a view given in the film's pixels."""
+def _seen(picture: Still, matrix: Matrix, size: Size) -> Pixels:
+    """A picture of any resolution through a view in the clip's pixels."""
     fx, fy = picture.size[0] / size.width, picture.size[1] / size.height
     return picture.warped(np.array([[fx, 0, (fx - 1) / 2], [0, fy, (fy - 1) / 2], [0, 0, 1]]) @ matrix, size)

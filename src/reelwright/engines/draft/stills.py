@@ -1,8 +1,7 @@
-"""Pictures as the draft films them: read, fitted, brought once to the resolution that the camera needs.
+"""Reads and fits the pictures of a draft, and samples them between their pixels.
 
-A still keeps as many pixels as the closest look at it can use, no more: reducing once by area averaging
-avoids the shimmer of cv2's point-sampled warps, and zooming in still finds the picture's own detail. Pixels
-are RGB.
+A still keeps as many pixels as the closest zoom can use, no more: one reduction by area averaging avoids the shimmer of
+cv2's point-sampled warps, and a zoom still finds the picture's own detail. Pixels are RGB.
 
     >>> still = load_still(Path("photo.png"), Size(1280, 720), "cover")
 """
@@ -29,10 +28,10 @@ _DEPTH_BLUR = 0.035  # of the width: with 3 % parallax the displacement then gro
 
 
 def load_still(path: Path, size: Size, fit: str) -> Pixels:
-    """The picture as RGB; ``contain`` and ``stretch`` give it the film's aspect, ``cover`` leaves it whole.
+    """The picture as RGB; ``contain`` and ``stretch`` give it the clip's aspect, ``cover`` leaves it whole.
 
     Raises:
-        InvalidInputError: the file cannot be read as a picture (it was, at the intake).
+        InvalidInputError: the file cannot be read as a picture any more.
     """
     stored = decoded_picture(path, cv2.IMREAD_COLOR_RGB)
     if stored is None:
@@ -42,7 +41,7 @@ def load_still(path: Path, size: Size, fit: str) -> Pixels:
         return _contained(pixels, size)
     if fit == "stretch":
         height, width = pixels.shape[:2]
-        scale = max(size.width / width, size.height / height)  # enlarge here, never reduce: that comes once, later
+        scale = max(size.width / width, size.height / height)  # only enlarge here; the one reduction comes later
         factor = max(1.0, min(width / size.width, height / size.height)) if scale <= 1 else 1.0
         return resized(pixels, (round(size.width * factor), round(size.height * factor)))
     return pixels
@@ -58,7 +57,7 @@ def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def _contained(pixels: Pixels, size: Size) -> Pixels:
-    """The whole picture over a blurred, darkened copy that fills the film's aspect."""
+    """The whole picture over a blurred, darkened copy that fills the clip's aspect."""
     height, width = pixels.shape[:2]
     aspect = size.width / size.height
     frame = (round(height * aspect), height) if width / height < aspect else (width, round(width / aspect))
@@ -89,25 +88,23 @@ def extended(pixels: Pixels, factor: float) -> Pixels:
 
 
 class Still:
-    """A picture to be sampled many times, anywhere between its pixels.
+    """A picture that is sampled many times, anywhere between its pixels.
 
-    It is enlarged twice, once, by cubic interpolation, and then sampled linearly: 3 ms a frame of 1280x720
-    where cubic sampling of three channels takes 13, and no worse (55 dB apart; both are soft between pixels).
-    Whole pixels fall on whole pixels, so that the identity is exact. Four channels are faster than three in
-    cv2.
+    It is enlarged to twice its size by cubic interpolation once, and then sampled linearly. That takes 3 ms a frame of
+    1280x720, where cubic sampling of three channels takes 13, and looks the same (55 dB apart; both are soft between
+    pixels). Whole pixels fall on whole pixels, so the identity is exact. Four channels are faster than three in cv2.
     """
 
-    def __init__(self, pixels: Pixels, *, seen_from_afar: bool = False) -> None:
-        """``seen_from_afar`` keeps smaller copies for looks that would skip pixels, and so shimmer."""
+    def __init__(self, pixels: Pixels, *, seen_small: bool = False) -> None:
+        """``seen_small`` keeps smaller copies for views that would skip pixels, and so shimmer."""
         self.size = (pixels.shape[1], pixels.shape[0])
         self._levels = [_Level.of(pixels, self.size)]
-        while seen_from_afar and min(pixels.shape[:2]) >= 256 and len(self._levels) < 4:
+        while seen_small and min(pixels.shape[:2]) >= 256 and len(self._levels) < 4:
             pixels = resized(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2))
             self._levels.append(_Level.of(pixels, self.size))
 
     def warped(self, matrix: Matrix, size: Size) -> Pixels:
-        """The output whose pixel ``o`` is the still at ``matrix @ o`` (3x3); whole-pixel identity is
-        exact."""
+        """The output whose pixel ``o`` is the still at ``matrix @ o`` (3x3); the identity is exact."""
         step = float(np.hypot(matrix[0, 0], matrix[1, 0]))
         fine_enough = [level for level in self._levels if step * level.scale <= 2.7]
         level = fine_enough[0] if fine_enough else self._levels[-1]
@@ -120,7 +117,7 @@ class Still:
         return np.asarray(cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB), np.uint8)
 
     def displaced(self, x: Floats, y: Floats) -> Pixels:
-        """The still sampled at the maps, which are given up."""
+        """The still sampled at the maps; their arrays are overwritten."""
         x *= 2
         y *= 2
         fine = self._levels[0].pixels
@@ -130,7 +127,7 @@ class Still:
 
 @dataclass(frozen=True)
 class _Level:
-    """A twice enlarged copy; ``matrix`` leads from the still's pixels to its own, ``scale`` times as many."""
+    """A copy enlarged to twice the size; ``matrix`` maps the still's pixels to its own, ``scale`` times as many."""
 
     pixels: Pixels
     matrix: Matrix
@@ -153,8 +150,8 @@ class Relief:
     """A still with depth: nearer points are displaced more, smoothly, without tearing or folding."""
 
     def __init__(self, depth: Floats, still: tuple[int, int], origin: tuple[int, int], size: Size) -> None:
-        """``depth`` is 0 (far) to 1 (near) for a whole still; what is filmed of it begins at ``origin``. The
-        middle of the still is the pivot that stays."""
+        """``depth`` is 0 (far) to 1 (near) for a whole still; the part in view begins at ``origin``. The middle of the
+        still is the pivot that stays."""
         self._size = size
         grid = (max(2, still[0] // _DEPTH_GRID), max(2, still[1] // _DEPTH_GRID))
         fx, fy = grid[0] / still[0], grid[1] / still[1]
@@ -167,8 +164,8 @@ class Relief:
         self._rows = np.arange(size.height, dtype=np.float32)[:, None]
 
     def maps(self, matrix: Matrix, towards: tuple[float, float], outwards: float) -> tuple[Floats, Floats]:
-        """Where each pixel of the output samples the still; ``towards`` in pixels of the still for the
-        nearest point, ``outwards`` in pixels at the edge of the frame."""
+        """Where each pixel of the output samples the still. ``towards`` is in pixels of the still for the nearest point,
+        ``outwards`` in pixels at the edge of the frame."""
         size = self._size
         small = (size.width // _DEPTH_GRID, size.height // _DEPTH_GRID)
         step = np.array([[size.width / small[0], 0, 0], [0, size.height / small[1], 0], [0, 0, 1.0]])
@@ -205,7 +202,7 @@ def load_depth(path: Path) -> Floats:
 
 
 def placed(depth: Floats, inner: tuple[int, int], still: tuple[int, int]) -> Floats:
-    """The depth of a picture that stands in the middle of a larger still, carried on beyond its edges."""
+    """The depth of a picture in the middle of a larger still, extended beyond its edges."""
     fitted = cv2.resize(depth, inner, interpolation=cv2.INTER_AREA)
     x, y = (still[0] - inner[0]) // 2, (still[1] - inner[1]) // 2
     sides = (y, still[1] - inner[1] - y, x, still[0] - inner[0] - x)
@@ -213,7 +210,7 @@ def placed(depth: Floats, inner: tuple[int, int], still: tuple[int, int]) -> Flo
 
 
 def _smoothed(depth: Floats) -> Floats:
-    """Widened so that near things keep their edge, then blurred until displacement cannot fold."""
+    """Widen it, so that near things keep their edge, and blur it until displacement cannot fold."""
     sigma = max(1.0, _DEPTH_BLUR * depth.shape[1])
     reach = 2 * int(sigma / 2) + 1
     widened = cv2.dilate(depth, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))

@@ -1,13 +1,12 @@
-"""From a first picture to a last one without a model: a camera move if one explains both, a flow, or a
-dissolve.
+"""Measures how a first picture can become a last one without a model: by a camera move, a flow, or a dissolve.
 
-The mode is chosen by what is measured, and the measurements are reported (`Joining.facts`):
+The measurements choose the mode, and are reported (`PictureMatch.facts`):
 
-    camera    one similarity (zoom, shift, roll) maps one picture onto the other and little is left over
+    camera    one similarity (zoom, shift, roll) maps one picture onto the other, and little is left over
     flow      dense optical flow agrees with itself, forwards and backwards, nearly everywhere
     dissolve  anything else; no classical method invents the poses in between
 
-This only measures; the frames are made in `passages`. Both pictures come in the film's size.
+`passages` makes the frames. Both pictures come in the clip's size.
 
     >>> measure(first, last).mode
     'camera'
@@ -35,11 +34,11 @@ _CAMERA_GATE = 0.08
 
 
 @dataclass(frozen=True)
-class Joint:
-    """How two pictures are to be joined.
+class PictureMatch:
+    """The mode for two pictures, and its evidence.
 
-    ``similarity`` maps pixels of the first picture to the last one (camera); ``flows`` are the displacements
-    there and back in pixels (flow); ``facts`` is what was measured, for the manifest.
+    ``similarity`` maps pixels of the first picture to the last one (camera); ``flows`` are the displacements there and
+    back in pixels (flow); ``facts`` are the measurements, for the manifest.
     """
 
     mode: str
@@ -48,20 +47,20 @@ class Joint:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def measure(first: Pixels, last: Pixels) -> Joint:
+def measure(first: Pixels, last: Pixels) -> PictureMatch:
     """Measure two RGB pictures and choose the best mode whose evidence holds."""
     facts: dict[str, Any] = {}
     similarity = _camera_fit(first, last, facts)
     if similarity is not None:
-        return Joint("camera", similarity=similarity, facts=facts)
+        return PictureMatch("camera", similarity=similarity, facts=facts)
     flows = _flow_fit(first, last, facts)
     if flows is not None:
-        return Joint("flow", flows=flows, facts=facts)
-    return Joint("dissolve", facts=facts)
+        return PictureMatch("flow", flows=flows, facts=facts)
+    return PictureMatch("dissolve", facts=facts)
 
 
 def _camera_fit(first: Pixels, last: Pixels, facts: dict[str, Any]) -> Matrix | None:
-    """The similarity from the first picture to the last in output pixels, if it leaves little over."""
+    """The similarity from the first picture to the last in output pixels, if it explains nearly everything."""
     small_first, scale = _small_grey(first)
     small_last, _ = _small_grey(last)
     fitted = _by_features(small_first, small_last, facts)
@@ -118,8 +117,7 @@ def _by_features(first: Pixels, last: Pixels, facts: dict[str, Any]) -> Matrix |
 
 
 def _by_correlation(first: Pixels, last: Pixels, facts: dict[str, Any]) -> Matrix | None:
-    """For pictures without corners: enhanced correlation, coarse; its affine answer must be nearly a
-    similarity."""
+    """For pictures without corners: enhanced correlation, coarse; its affine result must be nearly a similarity."""
     guess = np.eye(2, 3, dtype=np.float32)
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 120, 1e-5)
     half = [cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for grey in (first, last)]
@@ -148,7 +146,7 @@ def _left_over(first: Pixels, last: Pixels, similarity: Matrix) -> tuple[float, 
     if not both.any():
         return 0.0, 1.0
     smooth = [cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 2.0) for grey in (first, moved)]
-    gain = smooth[0][both].mean() - smooth[1][both].mean()  # a change of light alone is no movement
+    gain = smooth[0][both].mean() - smooth[1][both].mean()  # a change of light is no movement
     detail = float(smooth[0][both].std()) + 4.0
     wrong = (np.abs(smooth[0] - smooth[1] - gain) > 0.5 * detail) & both
     return overlap, _bad_share(wrong, both, 0.2)
