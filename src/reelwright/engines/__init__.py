@@ -1,9 +1,9 @@
-"""Our own renderers behind one contract; they are found by name and imported when they are needed.
+"""The contract of our own renderers; they are found by name and imported when needed.
 
-An engine turns the JSON options of an `core.plan.EngineCall` into a film at ``output``. It emits the events of
-`core.events`, asks ``cancellation.check()`` at least once per frame or step, and raises the errors of `core.errors`. It
-leaves no process and no open file behind, and it never publishes: the runner verifies and publishes. An engine with
-large weights is a `ResidentEngine`: it lives in a worker (`serving`) and keeps them between calls.
+An engine turns the JSON options of a `core.plan.EngineCall` into a clip at ``output``. It emits the events of
+`core.events`, calls ``check`` at least once per frame or step, and raises the errors of `core.errors`. It leaves no
+process and no open file behind. The runner verifies and publishes the clip. An engine with large weights is a
+`ResidentEngine`: it runs in a worker (`serving`) and keeps the weights between calls.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ class Engine(Protocol):
     def generate(
         self, options: Mapping[str, Any], output: Path, emit: Callable[[Event], None], check: Callable[[], None]
     ) -> Mapping[str, Any]:
-        """Render to ``output``; returns facts for the manifest (the draft's mode and camera, say).
+        """Render to ``output``; returns facts for the manifest (such as the draft's mode and camera).
 
-        ``check`` raises `core.errors.Cancelled` when the caller wants to stop.
+        ``check`` raises `core.errors.Cancelled` when the caller cancels.
         """
         ...
 
 
 class ResidentEngine(Protocol):
-    """A renderer that keeps its weights. Imported in the worker's interpreter, which may be another than ours.
+    """A renderer that keeps its weights. The worker's interpreter imports it, which may be another one than ours.
 
-    It imports nothing of this package but `core.errors`, `core.events` and this module.
+    Of this package it imports only `core` modules that need nothing but the standard library, and this room.
     """
 
     def versions(self) -> Mapping[str, str]:
-        """What it runs on, for the record: Python, torch, the device."""
+        """Versions of Python and packages, for the manifest."""
         ...
 
     def load(
         self, model: Mapping[str, Any], emit: Callable[[Event], None], check: Callable[[], None]
     ) -> Mapping[str, Any]:
-        """Have this model ready, and no other; returns facts. The same model again returns at once."""
+        """Load this model and no other; returns facts. Loading the same model again returns at once."""
         ...
 
     def generate(
         self, options: Mapping[str, Any], folder: Path, emit: Callable[[Event], None], check: Callable[[], None]
     ) -> Saved:
-        """Make a clip; its frames lie in ``folder`` as the answer says."""
+        """Make a clip; the answer says where in ``folder`` its frames are."""
         ...
 
     def unload(self) -> None:
-        """Give the model's memory back."""
+        """Free the model's memory."""
         ...
 
 
 def load_engine(name: str) -> Any:
-    """The engine of that name: one of ours, or ``module:attribute`` given by a plugin's plan.
+    """The engine of that name: our own, or ``module:attribute`` in a plugin's plan.
 
     Raises:
-        ConfigurationError: no such engine.
+        ConfigurationError: the name is unknown.
     """
     module, _, attribute = name.partition(":") if ":" in name else (_MODULES.get(name, ""), "", "ENGINE")
     if not module:
