@@ -7,10 +7,8 @@ tests/test_contributing.py does exactly that. In a package of your own, register
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from reelwright.backends import Backend
+from reelwright.backends.shared.capabilities import Capabilities
 from reelwright.backends.shared.job import Job
 from reelwright.config.settings import Settings
 from reelwright.core.host import Host, HostQuery
@@ -42,10 +40,10 @@ def plan(job: Job) -> Plan:
     )
 
 
-def capabilities(settings: Settings, host: Host) -> Mapping[str, Any]:
+def capabilities(settings: Settings, host: Host) -> Capabilities:
     """What `get_capabilities` reports."""
     del settings, host
-    return {"max_duration": 10.0, "requires_gpu": False, "cost_per_second": 0.0, "models": []}
+    return Capabilities(("t2v", "i2v"), max_duration=10.0)
 
 
 BACKEND = Backend(
