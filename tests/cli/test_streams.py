@@ -202,6 +202,14 @@ def test_json_is_plain_ascii(
     assert capsys.readouterr().out.isascii()
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_an_answer_that_cannot_be_written_is_an_error(more: tuple[str, ...]) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([*REEL, "config", *more], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0][:11]) == (30, b"reel: DISK:")
+    assert b"Traceback" not in done.stderr
+
+
 def test_a_reader_that_is_gone_from_a_table_is_said_by_the_exit_status() -> None:
     with without_a_reader() as stdout:
         done = subprocess.run([*REEL, "config"], stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False)

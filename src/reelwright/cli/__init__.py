@@ -96,7 +96,7 @@ def _run(arguments: argparse.Namespace, mistakes: Sequence[VideoGenerationError]
     except VideoGenerationError as error:
         return _report(error, as_json=as_json)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone: say nothing more
+        _silence_stdout()  # the reader is gone
         return 141
     except KeyboardInterrupt:
         return _report(Cancelled(), as_json=as_json)
@@ -132,7 +132,15 @@ def _bug(error: Exception) -> StateError:
 
 def _report(error: VideoGenerationError, *, as_json: bool) -> int:
     if as_json:
-        print_json(error.to_json())
-    else:
-        print_error(error, "reel: ")
+        try:
+            print_json(error.to_json())
+            return error.exit_status
+        except OSError:  # standard output itself cannot be written
+            _silence_stdout()
+    print_error(error, "reel: ")
     return error.exit_status
+
+
+def _silence_stdout() -> None:
+    """Send what Python still holds for standard output nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
