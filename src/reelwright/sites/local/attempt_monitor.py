@@ -38,7 +38,7 @@ class AttemptMonitor:
 
     Args:
         child: The process under its shim.
-        attempt: What runs, with its files and limits.
+        attempt: What runs, with its work.
         cancel: Asks a worker to stop its request. A worker reports its own progress, so its log is only kept;
             without ``cancel`` progress is read from the log.
 
@@ -48,7 +48,7 @@ class AttemptMonitor:
     """
 
     def __init__(self, child: Child, attempt: Attempt, cancel: Callable[[], object] | None = None) -> None:
-        command, files = attempt.command, attempt.files
+        command, work = attempt.command, attempt.work
         self.attempt = attempt
         self.reason: KillReason | None = None
         self.output: str | None = None
@@ -56,7 +56,7 @@ class AttemptMonitor:
         user_texts = [word.partition("=")[2] for word in command.argv if "\n" in word]
         self._reader = LogReader(command.dialect, user_texts)
         self._place = attempt.phases if cancel else self._reader
-        self._log = BoundedLog(files.log, files.log_limit_bytes)
+        self._log = BoundedLog(work.log, work.log_limit_bytes)
         self._masker = Masker(command.secrets)
         self._log_open = True
         self._active_s = time.monotonic()
@@ -70,7 +70,7 @@ class AttemptMonitor:
         with contextlib.ExitStack() as stack:
             read: Any = lambda: None  # noqa: E731 -- the sampler's own value for a machine without GPUs
             if gpus:
-                watch = GpuWatch(self.attempt.limits.environ)
+                watch = GpuWatch(self.attempt.work.environ)
                 stack.callback(watch.close)
                 read = watch.read
             with Sampler(root_pid=lambda: self._child.pid, read_gpus=read) as sampler:
@@ -99,7 +99,7 @@ class AttemptMonitor:
         self._active_s = time.monotonic()
 
     def _next_deadline(self) -> float:
-        timeout_s = self.attempt.limits.timeout_s or _NEVER
+        timeout_s = self.attempt.work.timeout_s or _NEVER
         wall, quiet = self.attempt.started_s + timeout_s, self._active_s + self._quiet_limit()
         return min(wall, quiet, self._kill_s, self._give_up_s) - time.monotonic()
 
@@ -120,7 +120,7 @@ class AttemptMonitor:
             self._child.process.kill()  # the shim does not answer; `child.make_sure` ends what it supervised
 
     def _limit_reached(self, now: float) -> KillReason | None:
-        timeout_s = self.attempt.limits.timeout_s
+        timeout_s = self.attempt.work.timeout_s
         if self.attempt.cancellation.requested:
             return "cancelled"
         if timeout_s is not None and now - self.attempt.started_s > timeout_s:
@@ -128,7 +128,7 @@ class AttemptMonitor:
         return "hang" if now - self._active_s > self._quiet_limit() else None
 
     def _stop(self, now: float) -> None:
-        grace_s = self.attempt.limits.grace_s
+        grace_s = self.attempt.work.stop_grace_s
         if self.attempt.cancellation.now or (self._cancel and self.reason != "cancelled"):
             self._kill(now)
         elif self._cancel:
@@ -143,7 +143,7 @@ class AttemptMonitor:
     def _kill(self, now: float) -> None:
         self._killed, self._kill_s = True, _NEVER
         self._child.ask(b"K")
-        self._give_up_s = min(self._give_up_s, now + self.attempt.limits.grace_s + SHIM_MARGIN_S)
+        self._give_up_s = min(self._give_up_s, now + self.attempt.work.stop_grace_s + SHIM_MARGIN_S)
 
     # --- the log
 

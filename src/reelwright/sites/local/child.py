@@ -2,7 +2,7 @@
 
 It does not watch the program while it runs (`attempt_monitor`) and knows nothing of dead runners (`dead_runs`).
 
-    >>> child = start(program_of(command, os.environ), files, grace_s=10)  # doctest: +SKIP
+    >>> child = start(program_of(command, work.environ), work)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ...core.line_channel import LineBuffer, open_pipe
 from ...core.plan import Command
 from ...launchers import shim
 from .dead_runs import end_marked, run_mark
-from .execution import AttemptFiles
+from .execution import LocalWork
 
 CHUNK = 256 * 1024
 #: How long the shim may take beyond the grace to end everything.
@@ -102,13 +102,13 @@ def program_of(command: Command, environ: Mapping[str, str]) -> Program:
     return Program(command.argv, command.cwd, environment(command, environ))
 
 
-def start(program: Program, files: AttemptFiles, grace_s: float = 10.0, *, pass_fds: tuple[int, ...] = ()) -> Child:
+def start(program: Program, work: LocalWork, grace_s: float = 10.0, *, pass_fds: tuple[int, ...] = ()) -> Child:
     """Start the shim, which starts the program; ``pass_fds`` are descriptors that the program gets.
 
     Raises:
         OSError: the shim cannot be started. `Child.ended` says why a program could not be started.
     """
-    mark = run_mark(files.run_id)
+    mark = run_mark(work.run_id)
     spec = {
         "argv": list(program.argv),
         "cwd": str(program.cwd),
@@ -121,13 +121,13 @@ def start(program: Program, files: AttemptFiles, grace_s: float = 10.0, *, pass_
         control_read, control = open_pipe(undo)
         status, status_write = open_pipe(undo)
         log, log_write = open_pipe(undo)
-        keep = [str(fd) for fd in files.lease_fds]
+        keep = [str(fd) for fd in work.lease_fds]
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", shim.__file__, str(control_read), str(status_write), *keep],
             stdin=subprocess.PIPE,
             stdout=log_write,
             stderr=log_write,
-            pass_fds=(control_read, status_write, *files.lease_fds, *pass_fds),
+            pass_fds=(control_read, status_write, *work.lease_fds, *pass_fds),
             env={},
         )
         assert process.stdin is not None

@@ -1,8 +1,8 @@
-"""Running a plan once: the contract of every executor, and the values that they share.
+"""The values that the three ways to run a plan share: `process.run_script`, `inline.run_inline`, `engine_attempt`.
 
-``run`` returns when nothing of the attempt is left (no process, no open file), whether it ended by itself, was
-cancelled or was killed at a limit. It raises only for a bug of our own; everything that the generator did is in
-the returned `policy.Evidence`. Calling ``run`` twice with the same folder is the caller's error.
+Each returns when nothing of the attempt is left (no process, no open file), whether it ended by itself, was cancelled
+or was killed at a limit. It raises only for a bug of our own; everything that the generator did is in the returned
+`policy.Evidence`. Running twice with the same folder is the caller's error.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from ...core.events import Event, Phase, Progress, ReportLost
-from ...core.plan import Command, Plan
+from ...core.plan import Command
 from ...policy import Evidence
-from .. import Emit
+from .. import Emit, Work
 from ..cancellation import Cancellation
 from .probes.memory import oom_kills
 
@@ -46,29 +45,17 @@ class Reports(Generic[Report]):
 
 
 @dataclass(frozen=True)
-class AttemptFiles:
-    """Where one attempt may write, all inside the run's private folder.
+class LocalWork(Work):
+    """The work of one attempt on this machine.
 
-    ``video`` does not exist yet; ``folder`` does. ``log`` is bounded to ``log_limit_bytes``.
+    Attributes:
+        run_id: The run's name, which is a part of the mark of its processes.
+        lease_fds: Descriptors of the GPU locks, which the shim holds.
+        environ: The environment from which variables are passed on.
     """
 
-    folder: Path
-    video: Path
-    log: Path
-    log_limit_bytes: int = 64 * 1024 * 1024
     run_id: str = ""
     lease_fds: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The limits of an attempt, and the runner's environment, from which variables are passed on.
-
-    ``timeout_s`` is its wall-clock limit; ``grace_s`` the time between asking a process to end and killing it.
-    """
-
-    timeout_s: float | None = None
-    grace_s: float = 10.0
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
@@ -105,8 +92,7 @@ class Attempt:
     """One attempt in a process of its own, from before its start."""
 
     command: Command
-    files: AttemptFiles
-    limits: Limits
+    work: LocalWork
     phases: PhaseClock
     cancellation: Cancellation
     started_s: float = field(default_factory=time.monotonic)
@@ -120,11 +106,3 @@ class Attempt:
     def not_started(self, error: int | None) -> Evidence:
         """The evidence of a program that the system refused to start with this errno."""
         return Evidence(start_errno=error, phase_seconds=self.phases.stop())
-
-
-class Executor(Protocol):
-    """Runs a plan once."""
-
-    def run(self, plan: Plan, files: AttemptFiles, emit: Emit, cancellation: Cancellation) -> Evidence:
-        """Run ``plan``; the module says what holds when it returns."""
-        ...

@@ -3,7 +3,7 @@
 An engine is cancelled between two frames. A `VideoGenerationError` of the engine becomes evidence; any other exception
 is a bug and is raised.
 
-    >>> evidence = InlineExecutor().run(plan, files, emit, cancellation)  # doctest: +SKIP
+    >>> evidence = run_inline(plan, work, emit, cancellation)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -19,45 +19,42 @@ from ...engines import load_engine
 from ...policy import Evidence
 from .. import Emit
 from ..cancellation import Cancellation
-from .execution import AttemptFiles, PhaseClock
+from .execution import LocalWork, PhaseClock
 
 
-class InlineExecutor:
-    """Runs an `EngineCall` in this process."""
-
-    def run(self, plan: Plan, files: AttemptFiles, emit: Emit, cancellation: Cancellation) -> Evidence:
-        """See `sites.local.execution.Executor`."""
-        assert isinstance(plan.run, EngineCall)
-        started = time.monotonic()
-        clock = PhaseClock(emit)
-        clock(Phase("starting"))
-        error: VideoGenerationError | None = None
-        facts = {}
-        with _partial_removed(files):
-            try:
-                engine = load_engine(plan.run.engine)
-                facts = dict(engine.generate(plan.run.options, files.video, clock, cancellation.check))
-            except VideoGenerationError as caught:
-                error = caught
-        return Evidence(
-            exit_status=0 if error is None else error.exit_status,
-            kill_reason="cancelled" if isinstance(error, Cancelled) else None,
-            phase=clock.phase,
-            step=clock.step,
-            total_steps=clock.total,
-            error=error,
-            output_exists=files.video.exists(),
-            wall_s=time.monotonic() - started,
-            phase_seconds=clock.stop(),
-            facts=facts,
-        )
+def run_inline(plan: Plan, work: LocalWork, emit: Emit, cancellation: Cancellation) -> Evidence:
+    """Run an `EngineCall` in this process; `execution` says what holds when it returns."""
+    assert isinstance(plan.run, EngineCall)
+    started = time.monotonic()
+    clock = PhaseClock(emit)
+    clock(Phase("starting"))
+    error: VideoGenerationError | None = None
+    facts = {}
+    with _partial_removed(work):
+        try:
+            engine = load_engine(plan.run.engine)
+            facts = dict(engine.generate(plan.run.options, work.video, clock, cancellation.check))
+        except VideoGenerationError as caught:
+            error = caught
+    return Evidence(
+        exit_status=0 if error is None else error.exit_status,
+        kill_reason="cancelled" if isinstance(error, Cancelled) else None,
+        phase=clock.phase,
+        step=clock.step,
+        total_steps=clock.total,
+        error=error,
+        output_exists=work.video.exists(),
+        wall_s=time.monotonic() - started,
+        phase_seconds=clock.stop(),
+        facts=facts,
+    )
 
 
 @contextlib.contextmanager
-def _partial_removed(files: AttemptFiles) -> Iterator[None]:
+def _partial_removed(work: LocalWork) -> Iterator[None]:
     """Remove a half-written video after a bug in an engine."""
     try:
         yield
     except BaseException:
-        files.video.unlink(missing_ok=True)
+        work.video.unlink(missing_ok=True)
         raise

@@ -1,10 +1,10 @@
-"""Runs a framework's script under the shim: watched, bounded, and gone when `ProcessExecutor.run` returns.
+"""Runs a framework's script under the shim: watched, bounded, and gone when `run_script` returns.
 
 The shim (`launchers.shim`) ends the whole process tree. `child` starts it and makes sure of the end, and
 `attempt_monitor` decides when to stop. If the shim itself is killed, the runner, a subreaper meanwhile, does its
 work. `dead_runs` ends what a dead runner left.
 
-    >>> evidence = ProcessExecutor(timeout_s=3600).run(plan, files, emit, cancellation)  # doctest: +SKIP
+    >>> evidence = run_script(plan, work, emit, cancellation)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -22,37 +22,29 @@ from ..cancellation import Cancellation
 from .attempt_monitor import AttemptMonitor
 from .bounded_run import run_bounded
 from .child import Program, make_sure, program_of, start, subreaping
-from .execution import Attempt, AttemptFiles, Limits, PhaseClock
+from .execution import Attempt, LocalWork, PhaseClock
 
 _WRITER_CHECK_S = 30.0
 
 
-class ProcessExecutor:
-    """Runs a `Command`; see `Limits` for the arguments."""
-
-    def __init__(
-        self, timeout_s: float | None = None, grace_s: float = 10.0, environ: Mapping[str, str] | None = None
-    ) -> None:
-        self._limits = Limits(timeout_s, grace_s, os.environ if environ is None else environ)
-
-    def run(self, plan: Plan, files: AttemptFiles, emit: Emit, cancellation: Cancellation) -> Evidence:
-        """See `sites.local.execution.Executor`."""
-        command = plan.run
-        assert isinstance(command, Command)
-        program = program_of(command, self._limits.environ)
-        if command.ranks > 1:  # otherwise torchrun leaves a folder for its logs in TMPDIR, one per run
-            program = replace(program, env={**program.env, "PET_LOG_DIR": str(files.folder / "torchrun")})
-        attempt = Attempt(command, files, self._limits, PhaseClock(emit), cancellation)
-        with subreaping():
-            return _supervised(program, attempt, gpus=bool(plan.gpus))
+def run_script(plan: Plan, work: LocalWork, emit: Emit, cancellation: Cancellation) -> Evidence:
+    """Run a `Command`; `execution` says what holds when it returns."""
+    command = plan.run
+    assert isinstance(command, Command)
+    program = program_of(command, work.environ)
+    if command.ranks > 1:  # otherwise torchrun leaves a folder for its logs in TMPDIR, one per run
+        program = replace(program, env={**program.env, "PET_LOG_DIR": str(work.folder / "torchrun")})
+    attempt = Attempt(command, work, PhaseClock(emit), cancellation)
+    with subreaping():
+        return _supervised(program, attempt, gpus=bool(plan.gpus))
 
 
 def _supervised(program: Program, attempt: Attempt, *, gpus: bool) -> Evidence:
-    grace_s, files = attempt.limits.grace_s, attempt.files
+    work = attempt.work
     attempt.phases(Phase("starting"))
-    files.video.unlink(missing_ok=True)  # a file from before the start cannot be the command's (row P14)
+    work.video.unlink(missing_ok=True)  # a file from before the start cannot be the command's (row P14)
     try:
-        child = start(program, files, grace_s)
+        child = start(program, work, work.stop_grace_s)
     except OSError as error:
         return attempt.not_started(error.errno)
     monitor = AttemptMonitor(child, attempt)
@@ -61,7 +53,7 @@ def _supervised(program: Program, attempt: Attempt, *, gpus: bool) -> Evidence:
             while not child.over:
                 monitor.wait()
     finally:
-        make_sure(child, grace_s)
+        make_sure(child, work.stop_grace_s)
         monitor.close()
         child.close()
     evidence = monitor.evidence()
@@ -70,13 +62,13 @@ def _supervised(program: Program, attempt: Attempt, *, gpus: bool) -> Evidence:
 
 def _with_output(evidence: Evidence, monitor: AttemptMonitor, env: Mapping[str, str]) -> Evidence:
     """The evidence with what the script wrote, or with what may have kept it from writing."""
-    command, files = monitor.attempt.command, monitor.attempt.files
+    command, work = monitor.attempt.command, monitor.attempt.work
     if evidence.kill_reason is None:  # a failed script may have written a whole video too (row P13)
-        _collect(command, files.video, monitor.output)
-    exists = files.video.exists()
+        _collect(command, work.video, monitor.output)
+    exists = work.video.exists()
     return replace(
         evidence,
-        disk_free_bytes=_free_bytes(files.folder),
+        disk_free_bytes=_free_bytes(work.folder),
         output_exists=exists,
         writer_problem=writer_problem(command, env) if evidence.ran_to_end and not exists else None,
     )

@@ -23,7 +23,7 @@ from ...policy import Evidence
 from .. import Claim, Emit, Place, Reservation, Work, unreported
 from ..cancellation import Cancellation
 from ..places import gpu_places
-from .execution import AttemptFiles, Executor
+from .execution import LocalWork
 from .workers import WorkerReservation, Workers
 
 #: Clips at once on the GPUs of one warm engine: one that it makes, the one before, which is encoded, verified and
@@ -88,32 +88,22 @@ class LocalSite:
     def run(self, plan: Plan, reservation: Reservation, work: Work, emit: Emit, cancellation: Cancellation) -> Evidence:
         """See `sites.Site.run`."""
         assert isinstance(reservation, LocalReservation)
-        files = AttemptFiles(
-            folder=work.folder,
-            video=work.video,
-            log=work.log,
-            log_limit_bytes=work.log_limit_bytes,
-            run_id=reservation.claim.run_id,
-            lease_fds=reservation.lease_fds,
-        )
-        try:
-            return self._executor(plan, reservation, work).run(plan, files, emit, cancellation)
+        run_id, lease_fds = reservation.claim.run_id, reservation.lease_fds
+        local = LocalWork(**vars(work), run_id=run_id, lease_fds=lease_fds, environ=self.environ)
+        try:  # each way is imported where it is used: a draft needs no supervision
+            if isinstance(plan.run, Command):
+                from .process import run_script
+
+                return run_script(plan, local, emit, cancellation)
+            if reservation.turn is None:
+                from .inline import run_inline
+
+                return run_inline(plan, local, emit, cancellation)
+            from .engine_attempt import run_in_worker
+
+            return run_in_worker(plan, local, reservation.turn, emit, cancellation)
         finally:
             reservation.end_turn()
-
-    def _executor(self, plan: Plan, reservation: LocalReservation, work: Work) -> Executor:
-        if isinstance(plan.run, Command):
-            from .process import ProcessExecutor
-
-            return ProcessExecutor(work.timeout_s, work.stop_grace_s, self.environ)
-        if reservation.turn is None:
-            from .inline import InlineExecutor
-
-            return InlineExecutor()
-        from .engine_attempt import Limits, WorkerExecutor
-
-        limits = Limits(work.timeout_s, work.stop_grace_s, self.environ)
-        return WorkerExecutor(reservation.turn, limits, work.tags)
 
     def release_idle(self) -> None:
         """See `sites.Site.release_idle`."""

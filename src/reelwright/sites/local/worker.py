@@ -2,7 +2,7 @@
 
 It runs under the shim like a framework's script. `workers` decides who uses it when, and `worker_session` talks to it.
 
-    >>> worker = start_worker(program, files)  # doctest: +SKIP
+    >>> worker = start_worker(program, work)  # doctest: +SKIP
     >>> worker.channel.send(request)  # doctest: +SKIP
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from ...core.line_channel import LineChannel, Received, channel_to_child
 from .child import Child, Program, make_sure, start
-from .execution import AttemptFiles
+from .execution import LocalWork
 
 
 class Worker:
@@ -55,10 +55,10 @@ class Worker:
         self.channel.close_receiving()
 
 
-def start_worker(program: Program, files: AttemptFiles) -> Worker:
+def start_worker(program: Program, work: LocalWork) -> Worker:
     """Start a worker; its program gets the two descriptors of its channel as last words. Raises OSError."""
     with channel_to_child() as (channel, fds):
         started = replace(program, argv=(*program.argv, *map(str, fds)))
-        child = start(started, files, pass_fds=fds)
+        child = start(started, work, pass_fds=fds)
     channel.set_nonblocking()
     return Worker(child, channel, program)

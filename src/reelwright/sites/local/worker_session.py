@@ -59,7 +59,7 @@ class WorkerSession:
 
         The first answer of another kind than expected is the last one.
         """
-        for request, expected in self._requests(call, self._attempt.files.folder):
+        for request, expected in self._requests(call, self._attempt.work.folder):
             self.answer = answer = self._ask(request)
             if isinstance(answer, Hello) and answer.protocol != VERSION:
                 versions = f"version {answer.protocol} of the protocol, not {VERSION}"
