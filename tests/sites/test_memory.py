@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from reelwright.sites.local.probes.memory import Memory, cpu_count, oom_kills, shared_memory, take_memory
+from reelwright.sites.local.probes.memory import HostMemory, cpu_count, oom_kills, shared_memory, take_memory
 
 GB = 1 << 30
 
@@ -29,11 +29,11 @@ OWN = "sys/fs/cgroup/user.slice/job"
 
 
 def test_without_limits_the_machine_is_told(a_machine):
-    assert take_memory(a_machine(MEMINFO)) == Memory(64 * GB, 60 * GB)
+    assert take_memory(a_machine(MEMINFO)) == HostMemory(64 * GB, 60 * GB)
 
 
 def test_nothing_to_read_is_unknown_and_not_zero(tmp_path):
-    assert take_memory(tmp_path) == Memory(None, None)
+    assert take_memory(tmp_path) == HostMemory(None, None)
     assert oom_kills(tmp_path) is None
     assert cpu_count(tmp_path) == len(os.sched_getaffinity(0))
 
@@ -44,7 +44,7 @@ def test_a_limit_of_cgroup_v2_counts_and_cache_is_not_use(a_machine):
         f"{OWN}/memory.current": 20 * GB,
         f"{OWN}/memory.stat": f"anon 5\ninactive_file {15 * GB}\n",
     }
-    assert take_memory(a_machine({**MEMINFO, **V2, **files})) == Memory(32 * GB, 27 * GB)
+    assert take_memory(a_machine({**MEMINFO, **V2, **files})) == HostMemory(32 * GB, 27 * GB)
 
 
 def test_a_container_with_less_than_the_machine_is_known_as_one_with_its_high_mark_and_its_swap(a_machine):
@@ -56,7 +56,7 @@ def test_a_container_with_less_than_the_machine_is_known_as_one_with_its_high_ma
         f"{OWN}/memory.swap.max": 4 * GB,
     }
     found = take_memory(a_machine({**V2, **files}))
-    assert (found, found.limited) == (Memory(22 * GB, 20 * GB, 4 * GB), True)
+    assert (found, found.limited) == (HostMemory(22 * GB, 20 * GB, 4 * GB), True)
     none = dict.fromkeys(("memory/memory.limit_in_bytes", "memory/memory.memsw.limit_in_bytes"), (1 << 63) - 4096)
     version_1 = {**{f"sys/fs/cgroup/{name}": text for name, text in none.items()}, "proc/self/cgroup": "4:memory:/x\n"}
     found = take_memory(a_machine(version_1))
@@ -75,7 +75,7 @@ def test_the_lowest_limit_up_the_tree_counts(a_machine):
         "sys/fs/cgroup/user.slice/memory.max": 16 * GB,
         "sys/fs/cgroup/user.slice/memory.current": 17 * GB,
     }
-    assert take_memory(a_machine({**MEMINFO, **V2, **files})) == Memory(16 * GB, 0)
+    assert take_memory(a_machine({**MEMINFO, **V2, **files})) == HostMemory(16 * GB, 0)
 
 
 def test_a_limit_of_cgroup_v1_counts_also_where_the_path_is_the_hosts(a_machine):
@@ -89,7 +89,7 @@ def test_a_limit_of_cgroup_v1_counts_also_where_the_path_is_the_hosts(a_machine)
         "sys/fs/cgroup/cpu/cpu.cfs_period_us": 100000,
     }
     root = a_machine({**MEMINFO, **files})
-    assert take_memory(root) == Memory(8 * GB, 6 * GB)
+    assert take_memory(root) == HostMemory(8 * GB, 6 * GB)
     assert oom_kills(root) == 2
     assert cpu_count(root) == 1
 
@@ -100,7 +100,7 @@ def test_the_number_that_means_no_limit_in_cgroup_v1_is_none(a_machine):
         "sys/fs/cgroup/memory/memory.limit_in_bytes": 9223372036854771712,
         "sys/fs/cgroup/memory/memory.usage_in_bytes": 3 * GB,
     }
-    assert take_memory(a_machine({**MEMINFO, **files})) == Memory(64 * GB, 60 * GB)
+    assert take_memory(a_machine({**MEMINFO, **files})) == HostMemory(64 * GB, 60 * GB)
 
 
 @pytest.mark.parametrize(("quota", "expected"), [("50000 100000", 1), ("max 100000", None), ("", None)])
@@ -123,7 +123,7 @@ def test_the_size_and_the_free_room_of_shared_memory_are_those_of_its_file_syste
     found = os.statvfs(tmp_path)
     assert shared_memory(tmp_path).total_bytes == found.f_blocks * found.f_frsize
     assert shared_memory(tmp_path).available_bytes < found.f_blocks * found.f_frsize
-    assert shared_memory(tmp_path / "nothing") == Memory()
+    assert shared_memory(tmp_path / "nothing") == HostMemory()
 
 
 def test_p04_kills_for_memory_are_counted_in_our_group_or_else_on_the_machine(a_machine):

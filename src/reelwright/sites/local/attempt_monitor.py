@@ -22,7 +22,7 @@ from ...core.events import Event, Log, Output, Phase, Progress
 from ...policy import Evidence, KillReason
 from ...policy.progress import LogReader
 from .child import CHUNK, SHIM_MARGIN_S, Child
-from .execution import Attempt
+from .execution import RunningAttempt
 from .log_file import BoundedLog, Masker
 from .probes.gpus import GpuWatch
 from .probes.memory import oom_kills, shared_memory
@@ -47,7 +47,7 @@ class AttemptMonitor:
         output: The path that the log names as written.
     """
 
-    def __init__(self, child: Child, attempt: Attempt, cancel: Callable[[], object] | None = None) -> None:
+    def __init__(self, child: Child, attempt: RunningAttempt, cancel: Callable[[], object] | None = None) -> None:
         command, work = attempt.command, attempt.work
         self.attempt = attempt
         self.reason: KillReason | None = None

@@ -84,7 +84,7 @@ class Child:
 
 
 @dataclass(frozen=True)
-class Program:
+class ChildProgram:
     """A program as it is started: its words, folder and variables."""
 
     argv: tuple[str, ...]
@@ -97,12 +97,12 @@ def environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
     return {**passed_through(environ, command.env_names), **command.env}
 
 
-def program_of(command: Command, environ: Mapping[str, str]) -> Program:
+def program_of(command: Command, environ: Mapping[str, str]) -> ChildProgram:
     """The program that a command starts under the runner's environment."""
-    return Program(command.argv, command.cwd, environment(command, environ))
+    return ChildProgram(command.argv, command.cwd, environment(command, environ))
 
 
-def start(program: Program, work: LocalWork, grace_s: float = 10.0, *, pass_fds: tuple[int, ...] = ()) -> Child:
+def start(program: ChildProgram, work: LocalWork, grace_s: float = 10.0, *, pass_fds: tuple[int, ...] = ()) -> Child:
     """Start the shim, which starts the program; ``pass_fds`` are descriptors that the program gets.
 
     Raises:

@@ -19,7 +19,7 @@ from ...policy import Evidence
 from .. import Emit
 from ..cancellation import Cancellation
 from .child import program_of
-from .execution import Attempt, LocalWork, PhaseClock
+from .execution import LocalWork, PhaseClock, RunningAttempt
 from .worker import Worker, start_worker
 from .worker_frames import encode_frames
 from .worker_session import WorkerSession
@@ -36,7 +36,7 @@ def run_in_worker(
     call = plan.run
     assert isinstance(call, EngineCall)
     assert call.worker is not None
-    attempt = Attempt(call.worker, work, PhaseClock(emit), cancellation)
+    attempt = RunningAttempt(call.worker, work, PhaseClock(emit), cancellation)
     attempt.phases(Phase("starting"))
     work.video.unlink(missing_ok=True)
     try:
@@ -73,7 +73,7 @@ def _worker(command: Command, work: LocalWork, reservation: WorkerReservation) -
     return worker
 
 
-def _encoded(plan: Plan, saved: Saved, attempt: Attempt, evidence: Evidence) -> Evidence:
+def _encoded(plan: Plan, saved: Saved, attempt: RunningAttempt, evidence: Evidence) -> Evidence:
     """Encode the frames as a video; the worker serves others meanwhile."""
     assert plan.expected is not None
     assert isinstance(plan.run, EngineCall)

@@ -88,7 +88,7 @@ class PhaseClock:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class RunningAttempt:
     """One attempt in a process of its own, from before its start."""
 
     command: Command

@@ -21,8 +21,8 @@ from .. import Emit
 from ..cancellation import Cancellation
 from .attempt_monitor import AttemptMonitor
 from .bounded_run import run_bounded
-from .child import Program, make_sure, program_of, start, subreaping
-from .execution import Attempt, LocalWork, PhaseClock
+from .child import ChildProgram, make_sure, program_of, start, subreaping
+from .execution import LocalWork, PhaseClock, RunningAttempt
 
 _WRITER_CHECK_S = 30.0
 
@@ -34,12 +34,12 @@ def run_script(plan: Plan, work: LocalWork, emit: Emit, cancellation: Cancellati
     program = program_of(command, work.environ)
     if command.ranks > 1:  # otherwise torchrun leaves a folder for its logs in TMPDIR, one per run
         program = replace(program, env={**program.env, "PET_LOG_DIR": str(work.folder / "torchrun")})
-    attempt = Attempt(command, work, PhaseClock(emit), cancellation)
+    attempt = RunningAttempt(command, work, PhaseClock(emit), cancellation)
     with subreaping():
         return _supervised(program, attempt, gpus=bool(plan.gpus))
 
 
-def _supervised(program: Program, attempt: Attempt, *, gpus: bool) -> Evidence:
+def _supervised(program: ChildProgram, attempt: RunningAttempt, *, gpus: bool) -> Evidence:
     work = attempt.work
     attempt.phases(Phase("starting"))
     work.video.unlink(missing_ok=True)  # a file from before the start cannot be the command's (row P14)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...core.line_channel import LineChannel, Received, channel_to_child
-from .child import Child, Program, make_sure, start
+from .child import Child, ChildProgram, make_sure, start
 from .execution import LocalWork
 
 
@@ -27,7 +27,7 @@ class Worker:
         greeted: Whether its `core.events.Hello` was accepted.
     """
 
-    def __init__(self, child: Child, channel: LineChannel, program: Program) -> None:
+    def __init__(self, child: Child, channel: LineChannel, program: ChildProgram) -> None:
         self.child, self.channel, self.program = child, channel, program
         self.inbox: deque[Received] = deque()
         self.model: Mapping[str, Any] | None = None
@@ -55,7 +55,7 @@ class Worker:
         self.channel.close_receiving()
 
 
-def start_worker(program: Program, work: LocalWork) -> Worker:
+def start_worker(program: ChildProgram, work: LocalWork) -> Worker:
     """Start a worker; its program gets the two descriptors of its channel as last words. Raises OSError."""
     with channel_to_child() as (channel, fds):
         started = replace(program, argv=(*program.argv, *map(str, fds)))

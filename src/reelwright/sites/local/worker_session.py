@@ -36,7 +36,7 @@ from ...core.plan import EngineCall
 from ...policy import Evidence
 from ...policy.diagnosis import described
 from .attempt_monitor import AttemptMonitor
-from .execution import Attempt
+from .execution import RunningAttempt
 from .worker import Worker
 
 
@@ -48,7 +48,7 @@ class WorkerSession:
         distrusted: Whether the worker must not be used again.
     """
 
-    def __init__(self, worker: Worker, attempt: Attempt) -> None:
+    def __init__(self, worker: Worker, attempt: RunningAttempt) -> None:
         self.answer: Answer | None = None
         self.distrusted = False
         self.monitor = AttemptMonitor(worker.child, attempt, cancel=lambda: worker.channel.send(Cancel()))

@@ -88,7 +88,7 @@ class _Look:
     def run(self) -> Checkpoint:
         config: dict[str, Any] = {}
         configs: dict[str, dict[str, Any]] = {}
-        names = self._names()
+        names = self.folder.contents("") or []
         if self.query.otherwise is not None and INDEX not in names:
             self.query = self.query.otherwise
         if names:
@@ -143,25 +143,12 @@ class _Look:
         tensors = self._header[1] if self._header else {}
         return frozenset(str(item.get("dtype")) for name, item in tensors.items() if name != "__metadata__")
 
-    def _names(self) -> list[str]:
-        if self.folder.size("", folder=True) is None:
-            return []
-        names = self.folder.names("")
-        if names == []:
-            self.folder.say("", "is empty")
-        return names or []
-
     def _require(self, name: str) -> None:
         if not name.endswith("/"):
             self._check(name)
             return
         folder = name.rstrip("/")
-        if self.folder.size(folder, folder=True) is None:
-            return
-        names = self.folder.names(folder)
-        if names == []:
-            self.folder.say(folder, "is empty")
-        for inner in names or []:
+        for inner in self.folder.contents(folder) or []:
             found = self.folder.stat(f"{folder}/{inner}")
             if found is not None and not stat.S_ISDIR(found.st_mode):
                 self._check(f"{folder}/{inner}")
@@ -198,12 +185,10 @@ class _Look:
         for name, value in index.items():
             if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or value[1] is None:
                 continue
-            if self.folder.size(name, folder=True) is None:
+            inner = self.folder.contents(name)
+            if inner is None:
                 continue
-            inner = self.folder.names(name)
-            if inner == []:
-                self.folder.say(name, "is empty")
-            for file in inner or []:
+            for file in inner:
                 if file.endswith(".json"):
                     self._check(f"{name}/{file}")
             if _WEIGHTY.match(name):

@@ -129,6 +129,15 @@ class Folder:
                 self.say(folder, "is missing" if missing else f"cannot be read: {reason(error)}")
         return self._listed[folder]
 
+    def contents(self, folder: str) -> list[str] | None:
+        """The names in a folder that must not be empty; ``None`` if it is no folder."""
+        if self.size(folder, folder=True) is None:
+            return None
+        names = self.names(folder)
+        if names == []:
+            self.say(folder, "is empty")
+        return names or []
+
     def read(self, name: str, reader: Callable[[BinaryIO], Content]) -> Content | None:
         """What ``reader`` returns for the open file; ``None`` if it cannot be read."""
         self.alive(name)

@@ -24,7 +24,7 @@ from .checkouts import look_at_checkout
 from .checkpoints import look_at_checkpoint
 from .gpus import Taken, take_gpus
 from .interpreters import ask_interpreter
-from .memory import Memory, cpu_count, shared_memory, take_memory
+from .memory import HostMemory, cpu_count, shared_memory, take_memory
 
 _GIB = 1 << 30
 _REPORT_EVERY_S = 10.0
@@ -118,12 +118,12 @@ def _gpus(query: HostQuery, environ: Mapping[str, str], imagined: tuple[Gpu, ...
     return take_gpus(environ) if query.gpus else Taken(None)
 
 
-def _memory(simulated: str | None, *, imagined: bool) -> Memory:
+def _memory(simulated: str | None, *, imagined: bool) -> HostMemory:
     """The machine's memory, the simulated one, or an unknown one beside simulated GPUs."""
     if simulated is not None:
         size = host_values.simulated_memory(simulated)
-        return Memory(size, size)
-    return Memory() if imagined else take_memory()
+        return HostMemory(size, size)
+    return HostMemory() if imagined else take_memory()
 
 
 def take_disk(path: Path) -> Disk:

@@ -18,7 +18,7 @@ _NO_LIMIT = 1 << 60  # what version 1 writes where there is none is near 2**63
 
 
 @dataclass(frozen=True)
-class Memory:
+class HostMemory:
     """Bytes of host memory; ``None`` is unknown.
 
     ``swap_bytes`` is in addition; ``limited`` says that the total is a control group's, and not the machine's.
@@ -30,7 +30,7 @@ class Memory:
     limited: bool = field(default=False, compare=False)
 
 
-def take_memory(root: Path = Path("/")) -> Memory:
+def take_memory(root: Path = Path("/")) -> HostMemory:
     """The memory of the machine and the free part of it, within the limits of our control groups."""
     said = _fields(root / "proc/meminfo")
     total = said["MemTotal"] * 1024 if "MemTotal" in said else None
@@ -42,10 +42,10 @@ def take_memory(root: Path = Path("/")) -> Memory:
         swap = swap if most is None else min(swap, most)
         if left is not None:
             available = left if available is None else min(available, left)
-    return Memory(total, available, swap, limited)
+    return HostMemory(total, available, swap, limited)
 
 
-def shared_memory(folder: Path = Path("/dev/shm")) -> Memory:  # noqa: S108 -- a file system, not a file
+def shared_memory(folder: Path = Path("/dev/shm")) -> HostMemory:  # noqa: S108 -- a file system, not a file
     """Size and free room of the file system through which the processes of one run exchange data.
 
     A container gets 64 MiB of it unless it was started with more.
@@ -53,8 +53,8 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Memory:  # noqa: S108 -- a
     try:
         found = os.statvfs(folder)
     except OSError:
-        return Memory()
-    return Memory(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+        return HostMemory()
+    return HostMemory(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
 
 def cpu_count(root: Path = Path("/")) -> int:
