@@ -82,7 +82,7 @@ def ask_interpreter(
     if problem:
         return Interpreter(query.path, problem=problem)
     scrubbed = {**passed_through(environ, (*query.env_names, *_VISIBLE)), **query.env}
-    memory = _Memory(query, scrubbed, cache_dir)
+    memory = _Remembered(query, scrubbed, cache_dir)
     known = memory.recall()
     if known is not None:
         return known
@@ -157,7 +157,7 @@ def _ask(query: InterpreterQuery, names: list[str], environ: Mapping[str, str], 
     return found
 
 
-class _Memory:
+class _Remembered:
     """One remembered answer: a JSON file named by the query, valid while the files that it lists are unchanged."""
 
     def __init__(self, query: InterpreterQuery, environ: Mapping[str, str], cache_dir: Path | None) -> None:
