@@ -26,7 +26,7 @@ from queue import SimpleQueue
 from .table import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-_COPIED = ("src", "tests", "docs", "examples", "bench", "constraints")
+_COPIED = ("src", "tests", "tools", "docs", "examples", "bench", "constraints")
 _FILES = ("pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "NOTICE", "Makefile")
 _LIMIT_S = 900
 _FAILED, _PASSED = 1, 0
