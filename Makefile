@@ -27,8 +27,9 @@ $(VENV)/.dev: $(VENV)/.core constraints/dev.txt constraints/dev.in
 demo: $(VENV)/.core
 	$(BIN)/python examples/demo.py
 
-# The tests run in a process per core, and one that has no more takes tests from another. In one process: ARGS="-n 0".
-SPREAD ?= -n auto --dist worksteal
+# The tests run in half as many processes again as there are cores, because many wait for other processes; one that has no
+# more takes tests from another. In one process: ARGS="-n 0".
+SPREAD ?= -n $(shell echo $$((($$(nproc) * 3 + 1) / 2))) --dist worksteal
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(SPREAD) -m "not engine and not real and not gpu" $(ARGS)

@@ -60,14 +60,6 @@ def processes_of(ranks: parallel.Ranks) -> list[int]:
     return [process._process.pid for process in ranks._processes]
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_two_ranks_compute_what_one_does_clip_after_clip() -> None:
     model = a_model()
     alone, other = latents(a_pipeline()), latents(a_pipeline(), seed=2)
@@ -79,7 +71,7 @@ def test_two_ranks_compute_what_one_does_clip_after_clip() -> None:
         with ranks.clip():
             assert psnr(latents(pipeline, seed=2), other) > 100
         pids = processes_of(ranks)
-    assert not any(map(is_alive, pids))
+    assert not any(map(is_running, pids))
     assert torch.equal(latents(pipeline), alone)  # and alone again, as if there had been no others
 
 
@@ -184,7 +176,7 @@ def test_a_rank_that_fails_inside_a_step_ends_the_clip_with_its_own_error(
         with pytest.raises(AttemptError, match=says) as caught, ranks.clip():
             latents(pipeline)
         assert caught.value.failure is failure
-        assert not any(map(is_alive, pids))
+        assert not any(map(is_running, pids))
         with pytest.raises(AttemptError, match="have ended"), ranks.clip():
             pass
     assert torch.equal(latents(pipeline), latents(a_pipeline()))
@@ -204,7 +196,7 @@ def test_an_error_of_rank_0_inside_a_step_ends_the_others() -> None:
         with pytest.raises(torch.OutOfMemoryError), ranks.clip():
             latents(pipeline)
         hook.remove()
-        assert not any(map(is_alive, pids))
+        assert not any(map(is_running, pids))
     assert torch.equal(latents(pipeline), latents(a_pipeline()))
 
 
@@ -236,7 +228,7 @@ def test_the_others_end_when_the_worker_is_killed(tmp_path: Path) -> None:
     )
     assert worker.stdout is not None
     (pid,) = map(int, worker.stdout.readline().strip("[]\n").split(","))
-    assert is_alive(pid)
+    assert is_running(pid)
     worker.send_signal(signal.SIGKILL)
     worker.communicate()
     eventually(lambda: not is_running(pid), within_s=150, what="the other rank's end")

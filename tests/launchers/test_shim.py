@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reelwright.launchers import shim
-from tests.conftest import eventually, patiently
+from tests.conftest import eventually, is_running, patiently
 from tests.launchers.conftest import Start
 
 
@@ -23,10 +23,6 @@ def state(pid: int | str) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "X"
-
-
-def alive(pid: int | str) -> bool:
-    return state(pid) not in "ZX"
 
 
 # ------------------------------------------------------------------------------------------------- its events
@@ -67,7 +63,7 @@ def test_the_log_is_the_commands_alone(start: Start) -> None:
     one = start("say('its own'); os.close(1); os.close(2); wait()")
     assert one.line(one.log) == "its own"
     assert one.line(one.log) == ""
-    assert alive(one.event()["pid"])
+    assert is_running(one.event()["pid"])
 
 
 def test_nothing_of_the_command_is_on_the_shims_own_command_line(start: Start) -> None:
@@ -137,7 +133,7 @@ def test_the_whole_tree_is_ended(start: Start, what: bytes) -> None:
     one.event()
     one.ask(what)
     assert one.ended()["signal"] == (9 if what == b"K" else 15)
-    assert not any(map(alive, pids))
+    assert not any(map(is_running, pids))
 
 
 def test_p19_it_ends_the_tree_although_nobody_listens_any_more(start: Start) -> None:
@@ -146,7 +142,7 @@ def test_p19_it_ends_the_tree_although_nobody_listens_any_more(start: Start) -> 
     one.event()
     one.close(one.status, one.log, one.control)
     assert one.process.wait(60) == 0
-    assert not any(map(alive, pids))
+    assert not any(map(is_running, pids))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -156,7 +152,7 @@ def test_a_signal_to_the_shim_itself_is_a_request_to_stop(start: Start, number: 
     one.event()
     one.process.send_signal(number)
     assert one.ended()["signal"] == signal.SIGTERM
-    assert not any(map(alive, pids))
+    assert not any(map(is_running, pids))
 
 
 def test_ctrl_c_in_the_runners_terminal_does_not_reach_shim_or_command(start: Start) -> None:
@@ -217,7 +213,7 @@ def test_p17_what_a_command_leaves_behind_is_counted_and_ended(start: Start) -> 
     pids = one.word()
     one.event()
     assert one.ended() == {"status": 0, "signal": None, "leftovers": 3, "unkillable": []}
-    assert not any(map(alive, pids))
+    assert not any(map(is_running, pids))
 
 
 def test_p17_a_daemon_without_our_mark_is_found_by_its_descent(start: Start) -> None:
@@ -228,7 +224,7 @@ def test_p17_a_daemon_without_our_mark_is_found_by_its_descent(start: Start) -> 
     below = eventually(lambda: shim.descendants(one.process.pid).keys() - {pid}, what="the daemon below the shim")
     one.ask(b"T")
     one.ended()
-    assert not any(map(alive, below))
+    assert not any(map(is_running, below))
 
 
 def test_what_is_started_while_the_tree_is_ended_is_ended_too(start: Start) -> None:
@@ -240,7 +236,7 @@ def test_what_is_started_while_the_tree_is_ended_is_ended_too(start: Start) -> N
     (late,) = one.word()
     one.ask(b"K")
     one.ended()
-    assert not alive(late)
+    assert not is_running(late)
 
 
 def test_p21_a_process_elsewhere_that_carries_the_mark_belongs_to_the_run(start: Start) -> None:
