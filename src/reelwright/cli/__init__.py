@@ -1,4 +1,4 @@
-"""The command ``reel``: arguments become values, a call is made, its outcome becomes text and an exit status.
+"""The command ``reel``: it turns arguments into a call, and the outcome into text and an exit status.
 
 Each command is a module of this package with ``add_arguments(parser)``, ``run(arguments) -> int`` and, if it checks more
 than its settings, ``check(arguments)``. Heavy imports are inside ``run``, so that ``reel --help`` answers at once. Errors
@@ -42,7 +42,7 @@ COMMANDS = {
     "completion": "print a script that completes reel's words in your shell",
     "help": "list the commands, or explain one",
 }
-#: Commands that do more than print: what happens to their reports changes nothing of it.
+#: Commands that do more than print: a failing output stream does not stop their work.
 WORKING = frozenset({"generate", "film", "replay", "setup"})
 _BY_SIGNAL = 128  # exit statuses above it
 
@@ -108,7 +108,7 @@ def _run(arguments: argparse.Namespace, mistakes: Sequence[VideoGenerationError]
 
 
 def _further(arguments: argparse.Namespace) -> list[VideoGenerationError]:
-    """What else is wrong, as far as the words were understood: a command's ``check`` reads them and runs nothing."""
+    """Further mistakes in the understood words: a command's ``check`` reads them and runs nothing."""
     try:
         if hasattr(arguments, "assignments"):
             arguments.check(arguments)

@@ -86,7 +86,7 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _text(word: str) -> str:
-    """What was typed, also where the locale says that the terminal is ASCII only."""
+    """The text as it was typed, even in a locale that knows only ASCII."""
     with contextlib.suppress(UnicodeError):
         return os.fsencode(word).decode("utf-8")
     return word
@@ -195,7 +195,7 @@ def parse_gpus(text: str) -> dict[str, Any]:
 
 
 def _gpus_advice(text: str, words: list[str]) -> str:
-    """What was probably meant."""
+    """Advice for the value that was probably meant."""
     if match := re.fullmatch(r"(\d{1,3})\s*-\s*(\d{1,3})", text):
         first, last = sorted((int(match[1]), int(match[2])))
         return f"Write each index: --gpus {','.join(map(str, range(first, last + 1)))}"
@@ -224,7 +224,7 @@ def order_from(arguments: argparse.Namespace) -> Order:
 
 
 def check_order(arguments: argparse.Namespace) -> None:
-    """Say everything that is wrong with an order of which some words were not understood.
+    """Find everything that is wrong with an order of which some words were not understood.
 
     Raises:
         VideoGenerationError: as `order_from`; what needs the picture and the prompt only where both are there.
@@ -242,7 +242,7 @@ def _of_the_plan(
 
     if order is None or arguments.prompt is None or (order.request.image is None and arguments.image != "-"):
         return []  # the plan would be one of another request
-    # What is not set, or set wrongly, shows in the plan as missing: that is no mistake of its own.
+    # A setting that cannot be read shows in the plan as missing: that is not a second mistake.
     caused = (Failure.CONFIG, Failure.ENV, Failure.MODEL) if misread else ()
     return [error for error in Preparer(LocalSite()).mistakes(order) if error.failure not in caused]
 
@@ -257,7 +257,7 @@ def _read_order(
     values = {name: getattr(arguments, name) for name, field in FIELDS.items() if field.option}
     values["size"] = values["size"] or None
     if arguments.image is None:
-        values["last_image"] = None  # it needs no first picture while that word is missing
+        values["last_image"] = None  # a missing word is not a second mistake
     request, wrong = read_request(
         **values,
         prompt="(no prompt)" if arguments.prompt is None else arguments.prompt,

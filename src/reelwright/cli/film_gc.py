@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def collect(arguments: argparse.Namespace, wrong: Iterable[VideoGenerationError]) -> int:
-    """List what would go; remove it with ``--yes``, or when a person at a terminal agrees.
+    """List the clips to remove; remove them with ``--yes``, or if a person at a terminal agrees.
 
     Raises:
         VideoGenerationError: what is ``wrong`` with the arguments already, or here; ``also`` holds the others.

@@ -1,7 +1,7 @@
 """A parser that finds every mistake of a command line, says what was probably meant, and reads on.
 
-`Parser.read` gives what was understood beside the mistakes, so that what is wrong with the request itself can be said
-in the same round. What is refused is left out, and an option that nearly exists is read as the one that was meant.
+`Parser.read` returns the understood part beside the mistakes, so that mistakes of the request itself can be reported
+together with them. A refused word is left out, and an option that nearly exists is read as the probable one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OURS = {word: option for option, words in _ELSEWHERE.items() for word in words.
 
 
 class UsageError(InvalidInputError):
-    """A word of the command line that is not understood, or one that is missing."""
+    """A word of the command line is unknown or missing."""
 
     @property
     def code(self) -> str:
@@ -47,18 +47,18 @@ class UsageError(InvalidInputError):
 
 
 class _Stop(Exception):
-    """argparse cannot read on; the message is its own."""
+    """argparse cannot go on; the message is argparse's."""
 
 
 class Parser(argparse.ArgumentParser):
     """An `argparse.ArgumentParser` that collects; subcommands get the same class."""
 
-    #: Mistakes of the reading in progress, of this parser and those of its subcommands.
+    #: Mistakes found so far by this parser and those of its subcommands.
     found: ClassVar[list[UsageError]] = []
     words: ClassVar[Sequence[str]] = ()
 
     def read(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[UsageError]]:
-        """What the words say, and every mistake in them. With mistakes the namespace may lack anything."""
+        """The words as a namespace, and every mistake in them. With mistakes the namespace may lack anything."""
         return _Reading(self, list(words)).read()
 
     _apart = False
@@ -74,7 +74,7 @@ class Parser(argparse.ArgumentParser):
             self._apart = False
 
     def error(self, message: str) -> None:  # type: ignore[override]  # argparse goes on where words are missing
-        """Note what is missing; stop reading for anything else."""
+        """Note missing words; stop at any other mistake."""
         if not message.startswith("the following arguments are required: "):
             raise _Stop(message)
         names = message.partition(": ")[2].split(", ")
@@ -106,7 +106,7 @@ class Parser(argparse.ArgumentParser):
         if isinstance(action, argparse._SubParsersAction):
             return super()._get_values(action, arg_strings)
         if action.option_strings and not arg_strings and action.nargs in (None, "+"):
-            return argparse.SUPPRESS  # its value is missing, which is said already
+            return argparse.SUPPRESS  # its value is missing, which is noted already
         try:
             return super()._get_values(action, arg_strings)
         except argparse.ArgumentError as error:
@@ -124,12 +124,12 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Reading:
-    """One command line: read again without what was refused, until argparse understands the rest."""
+    """One command line: read again without the refused words, until argparse understands the rest."""
 
     def __init__(self, parser: Parser, words: list[str]) -> None:
         self._parser, self._words = parser, words
         self._mistakes: list[UsageError] = []
-        self._values: list[int] = []  # where the values of options may stand that were taken out
+        self._values: list[int] = []  # positions that may hold values of removed options
 
     def read(self) -> tuple[argparse.Namespace, list[UsageError]]:
         while True:
@@ -151,7 +151,7 @@ class _Reading:
                 return namespace, [*self._mistakes, *Parser.found]
 
     def _went_on(self, message: str) -> bool:
-        """Note what stopped argparse, and take it out where the rest can be read without it."""
+        """Note what stopped argparse, and take it out if the rest can be read without it."""
         if ambiguous := re.match(r"ambiguous option: (\S+) could match (.*)", message):
             places = [
                 i for i, word in enumerate(self._words) if word.partition("=")[0] == ambiguous[1].partition("=")[0]
@@ -174,7 +174,7 @@ class _Reading:
         return False
 
     def _take_out(self, place: int, words_for: Any) -> None:
-        """Note an option that cannot be read; go on with the one that was meant, or without it."""
+        """Note an unknown option; go on with the one that was probably meant, or without it."""
         word, equals, value = self._words[place].partition("=")
         text, fix, meant = words_for(word, self._parser.at(self._words))
         self._mistakes.append(UsageError(text, advice=fix))
@@ -213,7 +213,7 @@ def _name(action: argparse.Action) -> str:
 
 
 def _refused(name: str, message: str) -> UsageError:
-    """argparse's refusal of a value, in our words."""
+    """The error for a value that argparse refuses."""
     if choice := _CHOICE.search(message):
         return no_such(choice["word"], [word.strip(" '") for word in choice["choices"].split(",")], name)
     if kind := re.fullmatch(r"invalid (\w+) value: (.*)", message, re.DOTALL):
@@ -222,12 +222,12 @@ def _refused(name: str, message: str) -> UsageError:
 
 
 def no_such(word: str, known: Sequence[str], name: str = "") -> UsageError:
-    """What is said of a word that is none of those that are known."""
+    """The error for an unknown word, with the known ones."""
     return UsageError(f"{name}: there is no {word!r}".removeprefix(": "), advice=guess(word, known, "There are"))
 
 
 def _unknown(word: str, parser: argparse.ArgumentParser) -> tuple[str, str, str]:
-    """What is said of an option that does not exist, what to do, and the option that was meant."""
+    """Message and advice for an unknown option, and the option that was probably meant."""
     known = [option for action in parser._actions for option in action.option_strings]
     text = f"{parser.prog} has no option {word}"
     meant = _OURS.get(word.lstrip("-").replace("_", "-").lower())

@@ -1,4 +1,4 @@
-"""``reel plan``: what would run, what it would give and what stands in the way; nothing is run or written."""
+"""``reel plan``: show what would run, its result and its obstacles; nothing is run or written."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _output_findings(order: Order, output: Path) -> Iterator[Finding]:
-    """What publishing would refuse."""
+    """The findings for an output that publishing would refuse."""
     from ..core.plan import Finding
     from ..runs import workspace
     from ..runs.output_paths import refuse_inputs_of
@@ -126,7 +126,7 @@ def _nothing_is_set_up(order: Order) -> bool:
 
 
 def _compare(settings: Settings, *, as_json: bool) -> int:
-    """What these cards could run, since nothing is set up."""
+    """Print what these cards could run, since nothing is set up."""
     from ..doctor.card_comparison import compare
 
     rows = compare(settings.simulate_gpus or "", settings)

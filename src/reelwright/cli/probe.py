@@ -1,4 +1,4 @@
-"""``reel probe``: decode any video completely and say what is in it and what is wrong with it."""
+"""``reel probe``: decode any video completely, show its facts and its faults."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def looks_like(path: Path, problems: Sequence[str]) -> str:
-    """What a file that no video reader opens is, in a few words."""
+    """A short description of a file that no video reader opens."""
     from ..core.files import read_start
     from ..media.picture_file import recognised
 

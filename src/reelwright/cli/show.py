@@ -97,7 +97,7 @@ def _show(manifest: Manifest, beside: Path) -> None:
 
 
 def _picture(item: Mapping[str, Any], beside: Path) -> str:
-    """Where a picture was, and where it is now if that is another place."""
+    """The recorded path of a picture, and its present one if that differs."""
     from ..runs.runner import find_picture
 
     found = find_picture(item, beside)
@@ -165,7 +165,7 @@ def _attempts(attempts: Sequence[Attempt]) -> Iterator[tuple[object, ...]]:
 
 
 def _metric_rows(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """What was measured, in people's units; what could not be asked is left out."""
+    """Measurements in readable units; those that could not be taken are left out."""
     rows: dict[str, str] = {}
     for name, value in metrics.items():
         if name not in ("curve", "schema") and value not in (None, {}):

@@ -1,6 +1,6 @@
 """Standard output and error as they may be: closed, full, without a reader, standing still, or ASCII only.
 
-What a command reports never changes what it does. `prepare` makes both streams safe to write any text to. Inside
+A failing output stream never stops a run. `prepare` makes both streams safe to write any text to. Inside
 `forgiving` a stream that fails is silent from then on, and a terminal that takes no text (Ctrl-S, a hung window) holds
 nothing up: a generation goes on, and Ctrl-C ends it. `watched` lets the run's manifest note what was lost. Commands that
 only print are not forgiven: what they print is all that they do.
