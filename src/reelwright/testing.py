@@ -1,14 +1,14 @@
 """For other people's tests: a generator that needs no GPU, takes milliseconds and always gives the same bytes.
 
-It is a real backend with a real film, only small: 64x36, 9 frames unless asked otherwise. ``script`` makes it fail
-as a GPU generator would, once per attempt, so that a caller's error handling can be tried.
+It is a real backend that makes a real clip, only small: 64x36 and 9 frames by default. `scripted` makes it fail as a GPU
+generator would, once per attempt, so that a caller's error handling can be tested.
 
     from reelwright.testing import backend, scripted
     with scripted("OOM_GPU", None):      # the first attempt fails, the second succeeds
         ...
 
-Register it in your project's entry points under ``reelwright.backends``, or call `core.plan`'s value through
-``reelwright.sites.local.inline`` directly.
+Register it in your project's entry points under ``reelwright.backends``. A generator of your own may start from it:
+``replace(backend, name="mine", settings=MySettings, plan=plan)``.
 """
 
 from __future__ import annotations
