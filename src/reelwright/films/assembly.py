@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._version import __version__
+from .._version import RENDERING_VERSION, __version__
 from ..core.errors import Cancelled, VideoGenerationError, error_for
 from ..core.files import refusals
 from ..core.manifest import Manifest, manifest_path
@@ -194,7 +194,7 @@ class _Assembly:
             film=board.model_dump(mode="json", include={"title", "size", "color", "overlap", "finish", "fps"}),
             audio=[str(self._sound), board.audio.fade_s] if board.audio else None,
             codec=self._order.settings.codec,
-            engine=__version__,
+            engine=RENDERING_VERSION,
         )
 
     def _joint(self, index: int) -> tuple[bool, int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import backends
-from .._version import __version__
+from .._version import RENDERING_VERSION
 from ..backends import Backend
 from ..config.settings import Settings
 from ..core.errors import VideoGenerationError, all_of, error_for
@@ -171,7 +171,7 @@ class Planner:
                 "pictures": {role: self._digest(path) for role, path in _pictures_by_role(segment).items()},
                 "upstream": [upstream, self.color] if upstream else None,
                 "model": [sorted(checkouts.values(), key=str), sorted(weights)],
-                "engine": __version__ if plan.run and plan.run.trusted_output else None,
+                "engine": RENDERING_VERSION if plan.run and plan.run.trusted_output else None,
                 **self._framing(segment, backend, plan),
             }
         )

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..._version import __version__
+from ..._version import RENDERING_VERSION
 from ...core.files import key_of, read_json, replacing
 from ...media.writer import explained
 
@@ -28,8 +28,8 @@ _UNFINISHED = re.compile(r"\.(\d+)-[0-9a-f]+-.*\.part")
 
 
 def cache_key(**material: Any) -> str:
-    """The key of this material and of this version of Reelwright, which may make another file of it."""
-    return key_of({"version": __version__, **material})
+    """The key of this material and of the way this version of Reelwright renders it."""
+    return key_of({"version": RENDERING_VERSION, **material})
 
 
 class ArtifactCache:
