@@ -283,9 +283,9 @@ def test_each_card_gets_the_fastest_placement_that_fits(name: str, size: str, ca
 
 def test_a_placement_that_is_not_the_fastest_is_told_with_its_peak_and_the_doctor_tells_it_too() -> None:
     made = planned(gpus="1x24GiB", ask={"size": Size(832, 480)})
-    (told,) = (finding for finding in made.findings if finding.code == "placement")
+    (finding,) = (item for item in made.findings if item.code == "placement")
     assert made.gpu_bytes is not None
-    assert f"placement group_offload ({made.gpu_bytes / GIB:.1f} GiB predicted)" in told.message
+    assert f"placement group_offload ({made.gpu_bytes / GIB:.1f} GiB predicted)" in finding.message
     assert "placement" in doctor._TOLD
 
 
@@ -319,7 +319,7 @@ def test_the_limit_that_was_hit_is_named_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "chosen", "rung"),
+    ("gpus", "chosen", "placement"),
     [
         ("1x8GiB,1x24GiB", (1,), "group_offload"),
         ("1x24GiB,1x80GiB", (1,), "resident"),
@@ -327,9 +327,11 @@ def test_the_limit_that_was_hit_is_named_and_no_other() -> None:
         ("1xT4,1xRTXA6000", (1,), "encoders_off"),
     ],
 )
-def test_the_card_is_taken_on_which_the_clip_is_made_soonest(gpus: str, chosen: tuple[int, ...], rung: str) -> None:
+def test_the_card_is_taken_on_which_the_clip_is_made_soonest(
+    gpus: str, chosen: tuple[int, ...], placement: str
+) -> None:
     made = planned(gpus=gpus)
-    assert (made.gpus, made.parameters["placement"]) == (chosen, rung)
+    assert (made.gpus, made.parameters["placement"]) == (chosen, placement)
 
 
 def test_before_ampere_attention_keeps_every_score_and_the_plan_counts_it() -> None:

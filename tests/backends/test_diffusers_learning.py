@@ -103,8 +103,8 @@ def test_each_placement_keeps_its_own_peak(machine: Machine) -> None:
     machine.run(80, peak_gib=40)
     machine.run(24, peak_gib=5)
     _, streaming = machine.plans(24)
-    (told,) = (finding.message for finding in streaming.findings if finding.code == "placement")
-    assert "(6.0 GiB measured here)" in told
+    (message,) = (finding.message for finding in streaming.findings if finding.code == "placement")
+    assert "(6.0 GiB measured here)" in message
     assert machine.plans(80)[1].gpu_bytes == 41 * GIB
 
 

@@ -1,4 +1,4 @@
-"""The draft as data: camera words, lengths, sizes and what is told before anything is rendered."""
+"""The draft as data: camera words, lengths, sizes and findings before anything is rendered."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_every_move_can_be_asked_for_by_its_name(move: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("pann_left", "pan_left"),
         ("push_in pull_out", "cannot be made together"),
@@ -210,8 +210,8 @@ def test_every_move_can_be_asked_for_by_its_name(move: str) -> None:
         ("", "no"),
     ],
 )
-def test_an_explicit_camera_that_is_not_understood_is_refused(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_an_explicit_camera_that_is_not_understood_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_camera(text)
 
 
@@ -292,7 +292,7 @@ def test_with_a_last_picture_the_camera_is_ignored_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "fps", "frames", "told"),
+    ("seconds", "fps", "frames", "rounded"),
     [
         (5.0, None, 80, False),
         (5.0625, None, 81, False),
@@ -302,12 +302,12 @@ def test_with_a_last_picture_the_camera_is_ignored_and_says_so() -> None:
     ],
 )
 def test_seconds_become_the_nearest_number_of_frames(
-    seconds: float, fps: float | None, frames: int, told: bool
+    seconds: float, fps: float | None, frames: int, rounded: bool
 ) -> None:
     planned = plan(seconds=seconds, fps=fps)
     assert planned.expected is not None
     assert planned.expected.num_frames == frames
-    assert ("frames.rounded" in codes(planned, "info")) is told
+    assert ("frames.rounded" in codes(planned, "info")) is rounded
 
 
 def test_any_number_of_frames_can_be_asked_for() -> None:

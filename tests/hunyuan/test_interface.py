@@ -23,12 +23,12 @@ def config_of(hunyuan: HunyuanMachine) -> dict[str, object]:
 
 def test_the_capabilities_are_those_of_the_checkout_that_was_found(hunyuan: HunyuanMachine) -> None:
     member = MEMBERS[hunyuan.member]
-    told = create_video_generator("hunyuan", config_of(hunyuan)).get_capabilities()
-    assert told["models"] == [member.title]
-    assert told["supports_text_to_video"] == ("t2v" in member.tasks)
-    assert told["supports_image_to_video"] == ("i2v" in member.tasks)
-    assert (told["requires_gpu"], told["cost_per_second"], told["supported_formats"]) == (True, 0.0, ["mp4"])
-    assert told["max_duration"] == member.clip_frames / member.fps
+    found = create_video_generator("hunyuan", config_of(hunyuan)).get_capabilities()
+    assert found["models"] == [member.title]
+    assert found["supports_text_to_video"] == ("t2v" in member.tasks)
+    assert found["supports_image_to_video"] == ("i2v" in member.tasks)
+    assert (found["requires_gpu"], found["cost_per_second"], found["supported_formats"]) == (True, 0.0, ["mp4"])
+    assert found["max_duration"] == member.clip_frames / member.fps
     limited = create_video_generator("hunyuan", {**config_of(hunyuan), "max_duration": 3.0})
     assert limited.get_capabilities()["max_duration"] == 3.0
 

@@ -353,7 +353,7 @@ def test_distilled_weights_keep_their_number_of_steps_whatever_a_retry_wants() -
     world = World("1.5", options={"cfg_distilled": True}, settings={"size": "832x480", "gpu_count": 1})
     plan = world.plan(WIDE, overrides={"steps": 37})
     assert "--num_inference_steps=50" in command_of(plan).argv
-    assert "steps" not in plan.parameters  # so that no rung of the ladder finds any to lower
+    assert "steps" not in plan.parameters  # so that no step of the ladder lowers them
     assert any("distilled to 50 steps" in text for text in errors_of(world.plan(WIDE, steps=30)))
 
 

@@ -288,8 +288,8 @@ def test_super_resolution_has_a_phase_and_a_bar_of_its_own_and_the_promised_size
     assert (outcome.result.width, outcome.result.height) == (1280, 720)
     phases = [event.name for event in outcome.events if isinstance(event, Phase)]
     assert phases[2:5] == ["denoising", "super resolution", "decoding"]
-    told = [event for event in outcome.events if isinstance(event, Progress) and event.step]
-    steps = [(event.phase, event.step, event.total) for event in told]
+    steps_seen = [event for event in outcome.events if isinstance(event, Progress) and event.step]
+    steps = [(event.phase, event.step, event.total) for event in steps_seen]
     assert steps == [("denoising", n, 3) for n in (1, 2, 3)] + [("super resolution", n, 6) for n in range(1, 7)]
     hunyuan.check()
 

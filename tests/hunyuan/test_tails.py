@@ -103,8 +103,8 @@ def test_a_rank_that_is_still_at_its_first_bar_does_not_lead_back_from_super_res
     assert feed("🎬  HunyuanVideo SR Generation Task\n") == [Phase("super resolution")]
     feed("\r 98%|#########8| 49/50 [01:02<00:01,  1.2s/it]\n")
     assert (reader.phase, reader.step) == ("super resolution", 0)
-    told = feed("\r 17%|#7        | 1/6 [00:09<00:45,  9.0s/it]\n")
-    assert told == [Progress("super resolution", 1, 6)]
+    events = feed("\r 17%|#7        | 1/6 [00:09<00:45,  9.0s/it]\n")
+    assert events == [Progress("super resolution", 1, 6)]
     assert feed("\r100%|##########| 6/6 [00:54<00:00,  9.0s/it]\n")[-1] == Phase("decoding")
 
 

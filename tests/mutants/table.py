@@ -802,8 +802,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "retry",
         "the ladder raises the guidance",
         "policy/retry.py",
-        'wanted["guidance_scale"] = min(guidance, 5.0 if rung == 2 else 3.0)',
-        'wanted["guidance_scale"] = 5.0 if rung == 2 else 3.0',
+        'wanted["guidance_scale"] = min(guidance, 5.0 if step == 2 else 3.0)',
+        'wanted["guidance_scale"] = 5.0 if step == 2 else 3.0',
         "tests/policy/test_retry.py",
     ),
     Mutant(

@@ -589,7 +589,7 @@ OOM, NCCL = (
 )
 ORDER = [
     (
-        "p04 the kernel's counter tells SIGKILL from out of memory",
+        "p04 the kernel's counter distinguishes SIGKILL from out of memory",
         {"signal_number": 9, "oom_kills": 1},
         Failure.OOM_HOST,
     ),
@@ -701,7 +701,7 @@ CHILD_FAILED = "torch.distributed.elastic.multiprocessing.errors.ChildFailedErro
         (Evidence(exit_status=137), Failure.CRASH),
         (Evidence(signal_number=signal.SIGSEGV, oom_kills=1), Failure.CRASH),
         (Evidence(signal_number=signal.SIGKILL, oom_kills=1), Failure.OOM_HOST),
-        # A log that does not tell ranks apart: the first is the cause.
+        # A log that does not distinguish ranks: the first is the cause.
         (
             Evidence(
                 exit_status=1,

@@ -74,17 +74,17 @@ def test_kept_logs_of_runs_that_succeeded_in_the_end_do_not_pile_up(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("mode", "kept"), [(0o700, True), (0o777, False)], ids=["own", "anybody's"])
-def test_a_state_folder_that_cannot_be_written_costs_no_log_and_is_told(
+def test_a_state_folder_that_cannot_be_written_costs_no_log_and_is_messages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, kept: bool
 ) -> None:
-    log, state_dir, told = tmp_path / "x.log", tmp_path / "state", list[str]()
+    log, state_dir, messages = tmp_path / "x.log", tmp_path / "state", list[str]()
     log.write_text("words")
     state_dir.write_text("no folder")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     temporary_folder(os.environ).mkdir()
     temporary_folder(os.environ).chmod(mode)
-    found = history.keep_file(state_dir, "r1", log, "attempt-1.log", told.append)
+    found = history.keep_file(state_dir, "r1", log, "attempt-1.log", messages.append)
     assert (found is not None and found.read_text() == "words") is kept
-    (text,) = told
+    (text,) = messages
     assert str(state_dir) in text
     assert (f"are kept in {temporary_folder(os.environ) / 'runs' / 'r1'}" if kept else "are lost") in text

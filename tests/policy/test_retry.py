@@ -9,7 +9,7 @@ import pytest
 from reelwright.core.errors import Failure, Retry
 from reelwright.core.plan import Mitigation, Plan
 from reelwright.policy import Diagnosis, Next, Stop
-from reelwright.policy.retry import Past, RetryRules, decide, quality_rung
+from reelwright.policy.retry import Past, RetryRules, decide, quality_step
 
 LEVERS = (
     Mitigation("offload", {"offload_model": True}, "memory", "time", "offload"),
@@ -77,12 +77,12 @@ def test_guidance_is_never_raised_and_a_rung_without_effect_is_skipped_and_said(
     decisions = play(DOCUMENTED, *[Failure.FRAMEWORK] * 3, plan=a_plan(guidance_scale=4.0))
     assert overrides(decisions) == [{"steps": 37}, {"steps": 25, "guidance_scale": 3.0}, "stop"]
     assert isinstance(decisions[1], Next)
-    assert decisions[1].skipped == ("rung 2 would change nothing",)
+    assert decisions[1].skipped == ("step 2 would change nothing",)
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(50, 37), (40, 30), (3, 2), (1, None), (2, 1)])
 def test_three_quarters_of_the_steps_are_rounded_down_and_at_least_one(steps: int, expected: int | None) -> None:
-    assert quality_rung(1, {"steps": steps, "guidance_scale": 5.0}).get("steps") == expected
+    assert quality_step(1, {"steps": steps, "guidance_scale": 5.0}).get("steps") == expected
 
 
 def test_by_default_an_unknown_failure_is_tried_as_it_was_before_anything_is_lowered() -> None:

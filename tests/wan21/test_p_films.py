@@ -20,7 +20,7 @@ def test_p09_success_without_a_film_is_tried_once_the_same(wan: WanMachine) -> N
     outcome = wan.run({"swallow_save_error": True}, {})
     first, second = outcome.manifest.attempts
     assert (first.failure, first.exit_status, first.phase) == ("OUTPUT", 0, "saving")
-    assert "ended with success and wrote no film" in first.message
+    assert "ended with success and wrote no video" in first.message
     assert any("cache_video failed" in line for line in first.evidence)
     assert (second.changed, second.outcome) == ((), "completed")
     wan.check()

@@ -67,7 +67,7 @@ def test_documented_a_rung_that_would_change_nothing_is_skipped_and_told(wan: Wa
     outcome = wan.run(FAILS, FAILS, {}, ask={"steps": 20, "guidance_scale": 4.0}, retry_policy="documented")
     assert outcome.code == "ok"
     assert options(wan, "sample_steps", "sample_guide_scale") == [("20", "4.0"), ("15", "4.0"), ("20", "3.0")]
-    assert outcome.manifest.attempts[2].skipped == ("rung 2 would change nothing",)
+    assert outcome.manifest.attempts[2].skipped == ("step 2 would change nothing",)
     assert outcome.manifest.degraded
     assert outcome.manifest.requested["guidance_scale"] == 4.0
     assert outcome.manifest.effective["guidance_scale"] == 3.0

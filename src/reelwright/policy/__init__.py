@@ -1,7 +1,7 @@
-"""Pure decisions: is this plan fit to run (`preflight`), what went wrong (`diagnosis`), what next (`retry`).
+"""Pure decisions: whether a plan can run (`preflight`), what went wrong (`diagnosis`), what to do next (`retry`).
 
-Nothing in this package knows a process, a clock or a file; all of it is tested by tables. The values that the
-decisions share are here.
+Nothing in this package knows a process, a clock or a file; tables test all of it. The values that the decisions share
+are here.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Literal
 from ..core.errors import Failure, VideoGenerationError
 
 KillReason = Literal["timeout", "hang", "cancelled"]
-#: The cause of a `Diagnosis` by which the GPU itself is to blame.
+#: The cause of a `Diagnosis` where the GPU itself is at fault.
 GPU_FAULT = "gpu-fault"
 
 
 @dataclass(frozen=True)
 class RankError:
-    """What one rank wrote into its torchelastic error file, or what torchrun's summary says of it.
+    """What one rank wrote into its torchelastic error file, or torchrun's summary says about it.
 
     ``exit_status`` is negative for a signal; ``at_s`` orders the failures (the first one is the cause).
     """
@@ -62,12 +62,12 @@ class ExceptionSeen:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything an executor saw of how an attempt ended. It judges nothing.
+    """Everything that was seen of how an attempt ended. `diagnosis` judges it.
 
     Attributes:
         exit_status: Of the command; ``None`` when it was ended by a signal or never started.
         signal_number: The signal that ended it.
-        kill_reason: Why we ended it, if we did.
+        kill_reason: Why Reelwright ended it.
         phase: The last phase seen.
         step: The last sampling step seen (0: none).
         total_steps: Steps that were promised.
@@ -76,12 +76,12 @@ class Evidence:
         rank_errors: Per-rank errors, the first failing one first, if several ranks ran.
         oom_kills: How many processes the kernel's OOM killer took meanwhile; ``None`` if it could not be asked.
         start_errno: errno when the program could not be started at all.
-        disk_free_bytes: Free room where the film was to be written, at the end.
+        disk_free_bytes: Free room at the end, where the video is written.
         planned_used_bytes: The most memory of one of the GPUs that others held when the attempt was planned.
         shm_free_bytes: Free room in /dev/shm at the end; ``None`` if there is none or it could not be asked.
         shm_total_bytes: Size of /dev/shm.
-        writer_problem: Why a film could not have been written (no ffmpeg, folder not writable), if probed.
-        output_problem: Why the film that was found was refused; ``None`` if it was accepted or not looked at.
+        writer_problem: Why no video could be written (no ffmpeg, folder not writable), if probed.
+        output_problem: Why the video was refused; ``None`` if it was accepted or not checked.
         output_exists: Whether a file appeared at all.
         leftovers: Processes that had to be ended after the command.
         unkillable: Processes that could not be ended.
@@ -120,7 +120,7 @@ class Evidence:
 
     @property
     def ran_to_end(self) -> bool:
-        """Whether the generator itself reported success (its film is still to be verified)."""
+        """Whether the generator itself reported success (its video is verified afterwards)."""
         return self.exit_status == 0 and self.kill_reason is None and self.error is None
 
 
@@ -156,9 +156,9 @@ class Diagnosis:
 class Next:
     """Try again with these overrides over the ORIGINAL parameters.
 
-    ``counts`` is false for tries that are not an attempt (a new port). ``skipped`` names rungs that would have
-    changed nothing. ``degrades`` tells whether quality is lowered, ``rung`` which rung of a ladder this is,
-    ``pause_s`` how long to wait before.
+    ``counts`` is false for tries that are not an attempt (a new port). ``skipped`` names steps that would have
+    changed nothing. ``degrades``: quality is lowered. ``ladder_step`` is the number of this step of a ladder,
+    ``pause_s`` the time to wait before.
     """
 
     overrides: Mapping[str, Any]
@@ -168,7 +168,7 @@ class Next:
     counts: bool = True
     degrades: bool = False
     skipped: tuple[str, ...] = ()
-    rung: int = 0
+    ladder_step: int = 0
     other_gpus: bool = False
     pause_s: float = 0.0
     env: Mapping[str, str] = field(default_factory=dict)
@@ -176,6 +176,6 @@ class Next:
 
 @dataclass(frozen=True)
 class Stop:
-    """Do not try again; ``why`` goes to the user with the diagnosis."""
+    """Do not try again; the user sees ``why`` with the diagnosis."""
 
     why: str

@@ -1,8 +1,8 @@
-"""What went wrong, from the evidence of an attempt. Pure: a table of texts (`texts`) and an order.
+"""What went wrong, from the evidence of an attempt. Pure: a table of texts (`texts`) and an order of rules.
 
-The order: our own reason for ending it, the signal and the kernel's OOM counter, per-rank errors (the first failing
-rank), the exceptions of tracebacks, the film and the disk, the exit status. Only exception lines and the program's
-own last words are matched: the user's prompt never reaches this module (`progress` drops it).
+The order: Reelwright's own reason for ending it, the exceptions of tracebacks (the first failing rank's first), the
+signal and the kernel's OOM counter, the video and the disk, the exit status. Only exceptions and the program's last lines
+are matched: the user's prompt never reaches this module (`progress` drops it).
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from functools import cache
 from ..core.errors import Failure
 from ..core.plan import Command, Plan
 from . import Diagnosis, Evidence, ExceptionSeen
-from .texts import MEMORY_ADVICE, OUT_OF_MEMORY, ROWS, SHM_ADVICE, SHM_SEGMENT_BYTES, SHM_SMALL_BYTES, Row
+from .texts import (
+    KNOWN_FAILURES,
+    MEMORY_ADVICE,
+    OUT_OF_MEMORY,
+    SHM_ADVICE,
+    SHM_SEGMENT_BYTES,
+    SHM_SMALL_BYTES,
+    KnownFailure,
+)
 
 _LITTLE_BYTES = 32 * 1024 * 1024
 _TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -29,7 +37,7 @@ _BY_SIGNAL = frozenset(128 + number for number in (1, 4, 6, 7, 8, 9, 11, 15))
 _ASKED = "Somebody or something asked it to end (a scheduler, earlyoom, a closed terminal); Reelwright did not."
 _SIGNAL_ADVICE: Mapping[int, str] = {
     **dict.fromkeys((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), _ASKED),
-    signal.SIGKILL: "Somebody or something killed it; if `dmesg` tells of the OOM killer, add memory or use fewer GPUs.",
+    signal.SIGKILL: "Somebody or something killed it; if `dmesg` names the OOM killer, add memory or use fewer GPUs.",
     signal.SIGFPE: "cuBLAS does so on cards that it does not know (HunyuanVideo's README): install nvidia-cublas-cu12 "
     "12.4.5.8 or newer in the framework's environment, or torch for CUDA 11.8.",
     **dict.fromkeys(
@@ -40,13 +48,13 @@ _SIGNAL_ADVICE: Mapping[int, str] = {
 }
 _MIB = 1024**2
 _GIB = 1024**3
-#: What torchrun says of its own: of the failure it tells the rank and the status, which are read elsewhere.
+#: Lines of torchrun and NCCL that explain nothing; `progress` reads rank and status from them.
 _BOILERPLATE = re.compile(
     r"[=\-]{10,}$|.*ChildFailedError|.*torch[/.]distributed[/.](?:elastic|run(?:\.py|:)|launcher)|Failures:$|\s*<NO_OTHER_FAILURES>"
     r"|Root Cause \(first observed failure\):$|\[\d+\]:$|\s+(?:time|host|rank|exitcode|error_file|traceback)\s+: "
     r"|.*destroy_process_group|.*Sending process \d+ closing signal|.*(?:resource_tracker|leaked semaphore)"
     r"|.*ProcessGroupNCCL.*(?:[Tt]o avoid data inconsistency|Watchdog thread terminated|destructor)"
-    r"|.*\bNCCL (?:INFO\b|WARN .*\blib[\w-]+\.so)"  # NCCL asks for libraries that it can do without
+    r"|.*\bNCCL (?:INFO\b|WARN .*\blib[\w-]+\.so)"  # NCCL asks for libraries that it does not need
 )
 _PREFIX = re.compile(r"^\[(?:rank|default)(\d+)\]:\s?")
 _CHILD_FAILED = "torch.distributed.elastic.multiprocessing.errors"
@@ -59,7 +67,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def diagnose(evidence: Evidence, plan: Plan) -> Diagnosis:
     """The class of a failed attempt, with the lines that prove it."""
-    for rule in (_inline, _own_reason, _not_started, _from_texts, _from_signals, _from_film):
+    for rule in (_inline, _own_reason, _not_started, _from_texts, _from_signals, _from_output):
         found = rule(evidence, plan)
         if found:
             break
@@ -68,9 +76,9 @@ def diagnose(evidence: Evidence, plan: Plan) -> Diagnosis:
     return replace(found, sampling=_sampling(evidence), signature=found.signature or _signature(evidence, plan))
 
 
-def described(text: str) -> Row | None:
-    """The row of the table to which an exception's text belongs; ``None`` where nobody has described it."""
-    return next((row for row in (OUT_OF_MEMORY, *ROWS) if _compiled(row.pattern).search(text)), None)
+def described(text: str) -> KnownFailure | None:
+    """The row of the table that matches an exception's text; ``None`` where no row does."""
+    return next((row for row in (OUT_OF_MEMORY, *KNOWN_FAILURES) if _compiled(row.pattern).search(text)), None)
 
 
 def _sampling(evidence: Evidence) -> bool:
@@ -139,23 +147,23 @@ def _not_started(evidence: Evidence, plan: Plan) -> Diagnosis | None:
 
 
 def _from_texts(evidence: Evidence, plan: Plan) -> Diagnosis | None:
-    """Exceptions first, the first failing rank's before the others'; then the program's last words."""
-    if evidence.ran_to_end or _ended_by(evidence) == signal.SIGKILL:  # what was said before had been survived
+    """A known text: in the exceptions, the first failing rank's before the others', then in the program's last words."""
+    if evidence.ran_to_end or _ended_by(evidence) == signal.SIGKILL:  # it had survived what it said before
         return None
     texts = list(_texts(evidence, plan))
     for text in texts:
         if _compiled(OUT_OF_MEMORY.pattern).search(text.text):
             return _out_of_memory(evidence, text)
     own = plan.run.dialect.failures if isinstance(plan.run, Command) else ()
-    rows = (*(Row(failure, "framework", pattern, advice) for failure, pattern, advice in own), *ROWS)
-    # What the others say of a lost connection is only the consequence of a rank that failed or was killed. NCCL's own
-    # watchdog ends its rank by SIGABRT, so that signal proves nothing against it.
+    rows = (*(KnownFailure(failure, "framework", pattern, advice) for failure, pattern, advice in own), *KNOWN_FAILURES)
+    # A lost connection in the others is only the consequence of a rank that failed or was killed. NCCL's own watchdog
+    # ends its rank by SIGABRT, so that signal does not rule NCCL out.
     consequence = _killed_rank(evidence) not in (None, signal.SIGABRT)
     pairs = list(itertools.product(texts, (row for row in rows if row.failure is not Failure.NCCL)))
     if not consequence:  # NCCL's exception says little: a finer cause in any of the lines comes first
         pairs += [(text, row) for row in rows if row.failure is Failure.NCCL for text in texts]
     for text, row in pairs:
-        # Quoted source is no evidence, but for an assertion without a message, which is all there is of it.
+        # Quoted source is no evidence, except of an assertion without a message: there is nothing else.
         proof = f"{text.text}\n{text.line}" if _is_bare_assertion(text) else text.text
         if _compiled(row.pattern).search(proof):
             return _known(evidence, row, text)
@@ -183,7 +191,7 @@ def _texts(evidence: Evidence, plan: Plan) -> Iterator[ExceptionSeen]:
 
 
 def _last_words(evidence: Evidence, plan: Plan) -> tuple[str, ...]:
-    """What a program that failed by itself said last, after its last record: a C extension raises no exception."""
+    """The lines after a failing program's last log record: a C extension raises no exception."""
     if _ended_by(evidence) not in (None, signal.SIGABRT):
         return ()
     record = plan.run.dialect.record if isinstance(plan.run, Command) else None
@@ -207,13 +215,13 @@ def _failing(evidence: Evidence) -> list[ExceptionSeen]:
                 chains[-1].append(seen)
             else:
                 chains.append([seen])
-        together = rank is None and bool(evidence.rank_errors)  # several ranks that the log does not tell apart
+        together = rank is None and bool(evidence.rank_errors)  # several ranks that the log does not distinguish
         ordered += itertools.chain.from_iterable(chains if together else reversed(chains))
     return ordered
 
 
 def _killed_rank(evidence: Evidence) -> int | None:
-    """The signal that took the first failing rank; what the other ranks then said is only a consequence."""
+    """The signal that ended the first failing rank; the messages of the other ranks are only a consequence."""
     for error in evidence.rank_errors:
         if error.exit_status is not None and error.exit_status < 0 and error.exit_status != -signal.SIGTERM:
             return -error.exit_status
@@ -254,7 +262,7 @@ def _from_signals(evidence: Evidence, plan: Plan) -> Diagnosis | None:
 
 
 def _shm_shortage(evidence: Evidence) -> str:
-    """What is wrong with /dev/shm; empty if nothing is known to be."""
+    """Why /dev/shm is too small; empty where it is not known to be."""
     free, total = evidence.shm_free_bytes, evidence.shm_total_bytes
     if free is not None and free < SHM_SEGMENT_BYTES:
         return f"shared memory (/dev/shm) is full, {free / _MIB:.0f} MiB are free"
@@ -263,14 +271,14 @@ def _shm_shortage(evidence: Evidence) -> str:
     return ""
 
 
-def _from_film(evidence: Evidence, plan: Plan) -> Diagnosis | None:
-    """The generator said that all is well, and there is no good film."""
+def _from_output(evidence: Evidence, plan: Plan) -> Diagnosis | None:
+    """The generator reported success, and there is no good video."""
     del plan
     if not evidence.ran_to_end:
         return None
-    problem = evidence.output_problem or "it wrote no film"
+    problem = evidence.output_problem or "it wrote no video"
     if not evidence.output_exists:
-        problem = "the generator ended with success and wrote no film"
+        problem = "the generator ended with success and wrote no video"
     lines = tuple(
         line for line in evidence.tail if re.search(r"failed|[Ee]rror|No space|too long|Unknown|Invalid", line)
     )[-4:]
@@ -282,9 +290,9 @@ def _from_film(evidence: Evidence, plan: Plan) -> Diagnosis | None:
         )
     if evidence.writer_problem:
         text = f"{problem}: {evidence.writer_problem}"
-        advice = "The framework writes films through imageio-ffmpeg: check it in the framework's environment."
+        advice = "The framework writes videos through imageio-ffmpeg: check it in the framework's environment."
         return Diagnosis(Failure.ENV, text, lines, advice, "saving", "writer")
-    advice = "The framework hides its own error (it prints a misleading one); the log tells what it did."
+    advice = "The framework hides its own error (it prints a misleading one); the log shows what it did."
     return Diagnosis(Failure.OUTPUT, problem, lines, advice, "saving")
 
 
@@ -329,7 +337,7 @@ def _out_of_memory(evidence: Evidence, seen: ExceptionSeen) -> Diagnosis:
     text = f"GPU memory ran out{rank} {_where(evidence)}"
     advice = MEMORY_ADVICE
     if cause == "vae":
-        advice = "All steps were done; decoding the film took more memory than is free. " + MEMORY_ADVICE
+        advice = "All steps were done; decoding the clip took more memory than is free. " + MEMORY_ADVICE
     others = _held_by_others(seen.text)
     before = evidence.planned_used_bytes
     crowded = others is not None and before is not None and others > before + _GIB // 2
@@ -357,7 +365,7 @@ def _held_by_others(text: str) -> float | None:
     return max(0.0, size - free - mine)
 
 
-def _known(evidence: Evidence, row: Row, seen: ExceptionSeen) -> Diagnosis:
+def _known(evidence: Evidence, row: KnownFailure, seen: ExceptionSeen) -> Diagnosis:
     text = seen.text.strip().partition("\n")[0] or row.cause
     if _is_bare_assertion(seen):
         text = f"{row.cause}: {seen.line or text}"
@@ -374,7 +382,7 @@ def _evidence_of(seen: ExceptionSeen) -> tuple[str, ...]:
 
 
 def _lines(evidence: Evidence) -> tuple[str, ...]:
-    """The framework's own last words: those of the first failing rank where the log tells ranks apart."""
+    """The framework's own last words: those of the first failing rank where the log distinguishes ranks."""
     own = [line for line in _without_frames(evidence.tail) if not _BOILERPLATE.match(_PREFIX.sub("", line))]
     first = evidence.rank_errors[0].rank if evidence.rank_errors else None
     mine = [line for line in own if (found := _PREFIX.match(line)) and int(found[1]) == first]
@@ -382,7 +390,7 @@ def _lines(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _without_frames(tail: Sequence[str]) -> Iterator[str]:
-    """The lines without those of tracebacks but their exceptions, up to torchrun's own, which ends its log."""
+    """The lines without the frames of tracebacks, up to torchrun's own traceback, which ends its log."""
     inside: set[str] = set()
     for place, line in enumerate(tail):
         rank = ((found := _PREFIX.match(line)) and found[1]) or ""

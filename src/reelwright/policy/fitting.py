@@ -1,6 +1,6 @@
-"""What would fit, when a plan does not: other GPUs, a smaller clip, a larger card, or the resident engine. Pure.
+"""Suggestions where a plan does not fit: other GPUs, a smaller clip, a larger card, or the resident engine. Pure.
 
-Every suggestion has been planned: it is named only if the same backend, asked again with that one change, finds room.
+Every suggestion is planned with the same backend and that one change; it is named only where the plan fits.
 
     >>> advised([Finding("size.derived", "info", "nothing about memory")], None, None)[0].fix
     ''
@@ -33,24 +33,24 @@ _LONGEST = 3  # suggestions
 
 
 def advised(found: Iterable[Finding], backend: Backend, job: Job) -> tuple[Finding, ...]:
-    """The same findings; the fix of those about memory says what would fit."""
+    """The findings; the fix of those about memory says what fits."""
     found = tuple(found)
     short = [finding for finding in found if finding.code in _MEMORY and finding.severity == "error"]
     if not short:
         return found
     other = frozenset(finding.code for finding in found if finding.severity == "error" and finding not in short)
-    fix = _fix(_Asked(backend, job, other), short)
+    fix = _fix(_Unfit(backend, job, other), short)
     return tuple(replace(finding, fix=_joined(finding, fix)) if finding in short else finding for finding in found)
 
 
 def _joined(finding: Finding, fix: str) -> str:
-    """A busy card may also be freed; anything else is answered by what would fit."""
+    """A busy card may also be freed; for anything else the fix is what fits."""
     return f"{finding.fix} {fix}" if finding.code == "gpu.busy" else fix
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What does not fit, and what else is wrong with it: that may stay, anything new may not come."""
+class _Unfit:
+    """A job that does not fit. ``other`` errors may stay in a suggestion; new ones may not appear."""
 
     backend: Backend
     job: Job
@@ -64,33 +64,33 @@ class _Asked:
         return None if any(item.severity == "error" and item.code not in self.other for item in found) else plan
 
 
-def _fix(asked: _Asked, short: Sequence[Finding]) -> str:
+def _fix(unfit: _Unfit, short: Sequence[Finding]) -> str:
     of_the_host = any(finding.code in _OF_THE_HOST for finding in short)
-    ways = [*_other_gpus(asked), *_smaller(asked)]
-    ways += [*(_more_memory(asked) if of_the_host else ())] or _larger_card(asked)
-    ways = [*ways[:_LONGEST], *_resident(asked.backend, asked.job)]
+    found = [*_other_gpus(unfit), *_smaller(unfit)]
+    found += [*(_more_memory(unfit) if of_the_host else ())] or _larger_card(unfit)
+    found = [*found[:_LONGEST], *_resident(unfit.backend, unfit.job)]
     steps = " Fewer steps do not change memory."
-    if not ways:
+    if not found:
         return f"Nothing that was tried fits: no smaller clip, no larger card, no more memory.{steps}"
-    return f"It fits {'; or '.join(ways)}.{steps}"
+    return f"It fits {'; or '.join(found)}.{steps}"
 
 
-def _other_gpus(asked: _Asked) -> Iterator[str]:
-    """Another number or set of the GPUs that are there, where the user or a retry fixed one."""
-    job, settings = asked.job, asked.job.settings
+def _other_gpus(unfit: _Unfit) -> Iterator[str]:
+    """Another number or set of the visible GPUs, where the user or a retry fixed one."""
+    job, settings = unfit.job, unfit.job.settings
     if not (settings.gpus or settings.gpu_count or settings.total_gpus or "gpu_count" in job.overrides):
         return
     kept = {name: value for name, value in job.overrides.items() if name != "gpu_count"}
     free = job.evolve(settings=settings.evolve(gpus=None, gpu_count=None, total_gpus=None), overrides=kept)
-    plan = asked.again(free)
+    plan = unfit.again(free)
     if plan and plan.gpus:
         listed = ",".join(map(str, plan.gpus)) + ("," if len(plan.gpus) == 1 else "")
         yield f"with --gpus {listed} ({(plan.gpu_bytes or 0) / GIB:.1f} GiB each)"
 
 
-def _smaller(asked: _Asked) -> Iterator[str]:
+def _smaller(unfit: _Unfit) -> Iterator[str]:
     """The largest clip that fits: a smaller size, fewer frames, or both."""
-    plan = asked.backend.plan(asked.job)
+    plan = unfit.backend.plan(unfit.job)
     sizes: list[Mapping[str, Any]] = [
         mitigation.overrides for mitigation in plan.mitigations if mitigation.costs == "size"
     ]
@@ -103,13 +103,13 @@ def _smaller(asked: _Asked) -> Iterator[str]:
         sizes = [{"size": small}] if width * height > 832 * 480 else []
         frames = [{"num_frames": count} for count in (49, 33) if count < plan.expected.num_frames]
     for changes in (sizes, frames, [{**size, **count} for size in sizes for count in frames]):
-        change = next((change for change in changes if asked.again(asked.job, change)), None)
+        change = next((change for change in changes if unfit.again(unfit.job, change)), None)
         if change:
-            yield f"with {_spelt(change)}"
+            yield f"with {_as_options(change)}"
             return
 
 
-def _spelt(change: Mapping[str, Any]) -> str:
+def _as_options(change: Mapping[str, Any]) -> str:
     """Overrides as options of the command line."""
     options = {"size": "--size", "num_frames": "--frames"}
     words = [f"{options[name]} {value}" for name, value in change.items() if name in options]
@@ -126,15 +126,15 @@ def _on(job: Job, cards: tuple[Gpu, ...]) -> Job:
 
 
 def _cards(count: int, gib: float, like: Gpu | None) -> tuple[Gpu, ...]:
-    """Cards of a size; of an architecture that is not older than Ampere."""
+    """Cards of a size, of Ampere or a newer architecture."""
     size = round(gib * GIB)
     capability = max(like.capability, _AMPERE) if like and like.capability else None
     return tuple(Gpu(place, f"GPU-imagined-{place}", "imagined", size, size, capability) for place in range(count))
 
 
-def _larger_card(asked: _Asked) -> Iterator[str]:
-    """The smallest card that is sold and would do, and how many like those that are there."""
-    here = sorted(asked.job.host.gpus or (), key=lambda gpu: gpu.total_bytes or 0)
+def _larger_card(unfit: _Unfit) -> Iterator[str]:
+    """The smallest sold card that fits, and the number of cards like the present ones that fits."""
+    here = sorted(unfit.job.host.gpus or (), key=lambda gpu: gpu.total_bytes or 0)
     if not here or here[-1].total_bytes is None:
         return
     largest = here[-1]
@@ -142,34 +142,36 @@ def _larger_card(asked: _Asked) -> Iterator[str]:
     old = " of Ampere or a newer architecture" if largest.capability and largest.capability < _AMPERE else ""
     for gib in _SOLD:
         if gib > size + 0.5 or old:
-            found = _with_memory(asked, _on(asked.job, _cards(1, gib, largest)))
+            found = _with_memory(unfit, _on(unfit.job, _cards(1, gib, largest)))
             if found:
                 yield f"on one card of {gib} GiB{old}{found[1] and f' {found[1]}'}"
                 break
     for count in (2, 4, 8):
         if count > len(here) and not old:
-            found = _with_memory(asked, _on(asked.job, _cards(count, size, largest)))
+            found = _with_memory(unfit, _on(unfit.job, _cards(count, size, largest)))
             if found and len(found[0].gpus) > 1:
                 yield f"on {len(found[0].gpus)} cards of {size:.0f} GiB{found[1] and f' {found[1]}'}"
                 break
 
 
-def _more_memory(asked: _Asked) -> Iterator[str]:
-    """The host memory with which the same cards would do."""
-    found = _with_memory(asked, asked.job)
+def _more_memory(unfit: _Unfit) -> Iterator[str]:
+    """The host memory with which the same cards fit."""
+    found = _with_memory(unfit, unfit.job)
     if found:
         yield found[1]
 
 
-def _with_memory(asked: _Asked, job: Job) -> tuple[Plan, str] | None:
-    """The plan with the host memory that is there, or with the least that would do, which is said then."""
-    plan, total = asked.again(job), job.host.memory_total_bytes
+def _with_memory(unfit: _Unfit, job: Job) -> tuple[Plan, str] | None:
+    """The plan with the present host memory, or with the least that fits and its words."""
+    plan, total = unfit.again(job), job.host.memory_total_bytes
     if plan or total is None:
         return (plan, "") if plan else None
     for memory, words in ((total, "when other programs have given back host memory"), *_MORE):
         host = replace(job.host, memory_total_bytes=memory, memory_available_bytes=memory)
-        plan = asked.again(job.evolve(host=host)) if memory >= total else None
-        if plan and (memory == total or (plan.host_bytes or 0) <= memory):  # what is only not refused is no advice
+        plan = unfit.again(job.evolve(host=host)) if memory >= total else None
+        if plan and (
+            memory == total or (plan.host_bytes or 0) <= memory
+        ):  # that a plan is not refused is not enough for advice
             return plan, words
     return None
 
@@ -178,7 +180,7 @@ def _with_memory(asked: _Asked, job: Job) -> tuple[Plan, str] | None:
 
 
 def _resident(backend: Backend, job: Job) -> Iterator[str]:
-    """Whether the resident engine would make the same clip here, on one card."""
+    """The resident engine, where it makes the same clip here on one card."""
     if backend.name not in ("wan2.1", "hunyuan"):
         return
     from ..backends.diffusers.models import MODELS, published_folder

@@ -1,4 +1,4 @@
-"""Is a plan fit for this machine? Findings that every backend shares, and the exception for the first error.
+"""Whether a plan fits this machine: findings that every backend shares, and the exception for the errors.
 
 >>> raise_for(findings(plan, host, settings))   # nothing happens when no finding is an error
 """
@@ -20,7 +20,7 @@ _DISK_MARGIN_BYTES = 64 * 1024 * 1024
 
 
 def findings(plan: Plan, host: Host, settings: Settings | None) -> tuple[Finding, ...]:
-    """What the machine has to say to a plan: memory, disk, rights, simulated GPUs."""
+    """Findings about a plan on this machine: memory, disk, rights, simulated GPUs."""
     del settings
     simulated = [item for item in simulation_findings(host) if plan.gpus or item.code != "gpu.simulated"]
     gpus = (*_cuda_findings(plan, host), *simulated, *_gpu_findings(plan, host))
@@ -29,7 +29,7 @@ def findings(plan: Plan, host: Host, settings: Settings | None) -> tuple[Finding
 
 
 def _cuda_findings(plan: Plan, host: Host) -> Iterator[Finding]:
-    """A torch that cannot use the cards: the framework would say so, after its imports and in words of its own."""
+    """A torch that cannot use the cards, which the framework would only notice after its imports."""
     python = host.interpreters.get(Path(plan.run.argv[0])) if isinstance(plan.run, Command) else None
     if python is None or "torch" not in python.modules or host.simulated or not plan.gpus:
         return
@@ -44,7 +44,7 @@ def _cuda_findings(plan: Plan, host: Host) -> Iterator[Finding]:
 
 
 def simulation_findings(host: Host) -> Iterator[Finding]:
-    """What is said in the machine's place."""
+    """Warnings about simulated GPUs and memory."""
     if host.simulated and host.gpus:
         text = "the GPUs are SIMULATED: this plan is for a machine that is not this one, and a run would not use a GPU"
         yield Finding("gpu.simulated", "warning", text, "Leave out --simulate-gpus for a real run.")
@@ -54,7 +54,7 @@ def simulation_findings(host: Host) -> Iterator[Finding]:
 
 
 def _gpu_findings(plan: Plan, host: Host) -> Iterator[Finding]:
-    if any(finding.code == "memory.gpu" for finding in plan.findings):  # said by the backend, which knows more
+    if any(finding.code == "memory.gpu" for finding in plan.findings):  # the backend knows more and has said it
         return
     chosen = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
     kinds = {(gpu.name, gpu.total_bytes): gpu for gpu in reversed(chosen)}.values()
@@ -77,7 +77,7 @@ def _gpu_findings(plan: Plan, host: Host) -> Iterator[Finding]:
 
 
 def _share(plan: Plan, gpu: Gpu) -> float:
-    """What the plan needs, in parts of the card's whole memory; 0 where either is not known."""
+    """What the plan needs as a share of the card's whole memory; 0 where either is not known."""
     return (plan.gpu_bytes or 0) / gpu.total_bytes if gpu.total_bytes else 0.0
 
 

@@ -1,8 +1,8 @@
-r"""Reading a framework's log as it comes: phases, steps, and the lines that will explain a failure.
+r"""Reading a framework's log as it grows: phases, steps, and the lines that explain a failure.
 
-A `LogReader` takes the merged bytes of all ranks and gives events. Its memory is bounded whatever is printed, and
-the evidence of a failure (exceptions, torchrun's summary, the last lines) is kept apart, so that no flood pushes it
-out. It judges nothing (`diagnosis` does), and the user's own text never reaches it: a prompt may hold anything.
+A `LogReader` takes the merged bytes of all ranks and gives events. Its memory is bounded whatever is printed. The
+evidence of a failure (exceptions, torchrun's summary, the last lines) is kept apart, so that a flood of lines does not
+push it out. `diagnosis` judges it. The user's own text is dropped: a prompt may contain anything.
 
     >>> reader = LogReader(Dialect(totals=(50,)))
     >>> reader.feed(b"\r  2%|2         | 1/50 [00:09<07:21, 9.0s/it]")
@@ -32,13 +32,13 @@ _RANK = re.compile(r"^\[(?:rank|default)(\d+)\]:\s?")
 _TRACEBACK = "Traceback (most recent call last):"
 #: ``torch.OutOfMemoryError: CUDA out of memory`` or a bare ``AssertionError``, at the start of a line.
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?::\s|$)")
-#: What cannot belong to the message of the exception before it.
+#: Lines that do not belong to the message of the exception before them.
 _NOT_A_MESSAGE = re.compile(
     r"During handling of the above exception|The above exception was the direct cause|\S+:\d+: \w*Warning: "
     r"|[WEIF]\d{4} \d\d:\d\d:\d\d|\[\d{4}-\d\d-\d\d |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\[[WEIF]\d{4} "
     r"|\S+:\d+:\d+ \[\d+\] NCCL"
 )
-#: What Python prints before a traceback that ends nothing.
+#: What Python prints before a traceback that does not end the program.
 _ASIDE = ("Exception ignored ", "Error in atexit._run_exitfuncs:", "--- Logging error ---")
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _MAX_MESSAGE_LINES = 40
@@ -48,11 +48,11 @@ _SUMMARY = re.compile(r"^\s+(rank|exitcode)\s*: (-?\d+)")
 
 
 class LogReader:
-    """Feeds on the bytes of one attempt's log.
+    """Reads the log of one attempt.
 
     Args:
         dialect: How this framework's log is read.
-        user_texts: What the user wrote; a line that is one of its lines is ignored wherever it appears.
+        user_texts: The user's texts; a line that equals one of their lines is ignored wherever it appears.
     """
 
     def __init__(self, dialect: Dialect, user_texts: Iterable[str] = ()) -> None:
@@ -90,11 +90,11 @@ class LogReader:
         return self._summary.errors()
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take the next bytes; returns what they tell."""
+        """Read the next bytes; returns their events."""
         *lines, rest = _BREAK.split(self._rest + data)
         events = [event for line in lines for event in self._complete(line)]
         if b"%|" in rest and rest.rstrip().endswith(b"]") and not self._skipping:
-            # tqdm writes the line break before its bar: waiting for the next one would be a step late.
+            # tqdm writes the line break before its bar; waiting for the next break would be a step late.
             events += self._read(rest)
             rest = b""
         if len(rest) > MAX_LINE_BYTES:  # a line without an end: keep its beginning, drop the rest
@@ -124,7 +124,7 @@ class LogReader:
             return self._read_words(line)
         for rank in list(self._messages):
             self._end_message(rank)
-        # tqdm leaves its line open: what another rank says next, a traceback even, stands behind the bar.
+        # tqdm leaves its line open: another rank's next line, even a traceback, stands behind the bar.
         return [*self._advance(int(bar[1]), int(bar[2])), *self._read_words(line[bar.end() :])]
 
     def _read_words(self, line: str) -> list[Event]:
@@ -142,18 +142,18 @@ class LogReader:
     def _enter(self, line: str) -> Iterator[Event]:
         for pattern, phase in self._phases:
             if pattern.match(line):
-                yield from self._turn(phase)
+                yield from self._enter_phase(phase)
                 break
         if self._output:
             found = self._output.match(line)
             if found:
                 yield Output(found[1])
 
-    def _turn(self, phase: str) -> Iterator[Event]:
-        """Enter a phase once: another rank that is behind does not lead back.
+    def _enter_phase(self, phase: str) -> Iterator[Event]:
+        """Enter a phase once; a rank that is behind does not lead back.
 
-        Once a bar was seen, a line of a rank that is still loading or encoding does not either: nothing keeps the
-        ranks in step before the first collective.
+        Neither does a rank that is still loading or encoding once a bar was seen: before the first collective the ranks
+        do not wait for each other.
         """
         if phase in self._entered:
             return
@@ -161,7 +161,7 @@ class LogReader:
         if self.phase in _SAMPLING_AND_AFTER and phase not in _SAMPLING_AND_AFTER:
             return
         self.phase = phase
-        if phase in self._bars[self._bar + 1 :]:  # a line announced it: its bar may count to the same number
+        if phase in self._bars[self._bar + 1 :]:  # a line named it: its bar may count to the same number
             self._bar, self.step = self._bars.index(phase, self._bar + 1), 0
         yield Phase(phase)
 
@@ -174,13 +174,13 @@ class LogReader:
                 return
             self._bar, self.step = following, 0
         phase = self._bars[self._bar]
-        yield from self._turn(phase)
+        yield from self._enter_phase(phase)
         if step > self.step or self.total != total:
             self.step, self.total = max(step, 0), total
             yield Progress(phase, step, total)
         if step >= total and self.phase == phase and self._bar == len(self._bars) - 1:
             # The decoder is silent: it has begun when the last step of the last bar is done.
-            yield from self._turn("decoding")
+            yield from self._enter_phase("decoding")
 
     # --- evidence
 
@@ -228,7 +228,7 @@ class LogReader:
 
 
 class _Message:
-    """An exception whose message may go on in the next line."""
+    """An exception whose message may continue in the next line."""
 
     def __init__(self, text: str, where: str, rank: int | None, chained: bool) -> None:
         self._lines, self._where, self._rank, self._chained = [text[:2000]], where, rank, chained
@@ -247,7 +247,7 @@ class _Message:
 
 
 class _Summary:
-    """torchrun's last words: ``Root Cause (first observed failure)`` and the other failures before it."""
+    """torchrun's summary: ``Root Cause (first observed failure)`` and the other failures before it."""
 
     def __init__(self) -> None:
         self._inside = False

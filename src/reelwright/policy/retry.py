@@ -1,4 +1,4 @@
-"""What next after a failure: another attempt with these overrides, or stop. Pure; tested as tables.
+"""What to do after a failure: another attempt with some overrides, or stop. Pure; tested as tables.
 
 Policies: ``ladder`` (the default), ``classified`` (only what helps against the class of the failure), ``documented``
 (the requirement's ladder, also against a lack of memory) and ``none``. Overrides are always computed from the
@@ -8,7 +8,7 @@ What may be lowered, and when:
 
 - Steps and guidance are lowered for a time limit, and for an unknown failure between the first and the last step that
   is not the same one twice. Before the first step and after the last one they cannot be the cause.
-- A lack of GPU memory climbs the memory mitigations that the plan offers. Steps and guidance do not change peak memory
+- A lack of GPU memory uses the memory mitigations that the plan offers, step by step. Steps and guidance do not change peak memory
   (the same forward pass runs fewer times; guidance is a scalar), so only ``documented`` lowers them here.
 - A failure with a known cause that no smaller job can cure stops at once.
 """
@@ -25,10 +25,10 @@ from ..core.errors import Failure, Retry
 from ..core.plan import Mitigation, Plan
 from . import Diagnosis, Next, Stop
 
-LADDER_RUNGS = 3
-#: What a memory mitigation costs -> the kind of step that pulls it.
+LADDER_STEPS = 3
+#: What a memory mitigation costs -> the kind of step that uses it.
 _KINDS = {"nothing": "free", "time": "free"}
-#: The kinds of memory mitigations in the order in which each policy pulls them; what changes the picture comes with frames.
+#: The kinds of memory mitigations in the order in which each policy uses them; what changes the picture comes with frames.
 _DOCUMENTED_ORDER = ("free", "frames", "size")
 _ORDER = ("free", "gpus", "frames", "size")
 _MAX_PORT_RETRIES = 3
@@ -103,8 +103,8 @@ class _Case:
         object.__setattr__(self, "alike", alike)
 
     @property
-    def last_rung(self) -> int:
-        return max((item.step.rung for item in self.past if item.step), default=0)
+    def last_step(self) -> int:
+        return max((item.step.ladder_step for item in self.past if item.step), default=0)
 
     @property
     def current(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def decide(rules: RetryRules, original: Plan, past: Sequence[Past]) -> Next | St
 
 
 def _resident(case: _Case) -> Stop | None:
-    """What ends an engine's clip at once: the engine itself has tried what a script's next attempt would try."""
+    """Failures after which an engine's clip ends at once: the engine itself has tried what another attempt would try."""
     resident = case.plan.stays_warm
     why = {
         Failure.OOM_GPU: "The engine has tried every placement of its weights.",
@@ -144,7 +144,7 @@ def _decide(case: _Case) -> Next | Stop:
     if case.rules.policy == "none":
         return Stop("Retries are switched off (retry_policy: none).")
     if failure is Failure.ENV and case.found.cause == "start-transient":
-        again = _same_once(case, "starting a process failed for want of resources; once more after a pause")
+        again = _same_once(case, "starting a process failed because resources ran out; once more after a pause")
         return again if isinstance(again, Stop) else replace(again, pause_s=RESOURCE_PAUSE_S)
     special = {Failure.OOM_GPU: _memory, Failure.NCCL: _nccl, Failure.PORT: _port, Failure.HANG: _hang}
     if failure in special:
@@ -176,7 +176,7 @@ def _again(
         before.helps if before else (),
         counts=counts,
         degrades=_degrades(case.current, case.plan),
-        rung=case.last_rung,
+        ladder_step=case.last_step,
         other_gpus=other,
         env=env or {},
     )
@@ -210,7 +210,7 @@ def _hang(case: _Case) -> Next | Stop:
 
 
 def _ladder_case(case: _Case) -> Next | Stop:
-    """A missing or damaged film, a time limit, and failures of an unknown cause."""
+    """A missing or damaged video, a time limit, and failures of an unknown cause."""
     if case.found.failure is Failure.OUTPUT:
         # The steps were done and the writer failed: it is broken, not the picture.
         return _same_once(case, "the video was missing or damaged; once more with the same parameters")
@@ -251,15 +251,15 @@ def _lower(case: _Case) -> Next | Stop:
     if case.rules.strict_quality:
         return Stop("Only lower quality could help, and --strict-quality forbids it.")
     skipped: list[str] = []
-    for rung in range(case.last_rung + 1, LADDER_RUNGS + 1):
-        overrides = {**_memory_overrides(case), **quality_rung(rung, case.plan.parameters)}
+    for step in range(case.last_step + 1, LADDER_STEPS + 1):
+        overrides = {**_memory_overrides(case), **quality_step(step, case.plan.parameters)}
         if overrides != _memory_overrides(case):
-            return _next(case, rung, overrides, "a smaller job may succeed", skipped=skipped)
-        skipped.append(f"rung {rung} would change nothing")
+            return _next(case, step, overrides, "a smaller job may succeed", skipped=skipped)
+        skipped.append(f"step {step} would change nothing")
     return Stop("No step of the ladder is left.")
 
 
-def quality_rung(rung: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def quality_step(step: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """What step 1, 2 or 3 of the ladder changes, from the original parameters; empty if nothing.
 
     1: three quarters of the steps, rounded down (37.5 is refused by the parser). 2: guidance at most 5.0 (never
@@ -267,10 +267,10 @@ def quality_rung(rung: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """
     steps, guidance = parameters.get("steps"), parameters.get("guidance_scale")
     wanted: dict[str, Any] = {}
-    if rung in (1, 3) and steps is not None:
-        wanted["steps"] = max(1, math.floor(0.75 * steps)) if rung == 1 else min(steps, 25)
-    if rung in (2, 3) and guidance is not None:
-        wanted["guidance_scale"] = min(guidance, 5.0 if rung == 2 else 3.0)
+    if step in (1, 3) and steps is not None:
+        wanted["steps"] = max(1, math.floor(0.75 * steps)) if step == 1 else min(steps, 25)
+    if step in (2, 3) and guidance is not None:
+        wanted["guidance_scale"] = min(guidance, 5.0 if step == 2 else 3.0)
     return {name: value for name, value in wanted.items() if value != parameters.get(name)}
 
 
@@ -278,24 +278,24 @@ def quality_rung(rung: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _memory(case: _Case) -> Next | Stop:
-    """The next memory mitigation; under ``documented`` with the ladder's own change merged in.
+    """The next memory mitigations; under ``documented`` together with the ladder's own change.
 
-    Not when decoding ran out: all steps were done by then (Wan2.2#90), fewer of them would only cost quality (P02).
+    Where decoding ran out of memory, all steps were done (Wan2.2#90): fewer steps would only cost quality (P02).
     """
     documented = case.rules.policy == "documented" and case.found.sampling
     held = _held(case)
     skipped: list[str] = []
-    for rung in range(case.last_rung + 1, len(_ORDER) + 1):
-        mitigations = [mitigation for mitigation in _levers_of(rung, case) if not _holds(mitigation, held)]
+    for step in range(case.last_step + 1, len(_ORDER) + 1):
+        mitigations = [mitigation for mitigation in _mitigations_of(step, case) if not _holds(mitigation, held)]
         if not mitigations:
-            skipped.append(f"memory step {rung} has nothing left to change")
+            skipped.append(f"memory step {step} has nothing left to change")
             continue
         overrides = {**_memory_overrides(case), **_merged(mitigations)}
         if documented and not case.rules.strict_quality:
-            overrides = {**quality_rung(rung, case.plan.parameters), **overrides}
+            overrides = {**quality_step(step, case.plan.parameters), **overrides}
         return _next(
             case,
-            rung,
+            step,
             overrides,
             "; ".join(mitigation.why for mitigation in mitigations),
             skipped=skipped,
@@ -306,15 +306,15 @@ def _memory(case: _Case) -> Next | Stop:
     return Stop("No memory mitigation is left that you allow. " + _would_help(case))
 
 
-def _levers_of(rung: int, case: _Case) -> Iterator[Mitigation]:
+def _mitigations_of(step: int, case: _Case) -> Iterator[Mitigation]:
     """The mitigations of a step: all that cost no quality; then more GPUs; then frames and size, where allowed.
 
-    A mitigation that costs precision (fp8 weights) is pulled with the frames. One that costs guidance is pulled by
-    ``documented`` alone: a lack of memory lowers no guidance otherwise. --strict-quality forbids both.
+    A mitigation that costs precision (fp8 weights) is used with the frames. Only ``documented`` uses one that costs
+    guidance. --strict-quality forbids both.
     """
     rules = case.rules
     order = _DOCUMENTED_ORDER if rules.policy == "documented" else _ORDER
-    kind = order[rung - 1] if rung <= len(order) else ""
+    kind = order[step - 1] if step <= len(order) else ""
     if kind == "gpus" and rules.policy == "ladder" and rules.fixed_gpus:
         return
     allowed = frozenset() if rules.strict_quality else rules.allow_degrade
@@ -339,7 +339,7 @@ def _holds(mitigation: Mitigation, parameters: Mapping[str, Any]) -> bool:
 
 
 def _memory_overrides(case: _Case) -> dict[str, Any]:
-    """Memory mitigations pulled before stay pulled; the ladder's own values are computed anew."""
+    """The overrides of mitigations that an earlier attempt used; the ladder's own values are computed anew."""
     names = {name for mitigation in case.plan.mitigations for name in mitigation.overrides}
     return {name: value for name, value in case.current.items() if name in names}
 
@@ -362,7 +362,7 @@ def _would_help(case: _Case) -> str:
 
 def _next(  # noqa: PLR0913 -- the parts of one value
     case: _Case,
-    rung: int,
+    step: int,
     overrides: Mapping[str, Any],
     why: str,
     *,
@@ -370,8 +370,8 @@ def _next(  # noqa: PLR0913 -- the parts of one value
     mitigations: Sequence[Mitigation] = (),
 ) -> Next:
     changed = {name: value for name, value in overrides.items() if case.plan.parameters.get(name) != value}
-    by_lever = {name for mitigation in mitigations for name in mitigation.overrides} | set(_memory_overrides(case))
-    helps = tuple("memory" if name in by_lever else "time" if name == "steps" else "none" for name in changed)
+    by_mitigation = {name for mitigation in mitigations for name in mitigation.overrides} | set(_memory_overrides(case))
+    helps = tuple("memory" if name in by_mitigation else "time" if name == "steps" else "none" for name in changed)
     return Next(
         overrides,
         tuple(f"{name} {case.plan.parameters.get(name)} -> {value}" for name, value in changed.items()),
@@ -379,7 +379,7 @@ def _next(  # noqa: PLR0913 -- the parts of one value
         helps,
         degrades=_degrades(overrides, case.plan),
         skipped=tuple(skipped),
-        rung=rung,
+        ladder_step=step,
     )
 
 

@@ -1,7 +1,7 @@
-"""Settings that were chosen and that the chosen generator does not have: nothing is accepted and silently ignored.
+"""Warnings about settings that the chosen generator does not have, so that no setting is silently ignored.
 
-A settings file may serve several generators, so a key of the file or the environment is no matter here as long as a
-generator that is set up uses it. An argument, and a key in the generator's own section, is always meant for this run.
+A settings file may serve several generators: a key of the file or the environment is accepted where another generator that
+is set up uses it. An argument, or a key in the generator's own section, is always meant for this run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COMMON = frozenset(
         *("chaining_max_retries", "retry_policy", "retry_budget_s", "parallel_segments"),
     }
 )
-#: What drafts and films have, which everybody can make: in a file they are not meant for one generator.
+#: Settings of drafts and films: in a file they are not meant for one generator.
 _OF_DRAFTS = frozenset({"codec", "label"})
 #: Effective parameters of a plan that a setting of another name stands for.
 _PARAMETERS = {"fps": "fps", "sample_steps": "steps", "guide_scale": "guidance_scale", "sample_shift": "flow_shift"}
@@ -42,7 +42,7 @@ def findings(backend: Backend, settings: Settings, plan: Plan, *, joined: bool =
     Args:
         backend: The generator; one that does not declare what it uses is not judged.
         settings: Already narrowed to it.
-        plan: What will be done: a setting that says what happens anyway is not ignored.
+        plan: What will be done; a setting that agrees with it is not ignored.
         joined: The clip is for a film, which has a codec of its own.
     """
     if backend.settings_used is None:
