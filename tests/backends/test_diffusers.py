@@ -281,12 +281,12 @@ def test_each_card_gets_the_fastest_placement_that_fits(name: str, size: str, ca
         assert made.gpu_bytes <= card * GIB
 
 
-def test_a_placement_that_is_not_the_fastest_is_told_with_its_peak_and_the_doctor_tells_it_too() -> None:
+def test_a_slower_placement_is_reported_with_its_peak_by_the_doctor_too() -> None:
     made = planned(gpus="1x24GiB", ask={"size": Size(832, 480)})
     (finding,) = (item for item in made.findings if item.code == "placement")
     assert made.gpu_bytes is not None
     assert f"placement group_offload ({made.gpu_bytes / GIB:.1f} GiB predicted)" in finding.message
-    assert "placement" in doctor._TOLD
+    assert "placement" in doctor._REPORTED
 
 
 def test_a_folder_that_is_not_there_at_all_is_a_setting_to_correct() -> None:

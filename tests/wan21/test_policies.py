@@ -1,4 +1,4 @@
-"""The three retry policies in whole runs: what is tried next, what the manifest tells of it, what the next run knows."""
+"""The three retry policies in whole runs: the next attempt, the manifest, and what the next run knows."""
 
 from __future__ import annotations
 
@@ -187,8 +187,8 @@ def test_documented_out_of_memory_merges_a_memory_rung_and_tells_what_it_costs_a
     assert (first.outcome, first.failure, first.cause, first.phase) == ("failed", "OOM_GPU", "dit", "denoising")
     assert first.evidence
     assert first.evidence[0].startswith("torch.OutOfMemoryError: CUDA out of memory")
-    told = dict(zip(second.changed, second.helps, strict=True))
-    assert told == {
+    helps = dict(zip(second.changed, second.helps, strict=True))
+    assert helps == {
         "steps 8 -> 6": "time",
         "t5_cpu False -> True": "memory",
         "expandable_segments False -> True": "memory",

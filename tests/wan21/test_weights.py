@@ -120,7 +120,7 @@ def test_m02_a_flipped_byte_is_found_when_hashes_are_to_be_verified(wan: WanMach
     flipped[-1] ^= 1
     shard.write_bytes(flipped)
     again = wan.run({}, i2v_model_dir=str(weights), if_exists="overwrite")
-    assert again.code == "ok"  # the same size: only the hash can tell
+    assert again.code == "ok"  # the same size: only the hash differs
     shutil.rmtree(wan.checkout / "fake_state")
     (wan.checkout / "fake_record.jsonl").unlink()
     error = refused(wan, weights, verify_model=True, if_exists="rename").error
@@ -191,10 +191,10 @@ def small_weights_finding(folder: Path, size: str, code: str = "model.resolution
     return [item.message for item in load_backend("wan2.1").plan(job).findings if item.code == code]
 
 
-@pytest.mark.parametrize(("channels", "told"), [(36, 0), (52, 1)])
-def test_weights_of_a_model_that_was_derived_from_wan_are_known_by_their_channels(channels: int, told: int) -> None:
+@pytest.mark.parametrize(("channels", "findings"), [(36, 0), (52, 1)])
+def test_weights_of_a_model_that_was_derived_from_wan_are_known_by_their_channels(channels: int, findings: int) -> None:
     found = small_weights_finding(Path("/models/Wan2.1-Fun-Control"), "1280x720", "model.derived", in_dim=channels)
-    assert ["takes 52 channels; i2v-14B has 36" in text for text in found] == [True] * told
+    assert ["takes 52 channels; i2v-14B has 36" in text for text in found] == [True] * findings
 
 
 @pytest.mark.parametrize(

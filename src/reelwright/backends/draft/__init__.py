@@ -1,4 +1,4 @@
-"""The draft generator as data: what it would render from a request. The renderer itself is `engines.draft`.
+"""The draft generator: what it renders for a request, as data. The renderer itself is `engines.draft`.
 
 The draft needs no GPU, no weights and no network: it moves a camera over the given picture (or from a first
 picture to a last one) in about two seconds. It is an animatic, not a generation: nothing in the picture acts,
@@ -38,19 +38,19 @@ _ANCHORS = {
     "right": (1.0, 0.5),
 }
 _CROP_WARNING = 0.25
-_FORCED = ("seed", "codec", "identity_start", "last_frame")  # the last two: for clips that are joined
+_FORCED = ("seed", "codec", "identity_start", "last_frame")  # the last two are for clips that are joined
 _MEANINGLESS = ("steps", "guidance_scale", "flow_shift", "negative_prompt")
 # Measured on 2 cores with the default encoder: 0.9 s to start and verify, 18 ns per pixel rendered and encoded;
-# 0.02-0.08 bytes per pixel of film (0.25 is noise). Resident: 182 MB at 1280x720, 205 at 1920x1080, 542 at
+# 0.02-0.08 bytes per pixel of video (0.25 is noise). Resident: 182 MB at 1280x720, 205 at 1920x1080, 542 at
 # 3840x2160, and 55 more for a picture of 24 megapixels.
 _START_S, _SECONDS_PER_PIXEL = 0.9, 1.8e-8
-_FILM_BYTES_PER_PIXEL = 0.25
+_VIDEO_BYTES_PER_PIXEL = 0.25
 _BASE_BYTES, _BYTES_PER_FRAME_PIXEL, _BYTES_PER_PICTURE_PIXEL = 140_000_000, 55, 4
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """The film's geometry and length, once they are known to be legal."""
+    """The clip's size and length, once they are known to be legal."""
 
     size: Size
     num_frames: int
@@ -58,7 +58,7 @@ class _Shape:
 
 
 def plan(job: Job) -> Plan:
-    """What would be rendered; every problem is a finding, nothing is raised for what a user can cause."""
+    """What is rendered; every mistake of a user is a finding, none is an exception."""
     findings: list[Finding] = []
     shape = _shape(job, findings)
     camera = _camera(job, findings)
@@ -84,7 +84,7 @@ def plan(job: Job) -> Plan:
         expected=None if refused else ExpectedVideo(*shape.size, shape.num_frames, shape.fps),
         parameters=parameters,
         host_bytes=_BASE_BYTES + _BYTES_PER_FRAME_PIXEL * shape.size.area + _BYTES_PER_PICTURE_PIXEL * pictures,
-        disk_bytes=int(1_000_000 + _FILM_BYTES_PER_PIXEL * pixels + 3.2 * (pictures + shape.size.area)),
+        disk_bytes=int(1_000_000 + _VIDEO_BYTES_PER_PIXEL * pixels + 3.2 * (pictures + shape.size.area)),
         seconds=round(_START_S + _SECONDS_PER_PIXEL * pixels * 2 / max(1, min(2, job.host.cpu_count)), 1),
         findings=tuple(findings),
     )
@@ -109,7 +109,7 @@ def _parameters(job: Job, shape: _Shape, camera: Camera, anchor: tuple[float, fl
 
 
 def _options(job: Job, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain JSON for `engines.draft`: what it needs, and nothing to decide."""
+    """Plain JSON for `engines.draft`, which decides nothing."""
     size: Size = parameters["size"]
     pictures = {"first": job.first, "last": job.last, "depth": job.depth if job.last is None else None}
     return {
@@ -166,7 +166,7 @@ def _size(job: Job, findings: list[Finding]) -> Size:
         return DEFAULT_SIZE
     even = Size(size.width + size.width % 2, size.height + size.height % 2)
     if even != size:  # yuv420p halves the colour planes
-        what = f"{size} has an odd side, and H.264 films need even ones"
+        what = f"{size} has an odd side, and H.264 videos need even ones"
         findings.append(_wrong("size.odd", what, f"Use {even}."))
     return even
 

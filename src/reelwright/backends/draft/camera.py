@@ -1,7 +1,7 @@
-"""Camera words: which moves a prompt (or ``--camera``) asks for, and how fast.
+"""Camera words: which moves a prompt (or ``--camera``) names, and how fast they are.
 
-This reads words only; how a move is carried out is the engine's business (`engines.draft`). It does not
-understand the prompt: a subject that should act cannot act in a moving still, and the caller says so.
+`engines.draft` carries the moves out. Only words are read, the prompt is not understood: a subject cannot act in a moving
+still, and the caller says so.
 
     >>> read_prompt("A quiet harbour. The camera pans slowly to the left, handheld.")
     Camera(moves=('pan_left', 'handheld'), speed=0.55, named=True)
@@ -46,7 +46,7 @@ _SPEEDS = {
     "normal": NORMAL,
     "fast": FAST, "quick": FAST, "quickly": FAST, "rapid": FAST, "rapidly": FAST, "swiftly": FAST,
 }  # fmt: skip
-# Between a verb and its direction only such words may stand: "pans slowly over to the left" is a camera move,
+# Words that may stand between a verb and its direction: "pans slowly over to the left" is a camera move,
 # "she tilts her head up" is not.
 _FILL = r"(?:[\s-]+(?:\w+ly|slow|to|the|a|bit|little|over|across|around|further|very|from)\b){0,4}[\s-]+"
 _CAMERA = r"\bcamera(?:\s+\w+ly|\s+is|\s+then){0,2}\s+"
@@ -118,8 +118,8 @@ _STATIC = re.compile(
     )),
     re.IGNORECASE,
 )  # fmt: skip
-# Who acts decides whether a verb is a camera's: between the start of its clause (or the word "camera") and the verb only
-# such words stand. "The train pulls out of the station" has another subject.
+# The subject decides whether a verb is about the camera: only plain words stand between the start of its clause (or the
+# word "camera") and the verb. "The train pulls out of the station" has another subject.
 _SUBJECT = re.compile(r"\b(?:camera|lens|view|shot|we|drone)\b", re.IGNORECASE)
 _CONNECTION = re.compile(r"\b(?:and|then|with|while|followed\s+by|into|before|as)\b", re.IGNORECASE)
 _PLAIN_WORDS = frozenset(
@@ -236,9 +236,9 @@ _CLAUSE = re.compile(r"[^.,;:!?\n]*")
 
 @dataclass(frozen=True)
 class Camera:
-    """Moves in the order in which they were asked for, and one speed for all (1 is normal).
+    """Moves in the order of the text, and one speed for all of them (1 is normal).
 
-    ``named`` is false where nobody asked for them: the draft's own choice for a prompt without camera words.
+    ``named`` is false where the draft chose them itself, for a prompt without camera words.
     """
 
     moves: tuple[str, ...]
@@ -270,7 +270,7 @@ def read_prompt(prompt: str) -> Camera:
 
 
 def _is_the_cameras(prompt: str, match: re.Match[str]) -> bool:
-    """Whether it is the camera that moves, not somebody or something in the picture."""
+    """Whether the camera moves, not somebody or something in the picture."""
     words = match[0].lower()
     if words.startswith(("camera", "dutch", "shaky", "hand")):
         return True

@@ -153,7 +153,7 @@ def _weights_findings(decision: WanDecision, checkpoint: Checkpoint) -> Iterator
     if checkpoint.dtypes and checkpoint.dtypes <= {"BF16", "F16"}:
         kind = ", ".join(sorted(checkpoint.dtypes))
         text = f"{variant.key} {checkpoint.directory} stores its weights as {kind}; the published ones are F32"
-        yield Finding("model.dtype", "warning", text, "The film may differ from one of the published weights.")
+        yield Finding("model.dtype", "warning", text, "The clip may differ from one of the published weights.")
 
 
 def _size_findings(decision: WanDecision) -> Iterator[Finding]:
@@ -171,13 +171,13 @@ def _size_findings(decision: WanDecision) -> Iterator[Finding]:
     result = wan.output_size(size.area, picture.size)
     if result != size:
         text = (
-            f"the film will be {result}: Wan2.1 keeps the picture's aspect ({picture.size}) and takes only the area "
+            f"the clip will be {result}: Wan2.1 keeps the picture's aspect ({picture.size}) and takes only the area "
             f"of {size}"
         )
         fix = "Give --fit cover (crop) or contain (pad) to bring the picture to the size's aspect."
         yield Finding("size.derived", "info", text, fix)
     if min(result) < 128 or max(result) > 4 * min(result):
-        text = f"a film of {result} is outside anything the model was trained for"
+        text = f"a clip of {result} is outside anything the model was trained for"
         yield Finding("size.aspect", "warning", text, "Crop the picture: --fit cover.")
 
 
