@@ -818,7 +818,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "diagnosis",
         "out of memory is not looked for first",
         "policy/diagnosis.py",
-        "        if _compiled(OUT_OF_MEMORY.pattern).search(text.text):",
+        "        if _compiled(known.OUT_OF_MEMORY.pattern).search(text.text):",
         "        if not text.text:",
         "tests/policy/test_diagnosis.py",
     ),

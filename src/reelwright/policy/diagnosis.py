@@ -18,15 +18,8 @@ from functools import cache
 from ..core.errors import Failure
 from ..core.plan import Command, Plan
 from . import Diagnosis, Evidence, ExceptionSeen
-from .texts import (
-    KNOWN_FAILURES,
-    MEMORY_ADVICE,
-    OUT_OF_MEMORY,
-    SHM_ADVICE,
-    SHM_SEGMENT_BYTES,
-    SHM_SMALL_BYTES,
-    KnownFailure,
-)
+from . import texts as known
+from .texts import SHM_SEGMENT_BYTES, SHM_SMALL_BYTES, KnownFailure
 
 _LITTLE_BYTES = 32 * 1024 * 1024
 _TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -78,7 +71,8 @@ def diagnose(evidence: Evidence, plan: Plan) -> Diagnosis:
 
 def described(text: str) -> KnownFailure | None:
     """The row of the table that matches an exception's text; ``None`` where no row does."""
-    return next((row for row in (OUT_OF_MEMORY, *KNOWN_FAILURES) if _compiled(row.pattern).search(text)), None)
+    rows = (known.OUT_OF_MEMORY, *known.KNOWN_FAILURES)
+    return next((row for row in rows if _compiled(row.pattern).search(text)), None)
 
 
 def _sampling(evidence: Evidence) -> bool:
@@ -152,10 +146,10 @@ def _from_texts(evidence: Evidence, plan: Plan) -> Diagnosis | None:
         return None
     texts = list(_texts(evidence, plan))
     for text in texts:
-        if _compiled(OUT_OF_MEMORY.pattern).search(text.text):
+        if _compiled(known.OUT_OF_MEMORY.pattern).search(text.text):
             return _out_of_memory(evidence, text)
     own = plan.run.dialect.failures if isinstance(plan.run, Command) else ()
-    rows = (*(KnownFailure(failure, "framework", pattern, advice) for failure, pattern, advice in own), *KNOWN_FAILURES)
+    rows = (*(KnownFailure(failure, "framework", *more) for failure, *more in own), *known.KNOWN_FAILURES)
     # A lost connection in the others is only the consequence of a rank that failed or was killed. NCCL's own watchdog
     # ends its rank by SIGABRT, so that signal does not rule NCCL out.
     consequence = _killed_rank(evidence) not in (None, signal.SIGABRT)
@@ -248,7 +242,7 @@ def _from_signals(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     shortage = _shm_shortage(evidence) if number == signal.SIGBUS else ""
     if shortage:
         text = f"{shortage}: a process was ended by SIGBUS {where}"
-        return Diagnosis(Failure.ENV, text, _lines(evidence), SHM_ADVICE, evidence.phase, "shm")
+        return Diagnosis(Failure.ENV, text, _lines(evidence), known.SHM_ADVICE, evidence.phase, "shm")
     if number == signal.SIGKILL and evidence.oom_kills:
         text = f"the kernel ended a process {where} because the host's memory ran out"
         advice = "Use fewer GPUs (each rank loads the whole model), leave t5_cpu off, or add memory or swap."
@@ -335,9 +329,9 @@ def _out_of_memory(evidence: Evidence, seen: ExceptionSeen) -> Diagnosis:
     cause = kinds.get(evidence.phase, "load")
     rank = "" if seen.rank is None else f" on rank {seen.rank}"
     text = f"GPU memory ran out{rank} {_where(evidence)}"
-    advice = MEMORY_ADVICE
+    advice = known.MEMORY_ADVICE
     if cause == "vae":
-        advice = "All steps were done; decoding the clip took more memory than is free. " + MEMORY_ADVICE
+        advice = "All steps were done; decoding the clip took more memory than is free. " + known.MEMORY_ADVICE
     others = _held_by_others(seen.text)
     before = evidence.planned_used_bytes
     crowded = others is not None and before is not None and others > before + _GIB // 2
