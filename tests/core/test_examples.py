@@ -22,7 +22,7 @@ NEED_A_FILE = frozenset(
     for name in (
         "engines.draft", "engines.draft.camera_path", "engines.draft.transitions", "engines.draft.label",
         "engines.draft.passages", "engines.draft.stills", "sites.local.attempt_monitor", "films.prefetch", "media.continuity",
-        "media.decoding", "media.verification", "media.video_facts", "media.image", "media.image_apart",
+        "media.decoding", "media.verification", "media.video_facts", "media.image", "media.image_decoder",
         "media.image_child", "media.image_colours", "films.editing.clip_analysis", "films.editing.joining", "media.picture_file", "films.editing.segments", "films.editing.proof",
         "media.checksum_box", "media.sheet", "films.editing.artifact_cache", "films.editing.reencode", "films.editing.sound", "films.editing.timing", "media.video", "media.writer",
         "policy.preflight", "core.manifest",

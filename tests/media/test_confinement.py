@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from reelwright.core.errors import BackendUnavailableError, InvalidInputError, VideoGenerationError
-from reelwright.media import confinement, image_apart
+from reelwright.media import confinement, image_decoder
 from reelwright.media.decoder_exits import from_outside, killed
 from reelwright.media.image import describe_picture
-from reelwright.media.image_apart import decode
+from reelwright.media.image_decoder import decode
 from reelwright.media.picture_file import hold
 from tests.media import pictures
 from tests.media.pictures import four_corners
@@ -189,7 +189,7 @@ def test_a_decoder_that_was_ended_once_is_started_again(picture: Path, tmp_path:
         f"if not os.path.exists({str(mark)!r}):\n"
         f"    open({str(mark)!r}, 'w').close(); os.write(1, b'half a report'); os.read(0, 9); os.kill(os.getpid(), 9)\n"
         "from reelwright.media.image_child import main\n"
-        "main({**job, 'min_side': 1, 'max_aspect': None, 'first_frame': False, 'frame': None, 'fit': 'cover', "
+        "main({**job, 'min_side': 1, 'max_aspect': None, 'frame': None, 'fit': 'cover', "
         "'anchor': [0, 0]})"
     )
     assert _decode(picture, program)["width"] == 120
@@ -222,7 +222,7 @@ def test_a_crash_and_a_limit_of_its_own_are_the_pictures_fault(picture: Path, pr
 def test_the_validator_says_that_a_picture_could_not_be_looked_at(
     picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_apart, "command", lambda: (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
+    monkeypatch.setattr(image_decoder, "command", lambda: (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
     answer = describe_picture(picture)
     assert not answer["valid"]
     assert "could not be decoded" in answer["errors"][0]

@@ -21,7 +21,7 @@ from PIL import Image
 from reelwright.core.errors import BackendUnavailableError, Failure, InvalidInputError
 from reelwright.core.request import Picture, Size
 from reelwright.media.image import Intake, describe_picture, inspect_picture, take_picture
-from reelwright.media.image_apart import decode
+from reelwright.media.image_decoder import decode
 from reelwright.media.picture_file import hold
 from tests.conftest import eventually
 from tests.media import pictures

@@ -898,8 +898,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "pictures",
         "an animation is taken without a word",
         "media/image_child.py",
-        '    if not job["first_frame"]:',
-        '    if job["first_frame"]:',
+        "    if many:\n",
+        "    if not many:\n",
         "tests/media/test_image.py -k n04",
     ),
     Mutant(
@@ -1161,7 +1161,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "pictures",
         "a JPEG that lacks pixels is taken",
-        "media/image_damage.py",
+        "media/image_formats.py",
         "        if seen is not None and image.tobytes() != seen.tobytes():\n            return None\n",
         "",
         "tests/media/test_image_formats.py -k lacks_pixels",
@@ -1169,7 +1169,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "pictures",
         "a progressive JPEG that lacks scans is taken",
-        "media/image_damage.py",
+        "media/image_formats.py",
         "return bool(missing) and not any(missing.values())",
         "return bool(missing)",
         "tests/media/test_image_formats.py -k lacks_pixels",
@@ -1177,7 +1177,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "pictures",
         "a damaged tRNS is left out",
-        "media/image_damage.py",
+        "media/image_formats.py",
         '_NEEDED = frozenset({b"tRNS"})',
         '_NEEDED = frozenset({b"none"})',
         "tests/media/test_image_formats.py -k what_its_pixels_need",

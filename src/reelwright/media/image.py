@@ -1,9 +1,9 @@
-"""Taking pictures in: whatever a user has, as a private, upright, opaque 8-bit sRGB PNG; or a clear refusal.
+"""Picture intake: a user's picture becomes a private, upright, opaque 8-bit sRGB PNG, or is refused with a reason.
 
-A generator opens a picture with ``Image.open(path).convert("RGB")``: that ignores the EXIF rotation, clips 16
-bits to white, shows the colours hidden under transparency, and reads every colour profile as sRGB. So
-generators only ever get the copy made here, and each thing that was put right is told in a note (or refused,
-with ``strict``). Which sizes a generator takes is its backend's business, not this module's.
+A generator opens a picture with ``Image.open(path).convert("RGB")``: that ignores the EXIF rotation, clips 16 bits to
+white, shows the colours hidden under transparency, and reads every colour profile as sRGB. So generators only get the
+copy made here, and a note lists each correction (with ``strict``, a correction is a refusal). Backends decide which
+sizes they take.
 
     >>> picture = take_picture(Path("cat.jpg"), Path("private/first.png"), Intake(size=Size(1280, 720)))
     >>> picture.size, picture.notes
@@ -24,7 +24,7 @@ from ..core.errors import BackendUnavailableError, Failure, InvalidInputError, V
 from ..core.files import shown
 from ..core.request import Fit, Picture, Size
 from .framing import Placement, cover_crop_share, place
-from .image_apart import decode
+from .image_decoder import decode
 from .picture_file import Held, hold
 
 __all__ = [
@@ -40,8 +40,8 @@ __all__ = [
 
 MIN_SIDE = 32  # below this nothing can be recognised, and every generator would enlarge it ten times or more
 MAX_ASPECT = 5.0  # wider than any screen (32:9 is 3.6); a generator that keeps the aspect would make a ribbon
-_TELL_CROP = 0.25
-_TELL_ENLARGEMENT = 2.0
+_NOTED_CROP = 0.25
+_NOTED_ENLARGEMENT = 2.0
 _ANCHORS = {
     "center": (0.5, 0.5),
     "top": (0.5, 0.0),
@@ -56,14 +56,13 @@ class Intake:
     """How pictures are taken in.
 
     Attributes:
-        strict: Refuse a picture that would have to be changed in a way that nobody asked for.
-        fit: How it is brought to ``size``; ``None`` covers, and tells when much is lost.
+        strict: Refuse a picture that would need a change that was not asked for.
+        fit: How it is brought to ``size``; ``None`` covers, and adds a note when much is lost.
         anchor: Which part survives a crop (or where the picture lies between bars): see `parse_anchor`.
         size: Bring the picture to exactly this size; ``None`` leaves its size.
         max_pixels: Refuse more pixels than this before decoding any.
         max_bytes: Refuse larger files before reading them.
-        first_frame: Take the first frame of an animated picture instead of refusing it.
-        fitted_later: With a ``fit``, the user of the copy brings it to a size: it may have any shape, as with ``size``.
+        fitted_later: With a ``fit``, the generator brings the copy to a size itself: it may have any shape, as with ``size``.
     """
 
     strict: bool = False
@@ -72,7 +71,6 @@ class Intake:
     size: Size | None = None
     max_pixels: int = 64_000_000
     max_bytes: int = 256 * 1024 * 1024
-    first_frame: bool = False
     fitted_later: bool = False
 
 
@@ -98,7 +96,7 @@ class _Taken:
 
 
 def take_picture(source: Path, target: Path, intake: Intake) -> Picture:
-    """Write the normalised copy of a picture to ``target`` and say what was done.
+    """Write the normalised copy of a picture to ``target``.
 
     ``target`` gets mode 0600 and is replaced if it exists; nothing is left there after an error. The same
     bytes with the same intake always give the same PNG.
@@ -113,7 +111,7 @@ def take_picture(source: Path, target: Path, intake: Intake) -> Picture:
 
 
 def inspect_picture(source: Path, intake: Intake) -> Picture:
-    """What `take_picture` would return, with the same checks and a full decode, but nothing is written.
+    """What `take_picture` would return, after the same checks and a full decode, without writing a file.
 
     ``path`` is the source itself.
     """
@@ -167,7 +165,7 @@ def parse_anchor(text: str) -> tuple[float, float]:
     return x, y
 
 
-# ------------------------------------------------------------------------------------------------- the intake
+# --- the intake
 
 
 @contextlib.contextmanager
@@ -180,7 +178,7 @@ def _taken(source: Path, intake: Intake, *, write: bool) -> Iterator[_Taken]:
 
 
 def _job(intake: Intake) -> dict[str, Any]:
-    """What the decoder's child is told (see `image_child`)."""
+    """The job of the decoder's child (see `image_child`)."""
     if intake.size and intake.size.area > intake.max_pixels:
         raise InvalidInputError(
             f"a picture of {intake.size} is wanted; the limit is {intake.max_pixels / 1e6:,.3g} megapixels",
@@ -191,7 +189,6 @@ def _job(intake: Intake) -> dict[str, Any]:
         "max_pixels": intake.max_pixels,
         "min_side": MIN_SIDE,
         "max_aspect": None if asked_to_fit else MAX_ASPECT,
-        "first_frame": intake.first_frame,
         "frame": intake.size,
         "frame_pixels": intake.size.area if intake.size else 0,
         "fit": intake.fit or "cover",
@@ -200,7 +197,7 @@ def _job(intake: Intake) -> dict[str, Any]:
 
 
 def _judged(held: Held, facts: dict[str, Any], intake: Intake, png_fd: int) -> _Taken:
-    """Notes of what was normalised; with ``strict`` they are a refusal."""
+    """Note each correction; with ``strict``, refuse the picture instead."""
     size = (facts["width"], facts["height"])
     placement = place(size, intake.size, intake.fit or "cover", parse_anchor(intake.anchor))
     normalised = list(facts["normalised"])
@@ -224,14 +221,14 @@ def _cropped(size: tuple[int, int], intake: Intake) -> list[str]:
     if intake.size is None or intake.fit not in (None, "cover"):
         return []
     share = cover_crop_share(size, intake.size)
-    if share <= _TELL_CROP:
+    if share <= _NOTED_CROP:
         return []
     lost = f"{share:.0%} of the picture is cropped away to fill {intake.size}"
     return [f"{lost}; choose the part with --anchor, or keep all of it with --fit contain"]
 
 
 def _remarks(size: tuple[int, int], placement: Placement) -> list[str]:
-    """What was asked for, but is good to know."""
+    """Notes on what was asked for and is useful to know."""
     remarks = []
     left, top, right, bottom = placement.box
     used, shape = (right - left) / (bottom - top), placement.inner[0] / placement.inner[1]
@@ -240,12 +237,12 @@ def _remarks(size: tuple[int, int], placement: Placement) -> list[str]:
         remarks.append(f"it was stretched {distortion:.2f} times in one direction, from {size[0]}x{size[1]}")
     if placement.bars_share > 0.02:
         remarks.append(f"black bars fill {placement.bars_share:.0%} of the frame")
-    if placement.enlargement > _TELL_ENLARGEMENT:
-        remarks.append(f"it was enlarged {placement.enlargement:.1f} times, so the film will look soft")
+    if placement.enlargement > _NOTED_ENLARGEMENT:
+        remarks.append(f"it was enlarged {placement.enlargement:.1f} times, so the video will look soft")
     return remarks
 
 
-# ------------------------------------------------------------------------------------------- the private copy
+# --- the private copy
 
 
 def _write_private(png_fd: int, target: Path) -> None:

@@ -1,8 +1,8 @@
-"""The decoder of pictures, run apart: hostile bytes in, plain 8-bit sRGB pixels out, under hard limits.
+"""The picture decoder's child process: hostile bytes in, plain 8-bit sRGB pixels out, under hard limits.
 
-`image_apart` starts it as a process of its own; it reads the picture from descriptor 0, writes a report
-(JSON) to descriptor 1 and the normalised PNG to a third one, and can open no other file (`confinement`). Not for
-importing into the runner: a crash, a leak or a decompression bomb must end here.
+`image_decoder` starts it; it reads the picture from descriptor 0, writes a report (JSON) to descriptor 1 and the
+normalised PNG to a third one, and can open no other file (`confinement`). The runner never imports this module: a
+crash, a leak or a decompression bomb must end here.
 
     >>> report = json.loads(...)          # what descriptor 1 holds after a run
     >>> report["width"], report["normalised"]
@@ -14,15 +14,22 @@ from __future__ import annotations
 import json
 import os
 import resource
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NoReturn, cast
 
 from PIL import Image, ImageChops, PngImagePlugin, UnidentifiedImageError
 
 from .confinement import confine
 from .framing import place
 from .image_colours import BROKEN, color_space, colour_change, declare_colours, gamma_power, use_adobe_rgb
-from .image_damage import whole_png, without_end_marker
-from .image_formats import bmp_profile, declared_colours, is_camera_raw, jxl_header, register
+from .image_formats import (
+    bmp_profile,
+    declared_colours,
+    is_camera_raw,
+    jxl_header,
+    register,
+    whole_png,
+    without_end_marker,
+)
 
 _MIB = 1 << 20
 _TURNS = {
@@ -46,7 +53,7 @@ _MODE_NOTES = {
     "I;16": "its greyscale was turned into RGB",
     "I;16B": "its greyscale was turned into RGB",
 }
-# Numbers that are no levels of a screen; Pillow would clip them.
+# Numbers that are not levels of a screen; Pillow would clip them.
 _UNUSABLE = {
     "F": "its pixels are floating-point numbers",
     "LAB": "its colours are CIELAB numbers",
@@ -64,7 +71,7 @@ class Refused(Exception):
 
 
 def main(job: dict[str, Any]) -> None:
-    """Do one job (see `image_apart.decode`) and report on descriptor 1."""
+    """Do one job (see `image_decoder.decode`) and report on descriptor 1."""
     # Texts and profiles of a PNG are inflated up to this size; Pillow's own limit, 1 MiB, refuses real profiles.
     PngImagePlugin.MAX_TEXT_CHUNK = 8 * _MIB
     # Sizes are checked by `_open`, with numbers, before pixels are decoded; Pillow only warns up to twice a limit.
@@ -106,7 +113,7 @@ def _limit(job: dict[str, Any], num_pixels: int) -> None:
     ):
         lower = _lower(value, resource.getrlimit(kind)[1])
         resource.setrlimit(kind, (lower, lower))
-    # At its hard limit the kernel sends SIGKILL, as somebody from outside might; at the soft one SIGXCPU.
+    # At the hard limit the kernel sends SIGKILL, as another process might; at the soft one SIGXCPU.
     hard = _lower(cpu_s + 5, resource.getrlimit(resource.RLIMIT_CPU)[1])
     resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_s, hard), hard))
 
@@ -123,10 +130,10 @@ def _work(job: dict[str, Any]) -> dict[str, Any]:
         if job["format"] == "PNG":
             stored, declared = whole_png(file, notes)
             stored.seek(0)
-        image = _open(stored, job, notes)
+        image = _open(stored, job)
         _limit(job, image.width * image.height)
         stored.seek(0)
-        image = _open(stored, job, [])
+        image = _open(stored, job)
         _add_colours(image, job["format"], file, declared)
         colours = declare_colours(cast("dict[str, Any]", image.info), notes)
         facts = {"format": job["format"], "mode": image.mode, "color_space": colours or color_space(image)}
@@ -140,10 +147,10 @@ def _work(job: dict[str, Any]) -> dict[str, Any]:
     return {**facts, "normalised": notes}
 
 
-# -------------------------------------------------------------------------------------- what the header tells
+# --- the header
 
 
-def _open(file: BinaryIO, job: dict[str, Any], notes: list[str]) -> Image.Image:
+def _open(file: BinaryIO, job: dict[str, Any]) -> Image.Image:
     """Read the header only, and refuse what must not be decoded."""
     kind = job["format"]
     many: int | str = 0
@@ -172,20 +179,17 @@ def _open(file: BinaryIO, job: dict[str, Any], notes: list[str]) -> Image.Image:
             "it is a camera's raw file", "Develop it with your camera's program, and export it as JPEG or PNG."
         )
     if many:
-        _check_frames(many, job, notes)
+        _refuse_frames(many, job)
     return image
 
 
-def _check_frames(many: int | str, job: dict[str, Any], notes: list[str]) -> None:
-    unit = "pages" if job["format"] == "TIFF" else "frames"
-    if not job["first_frame"]:
-        how = f"holds {many} pages" if unit == "pages" else f"is animated ({many} frames)"
-        raise Refused(f"it {how}", "Export one of them as a picture, or allow the first one.")
-    notes.append(f"only the first of its {many} {unit} is used")
+def _refuse_frames(many: int | str, job: dict[str, Any]) -> NoReturn:
+    how = f"holds {many} pages" if job["format"] == "TIFF" else f"is animated ({many} frames)"
+    raise Refused(f"it {how}", "Export one of them as a picture.")
 
 
 def _add_colours(image: Image.Image, kind: str, file: BinaryIO, chunk: bytes | None) -> None:
-    """What the file says about its colours and Pillow does not hand on, in the order in which it counts."""
+    """Add what the file says about its colours and Pillow does not pass on."""
     if kind == "PNG" and chunk is not None and len(chunk) == 4:
         image.info["declared"] = (chunk[0], chunk[1], chunk[3] == 1)
     if kind in ("HEIF", "AVIF", "BMP") and not image.info.get("icc_profile"):
@@ -219,7 +223,7 @@ def _check_size(width: int, height: int, job: dict[str, Any]) -> None:
         )
 
 
-# ----------------------------------------------------------------------------------------------------- pixels
+# --- pixels
 
 
 def _loaded(image: Image.Image, kind: str, stored: BinaryIO, notes: list[str]) -> Image.Image:

@@ -1,8 +1,7 @@
-"""A user's picture file, read once: what it is, and its bytes under our own hand.
+"""A user's picture file, read once: its format by its first bytes, and a private copy of its content.
 
-The bytes are copied into a sealed anonymous file while they are hashed. Everything later reads that copy, so
-a file that is swapped or rewritten behind our back cannot make the hash and the pixels differ. Nothing is
-decoded here.
+The content is copied into an anonymous file while it is hashed, and the copy is made read-only. All later steps read
+the copy, so a file that is replaced meanwhile cannot make the hash and the pixels differ. Nothing is decoded here.
 
     >>> with hold(Path("cat.jpg"), max_bytes=1 << 28) as held:
     ...     held.format, held.sha256[:8]
@@ -27,7 +26,7 @@ from ..core.files import shown
 _CHUNK_BYTES = 1 << 20
 _ADVICE = "Give a JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP or JPEG XL file."
 _EXPORT = "Open it in an image program and export it as PNG or JPEG."
-_FRAME = "Take a frame of it: ffmpeg -i FILM -frames:v 1 frame.png"
+_FRAME = "Take a frame of it: ffmpeg -i VIDEO -frames:v 1 frame.png"
 _WRAP = "put it into one: ffmpeg -i FILE -c copy film.mp4"
 _UNPACK = "Unpack it, and give the picture in it."
 SUFFIXES = {
@@ -92,15 +91,15 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\xd7\xcd\xc6\x9a", "a WMF drawing", _EXPORT),
     (b"AT&TFORM", "a DjVu document", _EXPORT),
     (b"\x93NUMPY", "an array of NumPy", _EXPORT),
-    (b"\x06\x0e\x2b\x34", "an MXF film", _FRAME),
-    (b"YUV4MPEG2 ", "a Y4M film", _FRAME),
-    (b"DKIF", "an IVF film", _FRAME),
-    (b"nut/multimedia", "a NUT film", _FRAME),
-    (b".RMF", "a RealMedia film", _FRAME),
+    (b"\x06\x0e\x2b\x34", "an MXF video", _FRAME),
+    (b"YUV4MPEG2 ", "a Y4M video", _FRAME),
+    (b"DKIF", "an IVF video", _FRAME),
+    (b"nut/multimedia", "a NUT video", _FRAME),
+    (b".RMF", "a RealMedia video", _FRAME),
     (b"FWS", "a Flash program (SWF)", _FRAME),
     (b"CWS", "a Flash program (SWF)", _FRAME),
-    (b"\x1f\x07\0", "a DV film", _FRAME),
-    (b"0&\xb2u", "a Windows Media film", _FRAME),
+    (b"\x1f\x07\0", "a DV video", _FRAME),
+    (b"0&\xb2u", "a Windows Media video", _FRAME),
     *((b"\0\0\0\x01" + bytes((kind,)), f"raw H.264 video without a container ({_WRAP})", _FRAME) for kind in (0x09, 0x06, 0x27, 0x67)),
     *((b"\0\0\0\x01" + bytes((kind,)), f"raw H.265 video without a container ({_WRAP})", _FRAME) for kind in (0x40, 0x46)),
     (b"\0\0\x01\xb3", f"raw MPEG video without a container ({_WRAP})", _FRAME),
@@ -108,7 +107,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"ID3", "an MP3 file, which is sound", ""),
     *((b"\xff" + bytes((kind,)), "an MP3 or AAC file, which is sound", "") for kind in (0xFB, 0xF3, 0xF2, 0xFA, 0xF1, 0xF9)),
     (b"fLaC", "a FLAC file, which is sound", ""),
-    (b"\x1aE\xdf\xa3", "a Matroska or WebM film", _FRAME),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM video", _FRAME),
     (b"FLV\x01", "a Flash video", _FRAME),
     (b"G@", "an MPEG transport stream", _FRAME),
     (b"PK\x03\x04", "a ZIP archive", _UNPACK),
@@ -117,7 +116,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
     (b"version https://git-lfs", "a Git LFS pointer instead of the file itself (run: git lfs pull)", "Run: git lfs pull"),
 )  # fmt: skip
-_RIFF = {b"AVI ": "it looks like an AVI film", b"WAVE": "it looks like a WAV file, which is sound"}
+_RIFF = {b"AVI ": "it looks like an AVI video", b"WAVE": "it looks like a WAV file, which is sound"}
 _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIF"),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
@@ -127,7 +126,7 @@ _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 @dataclass(frozen=True)
 class Held:
-    """A picture's bytes in a sealed anonymous file; valid inside `hold` only."""
+    """A picture's content in a read-only anonymous file; valid inside `hold` only."""
 
     source: Path
     fd: int
@@ -137,12 +136,12 @@ class Held:
 
     @property
     def called(self) -> str:
-        """What it is, as the end of a sentence."""
+        """Its format, as the end of a sentence."""
         return _called(self.format)
 
     @property
     def suffix_promises_otherwise(self) -> bool:
-        """Whether the file's name claims another format than its content has."""
+        """Whether the file's name ends as that of another format."""
         suffix = self.source.suffix.lower()
         known = _OTHER_SUFFIXES.union(*SUFFIXES.values())
         return suffix in known and suffix not in SUFFIXES[self.format]
@@ -153,8 +152,8 @@ def hold(source: Path, max_bytes: int) -> Iterator[Held]:
     """Read a picture once and hold its bytes until the end of the block.
 
     Raises:
-        InvalidInputError: missing, not a regular file, empty, over ``max_bytes``, unreadable, or of no format
-            that we take.
+        InvalidInputError: missing, not a regular file, empty, over ``max_bytes``, unreadable, or of a format
+            that is not taken.
     """
     try:
         origin = _open(source, max_bytes)
@@ -176,7 +175,7 @@ def hold(source: Path, max_bytes: int) -> Iterator[Held]:
 
 
 def unreadable(source: Path, error: OSError | ValueError) -> InvalidInputError:
-    """What is told when a picture cannot be opened or read."""
+    """The error for a picture that cannot be opened or read."""
     number = error.errno if isinstance(error, OSError) else None
     reason = {
         errno.ENOENT: "there is no such file",
@@ -191,9 +190,9 @@ def unreadable(source: Path, error: OSError | ValueError) -> InvalidInputError:
 
 
 def _open(source: Path, max_bytes: int) -> int:
-    """Open a regular file of a sensible size. Opening a device can already have an effect: look before."""
+    """Open a regular file of a sensible size. Opening a device can already have an effect, so its kind is checked before."""
     _check(source, source.stat(), max_bytes)
-    # O_NONBLOCK: should a FIFO take the file's place just now, opening it must not wait for a writer.
+    # O_NONBLOCK: if a FIFO takes the file's place now, opening it must not wait for a writer.
     fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _check(source, os.fstat(fd), max_bytes)
@@ -224,7 +223,7 @@ def _too_big(source: Path, num_bytes: int, max_bytes: int) -> InvalidInputError:
 
 
 def _copy(origin: int, target: int, max_bytes: int) -> tuple[str, int]:
-    """Copy to the end, or just past the limit if the file has grown; then seal the copy against changes."""
+    """Copy to the end, or just past the limit if the file has grown; then make the copy read-only."""
     digest, num_bytes = hashlib.sha256(), 0
     while num_bytes <= max_bytes and (chunk := os.read(origin, _CHUNK_BYTES)):
         digest.update(chunk)
@@ -242,13 +241,13 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _format(source: Path, head: bytes) -> str:
-    """Pillow's name of the format that the first bytes are of."""
+    """Pillow's name of the format with these first bytes."""
     if head.startswith((b"II*\0", b"MM\0*")) and (head[8:10] == b"CR" or source.suffix.lower() in _RAW_SUFFIXES):
         raise InvalidInputError(f"{shown(source)} is {_RAW[0]}", advice=_RAW[1])
     found = next((kind for start, kind in _TAKEN if head.startswith(start)), None) or _by_structure(head)
     if found:
         return found
-    # What the file holds is never quoted: a link may lead to a file that is not for everybody's eyes.
+    # The content is never quoted: a link may lead to a private file.
     looks, fix = resembles(head)
     raise InvalidInputError(f"{shown(source)} is not a picture that can be taken: {looks}", advice=fix or _ADVICE)
 
@@ -262,7 +261,7 @@ def _by_structure(head: bytes) -> str | None:
         return "BMP"
     if head[4:8] != b"ftyp":
         return None
-    # A brand that many share (mif1) leaves the decision to the compatible ones.
+    # A shared brand (mif1) says nothing: the compatible brands decide.
     brands = [head[place : place + 4] for place in (8, *range(16, min(int.from_bytes(head[:4]), 256), 4))]
     kinds = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
     if brands[0] not in _BRANDS:
@@ -284,7 +283,7 @@ def _called(kind: str) -> str:
 
 
 def resembles(head: bytes) -> tuple[str, str]:
-    """What a file that is none of our pictures looks like by its first bytes, and what to do with it."""
+    """What a file that is not a supported picture looks like by its first bytes, and what to do with it."""
     for signature, name, fix in _SIGNATURES:
         if head.startswith(signature):
             return f"it looks like {name}", fix
@@ -293,7 +292,7 @@ def resembles(head: bytes) -> tuple[str, str]:
     if head[4:8] == b"ftyp":
         if head[8:12] == b"crx ":
             return f"it looks like {_RAW[0]}", _RAW[1]
-        return "it looks like an MP4 or QuickTime film", _FRAME
+        return "it looks like an MP4 or QuickTime video", _FRAME
     if not head.strip(b"\0"):
         return "it holds only zero bytes", "Download or export it again."
     return _resembles_text(head.lstrip(b"\xef\xbb\xbf \t\r\n").lower())
@@ -306,7 +305,7 @@ def _resembles_text(text: bytes) -> tuple[str, str]:
         return "it looks like a web page (HTML); a download may have gone wrong", "Download the picture itself."
     if b"\0" not in text and (text.isascii() or _is_utf8(text)):
         return "it looks like plain text", ""
-    return "its first bytes are those of no format we know", ""
+    return "its first bytes are those of no known format", ""
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -1,8 +1,9 @@
-"""Running the picture decoder apart: its process, its descriptors, its end.
+"""The picture decoder's process: how it is started, which descriptors it gets, and how it ended.
 
-Whatever a picture does to the child (a crash in a parser, an endless loop, a bomb) becomes an `InvalidInputError`
-here; a child that something outside ended is started once more, and is no fault of the picture. The child gets the sealed copy of the picture and two anonymous files to write to, and no other
-descriptor: it never touches a path. This module knows nothing of formats or pixels.
+Anything that a picture does to the child (a crash in a parser, an endless loop, a bomb) becomes an `InvalidInputError`.
+If something outside ended the child, the picture is not at fault and the child is started once more. The child gets the
+read-only copy of the picture and two anonymous files to write to, and no other descriptor: it never opens a path. This
+module knows nothing of formats or pixels.
 
     >>> with decode(held, {"format": "PNG", **limits}, write=True) as (report, png_fd):
     ...     report["width"]
@@ -32,7 +33,7 @@ TIMEOUT_S = 120.0
 _NO_DECODER = 3
 _MAX_REPORT_BYTES = 1 << 20
 # -S: no .pth files and no user site, which cost 10 to 50 ms; the two folders are appended instead, behind
-# the standard library so that nothing in them can stand in for a part of it. Imports are never lazy (Python 3.15):
+# the standard library so that nothing in them can replace a part of it. Imports are never lazy (Python 3.15):
 # nothing can be imported once the files are given up.
 _BOOT = f"""\
 import json, sys
@@ -55,7 +56,7 @@ _CONVERT = {"HEIF": "heif-convert a.heic a.png", "JXL": "djxl a.jxl a.png"}
 
 
 def command() -> tuple[str, ...]:
-    """How the child is started; the job follows as the last argument."""
+    """The child's command line; the job is added as its last argument."""
     return (sys.executable, "-I", "-S", "-c", _BOOT)
 
 
@@ -79,8 +80,8 @@ def decode(
     report_fd, png_fd, error_fd = (os.memfd_create(f"reelwright-{name}") for name in ("report", "png", "errors"))
     try:
         full = {**job, "path": _import_folders(), "png_fd": png_fd if write else None}
-        started = [*(argv or command()), json.dumps(full)]
-        status = _run_again(held, started, (report_fd, error_fd, png_fd), timeout_s)
+        child = [*(argv or command()), json.dumps(full)]
+        status = _run_again(held, child, (report_fd, error_fd, png_fd), timeout_s)
         yield _report(held, status, report_fd, error_fd), png_fd
     finally:
         for fd in (report_fd, png_fd, error_fd):
@@ -97,21 +98,21 @@ def _check_package(held: Held) -> None:
 
 
 def _import_folders() -> list[str]:
-    """Where our own package, Pillow and the readers beside it lie."""
+    """The folders of reelwright, Pillow and its readers."""
     specs = [importlib.util.find_spec(name) for name in ("PIL", *(module for module, _ in _PACKAGES.values()))]
     others = dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in specs if spec and spec.origin)
     return [str(Path(__file__).parents[2]), *others]
 
 
 def _run_again(held: Held, argv: Sequence[str], fds: tuple[int, int, int], timeout_s: float) -> int | None:
-    """The exit status of the child, which is started once more if something outside ended it.
+    """The exit status of the child; it is started once more if something outside ended it.
 
     Raises:
         BackendUnavailableError, OutOfMemoryError: it was ended from outside each time.
     """
     before, ended_by = kills_for_memory(), ""
     for _ in range(TRIES):
-        os.lseek(held.fd, 0, os.SEEK_SET)  # the child shares our place in it
+        os.lseek(held.fd, 0, os.SEEK_SET)  # the child shares this descriptor's offset
         for fd in fds:
             os.ftruncate(fd, 0)
             os.lseek(fd, 0, os.SEEK_SET)
@@ -124,7 +125,7 @@ def _run_again(held: Held, argv: Sequence[str], fds: tuple[int, int, int], timeo
 
 
 def _run(argv: Sequence[str], fds: tuple[int, int, int], passed: tuple[int, ...], timeout_s: float) -> int | None:
-    """The child's exit status; ``None`` when it had to be killed because its time was up."""
+    """The child's exit status; ``None`` if it was killed at the time limit."""
     environ = _FEW_ARENAS | {name: os.environ[name] for name in _ENVIRON if name in os.environ}
     try:
         child = subprocess.Popen(
@@ -188,5 +189,5 @@ def _crash(name: str, status: int, errors: bytes) -> InvalidInputError | Backend
     return InvalidInputError(
         f"{name} cannot be decoded: the decoder gave up ({how})",
         evidence=evidence,
-        advice="The picture may be damaged or made to do harm. Export it again.",
+        advice="The picture may be damaged or malicious. Export it again.",
     )
