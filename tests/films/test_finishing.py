@@ -14,7 +14,7 @@ from reelwright.core.errors import InvalidInputError
 from reelwright.films.editing.joining import join
 from reelwright.films.editing.reencode import doubled
 from reelwright.films.editing.sound import check_sound, with_sound
-from reelwright.films.editing.timing import JoinOptions, Part
+from reelwright.films.editing.timing import JoinOptions, JoinPart
 from reelwright.media.video import Encoding, VideoWriter, examine
 from tests.media.parts import OPTIONS, SIZE, Pixels, a_chain, a_coded_clip, a_grey_clip, frames, packets, seen
 
@@ -22,12 +22,12 @@ PHOTOS = Path(__file__).parents[1] / "photos"
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> list[Part]:
+def chain(tmp_path: Path) -> list[JoinPart]:
     return a_chain(tmp_path)
 
 
 def test_a_doubled_rate_has_a_frame_between_each_two(tmp_path: Path) -> None:
-    parts = [Part(a_grey_clip(tmp_path / "a.mp4", range(0, 20, 2)))]
+    parts = [JoinPart(a_grey_clip(tmp_path / "a.mp4", range(0, 20, 2)))]
     options = JoinOptions(SIZE, 16.0, double_fps=True)
     report = join(parts, tmp_path / "film.mp4", options)
     assert (report.fps, report.num_frames) == (32.0, 19)
@@ -35,7 +35,7 @@ def test_a_doubled_rate_has_a_frame_between_each_two(tmp_path: Path) -> None:
 
 
 def test_nothing_is_invented_across_a_cut(tmp_path: Path) -> None:
-    parts = [Part(a_grey_clip(tmp_path / "a.mp4", [0, 0])), Part(a_grey_clip(tmp_path / "b.mp4", [100, 100]))]
+    parts = [JoinPart(a_grey_clip(tmp_path / "a.mp4", [0, 0])), JoinPart(a_grey_clip(tmp_path / "b.mp4", [100, 100]))]
     join(parts, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, double_fps=True))
     assert seen(tmp_path / "film.mp4") == pytest.approx([0, 0, 0, 0, 100, 100, 100], abs=1)
 
@@ -54,7 +54,7 @@ def test_nothing_is_invented_across_a_cut_between_dark_pictures(tmp_path: Path) 
         with VideoWriter(clips[-1], SIZE, 16, Encoding(crf=4), {}) as film:
             film.write(a_picture(name, 0.25))
             film.write(a_picture(name, 0.25))
-    join([Part(clip) for clip in clips], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, double_fps=True))
+    join([JoinPart(clip) for clip in clips], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, double_fps=True))
     shown = [frame.astype(int) for frame in frames(tmp_path / "film.mp4")]
     assert len(shown) == 7
     assert np.abs(shown[3] - shown[2]).mean() < 1 < np.abs(shown[3] - shown[4]).mean()
@@ -85,7 +85,7 @@ def test_there_is_nothing_between_less_than_two_frames(count: int) -> None:
 
 def test_enlargement_multiplies_both_sides(tmp_path: Path) -> None:
     report = join(
-        [Part(a_grey_clip(tmp_path / "a.mp4", range(3)))], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, upscale=2)
+        [JoinPart(a_grey_clip(tmp_path / "a.mp4", range(3)))], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, upscale=2)
     )
     facts = examine(tmp_path / "film.mp4")
     assert (facts.width, facts.height) == (256, 192) == (report.width, report.height)
@@ -93,7 +93,7 @@ def test_enlargement_multiplies_both_sides(tmp_path: Path) -> None:
 
 def test_enlargement_keeps_the_picture(tmp_path: Path) -> None:
     clip = a_coded_clip(tmp_path / "a.mp4", range(3))
-    join([Part(clip)], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, upscale=2))
+    join([JoinPart(clip)], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, upscale=2))
     larger = frames(clip)[0].repeat(2, 0).repeat(2, 1)
     assert np.abs(frames(tmp_path / "film.mp4")[0].astype(int) - larger).mean() < 6
 
@@ -111,7 +111,7 @@ def a_tone(path: Path, seconds: float) -> Path:
 
 @pytest.mark.parametrize("seconds", [0.5, 5.0])
 def test_sound_is_as_long_as_the_film_and_the_pictures_are_untouched(
-    chain: list[Part], tmp_path: Path, seconds: float
+    chain: list[JoinPart], tmp_path: Path, seconds: float
 ) -> None:
     join(chain, tmp_path / "silent.mp4", OPTIONS)
     tone = a_tone(tmp_path / "tone.wav", seconds)
@@ -125,7 +125,7 @@ def test_sound_is_as_long_as_the_film_and_the_pictures_are_untouched(
 
 
 @pytest.mark.parametrize("content", [b"", b"no sound at all"])
-def test_what_is_no_sound_is_named_and_no_film_is_left(chain: list[Part], tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_sound_is_named_and_no_film_is_left(chain: list[JoinPart], tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.mp3").write_bytes(content)
     with pytest.raises(InvalidInputError, match=r"a\.mp3"):
         join(chain, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, audio=tmp_path / "a.mp3"))

@@ -78,7 +78,7 @@ def test_a_clip_must_be_longer_than_what_lies_over_it(lengths: list[int], over: 
 def test_an_enlargement_beyond_the_encoder_is_refused(tmp_path: Path) -> None:
     path = board(tmp_path, SHOT.format("one", "a", "frames: 5"), head="finish: {upscale: 4}")
     path.write_text(path.read_text().replace("128x72", "4352x64"))
-    with pytest.raises(reelwright.ConfigurationError, match="line 2: a film of 17408x256 cannot be encoded"):
+    with pytest.raises(reelwright.ConfigurationError, match="line 2: a video of 17408x256 cannot be encoded"):
         reelwright.film(path, tmp_path / "film.mp4", draft=True)
     assert not list(tmp_path.rglob("*.mp4"))
 

@@ -18,7 +18,7 @@ from reelwright.films.editing.artifact_cache import ArtifactCache
 from reelwright.films.editing.joining import JoinReport, join
 from reelwright.films.editing.proof import proven
 from reelwright.films.editing.sound import with_sound
-from reelwright.films.editing.timing import JoinOptions, Part
+from reelwright.films.editing.timing import JoinOptions, JoinPart
 from reelwright.media.checksum_box import append_checksum
 from reelwright.media.decoding import decoding
 from reelwright.media.video import Encoding, examine
@@ -56,7 +56,7 @@ def flip(position: int, bit: int) -> Callable[[bytearray], None]:
 def test_the_facts_are_those_of_a_full_decode(tmp_path: Path, codec: Literal["h264", "av1"]) -> None:
     clips = [a_coded_clip(tmp_path / f"{n}.mp4", range(9 * n, 9 * n + 9), Encoding(codec=codec)) for n in range(2)]
     path = tmp_path / "film.mp4"
-    report = join([Part(clips[0]), Part(clips[1], chained=True)], path, OPTIONS)
+    report = join([JoinPart(clips[0]), JoinPart(clips[1], chained=True)], path, OPTIONS)
     found, decoded = proven(path, report.promise), examine(path)
     assert found.mean_luma == pytest.approx(decoded.mean_luma, abs=1e-3)
     assert replace(decoded, frames_sha256="", mean_luma=found.mean_luma) == found
@@ -155,7 +155,7 @@ def test_clips_that_are_missing_swapped_or_there_twice_are_seen(
     film: tuple[Path, JoinReport], tmp_path: Path, order: tuple[int, ...], what: str
 ) -> None:
     chain = [tmp_path / f"{n}.mp4" for n in range(3)]
-    parts = [Part(chain[n], chained=place > 0) for place, n in enumerate(order)]
+    parts = [JoinPart(chain[n], chained=place > 0) for place, n in enumerate(order)]
     join(parts, tmp_path / "other.mp4", OPTIONS)
     with pytest.raises(OutputError) as caught:
         proven(tmp_path / "other.mp4", film[1].promise)
@@ -172,7 +172,7 @@ def test_clips_that_are_missing_swapped_or_there_twice_are_seen(
 def test_another_title_or_pace_is_seen(
     film: tuple[Path, JoinReport], tmp_path: Path, options: JoinOptions, what: str
 ) -> None:
-    join([Part(tmp_path / f"{n}.mp4", chained=n > 0) for n in range(3)], tmp_path / "other.mp4", options)
+    join([JoinPart(tmp_path / f"{n}.mp4", chained=n > 0) for n in range(3)], tmp_path / "other.mp4", options)
     with pytest.raises(OutputError) as caught:
         proven(tmp_path / "other.mp4", film[1].promise)
     assert any(what in line for line in caught.value.evidence)
@@ -200,10 +200,10 @@ def test_a_clip_that_became_another_since_it_was_seen_is_not_taken_for_it(tmp_pa
 
 # ----------------------------------------------------------------------------------------------- the pieces of films
 
-DISSOLVES = [Part(Path(f"{n}.mp4"), dissolve=3 if n == 2 else 0) for n in range(5)]
+DISSOLVES = [JoinPart(Path(f"{n}.mp4"), dissolve=3 if n == 2 else 0) for n in range(5)]
 
 
-def dissolving(folder: Path) -> list[Part]:
+def dissolving(folder: Path) -> list[JoinPart]:
     """Five clips, the third of which dissolves in."""
     return [
         replace(part, video=a_coded_clip(folder / part.video, range(20 * n, 20 * n + 12)))
@@ -288,7 +288,7 @@ def test_a_clip_whose_pictures_do_not_decode_is_not_copied(tmp_path: Path) -> No
     data[place : place + 40] = np.random.default_rng(1).bytes(40)
     clip.write_bytes(data)  # without a checksum: as another program's clip
     with pytest.raises(OutputError, match=r"a\.mp4 cannot be read whole"):
-        join([Part(clip)], tmp_path / "film.mp4", OPTIONS)
+        join([JoinPart(clip)], tmp_path / "film.mp4", OPTIONS)
 
 
 @pytest.mark.parametrize("change", ["clip 1", "clip 2", "cut"])
@@ -301,12 +301,12 @@ def test_a_kept_stretch_is_not_used_where_something_else_lies_beside_it(
     tmp_path: Path, change: str, joint: dict[str, Any], options: JoinOptions
 ) -> None:
     clips, cache = [tmp_path / "0.mp4", tmp_path / "1.mp4"], ArtifactCache(tmp_path / "kept")
-    parts = [Part(clips[0]), Part(clips[1], **joint)]
+    parts = [JoinPart(clips[0]), JoinPart(clips[1], **joint)]
     for number, clip in enumerate(clips):
         a_grey_clip(clip, range(9 * number, 9 * number + 9))
     join(parts, tmp_path / "before.mp4", options, cache=cache)
     if change == "cut":
-        parts[1] = Part(clips[1])
+        parts[1] = JoinPart(clips[1])
     else:
         clip = clips[int(change[-1]) - 1]
         clip.unlink()

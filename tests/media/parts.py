@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelwright.core.request import Size
-from reelwright.films.editing.timing import JoinOptions, Part
+from reelwright.films.editing.timing import JoinOptions, JoinPart
 from reelwright.media.decoding import decoding, to_rgb
 from reelwright.media.video import Encoding, VideoWriter
 from tests.media.clips import a_picture, number_in
@@ -37,10 +37,10 @@ def a_coded_clip(path: Path, numbers: Sequence[int], encoding: Encoding | None =
     return path
 
 
-def a_chain(folder: Path) -> list[Part]:
+def a_chain(folder: Path) -> list[JoinPart]:
     """Three clips, each of which begins with the last frame of the one before."""
     clips = [a_coded_clip(folder / f"{n}.mp4", range(n * 10, n * 10 + 11)) for n in range(3)]
-    return [Part(clips[0]), Part(clips[1], chained=True), Part(clips[2], chained=True)]
+    return [JoinPart(clips[0]), JoinPart(clips[1], chained=True), JoinPart(clips[2], chained=True)]
 
 
 def frames(path: Path) -> list[Pixels]:

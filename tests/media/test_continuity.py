@@ -15,7 +15,7 @@ from reelwright.core.errors import Cancelled, OutputError
 from reelwright.core.request import Size
 from reelwright.films.editing.artifact_cache import ArtifactCache
 from reelwright.films.editing.joining import join
-from reelwright.films.editing.timing import JoinOptions, Part
+from reelwright.films.editing.timing import JoinOptions, JoinPart
 from reelwright.media.continuity import (
     Matrix,
     apply,
@@ -142,7 +142,7 @@ def encode(picture: Pixels, path: Path, *, foreign: bool) -> Path:
     return path
 
 
-def a_drifting_chain(folder: Path, drift: Matrix, count: int, *, anchor: bool, foreign: bool = False) -> list[Part]:
+def a_drifting_chain(folder: Path, drift: Matrix, count: int, *, anchor: bool, foreign: bool = False) -> list[JoinPart]:
     """Clips of one photograph, each of which shifts the colours that it was given and adds grain."""
     grain, parts = np.random.default_rng(3), []
     for number in range(count):
@@ -153,7 +153,7 @@ def a_drifting_chain(folder: Path, drift: Matrix, count: int, *, anchor: bool, f
         save(last_frame(video) if foreign else shown, last)
         if anchor and number:
             correct_last_frame(given, video, last)
-        parts.append(Part(video, given if number else None, chained=number > 0))
+        parts.append(JoinPart(video, given if number else None, chained=number > 0))
     return parts
 
 
@@ -210,7 +210,7 @@ def test_a_clip_that_dissolves_in_is_corrected_like_what_goes_on_from_it(tmp_pat
         with VideoWriter(path, SIZE, 16, Encoding(), {}) as film:
             for _ in range(6):
                 film.write(last_frame(part.video))
-    parts = [Part(longer[0]), Part(longer[1], second.first_picture, chained=True, dissolve=2), third]
+    parts = [JoinPart(longer[0]), JoinPart(longer[1], second.first_picture, chained=True, dissolve=2), third]
     report = join(parts, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0))
     assert not any(joint.jump for joint in report.joints)
     shown = frames(tmp_path / "film.mp4")
@@ -219,7 +219,7 @@ def test_a_clip_that_dissolves_in_is_corrected_like_what_goes_on_from_it(tmp_pat
 
 def test_a_clip_is_corrected_although_the_one_it_goes_on_from_is_not_shown(tmp_path: Path) -> None:
     _, second, third = a_drifting_chain(tmp_path, a_map(shift=(8, 8, 8)), 3, anchor=True)
-    join([Part(second.video, second.first_picture), third], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0))
+    join([JoinPart(second.video, second.first_picture), third], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0))
     shown = frames(tmp_path / "film.mp4")
     assert apart(shown[0], shown[-1]) < 1.5
 

@@ -180,7 +180,7 @@ NOT_PICTURES = {
     ),
     "text": (b"hello\n", "plain text"),
     "zeros": (bytes(1000), "only zero bytes"),
-    "noise": (b"\x93\x00\xfe\x17" * 9, "no format we know"),
+    "noise": (b"\x93\x00\xfe\x17" * 9, "no known format"),
 }
 
 

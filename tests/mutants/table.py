@@ -1002,8 +1002,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "storyboard",
         "paths are relative to the current folder",
         "films/storyboard.py",
-        "        pictures = {role: folder / getattr(shot, role)",
-        "        pictures = {role: Path.cwd() / getattr(shot, role)",
+        "    return with_paths(board, lambda path: folder / path)",
+        "    return with_paths(board, lambda path: Path.cwd() / path)",
         "tests/films/test_storyboard.py",
     ),
     Mutant(
@@ -1218,8 +1218,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "films",
         "a film that lost frames is called trimmed",
         "media/video.py",
-        "film.stored_frames() == declared and not film.problems",
-        "film.stored_frames() >= 0",
+        "video.stored_frames() == declared and not video.problems",
+        "video.stored_frames() >= 0",
         "tests/media/test_probe.py tests/media/test_video.py -k lost_frames or cut_off or trimmed or p11",
     ),
     Mutant(
@@ -1418,8 +1418,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "films",
         "any picture is taken for the last frame of an old clip",
         "films/last_frames.py",
-        "    return kept.shape == shown.shape and float(np.abs(kept.astype(float) - shown).mean()) < _CODED",
-        "    return kept.shape == shown.shape",
+        "    return kept.shape == decoded.shape and float(np.abs(kept.astype(float) - decoded).mean()) < _CODED",
+        "    return kept.shape == decoded.shape",
         "tests/films/test_companions.py -k older",
     ),
     Mutant(

@@ -66,7 +66,7 @@ def test_a_damaged_film_is_refused_although_its_program_reports_success(wan: Wan
     assert outcome.error.exit_status == 25
     (attempt,) = outcome.manifest.attempts
     assert (attempt.outcome, attempt.failure, attempt.exit_status) == ("failed", "OUTPUT", 0)
-    assert attempt.message.startswith("the film is not the promised one: ")
+    assert attempt.message.startswith("the clip is not the promised one: ")
     assert words in attempt.message
     assert not list((wan.state_dir / "runs").rglob("*.mp4"))
     wan.check()

@@ -56,7 +56,7 @@ class FilmResult:
         output, manifest, sheet: The film, its manifest, and a picture with a row per shot.
         rendered, stored: Segments that were made now, and that were there.
         how: Whether the clips were copied or encoded again, and why.
-        joints: What was measured at every joint (`films.editing.joining.Joint`).
+        joints: What was measured at every joint (`films.editing.joining.JointReport`).
         estimate: For a draft: what the real film would take, in words.
         unchanged: The film was there already, and is what would be made now.
     """

@@ -1,7 +1,7 @@
-"""From clips to the film: joined, verified, published with a manifest of every shot; nothing if nothing changed.
+"""From clips to the film: join, verify, publish with a manifest of every shot; an unchanged film is left as it is.
 
-The film gets its name by the same atomic move as a clip, and replaces an older one only if that is ours: the very
-file that its manifest describes, made from the same storyboard.
+The film gets its name by the same atomic move as a clip. It replaces an older film only if that is exactly the file
+that its manifest describes, made from the same storyboard.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def film(
             made.warnings.append(f"{reports.lost}; the film was made without reports")
         manifest = _Assembly(order, made, store, before).manifest(estimated, reports, cancellation, noting)
         noting.finished(manifest)
-        return replace(_told(order, made, manifest), estimate=tuple(estimated), unchanged=manifest is before)
+        return replace(_result(order, made, manifest), estimate=tuple(estimated), unchanged=manifest is before)
 
 
 class _Noting:
@@ -231,7 +231,7 @@ class _Assembly:
             noting.drawn(sheet)
             check_sheet(self._order, self._before, self._store)  # it may have come meanwhile
             workspace.place(sheet, self._sheet)
-            told = {
+            recorded = {
                 **known,
                 "sheet": digest,
                 "replay": replay_facts(self._order, self._sound),
@@ -239,7 +239,7 @@ class _Assembly:
                 "kept": sorted(cache.used),
                 "shots": self._shots(report),
             }
-            manifest = self._manifest(run_id, started, told, facts.to_json())
+            manifest = self._manifest(run_id, started, recorded, facts.to_json())
             over = self._before is not None or self._order.settings.if_exists == "overwrite"
             workspace.publish(folder, video, manifest, replace=over)
         return manifest
@@ -267,14 +267,14 @@ class _Assembly:
         return target
 
     def _join_parts(self) -> list[Any]:
-        from .editing.timing import Part
+        from .editing.timing import JoinPart
 
         parts = []
         for index, piece in enumerate(self._pieces):
             chained, dissolve = self._joint(index)
             first = self._pieces[index - 1].clip.last_frame if chained else None
             digest = str((piece.clip.manifest.output or {})["sha256"])  # `Store.find` has just compared it
-            parts.append(Part(piece.clip.video, first, chained and not dissolve, dissolve, digest))
+            parts.append(JoinPart(piece.clip.video, first, chained and not dissolve, dissolve, digest))
         return parts
 
     def _join_options(self) -> Any:
@@ -342,7 +342,7 @@ class _Assembly:
         )
 
 
-def _told(order: FilmOrder, made: Made, manifest: Manifest) -> FilmResult:
+def _result(order: FilmOrder, made: Made, manifest: Manifest) -> FilmResult:
     video, output, facts = workspace.absolute_output(order.output), manifest.output or {}, manifest.facts
     return FilmResult(
         output=video,
@@ -365,5 +365,5 @@ def _told(order: FilmOrder, made: Made, manifest: Manifest) -> FilmResult:
 
 
 def _kept(manifest: Manifest | None) -> tuple[str, ...]:
-    """What lies on the shelf for a film."""
+    """The files in the artifact cache that a film uses."""
     return tuple(manifest.facts.get("kept", ())) if manifest else ()

@@ -1,6 +1,7 @@
-"""What the film of a draft's storyboard would take by the generator that it names, in sentences for people.
+"""The cost of the real film, for a draft of its storyboard, in sentences.
 
-Times are this machine's own where it has made such a clip, else published ones of another machine, and said to be so.
+Times are measured on this machine where it has made such a clip; others are published times of another machine, and the
+sentence says so.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .planning import Planned, Planner
 from .render import FilmOrder, rules
 from .timeline import segments
 
-#: Codes of findings about what the storyboard asks for, on whatever machine.
+#: Codes of findings about the storyboard, which hold on every machine.
 _ASKED = ("frames.", "size.", "fps.", "steps.", "task.", "image.")
 
 
@@ -34,13 +35,13 @@ def estimate(order: FilmOrder, folder: Path, site: Site) -> list[str]:
 
 
 def _problems(real: Sequence[Planned]) -> Iterator[str]:
-    """What is wrong with the storyboard, one by one; what this machine lacks in one sentence, for it need not be his."""
+    """Each mistake of the storyboard; all that this machine lacks in one sentence, because another may make the film."""
     found = {finding.message: finding.code for item in real for finding in item.plan.errors}
     asked = [text for text, code in found.items() if code.startswith(_ASKED)]
     yield from (f"for the real film this must change: {text}" for text in asked)
     lacking = [text for text in found if text not in asked]
     if lacking:
-        more = f", and {len(lacking) - 1} more (`reel storyboard check` tells all)" if len(lacking) > 1 else ""
+        more = f", and {len(lacking) - 1} more (`reel storyboard check` lists all)" if len(lacking) > 1 else ""
         yield f"it cannot be made on this machine now: {lacking[0]}{more}"
 
 

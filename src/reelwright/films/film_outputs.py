@@ -1,7 +1,7 @@
-"""What a film may write: its own files and nobody else's; checked before anything is rendered.
+"""Where a film may be written: over its own files and no others; checked before anything is rendered.
 
-A film has three files: itself, its manifest, and its sheet. Each replaces an older one only if that is the film's own:
-the very file that its manifest describes, made from the same storyboard.
+A film has three files: the video, its manifest, and its sheet. Each replaces an older file only if that is the same
+film's: exactly the file that its manifest describes, made from the same storyboard.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ADVICE = "Give another -o, or --overwrite."
 
 
 def name_of(output: Path) -> str:
-    """What a film is called in its store: ``film`` for ``film.mp4``; ``film.MP4`` is another film."""
+    """A film's name in its store: ``film`` for ``film.mp4``; ``film.MP4`` is another film."""
     return output.stem if output.suffix == ".mp4" else output.name
 
 
@@ -40,8 +40,7 @@ def sheet_of(output: Path) -> Path:
 
 
 def film_findings(order: FilmOrder, planned: Sequence[Planned]) -> tuple[ShotFinding, ...]:
-    """What the film itself has against it, beside its clips: what it would write, what joining them would refuse, and
-    what is said and not used."""
+    """Findings about the film and not its clips: its files, what joining would refuse, and unused settings."""
     own = (ShotFinding(finding) for finding in (*_output_findings(order), *_unused(order)))
     return (*own, *join_findings(order, planned))
 
@@ -58,12 +57,10 @@ def _output_findings(order: FilmOrder) -> Iterator[Finding]:
 
 
 def _unused(order: FilmOrder) -> Iterator[Finding]:
-    """Settings for single clips: of a film, its storyboard says the same."""
+    """Settings for single clips, which a film takes from its storyboard."""
     for name in ("size", "fps", "frame_num", "base_seed"):
         if getattr(order.settings, name) is not None and order.settings.origin(name) != "default":
-            text = (
-                f"the setting {name} ({order.settings.origin(name)}) is for single clips: a storyboard says it itself"
-            )
+            text = f"the setting {name} ({order.settings.origin(name)}) is for single clips: a storyboard has its own"
             yield Finding("setting.unused", "info", text)
 
 
@@ -106,7 +103,7 @@ def _check_inputs(order: FilmOrder, output: Path) -> None:
 
 
 def check_sheet(order: FilmOrder, before: Manifest | None, store: Store) -> None:
-    """Refuse to draw the sheet over a picture that is no sheet of this film.
+    """Refuse to draw the sheet over a picture that is not a sheet of this film.
 
     Raises:
         InvalidInputError: EXISTS, something else has its name.
@@ -129,16 +126,16 @@ def check_sheet(order: FilmOrder, before: Manifest | None, store: Store) -> None
         why = (
             "was changed since it was drawn; drawing it again would lose that"
             if changed
-            else "exists and is no sheet of this film"
+            else "exists and is not a sheet of this film"
         )
         raise InvalidInputError(f"{shown(sheet)} {why}", failure=Failure.EXISTS, advice=f"Rename it. {_ADVICE}")
 
 
 def replaceable_film(order: FilmOrder, output: Path) -> Manifest | None:
-    """The manifest of the film that lies there, if we may replace it; ``None`` if nothing lies there.
+    """The manifest of the film at ``output``, if it may be replaced; ``None`` if there is no film.
 
     Raises:
-        InvalidInputError: EXISTS, what lies there is not ours, was changed since, or is another storyboard's.
+        InvalidInputError: EXISTS, the file is not a film of Reelwright, has changed, or is another storyboard's.
     """
     record = manifest_of(output)
     if not os.path.lexists(output) and not os.path.lexists(record):
@@ -152,7 +149,7 @@ def replaceable_film(order: FilmOrder, output: Path) -> Manifest | None:
         if overwrite:
             return None
         raise InvalidInputError(
-            f"{shown(output if os.path.lexists(output) else record)} exists and is no unchanged film of ours",
+            f"{shown(output if os.path.lexists(output) else record)} exists and is not an unchanged film of Reelwright",
             failure=Failure.EXISTS,
             advice=_ADVICE,
         )
@@ -171,16 +168,16 @@ def replaceable_film(order: FilmOrder, output: Path) -> Manifest | None:
 
 
 def _unchanged(manifest: Manifest, output: Path) -> bool:
-    """Whether the film is the very file that its manifest describes; one that was removed may be made again."""
+    """Whether the film is exactly the file that its manifest describes; a removed film may be made again."""
     if not os.path.lexists(output):
         return (manifest.output or {}).get("path") == output.name
     return not output.is_symlink() and (manifest.output or {}).get("sha256") == file_digest(output)
 
 
 def _other_storyboard(order: FilmOrder, manifest: Manifest, output: Path) -> str | None:
-    """The storyboard that a film was made from, if that is another one than the order's; in words.
+    """The storyboard that a film was made from, if that is not the order's; in words.
 
-    A storyboard that is there no longer may have been renamed to the order's: it is no other one.
+    A storyboard that no longer exists may have been renamed to the order's, so it does not count as another one.
     """
     name = manifest.requested.get("storyboard")
     if isinstance(name, str) and name:

@@ -1,8 +1,8 @@
-"""Clips that nothing in a folder names any more: found, listed with what they cost, and removed when that is asked.
+"""Unused clips of a folder: found, listed with their cost, and removed on request.
 
-A clip is named by a record of a film that is unfinished or lies there, by the manifest of a film, and by a storyboard in
-the folder: it has a shot of the same prompt, seed, size and sampling values, or its text holds the clip's key. What
-cannot be read may name anything: then nothing goes. What was used within the grace stays.
+A clip is in use if a record of an unfinished or present film names it, or a film's manifest, or a storyboard in the
+folder: one with a shot of the same prompt, seed, size and sampling values, or with the clip's key in its text. A file
+that cannot be read may name any clip, so nothing is removed then. Clips that were used within the grace period stay.
 
 >>> found = find_garbage(Path("films"), settings)  # doctest: +SKIP
 >>> found.clips, found.reasons_to_keep_all         # doctest: +SKIP
@@ -45,7 +45,7 @@ _SAME = ("prompt", "seed", "size", "negative_prompt", "steps", "guidance_scale",
 
 @dataclass(frozen=True)
 class Lost:
-    """A clip that nothing names.
+    """An unused clip.
 
     Attributes:
         key: Its name in the store.
@@ -85,14 +85,14 @@ class Lost:
 
 @dataclass(frozen=True)
 class Garbage:
-    """What could go.
+    """The files that can be removed.
 
     Attributes:
         clips: Clips that nothing names, and remains of clips.
-        pieces: Files that were made to join a film, and that no film here uses; they are made again in seconds.
+        pieces: Cached files that no film here uses; they are made again in seconds.
         young: Clips that nothing names and that were used within the grace.
-        reasons_to_keep_all: What could not be read, in words: it may name any clip, so nothing goes.
-        odd: Files in the store that are not understood, which stay.
+        reasons_to_keep_all: Files that could not be read, in words: they may name any clip, so nothing is removed.
+        odd: Unknown files in the store; they stay.
     """
 
     clips: tuple[Lost, ...]
@@ -103,7 +103,7 @@ class Garbage:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Everything that would go."""
+        """Every file that would be removed."""
         return (*itertools.chain.from_iterable(clip.files for clip in self.clips), *self.pieces)
 
 
@@ -142,7 +142,7 @@ def find_garbage(store: Store, settings: Settings, grace_days: float = GRACE_DAY
 
 
 def remove(garbage: Garbage) -> None:
-    """Remove what was found; a clip's manifest goes last, so that a removal that was cut off can be gone on with.
+    """Remove what was found; a clip's manifest goes last, so that an interrupted removal can be continued.
 
     Raises:
         VideoGenerationError: PERM or DISK, a file cannot be removed.

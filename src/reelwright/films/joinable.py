@@ -1,7 +1,7 @@
-"""What joining and finishing would refuse, found from the plans: before the first clip is made, not after the last.
+"""What joining would refuse, found from the plans before the first clip is made.
 
 `storyboard check`, ``film --dry-run`` and every film call `join_findings`. The rules themselves are those of the
-joining code: `timing.crowded`, `writer.size_problem`, `sound.check_sound`, `upscaling.find_upscaler`.
+joining code: `timing.crowded`, `writer.size_problem`, `sound.check_sound`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..core.request import Size
 from .planning import Planned, ShotFinding
 
 if TYPE_CHECKING:
-    from .editing.timing import JoinOptions, Part
+    from .editing.timing import JoinOptions, JoinPart
     from .render import FilmOrder
 
 _GIB = 1024**3
@@ -27,7 +27,7 @@ _HELD_FRAMES = 56
 
 
 def join_findings(order: FilmOrder, planned: Sequence[Planned]) -> Iterator[ShotFinding]:
-    """What the joined film has against the storyboard, each with its shot and its line.
+    """The findings about the joined film, each with its shot and its line.
 
     Clips whose plan is in error are left out: their own findings say more.
     """
@@ -57,15 +57,15 @@ def _options(order: FilmOrder, first: Planned) -> JoinOptions:
     )
 
 
-def _parts(shown: Sequence[Planned]) -> list[Part]:
-    from .editing.timing import Part
+def _parts(shown: Sequence[Planned]) -> list[JoinPart]:
+    from .editing.timing import JoinPart
 
     parts, before = [], None
     for item in shown:
         segment = item.segment
         dissolve = segment.dissolve if before is not None else 0
         chained = before is not None and segment.upstream == before and not dissolve
-        parts.append(Part(Path(segment.id), chained=chained, dissolve=dissolve))
+        parts.append(JoinPart(Path(segment.id), chained=chained, dissolve=dissolve))
         before = segment.id
     return parts
 
@@ -78,7 +78,7 @@ def _lengths(shown: Sequence[Planned], options: JoinOptions) -> list[int]:
 
 
 def _transitions(
-    order: FilmOrder, shown: Sequence[Planned], parts: Sequence[Part], options: JoinOptions
+    order: FilmOrder, shown: Sequence[Planned], parts: Sequence[JoinPart], options: JoinOptions
 ) -> Iterator[ShotFinding]:
     from .editing.timing import crowded, overlaps
 
@@ -139,7 +139,7 @@ def _sound(order: FilmOrder) -> Iterator[ShotFinding]:
 
 
 def _fade(
-    order: FilmOrder, shown: Sequence[Planned], parts: Sequence[Part], options: JoinOptions
+    order: FilmOrder, shown: Sequence[Planned], parts: Sequence[JoinPart], options: JoinOptions
 ) -> Iterator[ShotFinding]:
     from .editing.timing import expected_frames, finished
 

@@ -1,8 +1,8 @@
-"""The last frame beside a stored clip: verified before another clip begins with it, made again if it is damaged.
+"""The last frame beside a stored clip: verified before another clip begins with it, and repaired if it is damaged.
 
-The clip's manifest has its SHA-256, and a digest of its content, which another version of the PNG writer keeps. A frame
-that was taken from the clip itself is taken from it again. A frame that a renderer left before it encoded the clip
-cannot be made again from the clip: then the clip is made again.
+The clip's manifest has the frame's SHA-256 and a digest of its content, which does not depend on the PNG writer. A frame
+that was decoded from the clip can be decoded again. A frame that a renderer saved before it encoded the clip cannot be
+restored from the clip: then the clip is made again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CODED = 12.0
 
 
 def is_whole(clip: Clip) -> bool:
-    """Whether the last frame is the one that was left with the clip; of a clip of an older version, whether it can be."""
+    """Whether the last frame is the one that was saved with the clip; for a clip of an older version, whether it may be."""
     recorded = (clip.manifest.output or {}).get("last_frame")
     if isinstance(recorded, dict):
         return file_digest(clip.last_frame) == recorded.get("sha256")
@@ -36,14 +36,14 @@ def _resembles(clip: Clip) -> bool:
     if file_digest(clip.last_frame) is None:
         return False
     try:
-        kept, shown = read_picture(clip.last_frame), last_frame(clip.video)
+        kept, decoded = read_picture(clip.last_frame), last_frame(clip.video)
     except VideoGenerationError:
         return False
-    return kept.shape == shown.shape and float(np.abs(kept.astype(float) - shown).mean()) < _CODED
+    return kept.shape == decoded.shape and float(np.abs(kept.astype(float) - decoded).mean()) < _CODED
 
 
 def mended(clip: Clip, match_to: Path | None) -> bool:
-    """Take the last frame from the clip again; false if that is not the frame that was left with it.
+    """Decode the last frame from the clip again; false if that is not the frame that was saved with it.
 
     Args:
         clip: A clip whose last frame is not whole.

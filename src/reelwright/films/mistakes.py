@@ -1,6 +1,6 @@
-"""Mistakes in a storyboard, all at once, each with its line, its shot and what was probably meant.
+"""Mistakes in a storyboard, all in one error, each with its line, its shot and a suggestion.
 
->>> told([(11, "shot rocket: promt: there is no such key; did you mean prompt?")]).code
+>>> storyboard_error([(11, "shot rocket: promt: there is no such key; did you mean prompt?")]).code
 'CONFIG'
 """
 
@@ -24,7 +24,7 @@ Where = tuple[str | int, ...]
 KeysAt = Callable[[Where], Sequence[str]]
 
 
-def told(problems: Sequence[Problem]) -> ConfigurationError:
+def storyboard_error(problems: Sequence[Problem]) -> ConfigurationError:
     """One error with every problem, in the order of the file."""
     lines = [f"line {line}: {text}" if line else text for line, text in sorted(problems, key=lambda item: item[0] or 0)]
     first, *others = dict.fromkeys(lines)
@@ -33,14 +33,14 @@ def told(problems: Sequence[Problem]) -> ConfigurationError:
 
 
 def model_problems(error: ValidationError, document: Document, prefix: Where, keys_at: KeysAt) -> list[Problem]:
-    """What pydantic found, in our words; ``keys_at`` says which keys may stand at a place."""
+    """The errors of pydantic in plain words; ``keys_at`` gives the keys that are allowed at a place."""
     found: list[Problem] = []
     items = [item for item in error.errors(include_url=False) if not _is_said_elsewhere(item, document, prefix)]
     meant = {(*_place(item, prefix)[:-1], _meant(_place(item, prefix), keys_at)) for item in items if _is_strange(item)}
     for item in items:
         place = _place(item, prefix)
         if item["type"] == "missing" and place in meant:
-            continue  # it is there, with another spelling
+            continue  # it is present, with another spelling
         found.append((document.line_of(*place), _wording(place, item, document, keys_at)))
     return [(line, text) for line, text in found if line is not None or len(found) == 1] or found
 
@@ -89,7 +89,7 @@ _LIMITS = {
 
 
 def _wrong(item: Any, place: Where, written: str | None) -> str:
-    """What is wrong with a value, in our words."""
+    """What is wrong with a value, in plain words."""
     kind, value, context = item["type"], item.get("input"), item.get("ctx", {})
     odd = surprise(written, value) if written else ""
     if kind == "missing":

@@ -1,7 +1,7 @@
-"""Looking at each clip as soon as it is made, while others are being made: then joining them takes no time.
+"""Analysing each clip as soon as it is made, while others are being made, so that joining takes no time.
 
->>> ahead = Prefetch(board, planned, store)
->>> ahead.look("opening", clip)
+>>> prefetch = Prefetch(board, planned, store)
+>>> prefetch.analyse("opening", clip)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .storyboard import Storyboard
 
 
 class Prefetch:
-    """Knows how much of each clip the film will show; ``planned`` are the film's clips in their order."""
+    """Knows how many frames of each clip the film shows; ``planned`` are the film's clips in their order."""
 
     def __init__(self, board: Storyboard, planned: Sequence[Planned], store: Store) -> None:
         self._board, self._store = board, store
@@ -26,22 +26,22 @@ class Prefetch:
             item.segment.id: self._over(item, after) for item, after in zip(planned, followers, strict=True)
         }
 
-    def look(self, name: str, clip: Clip) -> None:
-        """See the clip as the film will, if its packets are to be taken; what is wrong with it is told by joining."""
+    def analyse(self, name: str, clip: Clip) -> None:
+        """Analyse the clip if its packets will be copied; joining reports what is wrong with it."""
         finish = self._board.finish
         if self._dissolving[name] or finish.double_fps or finish.upscale > 1:
             return
         from .editing.artifact_cache import ArtifactCache
-        from .editing.clip_analysis import Source
+        from .editing.clip_analysis import VerifiedClip
         from .editing.segments import prefetch
 
         output = clip.manifest.output or {}
-        source = Source(clip.video, str(output["sha256"]))
+        source = VerifiedClip(clip.video, str(output["sha256"]))
         with contextlib.suppress(VideoGenerationError):
             prefetch(source, int(output["frames"]) - self._hidden[name], ArtifactCache(self._store.pieces))
 
     def _over(self, item: Planned, after: Planned | None) -> int:
-        """How many of a clip's last frames lie under the next one."""
+        """How many of a clip's last frames the next clip overlaps."""
         if after is None:
             return 0
         chained = after.segment.upstream == item.segment.id

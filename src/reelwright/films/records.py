@@ -1,7 +1,8 @@
-"""Which clips and pieces a film uses, as ``.reel/films/NAME.json``: noted before a clip is made, read by `garbage`.
+"""Records of the clips and cached files that a film uses: ``.reel/films/NAME.json``.
 
-Storyboards are noted relative to the folder of the film, so that a project may be moved as a whole. Several storyboards
-may have made a film of the same name; each keeps its clips.
+A record is written before a clip is made, and `garbage` reads it. Paths of storyboards are relative to the film's
+folder, so that a project can be moved as a whole. Several storyboards may have made a film of the same name; each keeps
+its clips.
 
     >>> read_record(Path(".reel/films/film.json")).keys  # doctest: +SKIP
     {'5f1c...', '90ab...'}
@@ -69,11 +70,11 @@ def read_record(path: Path) -> Record:
     """
     data = read_json(path, _MAX_BYTES)
     if not isinstance(data, dict):
-        raise ValueError("it is no record of a film")
+        raise ValueError("it is not a record of a film")
     if "schema" not in data:
         board = data.get("storyboard")
         if board is not None and not isinstance(board, str):
-            raise ValueError("it is no record of a film")
+            raise ValueError("it is not a record of a film")
         uses = {board or NO_FILE: Use(_texts(data, "keys"))}
         return Record("", uses, _texts(data, "pieces"))
     if data["schema"] != SCHEMA or not isinstance(data.get("output"), str) or not isinstance(data.get("uses"), dict):

@@ -332,7 +332,7 @@ class _Making:
         if clip is None:
             raise error_for(Failure.INTERNAL, f"the clip {item.key} vanished from {store.root}")
         self._watch_quality(item, clip)
-        self._prefetch.look(segment.id, clip)
+        self._prefetch.analyse(segment.id, clip)
         return clip
 
     def _request(self, segment: Segment) -> VideoRequest:

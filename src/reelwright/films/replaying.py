@@ -1,4 +1,4 @@
-"""A film again, from its manifest: the same storyboard, generators and choice of shots.
+"""Making a film again from its manifest: the same storyboard, generators and choice of shots.
 
 A film's manifest repeats its storyboard, with pictures relative to the film's folder. Clips that are in the store are
 used again; in another folder every clip is made again.
@@ -22,15 +22,13 @@ from ..runs.output_paths import refuse_inputs
 from ..runs.workspace import file_digest
 from .records import board_path
 from .render import FilmOrder
-from .storyboard import Shot, Storyboard, load_storyboard
-
-_PICTURES = ("image", "last_image", "depth_image")
+from .storyboard import PICTURES, Storyboard, load_storyboard, with_paths
 
 
 def replay_facts(order: FilmOrder, sound: str | None) -> dict[str, Any]:
-    """What a film's manifest says so that the film can be made again; ``sound`` is the SHA-256 of its sound file."""
+    """The part of a film's manifest from which it can be made again; ``sound`` is the SHA-256 of its sound file."""
     folder = Path(os.path.abspath(order.output)).parent  # noqa: PTH100 -- the folder of the film as named
-    board = json.loads(_with_paths(order.board, lambda path: Path(os.path.relpath(path, folder))).model_dump_json())
+    board = json.loads(with_paths(order.board, lambda path: Path(os.path.relpath(path, folder))).model_dump_json())
     return {"storyboard": board, "sound": sound, "draft": order.draft, "only": list(order.only), "from": order.start}
 
 
@@ -45,13 +43,13 @@ def replay_film_order(manifest: Manifest, path: Path, settings: Settings, output
 
     Raises:
         InvalidInputError: a picture or the sound is gone or has changed, or the storyboard of a film of an older version
-            is gone; the advice says how the film is made again then.
+            is gone; the advice says how to make the film again.
         StateError: the manifest is damaged.
     """
     folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 -- the folder of the manifest as named
     original = folder / str((manifest.output or {}).get("path"))
     target = output or original.with_name(f"{original.stem}.replay.mp4")
-    refuse_inputs({"the film": target}, {"the film that is to be made again": original}, advice="Give another -o.")
+    refuse_inputs({"the film": target}, {"the original film": original}, advice="Give another -o.")
     board, source, kept = _board(manifest, folder, target)
     chosen = {name: kept.get(name) for name in ("only", "from")}
     draft = kept["draft"] is True if "draft" in kept else manifest.generator == "draft"
@@ -67,7 +65,7 @@ def replay_film_order(manifest: Manifest, path: Path, settings: Settings, output
 
 
 def _board(manifest: Manifest, folder: Path, target: Path) -> tuple[Storyboard, Path | None, Mapping[str, Any]]:
-    """The storyboard, its file if that is there, and what else the manifest says of the order."""
+    """The storyboard, its file if it still exists, and what else the manifest records of the order."""
     name = manifest.requested.get("storyboard")
     file = board_path(name, folder) if isinstance(name, str) and name else None
     source = file if file and file.is_file() else None
@@ -85,13 +83,13 @@ def _board(manifest: Manifest, folder: Path, target: Path) -> tuple[Storyboard, 
         raise StateError(f"this manifest is damaged: its storyboard has {error.error_count()} mistakes") from None
     except VideoGenerationError as error:
         raise StateError(f"this manifest is damaged: {error.message}") from None
-    board = _with_paths(board, lambda path: folder / path)
+    board = with_paths(board, lambda path: folder / path)
     _check_files(manifest, board, kept.get("sound"))
     return board, source, kept
 
 
 def _check_files(manifest: Manifest, board: Storyboard, sound: object) -> None:
-    """Every picture that the film was made from is the one that it was, and so is the sound if its hash is known."""
+    """Refuse if a picture of the film has changed, or the sound, if its hash is known."""
     if board.audio and isinstance(sound, str) and file_digest(board.audio.file) != sound:
         raise InvalidInputError(
             f"{shown(board.audio.file)} is gone or has changed since {manifest.created_at}",
@@ -100,7 +98,7 @@ def _check_files(manifest: Manifest, board: Storyboard, sound: object) -> None:
     wanted = {str(item.get("sha256")) for record in _clips(manifest) for item in record.get("inputs", ())}
     made = {str(shot.get("shot")) for shot in manifest.facts.get("shots", ()) if isinstance(shot, dict)}
     for shot in board.shots:
-        for role in _PICTURES:
+        for role in PICTURES:
             path = getattr(shot, role)
             if path is not None and shot.id in made and file_digest(path) not in wanted:
                 raise InvalidInputError(
@@ -125,14 +123,3 @@ def _pinned(board: Storyboard, manifest: Manifest) -> Storyboard:
     }
     shots = (shot.model_copy(update={"generator": found.get(shot.id) or shot.generator}) for shot in board.shots)
     return board.model_copy(update={"shots": tuple(shots)})
-
-
-def _with_paths(board: Storyboard, change: Any) -> Storyboard:
-    """The storyboard with every path changed."""
-
-    def moved(shot: Shot) -> Shot:
-        paths = {role: change(getattr(shot, role)) for role in _PICTURES if getattr(shot, role) is not None}
-        return shot.model_copy(update=paths)
-
-    audio = board.audio.model_copy(update={"file": change(board.audio.file)}) if board.audio else None
-    return board.model_copy(update={"shots": tuple(moved(shot) for shot in board.shots), "audio": audio})

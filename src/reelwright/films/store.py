@@ -1,11 +1,11 @@
-"""Where a film's clips are kept, under a key of everything that determines them: ``.reel/`` beside the film.
+"""The store of a film's clips, each under a key of everything that determines it: ``.reel/`` beside the film.
 
     .reel/clips/KEY.mp4, KEY.reel.json, KEY.last.png      one clip, its manifest, its lossless last frame
-    .reel/pieces/KEY.*                                    what was seen in clips, and encoded for a film (`films.editing.artifact_cache`)
+    .reel/pieces/KEY.*                                    analyses of clips, and encoded stretches (`films.editing.artifact_cache`)
     .reel/films/NAME.json                                 which of these a film uses (`records`)
     .reel/films/NAME.lock, .reel/lock                     held while it is being made, or while clips are removed
 
-A clip is found only if it is the very file that its manifest describes. Two films in one folder share clips.
+A clip is found only if it is exactly the file that its manifest describes. Two films in one folder share clips.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .records import Record, read_record
 FOLDER = ".reel"
 KEY_SCHEMA = 1
 _KEY = re.compile(r"[0-9a-f]{32}")
-#: What a clip's manifest says of a film that can be joined, and the types of that.
+#: What the manifest of a clip that can be joined must hold, and the types.
 _FACTS: dict[str, type | tuple[type, ...]] = {
     "sha256": str,
     "width": int,
@@ -43,7 +43,7 @@ _FACTS: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip that is there and whole."""
+    """A complete clip in the store."""
 
     key: str
     video: Path
@@ -70,7 +70,7 @@ def _readable(path: Path) -> bool:
 
 
 def _describes(manifest: Manifest, key: str, video: Path) -> bool:
-    """Whether a clip is the very file that a manifest describes, and was made for this key."""
+    """Whether a clip is exactly the file that a manifest describes, made for this key."""
     output = manifest.output or {}
     known = all(isinstance(output.get(name), kind) for name, kind in _FACTS.items())
     if manifest.state != "completed" or not known or output.get("key", key) != key:
@@ -110,18 +110,18 @@ class Store:
                 raise path_error(error, folder, "be made") from None
 
     def video(self, key: str) -> Path:
-        """Where the clip of that key lies, or will lie."""
+        """The path of the clip of that key, present or not."""
         return self.clips / f"{key}.mp4"
 
     def last_frame(self, key: str) -> Path:
-        """Where its last frame lies."""
+        """The path of its last frame."""
         return self.clips / f"{key}.last.png"
 
     def find(self, key: str) -> Clip | None:
-        """The clip of that key, if it is there and is the very file that was verified for this key.
+        """The clip of that key, if it is there and is exactly the file that was verified for this key.
 
         A clip whose manifest is damaged is known by the manifest of a film that holds it. Its last frame may be
-        damaged: see `companions.is_whole`.
+        damaged: see `last_frames.is_whole`.
         """
         video = self.video(key)
         if not os.path.isfile(video):  # noqa: PTH113 -- which is false, too, where the store may not be read
@@ -201,9 +201,9 @@ class Store:
         return self.films / f"{name}.json"
 
     def note(self, name: str, record: Record) -> None:
-        """Remember which clips and pieces a film uses, so that they are no garbage.
+        """Record which clips and cached files a film uses, so that they are not garbage.
 
-        The grace of what it used before and uses no longer begins now.
+        The grace period of clips that it no longer uses begins now.
 
         Raises:
             VideoGenerationError: DISK or PERM, it cannot be written.

@@ -1,14 +1,14 @@
-"""What a person writes: one YAML file that describes a film, and errors that name the shot and the line.
+"""The storyboard: one YAML file that describes a film, with errors that name the shot and the line.
 
     title: Morning
     generator: wan2.1
     size: 1280x720
     shots:
       - {id: sea, prompt: "waves roll in, slow push in", image: sea.jpg, seconds: 5}
-      - {prompt: "a gull lands"}                        # no picture: goes on from the last frame before
+      - {prompt: "a gull lands"}                        # no picture: continues from the last frame before
       - {prompt: "the sun rises", image: a.jpg, last_image: b.jpg, transition: dissolve 8}
 
-Relative paths are relative to the file. Not for: how many clips a shot needs (`timeline`).
+Relative paths are relative to the file. `timeline` decides how many clips a shot needs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ..config.yamlfile import Document, read_yaml_with_mistakes
 from ..core.errors import InvalidInputError
 from ..core.files import expanded, refusals
 from ..core.request import MAX_SEED, Size, check_prompt, parse_size
-from .mistakes import Problem, missing_files, model_problems, raw_problems, told
+from .mistakes import Problem, missing_files, model_problems, raw_problems, storyboard_error
 
 SCHEMA_ID = "https://reelwright.invalid/storyboard.schema.json"
 _TRANSITION = re.compile(r"cut|dissolve(?: ([1-9]\d{0,2}))?")
-_PICTURES = ("image", "last_image", "depth_image")
+PICTURES = ("image", "last_image", "depth_image")
 
 
 def _as_path(value: object) -> object:
@@ -45,7 +45,7 @@ def _as_size(value: object) -> object:
 
 
 def _as_value_error(parse: Callable[[Any], Any], value: object) -> Any:
-    """Our own errors as the model expects them."""
+    """Parse a value, with our own errors as the ValueError that the model expects."""
     try:
         return parse(value)
     except InvalidInputError as error:
@@ -62,7 +62,7 @@ _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=Fal
 
 
 class Parameters(BaseModel):
-    """What a shot may say and ``defaults`` may say for all shots."""
+    """The keys of a shot that ``defaults`` may set for all shots."""
 
     model_config = _STRICT
 
@@ -101,7 +101,7 @@ class Shot(Parameters):
         default="", description="name of the shot"
     )
     image: FilePath | None = Field(
-        default=None, description="first picture; without one the shot goes on from the one before"
+        default=None, description="first picture; without one the shot continues the one before"
     )
     last_image: FilePath | None = Field(default=None, description="last picture")
     depth_image: FilePath | None = Field(default=None, description="draft: depth picture for parallax")
@@ -129,7 +129,7 @@ class Audio(BaseModel):
 
 
 class Finish(BaseModel):
-    """What is done to the joined film; all off by default."""
+    """Changes to the joined film; all off by default."""
 
     model_config = _STRICT
 
@@ -180,14 +180,14 @@ def load_storyboard(path: Path) -> Storyboard:
 
     Raises:
         VideoGenerationError: INPUT or PERM, it cannot be read.
-        ConfigurationError: it says something that cannot be meant; every mistake is told, each with its line and shot.
+        ConfigurationError: it has mistakes; the error lists all of them, each with its line and shot.
     """
     document = read_yaml_with_mistakes(path)
     values = dict(document.values)
-    problems = [*raw_problems(document, _camera_problem), *missing_files(document, _PICTURES)]
+    problems = [*raw_problems(document, _camera_problem), *missing_files(document, PICTURES)]
     board = None
     try:
-        Parameters.model_validate(values.get("defaults") or {})  # a wrong default is told where it stands
+        Parameters.model_validate(values.get("defaults") or {})  # a wrong default is reported at its own line
     except ValidationError as error:
         problems += model_problems(error, document, ("defaults",), _keys_at)
         values["defaults"] = {}
@@ -198,8 +198,9 @@ def load_storyboard(path: Path) -> Storyboard:
     if board is not None:
         problems += _problems(board, document)
     if problems or board is None:
-        raise told(problems)
-    return _absolute(board, Path(os.path.abspath(path)).parent)  # noqa: PTH100 -- the folder of the file as named
+        raise storyboard_error(problems)
+    folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 -- the folder of the file as named
+    return with_paths(board, lambda path: folder / path)
 
 
 def _merged(values: dict[str, Any]) -> dict[str, Any]:
@@ -219,14 +220,14 @@ def _merged(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _problems(board: Storyboard, document: Document) -> list[Problem]:
-    """What is wrong between shots, as (line, text)."""
+    """Mistakes that concern several shots, as (line, text)."""
     if not board.shots:
         return [(document.line_of("shots"), "shots: there is no shot")]
     return [(document.line_of("shots", 0), text) for text in _first_shot_problems(board)]
 
 
 def _camera_problem(text: str) -> str:
-    """Why the draft would not know that camera move; empty where it does."""
+    """Why the draft does not know that camera move; empty if it does."""
     from ..backends.draft.camera import parse_camera
 
     try:
@@ -246,18 +247,19 @@ def _first_shot_problems(board: Storyboard) -> list[str]:
 
 
 def _keys_at(place: tuple[str | int, ...]) -> list[str]:
-    """The keys that may stand there."""
+    """The keys that are allowed at that place."""
     models: dict[str, type[BaseModel]] = {"shots": Shot, "defaults": Parameters, "audio": Audio, "finish": Finish}
     inner = models.get(str(place[0])) if len(place) > 1 else None
     return list((inner or Storyboard).model_fields)
 
 
-def _absolute(board: Storyboard, folder: Path) -> Storyboard:
+def with_paths(board: Storyboard, change: Callable[[Path], Path]) -> Storyboard:
+    """The storyboard with every path changed."""
     shots = []
     for shot in board.shots:
-        pictures = {role: folder / getattr(shot, role) for role in _PICTURES if getattr(shot, role) is not None}
+        pictures = {role: change(getattr(shot, role)) for role in PICTURES if getattr(shot, role) is not None}
         shots.append(shot.model_copy(update=pictures))
-    audio = board.audio.model_copy(update={"file": folder / board.audio.file}) if board.audio else None
+    audio = board.audio.model_copy(update={"file": change(board.audio.file)}) if board.audio else None
     return board.model_copy(update={"shots": tuple(shots), "audio": audio})
 
 
@@ -273,7 +275,7 @@ shots:
     prompt: slow push in, morning light
     image: photo.jpg
 
-  - id: closer                     # no picture: goes on from the last frame of the shot before
+  - id: closer                     # no picture: continues from the last frame of the shot before
     prompt: the camera pans left
 
   - id: ending

@@ -1,4 +1,4 @@
-"""Which clips a storyboard needs: shots split where a generator's clip is too short, with seeds and joints.
+"""The clips that a storyboard needs: shots are split where a generator's clip is too short; with seeds and joints.
 
 Pure. A shot of 10 s needs two clips of Wan2.1 (81 frames at 16 fps), the second of which begins with the last frame
 of the first. A draft of the same storyboard has the same clips, lengths and joints.

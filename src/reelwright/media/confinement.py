@@ -1,7 +1,7 @@
-"""What a process that decodes a stranger's file gives up for good: new processes, the network, other files.
+"""Confinement of a process that decodes an untrusted file: no new processes, no network, no other files.
 
-Called once, when everything is imported and before the first hostile byte is read. Three means, each used where the
-kernel has it and left out where not. Landlock (from Linux 5.13 on) takes away every file that is not named. A seccomp
+It is called once, after all imports and before the first hostile byte is read. It uses three means, each only where the
+kernel has it. Landlock (from Linux 5.13 on) takes away every file that is not named. A seccomp
 filter (on x86-64 and aarch64) takes away system calls. ``no_new_privs`` keeps a set-user-ID program from giving
 anything back. All of them bind root too, which RLIMIT_NPROC does not. Standard library only.
 

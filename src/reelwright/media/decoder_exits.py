@@ -1,7 +1,7 @@
-"""How a decoder's process ended: by what it was reading, or by a signal that somebody else sent.
+"""How a decoder's process ended: because of the file, or by a signal from outside.
 
-A crash (SIGSEGV, SIGABRT) or a limit of its own (SIGXCPU) is the fault of the file. The kernel's out-of-memory killer,
-an administrator or a container that stops is not.
+A crash (SIGSEGV, SIGABRT) or a limit of its own (SIGXCPU) is the file's fault. The kernel's out-of-memory killer, an
+administrator or a stopping container is not.
 
     >>> from_outside(-9), from_outside(-11)
     ('SIGKILL', None)

@@ -1,12 +1,12 @@
-"""Decoding a film that nobody vouches for, with everything the decoder had to say about it.
+"""Decoding of an untrusted video, with every complaint of the decoder.
 
-For: one streaming pass over the frames of a local file, in the order in which they are shown, under limits of
-time, memory and reach (no network, no playlists, no other files). Not for: seeking, or judging what was found
-(`facts`, `video`).
+It makes one streaming pass over the frames of a local file, in the order in which they are shown, under limits of time,
+memory and reach (no network, no playlists, no other files). It does not seek, and it does not judge the result
+(`video_facts`, `video`).
 
-    >>> with decoding(Path("clip.mp4")) as film:
-    ...     frames = sum(1 for frame in film.frames())
-    >>> frames, film.problems
+    >>> with decoding(Path("clip.mp4")) as video:
+    ...     frames = sum(1 for frame in video.frames())
+    >>> frames, video.problems
     (81, ())
 """
 
@@ -55,18 +55,18 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gi
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_PIXELS)}
 _UNLISTED = "not on whitelist"
 _UNSEEN: Any = [{"skip_frame": "all"}]
-# PyAV's default, slice threads, never sets the damage flag of a frame: 0 of 80 H.264 films with flipped bits,
+# PyAV's default, slice threads, never sets the damage flag of a frame: 0 of 80 H.264 videos with flipped bits,
 # where frame threads set it in 76; only 30 made the decoder log an error. More than four threads cost memory.
 _THREADS = min(4, len(os.sched_getaffinity(0)))
 _BOXES = frozenset(b"ftyp moov mdat free skip wide uuid moof mfra sidx ssix styp meta udta emsg prft pdin pnot".split())
 # Encoders that may run in other threads of this process log into the same channel.
 _NOT_DECODERS = frozenset({"libx264", "libsvtav1", "mp4", "swscaler"})
-# libav has one log and one log level per process: two films must not be heard at once.
-_LISTENING = threading.Lock()
+# libav has one log and one log level per process: two videos must not be decoded at once.
+_LOG_LOCK = threading.Lock()
 
 
 class Decoding:
-    """An open film; `frames` may be taken once."""
+    """An open video; `frames` may be iterated once."""
 
     def __init__(self, path: Path, lines: list[Line], limit_s: float) -> None:
         self._path = path
@@ -83,7 +83,7 @@ class Decoding:
         self.metadata: dict[str, str] = {}
 
     def open(self, *, packets_only: bool = False) -> None:
-        """Find the video stream; what stands in the way becomes a problem."""
+        """Open the file and find its video stream; anything in the way becomes a problem."""
         self._notes += file_problems(self._path)
         if not self._path.is_file() or self._path.stat().st_size == 0:  # opening a FIFO would wait for ever
             return
@@ -107,10 +107,10 @@ class Decoding:
         self.stream = self._find_stream(self._container)
 
     def _kind(self) -> str:
-        """What a file that is no film of ours looks like."""
+        """What a file that is not a readable video looks like."""
         with contextlib.suppress(OSError):
             return recognised(self._path, read_start(self._path, 4096))
-        return "it is no film of a kind that is read"
+        return "it is not a video of a supported kind"
 
     def _find_stream(self, container: InputContainer) -> VideoStream | None:
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
@@ -128,7 +128,7 @@ class Decoding:
         return stream
 
     def frames(self, packets: Iterable[Packet[Any]] | None = None) -> Iterator[VideoFrame]:
-        """Every frame that can be decoded, or those of some `packets`; never raises for what is in the file."""
+        """Every frame that can be decoded, or those of some `packets`; never raises because of the file's content."""
         if self.stream is None:
             return
         decoder = self.stream.codec_context
@@ -151,7 +151,7 @@ class Decoding:
         return found[0] if found else None
 
     def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet[Any]]:
-        """The stored packets of some streams; empty ones tell a decoder that the end is here."""
+        """The stored packets of some streams; empty ones mark the end for a decoder."""
         if self._container is None:
             return
         try:
@@ -177,7 +177,7 @@ class Decoding:
         return False
 
     def stored_frames(self) -> int:
-        """How many pictures are stored, whether or not an edit list (of a film that was trimmed) lets players show them."""
+        """How many pictures are stored, including those that an edit list (of a trimmed video) hides from players."""
         options = {**_OPTIONS, "ignore_editlist": "1"}
         try:
             with av.open(
@@ -200,18 +200,18 @@ class Decoding:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Everything that is wrong with the file as far as it was read: sentences and decoder lines."""
-        heard = [
+        """Everything wrong with the file as far as it was read: sentences and the decoder's own lines."""
+        logged = [
             f"{name}: {text.strip()}"
             for _, name, text in self._lines
             if name not in _NOT_DECODERS and _UNLISTED not in text
         ]
-        found = list(dict.fromkeys(self._notes + heard))
+        found = list(dict.fromkeys(self._notes + logged))
         more = len(found) - MAX_PROBLEMS
         return tuple(found[:MAX_PROBLEMS] + ([f"... and {more} more"] if more > 0 else []))
 
     def close(self) -> None:
-        """Let go of the file; harmless twice."""
+        """Close the file; a second call does nothing."""
         if self.stream is not None and self.stream.codec_context is not None:
             # Freeing a decoder joins its threads under the GIL, which they need to log: bring them to rest.
             self.stream.codec_context.flush_buffers()
@@ -221,25 +221,25 @@ class Decoding:
 
 @contextmanager
 def decoding(path: Path, limit_s: float = LIMIT_S, *, packets_only: bool = False) -> Iterator[Decoding]:
-    """A film to be read, closed at the end; inside, libav's error lines become the film's problems.
+    """A video to be read, closed at the end; inside, libav's error lines become the video's problems.
 
     With ``packets_only`` the first frame is not decoded in order to know its pixel format: 5 ms instead of 15 at 720p.
-    One film at a time per process: another thread waits here.
+    One video at a time per process: another thread waits here.
     """
-    with _listening() as lines:
-        film = Decoding(path, lines, limit_s)
+    with _captured_log() as lines:
+        video = Decoding(path, lines, limit_s)
         try:
-            film.open(packets_only=packets_only)
-            yield film
+            video.open(packets_only=packets_only)
+            yield video
         finally:
-            film.close()
+            video.close()
 
 
 @contextmanager
-def _listening() -> Iterator[list[Line]]:
-    with _LISTENING:
+def _captured_log() -> Iterator[list[Line]]:
+    with _LOG_LOCK:
         level, repeated = av.logging.get_level(), av.logging.get_skip_repeated()
-        # Else a line equal to the last one logged is swallowed: a damaged film looks whole the second time.
+        # Otherwise a line equal to the last one is dropped, and a damaged video looks complete the second time.
         av.logging.set_skip_repeated(False)
         av.logging.set_level(av.logging.ERROR)
         try:
@@ -254,7 +254,7 @@ _BRANDS = frozenset({"major_brand", "minor_version", "compatible_brands"})
 
 
 def file_problems(path: Path) -> list[str]:
-    """What can be told without decoding: no regular file, empty, or an mp4 whose boxes do not add up."""
+    """The problems that are visible without decoding: not a regular file, empty, or an mp4 with incomplete boxes."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -285,7 +285,7 @@ def _box_problems(path: Path, size: int) -> list[str]:
                 return [f"it is cut off: {missing:,} bytes of its {kind.decode()!r} part are missing"]
             kinds.append(kind)
             position += length
-    return [] if b"moov" in kinds else ["its index (moov) is missing: whoever wrote it did not finish"]
+    return [] if b"moov" in kinds else ["its index (moov) is missing: its writer did not finish"]
 
 
 def _box_length(header: bytes, rest: int) -> int:

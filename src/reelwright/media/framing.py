@@ -13,7 +13,7 @@ from typing import NamedTuple
 Sides = tuple[int, int]
 
 
-class Placement(NamedTuple):
+class PicturePlacement(NamedTuple):
     """How a picture is brought to a frame.
 
     Attributes:
@@ -40,7 +40,7 @@ class Placement(NamedTuple):
         return max(self.inner[0] / (right - left), self.inner[1] / (bottom - top))
 
 
-def place(size: Sides, frame: Sides | None, fit: str, anchor: tuple[float, float]) -> Placement:
+def place(size: Sides, frame: Sides | None, fit: str, anchor: tuple[float, float]) -> PicturePlacement:
     """The placement of a picture of ``size``; without a frame it stays as it is.
 
     ``cover`` fills the frame and crops what stands over; ``contain`` keeps everything and leaves plain black
@@ -50,20 +50,20 @@ def place(size: Sides, frame: Sides | None, fit: str, anchor: tuple[float, float
     """
     width, height = size
     if frame is None or frame == size:
-        return Placement((0.0, 0.0, float(width), float(height)), size, size, (0, 0))
+        return PicturePlacement((0.0, 0.0, float(width), float(height)), size, size, (0, 0))
     whole = (0.0, 0.0, float(width), float(height))
     if fit == "stretch":
-        return Placement(whole, frame, frame, (0, 0))
+        return PicturePlacement(whole, frame, frame, (0, 0))
     if fit == "contain":
         scale = min(frame[0] / width, frame[1] / height)
         inner = (_side(width * scale, frame[0]), _side(height * scale, frame[1]))
         offset = (round((frame[0] - inner[0]) * anchor[0]), round((frame[1] - inner[1]) * anchor[1]))
-        return Placement(whole, inner, frame, offset)
+        return PicturePlacement(whole, inner, frame, offset)
     scale = max(frame[0] / width, frame[1] / height)
     used = (min(frame[0] / scale, width), min(frame[1] / scale, height))
     left, top = (width - used[0]) * anchor[0], (height - used[1]) * anchor[1]
     box = (left, top, min(left + used[0], float(width)), min(top + used[1], float(height)))
-    return Placement(box, frame, frame, (0, 0))
+    return PicturePlacement(box, frame, frame, (0, 0))
 
 
 def _side(length: float, limit: int) -> int:

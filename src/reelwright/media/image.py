@@ -23,7 +23,7 @@ from typing import Any
 from ..core.errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
 from ..core.files import shown
 from ..core.request import Fit, Picture, Size
-from .framing import Placement, cover_crop_share, place
+from .framing import PicturePlacement, cover_crop_share, place
 from .image_decoder import decode
 from .picture_file import Held, hold
 
@@ -80,7 +80,7 @@ class _Taken:
 
     held: Held
     facts: dict[str, Any]
-    placement: Placement
+    placement: PicturePlacement
     notes: tuple[str, ...]
     png_fd: int
 
@@ -227,7 +227,7 @@ def _cropped(size: tuple[int, int], intake: Intake) -> list[str]:
     return [f"{lost}; choose the part with --anchor, or keep all of it with --fit contain"]
 
 
-def _remarks(size: tuple[int, int], placement: Placement) -> list[str]:
+def _remarks(size: tuple[int, int], placement: PicturePlacement) -> list[str]:
     """Notes on what was asked for and is useful to know."""
     remarks = []
     left, top, right, bottom = placement.box

@@ -62,7 +62,7 @@ _STEPS = {"L;2": 85, "L;4": 17}  # of grey with 2 and 4 bits
 _DEEP_NOTE = "its 16 bits per channel were reduced to 8"
 
 
-class Refused(Exception):
+class PictureRefused(Exception):
     """The picture cannot be used; the text says why, ``advice`` what to do."""
 
     def __init__(self, reason: str, advice: str = "", evidence: str = "") -> None:
@@ -81,17 +81,17 @@ def main(job: dict[str, Any]) -> None:
     confine()
     try:
         report = _work(job)
-    except Refused as refusal:
+    except PictureRefused as refusal:
         report = refusal.report
     except MemoryError:
-        report = Refused("it needs more memory to decode than a picture of its size may").report
+        report = PictureRefused("it needs more memory to decode than a picture of its size may").report
     except BROKEN as error:
         reason, advice = "it is damaged or cut off", "Download or export the picture again."
         if "Decompressed data too large" in str(error):
             limit = PngImagePlugin.MAX_TEXT_CHUNK // _MIB
             reason = f"a text or a colour profile in it takes more than {limit} MiB"
             advice = "Export the picture again without its metadata."
-        report = Refused(reason, advice, " ".join(f"{type(error).__name__}: {error}".split())[:300]).report
+        report = PictureRefused(reason, advice, " ".join(f"{type(error).__name__}: {error}".split())[:300]).report
     os.write(1, json.dumps(report).encode())
 
 
@@ -165,7 +165,7 @@ def _open(file: BinaryIO, job: dict[str, Any]) -> Image.Image:
         rare = (
             ", or its pixels are of a kind that is not taken, such as floating-point numbers" if kind == "TIFF" else ""
         )
-        raise Refused(
+        raise PictureRefused(
             f"its header cannot be read: it is damaged{rare}",
             "Download or export the picture again" + (" as 8-bit or 16-bit RGB." if rare else "."),
         ) from None
@@ -175,7 +175,7 @@ def _open(file: BinaryIO, job: dict[str, Any]) -> Image.Image:
     if getattr(image, "is_animated", False) and image.format not in ("MPO", "HEIF"):
         many = getattr(image, "n_frames", 2)
     if kind == "TIFF" and is_camera_raw(image):
-        raise Refused(
+        raise PictureRefused(
             "it is a camera's raw file", "Develop it with your camera's program, and export it as JPEG or PNG."
         )
     if many:
@@ -185,7 +185,7 @@ def _open(file: BinaryIO, job: dict[str, Any]) -> Image.Image:
 
 def _refuse_frames(many: int | str, job: dict[str, Any]) -> NoReturn:
     how = f"holds {many} pages" if job["format"] == "TIFF" else f"is animated ({many} frames)"
-    raise Refused(f"it {how}", "Export one of them as a picture.")
+    raise PictureRefused(f"it {how}", "Export one of them as a picture.")
 
 
 def _add_colours(image: Image.Image, kind: str, file: BinaryIO, chunk: bytes | None) -> None:
@@ -205,21 +205,21 @@ def _add_colours(image: Image.Image, kind: str, file: BinaryIO, chunk: bytes | N
 def _check_size(width: int, height: int, job: dict[str, Any]) -> None:
     limit, least, widest = job["max_pixels"], job["min_side"], job["max_aspect"]
     if width * height > limit:
-        raise Refused(
+        raise PictureRefused(
             f"it has {width}x{height} pixels ({width * height / 1e6:,.0f} megapixels); "
             f"the limit is {limit / 1e6:,.3g} megapixels",
             "Scale it down.",
         )
     if min(width, height) < least:
-        raise Refused(
+        raise PictureRefused(
             f"it has only {width}x{height} pixels; the shorter side must have at least {least}",
             "Give a larger picture.",
         )
     aspect = max(width, height) / min(width, height)
     if widest is not None and aspect > widest:
-        raise Refused(
+        raise PictureRefused(
             f"its sides ({width}x{height}) are {aspect:.3g} to 1; the limit is {widest:.3g} to 1",
-            "Crop it, or have it cropped (--fit cover) or padded (--fit contain) to the size of the film.",
+            "Crop it, or have it cropped (--fit cover) or padded (--fit contain) to the size of the video.",
         )
 
 
@@ -230,7 +230,7 @@ def _loaded(image: Image.Image, kind: str, stored: BinaryIO, notes: list[str]) -
     """The picture with all of its pixels decoded."""
     if image.mode in _UNUSABLE or (kind == "TIFF" and image.mode == "I"):
         why = _UNUSABLE.get(image.mode, "its pixels are 32-bit numbers")
-        raise Refused(f"{why}, not the levels of a picture", "Export it as an 8-bit or 16-bit RGB picture.")
+        raise PictureRefused(f"{why}, not the levels of a picture", "Export it as an 8-bit or 16-bit RGB picture.")
     raw = {_raw_mode(tile[3]) for tile in getattr(image, "tile", ())}
     image.info["deep"] = kind in ("PNG", "TIFF") and any("16" in mode for mode in raw)
     clear = image.info.get("transparency")

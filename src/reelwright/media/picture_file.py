@@ -27,7 +27,7 @@ _CHUNK_BYTES = 1 << 20
 _ADVICE = "Give a JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP or JPEG XL file."
 _EXPORT = "Open it in an image program and export it as PNG or JPEG."
 _FRAME = "Take a frame of it: ffmpeg -i VIDEO -frames:v 1 frame.png"
-_WRAP = "put it into one: ffmpeg -i FILE -c copy film.mp4"
+_WRAP = "put it into one: ffmpeg -i FILE -c copy video.mp4"
 _UNPACK = "Unpack it, and give the picture in it."
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),

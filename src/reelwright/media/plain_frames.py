@@ -1,9 +1,9 @@
-"""Frames that show one plain colour where a picture should be: what is left when a model's numbers became NaN.
+"""Frames of one plain colour where a picture should be: the result when a model's numbers became NaN.
 
-A fade to black, a dark film and a title on black are no fault: they get there step by step, or are never quite plain.
-A line that is drawn on white and a door that opens in the dark are none either: most of the frame was plain before. A
-flash and a strobe end again. A fault is sudden: one frame shows the picture, and the next one nothing. It is told, never
-refused.
+A fade to black, a dark video and a title on black are not faults: they change step by step, or are never quite plain.
+A line drawn on white and a door that opens in the dark are not faults either: most of the frame was plain before. A
+flash and a strobe end again. A fault is sudden: one frame shows the picture, and the next one shows nothing. It is a
+warning and never a refusal.
 
     >>> Plainness().warnings()
     ()
@@ -25,8 +25,8 @@ _FLAT = (
 )  # of the range, between the darkest and the brightest sampled pixel: what an encoder leaves of one colour
 _SUDDEN = 0.5  # of the contrast of the frames shortly before
 _SHORTLY = 8
-_SEEN = 0.08  # a picture with less contrast than that cannot be told from a fade
-_ALIKE = 0.75  # of the frame beside: as much as that has the plain colour already
+_SEEN = 0.08  # a picture with less contrast looks like a fade
+_ALIKE = 0.75  # of the neighbouring frame: this share has the plain colour already
 _NEAR = 10  # levels of brightness that count as the same
 _FLASH = 3  # frames of a flash of light, at most
 _FLASHES = 3  # that come again and again: a strobe has more
@@ -42,7 +42,7 @@ class Plainness:
         self._alike: dict[int, float] = {}  # of a frame beside a plain one: the share that has its colour
 
     def add(self, frame: VideoFrame, contrast: float, luma: NDArray[np.uint8]) -> None:
-        """Look at the next frame, whose luma spans ``contrast`` (0 to 1), and some of its pixels."""
+        """Add the next frame, whose luma spans ``contrast`` (0 to 1), and some of its pixels."""
         colour = _one_colour(frame) if contrast <= _FLAT else None
         place, last = len(self._colours), self._last
         if last is not None and (colour is None) != (self._colours[-1] is None):
@@ -55,7 +55,7 @@ class Plainness:
         self._last = luma.copy()  # the decoder uses its memory again
 
     def warnings(self) -> tuple[str, ...]:
-        """What a person should look at, one sentence for each run of plain frames."""
+        """What a person should check, one sentence for each run of plain frames."""
         found: list[tuple[int, int, str]] = []
         start = 0
         for plain, group in groupby(self._colours, lambda colour: colour is not None):
@@ -67,7 +67,7 @@ class Plainness:
         if len(found) > _FLASHES and all(end - start <= _FLASH for start, end, _ in found):
             return ()
         return tuple(
-            [_told(start, end, len(self._colours), name) for start, end, name in found[:3]]
+            [_warning(start, end, len(self._colours), name) for start, end, name in found[:3]]
             + ([f"... and {len(found) - 3} more times"] if len(found) > 3 else [])
         )
 
@@ -90,12 +90,12 @@ def _share_of(luma: NDArray[np.uint8], plain: NDArray[np.uint8]) -> float:
     return float((np.abs(luma - plain.mean()) <= _NEAR).mean())
 
 
-def _told(start: int, end: int, count: int, colour: str) -> str:
+def _warning(start: int, end: int, count: int, colour: str) -> str:
     what = colour if colour in ("black", "white") else f"plain {colour}"
     if end - start == count:
         return f"every frame is {what}"
     if end - start == 1:
-        return f"frame {start + 1} of {count} is {what}, although those beside it are not"
+        return f"frame {start + 1} of {count} is {what}, although its neighbours are not"
     return f"frames {start + 1} to {end} of {count} are {what}, and begin or end suddenly"
 
 

@@ -1,8 +1,8 @@
-"""Looking at a film as plain facts, in this process or in a child of its own.
+"""Verification of a video in this process or in a child process; the result is plain JSON values.
 
-A film that a stranger's program wrote (or a user hands in) is decoded in a child: a decoder that crashes, hangs or
-swells cannot take the runner with it, and the runner stays small because it never imports the decoder. Before it reads
-the film, the child gives up every other file, the network and new processes (`confinement`).
+A video that a framework wrote or a user gave is decoded in a child: a decoder that crashes, hangs or takes all memory
+cannot stop the runner, and the runner stays small because it never imports the decoder. Before the child reads the
+video, it gives up every other file, the network and new processes (`confinement`).
 
     >>> examine(Path("clip.mp4"), apart=True)["frames"]
     81
@@ -33,7 +33,7 @@ _LAST_FRAME_CHILD = "from reelwright.media.verification import write_last_frame;
 # What the child's interpreter and its loader need; nothing else of the environment (tokens, proxies) reaches it.
 _ENVIRON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "VIRTUAL_ENV")
 _FEW_THREADS = {"MALLOC_ARENA_MAX": "4", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-# Of address space; the largest film that is decoded takes 2 GB.
+# Of address space; the largest video that is decoded takes 2 GB.
 _MAX_BYTES = 8 << 30
 _CPU_S = 4 * int(TIMEOUT_S)  # four threads decode
 
@@ -44,16 +44,16 @@ def _never() -> None:
 
 @dataclass(frozen=True)
 class Tagging:
-    """A copy to make with these tags (and our seal); it is the copy that is then examined."""
+    """A copy with these tags and a checksum; then the copy is verified instead of the original."""
 
     target: Path
     metadata: Mapping[str, str]
 
 
 class VerificationProcess:
-    """A child that looks at one film. Started early, its imports cost nothing: they take longer than a short film.
+    """A child that verifies one video. Start it early: its imports take longer than a short video.
 
-    A child that is not asked ends with the `close` of its examiner, and with the runner: its input is a pipe.
+    A child without an order ends with `close`, and with the runner, because its input is a pipe.
     """
 
     def __init__(self) -> None:
@@ -65,13 +65,13 @@ class VerificationProcess:
             self._child = _started(_CHILD, stdin=subprocess.PIPE)
 
     def facts(self, order: list[Any], check: Callable[[], None] = _never) -> dict[str, Any]:
-        """What the child finds; whatever the film does to it is told as a problem of the film.
+        """The facts that the child finds; if the video crashes the child, that is a problem of the video.
 
-        ``check`` is called while it works; if it raises, the child ends. A child that something outside ended is
+        ``check`` is called while it works; if it raises, the child ends. If something outside ended the child, it is
         started once more.
 
         Raises:
-            BackendUnavailableError, OutOfMemoryError: it was ended from outside each time; the film may be good.
+            BackendUnavailableError, OutOfMemoryError: it was ended from outside each time; the video may be good.
         """
         before, ended_by = kills_for_memory(), ""
         for _ in range(TRIES):
@@ -86,12 +86,12 @@ class VerificationProcess:
                 _end(child)
             name = from_outside(child.returncode)
             if not name:
-                return _told(child.returncode, out, errors)
+                return _facts_from(child.returncode, out, errors)
             ended_by = name
-        raise killed(f"{order[0]} could not be examined", ended_by, for_memory=kills_for_memory() > before)
+        raise killed(f"{order[0]} could not be verified", ended_by, for_memory=kills_for_memory() > before)
 
     def close(self) -> None:
-        """End a child that was not asked."""
+        """End a child that has no order."""
         child, self._child = self._child, None
         if child is not None:
             _end(child)
@@ -109,11 +109,11 @@ def _started(program: str, *arguments: str, stdin: int, stdout: Any = subprocess
         )
     except OSError as error:
         raise BackendUnavailableError(
-            f"the film decoder cannot be started: {error.strerror}", advice="Free memory or processes, and try again."
+            f"the video decoder cannot be started: {error.strerror}", advice="Free memory or processes, and try again."
         ) from error
 
 
-def _told(status: int, out: bytes, errors: bytes) -> dict[str, Any]:
+def _facts_from(status: int, out: bytes, errors: bytes) -> dict[str, Any]:
     if status != 0:
         last = " ".join(errors.decode(errors="replace").strip().splitlines()[-1:])[:300]
         how = f"with status {status}" if status > 0 else f"by {signal_name(-status)}"
@@ -149,23 +149,23 @@ def examine(
     tagging: Tagging | None = None,
     check: Callable[[], None] = _never,
 ) -> dict[str, Any]:
-    """`video.VideoFacts` of a file as a mapping; a bad file is no error, its ``problems`` say what is wrong.
+    """`video.VideoFacts` of a file as a mapping; a bad file is not an error, its ``problems`` say what is wrong.
 
-    With ``expected``, ``differences`` lists what differs from that promise. With ``tagging``, the facts are those of
-    the copy; if there can be no good copy, they are those of the file itself and the copy does not exist. ``apart``
-    may be a child that was started before; ``check`` is called while a child works, and may raise to end it.
+    With ``expected``, ``differences`` lists the differences from it. With ``tagging``, the facts are those of the copy;
+    if no good copy can be made, they are those of the file itself and the copy does not exist. ``apart`` may be a child
+    that was started before; ``check`` is called while a child works, and may raise to end it.
     """
     promise = [expected.width, expected.height, expected.num_frames, expected.fps] if expected else None
     if apart is False:
         return _examine_here(path, promise, tagging)
     copy = [str(tagging.target), dict(tagging.metadata)] if tagging else None
-    examiner = apart if isinstance(apart, VerificationProcess) else VerificationProcess()
+    process = apart if isinstance(apart, VerificationProcess) else VerificationProcess()
     if tagging is None:
-        return examiner.facts([str(path), promise, copy], check)
+        return process.facts([str(path), promise, copy], check)
     _make(tagging.target)
     tagged = False
     try:
-        facts = examiner.facts([str(path), promise, copy], check)
+        facts = process.facts([str(path), promise, copy], check)
         tagged = facts.pop("tagged", False)
     finally:
         if not tagged:
@@ -174,7 +174,7 @@ def examine(
 
 
 def _make(target: Path) -> None:
-    """The empty file that a confined child may fill; it can make none itself."""
+    """Make the empty file that a confined child may fill; the child cannot make one."""
     try:
         target.unlink(missing_ok=True)
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
@@ -192,10 +192,10 @@ def _examine_here(path: Path, promise: list[Any] | None, tagging: Tagging | None
 
 
 def _tagged(path: Path, promise: list[Any] | None, tagging: Tagging) -> dict[str, Any] | None:
-    """The facts of a copy with tags, if there can be a good one."""
+    """The facts of a copy with tags; ``None`` if no good copy can be made."""
     from . import video  # the decoder is large: imported only where it decodes
 
-    with contextlib.suppress(VideoGenerationError):  # what is wrong with the film is told by its own facts
+    with contextlib.suppress(VideoGenerationError):  # the video's own facts say what is wrong with it
         video.write_metadata(path, tagging.target, tagging.metadata)
         facts = _facts(tagging.target, promise)
         if not facts["problems"] and not facts["differences"]:
@@ -218,28 +218,28 @@ def _unreadable(problem: str) -> dict[str, Any]:
 def verify(
     path: Path, expected: ExpectedVideo | None, *, apart: bool | VerificationProcess, tagging: Tagging | None = None
 ) -> dict[str, Any]:
-    """The facts of a film that keeps its promise; one that promised nothing is decoded completely all the same.
+    """The facts of a video that is as expected; without an expectation it is still decoded completely.
 
     Raises:
-        OutputError: it is missing, damaged, or not the promised one; the evidence lists every difference.
+        OutputError: it is missing, damaged, or not as expected; the evidence lists every difference.
     """
     facts = examine(path, expected, apart=apart, tagging=tagging)
     problems = [*facts["problems"], *facts.pop("differences")]
     if problems:
         raise OutputError(
-            f"the film is not the promised one: {problems[0]}",
+            f"the clip is not the promised one: {problems[0]}",
             evidence=problems,
-            advice="Nothing was published. The log of the attempt tells what the generator did.",
+            advice="Nothing was published. The log of the attempt shows what the generator did.",
         )
     return facts
 
 
 def save_last_frame(path: Path, target: Path) -> None:
-    """Write the frame shown last as a PNG; decoded apart, and written by a descriptor that the child is given.
+    """Write the frame shown last as a PNG; a child decodes it and writes to a descriptor that it is given.
 
     Raises:
-        OutputError: the film has no last frame that can be trusted.
-        BackendUnavailableError, OutOfMemoryError: something outside ended the decoder; the film may be good.
+        OutputError: the video has no last frame that can be trusted.
+        BackendUnavailableError, OutOfMemoryError: something outside ended the decoder; the video may be good.
     """
     before, ended_by = kills_for_memory(), ""
     for _ in range(TRIES):
@@ -257,7 +257,7 @@ def save_last_frame(path: Path, target: Path) -> None:
         target.unlink(missing_ok=True)
         if not name:
             last = errors.decode(errors="replace").strip().splitlines()[-1:]
-            raise OutputError(f"{path} has no last frame to go on from", evidence=last)
+            raise OutputError(f"{path} has no last frame to continue from", evidence=last)
         ended_by = name
     raise killed(f"{path} could not be read", ended_by, for_memory=kills_for_memory() > before)
 
@@ -274,22 +274,21 @@ def write_last_frame() -> None:
 
 
 def main() -> None:
-    """The child: reads a film's name, promise and tagging as JSON, and writes its facts as JSON."""
-    from . import video  # noqa: F401 -- while there is nothing to do yet
+    """The child: reads a video's name, promise and tagging as JSON, and writes its facts as JSON."""
+    from . import video  # noqa: F401 -- while there is no order yet
 
-    asked = sys.stdin.read()
-    if not asked:  # nobody wants to know any more
+    order = sys.stdin.read()
+    if not order:  # the runner has ended or needs nothing
         return
-    name, promise, copy = json.loads(asked)
+    name, promise, copy = json.loads(order)
     path, tagging = Path(name), Tagging(Path(copy[0]), copy[1]) if copy else None
     _confine(path, tagging.target if tagging else None)
     facts = _tagged(path, promise, tagging) if tagging else None
-    told = {**facts, "tagged": True} if facts else _facts(path, promise)
-    json.dump(told, sys.stdout)
+    json.dump({**facts, "tagged": True} if facts else _facts(path, promise), sys.stdout)
 
 
 def _confine(path: Path, target: Path | None) -> None:
-    """Give up everything but this film and its copy, and more memory and time than any film takes."""
+    """Give up everything but this video and its copy, and limit memory and time to more than any video needs."""
     import resource
 
     from .confinement import confine
@@ -304,13 +303,13 @@ def _confine(path: Path, target: Path | None) -> None:
         resource.setrlimit(kind, (lower, lower))
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     if hard == resource.RLIM_INFINITY or hard > _CPU_S + 5:
-        # Soft before hard: SIGXCPU says that it was the film, SIGKILL would not.
+        # Soft before hard: SIGXCPU shows that the video was the cause, SIGKILL would not.
         resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S + 5))
     confine([path, *_code_folders()], [target] if target else [], opens=True)
 
 
 def _code_folders() -> list[Path]:
-    """Where Python and the packages of the decoder lie: some of their modules are imported when a film needs them."""
+    """Where Python and the packages of the decoder lie: some of their modules are imported when a video needs them."""
     import av
     import numpy as np
     import PIL

@@ -1,7 +1,7 @@
-"""What a film is, as a value, and the counting that finds it out.
+"""The facts of a video as a value, and the tally of frames that they come from.
 
-For: `VideoFacts`, which is compared with a promise, stored in the manifest and printed by ``reel probe``. Not
-for: opening or decoding (`decoding`).
+`VideoFacts` is compared with an expectation, stored in the manifest and printed by ``reel probe``. Opening and decoding
+are elsewhere (`decoding`).
 
     >>> facts.num_frames, facts.codec, facts.problems
     (81, 'h264', ())
@@ -89,14 +89,14 @@ _NAMES = {
     16: "smpte2084 (PQ)",
     18: "arib-std-b67 (HLG)",
 }
-_SAMPLING = 4  # every 4th pixel of every 4th row tells brightness well enough
+_SAMPLING = 4  # every 4th pixel of every 4th row is enough for brightness
 _BLACK = 0.035  # of the range: 8 steps above black
-_FINE = 8  # ticks of a clock for each frame: fewer are too coarse to tell a rate from another one
+_FINE = 8  # ticks of a clock for each frame: fewer cannot separate one rate from another
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a full decode found.
+    """The result of a full decode.
 
     Attributes:
         width, height: As shown, after any rotation.
@@ -114,10 +114,10 @@ class VideoFacts:
         metadata: The file's own tags.
         bytes, sha256: Of the file.
         frames_sha256: Of the decoded planes in order: equal for the same pictures in another container.
-        mean_luma: 0 (black) to 1 (white), over the whole film.
+        mean_luma: 0 (black) to 1 (white), over the whole video.
         is_black: No sampled pixel of any frame is brighter than black.
-        problems: Why the film cannot be trusted; empty for a whole one.
-        warnings: What a person should look at.
+        problems: Why the video cannot be trusted; empty for a complete one.
+        warnings: What a person should check.
     """
 
     width: int = 0
@@ -152,7 +152,7 @@ class VideoFacts:
         return round(self.width * wide / high), self.height
 
     def differences(self, expected: ExpectedVideo) -> tuple[str, ...]:
-        """What differs from a promise, one sentence each."""
+        """The differences from an expectation, one sentence each."""
         found = []
         if self.num_frames != expected.num_frames:
             found.append(f"it has {self.num_frames} frames, {expected.num_frames} were promised")
@@ -187,7 +187,7 @@ class VideoFacts:
 
 
 class Tally:
-    """Counts, times and hashes the frames of one film as they pass."""
+    """Counts, times and hashes the frames of one video as they pass."""
 
     def __init__(self, *, hash_frames: bool, in_order: bool = False) -> None:
         """With ``in_order`` the file keeps no times of display (AVI): the smallest belongs to the first frame, and so on."""
@@ -209,7 +209,7 @@ class Tally:
         return len(self._times)
 
     def add(self, frame: VideoFrame) -> None:
-        """Look at the next frame."""
+        """Add the next frame."""
         shape = (frame.width, frame.height, frame.format.name)
         if self.first is None:
             self.first = frame
@@ -232,7 +232,7 @@ class Tally:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Damage that the decoder hid, and timestamps that do not rise."""
+        """Damage that the decoder hid, and timestamps that do not increase."""
         found = list(self._problems)
         if self._damaged:
             found.append(f"{len(self._damaged)} frames are damaged, the first is frame {self._damaged[0]}")
@@ -245,7 +245,7 @@ class Tally:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should look at; a film is not refused for it."""
+        """What a person should check; a video is not refused for it."""
         return self._plainness.warnings()
 
     def _steps(self) -> list[Fraction]:
@@ -255,7 +255,7 @@ class Tally:
         return [after - before for before, after in pairwise(times)]
 
     def measured(self, nominal_fps: Fraction | None) -> dict[str, Any]:
-        """The fields of `VideoFacts` that the frames told; one frame alone has the nominal rate."""
+        """The fields of `VideoFacts` that come from all frames; one frame alone has the nominal rate."""
         steps, fps = self._steps(), float(nominal_fps or 0)
         mean = sum(steps, Fraction(0)) / max(1, len(steps))
         if mean > 0 and not self._is_rounded(nominal_fps, sum(steps, Fraction(0))):
@@ -278,7 +278,7 @@ class Tally:
 
 
 def look_of(frame: VideoFrame) -> dict[str, Any]:
-    """The fields of `VideoFacts` that one frame tells: size as shown, pixel format, colour tags, rotation."""
+    """The fields of `VideoFacts` that come from one frame: size as shown, pixel format, colour tags, rotation."""
     turns = quarter_turns(frame)
     turned = turns % 2 != 0
     return {

@@ -1,11 +1,10 @@
-"""Writing an mp4: encoding pictures beside their rendering, and copying a film with other tags.
+"""Writing an mp4: encoding pictures while they are rendered, and copying a video with other tags.
 
-For: `VideoWriter`, `write_metadata`. Not for: deciding whether what was written is right (`video.verify`), or
-where it is published.
+It does not decide whether the result is right (`video.verify`) or where it is published.
 
-    >>> with VideoWriter(path, Size(1280, 720), 16, Encoding(), {"title": "Sea"}) as film:
+    >>> with VideoWriter(path, Size(1280, 720), 16, Encoding(), {"title": "Sea"}) as video:
     ...     for picture in pictures:
-    ...         film.write(picture)  # RGB, uint8, height x width x 3
+    ...         video.write(picture)  # RGB, uint8, height x width x 3
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class Encoding:
         options = {"preset": self.preset or preset, "crf": str(crf if self.crf is None else self.crf)}
         if self.codec == "av1":
             return {**options, "svtav1-params": f"lp={max(1, self.threads // 2)}"}
-        # Without B-frames the last frame shown is the last one stored: films can be joined by dropping it,
+        # Without B-frames the last frame shown is the last one stored: clips can be joined by dropping it,
         # without encoding again (with B-frames others referred to it in 8 of 8 cases). Stitchable: the decoder's
         # settings are the same for every crf (else x264 puts it there as pic_init_qp), so that a film may hold both.
         return {**options, "bf": "0", "x264-params": "stitchable=1"}
@@ -90,21 +89,21 @@ def size_problem(size: Size, codec: Codec) -> str:
     up to 16384x8704 (tried with both). libav itself opens no encoder above an area (av_image_check_size2).
     """
     if size.width % 2 or size.height % 2 or min(size) < 2:
-        return f"a film of {size} cannot be encoded: both sides must be even"
+        return f"a video of {size} cannot be encoded: both sides must be even"
     width, height = _MOST[codec]
     if size.width > width or size.height > height:
-        return f"a film of {size} cannot be encoded: the limit of {codec} is {width}x{height}"
+        return f"a video of {size} cannot be encoded: the limit of {codec} is {width}x{height}"
     if (size.width + _MARGIN) * (size.height + _MARGIN) >= _MOST_AREA:
-        return f"a film of {size} cannot be encoded: libav takes about 16250x16250 at most"
+        return f"a video of {size} cannot be encoded: libav takes about 16250x16250 at most"
     return ""
 
 
 class VideoWriter:
-    """An mp4 being written; the encoder works in its own thread beside the caller's rendering.
+    """An mp4 being written; the encoder works in its own thread while the caller renders.
 
-    Leaving the ``with`` block closes the film; leaving it by an exception aborts it, which removes the file.
-    Errors of the encoder and the disk surface at the next `write` or at `close`, and the file is then gone as
-    well. `close` and `abort` are harmless twice and after each other.
+    Leaving the ``with`` block closes the video; leaving it by an exception aborts it, which removes the file.
+    Errors of the encoder and the disk surface at the next `write` or at `close`, and the file is then removed.
+    `close` and `abort` may be called twice and after each other.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class VideoWriter:
         if problem:
             raise ConfigurationError(problem, advice="Choose another size.")
         if encoding.codec == "av1":
-            os.environ.setdefault("SVT_LOG", "1")  # else it writes 15 lines about itself to stderr
+            os.environ.setdefault("SVT_LOG", "1")  # otherwise it writes 15 lines about itself to stderr
         self._path = path
         self._shape = (size.height, size.width, 3)
         self._tick = 1 / Fraction(fps).limit_denominator(1001)
@@ -147,7 +146,7 @@ class VideoWriter:
     def write(self, picture: NDArray[np.uint8]) -> None:
         """Add a frame: RGB, uint8, height x width x 3. It is copied: the array may be used again at once."""
         if not self._open:
-            raise ValueError("the film is closed")
+            raise ValueError("the video is closed")
         if picture.shape != self._shape or picture.dtype != np.uint8:
             raise ValueError(f"a frame must be uint8 {self._shape}, not {picture.dtype} {picture.shape}")
         self._settle(_AHEAD - 1)
@@ -168,7 +167,7 @@ class VideoWriter:
 
     def _encode(self, frame: VideoFrame | None) -> None:
         if frame is not None:
-            # swscale's default matrix is BT.601 whatever the size: a shift that grows with each chained film.
+            # swscale's default matrix is BT.601 whatever the size: a shift that grows with each chained clip.
             frame = self._reformatter.reformat(
                 frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
             )
@@ -179,7 +178,7 @@ class VideoWriter:
             append_checksum(self._path)
 
     def close(self) -> None:
-        """Finish the film.
+        """Finish the video.
 
         Raises:
             OutputError: no frame was written.
@@ -219,7 +218,7 @@ class VideoWriter:
 
 
 def create_container(path: Path, metadata: Mapping[str, str]) -> OutputContainer:
-    """An mp4 to write into, with its header's room already taken on the disk."""
+    """An mp4 to write into, with disk space for its header already reserved."""
     with path.open("wb") as file:
         try:  # room for the header: libav never closes a file whose header it could not write
             file.write(bytes(4096))
@@ -235,7 +234,7 @@ def create_container(path: Path, metadata: Mapping[str, str]) -> OutputContainer
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Errors of libav and the system while a file is written, as ours."""
+    """Turn errors of libav and the system while a file is written into `VideoGenerationError`."""
     try:
         yield
     except (FFmpegError, OSError) as error:
@@ -252,7 +251,7 @@ def _explanation(error: FFmpegError | OSError, path: Path) -> VideoGenerationErr
 
 
 def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
-    """Copy a film with more tags: pictures and sound are taken over unchanged, not encoded again.
+    """Copy a video with more tags: pictures and sound are taken over unchanged, not encoded again.
 
     Raises:
         OutputError: the source cannot be read.
@@ -260,30 +259,32 @@ def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> N
     """
     if target.exists() and target.samefile(source):
         raise ValueError(f"{target} would be written over while it is read")
-    with decoding(source) as film, explained(target):
-        if film.stream is None:
-            raise OutputError(f"{source} cannot be copied", evidence=film.problems)
-        container = create_container(target, {**film.metadata, **metadata})
+    with decoding(source) as video, explained(target):
+        if video.stream is None:
+            raise OutputError(f"{source} cannot be copied", evidence=video.problems)
+        container = create_container(target, {**video.metadata, **metadata})
         try:
             with container:
-                _copy_tracks(film, container)
-            if film.problems:
-                raise OutputError(f"{source} cannot be copied whole", evidence=film.problems)
+                _copy_tracks(video, container)
+            if video.problems:
+                raise OutputError(f"{source} cannot be copied whole", evidence=video.problems)
             append_checksum(target)
         except BaseException:
-            with contextlib.suppress(OSError):  # a confined process may remove nothing: who made the file will
+            with contextlib.suppress(
+                OSError
+            ):  # a confined process may remove nothing: the process that made the file will
                 target.unlink()
             raise
 
 
 def add_copied(container: OutputContainer, track: VideoStream | AudioStream) -> VideoStream | AudioStream:
-    """A track for another film's packets. Opaque: else PyAV asks for an encoder named libdav1d, which is a decoder."""
+    """A track for another video's packets. Opaque: else PyAV asks for an encoder named libdav1d, which is a decoder."""
     return container.add_stream_from_template(track, opaque=True)
 
 
-def _copy_tracks(film: Decoding, container: OutputContainer) -> None:
-    copies = {track.index: add_copied(container, track) for track in film.tracks}
-    for packet in film.packets(*film.tracks):
+def _copy_tracks(video: Decoding, container: OutputContainer) -> None:
+    copies = {track.index: add_copied(container, track) for track in video.tracks}
+    for packet in video.packets(*video.tracks):
         if packet.dts is not None:  # not the empty one at the end
             packet.stream = copies[packet.stream.index]
             container.mux(packet)

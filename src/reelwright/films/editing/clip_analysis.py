@@ -4,7 +4,7 @@ A clip is decoded once and then copied into many versions of a film. The result 
 digest of exactly those packets that decoded without a complaint (`proof` verifies the film by it), the differences of
 neighbouring frames (`joining` judges joints by them), and the tiles of the contact sheet. Not for unverified files.
 
-    >>> analysis = analyse(Source(clip, digest), 80, cache)
+    >>> analysis = analyse(VerifiedClip(clip, digest), 80, cache)
     >>> analysis.frames, len(analysis.differences), len(analysis.tiles)
     (80, 79, 6)
 """
@@ -51,7 +51,7 @@ _DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, zip
 
 
 @dataclass(frozen=True)
-class Source:
+class VerifiedClip:
     """A verified clip and its SHA-256."""
 
     video: Path
@@ -91,7 +91,7 @@ class ClipFacts:
         return cls(tuple(data["kind"]), (width, height), Fraction(data["fps"]), data["b_frames"], data["count"])
 
 
-def cached_facts(source: Source, cache: ArtifactCache) -> ClipFacts:
+def cached_facts(source: VerifiedClip, cache: ArtifactCache) -> ClipFacts:
     """A clip's `ClipFacts`, read once."""
     name = f"{cache_key(facts=1, clip=source.digest)}.json"
     return ClipFacts.from_json(cache.value(name, lambda: clip_facts(source.video).to_json()))
@@ -193,7 +193,7 @@ class PacketDigest:
         return self._content.hexdigest()
 
 
-def analyse(source: Source, frames: int, cache: ArtifactCache) -> ClipAnalysis:
+def analyse(source: VerifiedClip, frames: int, cache: ArtifactCache) -> ClipAnalysis:
     """The analysis of the first ``frames`` of a clip, from the cache or by decoding them.
 
     Raises:

@@ -4,7 +4,7 @@ A chained clip's first frame repeats the last frame of the clip before. That las
 it, because our clips have no B-frames, while all other frames of a clip refer to its first one. Frames stream: a film
 of an hour needs no more memory than one of a second.
 
-    >>> join([Part(a), Part(b, first_picture=a_last, chained=True)], target, options).num_frames
+    >>> join([JoinPart(a), JoinPart(b, first_picture=a_last, chained=True)], target, options).num_frames
     161
 """
 
@@ -29,7 +29,7 @@ from .clip_analysis import FILM_LIMIT_S, ClipAnalysis, demand_whole, difference
 from .proof import Promise
 from .segments import Segmenting, Stretch
 from .sound import with_sound
-from .timing import JoinOptions, Part, expected_frames, finished, kind_of_joint, pace, places
+from .timing import JoinOptions, JoinPart, expected_frames, finished, kind_of_joint, pace, places
 
 _NAMED = 4  # clips that are named in a sentence; the list has all
 _JUMP = 3.0
@@ -38,7 +38,7 @@ _ENOUGH = 8  # differences that have a median worth comparing with
 
 
 @dataclass(frozen=True)
-class Joint:
+class JointReport:
     """Where part ``part`` begins.
 
     Attributes:
@@ -76,7 +76,7 @@ class JoinReport:
     how: str
     promise: Promise
     encoded: Mapping[int, str]
-    joints: tuple[Joint, ...] = ()
+    joints: tuple[JointReport, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _ignore(done: int, total: int) -> None:
 
 
 def join(  # noqa: PLR0913 -- the last one by name only
-    parts: Sequence[Part],
+    parts: Sequence[JoinPart],
     target: Path,
     options: JoinOptions,
     on_progress: Callable[[int, int], None] = _ignore,
@@ -180,7 +180,7 @@ class _Join:
                 change = "frames are left out" if facts.fps > fps else "frames are shown again"
                 yield f"clip {number} has {float(facts.fps):g} frames a second, the film {fps:g}: {change}"
 
-    def _joints(self, analyses: Sequence[ClipAnalysis]) -> tuple[Joint, ...]:
+    def _joints(self, analyses: Sequence[ClipAnalysis]) -> tuple[JointReport, ...]:
         """A joint for each clip but the first: how much frames differ there, against the frames around."""
         clips, doubled = self._clips, 2 if self._clips.options.double_fps else 1
         begins = places(clips.lengths, clips.parts, clips.options)
@@ -199,7 +199,7 @@ class _Join:
             kind, colour = kind_of_joint(clips.parts[index]), clips.colours[index]
             report = colour.to_json() if colour else None
             jump = kind == "chained" and ratio > _JUMP
-            joints.append(Joint(index, kind, begin, round(most, 3), round(ratio, 2), report, jump))
+            joints.append(JointReport(index, kind, begin, round(most, 3), round(ratio, 2), report, jump))
         return tuple(joints)
 
 

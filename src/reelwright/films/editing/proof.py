@@ -60,7 +60,7 @@ def proven(film: Path, promise: Promise) -> VideoFacts:
         OutputError: the film differs; the evidence lists every difference.
     """
     with decoding(film, FILM_LIMIT_S) as source:
-        facts = _Reading(source, promise).facts()
+        facts = _FilmReading(source, promise).facts()
     facts = replace(facts, bytes=film.stat().st_size, sha256=sha256_of(film))
     found = facts.problems + (facts.differences(promise.expected) if facts.num_frames else ())
     if found:
@@ -72,7 +72,7 @@ def proven(film: Path, promise: Promise) -> VideoFacts:
     return facts
 
 
-class _Reading:
+class _FilmReading:
     def __init__(self, source: Decoding, promise: Promise) -> None:
         self._source, self._promise = source, promise
         self._look: dict[str, Any] = {}

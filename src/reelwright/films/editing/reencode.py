@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ...media.continuity import ColourMatch
 from ...media.decoding import decoding, to_rgb
 from .clip_analysis import FILM_LIMIT_S, ClipFacts, demand_whole
-from .timing import JoinOptions, Part, kind_of_joint, length_in_film, overlaps, pace
+from .timing import JoinOptions, JoinPart, kind_of_joint, length_in_film, overlaps, pace
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -40,7 +40,7 @@ class FilmClips:
         colours: How a clip's colours are brought back; ``None`` where nothing is matched.
     """
 
-    parts: Sequence[Part]
+    parts: Sequence[JoinPart]
     options: JoinOptions
     facts: Sequence[ClipFacts]
     colours: Sequence[ColourMatch | None]

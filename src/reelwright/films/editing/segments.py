@@ -26,9 +26,9 @@ from ...media.checksum_box import has_valid_checksum
 from ...media.continuity import ColourMatch, match_given
 from ...media.writer import Encoding, VideoWriter
 from .artifact_cache import ArtifactCache, cache_key
-from .clip_analysis import ClipAnalysis, ClipFacts, Source, analyse, cached_facts
+from .clip_analysis import ClipAnalysis, ClipFacts, VerifiedClip, analyse, cached_facts
 from .reencode import FilmClips, FilmFrames
-from .timing import JoinOptions, Part, demand_room, finished, overlaps, pace
+from .timing import JoinOptions, JoinPart, demand_room, finished, overlaps, pace
 
 _RECIPE = 1  # of encoded stretches; another recipe makes other bytes of the same clips
 _CRF = {"h264": 15, "av1": 24}  # finer than clips (`writer.Encoding`): this is their second encoding
@@ -61,10 +61,10 @@ class Segmenting:
     """
 
     def __init__(
-        self, parts: Sequence[Part], options: JoinOptions, cache: ArtifactCache, check: Callable[[], None]
+        self, parts: Sequence[JoinPart], options: JoinOptions, cache: ArtifactCache, check: Callable[[], None]
     ) -> None:
         self._cache, self._check = cache, check
-        self._sources = [Source(part.video, part.digest or _digest(part.video)) for part in parts]
+        self._sources = [VerifiedClip(part.video, part.digest or _digest(part.video)) for part in parts]
         facts = [cached_facts(source, cache) for source in self._sources]
         self.clips = FilmClips(parts, options, facts, self._matches(parts, options))
         demand_room(self.clips.lengths, overlaps(parts, options))
@@ -96,7 +96,7 @@ class Segmenting:
 
     # --- decisions
 
-    def _matches(self, parts: Sequence[Part], options: JoinOptions) -> list[ColourMatch | None]:
+    def _matches(self, parts: Sequence[JoinPart], options: JoinOptions) -> list[ColourMatch | None]:
         """For each part, how its colours differ from those of its chain's beginning."""
         found: list[ColourMatch | None] = []
         for part, source in zip(parts, self._sources, strict=True):
@@ -108,7 +108,7 @@ class Segmenting:
                 found.append(self._match(part.first_picture, source, before))
         return found
 
-    def _match(self, given: Path, source: Source, before: ColourMatch | None) -> ColourMatch:
+    def _match(self, given: Path, source: VerifiedClip, before: ColourMatch | None) -> ColourMatch:
         lacking = before.matrix if before else None
         handed = lacking.tolist() if lacking is not None else None
         key = cache_key(match=1, given=_digest(given), clip=source.digest, before=handed)
@@ -153,7 +153,7 @@ class Segmenting:
         path = self._cache.find(name)
         if path is None or not (has_valid_checksum(path) and _is_named(path, name)):
             path = self._cache.put(name, lambda unfinished: self._encode(index, unfinished, written, name))
-        source = Source(path, _digest(path))
+        source = VerifiedClip(path, _digest(path))
         facts = cached_facts(source, self._cache)
         return Stretch(path, facts, analyse(source, facts.count, self._cache), reason)
 
@@ -188,7 +188,7 @@ class Segmenting:
                 written(done)
 
 
-def prefetch(source: Source, frames: int, cache: ArtifactCache) -> None:
+def prefetch(source: VerifiedClip, frames: int, cache: ArtifactCache) -> None:
     """Analyse now what a film will need of a clip whose packets it copies: its first ``frames`` frames."""
     cached_facts(source, cache)
     analyse(source, frames, cache)

@@ -1,6 +1,6 @@
 """Where clips lie in a film: which frames overlap, how many frames there are, and where each clip begins. Pure.
 
->>> parts = [Part(a), Part(b, chained=True)]
+>>> parts = [JoinPart(a), JoinPart(b, chained=True)]
 >>> expected_frames([81, 81], parts, options), places([81, 81], parts, options)
 (161, (0, 80))
 """
@@ -19,7 +19,7 @@ from ...core.request import Size
 
 
 @dataclass(frozen=True)
-class Part:
+class JoinPart:
     """One clip in the film's order.
 
     Attributes:
@@ -67,7 +67,7 @@ class JoinOptions:
     codec: Literal["h264", "av1"] = "h264"
 
 
-def overlaps(parts: Sequence[Part], options: JoinOptions) -> tuple[int, ...]:
+def overlaps(parts: Sequence[JoinPart], options: JoinOptions) -> tuple[int, ...]:
     """For each part, how many of its first frames overlap the end of the clip before."""
     return tuple(part.dissolve or (max(1, options.overlap) if part.chained else 0) for part in parts)
 
@@ -84,7 +84,7 @@ def pace(fps: float | Fraction, options: JoinOptions) -> Fraction:
     return Fraction(1) if abs(clip - film) < film / 1000 else clip / film
 
 
-def expected_frames(lengths: Sequence[int], parts: Sequence[Part], options: JoinOptions) -> int:
+def expected_frames(lengths: Sequence[int], parts: Sequence[JoinPart], options: JoinOptions) -> int:
     """Frames of the film: every overlap counts once, and doubling the rate adds one between each two.
 
     ``lengths`` are those of the parts in the film's frames (`length_in_film`).
@@ -93,7 +93,7 @@ def expected_frames(lengths: Sequence[int], parts: Sequence[Part], options: Join
     return 2 * total - 1 if options.double_fps else total
 
 
-def places(lengths: Sequence[int], parts: Sequence[Part], options: JoinOptions) -> tuple[int, ...]:
+def places(lengths: Sequence[int], parts: Sequence[JoinPart], options: JoinOptions) -> tuple[int, ...]:
     """For each part, the film's frame with which it begins."""
     times = 2 if options.double_fps else 1
     return tuple(begin * times for begin in begins(lengths, overlaps(parts, options)))
@@ -127,7 +127,7 @@ def crowded(lengths: Sequence[int], overlapping: Sequence[int]) -> list[int]:
     ]
 
 
-def kind_of_joint(part: Part) -> str:
+def kind_of_joint(part: JoinPart) -> str:
     """How a clip begins, in a word."""
     return "dissolve" if part.dissolve else "chained" if part.chained else "cut"
 
