@@ -115,7 +115,7 @@ def test_nothing_goes_after_the_project_folder_is_moved(folder: Path, tmp_path: 
     (moved / "film.reel.json").unlink()
     old(moved / ".reel")
     found = lost(moved)
-    assert (found.clips, found.pieces, found.reasons_to_keep_all) == ((), (), ())
+    assert (found.clips, found.cached, found.reasons_to_keep_all) == ((), (), ())
     assert not make(moved)[0].rendered
 
 
@@ -206,7 +206,7 @@ def test_the_manifest_of_a_film_under_any_name_names_its_clips(folder: Path) -> 
     (folder / "film.yaml").unlink()
     old(folder / ".reel")
     found = lost(folder)
-    assert (found.clips, found.pieces) == ((), ())
+    assert (found.clips, found.cached) == ((), ())
     (folder / "final.reel.json").unlink()
     assert len(lost(folder).clips) == 5
 
@@ -223,7 +223,7 @@ def test_a_record_of_an_older_version_names_its_clips_wherever_the_folder_is_now
 def test_a_film_of_an_older_version_goes_on_after_its_folder_was_moved(folder: Path) -> None:
     make(folder)
     record = read_record(folder / ".reel" / "films" / "film.json")
-    older = {"storyboard": "/before/film.yaml", "keys": sorted(record.keys), "pieces": list(record.pieces)}
+    older = {"storyboard": "/before/film.yaml", "keys": sorted(record.keys), "pieces": list(record.cached)}
     (folder / ".reel" / "films" / "film.json").write_text(json.dumps(older))
     assert make(folder)[0].unchanged
     assert list(read_record(folder / ".reel" / "films" / "film.json").uses) == ["film.yaml"]
@@ -278,11 +278,11 @@ def test_files_in_the_store_that_are_not_understood_stay(store: Store) -> None:
     (store.clips / f"{TWO}.mp4").write_bytes(b"a film without its manifest may have cost hours")
     (store.clips / f"{THREE}.mp4").symlink_to(store.root.parent / "elsewhere.mp4")
     (store.clips / f"{THREE}.last.png").write_bytes(b"remains")
-    store.pieces.mkdir(exist_ok=True)
-    (store.pieces / "gone.npz").symlink_to("nowhere")
+    store.cache.mkdir(exist_ok=True)
+    (store.cache / "gone.npz").symlink_to("nowhere")
     old(store.root)
     found = lost(store.root.parent)
-    assert found.pieces == (store.pieces / "gone.npz",)
+    assert found.cached == (store.cache / "gone.npz",)
     assert {path.name for path in found.odd} == {"notes.txt", f"{TWO}.mp4", f"{THREE}.mp4"}
     assert keys(found) == {ONE, THREE}
 
@@ -326,7 +326,7 @@ def test_pieces_go_that_no_film_uses(folder: Path) -> None:
     make(folder, BOARD.replace("dissolve 3", "dissolve 2"))
     pieces = folder / ".reel" / "pieces"
     before = set(pieces.iterdir())
-    assert not lost(folder).pieces
+    assert not lost(folder).cached
     remove(lost(folder, grace_days=0))
     assert sorted(path.suffix for path in before - set(pieces.iterdir())) == [".json", ".mp4", ".npz", ".npz"]
     (folder / "film.mp4").unlink()

@@ -64,7 +64,7 @@ def _mistakes(arguments: argparse.Namespace, grace: float) -> Iterator[VideoGene
 def _as_json(found: Garbage, size: int, *, removed: bool) -> dict[str, object]:
     return {
         "clips": [clip.to_json() for clip in found.clips],
-        "pieces": [str(path) for path in found.pieces],
+        "pieces": [str(path) for path in found.cached],
         "files": [str(path) for path in found.files],
         "bytes": size,
         "young": found.young,
@@ -80,8 +80,8 @@ def _list(found: Garbage, grace: float) -> None:
     for text in found.reasons_to_keep_all:
         note(text)
     print_lines(*map(_line, found.clips))
-    if found.pieces:
-        print_lines(f"{counted(len(found.pieces), 'file')} made to join films")
+    if found.cached:
+        print_lines(f"{counted(len(found.cached), 'file')} made to join films")
     if total := sum(clip.gpu_seconds for clip in found.clips):
         print_lines(f"these clips took {in_words(total)} of GPU time")
     if found.reasons_to_keep_all:

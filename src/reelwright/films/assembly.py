@@ -92,7 +92,7 @@ def film(
 
 
 class _Noting:
-    """What is noted of a film in its store while it is made (`records`)."""
+    """Writes a film's record in its store while the film is made (`records`)."""
 
     def __init__(self, order: FilmOrder, store: Store, site: Site) -> None:
         self._store, self._folder = store, order.output.parent
@@ -101,25 +101,25 @@ class _Noting:
         self._keys = tuple(_keys(order, store, site))
 
     def begun(self, before: Manifest | None) -> None:
-        """Before any clip is made: what the storyboard uses. The film that lies there keeps its pieces."""
+        """Before any clip is made: record what the storyboard uses. The present film keeps its cached files."""
         self._note(Use(self._keys), _kept(before))
 
     def drawn(self, sheet: Path) -> None:
-        """Before the sheet has its name: if this process dies between sheet and film, the sheet is known as ours."""
+        """Before the sheet has its name: if this process dies between sheet and film, the record knows the sheet."""
         self._note(Use(self._keys), None, (str(workspace.file_digest(sheet)),))
 
     def finished(self, manifest: Manifest) -> None:
-        """The film lies there."""
+        """The film is published."""
         self._note(Use(self._keys, finished=True), _kept(manifest))
 
-    def _note(self, use: Use, pieces: tuple[str, ...] | None, sheets: tuple[str, ...] = ()) -> None:
+    def _note(self, use: Use, cached: tuple[str, ...] | None, sheets: tuple[str, ...] = ()) -> None:
         before = self._store.record(self._name)
         record = noted(replace(before, output=self._output), self._board, self._folder, use, sheets)
-        self._store.note(self._name, record if pieces is None else replace(record, pieces=pieces))
+        self._store.note(self._name, record if cached is None else replace(record, cached=cached))
 
 
 def _keys(order: FilmOrder, store: Store, site: Site) -> list[str]:
-    """Of every clip of the storyboard: those of shots that are not wanted just now may have cost hours."""
+    """The keys of every clip of the storyboard, also of shots that are not chosen now: they may have cost hours."""
     _, planned = plan_film(replace(order, only=(), start=None), store, site)
     return [item.key for item in planned]
 
@@ -135,7 +135,7 @@ def _failed(made: Made) -> VideoGenerationError:
 
 
 def _ended(made: Made, error: VideoGenerationError) -> VideoGenerationError:
-    """One message for a failure of the machine: the shots that were not begun would have met it as well."""
+    """One message for a failure of the machine: shots that were not begun would have failed as well."""
     name = next(name for name, failure in made.failures.items() if failure is error)
     waiting = [item.segment.id for item in made.planned if item.segment.id not in (*made.clips, *made.failures)]
     lines = [f"not begun: {', '.join(waiting)}"] if waiting else []
@@ -144,8 +144,8 @@ def _ended(made: Made, error: VideoGenerationError) -> VideoGenerationError:
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """A segment that the film shows, with its clip."""
+class _FilmClip:
+    """A segment of the film with its clip."""
 
     planned: Planned
     clip: Clip
@@ -155,11 +155,11 @@ class _Piece:
         return self.planned.segment.id
 
 
-def _parts(order: FilmOrder, made: Made) -> tuple[_Piece, ...]:
-    """What the film will show, in its order."""
+def _parts(order: FilmOrder, made: Made) -> tuple[_FilmClip, ...]:
+    """The clips that the film shows, in order."""
     shots = chosen_shots(order)
     found = (item for item in made.planned if item.segment.shot in shots and item.segment.id in made.clips)
-    return tuple(_Piece(item, made.clips[item.segment.id]) for item in found)
+    return tuple(_FilmClip(item, made.clips[item.segment.id]) for item in found)
 
 
 class _Assembly:
@@ -168,12 +168,12 @@ class _Assembly:
     def __init__(self, order: FilmOrder, made: Made, store: Store, before: Manifest | None) -> None:
         self._order, self._made, self._before = order, made, before
         self._output = workspace.absolute_output(order.output)
-        self._pieces = _parts(order, made)
+        self._clips = _parts(order, made)
         self._sheet = sheet_of(self._output)
         self._store = store
 
     def manifest(self, estimated: list[str], emit: EmitFilm, cancellation: Cancellation, noting: _Noting) -> Manifest:
-        """That of the film as it lies there if nothing changed, else as it is made now."""
+        """The manifest of the present film if nothing has changed; otherwise the film is made now."""
         key = self._key()
         there = self._output.exists() and self._sheet.exists()
         if self._before is not None and self._before.facts.get("key") == key and there:
@@ -189,8 +189,8 @@ class _Assembly:
     def _key(self) -> str:
         board = self._order.board
         return clip_key(
-            clips=[(piece.clip.manifest.output or {}).get("sha256") for piece in self._pieces],
-            joints=[self._joint(index) for index in range(len(self._pieces))],
+            clips=[(film_clip.clip.manifest.output or {}).get("sha256") for film_clip in self._clips],
+            joints=[self._joint(index) for index in range(len(self._clips))],
             film=board.model_dump(mode="json", include={"title", "size", "color", "overlap", "finish", "fps"}),
             audio=[str(self._sound), board.audio.fade_s] if board.audio else None,
             codec=self._order.settings.codec,
@@ -198,10 +198,10 @@ class _Assembly:
         )
 
     def _joint(self, index: int) -> tuple[bool, int]:
-        """Whether a piece goes on from the one shown before it, and its dissolve."""
+        """Whether a clip continues the one shown before it, and its dissolve."""
         if index == 0:
             return False, 0
-        segment, before = self._pieces[index].planned.segment, self._pieces[index - 1]
+        segment, before = self._clips[index].planned.segment, self._clips[index - 1]
         return segment.upstream == before.name, segment.dissolve
 
     def _made_now(
@@ -220,7 +220,7 @@ class _Assembly:
             def joined(done: int, total: int) -> None:
                 emit(Joining(done, total))
 
-            cache = ArtifactCache(self._store.pieces)
+            cache = ArtifactCache(self._store.cache)
             report = joining.join(parts, video, options, joined, cancellation.check, cache=cache)
             with ThreadPoolExecutor(1, thread_name_prefix="sheet") as pool:
                 drawn = pool.submit(self._draw, report, folder.attempt(1) / "sheet.png")
@@ -248,40 +248,40 @@ class _Assembly:
         """Each clip's entry in the film's manifest: its own manifest, where it lies, and how it came into the film."""
         return [
             {
-                "segment": piece.name,
-                "shot": piece.planned.segment.shot,
-                "key": piece.clip.key,
-                "goes_on_from": piece.planned.segment.upstream,
+                "segment": film_clip.name,
+                "shot": film_clip.planned.segment.shot,
+                "key": film_clip.clip.key,
+                "goes_on_from": film_clip.planned.segment.upstream,
                 "frames": analysis.frames,
                 "encoded_again": report.encoded.get(number),
-                "manifest": json.loads(piece.clip.manifest.to_text()),
+                "manifest": json.loads(film_clip.clip.manifest.to_text()),
             }
-            for number, (piece, analysis) in enumerate(zip(self._pieces, report.promise.analyses, strict=True))
+            for number, (film_clip, analysis) in enumerate(zip(self._clips, report.promise.analyses, strict=True))
         ]
 
     def _draw(self, report: JoinReport, target: Path) -> Path:
         from ..media.sheet import film_sheet
 
         analyses = report.promise.analyses
-        film_sheet([piece.name for piece in self._pieces], lambda number: analyses[number].tiles, target)
+        film_sheet([film_clip.name for film_clip in self._clips], lambda number: analyses[number].tiles, target)
         return target
 
     def _join_parts(self) -> list[Any]:
         from .editing.timing import JoinPart
 
         parts = []
-        for index, piece in enumerate(self._pieces):
+        for index, film_clip in enumerate(self._clips):
             chained, dissolve = self._joint(index)
-            first = self._pieces[index - 1].clip.last_frame if chained else None
-            digest = str((piece.clip.manifest.output or {})["sha256"])  # `Store.find` has just compared it
-            parts.append(JoinPart(piece.clip.video, first, chained and not dissolve, dissolve, digest))
+            first = self._clips[index - 1].clip.last_frame if chained else None
+            digest = str((film_clip.clip.manifest.output or {})["sha256"])  # `Store.find` has just compared it
+            parts.append(JoinPart(film_clip.clip.video, first, chained and not dissolve, dissolve, digest))
         return parts
 
     def _join_options(self) -> Any:
         from .editing.timing import JoinOptions
 
         board, generative = self._order.board, self._generative()
-        first = self._pieces[0].clip.manifest.output or {}
+        first = self._clips[0].clip.manifest.output or {}
         how = "a model generated it" if generative else "an animatic preview, no model has generated anything"
         return JoinOptions(
             size=self._size(),
@@ -294,7 +294,7 @@ class _Assembly:
             audio=board.audio.file if board.audio else None,
             audio_fade_s=board.audio.fade_s if board.audio else 1.0,
             metadata={
-                "comment": f"Joined by reelwright from {len(self._pieces)} clips; {how}.",
+                "comment": f"Joined by reelwright from {len(self._clips)} clips; {how}.",
                 "generative": str(generative).lower(),
             },
             codec=self._order.settings.codec,
@@ -306,11 +306,11 @@ class _Assembly:
     def _size(self) -> Any:
         from ..core.request import Size
 
-        first = self._pieces[0].clip.manifest.output or {}
+        first = self._clips[0].clip.manifest.output or {}
         return Size(int(first["width"]), int(first["height"]))
 
     def _generative(self) -> bool:
-        return any(piece.clip.manifest.generative for piece in self._pieces)
+        return any(film_clip.clip.manifest.generative for film_clip in self._clips)
 
     def _manifest(
         self, run_id: str, started: datetime, facts: Mapping[str, Any], output: Mapping[str, Any]
@@ -320,15 +320,15 @@ class _Assembly:
         shots, everything = chosen_shots(order), [shot.id for shot in order.board.shots]
         if len(shots) < len(everything):
             warnings.append(f"the film holds {len(shots)} of {len(everything)} shots: {', '.join(shots)}")
-        for piece in self._pieces:
-            warnings += [f"{piece.name}: {text}" for text in piece.clip.manifest.warnings]
+        for film_clip in self._clips:
+            warnings += [f"{film_clip.name}: {text}" for text in film_clip.clip.manifest.warnings]
         warnings += list(facts.get("warnings", ()))
         if self._made.failures:
             warnings.append(f"left out, because they failed: {', '.join([*self._made.failures, *self._made.blocked])}")
         return Manifest(
             run_id=run_id,
             reelwright=__version__,
-            generator=", ".join(dict.fromkeys(piece.planned.backend.name for piece in self._pieces)),
+            generator=", ".join(dict.fromkeys(film_clip.planned.backend.name for film_clip in self._clips)),
             task=TASK,
             generative=self._generative(),
             state="completed",
@@ -336,7 +336,7 @@ class _Assembly:
             requested={"prompt": order.board.title, "storyboard": self._board_name()},
             output={"path": self._output.name, **output},
             seconds=(datetime.now(UTC) - started).total_seconds(),
-            degraded=any(piece.clip.manifest.degraded for piece in self._pieces) or bool(self._made.failures),
+            degraded=any(film_clip.clip.manifest.degraded for film_clip in self._clips) or bool(self._made.failures),
             warnings=tuple(dict.fromkeys(warnings)),
             facts=facts,
         )

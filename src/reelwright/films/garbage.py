@@ -89,14 +89,14 @@ class Garbage:
 
     Attributes:
         clips: Clips that nothing names, and remains of clips.
-        pieces: Cached files that no film here uses; they are made again in seconds.
+        cached: Files of the artifact cache that no film here uses; they are made again in seconds.
         young: Clips that nothing names and that were used within the grace.
         reasons_to_keep_all: Files that could not be read, in words: they may name any clip, so nothing is removed.
         odd: Unknown files in the store; they stay.
     """
 
     clips: tuple[Lost, ...]
-    pieces: tuple[Path, ...]
+    cached: tuple[Path, ...]
     young: int
     reasons_to_keep_all: tuple[str, ...]
     odd: tuple[Path, ...]
@@ -104,14 +104,14 @@ class Garbage:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that would be removed."""
-        return (*itertools.chain.from_iterable(clip.files for clip in self.clips), *self.pieces)
+        return (*itertools.chain.from_iterable(clip.files for clip in self.clips), *self.cached)
 
 
 def store_of(folder: Path) -> Store:
     """The store beside the films of a folder; the store's own folder may be given too.
 
     Raises:
-        InvalidInputError: the folder does not exist or is no folder.
+        InvalidInputError: the folder does not exist or is not a folder.
         BackendUnavailableError: PERM, it may not be read.
     """
     if folder.is_file():
@@ -135,10 +135,10 @@ def find_garbage(store: Store, settings: Settings, grace_days: float = GRACE_DAY
     lost, odd = _lost(store, named)
     latest = time.time() - grace_days * _DAY_S
     old = [clip for clip in lost if clip.used <= latest]
-    pieces = [path for path in _files(store.pieces) if path.name not in named.pieces and _used((path,)) <= latest]
+    cached = [path for path in _files(store.cache) if path.name not in named.cached and _used((path,)) <= latest]
     if named.not_understood:
         return Garbage((), (), len(lost), tuple(named.not_understood), tuple(odd))
-    return Garbage(tuple(old), tuple(pieces), len(lost) - len(old), (), tuple(odd))
+    return Garbage(tuple(old), tuple(cached), len(lost) - len(old), (), tuple(odd))
 
 
 def remove(garbage: Garbage) -> None:
@@ -184,12 +184,12 @@ def _lost(store: Store, named: _Named) -> tuple[list[Lost], list[Path]]:
 
 
 class _Named:
-    """All that is named in a folder: keys, pieces, and what shots ask for."""
+    """Everything that a folder names: keys of clips, cached files, and what shots ask for."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._folder, self._settings = store.root.parent, settings
         self.keys: set[str] = set()
-        self.pieces: set[str] = set()
+        self.cached: set[str] = set()
         self.not_understood: list[str] = []
         self._shots: set[tuple[str, ...]] = set()
         records = list(self._records(store))
@@ -221,7 +221,7 @@ class _Named:
             here = os.path.lexists(board_path(board, self._folder))  # also without a file: then it is the folder
             if here or lies_there or renamed or not use.finished:
                 self.keys.update(use.keys)
-                self.pieces.update(record.pieces)
+                self.cached.update(record.cached)
 
     def _take_manifest(self, path: Path) -> None:
         try:
@@ -232,7 +232,7 @@ class _Named:
         if manifest.task == TASK:
             shots = manifest.facts.get("shots", ())
             self.keys.update(str(shot.get("key")) for shot in shots if isinstance(shot, dict))
-            self.pieces.update(str(name) for name in manifest.facts.get("kept", ()))
+            self.cached.update(str(name) for name in manifest.facts.get("kept", ()))
 
     def _storyboards(self, records: Iterable[Record]) -> list[Path]:
         """The storyboards in the folder, and those that made films in it."""

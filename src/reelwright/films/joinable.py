@@ -29,7 +29,7 @@ _HELD_FRAMES = 56
 def join_findings(order: FilmOrder, planned: Sequence[Planned]) -> Iterator[ShotFinding]:
     """The findings about the joined film, each with its shot and its line.
 
-    Clips whose plan is in error are left out: their own findings say more.
+    Clips whose plan has an error are left out: their own findings say more.
     """
     shown = [item for item in planned if item.plan.expected is not None and not item.plan.errors]
     yield from _sound(order)
@@ -152,7 +152,7 @@ def _fade(
 
 
 def _at_shot(order: FilmOrder, shot: str, text: str, fix: str) -> ShotFinding:
-    """A transition that does not fit, at the key of the shot that says most about it."""
+    """A transition that does not fit, at the key of the shot that explains it best."""
     index = next(number for number, item in enumerate(order.board.shots) if item.id == shot)
     keys = [("shots", index, key) for key in ("transition", "frames", "seconds", "prompt")]
     line = next((found for place in keys if (found := _line(order, place))), "")
@@ -167,7 +167,7 @@ def _at(
 
 
 def _line(order: FilmOrder, place: tuple[Any, ...]) -> str:
-    """Where that stands in the storyboard's file, such as ``line 12``; empty where there is no file or no such key."""
+    """The place in the storyboard's file, such as ``line 12``; empty if there is no file or no such key."""
     if order.source is None:
         return ""
     try:
@@ -179,5 +179,5 @@ def _line(order: FilmOrder, place: tuple[Any, ...]) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _places(source: Path, changed_ns: int) -> Mapping[tuple[str | int, ...], int]:  # noqa: ARG001 -- part of the cache's key
-    """Where everything stands in the file as it was saved then; read once for all findings."""
+    """The lines of all keys in the file as saved at that time; read once for all findings."""
     return read_yaml(source).places

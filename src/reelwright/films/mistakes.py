@@ -124,7 +124,7 @@ def _choice(value: str, expected: str) -> str:
 
 
 def _is_said_elsewhere(item: Any, document: Document, prefix: Where) -> bool:
-    """A value that is blank, or a number that YAML reads otherwise than it is written: `raw_problems` says so."""
+    """Whether `raw_problems` reports it: a blank value, or a number that YAML reads differently than it is written."""
     place = _place(item, prefix)
     if item["type"] in _LIMITS:
         return any(place == misread for misread, _ in document.misread_numbers())
@@ -132,10 +132,10 @@ def _is_said_elsewhere(item: Any, document: Document, prefix: Where) -> bool:
 
 
 def raw_problems(document: Document, camera_problem: Callable[[str], str]) -> list[Problem]:
-    """Mistakes that are seen in the text itself, whatever else is wrong with the file.
+    """Mistakes that are visible in the text itself, beside any others.
 
-    What YAML reads otherwise than a person means it or not at all, keys without a value, names that two shots have, two
-    lengths for one shot, and camera moves that nobody knows.
+    These are values that YAML reads differently from what was meant or drops, keys without a value, duplicate ids, two
+    lengths for one shot, and unknown camera moves.
     """
     return [*document.mistakes, *_misread(document), *_twice(document), *_of_shots(document, camera_problem)]
 
@@ -193,7 +193,7 @@ def _name(document: Document, index: str | int) -> str:
 
 
 def missing_files(document: Document, roles: Sequence[str]) -> list[Problem]:
-    """Every picture and sound that is not there, also beside other mistakes."""
+    """Every missing picture and sound, also beside other mistakes."""
     found: list[Problem] = []
     for index, shot in enumerate(_shots(document)):
         for role in roles:
@@ -213,7 +213,7 @@ def _shots(document: Document) -> Iterator[Mapping[str, Any]]:
 
 
 def _missing(document: Document, name: object) -> str | None:
-    """What is wrong with a file's name; files that look like it are offered."""
+    """What is wrong with a file's name, with a suggestion if a file has a similar name."""
     if not isinstance(name, str) or not name:
         return None
     path = document.path.parent / expanded(name)

@@ -38,7 +38,7 @@ class Prefetch:
         output = clip.manifest.output or {}
         source = VerifiedClip(clip.video, str(output["sha256"]))
         with contextlib.suppress(VideoGenerationError):
-            prefetch(source, int(output["frames"]) - self._hidden[name], ArtifactCache(self._store.pieces))
+            prefetch(source, int(output["frames"]) - self._hidden[name], ArtifactCache(self._store.cache))
 
     def _over(self, item: Planned, after: Planned | None) -> int:
         """How many of a clip's last frames the next clip overlaps."""

@@ -27,7 +27,7 @@ NO_FILE = ""
 
 @dataclass(frozen=True)
 class Use:
-    """What one storyboard uses for a film; ``finished``: the film was published with these clips."""
+    """The clips that one storyboard uses for a film; ``finished``: the film was published with them."""
 
     keys: tuple[str, ...]
     finished: bool = False
@@ -35,18 +35,18 @@ class Use:
 
 @dataclass(frozen=True)
 class Record:
-    """What is noted of a film.
+    """The record of a film.
 
     Attributes:
         output: The film's file name; empty in a record of an older version.
         uses: By storyboard: its path relative to the film's folder (absolute in a record of an older version).
-        pieces: Names of files in ``.reel/pieces`` of the film as it lies there.
+        cached: Names of the files in ``.reel/pieces`` that belong to the present film.
         sheets: SHA-256 of the sheets that were made for the film.
     """
 
     output: str = ""
     uses: Mapping[str, Use] = field(default_factory=dict)
-    pieces: tuple[str, ...] = ()
+    cached: tuple[str, ...] = ()
     sheets: tuple[str, ...] = ()
 
     @property
@@ -58,7 +58,7 @@ class Record:
         """The content of the file."""
         uses = {name: {"keys": list(use.keys), "finished": use.finished} for name, use in self.uses.items()}
         data = {"schema": SCHEMA, "output": self.output, "uses": uses}
-        return json.dumps({**data, "pieces": list(self.pieces), "sheets": list(self.sheets)})
+        return json.dumps({**data, "pieces": list(self.cached), "sheets": list(self.sheets)})
 
 
 def read_record(path: Path) -> Record:
@@ -66,7 +66,7 @@ def read_record(path: Path) -> Record:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no record, or one of a newer version.
+        ValueError: it is not a record, or is one of a newer version.
     """
     data = read_json(path, _MAX_BYTES)
     if not isinstance(data, dict):
@@ -97,12 +97,12 @@ def _texts(data: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def board_name(storyboard: Path | None, folder: Path) -> str:
-    """How a storyboard is noted beside a film in ``folder``."""
+    """The name of a storyboard in the record of a film in ``folder``."""
     return os.path.relpath(storyboard, folder) if storyboard else NO_FILE
 
 
 def board_path(name: str, folder: Path) -> Path:
-    """The file of a noted storyboard; of an older record, which is absolute, also after the folder was moved."""
+    """The file of a recorded storyboard; an absolute name of an older record is also found after the folder was moved."""
     path = folder / name
     if Path(name).is_absolute() and not path.exists() and (folder / path.name).exists():
         return folder / path.name
@@ -110,11 +110,11 @@ def board_path(name: str, folder: Path) -> Path:
 
 
 def noted(before: Record, board: str, folder: Path, use: Use, sheets: Sequence[str] = ()) -> Record:
-    """The record with what a storyboard uses now; other storyboards keep theirs."""
+    """The record with the clips that a storyboard uses now; other storyboards keep theirs."""
     here = folder / board if board else None
     others = {
         name: old
         for name, old in before.uses.items()
         if name != board and not (name and here and os.path.abspath(board_path(name, folder)) == os.path.abspath(here))  # noqa: PTH100 -- links stay as they are named
     }
-    return Record(before.output, {**others, board: use}, before.pieces, tuple(dict.fromkeys((*before.sheets, *sheets))))
+    return Record(before.output, {**others, board: use}, before.cached, tuple(dict.fromkeys((*before.sheets, *sheets))))

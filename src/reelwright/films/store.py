@@ -85,7 +85,7 @@ class Store:
         self.root = folder / FOLDER
         self.clips = self.root / "clips"
         self.films = self.root / "films"
-        self.pieces = self.root / "pieces"
+        self.cache = self.root / "pieces"
 
     def check(self) -> None:
         """Refuse a store of another user, before anything is made.

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.errors import BackendUnavailableError, Failure
-from ..core.files import read_bytes, read_json
+from ..core.files import read_bytes, read_json, replacing
 from ..sites.local.bounded_run import run_bounded
 from . import SetupOrder, SetupPart
 from .programs import Programs
@@ -124,9 +124,8 @@ def _notes(order: SetupOrder) -> Mapping[str, Any]:
 
 def _note(order: SetupOrder, notes: Mapping[str, Any]) -> None:
     path = order.state / "environment.json"
-    private = path.with_suffix(".new")
-    private.write_text(json.dumps(notes), "utf-8")
-    private.replace(path)
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(notes), "utf-8")
 
 
 def _refuse_foreign(order: SetupOrder, notes: Mapping[str, Any]) -> None:

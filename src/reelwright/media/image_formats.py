@@ -101,10 +101,10 @@ class _Bits:
 
 
 def jxl_header(data: bytes) -> tuple[int, int, bool]:
-    """Width, height and whether it is animated: the plugin decodes everything before it tells the size.
+    """Width, height and whether it is animated: the plugin decodes everything before it gives the size.
 
     Raises:
-        ValueError: it is no JPEG XL file.
+        ValueError: it is not a JPEG XL file.
     """
     stream = data
     if not data.startswith(b"\xff\x0a"):

@@ -1,4 +1,4 @@
-"""Sound under a film: any audio file becomes AAC of the film's length; the pictures are taken over bit for bit.
+"""Sound for a film: any audio file becomes AAC of the film's length; the pictures are copied bit for bit.
 
 >>> with_sound(Path("film.mp4"), Path("music.mp3"), fade_s=1.0)
 """
@@ -53,7 +53,7 @@ def with_sound(film: Path, audio: Path, fade_s: float) -> tuple[str, ...]:
     """Replace the film by one with sound, trimmed or padded with silence to its length, faded out at the end.
 
     Returns:
-        What was done to the sound that a listener should know of: damage that was skipped, a fade that was shortened.
+        Notes on the sound: skipped damage, a shortened fade.
 
     Raises:
         InvalidInputError: the file holds no sound that can be read.
@@ -71,7 +71,7 @@ def with_sound(film: Path, audio: Path, fade_s: float) -> tuple[str, ...]:
 
 
 def _write(film: Path, audio: Path, fade_s: float, target: Path, notes: list[str]) -> None:
-    """Pictures and sound in turn, as they are played: neither waits in memory for the other."""
+    """Write pictures and sound in turn, as they are played, so that neither waits in memory for the other."""
     seconds = _seconds(film)
     if fade_s > seconds:
         notes.append(f"the fade of {fade_s:g} s is longer than the film: it takes the whole film, {seconds:.2f} s")
@@ -83,7 +83,7 @@ def _write(film: Path, audio: Path, fade_s: float, target: Path, notes: list[str
             video = add_copied(container, source.stream)
             sound: Any = container.add_stream("aac", rate=RATE, layout="stereo")
             sound.bit_rate = 192_000
-            blocks = _noted(_blocks(_decoded(audio, notes), round(seconds * RATE)), audio.name, notes)
+            blocks = _with_peak_noted(_blocks(_decoded(audio, notes), round(seconds * RATE)), audio.name, notes)
             packets = _encoded(blocks, seconds, fade_s, sound)
             for packet in source.packets(source.stream):
                 if packet.dts is None:
@@ -91,12 +91,12 @@ def _write(film: Path, audio: Path, fade_s: float, target: Path, notes: list[str
                 time = float(packet.dts * (packet.time_base or 0))
                 packet.stream = video
                 container.mux(packet)
-                for heard in packets:
-                    container.mux(heard)
-                    if heard.dts is not None and float(heard.dts * heard.time_base) >= time:
+                for sample in packets:
+                    container.mux(sample)
+                    if sample.dts is not None and float(sample.dts * sample.time_base) >= time:
                         break
-            for heard in packets:
-                container.mux(heard)
+            for sample in packets:
+                container.mux(sample)
 
 
 def _seconds(film: Path) -> float:
@@ -118,7 +118,7 @@ def _encoded(blocks: Iterable[Samples], seconds: float, fade_s: float, sound: An
     yield from sound.encode(None)
 
 
-def _noted(blocks: Iterable[Samples], name: str, notes: list[str]) -> Iterator[Samples]:
+def _with_peak_noted(blocks: Iterable[Samples], name: str, notes: list[str]) -> Iterator[Samples]:
     """The blocks as they are; ``notes`` gets how far they are beyond full scale."""
     peak = 0.0
     for block in blocks:
@@ -203,7 +203,7 @@ class _Timeline:
             )
 
     def _frames(self) -> Iterator[AudioFrame]:
-        """Every frame that can be decoded; what cannot is skipped, as players do."""
+        """Every frame that can be decoded; damage is skipped, as players do."""
         broken = 0
         packets = self._source.demux(self._source.streams.audio[0])
         found = False
@@ -262,7 +262,7 @@ class _Timeline:
 
 
 def _untimed(frame: AudioFrame) -> AudioFrame:
-    """A frame whose time the resampler does not look at: it is placed already."""
+    """A frame without a time, so that the resampler does not move it."""
     frame.pts = None
     return frame
 

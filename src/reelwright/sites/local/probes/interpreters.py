@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ....core.files import read_json
+from ....core.files import read_json, replacing
 from ....core.host import Interpreter, InterpreterQuery, passed_through
 from ..bounded_run import run_bounded
 
@@ -195,11 +195,10 @@ class _Remembered:
             "answer": {name: getattr(answer, name) for name in _KEPT},
             "files": _stamps([*own, *files]),
         }
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(kept), encoding="utf-8")
-            temporary.replace(self._path)
+            with replacing(self._path) as unfinished:
+                unfinished.write_text(json.dumps(kept), encoding="utf-8")
 
 
 def _stamps(paths: list[str]) -> dict[str, list[int] | None]:
