@@ -395,7 +395,7 @@ def test_a_draft_tells_in_a_few_lines_why_the_real_film_cannot_be_made_here(fold
     asked = [line for line in result.estimate if line.startswith("for the real film this must change: ")]
     assert any("cannot make 160x96" in line for line in asked)
     (lacking,) = [line for line in result.estimate if line.startswith("it cannot be made on this machine now: ")]
-    assert lacking.endswith("more (`reel storyboard check` tells all)")
+    assert lacking.endswith("more (`reel storyboard check` lists all)")
 
 
 def test_independent_shots_run_on_their_own_gpus(wan: WanMachine, wan_film: Path) -> None:
