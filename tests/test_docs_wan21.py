@@ -57,7 +57,7 @@ def test_every_setting_of_the_table_exists() -> None:
 
 
 def test_every_size_of_the_table_can_be_made() -> None:
-    for sizes in (facts.OWN_SIZES, facts.ADDED_SIZES):
+    for sizes in (variants.OWN_SIZES, variants.ADDED_SIZES):
         assert f"| {', '.join(map(str, sizes))} |" in TEXT
 
 
