@@ -47,7 +47,7 @@ def calls() -> Iterator[list[tuple[str, str]]]:
         yield found
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
         found += seen
 
 

@@ -35,7 +35,7 @@ def test_an_exception_prints_its_evidence_its_fix_and_its_log() -> None:
 @pytest.mark.parametrize(("word", "near"), [("sedd", "seed"), ("last_imag", "last_image"), ("zzz", "Known options")])
 def test_an_option_with_a_typo_is_our_error_with_what_was_meant(photo: Path, word: str, near: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
-        reelwright.generate("x", photo, photo.with_suffix(".mp4"), **{word: 1})
+        reelwright.generate("x", photo, photo.with_suffix(".mp4"), **dict[str, Any]({word: 1}))
     assert word in caught.value.message
     assert near in caught.value.advice
 
@@ -87,7 +87,7 @@ def test_a_storyboard_of_a_wrong_type_is_our_error(board: Any) -> None:
 
 @pytest.mark.parametrize("name", ["image", "last_image", "depth_image"])
 def test_a_picture_in_memory_is_refused_with_the_way_to_give_it(photo: Path, name: str) -> None:
-    values = {"image": photo, name: Image.new("RGB", (64, 64))}
+    values: dict[str, Any] = {"image": photo, name: Image.new("RGB", (64, 64))}
     with pytest.raises(InvalidInputError) as caught:
         reelwright.generate("x", values.pop("image"), photo.with_suffix(".mp4"), **values, **DRAFT)
     assert "PIL.Image.Image" in caught.value.message

@@ -192,7 +192,7 @@ def test_an_unknown_command_lists_all(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def _every_parser() -> dict[str, object]:
-    found = {}
+    found: dict[str, object] = {}
     for name, parser in subcommands(build_parser()).items():
         below = subcommands(parser)
         found.update({f"{name} {inner}": deeper for inner, deeper in below.items()} or {name: parser})

@@ -64,7 +64,10 @@ def test_a_value_that_no_generator_can_use_is_refused(values: dict[str, Any]) ->
     ("image", "last_image", "task"), [(None, None, "t2v"), ("a.png", None, "i2v"), ("a.png", "b.png", "flf2v")]
 )
 def test_the_pictures_decide_the_task(image: str | None, last_image: str | None, task: str) -> None:
-    pictures = {"image": Path(image) if image else None, "last_image": Path(last_image) if last_image else None}
+    pictures: dict[str, Any] = {
+        "image": Path(image) if image else None,
+        "last_image": Path(last_image) if last_image else None,
+    }
     assert VideoRequest(prompt="a cat", **pictures).task == task
 
 
@@ -127,7 +130,7 @@ def test_every_mistake_of_a_request_is_reported_at_once() -> None:
 
 @pytest.mark.parametrize("name", ["num_frames", "steps", "seed", "seconds", "fps", "guidance_scale", "flow_shift"])
 @pytest.mark.parametrize("value", ["x", True, float("inf"), [1]])
-def test_a_number_is_a_number(name: str, value: object) -> None:
+def test_a_number_is_a_number(name: str, value: Any) -> None:
     with pytest.raises(InvalidInputError, match=name):
         VideoRequest(prompt="a", **{name: value})
 

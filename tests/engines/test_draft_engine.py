@@ -282,7 +282,7 @@ def test_the_anchor_says_what_survives_the_crop(tmp_path: Path) -> None:
 
 
 def a_depth(path: Path, dtype: type) -> str:
-    depth = np.zeros((144, 256), dtype)
+    depth: Any = np.zeros((144, 256), dtype)
     cv2.circle(depth, (64, 72), 40, float(np.iinfo(dtype).max), -1)
     return save(path, depth)
 

@@ -32,7 +32,7 @@ def refused(folder: Path, code: str, saying: str, text: str = BOARD, **options: 
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
-OVERWRITE = {"settings": {"if_exists": "overwrite"}}
+OVERWRITE: dict[str, Any] = {"settings": {"if_exists": "overwrite"}}
 
 
 @pytest.mark.parametrize("link", ["itself", "hard link", "symbolic link"])

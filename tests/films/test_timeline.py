@@ -113,7 +113,7 @@ def run(needs: dict[str, Sequence[str]], places: int, failing: frozenset[str] = 
 
 
 def test_independent_clips_run_side_by_side_and_chained_ones_in_order() -> None:
-    needs = {"a": (), "b": ("a",), "c": (), "d": ("c",), "e": ()}
+    needs: dict[str, Sequence[str]] = {"a": (), "b": ("a",), "c": (), "d": ("c",), "e": ()}
     assert run(needs, 2) == [{"a", "c"}, {"b", "d"}, {"e"}]
 
 
@@ -130,7 +130,7 @@ def test_what_needs_a_failed_clip_is_blocked_and_the_rest_is_made() -> None:
 @given(st.data(), st.integers(1, 4))
 def test_every_clip_is_made_exactly_once_and_never_before_what_it_needs(data: st.DataObject, places: int) -> None:
     names = [f"n{number}" for number in range(data.draw(st.integers(0, 12)))]
-    needs = {
+    needs: dict[str, Sequence[str]] = {
         name: data.draw(st.lists(st.sampled_from(names[:index]), unique=True, max_size=2)) if index else []
         for index, name in enumerate(names)
     }

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_it_tells_the_signal_that_ended_a_command(start: Start) -> None:
 def test_p27_it_tells_why_a_command_cannot_be_started(start: Start, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("no program")
-    causes = {
+    causes: dict[int, dict[str, Any]] = {
         errno.ENOENT: {"argv": [str(tmp_path / "missing")]},
         errno.EACCES: {"argv": [str(plain)]},
         errno.E2BIG: {"argv": ["true", "x" * 200_000]},
@@ -116,7 +117,8 @@ def test_the_command_ignores_and_blocks_none_of_the_usual_signals_whatever_the_r
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, signal.SIGCHLD])
         signal.signal(signal.SIGHUP, before)
-    lines = dict(iter(lambda: tuple(one.line(one.log).partition(":")[::2]), ("", "")))
+    said = iter(lambda: one.line(one.log).partition(":"), ("", "", ""))
+    lines = {name: value for name, _, value in said}
     deadly = sum(1 << (number - 1) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM))
     assert (int(lines["SigIgn"], 16) & deadly, int(lines["SigBlk"], 16)) == (0, 0)
     one.event()

@@ -36,7 +36,7 @@ def foreign_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_new_tags_leave_pictures_sound_and_timing_alone(tmp_path: Path, kind: str) -> None:
-    film = a_foreign_clip(tmp_path / "film.mp4", **FOREIGN[kind])  # type: ignore[arg-type]
+    film = a_foreign_clip(tmp_path / "film.mp4", **FOREIGN[kind])
     write_metadata(film, tmp_path / "tagged.mp4", {"title": "Neu ✓", "seed": "42"})
     before, after = examine(film), examine(tmp_path / "tagged.mp4")
     assert (after.frames_sha256, after.fps, after.problems) == (before.frames_sha256, before.fps, ())

@@ -17,11 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 from .table import MUTANTS, Mutant
 
@@ -116,25 +117,27 @@ def run(mutants: Sequence[Mutant], jobs: int, *, baseline: bool) -> int:
             folder.mkdir()
             copies.put(Copy(folder))
 
-        def in_a_copy(work: object, argument: object) -> tuple[object, object, float]:
+        def in_a_copy(
+            work: Callable[[Copy, Any], tuple[Any, str]], argument: Any
+        ) -> tuple[Any, tuple[Any, str], float]:
             copy, since = copies.get(), time.monotonic()
             try:
-                return argument, work(copy, argument), time.monotonic() - since  # type: ignore[operator]
+                return argument, work(copy, argument), time.monotonic() - since
             finally:
                 copies.put(copy)
 
         if baseline:
             sound = [pool.submit(in_a_copy, Copy.tested, tests) for tests in sorted({item.tests for item in mutants})]
             for future in as_completed(sound):
-                tests, (status, said), _ = future.result()  # type: ignore[misc]
+                tests, (status, said), _ = future.result()
                 if status != _PASSED:
                     print(f"without any mistake: {tests}\n{said}", flush=True)
                     return 2
         tried = [pool.submit(in_a_copy, outcome, mutant) for mutant in mutants]
         bad = 0
         for future in as_completed(tried):
-            mutant, (verdict, said), seconds = future.result()  # type: ignore[misc]
-            print(f"{verdict:8} {seconds:5.0f} s  {mutant.area}: {mutant.name}", flush=True)  # type: ignore[attr-defined]
+            mutant, (verdict, said), seconds = future.result()
+            print(f"{verdict:8} {seconds:5.0f} s  {mutant.area}: {mutant.name}", flush=True)
             if verdict != "killed":
                 bad += 1
                 print("   " + said.replace("\n", "\n   "), flush=True)

@@ -251,7 +251,7 @@ def wan(tmp_path: Path, wan_parts: Mapping[str, Path]) -> Iterator[WanMachine]:
     remembered = wan_parts["state"]  # what the interpreter said, remembered as on a real machine
     if remembered.exists():
         shutil.copytree(remembered, state / "interpreters")
-    values = {
+    values: dict[str, Any] = {
         "generator": "wan2.1",
         "wan2_dir": str(make_wan_checkout(tmp_path / "Wan2.1")),
         "i2v_model_dir": str(wan_parts["i2v"]),

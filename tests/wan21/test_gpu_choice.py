@@ -14,7 +14,7 @@ from reelwright.core.host import GIB, Gpu, GpuProcess, simulated_gpus
 from reelwright.core.request import Size
 from tests.wan21.planning import World, codes, finding, followed
 
-SMALL = {"size": Size(832, 480)}
+SMALL: dict[str, Any] = {"size": Size(832, 480)}
 
 
 def partly_used(text: str, *free: float) -> tuple[Gpu, ...]:

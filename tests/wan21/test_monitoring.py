@@ -53,7 +53,7 @@ def measured(wan: WanMachine, driver: Driver, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(attempt_monitor, "Sampler", Seen)
     # What the framework waits for before it goes on: that the runner has heard of the phase or the step before.
-    gates = {Phase("loading text encoder"): "load", Phase("denoising"): "step-1"}
+    gates: dict[Event, str] = {Phase("loading text encoder"): "load", Phase("denoising"): "step-1"}
     gates |= {Progress("denoising", step, 3): f"step-{step + 1}" for step in (1, 2)}
     (wan.checkout / "fake_state").mkdir()
     for name in gates.values():
@@ -173,7 +173,7 @@ def test_the_doctor_shows_what_a_ready_generator_is_made_of(wan: WanMachine) -> 
     ],
 )
 def test_the_doctor_finds_what_would_stop_every_run(
-    wan: WanMachine, key: str, value: object, code: str, failure: Failure
+    wan: WanMachine, key: str, value: Any, code: str, failure: Failure
 ) -> None:
     errors = [row.finding for row in rows_of(wan, **{key: value}) if row.finding.severity == "error"]
     found = {finding.code: finding for finding in errors}

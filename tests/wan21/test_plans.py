@@ -108,7 +108,7 @@ class Machines:
         settings = load_settings(environ={}, arguments={**self.values, "model": task, **values})
         images = {"i2v-14B": 1, "flf2v-14B": 2}.get(task, 0)
         first, last = (PICTURE if images > place else None for place in (0, 1))
-        sources = {"image": first and first.source, "last_image": last and last.source}
+        sources: dict[str, Any] = {"image": first and first.source, "last_image": last and last.source}
         request = VideoRequest(prompt="a cat", seed=7, **sources, **ask)
         if task not in self._hosts:
             query = BACKEND.query(request, settings)

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -28,7 +28,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_wan_checkpoint(tmp_path_factory.mktemp("weights") / "i2v", "i2v-14B")
 
 
-def refused(wan: WanMachine, weights: Path, **settings: object) -> Outcome:
+def a_setting(key: str, folder: Path) -> dict[str, Any]:
+    return {key: str(folder)}
+
+
+def refused(wan: WanMachine, weights: Path, **settings: Any) -> Outcome:
     """A run with these weights, which must end as MODEL before the framework is started."""
     outcome = wan.run({}, i2v_model_dir=str(weights), **settings)
     assert outcome.code == "MODEL", outcome.error
@@ -93,7 +97,7 @@ def test_m01_weights_of_another_task_under_a_key_are_refused(
 ) -> None:
     folder = make_wan_checkpoint(tmp_path_factory.mktemp("weights") / "other", task)
     asked = {**ask, "last_image": wan.photo} if key == "flf2v_model_dir" else ask
-    outcome = wan.run({}, ask=asked, **{key: str(folder)})
+    outcome = wan.run({}, ask=asked, **a_setting(key, folder))
     assert (outcome.code, launches(wan.checkout)) == ("MODEL", [])
     wan.check()
 
@@ -238,7 +242,7 @@ def test_m01_weights_of_another_task_are_one_line_and_no_list_of_missing_files(
 ) -> None:
     folder = make_wan_checkpoint(tmp_path_factory.mktemp("weights") / "other", task)
     asked = {name: wan.photo if value is ... else value for name, value in ask.items()}
-    error = wan.run({}, ask=asked, **{key: str(folder)}).error
+    error = wan.run({}, ask=asked, **a_setting(key, folder)).error
     assert error is not None
     assert (error.code, error.evidence) == ("MODEL", ())
     assert words in error.message

@@ -109,7 +109,7 @@ def _stopped(machine: Machine, stand_in: dict[str, Any], gate: Path | None) -> l
             if gate:
                 threading.Thread(target=gate.write_bytes, args=(b"",), daemon=True).start()
 
-    machine.events = _Listening(listen)  # type: ignore[assignment]
+    machine.events = _Listening(listen)
     # Once its gate is open the worker receives the request, however slow the machine is.
     error = machine.fails("a.mp4", cancellation, stand_in=stand_in, stop_grace_s=60.0 if gate else 2.0)
     assert error.code == "CANCELLED"
@@ -237,7 +237,7 @@ def test_a_killed_shim_takes_the_worker_with_it_and_the_next_attempt_succeeds(ma
             eventually((machine.folder / "marks" / "sea-2").exists, what="the hang")
             worker.child.process.kill()
 
-    machine.events = _Listening(listen)  # type: ignore[assignment]
+    machine.events = _Listening(listen)
     machine.run("a.mp4", stand_in=_faults(at2="hang"))
     assert _attempts(machine, "a.reel.json") == ["CRASH", None]
 
