@@ -21,13 +21,14 @@ PHOTOS = Path(__file__).parents[1] / "tests" / "photos"
 _JOIN = """
 import sys
 from pathlib import Path
-from reelwright.films.editing.joining import JoinOptions, Part, join
+from reelwright.films.editing.joining import JoinOptions, join
 from reelwright.films.editing.proof import proven
 from reelwright.films.editing.artifact_cache import ArtifactCache
+from reelwright.films.editing.timing import JoinPart
 from reelwright.core.request import Size
 folder, film = Path(sys.argv[1]), Path(sys.argv[2])
 cache = ArtifactCache(folder / "cache")
-parts = [Part(clip) for clip in sorted(folder.glob("*.mp4"))]
+parts = [JoinPart(clip) for clip in sorted(folder.glob("*.mp4"))]
 joined = join(parts, film, JoinOptions(Size(1280, 720), 16.0), cache=cache)
 assert joined.num_frames >= 8000
 assert joined.how.startswith("copied")
