@@ -120,7 +120,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "recovery",
-        "what is no film is published",
+        "a file that is no clip is published",
         "runs/recovery.py",
         "        if not _matches_manifest(clip, facts, patience):",
         "        if False:",
@@ -440,7 +440,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "shim",
-        "a stranger's process with the same number is killed",
+        "a foreign process with the same number is killed",
         "launchers/shim.py",
         "        if start_time(pid) != started:\n            continue",
         "        if start_time(pid) is None:\n            continue",
@@ -448,7 +448,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "shim",
-        "a stopped process never hears SIGTERM",
+        "a stopped process never gets SIGTERM",
         "launchers/shim.py",
         "                os.kill(pid, signal.SIGCONT)",
         "                os.kill(pid, 0)",
@@ -1200,7 +1200,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "films",
-        "black frames that come suddenly are not told",
+        "black frames that come suddenly are not reported",
         "media/plain_frames.py",
         "            if plain and colour is not None and self._is_sudden(start, end):",
         "            if plain and colour is not None and start == 0 and end == len(self._colours):",

@@ -62,7 +62,7 @@ class Knobs:
         real_torch: No stand-in for torch: that of the test suite's own environment, with the real torchrun. It is
             taken for a build with CUDA, which a framework asks for as it is imported.
         absent: Names of other packages that are not there ("torch", "easydict", ...).
-        numpy: What the metadata of numpy tells; the frameworks ask for one below 2.
+        numpy: The version in the metadata of numpy; the frameworks ask for one below 2.
     """
 
     torch: str = "2.9.1+cu128"
@@ -108,7 +108,7 @@ def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
 
 
 def _claim(site: Path, name: str, version: str) -> None:
-    """Let a package's metadata tell a version; what is imported is the test suite's own."""
+    """Give a package's metadata a version; what is imported is the test suite's own."""
     (site / f"{name}-{version}.dist-info").mkdir()
     text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     (site / f"{name}-{version}.dist-info" / "METADATA").write_text(text, "utf-8")

@@ -132,7 +132,7 @@ class WanMachine:
         cancellation: Cancellation | None = None,
         **settings: Any,
     ) -> Outcome:
-        """Generate in this process with a scripted framework; ``on`` is told every event as it comes."""
+        """Generate in this process with a scripted framework; ``on`` gets every event as it comes."""
         if plan:
             self.script(*plan)
         if "simulate_gpus" in settings:  # a driver is played: then let the host be as large as its machine would be
@@ -204,7 +204,7 @@ class WanMachine:
     def check(self, *, killed: bool = False) -> None:
         """I1 to I8, as far as they can be seen from outside; ``killed``: the runner had no time to tidy up.
 
-        Nothing runs, no lease is held, the output is absent or whole, nothing else was touched, every record tells
+        Nothing runs, no lease is held, the output is absent or whole, nothing else was touched, every record has
         one end, logs are bounded, no secret is in any file. I7 is checked by `run` and `finish`.
         """
         eventually(lambda: not self.survivors(), what="the end of every process")

@@ -1,4 +1,4 @@
-"""What a framework prints: floods, lines without end, bytes of every kind, pipes held by strangers (P15, P16, P18)."""
+"""What a framework prints: floods, lines without end, bytes of every kind, pipes held by foreign processes (P15, P16, P18)."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def test_p16_a_log_in_utf16_or_of_random_bytes_ends_no_run(wan: WanMachine) -> N
 
 
 def test_p18_a_stranger_that_keeps_the_logs_pipe_open_holds_nobody_up(wan: WanMachine) -> None:
-    strangers: list[subprocess.Popen[bytes]] = []
-    gate = wan.checkout / "fake_state" / "at-encode"  # at which the framework waits for the stranger
+    foreign: list[subprocess.Popen[bytes]] = []
+    gate = wan.checkout / "fake_state" / "at-encode"  # at which the framework waits for the foreign process
     gate.parent.mkdir()
     os.mkfifo(gate)
 
@@ -97,16 +97,16 @@ def test_p18_a_stranger_that_keeps_the_logs_pipe_open_holds_nobody_up(wan: WanMa
         if event == Phase("loading CLIP"):  # not a descendant of the run, and without its mark: nobody may end it
             with open(f"/proc/{launches(wan.checkout)[0]['pid']}/fd/1", "wb") as pipe:
                 code = "import signal; signal.pause()"
-                strangers.append(subprocess.Popen([sys.executable, "-S", "-c", code], stdout=pipe, env={}))
+                foreign.append(subprocess.Popen([sys.executable, "-S", "-c", code], stdout=pipe, env={}))
             assert gate.read_bytes()
 
     began = time.monotonic()
     try:
         outcome = wan.run({}, on=inherit)
         took = time.monotonic() - began
-        assert strangers[0].poll() is None
+        assert foreign[0].poll() is None
     finally:
-        for process in strangers:
+        for process in foreign:
             process.kill()
             process.wait()
     assert outcome.code == "ok"

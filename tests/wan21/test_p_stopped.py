@@ -1,4 +1,4 @@
-"""Being told to stop: signals, a closed terminal, a caller's exception (row P22)."""
+"""Requests to stop: signals, a closed terminal, a caller's exception (row P22)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_p22_a_second_ctrl_c_kills_at_once_what_ignores_the_first(wan: WanMachin
     wan.check()
 
 
-#: `reel`, whose examination of a film begins when somebody has written to a FIFO.
+#: `reel`, whose verification process starts when somebody has written to a FIFO.
 _VERIFIES_BEHIND_A_GATE = """
 import sys
 from reelwright.cli import main

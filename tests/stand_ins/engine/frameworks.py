@@ -28,7 +28,7 @@ def needs(name: str) -> ModuleType | None:
 
 
 def has(name: str) -> bool:
-    """Whether a package can be imported; absent and broken ones are alike to those who only try."""
+    """Whether a package can be imported; a broken one looks absent to those who only try."""
     try:
         needs(name)
     except ImportError:

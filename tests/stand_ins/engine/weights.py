@@ -59,7 +59,7 @@ class HFValidationError(ValueError):
 
 
 def open_archive(path: str) -> None:
-    """``torch.load`` of a .pth file, as far as its ends tell."""
+    """``torch.load`` of a .pth file, as far as its ends show."""
     with Path(path).open("rb") as file:
         head = file.read(4)
         if not head:

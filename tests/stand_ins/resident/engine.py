@@ -43,7 +43,7 @@ def _host_memory() -> None:
 
 
 def _error() -> None:
-    raise ValueError("the stand-in was told to fail")
+    raise ValueError("the stand-in has to fail")
 
 
 def _gpu() -> None:

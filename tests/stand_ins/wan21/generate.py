@@ -1,7 +1,7 @@
 """A stand-in for Wan2.1's generate.py: its arguments, checks, log and habits, no model.
 
 Own code, held against the real file by tests/stand_ins_check/test_wan21_faithful.py. It makes no video from
-a prompt; what each launch does is told in tests/stand_ins/README.md.
+a prompt; tests/stand_ins/README.md says what each launch does.
 
     $ python generate.py --task i2v-14B --size '832*480' --ckpt_dir DIR --image photo.png --save_file out.mp4
 """

@@ -1,6 +1,6 @@
 """A stand-in for HunyuanVideo-I2V's sample_image2video.py: its arguments, checks, log and habits, no model.
 
-Own code, held against the real file by tests/real_hunyuan. What each launch does is told in tests/stand_ins/README.md.
+Own code, held against the real file by tests/real_hunyuan. tests/stand_ins/README.md says what each launch does.
 
     $ python sample_image2video.py --prompt "a cat" --i2v-mode --flow-reverse --save-path ./results
 """

@@ -1,6 +1,6 @@
 """A stand-in for HunyuanVideo-1.5's generate.py: its arguments, checks, log and habits, no model.
 
-Own code, held against the real file by tests/real_hunyuan. What each launch does is told in tests/stand_ins/README.md.
+Own code, held against the real file by tests/real_hunyuan. tests/stand_ins/README.md says what each launch does.
 
     $ python generate.py --prompt "a cat" --resolution 480p --model_path ckpts --output_path out.mp4
 """
