@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 
 PAGE = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
 REGISTRY = Path("backends/__init__.py")
-LAST_LINE = '    "draft": "reelwright.backends.draft",\n'
+LAST_LINE = '    "draft": "reelwright.backends.draft.backend",\n'
 
 
 def test_the_files_that_the_page_names_exist() -> None:

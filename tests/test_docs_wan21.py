@@ -10,7 +10,8 @@ import pytest
 
 from reelwright import Settings
 from reelwright.backends.shared.job import Job
-from reelwright.backends.wan21 import BACKEND, facts, variants
+from reelwright.backends.wan21 import facts, variants
+from reelwright.backends.wan21.backend import BACKEND
 from reelwright.core.host import GIB, Host, Interpreter
 from reelwright.core.request import VideoRequest, parse_size
 from reelwright.installer.planning import gigabytes

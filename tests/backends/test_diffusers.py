@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from reelwright import Settings, doctor, load_settings
-from reelwright.backends.diffusers import BACKEND, capabilities, plan
+from reelwright.backends.diffusers.backend import BACKEND, capabilities, plan
 from reelwright.backends.diffusers.models import MODELS, recognise
 from reelwright.backends.diffusers.placement import PLACEMENTS, Room, Weights, Work, choose, host_bytes, peaks
 from reelwright.backends.shared.job import Job

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reelwright import load_settings
-from reelwright.backends.diffusers import plan
+from reelwright.backends.diffusers.backend import plan
 from reelwright.backends.shared.job import Job
 from reelwright.core.host import GIB, Host, Interpreter, simulated_gpus
 from reelwright.core.plan import Plan

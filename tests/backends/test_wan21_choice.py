@@ -9,7 +9,7 @@ import pytest
 
 from reelwright import load_settings
 from reelwright.backends.shared.job import Job
-from reelwright.backends.wan21 import BACKEND
+from reelwright.backends.wan21.backend import BACKEND
 from reelwright.core.host import GIB, Host, simulated_gpus
 from reelwright.core.request import Size, VideoRequest
 

@@ -265,7 +265,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "latents",
         "latents of another seed are taken",
-        "backends/diffusers/__init__.py",
+        "backends/diffusers/backend.py",
         'if name not in ("image", "last_image", "decode", "codec")',
         'if name not in ("image", "last_image", "decode", "codec", "seed")',
         "tests/backends/test_diffusers.py -k latents_key",
@@ -273,7 +273,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "latents",
         "latents of another prompt are taken",
-        "backends/diffusers/__init__.py",
+        "backends/diffusers/backend.py",
         'if name not in ("image", "last_image", "decode", "codec")',
         'if name not in ("image", "last_image", "decode", "codec", "prompt")',
         "tests/backends/test_diffusers.py -k latents_key",
@@ -281,7 +281,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "latents",
         "latents of another last picture are taken",
-        "backends/diffusers/__init__.py",
+        "backends/diffusers/backend.py",
         "for picture in (job.first, job.last)]",
         "for picture in (job.first,)]",
         "tests/backends/test_diffusers.py -k latents_key",
@@ -289,7 +289,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "latents",
         "latents of another file of the LoRA are taken",
-        "backends/diffusers/__init__.py",
+        "backends/diffusers/backend.py",
         "for found in (decision.checkpoint, *beside) if found]",
         "for found in (decision.checkpoint,) if found]",
         "tests/backends/test_diffusers.py -k latents_key",
@@ -297,7 +297,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "latents",
         "latents without the LoRA are taken",
-        "backends/diffusers/__init__.py",
+        "backends/diffusers/backend.py",
         'for name, value in model.items() if name != "placements"}',
         'for name, value in model.items() if name not in ("placements", "speed")}',
         "tests/backends/test_diffusers.py -k latents_key",
@@ -1265,7 +1265,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "draft",
         "a panorama is refused with a fit",
-        "backends/draft/__init__.py",
+        "backends/draft/backend.py",
         "    fits_pictures=True,\n",
         "",
         "tests/backends/test_draft.py -k panorama",

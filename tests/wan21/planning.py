@@ -13,7 +13,7 @@ from reelwright.backends.diffusers.models import MODELS, published_folder
 from reelwright.backends.settings import settings_from_mapping
 from reelwright.backends.shared.assumed import WEIGHTS as FOLDER
 from reelwright.backends.shared.job import Job
-from reelwright.backends.wan21 import FILES
+from reelwright.backends.wan21.backend import FILES
 from reelwright.cli.arguments import parse_gpus
 from reelwright.core.host import Checkout, Checkpoint, Gpu, Host, Interpreter, simulated_gpus, simulated_memory
 from reelwright.core.plan import Finding, Plan

@@ -19,7 +19,8 @@ import pytest
 
 from reelwright import load_settings
 from reelwright.backends.shared.job import Job
-from reelwright.backends.wan21 import BACKEND, LAUNCHER, variants
+from reelwright.backends.wan21 import variants
+from reelwright.backends.wan21.backend import BACKEND, LAUNCHER
 from reelwright.core.errors import Failure
 from reelwright.core.host import Host, simulated_gpus
 from reelwright.core.plan import Command, Plan

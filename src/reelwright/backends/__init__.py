@@ -29,10 +29,10 @@ from .shared.job import Job
 #: Entry points of other packages' backends.
 ENTRY_POINT_GROUP = "reelwright.backends"
 _MODULES: Mapping[str, str] = {
-    "wan2.1": "reelwright.backends.wan21",
-    "hunyuan": "reelwright.backends.hunyuan",
-    "diffusers": "reelwright.backends.diffusers",
-    "draft": "reelwright.backends.draft",
+    "wan2.1": "reelwright.backends.wan21.backend",
+    "hunyuan": "reelwright.backends.hunyuan.backend",
+    "diffusers": "reelwright.backends.diffusers.backend",
+    "draft": "reelwright.backends.draft.backend",
 }
 #: The generators of this package.
 GENERATORS = tuple(_MODULES)
