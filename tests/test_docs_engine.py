@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ CARDS = re.compile(r"^\| model, size \|(.*)\|$", re.MULTILINE)
 ROW = re.compile(r"^\| (\S+), (\d+)x(\d+) \|(.*)\|$", re.MULTILINE)
 
 
-def released(name: str, shape: dict[str, int], **sizes: float) -> Checkpoint:
+def released(name: str, shape: dict[str, Any], **sizes: float) -> Checkpoint:
     """A folder of diffusers with the shape of the release and gigabytes for its parts."""
     made = folder(name, **shape)
     return replace(made, files={f"{part}/model.safetensors": round(size * 1e9) for part, size in sizes.items()})

@@ -71,7 +71,7 @@ def planned(
     ask: Any = None,
     prompt: str = "a cat",
     **settings: Any,
-):  # fmt: skip
+) -> Plan:  # fmt: skip
     checkpoint = checkpoint or official("i2v")
     first = picture() if first == "photo" else first
     values: Settings = load_settings(
@@ -194,7 +194,7 @@ def test_the_documented_defaults_and_those_of_the_framework() -> None:
     assert planned(ask={"size": Size(832, 480)}).parameters["flow_shift"] == 3.0
 
 
-OWN = {  # hyvideo/commons/__init__.py of HunyuanVideo-1.5; wan/configs of Wan2.2; hyvideo/config.py of the I2V
+OWN: dict[str, tuple[dict[str, Any], tuple[int, float, float]]] = {  # hyvideo/commons/__init__.py of HunyuanVideo-1.5; wan/configs of Wan2.2; hyvideo/config.py of the I2V
     "wan2.2-i2v-A14B": ({}, (40, 3.5, 5.0)),
     "wan2.2-ti2v-5B": ({}, (50, 5.0, 5.0)),
     "hunyuanvideo-t2v": ({}, (50, 6.0, 7.0)),
@@ -254,7 +254,7 @@ def test_the_official_negative_prompt_is_read_from_the_users_checkout() -> None:
 # ------------------------------------------------------------------------------------------------------ placement
 
 CARDS = [8, 12, 16, 24, 32, 48, 80, 141]
-EXPECTED = {
+EXPECTED: dict[tuple[str, str], list[str | None]] = {
     ("wan2.1-t2v-1.3B", "832x480"): ["encoders_off", "encoders_off", "encoders_off", *["resident"] * 5],
     ("wan2.1-i2v-14B", "832x480"): ["group_offload", *["group_offload"] * 4, "encoders_off", "resident", "resident"],
     ("wan2.1-i2v-14B", "1280x720"): [None, None, *["group_offload"] * 3, "encoders_off", "resident", "resident"],

@@ -446,7 +446,7 @@ def test_the_draft_asks_nothing_of_the_machine_and_leaves_the_pictures_whole() -
     ("setting", "argument"),
     [("codec", "h264"), ("codec", "av1"), ("anchor", "center"), ("anchor", "top"), ("label", True), ("label", False)],
 )
-def test_an_argument_wins_over_the_setting_also_where_it_is_the_default(setting: str, argument: object) -> None:
+def test_an_argument_wins_over_the_setting_also_where_it_is_the_default(setting: str, argument: Any) -> None:
     others = {"codec": {"h264": "av1", "av1": "h264"}, "anchor": {"center": "left", "top": "left"}}
     other = others[setting][str(argument)] if setting in others else not argument
     shown = {"center": [0.5, 0.5], "top": [0.5, 0.0]}.get(str(argument), argument)

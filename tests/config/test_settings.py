@@ -115,7 +115,9 @@ def test_lora_files_are_paths_or_mappings_and_lie_beside_the_file_that_names_the
     expected = (Lora(tmp_path / "a.safetensors"), Lora(Path("/b.safetensors"), 0.5, "transformer_2"))
     assert loaded(tmp_path, text).lora == expected
     inner = "".join(f"  {line}\n" for line in text.splitlines())
-    assert loaded(tmp_path, f"generators:\n  diffusers:\n  {inner}").for_generator("diffusers").lora == expected
+    assert loaded(tmp_path, f"generators:\n  diffusers:\n  {inner}").for_generator("diffusers").shown("lora") == [
+        {"path": str(item.path), "scale": item.scale, "into": item.into} for item in expected
+    ]
     environ = {"REELWRIGHT_LORA": "[/c.safetensors]"}
     assert load_settings(environ=environ).lora == (Lora(Path("/c.safetensors")),)
     single = {"REELWRIGHT_LORA": "{path: /d.safetensors, scale: 2}"}

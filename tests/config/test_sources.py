@@ -12,8 +12,9 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from reelwright import Settings, load_settings
-from reelwright.backends.diffusers.settings import Lora
+from reelwright.backends.diffusers.settings import DiffusersSettings, Lora
 from reelwright.backends.settings import parse_assignment, read_settings, settings_from_mapping
+from reelwright.config.settings import Settings as SharedSettings
 from reelwright.core.errors import ConfigurationError, VideoGenerationError
 from tests.config.test_settings import a_file
 from tests.plugin.installed import install
@@ -115,7 +116,7 @@ def by_mapping(key: str, value: Any) -> Settings:
     return settings_from_mapping({key: value}, generator="diffusers")
 
 
-def by_section(key: str, value: Any) -> Settings:
+def by_section(key: str, value: Any) -> SharedSettings:
     return settings_from_mapping({"generators": {"diffusers": {key: value}}}, generator=None).for_generator("diffusers")
 
 
@@ -124,7 +125,7 @@ def by_file(key: str, value: Any) -> Settings:
     return load_settings(Path("here.yaml"), environ={})
 
 
-def by_section_of_a_file(key: str, value: Any) -> Settings:
+def by_section_of_a_file(key: str, value: Any) -> SharedSettings:
     Path("here.yaml").write_text(json.dumps({"generators": {"diffusers": {key: value}}}))
     return load_settings(Path("here.yaml"), environ={}).for_generator("diffusers")
 
@@ -188,6 +189,7 @@ def test_a_path_of_the_file_lies_beside_the_file_wherever_the_user_stands(
     settings = load_settings(Path("conf/config.yaml"), environ={})
     assert settings.wan2_dir == tmp_path / "conf/Wan2.1"
     own = settings.for_generator("diffusers")
+    assert isinstance(own, DiffusersSettings)
     assert (own.lora, own.weights) == ((Lora(tmp_path / "conf/a.safetensors"),), tmp_path / "conf/w")
 
 
@@ -219,7 +221,12 @@ def test_a_path_that_cannot_be_one_is_a_mistake_of_its_key(value: str) -> None:
 def test_a_users_settings_that_are_no_file_are_refused_and_not_overlooked(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "reelwright" / "config.yaml"
     path.parent.mkdir()
-    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "link to nothing": lambda: path.symlink_to("gone")}[kind]()
+    made: dict[str, Callable[[], None]] = {
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "link to nothing": lambda: path.symlink_to("gone"),
+    }
+    made[kind]()
     with pytest.raises(VideoGenerationError, match=r"config\.yaml cannot be read") as caught:
         load_settings(environ={"XDG_CONFIG_HOME": str(tmp_path)})
     assert caught.value.code == "INPUT"

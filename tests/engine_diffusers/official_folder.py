@@ -133,7 +133,7 @@ def _conv(name: str, out: int, into: int, side: int = 3) -> Shapes:
 
 
 def _residual(name: str, into: int, out: int) -> Shapes:
-    shapes = {f"{name}.residual.0.gamma": (into, 1, 1, 1), f"{name}.residual.3.gamma": (out, 1, 1, 1)}
+    shapes: Shapes = {f"{name}.residual.0.gamma": (into, 1, 1, 1), f"{name}.residual.3.gamma": (out, 1, 1, 1)}
     shapes |= _conv(f"{name}.residual.2", out, into) | _conv(f"{name}.residual.6", out, out)
     return shapes | (_conv(f"{name}.shortcut", out, into, 1) if into != out else {})
 

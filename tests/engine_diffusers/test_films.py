@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from reelwright import Settings, load_settings
-from reelwright.backends import diffusers
+from reelwright.backends.diffusers import backend
 from reelwright.core.errors import Cancelled
 from reelwright.core.events import Progress
 from reelwright.core.request import VideoRequest
@@ -34,6 +35,10 @@ pytest.importorskip("diffusers")
 
 SHOTS = tuple(f"s{number:02}" for number in range(1, 13))
 _CHAINED = ("s02", "s08")
+
+
+def _is_gone(pid: int) -> bool:
+    return shim.start_time(pid) is None
 
 
 class Studio:
@@ -84,7 +89,7 @@ class Studio:
 
     def check_gone(self) -> None:
         for pid in self.pids():
-            eventually(lambda pid=pid: shim.start_time(pid) is None, what=f"the end of {pid}")
+            eventually(functools.partial(_is_gone, pid), what=f"the end of {pid}")
         assert not list((self.folder / "state").glob("latents/*"))
 
 
@@ -92,7 +97,7 @@ class Studio:
 def studio_in(
     tmp_path: Path, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], Studio]:
-    monkeypatch.setattr(diffusers, "ENGINE", "tests.engine_diffusers.faulty:ENGINE")
+    monkeypatch.setattr(backend, "ENGINE", "tests.engine_diffusers.faulty:ENGINE")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     return lambda name: Studio(tmp_path / name, folder_of("wan2.1-i2v"))
 

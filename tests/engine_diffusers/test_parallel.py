@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.m
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from reelwright.engines.diffusers import parallel, speed, step_cache  # noqa: E402
+from reelwright.engines.diffusers import collective, parallel, speed, step_cache  # noqa: E402
 from tests.engine_diffusers import other_ranks  # noqa: E402
 
 CACHE = {"preset": "balanced", "cache": {"kind": "first_block", "threshold": 0.2}}
@@ -264,7 +264,7 @@ def test_rank_0_ends_with_the_reason_when_it_cannot_be_freed() -> None:
 def test_what_cannot_be_split_is_refused_before_a_step(model: dict[str, Any], says: str) -> None:
     pipeline = pipeline_of(model)
     with closing(start(model | {"ranks": 1})) as ranks:  # no process is needed to say so
-        ranks._rank = parallel.collective.Rank(0, model["ranks"], "", model)
+        ranks._rank = collective.Rank(0, model["ranks"], "", model)
         with pytest.raises(ConfigurationError, match=says):
             ranks.join(pipeline)
 
@@ -278,13 +278,11 @@ def test_a_model_without_a_plan_for_splitting_is_refused() -> None:
     pipeline = a_pipeline()
     pipeline.transformer._cp_plan = None
     with pytest.raises(ConfigurationError, match="no plan for splitting WanTransformer3DModel"):
-        parallel.collective.check(parallel.collective.Rank(0, 2, "", a_model()), [pipeline.transformer])
+        collective.check(collective.Rank(0, 2, "", a_model()), [pipeline.transformer])
 
 
 def test_a_length_that_cannot_be_shared_evenly_is_refused_by_number() -> None:
-    shared = parallel.collective.SharedTransformer(
-        a_pipeline().transformer, None, parallel.collective.Rank(0, 2, "", a_model())
-    )
+    shared = collective.SharedTransformer(a_pipeline().transformer, None, collective.Rank(0, 2, "", a_model()))
     with pytest.raises(ConfigurationError, match="105 tokens cannot be shared evenly by 2 ranks"):
         shared.fit((1, 16, 3, 10, 14))
 

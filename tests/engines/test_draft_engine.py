@@ -34,7 +34,7 @@ def textured(size: tuple[int, int], seed: int = 1) -> np.ndarray:
     random = np.random.default_rng(seed)
     width, height = size
     coarse = random.integers(0, 255, (height // 12 + 2, width // 12 + 2, 3)).astype(np.uint8)
-    picture = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
+    picture: np.ndarray = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
     for _ in range(40):
         x, y = int(random.integers(0, width)), int(random.integers(0, height))
         colour = tuple(int(value) for value in random.integers(0, 255, 3))
@@ -515,6 +515,7 @@ def test_the_label_is_in_the_film_but_never_in_the_frame_handed_on(tmp_path: Pat
     assert facts["last_frame"] == LAST_FRAME_NAME
     assert decoded(tmp_path / "o.mp4")[0][-40:, :200].max() > 150
     handed_on = cv2.imread(str(tmp_path / LAST_FRAME_NAME))
+    assert handed_on is not None
     assert np.array_equal(handed_on, dark)
 
 

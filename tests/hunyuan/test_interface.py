@@ -10,6 +10,7 @@ import pytest
 from reelwright import create_video_generator, load_settings
 from reelwright.api import HunyuanVideoGenerator
 from reelwright.backends import candidates
+from reelwright.backends.hunyuan.settings import HunyuanSettings
 from reelwright.core.errors import ConfigurationError, InvalidInputError
 from reelwright.doctor import check_all
 from reelwright.sites.local.site import LocalSite
@@ -89,6 +90,7 @@ def test_the_documented_nested_keys_configure_it(tmp_path: Path) -> None:
     (backend,) = candidates("hunyuan", settings)
     own = settings.for_generator("hunyuan")
     assert backend.configured(own)
+    assert isinstance(own, HunyuanSettings)
     assert (own.hunyuan_dir, own.ckpt_path, own.sample_steps, own.max_duration) == (Path("/opt/hy"), Path("/w"), 30, 5)
 
 

@@ -40,7 +40,7 @@ def a_picture(number: int, size: Size = SMALL) -> Picture:
     rows, columns = np.mgrid[: size.height, : size.width]
     grain = np.random.default_rng(number).integers(0, 24, (size.height, size.width))
     waves = [128 + 80 * np.sin((columns + rows * slope + 3 * number) / 9) + grain for slope in (0.3, 1.0, -0.6)]
-    picture = np.clip(np.stack(waves, axis=-1), 0, 255).astype(np.uint8)
+    picture: Picture = np.clip(np.stack(waves, axis=-1), 0, 255).astype(np.uint8)
     block = size.width // _BITS
     for bit in range(_BITS):
         picture[: size.height // 4, bit * block : (bit + 1) * block] = 255 if number >> bit & 1 else 0
@@ -91,7 +91,7 @@ def a_foreign_clip(
         str(path), "w", file_format, options={"movflags": movflags} if movflags and path.suffix == ".mp4" else {}
     ) as container:
         # The bytes of x264 depend on its threads, whose number would be that of this machine's processors.
-        stream = container.add_stream(codec, fps, {"threads": "2", **(options or {})})
+        stream: Any = container.add_stream(codec, fps, {"threads": "2", **(options or {})})
         stream.width, stream.height, stream.pix_fmt = size.width, size.height, pix_fmt
         stream.codec_context.time_base = 1 / fps
         if sound:
@@ -169,7 +169,9 @@ def _flip(data: bytearray, chance: random.Random, start: int) -> None:
 def numbers_in(path: Path) -> list[int]:
     """The number of every frame of a film."""
     with av.open(str(path)) as container:
-        return [number_in(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+        return [
+            number_in(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)) for frame in container.decode(video=0)
+        ]
 
 
 def open_files() -> set[tuple[str, str]]:
@@ -197,7 +199,7 @@ def trimmed(path: Path, frames: int, *, until: int | None = None) -> Path:
     with av.open(str(path)) as source, av.open(str(target), "w") as copy:
         track = copy.add_stream_from_template(source.streams.video[0], opaque=True)
         for packet in source.demux(video=0):
-            if packet.dts is None:
+            if packet.dts is None or packet.pts is None:
                 continue
             ticks = round(frames / 16 / packet.time_base)
             last = until is not None and packet.pts >= round(until / 16 / packet.time_base)

@@ -39,7 +39,7 @@ def corners_of(path: Path) -> tuple[Colour, ...]:
     with Image.open(path) as image:
         width, height = image.size
         spots = [(x, y) for y in (height // 4, height * 3 // 4) for x in (width // 4, width * 3 // 4)]
-        pixels = [image.getpixel(spot) for spot in spots]
+        pixels: list[Any] = [image.getpixel(spot) for spot in spots]
     return tuple(tuple(min((0, 128, 255), key=lambda level: abs(level - part)) for part in pixel) for pixel in pixels)
 
 
@@ -155,8 +155,8 @@ def icc_profile(order: bytes = b"rgb", gamma: float = 2.2) -> bytes:
             tags[bytes([name]) + b"XYZ"] = b"XYZ \0\0\0\0" + fixed(*_SRGB_COLUMNS[bytes([column])])
             tags[bytes([name]) + b"TRC"] = curve
     table, body, offset = b"", b"", 128 + 4 + 12 * len(tags)
-    for name, data in tags.items():
-        table += name + struct.pack(">II", offset + len(body), len(data))
+    for tag, data in tags.items():
+        table += tag + struct.pack(">II", offset + len(body), len(data))
         body += data
     space = b"GRAY" if order == b"k" else b"RGB "
     size = offset + len(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -120,7 +121,7 @@ def test_a_kernel_or_processor_without_them_is_no_obstacle(monkeypatch: pytest.M
         def syscall(self, *_: Any) -> int:
             return -1
 
-    monkeypatch.setattr(confinement.ctypes, "CDLL", lambda *_, **__: Old())
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Old())
     assert confinement.confine(["x"]) == ("no_new_privs",)
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("", "", "", "", "riscv64")))
     assert confinement.confine() == ("no_new_privs",)

@@ -231,7 +231,7 @@ def test_n03_a_clear_edge_does_not_bleed_its_hidden_colour_when_scaled(source: A
     image.paste((255, 0, 0, 0), (0, 0, 200, 400))
     take_picture(source(image), target, Intake(size=Size(100, 100)))
     with Image.open(target) as small:
-        edge = [small.getpixel((x, 50)) for x in range(40, 60)]
+        edge: list[Any] = [small.getpixel((x, 50)) for x in range(40, 60)]
     assert all(red <= green + 3 for red, green, _ in edge)  # white to blue: never redder than it is green
 
 

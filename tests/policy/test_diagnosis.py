@@ -675,7 +675,7 @@ def test_a_program_that_cannot_be_started_for_a_lack_of_something_may_start_late
 
 
 CORRUPT, NUMPY = "SafetensorError: Error while deserializing header", "RuntimeError: Numpy is not available"
-NCCL = "torch.distributed.DistBackendError: NCCL error in: ../ProcessGroupNCCL.cpp"
+NCCL_ERROR = "torch.distributed.DistBackendError: NCCL error in: ../ProcessGroupNCCL.cpp"
 CHILD_FAILED = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
 
 
@@ -683,8 +683,8 @@ CHILD_FAILED = "torch.distributed.elastic.multiprocessing.errors.ChildFailedErro
     ("evidence", "failure"),
     [
         # NCCL's watchdog ends its own rank by SIGABRT; a rank that was killed otherwise explains what the others say.
-        (Evidence(rank_errors=(RankError(0, exit_status=-6),), exceptions=(ExceptionSeen(NCCL),)), Failure.NCCL),
-        (Evidence(rank_errors=(RankError(0, exit_status=-9),), exceptions=(ExceptionSeen(NCCL),)), Failure.CRASH),
+        (Evidence(rank_errors=(RankError(0, exit_status=-6),), exceptions=(ExceptionSeen(NCCL_ERROR),)), Failure.NCCL),
+        (Evidence(rank_errors=(RankError(0, exit_status=-9),), exceptions=(ExceptionSeen(NCCL_ERROR),)), Failure.CRASH),
         (Evidence(exit_status=1, rank_errors=(RankError(1, exit_status=1, message=CORRUPT),)), Failure.MODEL),
         (
             Evidence(

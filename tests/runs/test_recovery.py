@@ -254,6 +254,26 @@ def _renamed(folder: RunFolder, run_id: str) -> None:
     folder.path.rename(folder.path.with_name(f"{workspace.PREFIX}{run_id}"))
 
 
+def _names_a_file_in_a_folder(run: RunFolder) -> None:
+    (run.path.parent / "sub").mkdir()
+    run.lock.write_text('{"run": "r1", "output": "sub/clip.mp4"}')
+
+
+def _names_no_film(run: RunFolder) -> None:
+    run.lock.write_text('{"run": "r1", "output": "Makefile"}')
+    _hostile_manifest(run, path="Makefile")
+
+
+def _holds_a_thesis(run: RunFolder) -> None:
+    run.manifest.unlink()
+    (run.path / "thesis.tex").write_text("x")
+
+
+def _has_the_marker_of_another_user(run: RunFolder) -> None:
+    run.may_replace.write_text(workspace.replaceable(run.output))
+    os.chown(run.may_replace, 65534, 65534)
+
+
 HOSTILE: dict[str, Callable[[RunFolder], object]] = {
     "the manifest is a pipe": lambda run: _pipe(run.manifest),
     "the lock is a pipe": lambda run: _pipe(run.lock),
@@ -268,14 +288,8 @@ HOSTILE: dict[str, Callable[[RunFolder], object]] = {
     "the lock names another run": lambda run: run.lock.write_text('{"run": "r2", "output": "clip.mp4"}'),
     "the lock names no film": lambda run: run.lock.write_text('{"run": "r1", "output": "Makefile"}'),
     "the lock names a path": lambda run: run.lock.write_text('{"run": "r1", "output": "../clip.mp4"}'),
-    "the lock names a file in a folder": lambda run: (
-        (run.path.parent / "sub").mkdir(),
-        run.lock.write_text('{"run": "r1", "output": "sub/clip.mp4"}'),
-    ),
-    "lock and manifest name no film": lambda run: (
-        run.lock.write_text('{"run": "r1", "output": "Makefile"}'),
-        _hostile_manifest(run, path="Makefile"),
-    ),
+    "the lock names a file in a folder": _names_a_file_in_a_folder,
+    "lock and manifest name no film": _names_no_film,
     "the lock has not its name yet": lambda run: run.lock.rename(run.path / workspace.UNNAMED_LOCK),
     "the manifest is of another run": lambda run: _changed_manifest(run, run_id="r2"),
     "the manifest is of a run that failed": lambda run: _changed_manifest(run, state="failed"),
@@ -288,7 +302,7 @@ HOSTILE: dict[str, Callable[[RunFolder], object]] = {
     "the manifest has no rate": lambda run: _hostile_manifest(run, fps=0),
     "the manifest is nested": lambda run: run.manifest.write_text('{"schema": 1, "attempts": [3], "output": [[]]}'),
     "the run has a name that none of ours has": lambda run: _renamed(run, "a b"),
-    "a file of somebody is inside": lambda run: (run.manifest.unlink(), (run.path / "thesis.tex").write_text("x")),
+    "a file of somebody is inside": _holds_a_thesis,
 }
 
 
@@ -296,10 +310,7 @@ if os.geteuid() == 0:  # only root can give a file away
     HOSTILE |= {
         "the lock is another user's": lambda run: os.chown(run.lock, 65534, 65534),
         "the manifest is another user's": lambda run: os.chown(run.manifest, 65534, 65534),
-        "the marker is another user's": lambda run: (
-            run.may_replace.write_text(workspace.replaceable(run.output)),
-            os.chown(run.may_replace, 65534, 65534),
-        ),
+        "the marker is another user's": _has_the_marker_of_another_user,
     }
 
 

@@ -202,7 +202,8 @@ def test_nonsense_in_the_kept_answer_of_an_interpreter_is_asked_again(tmp_path: 
     asked = ask_interpreter(query, environ=os.environ, cache_dir=tmp_path)
     (kept,) = tmp_path.glob("interpreter-*.json")
     data = json.loads(kept.read_text())
-    for answer in ({"modules": 3}, {"modules": {"json": 3}}, [], {"cuda_devices": "many"}):
+    answers: tuple[Any, ...] = ({"modules": 3}, {"modules": {"json": 3}}, [], {"cuda_devices": "many"})
+    for answer in answers:
         kept.write_text(json.dumps({**data, "answer": answer}))
         assert ask_interpreter(query, environ=os.environ, cache_dir=tmp_path) == asked
     kept.unlink()

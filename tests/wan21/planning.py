@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def followed(world: World, way: str, ask: Mapping[str, Any]) -> Plan:
         return _with_the_engine(world.job(**ask), parse_gpus(match[1]) if match[1] else {})
     chosen: dict[str, Any] = {}
     for option, value in re.findall(r"(--\w+) (\S+)", way):
-        values = {
+        values: dict[str, Callable[[str], dict[str, Any]]] = {
             "--gpus": parse_gpus,
             "--size": lambda text: {"size": text},
             "--frames": lambda text: {"num_frames": int(text)},
@@ -118,7 +118,7 @@ def followed(world: World, way: str, ask: Mapping[str, Any]) -> Plan:
     ).plan(**{**ask, **chosen, **({"size": size} if size else {})})
 
 
-def _with_the_engine(job: Job, gpus: Mapping[str, Any]) -> Plan:
+def _with_the_engine(job: Job[Any], gpus: Mapping[str, Any]) -> Plan:
     """The resident engine's plan on the published weights; only what concerns memory and cards can be wrong here."""
     task = {"flf2v": "flf2v-14B", "i2v": "i2v-14B"}.get(job.request.task, job.settings.model)
     engine, weights = load_backend("diffusers"), published_folder(MODELS[f"wan2.1-{task}"], FOLDER)

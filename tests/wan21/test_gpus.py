@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -22,6 +23,10 @@ from tests.stand_ins.checkout import launches, reached
 from tests.wan21.conftest import GIB, Driver, Outcome, WanMachine, a_card
 
 _TRACE = 'Traceback (most recent call last):\n  File "generate.py", line 9, in <module>\n    main()\n'
+
+
+def _says_that_it_waits(stream: IO[str]) -> bool:
+    return "waiting for up to 300 s" in stream.readline()
 
 
 @pytest.fixture
@@ -94,7 +99,7 @@ def test_g01_a_waiting_run_starts_when_the_first_has_ended_and_never_before(
     for name in ("second.mp4", "third.mp4"):
         other = wan.start("-o", elsewhere / name, *options)
         assert other.stderr is not None
-        eventually(lambda stream=other.stderr: "waiting for up to 300 s" in stream.readline(), what="its word")
+        eventually(functools.partial(_says_that_it_waits, other.stderr), what="its word")
         others.append(other)
     assert len(launches(wan.checkout)) <= 1
     gate.open()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -163,8 +164,8 @@ class Jumping(datetime):
     """A wall clock that is a day wrong, now in this direction and now in that."""
 
     @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:
-        return datetime.now(tz) + random.choice((-1, 1)) * timedelta(days=1)
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + random.choice((-1, 1)) * timedelta(days=1)
 
 
 def test_p29_a_wall_clock_that_jumps_by_days_changes_no_limit_and_no_duration(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ from reelwright.sites.local.site import LocalSite
 from reelwright.sites.local.workers import Workers
 from tests.conftest import eventually
 from tests.stand_ins.checkout import whole_lines
+
+
+def _is_gone(pid: int) -> bool:
+    return shim.start_time(pid) is None
 
 
 @dataclass
@@ -77,7 +82,7 @@ class Machine:
     def check_gone(self) -> None:
         """No process of the workers is there any more, no lease is held, no private folder is left."""
         for pid in self.pids:
-            eventually(lambda pid=pid: shim.start_time(pid) is None, what=f"the end of {pid}")
+            eventually(functools.partial(_is_gone, pid), what=f"the end of {pid}")
         eventually(lambda: not self.leased(), what="the end of every lease")
         assert not [path for path in self.folder.iterdir() if path.name.startswith(".reelwright")]
 

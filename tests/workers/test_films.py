@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -28,6 +29,10 @@ _WAIT_S = 100.0
 #: Four films and their ends on the slowest machine.
 _FILMS_S = 900
 SEEDS = range(int(os.environ.get("CAMPAIGN", "4")))
+
+
+def _is_gone(pid: int) -> bool:
+    return shim.start_time(pid) is None
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ def _pids(folder: Path) -> list[int]:
 def _check_gone(folder: Path) -> None:
     """No worker and no lease is there five seconds later."""
     for pid in _pids(folder):
-        eventually(lambda pid=pid: shim.start_time(pid) is None, what=f"the end of {pid}")
+        eventually(functools.partial(_is_gone, pid), what=f"the end of {pid}")
     leases = Leases(lease_directory(os.environ))
     eventually(lambda: not leases.holders(), what="the end of every lease")
 

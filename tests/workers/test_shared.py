@@ -121,7 +121,7 @@ def test_the_next_plan_counts_on_what_our_own_worker_holds(machine: Machine, mon
     def as_the_driver_tells(query: Any, **asked: Any) -> Any:
         host = real(query, **asked)
         used = GpuProcess(4_000_000, 79 * 2**30, None)  # the worker's pid on the host, as a container sees it
-        first, *others = host.gpus
+        first, *others = host.gpus or ()
         return host.__class__(**{**vars(host), "gpus": (_filled(first, used), *others)})
 
     monkeypatch.setattr(probes, "take_host", as_the_driver_tells)
