@@ -1,1 +1,1 @@
-"""Timings, which have no place among the tests: medians and ratios, both sides in one run."""
+"""Measures times outside the tests, as medians and ratios; both sides of a ratio run in the same call."""

@@ -1,6 +1,7 @@
-"""All benchmarks that need no GPU: ``make bench``, or ``python -m bench draft`` for one.
+"""Runs all benchmarks that need no GPU (``make bench``), or one of them (``python -m bench draft``).
 
-They run in a temporary folder with a home of its own, so they neither use nor change the user's films, settings and records.
+They run in a temporary folder with a separate home, so they neither use nor change the user's films, settings and
+records.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ ALL = ("startup", "draft", "overhead", "films", "engine")
 
 
 def main() -> int:
-    """Run them one after the other; 1 when a target is missed."""
+    """Run the benchmarks one after the other; returns 1 if a target is missed."""
     chosen = sys.argv[1:] or ALL
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         own = {"HOME": folder, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}

@@ -1,10 +1,10 @@
-"""The draft against ffmpeg's zoompan: whole processes, same picture, encoder and preset, medians in one run.
+"""Times the draft against ffmpeg's zoompan: complete processes, same picture, encoder and preset, medians in one run.
 
     python -m bench.draft --rounds 5
 
-Ours plans, renders with sub-pixel moves, verifies by a full decode and publishes; zoompan only renders (it
+Reelwright plans, renders with sub-pixel moves, verifies by a full decode and publishes; zoompan only renders (it
 jitters by whole pixels) and verifies nothing. Both run through the same libav inside PyAV, so no ffmpeg program
-is needed. The rounds alternate, so a busy machine slows both. Exits with 1 when a target is missed.
+is needed. The rounds alternate, so a busy machine slows both. The exit status is 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ with av.open(film, "w", format="mp4", options={"movflags": "+faststart"}) as tar
 
 
 def draft(film: Path) -> list[str]:
-    """Our command line, as a user types it."""
+    """Reelwright's command line, as a user types it."""
     return [
         sys.executable, "-m", "reelwright", "generate", str(PHOTO), "push in", "-o", str(film), "--generator", "draft",
         "--size", f"{WIDTH}x{HEIGHT}", "--frames", str(FRAMES), "--seed", "1", "--overwrite", "--json",
@@ -66,7 +66,7 @@ def draft(film: Path) -> list[str]:
 
 
 def zoompan(film: Path) -> list[str]:
-    """The filter, with the same encoder settings as ours."""
+    """The command line of the filter, with the encoder settings of a draft."""
     asked = subprocess.run([sys.executable, "-c", _ENCODER], capture_output=True, text=True, check=True)
     encoder, threads, options = json.loads(asked.stdout)
     numbers = [str(number) for number in (FRAMES, WIDTH, HEIGHT, FPS)]

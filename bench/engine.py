@@ -1,11 +1,11 @@
-"""The resident engine on a CPU: a warm film against cold clips, idle gaps, cancelling, what each preset changes.
+"""Measures the resident engine on a CPU: a warm film against cold clips, idle gaps, cancelling, effects of the presets.
 
     python -m bench.engine --engine-python .venv-engine/bin/python
 
-The model is tiny and has random weights, made on the spot; the engine, its worker and the command line are the real
+The model is tiny and gets random weights in this run; the engine, its worker and the command line are the real
 ones. Cold is one `reel generate` for each shot, warm is one `reel film` of the same shots. A gap is the time from a
-clip's frames being handed over to the next clip's first phase; the engine is idle then. Presets are compared
-in `bench.engine_presets`, which runs in the engine's interpreter.
+clip's frames reaching the runner to the next clip's first phase; the engine is idle then. `bench.engine_presets`
+compares the presets in the engine's interpreter.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ WARM_LIMIT, GAP_LIMIT = 1 / 3, 0.03  # of issue 6
 
 @dataclass(frozen=True)
 class Bench:
-    """One folder with a model, settings and results."""
+    """A folder with a model, settings and results."""
 
     folder: Path
     arguments: argparse.Namespace
 
     def reel(self, *words: str) -> list[str]:
-        """Our command line."""
+        """A `reel` command line."""
         return [sys.executable, "-m", "reelwright", *words, "--config", str(self.folder / "config.yaml"), "--json"]
 
     def clip(self, number: int) -> list[str]:
@@ -57,7 +57,7 @@ class Bench:
 
 
 def set_up(folder: Path, arguments: argparse.Namespace) -> Bench:
-    """A tiny model, settings, and a storyboard."""
+    """Make a tiny model, settings and a storyboard."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     python = str(arguments.engine_python.absolute())
     subprocess.run([python, "-W", "ignore", "-c", _MODEL, "wan2.1-i2v", str(folder / "model")], env=env, check=True)
@@ -89,7 +89,7 @@ class Line:
 
 
 def lines(process: subprocess.Popen[str]) -> Iterator[Line]:
-    """The lines of a command, as they come."""
+    """The lines of a command, as they arrive."""
     assert process.stdout is not None
     for text in process.stdout:
         if text.startswith("{"):
@@ -97,7 +97,7 @@ def lines(process: subprocess.Popen[str]) -> Iterator[Line]:
 
 
 def all_lines(argv: Sequence[str]) -> tuple[list[Line], float]:
-    """All lines of a command, and its seconds."""
+    """All lines of a command, and the seconds that it takes."""
     started = time.perf_counter()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said = list(lines(process))
@@ -108,9 +108,9 @@ def all_lines(argv: Sequence[str]) -> tuple[list[Line], float]:
 
 
 def gaps(said: Sequence[Line]) -> tuple[list[float], list[float]]:
-    """Seconds that the engine had nothing to do between clips, and seconds of the clips.
+    """Seconds in which the engine was idle between clips, and seconds of the clips.
 
-    The second "saving" of a clip is the runner's: it has the frames then.
+    The runner sends the second "saving" of a clip, when it has the frames.
     """
     idle, clips = [], []
     begun = given = 0.0
@@ -129,7 +129,7 @@ def gaps(said: Sequence[Line]) -> tuple[list[float], list[float]]:
 
 
 def cancelled(bench: Bench) -> tuple[float, float]:
-    """Seconds from Ctrl-C in a step to the end of the command, and those of a step."""
+    """Seconds from Ctrl-C in a step to the end of the command, and seconds of a step."""
     with subprocess.Popen(bench.clip(99), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         steps: list[float] = []
         for line in lines(process):
@@ -147,7 +147,7 @@ def cancelled(bench: Bench) -> tuple[float, float]:
 
 
 def presets(bench: Bench) -> None:
-    """Print what each preset changes."""
+    """Print the effects of each preset."""
     argv = [str(bench.arguments.engine_python.absolute()), "-W", "ignore", "-m", "bench.engine_presets"]
     subprocess.run([*argv, "--photo", str(bench.folder / "photo.jpg")], cwd=ROOT, check=True)
 
@@ -165,7 +165,7 @@ def main() -> int:
     if not arguments.engine_python.exists():
         print(f"left out: no interpreter with torch and diffusers at {arguments.engine_python}; see make test-engine")
         return 0
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits an ignored one
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits an ignored SIGINT
     with tempfile.TemporaryDirectory() as name:
         bench = set_up(Path(name), arguments)
         timed(bench.clip(98))  # not counted: bytecode and file cache

@@ -1,12 +1,13 @@
-"""Seconds per step and per clip, and memory against its prediction, at the size of Wan2.1 i2v-14B.
+"""Measures seconds per step and per clip, and memory against its prediction, at the size of Wan2.1 i2v-14B.
 
     python -m bench.engine_gpu --table engine.md --plot engine.svg --wan21 CHECKOUT      # an NVIDIA GPU of 80 GB
     python -m bench.engine_gpu --tiny --device cpu                                      # tests the script itself
 
-Run with the engine's interpreter. One run measures plain diffusers, every preset through the engine, and, with a
-checkout, the loop of the official generate.py, at 480p and 720p with 81 frames, on random weights made in place. A
-step is the median of those after the first; a clip of the official number of steps is extrapolated from it. How often
-a step cache is used depends on trained weights: give their folder with --weights to measure that row.
+Run this with the engine's interpreter. One run measures plain diffusers, every preset through the engine, and, with a
+checkout, the loop of the official generate.py, at 480p and 720p with 81 frames, on random weights made on the device.
+The seconds of a step are the median of the steps after the first; those of a clip with the official number of steps
+are extrapolated. The hits of a step cache depend on trained weights: give their folder with --weights to measure that
+row.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """The size as people write it."""
+        """The size, such as ``832x480``."""
         return f"{self.width}x{self.height}"
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way through the engine: attention, speed, and its own numbers."""
+    """One way through the engine: its attention, speed, guidance and number of steps."""
 
     name: str
     speed: Mapping[str, Any]
@@ -61,7 +62,7 @@ class Way:
 
 
 def ways(lora: Path, *, cuda: bool) -> list[Way]:
-    """Every preset, and the parts of exact one by one."""
+    """Every preset, and the preset exact without each of its parts."""
     exact = {"preset": "exact", "compile": cuda}
     balanced = {"preset": "balanced", "cache": CACHE, "fp8": True, "compile": cuda}
     fast = {"preset": "fast", "lora": [{"path": str(lora)}], "compile": cuda}
@@ -117,7 +118,7 @@ def _synchronise() -> None:
 
 @contextlib.contextmanager
 def freed(device: str) -> Iterator[Callable[[], int | None]]:
-    """Nothing of one row is left for the next; gives the peak of the GPU's memory."""
+    """Free everything that a row used before the next one begins; gives the peak of the GPU's memory."""
     import torch
 
     cuda = device.startswith("cuda")
@@ -146,7 +147,7 @@ class Bench:
         self._lora = a_lora(folder / "distilled.safetensors", self._sizes["transformer"])
 
     def rows(self, clip: Clip) -> Iterator[Row]:
-        """Every way, one after the other; one that fails says why."""
+        """Every way, one after the other; the row of a failed way has the reason as its note."""
         device = self._arguments.device
         attempts: list[tuple[str, Callable[[], Row]]] = [("plain diffusers", functools.partial(self.plain, clip))]
         for way in ways(self._lora, cuda=device.startswith("cuda")):
@@ -158,13 +159,13 @@ class Bench:
                 try:
                     row = attempt()
                     row.peak = row.peak or peak()
-                except Exception as error:  # noqa: BLE001 -- one way that cannot be is no reason to lose the others
+                except Exception as error:  # noqa: BLE001 -- a way that fails must not end the others
                     row = Row(clip.name, name, note=(str(error).splitlines() or [type(error).__name__])[0][:90])
             print(f"  {name}: {row.step or float('nan'):.2f} s/step {row.note}", file=sys.stderr, flush=True)
             yield row
 
     def plain(self, clip: Clip) -> Row:
-        """diffusers as its own example calls it."""
+        """Measure diffusers as its own example calls it."""
         import torch
         from diffusers import WanImageToVideoPipeline
         from PIL import Image
@@ -189,7 +190,7 @@ class Bench:
         return Row(clip.name, "plain diffusers", times.step, around + STEPS_OF_A_CLIP * times.step)
 
     def ours(self, clip: Clip, way: Way) -> Row:
-        """Through the engine, as a worker runs it."""
+        """Measure the engine, as a worker runs it."""
         from reelwright.engines.diffusers import loading
         from reelwright.engines.diffusers.engine import DiffusersEngine
 
@@ -211,7 +212,7 @@ class Bench:
         return row
 
     def official(self, clip: Clip) -> Row:
-        """The loop of the real generate.py, in whatever interpreter has what it imports."""
+        """Measure the loop of the real generate.py, in an interpreter that has the packages it imports."""
         asked = {"clip": asdict(clip), "device": self._arguments.device, "sizes": dict(self._sizes["transformer"])}
         program = str(Path(__file__).with_name("engine_official.py"))
         argv = [str(self._arguments.wan21_python), "-W", "ignore", program, str(self._arguments.wan21.resolve())]
@@ -245,7 +246,7 @@ class Bench:
         }  # fmt: skip
 
     def _predicted(self, clip: Clip, engine: Any) -> int:
-        """What the planner would have said for the placement that it ran on."""
+        """The planner's prediction for the placement that the engine used, in bytes."""
         from reelwright.backends.diffusers.placement import Weights, Work, peaks
 
         pipeline = next(iter(engine._loaded.pipelines.values()))
@@ -262,7 +263,7 @@ def _bytes(module: Any) -> int:
 
 
 def machine(arguments: argparse.Namespace) -> str:
-    """Hardware and versions, without which no figure means anything."""
+    """Hardware and versions: figures mean nothing without them."""
     import diffusers
     import torch
 

@@ -1,7 +1,7 @@
 """Makes models of true size with random weights on the device, for `bench.engine_gpu`.
 
 Values do not matter for the time of a dense step or for memory; they matter for a step cache. Sizes are those of Wan2.1
-i2v-14B (wan/configs/wan_i2v_14B.py), or tiny ones that try the script without a GPU.
+i2v-14B (wan/configs/wan_i2v_14B.py), or tiny ones to try the script without a GPU.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def made(build: Any, device: str, dtype: Any, kept: Any = ()) -> Any:
 
 
 def _refill(buffer: Any, name: str, dtype: Any) -> None:
-    """Positions are numbers in a row; everything else is drawn."""
+    """Fill a buffer: positions with consecutive numbers, other floats with random values, the rest with zeros."""
     import torch
 
     if "position_ids" in name:
@@ -71,7 +71,7 @@ def _refill(buffer: Any, name: str, dtype: Any) -> None:
 
 
 def components(sizes: Mapping[str, Mapping[str, Any]], device: str, *, official: bool) -> dict[str, Any]:
-    """Everything that a WanImageToVideoPipeline has; ``official``: the transformer as the engine loads it."""
+    """The components of a WanImageToVideoPipeline; ``official``: with the transformer as the engine loads it."""
     import torch
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
     from tests.engine_diffusers.tiny import tokenizer
@@ -96,7 +96,7 @@ def components(sizes: Mapping[str, Mapping[str, Any]], device: str, *, official:
 
 
 def a_lora(path: Path, sizes: Mapping[str, Any], rank: int = 32) -> Path:
-    """A LoRA file for every attention of the model, as step-distilled ones are, that changes nothing."""
+    """Write a LoRA file for every attention of the model, like a step-distilled one; its zeros change nothing."""
     import torch
     from safetensors.torch import save_file
 

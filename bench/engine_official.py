@@ -2,8 +2,8 @@
 
 `bench.engine_gpu` runs it by path, with an interpreter that can import the checkout; it prints one line of JSON.
 ``WanI2V.generate`` is unmodified. Text, picture and VAE are ready values, so only the denoising is timed, as the
-difference between two lengths. Without flash-attn, which the checkout asserts, our launcher gives it PyTorch's
-attention.
+difference between two lengths. The checkout requires flash-attn; without it, Reelwright's launcher gives the checkout
+PyTorch's attention.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LAUNCHER = Path(__file__).parents[1] / "src" / "reelwright" / "launchers" / "wa
 
 
 class Ready:
-    """Encoder, CLIP and VAE in one: returns its value."""
+    """A replacement for the encoder, CLIP and the VAE that returns its value."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -48,7 +48,7 @@ class Ready:
 
 
 def give_attention(attention: Any, model: Any) -> None:
-    """Use PyTorch's attention where flash-attn is missing."""
+    """Use PyTorch's attention if flash-attn is missing."""
     if attention.FLASH_ATTN_2_AVAILABLE or attention.FLASH_ATTN_3_AVAILABLE:
         return
     spec = importlib.util.spec_from_file_location("launcher", _LAUNCHER)

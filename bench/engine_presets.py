@@ -1,10 +1,10 @@
-"""What each preset changes, on a small random model: error against exact, and how it grows over a chain of clips.
+"""Measures each preset's error against exact, and its growth over a chain of clips, on a small random model.
 
     .venv-engine/bin/python -m bench.engine_presets --photo tests/photos/rocket.jpg
 
-Runs in the engine's interpreter. Every clip of a chain begins with the last frame of the one before, as shots do that
-continue. Random weights amplify or forget differences in a way of their own: the figures compare presets with each
-other, and say nothing about the look of a trained model. Times are those of a CPU.
+Run this with the engine's interpreter. Every clip of a chain begins with the last frame of the one before, as chained
+shots do. Random weights amplify or damp differences unlike trained ones: the figures compare presets with each other,
+and say nothing about the look of a trained model. Times are those of a CPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _cache(threshold: float) -> dict[str, Any]:
     return {"kind": "first_block", "threshold": threshold}
 
 
-#: Name, dtype, attention, speed. The first of each dtype is what the others are compared with.
+#: Name, dtype, attention, speed. The first choice is the one that the others are compared with.
 CHOICES: tuple[tuple[str, str, str, Mapping[str, Any]], ...] = (
     ("exact", "bfloat16", "native", {"preset": "exact"}),
     ("exact, mathematical attention", "bfloat16", "_native_math", {"preset": "exact"}),
@@ -43,7 +43,7 @@ CHOICES: tuple[tuple[str, str, str, Mapping[str, Any]], ...] = (
 
 
 def chain(folder: Path, photo: Path, choice: tuple[str, str, str, Mapping[str, Any]]) -> tuple[list[Any], Any]:
-    """The clips of a chain as arrays, and (seconds of the clips after the first, facts of the last)."""
+    """The clips of a chain as arrays, and (mean seconds of the clips after the first, facts of the last)."""
     from tests.engine_diffusers import tiny
 
     from reelwright.engines.diffusers.engine import DiffusersEngine
@@ -72,13 +72,13 @@ def chain(folder: Path, photo: Path, choice: tuple[str, str, str, Mapping[str, A
 
 
 def psnr(found: Any, expected: Any) -> float:
-    """Of 8-bit frames, in decibels."""
+    """The PSNR of 8-bit frames, in decibels."""
     error = float(np.mean((found.astype(np.float64) - expected.astype(np.float64)) ** 2))
     return math.inf if not error else 10 * math.log10(255**2 / error)
 
 
 def main() -> int:
-    """Print a table."""
+    """Print the table of all choices."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--photo", type=Path, required=True)
     arguments = parser.parse_args()
@@ -101,7 +101,7 @@ def main() -> int:
 
 
 def model(folder: Path) -> None:
-    """A tiny model of six blocks: with two, a cache would leave out half of them or none."""
+    """Write a tiny model of six blocks: with two, a cache would skip half of them or none."""
     import torch
     from tests.engine_diffusers import tiny
 

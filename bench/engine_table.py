@@ -19,7 +19,7 @@ class Row:
 
 
 def table(rows: list[Row], where: str) -> str:
-    """For docs/benchmarks.md."""
+    """The table for docs/benchmarks.md."""
     lines = [
         where,
         "",

@@ -1,7 +1,7 @@
-"""Films: a draft of four shots, the same again, one changed shot of twenty, and a hundred clips joined by copying.
+"""Times films: a draft of four shots, the same again, one changed shot of twenty, a hundred clips joined by copying.
 
-A changed shot is compared with that shot alone, made and verified by `reel generate` in the same minute: three of each,
-medians. The hundred clips are a hundred different files, and none of them was analysed before.
+A film with one changed shot is compared with that shot alone, which `reel generate` makes and verifies in the same
+minute; both are medians of three. The hundred clips are different files, and none was analysed before the first join.
 
 python -m bench.films
 """
@@ -37,12 +37,12 @@ proven(film, joined.promise)
 
 
 def film(board: Path, output: Path) -> list[str]:
-    """The command line of a draft."""
+    """The command line of a draft film."""
     return [sys.executable, "-m", "reelwright", "film", str(board), "-o", str(output), "--draft", "--json"]
 
 
 def a_board(folder: Path, count: int, changed: int | None = None) -> Path:
-    """Shots of three seconds of one photograph each, not chained."""
+    """Write a storyboard of shots of five seconds, each from the same photograph, not chained."""
     shots = [
         {"id": f"s{n}", "prompt": "push in" if n != changed else "pan left", "image": "rocket.jpg", "seconds": 5.06}
         for n in range(count)
@@ -53,7 +53,7 @@ def a_board(folder: Path, count: int, changed: int | None = None) -> Path:
 
 
 def one_changed(folder: Path, changed: int) -> tuple[Run, Run]:
-    """The film with one changed shot, and that shot alone."""
+    """Time the film with one changed shot, and that shot alone."""
     board = a_board(folder, 20, changed=changed)
     film_run = timed(film(board, folder / "many.mp4"))
     shot = json.loads(board.read_text())["shots"][changed]
@@ -63,7 +63,7 @@ def one_changed(folder: Path, changed: int) -> tuple[Run, Run]:
 
 
 def hundred(folder: Path) -> Path:
-    """A hundred different clips of 81 frames: five rendered ones with a hundred titles."""
+    """Make a hundred different clips of 81 frames: five rendered ones with a hundred titles."""
     from reelwright.media.video import write_metadata
 
     clips = sorted((folder / ".reel" / "clips").glob("*.mp4"), key=lambda path: path.stat().st_size)[-5:]
@@ -75,7 +75,7 @@ def hundred(folder: Path) -> Path:
 
 
 def main() -> int:
-    """Print times and targets."""
+    """Print times and whether the targets are met."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for picture in (*EXAMPLES.glob("*.jpg"), *PHOTOS.glob("*.jpg")):

@@ -1,4 +1,4 @@
-"""A film of sixty shots, five minutes, as a draft: memory stays flat, the film is whole, joints are invisible.
+"""Checks a draft film of sixty shots (five minutes): memory stays flat, the film is complete, joints are invisible.
 
 python -m bench.long_film [SIZE]      416x240 by default; 1280x720 takes minutes
 """
@@ -21,13 +21,13 @@ from typing import Any
 from .films import PHOTOS, film
 from .measuring import machine, report
 
-SHOTS, CHAIN = 60, 20  # a new picture after so many
+SHOTS, CHAIN = 60, 20  # each chain of so many shots begins with a new picture
 MOVES = ("push in slow", "pan left", "tilt up", "hold", "pan right", "push in", "tilt down", "pull out slow")
 PICTURES = ("rocket.jpg", "coffee_first.jpg", "coffee_last.jpg")
 
 
 def a_board(folder: Path, size: str) -> Path:
-    """Three chains of twenty shots, one of which dissolves in."""
+    """Write a storyboard of three chains of twenty shots; the second begins with a dissolve."""
     shots: list[dict[str, Any]] = []
     for number in range(SHOTS):
         shot: dict[str, Any] = {"id": f"s{number:02}", "prompt": MOVES[number % len(MOVES)], "seconds": 5.06}
@@ -41,7 +41,7 @@ def a_board(folder: Path, size: str) -> Path:
 
 
 class Memory:
-    """Resident memory of a process at every moment."""
+    """Resident memory of a process in bytes, ten times a second."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -57,7 +57,7 @@ class Memory:
                 self.seen.append(int(text.partition("VmRSS:")[2].split()[0]) * 1024)
 
     def quarters(self) -> list[int]:
-        """The peaks of the four quarters of its life."""
+        """Stop measuring; returns the peaks of the four quarters of the process's life."""
         self._stop.set()
         self._thread.join()
         each = max(1, len(self.seen) // 4)
@@ -65,7 +65,7 @@ class Memory:
 
 
 def made(board: Path, output: Path) -> tuple[dict[str, Any], float, list[int]]:
-    """The command's last message, its seconds, and its memory."""
+    """Make the film; returns the command's last message, its seconds, and its memory by quarters."""
     started = time.perf_counter()
     with subprocess.Popen(film(board, output), stdout=subprocess.PIPE, text=True, env=os.environ.copy()) as process:
         memory = Memory(process.pid)
@@ -77,7 +77,7 @@ def made(board: Path, output: Path) -> tuple[dict[str, Any], float, list[int]]:
 
 
 def main() -> int:
-    """Print what was measured and the targets."""
+    """Print the figures and whether the targets are met."""
     from reelwright.media.video import examine
 
     size = sys.argv[1] if len(sys.argv) > 1 else "416x240"

@@ -1,4 +1,4 @@
-"""Timing whole processes: wall clock, processor time and the peak of the process's own resident memory."""
+"""Times complete processes: wall clock, processor time and the peak of the process's own resident memory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def timed(
 ) -> Run:
     """Run a program that must end with ``status``; the peak is that of its own process."""
     environ = dict(os.environ if env is None else env)
-    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every run compiles our sources again
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every run compiles the sources again
     started = time.perf_counter()
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(argv, stdout=null, stderr=pipe, text=True, cwd=cwd, env=environ) as process:
@@ -74,12 +74,12 @@ def median(runs: Sequence[Run]) -> Run:
 
 
 def report(targets: Mapping[str, bool]) -> int:
-    """Print which targets are met; 1 if one is not."""
+    """Print which targets are met; returns 1 if one is not."""
     for target, met in targets.items():
         print(f"  {'met' if met else 'MISSED':6} {target}")
     return 0 if all(targets.values()) else 1
 
 
 def machine() -> str:
-    """Cores and load: figures mean nothing without them."""
+    """The number of cores and the load: figures mean nothing without them."""
     return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"

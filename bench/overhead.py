@@ -2,8 +2,8 @@
 
     python -m bench.overhead --rounds 5
 
-The framework is the imitation in the tests, which takes no time of its own, so the rest is our overhead. By hand
-means the command that `reel plan` shows, started in the same folder. Both alternate in one run.
+The framework is the imitation in the tests, which itself takes almost no time, so the rest is Reelwright's overhead.
+"By hand" is the command that `reel plan` shows, started in the same folder. Both alternate in one run.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Machine:
 
     @property
     def checkout(self) -> Path:
-        """The framework."""
+        """The folder of the framework."""
         return self.folder / "Wan2.1"
 
     def reel(self, command: str, output: str) -> list[str]:
-        """Our command line."""
+        """A `reel` command line."""
         return [
             sys.executable, "-m", "reelwright", command, str(PHOTO), "push in", "-o", str(self.folder / output),
             "--config", str(self.folder / "config.yaml"), "--frames", "5", "--steps", "3", "--seed", "1",
@@ -50,7 +50,7 @@ class Machine:
 
 
 def a_machine(folder: Path) -> Machine:
-    """Checkout, interpreter, weights of true (sparse) size, one simulated GPU."""
+    """Make a machine: checkout, interpreter, weights of true (sparse) size, one simulated GPU."""
     settings: Mapping[str, Any] = {
         "generator": "wan2.1",
         "wan2_dir": str(make_wan_checkout(folder / "Wan2.1", [{}])),
@@ -67,7 +67,7 @@ def a_machine(folder: Path) -> Machine:
 
 
 def by_hand(here: Machine) -> tuple[list[str], Path, dict[str, str]]:
-    """The command that the plan shows, with a picture and an output of its own."""
+    """The command that the plan shows, with a separate picture and output; its folder and its environment."""
     import subprocess
 
     done = subprocess.run(here.reel("plan", "hand.mp4"), capture_output=True, text=True, env=here.env, check=False)
@@ -79,7 +79,7 @@ def by_hand(here: Machine) -> tuple[list[str], Path, dict[str, str]]:
 
 
 def main() -> int:
-    """Print medians and targets."""
+    """Print medians and whether the targets are met."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds

@@ -1,4 +1,4 @@
-"""Measures ``reel --help`` and ``reel plan`` as whole processes.
+"""Times ``reel --help`` and ``reel plan`` as complete processes.
 
 python -m bench.startup --rounds 7
 """
@@ -18,7 +18,7 @@ PHOTO = Path(__file__).parents[1] / "tests" / "photos" / "rocket.jpg"
 
 
 def main() -> int:
-    """Print medians and targets."""
+    """Print medians and whether the targets are met."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
@@ -33,7 +33,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:  # a folder without a clip.mp4
         folder = Path(name)
         for argv in sides.values():
-            timed(argv, cwd=folder)  # bytecode and file cache
+            timed(argv, cwd=folder)  # not counted: bytecode and file cache
         found = {name: median([timed(argv, cwd=folder) for _ in range(rounds)]) for name, argv in sides.items()}
     print(f"start-up, whole process, median of {rounds}, {machine()}")
     for name, run in found.items():

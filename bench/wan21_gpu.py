@@ -2,9 +2,9 @@
 
     python -m bench.wan21_gpu --wan21 CHECKOUT --python ENV/bin/python --weights FOLDER
 
-Weights of true size with random values are made in FOLDER if it is empty (46 GB; about as much host memory). Figures
-belong in docs/benchmarks.md with the hardware, the versions and this command. With ``--simulate-gpus`` it runs where
-there is no GPU, to try the script itself; the memory figures are then missing.
+If FOLDER is empty, the script makes weights of true size with random values in it (46 GB; about as much host memory).
+Figures belong in docs/benchmarks.md with the hardware, the versions and this command. With ``--simulate-gpus`` the
+script runs without a GPU, to try the script itself; the memory figures are then missing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Bench:
         self._ask = ["--size", arguments.size, "--frames", str(arguments.frames), "--steps", str(arguments.steps)]
 
     def reel(self, command: str, output: str) -> list[str]:
-        """Our command line."""
+        """A `reel` command line."""
         where = ["-o", str(self.folder / output), "--config", str(self.folder / "config.yaml"), "--json", "--seed", "1"]
         return [sys.executable, "-m", "reelwright", command, str(PHOTO), "the rocket lifts off", *where, *self._ask]
 
@@ -75,7 +75,7 @@ class Bench:
         return timed(argv, cwd=Path(command["cwd"]), env={**os.environ, **command["env"]}).seconds
 
     def stopped(self, number: int) -> list[int] | None:
-        """GPU memory in use five seconds after a run was stopped in its first step."""
+        """Stop a run in its first step; returns the GPU memory in use five seconds later."""
         process = subprocess.Popen(self.reel("generate", "stop.mp4"), stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         for line in process.stdout:
@@ -88,7 +88,7 @@ class Bench:
 
 
 def main() -> int:
-    """Make weights if needed, measure, print."""
+    """Make weights if needed, measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--wan21", type=Path, required=True, help="official checkout")
     parser.add_argument("--python", type=Path, required=True, help="the framework's own interpreter")
@@ -118,7 +118,7 @@ def main() -> int:
 def report_runs(
     plan: dict[str, Any], manifest: dict[str, Any], runs: tuple[float, float, int], memory: dict[str, Any]
 ) -> int:
-    """The figures and whether they are as they should be."""
+    """Print the figures and whether the targets are met."""
     hand, ours, peak = runs
     metrics = manifest.get("metrics") or {}
     print(f"Wan2.1 i2v-14B, {machine()}")

@@ -33,7 +33,7 @@ def tokenizer(folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Write everything that i2v-14B loads."""
+    """Write all files that i2v-14B loads."""
     from wan.configs import WAN_CONFIGS
     from wan.modules import clip, t5, vae
     from wan.modules.model import WanModel

@@ -1,6 +1,6 @@
-"""The main job on any computer: two drafts and a film of four shots, their contact sheets, and the proof of them.
+"""Makes two drafts and a film of four shots on any computer, with contact sheets, and verifies the results.
 
-Run by `make demo`; it only calls the command line, as a user would.
+`make demo` runs it; it only calls the command line, as a user does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def reel(*arguments: str) -> None:
 
 
 def main() -> None:
-    """Make, check and name the films."""
+    """Make and check the clips and the film, and print their paths."""
     OUT.mkdir(exist_ok=True)
     clip, pair = OUT / "clip.draft.mp4", OUT / "first-to-last.draft.mp4"
     photo, first, last = (str(HERE / name) for name in ("americas.jpg", "earth_first.jpg", "earth_last.jpg"))

@@ -1,8 +1,9 @@
-"""The smallest generator: one file that makes Reelwright plan, run, verify and publish clips of plain colour.
+"""Defines the smallest generator: one file that makes Reelwright plan, run, verify and publish clips of plain colour.
 
-Copy it to `src/reelwright/backends/toy/__init__.py` and add one line to the registry in `src/reelwright/backends/__init__.py`;
-tests/test_contributing.py does exactly that. In a package of your own, register `BACKEND` under the entry point
-`reelwright.backends` instead. A real framework returns a `Command` where this one returns an `EngineCall`.
+Copy it to `src/reelwright/backends/toy/__init__.py` and add one line to the registry in
+`src/reelwright/backends/__init__.py`; tests/test_contributing.py does exactly that. In your own package, register
+`BACKEND` under the entry point `reelwright.backends` instead. A real framework returns a `Command` where this one
+returns an `EngineCall`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ FPS = 16.0
 
 
 def query(request: VideoRequest, settings: Settings) -> HostQuery:
-    """What the plan must know about the machine: nothing."""
+    """The facts about the machine that the plan needs: none."""
     del request, settings
     return HostQuery()
 
 
 def plan(job: Job) -> Plan:
-    """What will be run, and the video that it promises. Pure: the same job always gives the same plan."""
+    """The call to run, and the video that it promises. Pure: the same job always gives the same plan."""
     size = job.request.size or Size(64, 36)
     frames = job.request.num_frames or 9
     seed = job.request.seed or 0
@@ -41,7 +42,7 @@ def plan(job: Job) -> Plan:
 
 
 def capabilities(settings: Settings, host: Host) -> Capabilities:
-    """What `get_capabilities` reports."""
+    """The tasks and limits that `get_capabilities` reports."""
     del settings, host
     return Capabilities(("t2v", "i2v"), max_duration=10.0)
 

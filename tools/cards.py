@@ -1,6 +1,7 @@
-"""Writes the table of cards in README.md, from the same plans and checks as of a real run.
+"""Writes the table of cards in README.md, from the same plans and checks as for a real run.
 
-Per card: what makes a clip from a picture, in the best quality and at less cost. Nothing is run, and no card is needed.
+For each card it shows the models that make a clip from a picture, in the best quality and at less cost. It runs no
+model and needs no card.
 
     .venv/bin/python tools/cards.py        # rewrites the table; tests/test_docs.py fails while it is stale
 """
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 def updated(page: str) -> str:
-    """The page with the table as it should be."""
+    """The page with a new table."""
     before, _, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
@@ -71,7 +72,7 @@ def _line(card: int, row: ComparedModel, balanced: ComparedModel) -> str:
 
 
 def _placement(row: ComparedModel) -> str:
-    """``resident`` has no note: the weights stay on the card."""
+    """The placement in a row's note; ``resident`` has no note, because the weights stay on the card."""
     return f"`{row.note.split()[1] if row.note.startswith('placement ') else 'resident'}`"
 
 

@@ -1,6 +1,6 @@
-"""Checks files before a commit: text ends with one line end and has no trailing spaces; large files are named and refused.
+"""Checks files before a commit: text ends with one line end and has no trailing spaces, and no file is too large.
 
-.venv/bin/python tools/check_files.py README.md docs/films.md     # prints what is wrong; the exit status is 1 then
+.venv/bin/python tools/check_files.py README.md docs/films.md     # prints the problems; the exit status is then 1
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ LIMIT = 200_000
 #: Larger files that belong to the project: photographs of examples/, and pictures of README.md.
 LARGE = ("examples/", "docs/film.webp", "tests/photos/")
 TEXT = {".cfg", ".in", ".json", ".md", ".py", ".sh", ".svg", ".toml", ".txt", ".yaml", ".yml"}
-#: Real output of programs, kept as it was.
+#: Real output of programs, kept unchanged.
 AS_IT_WAS = ("tests/logs/", "tests/golden/")
 
 
 def problems(path: Path) -> Iterator[str]:
-    """What is wrong with one file; its path is relative to the repository."""
+    """The problems of one file; its path is relative to the repository."""
     data = path.read_bytes()
     if len(data) > LIMIT and not str(path).startswith(LARGE):
         yield f"{path}: {len(data)} bytes; weights, clips and other large files do not belong into the repository"

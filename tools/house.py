@@ -1,6 +1,6 @@
-"""Measures of the source: sizes, imports between rooms, repeated names, annotations, tests.
+"""Measures the source: sizes, imports between rooms, repeated names, annotations, tests.
 
-A room is a package or a module directly in ``reelwright``. Nothing is imported or run: the files are parsed.
+A room is a package or a module directly in ``reelwright``. The script parses the files; it imports and runs none.
 
     python tools/house.py            # this tree
     python tools/house.py OLD .      # two trees side by side, as a table in Markdown
@@ -74,7 +74,7 @@ def modules_of(package: Path) -> list[Module]:
 
 
 def arrows(modules: list[Module], package: str) -> set[tuple[str, str]]:
-    """Pairs of rooms of which the first imports the second, anywhere in its files."""
+    """Pairs of rooms in which a file of the first imports the second."""
     rooms = {module.room for module in modules} - NO_ROOMS
     found = {(module.room, room) for module in modules for room in _imported_rooms(module, package)}
     return {(start, end) for start, end in found if start != end and start in rooms and end in rooms}
@@ -138,7 +138,7 @@ def boundary(modules: list[Module]) -> list[Function]:
 
 
 def is_precise(function: Function) -> bool:
-    """Whether the result and each argument have an annotation, and none of them names ``Any``."""
+    """Whether the result and each argument have an annotation without ``Any``."""
     arguments = function.args
     given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     given += [extra for extra in (arguments.vararg, arguments.kwarg) if extra]
@@ -151,7 +151,7 @@ def _names_in(annotation: ast.expr) -> set[str]:
 
 
 def test_measures(root: Path) -> dict[str, str]:
-    """Sizes of the tests, and what the last ``make test`` of this tree wrote down."""
+    """Sizes of the tests, and the record of the last ``make test`` in this tree."""
     modules = modules_of(root / "tests")
     functions = [f for module in modules for f in module.functions() if f.name.startswith("test_")]
     last = root / ".pytest_cache" / "v" / "reelwright" / "make-test"

@@ -1,6 +1,6 @@
 """Makes docs/film.webp: the draft film of examples/film.yaml as a small moving picture for the README.
 
-It calls `reel film` as a user would, and keeps every third frame of the film, made smaller. The file stays below 2 MB.
+It calls `reel film` as a user does, and keeps every third frame of the film, made smaller. The file stays below 2 MB.
 
     .venv/bin/python tools/moving_picture.py
 """

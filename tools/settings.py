@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def updated(page: str) -> str:
-    """The page with the table as it should be."""
+    """The page with a new table."""
     before, _, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
@@ -49,7 +49,7 @@ def _yaml(value: Any) -> str:
 
 
 def _takes(annotation: Any) -> list[str]:
-    """What a key takes, in plain words."""
+    """The values that a key takes, in plain words."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _takes(inner[0])

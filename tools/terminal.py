@@ -1,8 +1,8 @@
 """Makes docs/terminal.svg: a recording of real `reel` commands in a terminal of 80 columns, as an animated SVG.
 
 Each command runs in a pseudo-terminal. `Screen` understands the few control sequences that `rich` writes. Every screen
-becomes a picture of the animation. The folder of the recording is shown as `~/films`; the recording is played in half a
-minute, whatever the commands took.
+becomes a picture of the animation. The picture shows the folder of the recording as `~/films`, and plays the recording
+in half a minute, however long the commands took.
 
     .venv/bin/python tools/terminal.py
 """
@@ -163,7 +163,7 @@ class Recording:
 
 
 def _whole(text: str) -> tuple[str, str]:
-    """Text, and the control sequence at its end that is not complete yet."""
+    """Complete text, and the incomplete control sequence at its end."""
     end = re.search(r"(\x1b\[?[?0-9;]*)?\Z", text)
     start = end.start() if end else len(text)
     return text[:start], text[start:]
@@ -178,7 +178,7 @@ def _read(terminal: int) -> str:
     while True:
         try:
             data += (more := os.read(terminal, 65536))
-        except OSError:  # the kernel's word for the end of a pseudo-terminal
+        except OSError:  # Linux raises it at the end of a pseudo-terminal
             return data.decode(errors="replace")
         try:
             return data.decode() if more else ""
@@ -187,7 +187,7 @@ def _read(terminal: int) -> str:
 
 
 def hastened(screens: list[tuple[tuple[Line, ...], float]]) -> list[tuple[tuple[Line, ...], float]]:
-    """The same in `PLAYED_IN_S`; screens too short to be seen give their time to the next one."""
+    """The same screens in `PLAYED_IN_S`; a screen that is too short to see gives its time to the next one."""
     factor = PLAYED_IN_S / sum(seconds for _, seconds in screens)
     kept: list[tuple[tuple[Line, ...], float]] = []
     waiting = 0.0
@@ -200,7 +200,7 @@ def hastened(screens: list[tuple[tuple[Line, ...], float]]) -> list[tuple[tuple[
 
 
 def svg(screens: list[tuple[tuple[Line, ...], float]]) -> str:
-    """The screens one below the other, moved past a window as time goes on; without animation the last one is seen."""
+    """An SVG of the screens one below the other, moved past a window; without animation it shows the last one."""
     width, height = COLUMNS * CELL_WIDTH + 2 * MARGIN, ROWS * CELL_HEIGHT + 2 * MARGIN
     total = sum(seconds for _, seconds in screens)
     names: dict[Line, str] = {}

@@ -1,6 +1,6 @@
 """Writes the list of files in docs/architecture.md: each file with the first sentence of its docstring.
 
-The rooms come in the order of the import rule in pyproject.toml, from the edges down. Nothing is imported.
+The rooms are in the order of the import rule in pyproject.toml, from the edges down. The script imports none of them.
 
     python tools/tree.py            # rewrites the list; tests/test_architecture.py fails while it is stale
 """
@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def updated(page: str) -> str:
-    """The page with the list as it should be."""
+    """The page with a new list."""
     before, _, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
@@ -32,7 +32,7 @@ def updated(page: str) -> str:
 
 
 def listing() -> str:
-    """Every file, a paragraph and a list per room."""
+    """The list of every file, with a paragraph and a list for each room."""
     files = sorted(SOURCE.glob("*.py"))
     parts = ["".join(f"- `{path.name}`: {first_sentence(path)}\n" for path in files)]
     for room in rooms():

@@ -1,4 +1,4 @@
-"""The contract of our own renderers; they are found by name and imported when needed.
+"""Defines the contract of Reelwright's own renderers, which are found by name and imported when needed.
 
 An engine turns the JSON options of a `core.plan.EngineCall` into a clip at ``output``. It emits the events of
 `core.events`, calls ``check`` at least once per frame or step, and raises the errors of `core.errors`. It leaves no
@@ -36,9 +36,9 @@ class Engine(Protocol):
 
 
 class ResidentEngine(Protocol):
-    """A renderer that keeps its weights. The worker's interpreter imports it, which may be another one than ours.
+    """A renderer that keeps its weights. A worker imports it, perhaps with another interpreter than Reelwright's.
 
-    Of this package it imports only `core` modules that need nothing but the standard library, and this room.
+    From this package it imports only this room and the `core` modules that need nothing but the standard library.
     """
 
     def versions(self) -> Mapping[str, str]:
@@ -48,13 +48,13 @@ class ResidentEngine(Protocol):
     def load(
         self, model: Mapping[str, Any], emit: Callable[[Event], None], check: Callable[[], None]
     ) -> Mapping[str, Any]:
-        """Load this model and no other; returns facts. Loading the same model again returns at once."""
+        """Load this model in place of any other; returns facts. A second load of the same model returns at once."""
         ...
 
     def generate(
         self, options: Mapping[str, Any], folder: Path, emit: Callable[[Event], None], check: Callable[[], None]
     ) -> Saved:
-        """Make a clip; the answer says where in ``folder`` its frames are."""
+        """Make a clip; the answer names the file in ``folder`` that holds its frames."""
         ...
 
     def unload(self) -> None:
@@ -63,7 +63,7 @@ class ResidentEngine(Protocol):
 
 
 def load_engine(name: str) -> Any:
-    """The engine of that name: our own, or ``module:attribute`` in a plugin's plan.
+    """The engine of that name: one of Reelwright's, or ``module:attribute`` from a plugin's plan.
 
     Raises:
         ConfigurationError: the name is unknown.

@@ -1,13 +1,13 @@
-"""The program of a worker: an engine behind two pipes that serves one request at a time until its owner is gone.
+"""Runs a worker: an engine behind two pipes that serves one request at a time until its owner ends.
 
-Its owner starts, watches and ends it (`sites.local.worker`), in another process and often in another interpreter.
-Only the standard library, `core.errors`, `core.events` and `core.line_channel` are imported here.
+Its owner (`sites.local.worker`) starts, watches and ends it from another process, often with another interpreter.
+This module imports only the standard library, `core.errors`, `core.events` and `core.line_channel`.
 
     >>> serve("diffusers", 3, 4)  # doctest: +SKIP
     0
 
-A request that fails is answered by `core.events.Failed`, and the next one is awaited. The end of the pipe of
-requests means that the owner is gone: the process ends at once, whatever it is doing.
+A failed request gets the answer `core.events.Failed`, and the worker waits for the next one. The pipe of requests
+closes when the owner ends; the worker then ends at once, even during a computation.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from . import ResidentEngine, load_engine
 
 _EVIDENCE_LINES = 6
 _NO_ENGINE = 3
-#: The name in torch (torch.OutOfMemoryError, torch.cuda.OutOfMemoryError); torch itself is not imported here.
+#: The class's name in torch (torch.OutOfMemoryError, torch.cuda.OutOfMemoryError); this module does not import torch.
 _GPU_MEMORY = "OutOfMemoryError"
 
 
 def serve(engine: str, read_fd: int, write_fd: int) -> int:
-    """Answer the requests on ``read_fd`` until `core.events.Unload` or the end; returns the exit status."""
+    """Answer the requests on ``read_fd`` until `core.events.Unload`; returns the exit status."""
     for fd in (read_fd, write_fd):
         os.set_inheritable(fd, False)  # a process that the engine starts must not keep them open
     owner = Owner(LineChannel(read_fd, write_fd))
@@ -78,7 +78,7 @@ def _answer(engine: ResidentEngine, request: Message | Failed, owner: Owner) -> 
 
 
 def failed(error: BaseException, phase: str, *, otherwise: Failure = Failure.FRAMEWORK) -> Failed:
-    """The answer for an exception; the whole traceback goes to the log."""
+    """The answer for an exception; the complete traceback goes to the log."""
     if isinstance(error, VideoGenerationError):
         return Failed(error.code, error.message, phase, error.advice, error.evidence)
     traceback.print_exception(error, file=sys.stderr)
@@ -96,7 +96,7 @@ def failed(error: BaseException, phase: str, *, otherwise: Failure = Failure.FRA
 
 
 class Owner:
-    """The process that this worker serves. A thread receives, so that `core.events.Cancel` arrives during a computation."""
+    """The process that this worker serves. A thread receives, so `core.events.Cancel` arrives during a computation."""
 
     def __init__(self, channel: LineChannel) -> None:
         self._channel = channel
@@ -106,11 +106,11 @@ class Owner:
         self.phase = ""
 
     def listen(self) -> None:
-        """Begin to receive requests."""
+        """Start receiving requests."""
         threading.Thread(target=self._receive_all, name="requests", daemon=True).start()
 
     def next(self) -> Message:
-        """Wait for the next request; for a line that is none it is the `core.events.Failed` to answer with."""
+        """Wait for the next request. A line that is no request becomes the `core.events.Failed` to answer with."""
         self.phase = ""
         return self._requests.get()
 
@@ -120,7 +120,7 @@ class Owner:
             raise Cancelled(signal_number=signal.SIGINT)
 
     def send(self, message: Event | Answer) -> None:
-        """Send a message; if the owner is gone the process ends."""
+        """Send a message; the process ends if the owner has ended."""
         if isinstance(message, Phase):
             self.phase = message.name
         with self._writing:
@@ -144,5 +144,5 @@ class Owner:
 
 
 def _leave() -> None:
-    """End now: nobody receives an answer any more, and the shim ends whatever was started."""
+    """End now: the owner receives no more answers, and the shim ends all processes that the engine started."""
     os._exit(0)

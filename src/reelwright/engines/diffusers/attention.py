@@ -1,11 +1,11 @@
 """Chooses the attention kernel, and measures how much it differs from PyTorch's own.
 
-*Dense* backends compute the same sums in another order. They differ by rounding only, which is measured here on the
-device, against ``native``, when the model is loaded. *Quantised* ones round to eight bits. Backends named ``…_hub``
-download a kernel at first use, and are refused. On a CPU (torch 2.13) ``_native_flash`` gives the same bits as
-``native``, because ``native`` takes that kernel there; the mathematical one and flex differ by 3e-7 in float32 and 4e-3
-in bfloat16. The choice goes by what is installed, never by a stopwatch, so the same machine always takes the same
-kernel and gives the same bits. This module installs nothing.
+*Dense* backends compute the same sums in another order. They differ by rounding only; this module measures the
+difference from ``native`` on the device when the model is loaded. *Quantised* ones round to eight bits. Backends named
+``…_hub`` download a kernel at first use, and are refused. On a CPU (torch 2.13) ``_native_flash`` gives the same bits
+as ``native``, because ``native`` uses that kernel; the mathematical one and flex differ by 3e-7 in float32 and 4e-3 in
+bfloat16. The choice depends on the card and the installed packages, never on timings, so the same machine always uses
+the same kernel and gives the same bits. This module installs nothing.
 
     >>> sorted(QUANTISED)[0], rounding("bfloat16")
     ('_sage_qk_int8_pv_fp16_cuda', 0.02)
@@ -25,21 +25,21 @@ QUANTISED = frozenset(
         *("_sage_qk_int8_pv_fp16_cuda", "_sage_qk_int8_pv_fp16_triton"),
     }
 )
-#: (queries, keys) that are compared: within a clip, to the text's 512 tokens, to the picture's 257 (Wan2.1).
+#: Lengths (queries, keys) to compare: within a clip, to the text's 512 tokens, to the picture's 257 (Wan2.1).
 _LENGTHS = ((1536, 1536), (1536, 512), (1536, 257))
 
 
 def rounding(dtype: str) -> float:
-    """The relative difference that another order of the same sums may make: a few units of the last place."""
+    """The relative difference that another order of the same sums can cause: a few units in the last place."""
     return {"float32": 1e-5, "float16": 3e-3}.get(dtype, 2e-2)
 
 
 def candidates(name: str, capability: tuple[int, int] | None) -> tuple[str, ...]:
     """The backends behind a choice, the fastest first, by the card's compute capability (``None``: no card).
 
-    ``auto`` ends with PyTorch's own. FlashAttention 3 is written for compute capability 9 (its README). cuDNN's
-    attention is up to 75 % faster there than FlashAttention 2, which PyTorch's own takes (release notes of PyTorch 2.5);
-    before that generation the two are the same.
+    ``auto`` ends with PyTorch's own attention, which uses FlashAttention 2. FlashAttention 3 is written for compute
+    capability 9 (its README). On those cards cuDNN's attention is up to 75 % faster than FlashAttention 2 (release
+    notes of PyTorch 2.5); on earlier cards the two are the same.
     """
     generation = capability[0] if capability else 0
     flash = ("_flash_3", "flash") if generation == 9 else ("flash",)
@@ -56,7 +56,8 @@ def choose(transformers: Sequence[Any], name: str, model: Mapping[str, Any]) -> 
     Returns its name and its relative difference from ``native`` on this device.
 
     Raises:
-        ConfigurationError: none works: unknown, not installed, not for this device, or it computes something else.
+        ConfigurationError: no candidate works: it is unknown, not installed, not for this device, or computes
+            something else.
     """
     names = candidates(name, _capability(str(model.get("device", "cpu"))))
     for number, candidate in enumerate(names, start=1):
@@ -101,7 +102,7 @@ def _use(transformers: Sequence[Any], name: str, model: Mapping[str, Any]) -> di
 
 
 def difference_from_native(name: str, model: Mapping[str, Any]) -> float:
-    """The largest relative difference over some lengths; 0.0 means the same bits.
+    """The largest relative difference from ``native`` over some lengths; 0.0 means the same bits.
 
     Hunyuan's transformers give attention a mask, so their comparison has one; Wan's do not.
     """

@@ -1,15 +1,15 @@
 """Changes how the repeated blocks of a transformer compute: compiled, or with weights in eight bits.
 
 *Compiled*: torch makes fewer passes over memory between the large products. Compiled code rounds in other places, so a
-clip is made by one of the two from its first step to its last, and the manifest says which. Where nothing can be
-compiled (no compiler, a block that torch cannot trace, weights that move inside a block) the blocks compute as written.
+clip uses one of the two for all its steps, and the manifest says which. If compiling is impossible (no compiler, a
+block that torch cannot trace, weights that move inside a block), the blocks compute as written.
 
-*Eight bits* (e4m3): half the memory of bfloat16, for a change of the picture, so only a named choice does it. It makes
-nothing faster; it keeps a model on the GPU that would be streamed otherwise. Only matrices are stored so; biases, norms,
-modulation and everything outside the blocks keep their type. diffusers' own layerwise casting does this layer by layer,
-without a scale, and casts back down after every use. Here each row has a scale (a weight of 0.002 is at the end of
-e4m3's range and would keep no digit), the cast is discarded after use, and it happens outside the block's forward,
-so the forward can still be compiled as one graph.
+*Eight bits* (e4m3): the weights take half the memory of bfloat16 but change the picture, so only a named choice uses
+them. They make nothing faster; they keep a model on the GPU that would otherwise be streamed. Only matrices are stored
+this way; biases, norms, modulation and everything outside the blocks keep their type. diffusers' own layerwise casting
+does this layer by layer, without a scale, and casts back down after every use. Here each row has a scale (a weight of
+0.002 is at the end of e4m3's range and would keep no digit), the cast is discarded after use, and it happens outside
+the block's forward, so the forward can still be compiled as one graph.
 
     >>> compile_problem("cpu")  # doctest: +SKIP
     ''
@@ -24,7 +24,7 @@ from typing import Any
 from .torch_errors import first_line
 
 TRANSFORMERS = ("transformer", "transformer_2")
-#: diffusers looks a hook of this name up to find the type that a model computes in, and needs its ``compute_dtype``.
+#: diffusers reads the ``compute_dtype`` of the hook of this name to find the type that a model computes in.
 FP8_HOOK = "layerwise_casting"
 #: Sizes that a warm worker may compile before torch would silently stop compiling: each costs one compilation.
 _SIZES = 64
@@ -41,7 +41,7 @@ def transformers(pipeline: Any) -> list[Any]:
 
 def repeated_blocks(transformer: Any) -> list[Any]:
     """The repeated blocks, in order; diffusers names their classes."""
-    names = set(transformer._repeated_blocks or ())  # compile_repeated_blocks goes by it
+    names = set(transformer._repeated_blocks or ())  # compile_repeated_blocks reads the same attribute
     return [module for module in transformer.modules() if type(module).__name__ in names]
 
 
@@ -61,7 +61,7 @@ class _Forward:
 
 
 def compile_problem(device: str) -> str:
-    """Why nothing can be compiled here; empty where it can. Compiles a line of code, which takes seconds once."""
+    """The reason why compiling fails here; empty if it works. Compiles a line of code, which takes seconds once."""
     import torch
 
     try:
@@ -73,10 +73,10 @@ def compile_problem(device: str) -> str:
 
 
 def compile_blocks(transformer: Any) -> None:
-    """Let each block be compiled at its first call. Call it before hooks are added: then no hook is in the graph.
+    """Compile each block at its first call. Call this before hooks are added, so that no hook is in the graph.
 
-    ``dynamic=False``: for a second size torch would otherwise make a graph for any size, and a warm worker would use
-    another graph than a fresh one. ``deterministic``: no kernel is chosen by how fast it was a moment ago.
+    ``dynamic=False``: otherwise torch makes a graph for all sizes at the second size, and a warm worker uses another
+    graph than a fresh one. ``deterministic``: torch does not choose a kernel by timing it.
     ``emulate_precision_casts`` rounds where eager code rounds; measured on a CPU in bfloat16 it brings the relative
     difference from 7e-3 to 2e-3.
     """
@@ -94,7 +94,7 @@ def compile_blocks(transformer: Any) -> None:
 
 
 def use_compiled(transformer: Any, *, compiled: bool) -> None:
-    """Let the blocks compute compiled, or as written; blocks that were never prepared compute as written."""
+    """Switch the blocks to compiled code, or to code as written; `compile_blocks` must have prepared them."""
     for forward in getattr(transformer, _SWITCHES, ()):
         forward.is_compiled = compiled
 
@@ -105,7 +105,7 @@ def use_compiled(transformer: Any, *, compiled: bool) -> None:
 def store_in_fp8(transformer: Any, device: str = "cpu") -> None:
     """Store the matrices of the blocks in eight bits; only loading them again undoes it.
 
-    ``device`` computes it (a CPU would take minutes for 14B); the weights stay where they are.
+    The conversion runs on ``device`` (a CPU would take minutes for 14B); the weights stay where they are.
     """
     from diffusers.hooks import HookRegistry
 
@@ -120,7 +120,7 @@ def store_in_fp8(transformer: Any, device: str = "cpu") -> None:
 
 @functools.cache
 def _fp8_hook_class() -> type[Any]:
-    """Defined in a function because importing its base class, of diffusers, takes seconds."""
+    """The hook's class; a function defines it because importing its base class from diffusers takes seconds."""
     from diffusers.hooks import ModelHook
 
     class CastForForward(ModelHook):  # type: ignore[misc]  # not installed where mypy runs
@@ -162,7 +162,7 @@ def _is_matrix(name: str, layer: Any) -> bool:
 
 
 def _reduce(layer: Any, device: str) -> None:
-    """Eight bits and a scale for each row; the scale has the type that the weight had and will be cast to."""
+    """Store a weight in eight bits, with a scale for each row. The scale keeps the type that the weight had."""
     import torch
 
     home = layer.weight.device

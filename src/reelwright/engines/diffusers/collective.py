@@ -1,6 +1,6 @@
-"""Everything that all ranks of one clip do: join each other, share a transformer, and pass its calls on.
+"""Implements the work that all ranks of one clip share: join each other, share a transformer, and pass its calls on.
 
-Context parallel means that each rank holds the whole transformer and computes a part of the sequence; attention
+Context parallel means that each rank holds the complete transformer and computes a part of the sequence; attention
 exchanges heads (ulysses) or keys and values (ring). diffusers splits and gathers. Rank 0 sends each call of the
 transformer (its tensors, and the pass it belongs to) and all ranks then compute it together, so the others need no
 scheduler, no encoder and no VAE. `parallel` and `follower` start and run the processes.
@@ -25,14 +25,14 @@ from typing import Any
 from ...core.errors import ConfigurationError
 from . import speed, step_cache
 
-#: The longest that ranks wait for each other inside a step; the first step may compile.
+#: The longest time that ranks wait for each other inside a step; the first step may compile.
 _STEP_LIMIT = timedelta(minutes=10)
 _NO_LSE = frozenset({"native"})  # returns no log-sum-exp, which a ring needs to combine its parts
 
 
 @dataclass(frozen=True)
 class Rank:
-    """One rank: its number of how many, a file where they meet (private to this user), and ``Load.model``."""
+    """One rank: its number, the count of ranks, a file where they meet (private to this user), and ``Load.model``."""
 
     number: int
     count: int
@@ -56,7 +56,7 @@ def check(rank: Rank, transformers: Sequence[Any]) -> None:
     """Refuse a split that would fail in the first step.
 
     Raises:
-        ConfigurationError: this model, or this attention, cannot be split so.
+        ConfigurationError: this model, or this attention, cannot be split this way.
     """
     ulysses, ring = rank.degrees
     if ulysses * ring != rank.count:
@@ -123,7 +123,7 @@ def share(transformer: Any, rank: Rank) -> SharedTransformer:
 
 
 def unshare(shared: SharedTransformer) -> None:
-    """Let a transformer compute whole sequences again; diffusers has no such method of its own."""
+    """Let a transformer compute complete sequences again; diffusers has no method for this."""
     from diffusers.hooks.context_parallel import remove_context_parallel
 
     transformer = shared.transformer
@@ -138,7 +138,7 @@ def unshare(shared: SharedTransformer) -> None:
 
 
 def _resolve_on_cpu(transformer: Any, config: Any) -> Any:
-    """Does for a CPU what diffusers does for a GPU; on a CPU, diffusers 0.42.1 divides by a device count of zero."""
+    """Resolve the configuration as for a GPU; on a CPU, diffusers 0.42.1 divides by a device count of zero."""
     import torch
     from diffusers.models._modeling_parallel import ParallelConfig
 
@@ -164,7 +164,7 @@ class SharedTransformer:
         """Prepare for latents of this shape (batch, channels, frames, height, width).
 
         Raises:
-            ConfigurationError: the sequence cannot be split so.
+            ConfigurationError: the ranks cannot share the sequence evenly.
         """
         patch = self.transformer.config.patch_size
         tokens = (shape[2] // patch[0]) * (shape[3] // patch[1]) * (shape[4] // patch[2])
@@ -215,7 +215,7 @@ def send(call: TransformerCall | None) -> None:
 
 
 def receive(device: str) -> TransformerCall | None:
-    """The next call that rank 0 sends, its tensors on this rank's device; ``None`` at the end of the clip."""
+    """The next call that rank 0 sends, with its tensors on this rank's device; ``None`` at the end of the clip."""
     import torch
 
     size = torch.zeros(1, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Decodes latents to frames: as a whole, in tiles if that does not fit, or on the CPU if tiles do not fit either.
+"""Decodes latents to frames: in one piece, in tiles if that does not fit, or on the CPU if tiles do not fit either.
 
 >>> WAYS
 ('full', 'tiled', 'cpu')
@@ -24,11 +24,11 @@ def decode(
 ) -> tuple[Any, str]:
     """Frames between -1 and 1 (3 x frames x height x width, float32), and the way that worked.
 
-    The first way is tried twice, the second time with the transformers moved away: that keeps the picture, while tiles
+    The first way is tried twice, the second time with the transformers moved away: this keeps the picture, while tiles
     change it a little.
 
     Raises:
-        OutOfMemoryError: no way is left.
+        OutOfMemoryError: every way ran out of memory.
     """
     left = [*ways[:1], *ways]
     while left:
@@ -36,7 +36,7 @@ def decode(
         way = left.pop(0)
         try:
             return _decoded(pipeline, latents, way), way
-        except RuntimeError as error:  # torch's own class for memory is one; cuDNN raises others for the same cause
+        except RuntimeError as error:  # torch's OutOfMemoryError is one; cuDNN raises others for the same cause
             if not left:
                 raise _error_for(error, way) from error
             reason = first_line(error)[:200]

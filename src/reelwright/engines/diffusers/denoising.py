@@ -1,7 +1,7 @@
 """Denoises a clip: calls the pipeline with the arguments in its signature, and reports and stops between steps.
 
-Every pipeline steps its scheduler exactly once for each denoising step, so steps are counted there and a cancellation is
-seen there, whether or not the pipeline has callbacks. Every clip gets a new scheduler.
+Every pipeline calls its scheduler exactly once for each denoising step. This module counts steps and checks for
+cancellation in that call, so the pipeline needs no callbacks. Every clip gets a new scheduler.
 
     >>> latents = denoise(pipeline, options, callbacks)  # doctest: +SKIP
 """
@@ -37,7 +37,7 @@ def denoise(pipeline: Any, options: Mapping[str, Any], callbacks: Callbacks) -> 
 
 
 def arguments(pipeline: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of our arguments that are in the pipeline's signature.
+    """The arguments for the pipeline: those that its signature has.
 
     The random generator runs on the device, as in the official scripts: one seed gives different noise on two devices.
     """
@@ -59,7 +59,7 @@ def arguments(pipeline: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         "output_type": "latent",
     }
     wanted = inspect.signature(type(pipeline).__call__).parameters
-    if "height" not in wanted:  # HunyuanVideo-1.5 would choose a size of its own; the plan has promised one
+    if "height" not in wanted:  # HunyuanVideo-1.5 would choose its own size, but the plan has promised one
         size = options["height"], options["width"]
         pipeline.video_processor.calculate_default_height_width = lambda **_: size
     return {name: value for name, value in ours.items() if name in wanted and value is not None}

@@ -32,7 +32,7 @@ class Encodings:
         self.hits = self.misses = 0
 
     def attach(self, pipeline: Any) -> None:
-        """Let the pipeline look here first."""
+        """Make the pipeline look up its encodings here first."""
         for name in _METHODS:
             original = getattr(pipeline, name, None)
             if original is not None:
@@ -58,7 +58,7 @@ class Encodings:
         return encode
 
     def forget(self) -> None:
-        """Drop all of them, because they lie on the GPU."""
+        """Drop all encodings, because they take GPU memory."""
         self._known.clear()
 
 

@@ -1,10 +1,10 @@
-"""The engine: loads a model once, then makes a clip for each request.
+"""Loads a model once, then makes a clip for each request.
 
     load      components -> speed -> placement -> other ranks
     generate  encode -> denoise -> latents on disk -> decode -> frames on disk
 
-If the GPU runs out of memory while denoising, the next placement is used and the clip begins again, with the same seed
-and the same result. `backends.diffusers` plans, and `sites.local.worker_frames` encodes the video.
+If the GPU runs out of memory while denoising, the engine changes to the next placement and starts the clip again, with
+the same seed and the same result. `backends.diffusers` plans, and `sites.local.worker_frames` encodes the video.
 
     >>> DiffusersEngine().versions()["engine"]
     'diffusers'
@@ -40,7 +40,7 @@ _NOT_COMPILED = "the blocks cannot be compiled here ({}); going on without, whic
 
 @dataclass
 class LoadedModel:
-    """A model that is ready, and facts about it for the manifest."""
+    """A loaded model, and facts about it for the manifest."""
 
     identity: str
     model: Mapping[str, Any]
@@ -57,7 +57,7 @@ class LoadedModel:
 
     @property
     def lost_ranks(self) -> bool:
-        """Whether a rank has failed: only loading all of them again helps."""
+        """Whether a rank has failed; all ranks must then be loaded again."""
         return self.ranks is not None and self.ranks.closed
 
 
@@ -68,7 +68,7 @@ class DiffusersEngine:
         self._loaded: LoadedModel | None = None
 
     def versions(self) -> dict[str, str]:
-        """Python and the installed packages; nothing is imported."""
+        """Versions of Python and the installed packages, read without importing them."""
         found = {"engine": "diffusers", "python": platform.python_version()}
         for name in _PACKAGES:
             with contextlib.suppress(metadata.PackageNotFoundError):
@@ -76,14 +76,14 @@ class DiffusersEngine:
         return found
 
     def load(self, model: Mapping[str, Any], emit: Emit, check: Check) -> dict[str, Any]:
-        """Load this model, or keep it: a model stays the same wherever its weights lie. Returns facts."""
+        """Load this model, or keep it; another placement does not make another model. Returns facts."""
         identity = json.dumps({name: value for name, value in model.items() if name != "placements"}, sort_keys=True)
         callbacks, loaded = Callbacks(emit, check), self._loaded
         if loaded is not None and loaded.identity == identity and not loaded.lost_ranks:
             if loaded.placement.follow(model["placements"]):
                 _place(loaded.placement, callbacks)
             return loaded.facts
-        loaded = None  # else the weights of two models would lie in the host's memory
+        loaded = None  # else the host's memory would hold the weights of two models
         self.unload()
         started = time.monotonic()
         self._loaded = _load(model, identity, callbacks)
@@ -135,7 +135,7 @@ class DiffusersEngine:
         return Saved(str(path), frames, width, height, facts)
 
     def unload(self) -> None:
-        """Free everything."""
+        """End the other ranks and free the model's memory."""
         loaded, self._loaded = self._loaded, None
         if loaded is None:
             return

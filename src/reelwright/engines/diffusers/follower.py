@@ -1,9 +1,9 @@
-"""The engine of ranks 1 and up of a clip that several GPUs compute: it only computes with rank 0.
+"""Implements the engine of ranks 1 and up, which only compute with rank 0 when several GPUs make one clip.
 
 `parallel.Ranks`, in the worker that is rank 0, starts it with the worker's own program and speaks the same protocol to
-it over pipes of its own: ``Load`` joins the group, each ``Generate`` computes the calls that rank 0 sends until the clip
-is over. It loads the transformers only, saves nothing, and ends when its pipe closes, so no rank outlives the worker.
-A failure is answered and ends the process: a rank that has left a step cannot be used again.
+it over separate pipes: ``Load`` joins the group, each ``Generate`` computes the calls that rank 0 sends until the clip
+ends. It loads the transformers only, saves nothing, and ends when its pipe closes, so no rank outlives the worker.
+After a failure it answers and ends: a rank that has left a step cannot be used again.
 
     >>> READY
     'ready to join'
@@ -19,7 +19,7 @@ from ...core.events import Event, Log, Saved
 from . import collective, speed
 from .blocks import transformers
 
-#: The text of the `Log` that it sends when it only waits for the other ranks.
+#: The text of the `Log` that it sends when it is loaded and waits for the other ranks.
 READY = "ready to join"
 Emit = Callable[[Event], None]
 Check = Callable[[], None]
@@ -39,7 +39,7 @@ class Follower:
         return {}
 
     def load(self, model: Mapping[str, Any], emit: Emit, check: Check) -> dict[str, Any]:
-        """``model`` is a `collective.Rank` as JSON."""
+        """Load the transformers and join the group; ``model`` is a `collective.Rank` as JSON."""
         rank = collective.Rank(model["rank"], model["ranks"], model["store"], model["model"])
         self._device = rank.device
         self._pipeline = self._build(rank.model, rank.device)
@@ -56,7 +56,7 @@ class Follower:
         emit: Emit,  # noqa: ARG002
         check: Check,  # noqa: ARG002
     ) -> Saved:
-        """Compute with rank 0 until the clip is over."""
+        """Compute with rank 0 until the clip ends."""
         import torch
 
         speed.reset(self._pipeline)
@@ -77,13 +77,13 @@ class Follower:
             shared.transformer(*call.args, **call.kwargs)
 
     def unload(self) -> None:
-        """Leave the others and give the memory back."""
+        """Leave the group and free the memory."""
         collective.leave()
         self._pipeline, self._shared = None, []
 
 
 def build_transformers(model: Mapping[str, Any], device: str) -> Any:
-    """A pipeline of the model's first task that has only its transformers, as fast as rank 0's."""
+    """A pipeline of the model's first task with only its transformers, with the speed choices of rank 0."""
     import inspect
 
     import diffusers

@@ -18,10 +18,10 @@ _NAME, _METADATA = "latents", "reelwright"  # one entry: with more, their order 
 
 
 def save(path: Path, tensor: Any, key: str) -> None:
-    """Write the file whole or not at all, and flush it to the disk.
+    """Write the complete file or none, and flush it to the disk.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: the file cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file

@@ -1,8 +1,8 @@
 """Loads a folder of weights into pipelines, one for each task, that share their components.
 
-Nothing is downloaded and no code from the folder runs: weights are safetensors, or, in the official layout, read with
-``weights_only``. Both layouts of Wan2.1 get the official noise levels and picture filters, so a clip does not depend on
-the layout (`official`).
+This module downloads nothing and runs no code from the folder: weights are safetensors, or, in the official layout,
+read with ``weights_only``. Both layouts of Wan2.1 get the official noise levels and picture filters, so a clip does not
+depend on the layout (`official`).
 
     >>> pipelines, components = load(model, lambda phase: None)  # doctest: +SKIP
 """
@@ -58,7 +58,7 @@ def load(model: Mapping[str, Any], phase: Callable[[str], object]) -> tuple[dict
 
 
 def load_transformers(model: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """The transformers only, on a device, by name: for the other ranks of a clip (`follower`)."""
+    """The transformers by name, on a device, for the other ranks of a clip (`follower`)."""
     directory = Path(model["directory"])
     if model["layout"] == "official":
         from .official_transformer import load_transformer
@@ -167,7 +167,7 @@ def _component(directory: Path, name: str, kind: list[Any], dtype: str) -> Any:
     if not has_weights:
         return loaded
     module, info = loaded
-    # transformers fills missing weights with random numbers; no pipeline uses a head for words
+    # transformers fills missing weights with random numbers; no pipeline uses the language model's head
     lost = sorted(weight for weight in info["missing_keys"] if not weight.startswith("lm_head."))
     if lost:
         raise _unreadable(directory / name, f"its files lack {lost[0]} and {len(lost) - 1} more", "\n".join(lost[:40]))
@@ -203,7 +203,7 @@ def _pipeline(kind: Any, components: Mapping[str, Any], config: Mapping[str, Any
 
 
 def _refuse_first_hunyuan(directory: Path, transformer: Any) -> None:
-    """The pipeline of the first HunyuanVideo-I2V makes four frames too few, and no whole latents."""
+    """Refuse the first HunyuanVideo-I2V: its pipeline makes four frames too few, and incomplete latents."""
     if getattr(getattr(transformer, "config", None), "image_condition_type", None) == "latent_concat":
         raise ModelNotFoundError(
             f"{directory} holds the first release of HunyuanVideo-I2V, with the picture as further channels",

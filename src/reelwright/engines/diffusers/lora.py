@@ -1,8 +1,8 @@
 """Adds the user's LoRA files to the weights, once they are read safely and checked against the model.
 
-Only safetensors are read; a pickle could run code. A file with layers that the model does not have is refused, where
-diffusers would warn and use the rest. The change is added to the weights once, so steps cost nothing more. It cannot be
-taken out again without rounding, so another preset loads the weights again. Nothing is downloaded.
+Only safetensors are read; a pickle could run code. A file with layers that the model does not have is refused;
+diffusers would warn and use the rest. The change is added to the weights once, so steps take no longer. Removing it
+would round the weights, so another preset loads them again. This module downloads nothing.
 
     >>> Adapter(Path("distilled.safetensors")).scale
     1.0
@@ -36,7 +36,7 @@ def fuse(pipeline: Any, adapter: Adapter) -> dict[str, Any]:
 
     Raises:
         ModelNotFoundError: the file is missing or no safetensors.
-        ConfigurationError: it is for another model.
+        ConfigurationError: the file is for another model.
     """
     tensors, digest = _read(adapter.path)
     transformer = getattr(pipeline, adapter.into, None)
@@ -72,7 +72,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _attach(pipeline: Any, adapter: Adapter, tensors: dict[str, Any]) -> set[str]:
-    """Put the adapter beside the layers; returns the names of the layers in the file."""
+    """Attach the adapter to the layers; returns the names of the layers in the file."""
     options = {"load_into_transformer_2": True} if adapter.into == "transformer_2" else {}
     try:
         known = pipeline.lora_state_dict(dict(tensors))

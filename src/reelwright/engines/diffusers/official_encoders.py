@@ -2,7 +2,7 @@
 
 Each becomes the model of transformers or diffusers that pipelines expect. Sizes are read off the shapes of the weights,
 so small models can be read too. umT5 stays bfloat16, as stored and as the official script runs it. CLIP is computed in
-float32, as diffusers advises (the official float16 saves nothing worth having once per clip), and the VAE is float32, as
+float32, as diffusers advises (it runs once per clip, so the official float16 saves little), and the VAE is float32, as
 in the official script.
 
     >>> text_place("blocks.3.ffn.gate.0.weight")
@@ -108,7 +108,8 @@ _CLIP_LAYER = {
 def load_image_encoder(path: Path) -> Any:
     """The `CLIPVisionModel` in ``path``; the text tower of the same file is not read.
 
-    Wan uses the features before the last layer (``use_31_block`` in the official code, ``hidden_states[-2]`` in diffusers).
+    Wan uses the features before the last layer: ``use_31_block`` in the official code, ``hidden_states[-2]`` in
+    diffusers.
 
     Raises:
         ModelNotFoundError: the file holds something else, or is incomplete.

@@ -1,6 +1,6 @@
 """Prepares pictures as the official script does, in the shape that diffusers' pipelines expect.
 
-The official code never crops and never smooths: CLIP sees the whole picture stretched to a square, and the first frame
+The official code never crops and never smooths: CLIP sees the full picture stretched to a square, and the first frame
 is the picture resized to the clip's size. Both use torch's bicubic filter, which does not average when it shrinks.
 diffusers crops to a square for CLIP and resizes with Lanczos; each of these alone would change the clip.
 

@@ -2,11 +2,11 @@
 
 The official script keeps float32 weights and multiplies in bfloat16 (autocast). The values between blocks, the time
 embedding, the norms and the head stay float32; diffusers in bfloat16 rounds those too, at every block. Measured on
-random weights of three blocks and three steps, the frames of a t2v clip are then 37.5 dB from the official ones. They
-are 49 dB away when only the official roundings are made, as here; the official script with another attention kernel is
-48 dB from itself. The weights of a linear layer can be stored rounded: same products, half the memory.
+random weights of three blocks and three steps, the frames of a t2v clip are then 37.5 dB from the official ones. With
+the official roundings only, as here, they are 49 dB away; the official script with another attention kernel is 48 dB
+from itself. The weights of a linear layer can be stored rounded: the products are the same, in half the memory.
 
-Models in float32 do not need this. It is no speed choice: it is what the preset `exact` means.
+Models in float32 do not need this. It is not a speed choice: the preset `exact` means this precision.
 
     >>> is_kept("blocks.0.attn1.norm_q.weight"), is_kept("blocks.0.attn1.to_q.weight")
     (True, False)
@@ -18,7 +18,7 @@ import functools
 import math
 from typing import Any, ClassVar
 
-#: Parts of the names whose weights stay float32: norms, time embedding, tables, positions and head.
+#: Parts of the names of weights that stay float32: norms, time embedding, tables, positions and head.
 KEPT = (
     *("rope", "time_embedder", "time_proj", "scale_shift_table", "proj_out", "pos_embed"),
     *("norm1", "norm2", "norm3", "norm_q", "norm_k", "norm_added_k"),
@@ -46,7 +46,7 @@ def transformer_class() -> Any:
 
         @property
         def dtype(self) -> Any:
-            return torch.float32  # pipelines round what they hand over to this type
+            return torch.float32  # pipelines round the transformer's inputs to this type
 
     return OfficialWanTransformer
 
@@ -122,7 +122,7 @@ def attention_class() -> Any:
 
 @functools.cache
 def _norm_class() -> Any:
-    """RMS norm that rounds before its float32 weight, not after it."""
+    """The class of an RMS norm that rounds before it applies its float32 weight, not after."""
     import torch
 
     class OfficialNorm(torch.nn.RMSNorm):  # type: ignore[misc]
@@ -159,7 +159,7 @@ def _heads(attn: Any, values: Any) -> Any:
 
 
 def _waves(size: int) -> Any:
-    """The time as waves, computed in float64 as officially: float32 is off by 1e-4 at the first steps."""
+    """The time as waves, computed in float64 as in the official code: float32 is off by 1e-4 at the first steps."""
     import torch
 
     class Waves(torch.nn.Module):  # type: ignore[misc]

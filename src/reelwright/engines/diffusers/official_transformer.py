@@ -28,7 +28,7 @@ _CONFIGURED = ("num_heads", "eps")
 
 
 def load_transformer(directory: Path, task: str, dtype: Any, device: str = "cpu") -> Any:
-    """The transformer in ``directory``, for ``task``, its weights on ``device``.
+    """The transformer in ``directory`` for ``task``, with its weights on ``device``.
 
     Raises:
         ModelNotFoundError: a shard or a weight is missing or unknown, or the model is for another task.

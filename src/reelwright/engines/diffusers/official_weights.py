@@ -23,7 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Weight(NamedTuple):
-    """One weight of a file, and the name of its parameter in our model."""
+    """One weight of a file, and the name of its parameter in the model."""
 
     key: str
     place: str

@@ -6,10 +6,10 @@
         ...
     ranks.close()
 
-A rank that dies or raises ends all: rank 0's own collective fails when the connection does (gloo), or is aborted (NCCL
-notices no death by itself), and `clip` raises the error of the rank that failed first. If rank 0 cannot be freed, its
-process ends, with the reason in its log: an attempt may fail, but it must not hang. Encoders, VAE, scheduler and all
-output stay on rank 0. `collective` splits the work.
+If a rank dies or raises, all ranks end. Rank 0's collective fails with the connection (gloo), or is aborted (NCCL does
+not notice a death), and `clip` raises the error of the rank that failed first. If rank 0 cannot be freed, its process
+ends, with the reason in its log: an attempt may fail, but it must not hang. Encoders, VAE, scheduler and all output
+stay on rank 0. `collective` splits the work.
 
     >>> Ranks.FOLLOWER
     'reelwright.engines.diffusers.follower:FOLLOWER'
@@ -77,7 +77,7 @@ class Ranks:
         """Share the pipeline's transformers with the others, as soon as they are ready.
 
         Raises:
-            ConfigurationError: the model cannot be split so.
+            ConfigurationError: the model cannot be split this way.
             AttemptError: a rank failed.
         """
         shareable = transformers(pipeline)
@@ -152,7 +152,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def _together(self) -> Iterator[None]:
-        """Turn an error that another rank caused into that rank's own."""
+        """Raise the failed rank's own error in place of the error that it caused here."""
         try:
             yield
         except Cancelled:
@@ -182,7 +182,7 @@ class Ranks:
             raise failed
 
     def _failed(self, error: VideoGenerationError) -> None:
-        """A rank is lost: free rank 0 if it waits for it. Called from the thread that reads that rank's answers."""
+        """Free rank 0 if it waits for the lost rank. The thread that reads that rank's answers calls this."""
         if not self._inside.is_set() or self._closed:
             return
         if self._rank.device.startswith("cuda"):
@@ -212,7 +212,7 @@ def default_program() -> list[str]:
 
 
 def _may_be_a_lost_rank(error: BaseException) -> bool:
-    """torch names a lost connection and a timeout in the message only."""
+    """Whether a rank may be lost: torch names a lost connection or a timeout only in the message."""
     words = ("gloo", "nccl", "connection", "timed out", "peer")
     return any(word in str(error).lower() for word in words)
 

@@ -1,4 +1,4 @@
-"""The process of one other rank: its channel, its answers and its end. Only `parallel` uses it.
+"""Runs the process of one other rank: its channel, its answers and its end. Only `parallel` uses it.
 
 >>> ending(-9)
 'was ended by SIGKILL'
@@ -41,11 +41,11 @@ class RankProcess:
             return self._failure
 
     def send(self, request: Request) -> None:
-        """Send a request. That a rank is gone is seen where its answers end."""
+        """Send a request. If the rank has ended, `failure` says so; this method raises nothing."""
         self._channel.send(request)
 
     def wait_for(self, wanted: Callable[[Message], bool], seconds: float) -> None:
-        """Wait for an answer, and forget it.
+        """Wait for an answer, and drop it.
 
         Raises:
             VideoGenerationError: the rank failed instead, or did not answer in time.
@@ -67,7 +67,7 @@ class RankProcess:
             self._changed.wait(0.05)
 
     def end(self) -> None:
-        """End it. It obeys the end of its pipe at once; a signal is for a rank that does not."""
+        """End the process: close its pipe and send SIGTERM; SIGKILL follows if it does not end."""
         with self._changed:
             if not self._wanted:
                 return

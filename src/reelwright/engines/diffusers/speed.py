@@ -2,10 +2,10 @@
 
 ``exact`` computes every block of every step in the model's own precision. ``balanced`` may leave blocks out of steps
 that change little (step cache) and keep weights in eight bits. ``fast`` runs on step-distilled weights that the user
-gives as LoRA files. This module makes no choices of its own; placement, steps and guidance are the plan's too.
+gives as LoRA files. The plan makes all choices, also of placement, steps and guidance.
 
-The order is: load, `apply`, placement, `parallel`. Before every clip comes `reset`, so that the tenth clip has the bytes
-of the first; after it comes `observed`.
+The order is: load, `apply`, placement, `parallel`. Call `reset` before every clip, so that the tenth clip has the bytes
+of the first, and `observed` after it.
 
     >>> speed_choice({"speed": {"preset": "balanced", "cache": {"kind": "first_block", "threshold": 0.1}}}).threshold
     0.1
@@ -72,7 +72,7 @@ def speed_choice(model: Mapping[str, Any]) -> SpeedChoice:
 
 
 def _check(choice: SpeedChoice) -> None:
-    """Refuse what contradicts the preset's name: ``exact`` means what it says."""
+    """Refuse a choice that contradicts the preset; ``exact`` allows nothing that changes the result."""
     if choice.preset not in PRESETS:
         raise ConfigurationError(f"there is no speed preset {choice.preset!r}", advice=f"Known: {', '.join(PRESETS)}.")
     inexact = {"step cache": choice.threshold is not None, "fp8 weights": choice.fp8, "LoRA": bool(choice.adapters)}
@@ -92,7 +92,7 @@ def _check(choice: SpeedChoice) -> None:
 
 
 def apply(pipeline: Any, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Make a freshly loaded pipeline as fast as the plan says; returns facts for the manifest.
+    """Apply the plan's speed choices to a freshly loaded pipeline; returns facts for the manifest.
 
     Raises:
         ConfigurationError: this pipeline or this device cannot do it.
@@ -104,7 +104,7 @@ def apply(pipeline: Any, model: Mapping[str, Any]) -> dict[str, Any]:
     problem = blocks.compile_problem(device) if choice.compiled else ""
     for transformer in blocks.transformers(pipeline):
         if choice.compiled and not problem:
-            blocks.compile_blocks(transformer)  # before any hook, so that it lies beneath them
+            blocks.compile_blocks(transformer)  # before any hook is added, so that no hook is in the graph
         if choice.fp8:
             blocks.store_in_fp8(transformer, device)
         if choice.threshold is not None:
@@ -121,7 +121,7 @@ def apply(pipeline: Any, model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reset(pipeline: Any) -> None:
-    """Forget all that a cache keeps of earlier steps."""
+    """Drop everything that a cache keeps from earlier steps."""
     for transformer in blocks.transformers(pipeline):
         step_cache.forget(transformer)
 

@@ -1,7 +1,7 @@
-"""Leaves most blocks out of steps that change little: diffusers' first-block cache, counted, and the same on all ranks.
+"""Skips most blocks in steps that change little: diffusers' first-block cache, counted, and the same on all ranks.
 
-Each transformer has one decision per pass; `decisions` finds them. `forget` comes before every clip, so that no clip
-depends on the one before. How large a change counts as little is the plan's choice.
+Each transformer has one decision per pass; `decisions` finds them. Call `forget` before every clip, so that no clip
+depends on the one before. The plan sets the threshold of a small change.
 
     >>> add_cache(pipeline, transformer, threshold=0.1)  # doctest: +SKIP
 """
@@ -17,7 +17,7 @@ from .blocks import repeated_blocks
 
 
 class CacheDecision:
-    """Decides whether a step computes all blocks, by the change that diffusers goes by.
+    """Decides whether a step computes all blocks, by the same measure of change as diffusers.
 
     Under context parallelism each rank sees its part of the sequence. diffusers lets every rank decide by its own
     part; two ranks that decide differently wait for each other for ever. Here the sums are added up over ``group`` first.
@@ -30,7 +30,7 @@ class CacheDecision:
         self.hits = 0
 
     def __call__(self, residual: Any) -> bool:
-        """``True``: compute the remaining blocks."""
+        """Whether to compute the remaining blocks."""
         self.passes += 1
         before = self._hook.state_manager.get_state().head_block_residual
         if before is None:
@@ -72,7 +72,7 @@ def add_cache(pipeline: Any, transformer: Any, threshold: float) -> None:
 
 
 def _register_blocks() -> None:
-    """Add HunyuanVideo-1.5's blocks, which diffusers 0.42.1 left out of the table that its caches go by."""
+    """Add HunyuanVideo-1.5's blocks, which are missing in the table that the caches of diffusers 0.42.1 use."""
     from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
     from diffusers.models.transformers.transformer_hunyuan_video15 import HunyuanVideo15TransformerBlock
 
@@ -99,13 +99,13 @@ def decisions(transformer: Any) -> list[CacheDecision]:
 def current_pass(transformer: Any) -> str | None:
     """The pass that a pipeline has announced (``cond`` or ``uncond``); ``None`` without a cache."""
     for hook in _leaders(transformer):
-        context = hook.state_manager._context  # its property raises where there is none
+        context = hook.state_manager._context  # its property raises if there is none
         return None if context is None else str(context.name)
     return None
 
 
 def forget(transformer: Any) -> None:
     """Forget earlier steps, and count from zero."""
-    transformer._reset_stateful_cache()  # diffusers does so after a whole clip, but not after a stopped one
+    transformer._reset_stateful_cache()  # diffusers does so after a complete clip, but not after a stopped one
     for decision in decisions(transformer):
         decision.passes = decision.hits = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message, at most 300 characters; the error's class where it has no message."""
+    """The first line of a message, at most 300 characters; the error's class if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 

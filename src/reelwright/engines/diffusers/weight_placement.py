@@ -1,7 +1,7 @@
 """Places the weights while a clip is made: all on the GPU, or more and more of them streamed from the host or the disk.
 
-Every placement computes the same numbers with the same kernels, only more slowly: weights move, they never change. If
-one does not fit, the next one is used, in the same process. On a CPU all placements are the same.
+Every placement computes the same numbers with the same kernels; each is slower than the one before. Weights move but
+never change. If one placement does not fit, the same process uses the next one. On a CPU all placements are the same.
 
     >>> PLACEMENTS[0], PLACEMENTS[-1]
     ('resident', 'disk_offload')
@@ -21,7 +21,7 @@ from .blocks import TRANSFORMERS
 
 PLACEMENTS = ("resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload")
 _ENCODERS = ("text_encoder", "text_encoder_2", "image_encoder")
-_ON_GPU = ("resident", "encoders_off")  # the transformers lie there as a whole
+_ON_GPU = ("resident", "encoders_off")  # the complete transformers are on the GPU
 _BLOCKS_PER_GROUP = 1
 
 
@@ -56,7 +56,7 @@ class Placement:
         return self.current in (*_ON_GPU, "group_offload")
 
     def apply(self) -> None:
-        """Put everything in its place."""
+        """Move every component to where the placement wants it."""
         for module in self._vaes:
             module.to(self._device)
         for module in self._encoders:
@@ -65,14 +65,14 @@ class Placement:
             self._place_transformer(module)
 
     def use_next(self) -> str:
-        """Change to the next placement, and return its name. A clip's own memory must be free before."""
+        """Change to the next placement, and return its name. Free a clip's own memory first."""
         self.move_to_host()
         self._left.pop(0)
         self.apply()
         return self.current
 
     def follow(self, placements: Sequence[str]) -> bool:
-        """Take the placements of another clip: a larger one needs a later placement, a smaller one an earlier.
+        """Take the placements of another clip: a larger clip needs a later placement, a smaller clip an earlier one.
 
         Returns whether the current placement changed, and `apply` must be called.
         """
@@ -102,13 +102,13 @@ class Placement:
         release_memory()
 
     def move_denoiser_back(self) -> None:
-        """Move the transformers back for the next clip; streamed ones never lie on the GPU as a whole."""
+        """Move the transformers back for the next clip; streamed ones are never completely on the GPU."""
         if self.current in _ON_GPU:
             for module in self._transformers:
                 module.to(self._device)
 
     def _place_encoder(self, encoder: Any) -> None:
-        """On the GPU, or streamed matrix by matrix: an encoder runs once, so that moves no more than all at once."""
+        """Put an encoder on the GPU, or stream it matrix by matrix. It runs once, so streaming moves no more bytes."""
         if self.current == "resident" or self._device == "cpu":
             encoder.to(self._device)
             return
@@ -131,7 +131,7 @@ class Placement:
         transformer.enable_group_offload(**options)
 
     def _streaming(self) -> dict[str, Any]:
-        """``use_stream``: the next group arrives while this one computes."""
+        """Options for streaming; with ``use_stream`` the next group arrives while this one computes."""
         import torch
 
         return {
@@ -142,7 +142,7 @@ class Placement:
 
 
 def _remove_offloading(module: Any) -> None:
-    """diffusers names these hooks, and has no function that removes them."""
+    """Remove the offloading hooks; diffusers has names for them, but no function that removes them."""
     from diffusers.hooks import HookRegistry
     from diffusers.hooks import group_offloading as offloading
 

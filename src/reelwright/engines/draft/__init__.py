@@ -1,8 +1,8 @@
 """Renders drafts on the CPU: a moving camera over a still, or a passage from a first picture to a last one.
 
-`backends.draft` decides what is rendered; it arrives as JSON options. Nothing in the picture acts, so the label in the
-corner and the tags in the file say that it is a draft. The parts: `camera_path` (where the camera stands), `stills`
-(pictures and their pixels), `transitions` (measures two pictures), `passages` (frames between them), `label`.
+`backends.draft` makes the JSON options of a draft. Nothing in the picture acts, so the label in the corner and the tags
+in the file say that it is a draft. The parts: `camera_path` (where the camera stands), `stills` (pictures and their
+pixels), `transitions` (measures two pictures), `passages` (frames between them), `label`.
 
     >>> options = {"first": "cat.png", "width": 1280, "height": 720, "num_frames": 81, "fps": 16.0, "seed": 1,
     ...            "camera": ["push_in"], "speed": 1.0}
@@ -36,7 +36,7 @@ LAST_FRAME_NAME = "last.png"
 
 @dataclass(frozen=True)
 class Scene:
-    """Frames, rendered as they are taken, and facts about them. A frame may repeat: do not change its array."""
+    """Frames, rendered on demand, and facts about them. A frame may repeat: do not change its array."""
 
     frames: Iterator[Pixels]
     facts: Mapping[str, Any]
@@ -78,7 +78,7 @@ class DraftEngine:
 
 
 def scene_of(options: Mapping[str, Any]) -> Scene:
-    """The frames of these options, without label; they are rendered as they are taken."""
+    """The frames of these options, rendered on demand, without the label."""
     return _passage_scene(options) if "last" in options else _camera_scene(options)
 
 

@@ -34,7 +34,7 @@ SHAKE, SHAKE_ROLL = 0.0035, np.deg2rad(0.12)  # a third of the first choice, who
 
 @dataclass(frozen=True)
 class CameraShot:
-    """Moves, their speed and length. ``depth``: there is a depth picture. ``identity_start`` forbids the reversed
+    """Moves, their speed and length. ``depth``: a depth picture exists. ``identity_start`` forbids the reversed
     pull-out (its still is extended by `PUSH` beyond the edges instead)."""
 
     moves: tuple[str, ...]
@@ -103,7 +103,7 @@ class Track:
 
     @property
     def moves_depth(self) -> bool:
-        """Whether near and far move differently at all."""
+        """Whether near and far points move differently."""
         return bool(np.any(self.near_x) or np.any(self.near_y) or np.any(self.near_zoom))
 
 
@@ -139,8 +139,8 @@ def shoot(shot: CameraShot, framing: Framing) -> Track:
     track = _kept_inside(Track(zoom, **rows), framing, steady)
     if "handheld" not in shot.moves:
         return track
-    # The shaking is added with a zoom of its own: it begins within a second, and so must the zoom that hides the
-    # borders, while the zoom that hides a pan takes the whole clip.
+    # The shaking has a separate zoom: it begins within a second, and the zoom that hides its borders must, too. The
+    # zoom that hides the borders of a pan takes the entire clip.
     shaken = {name: vars(track)[name] + wave for name, wave in _shake(shot, shaking).items()}
     return _kept_inside(replace(track, **shaken), framing, shaking)
 
@@ -189,7 +189,7 @@ def _add_depth(zoom: Floats, rows: dict[str, Floats]) -> None:
 
 
 def _shake(shot: CameraShot, shaking: Floats) -> dict[str, Floats]:
-    """The shaking of a hand: three slow sines per axis, their phases from the seed."""
+    """The shaking of a hand: three slow sines per axis, with phases from the seed."""
     random = np.random.default_rng([shot.seed & 0xFFFFFFFF, shot.seed >> 32])
     seconds = np.arange(shot.num_frames) / shot.fps
     waves: dict[str, Floats] = {}

@@ -1,4 +1,4 @@
-"""Draws the corner label of a draft. It is drawn when a frame is encoded, never on a frame that is passed on.
+"""Draws the corner label of a draft on frames for the encoder, never on a frame from which another segment continues.
 
 >>> labelled = Label(Size(1280, 720)).drawn(frame)
 """
@@ -33,7 +33,7 @@ class Label:
         self._add = 255.0 * 0.96 * text_alpha + 0.5
 
     def drawn(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A labelled copy of an RGB frame; the frame itself stays clean, because a next segment may continue from it."""
+        """A labelled copy of an RGB frame; the frame stays clean, because a next segment may continue from it."""
         copy = frame.copy()
         copy[self._place] = (copy[self._place] * self._keep + self._add).astype(np.uint8)
         return copy

@@ -52,7 +52,7 @@ class CameraMove:
         self._b = complex(inverse[0, 2], inverse[1, 2])
 
     def view(self, time: float) -> Matrix:
-        """From the clip's pixels to those of the first picture."""
+        """The matrix from the clip's pixels to those of the first picture."""
         a = self._a**time
         share = (a - 1) / (self._a - 1) if abs(self._a - 1) > 1e-9 else time
         b = self._b * share
@@ -70,7 +70,7 @@ class CameraMove:
         return np.asarray(cv2.blendLinear(layers[0], layers[1], weights[0], weights[1]), np.uint8)
 
     def _covered(self, matrix: Matrix) -> Floats:
-        """1 where a picture has something to show, softly 0 towards and beyond its edges."""
+        """A picture's weight at each pixel: 1 inside it, falling softly to 0 at its edges."""
         width, height = self._size
         grid = (max(2, width // _COARSE), max(2, height // _COARSE))
         columns, rows = np.meshgrid(

@@ -28,7 +28,7 @@ _DEPTH_BLUR = 0.035  # of the width: with 3 % parallax the displacement then gro
 
 
 def load_still(path: Path, size: Size, fit: str) -> Pixels:
-    """The picture as RGB; ``contain`` and ``stretch`` give it the clip's aspect, ``cover`` leaves it whole.
+    """The picture as RGB; ``contain`` and ``stretch`` give it the clip's aspect, ``cover`` changes nothing.
 
     Raises:
         InvalidInputError: the file cannot be read as a picture any more.
@@ -127,7 +127,7 @@ class Still:
 
 @dataclass(frozen=True)
 class _Level:
-    """A copy enlarged to twice the size; ``matrix`` maps the still's pixels to its own, ``scale`` times as many."""
+    """A copy enlarged to twice the size; ``matrix`` maps the still's pixels to the copy's, ``scale`` times as many."""
 
     pixels: Pixels
     matrix: Matrix
@@ -150,8 +150,8 @@ class Relief:
     """A still with depth: nearer points are displaced more, smoothly, without tearing or folding."""
 
     def __init__(self, depth: Floats, still: tuple[int, int], origin: tuple[int, int], size: Size) -> None:
-        """``depth`` is 0 (far) to 1 (near) for a whole still; the part in view begins at ``origin``. The middle of the
-        still is the pivot that stays."""
+        """``depth`` is 0 (far) to 1 (near) for a complete still; the part in view begins at ``origin``. The middle of
+        the still is the pivot and does not move."""
         self._size = size
         grid = (max(2, still[0] // _DEPTH_GRID), max(2, still[1] // _DEPTH_GRID))
         fx, fy = grid[0] / still[0], grid[1] / still[1]
@@ -164,7 +164,7 @@ class Relief:
         self._rows = np.arange(size.height, dtype=np.float32)[:, None]
 
     def maps(self, matrix: Matrix, towards: tuple[float, float], outwards: float) -> tuple[Floats, Floats]:
-        """Where each pixel of the output samples the still. ``towards`` is in pixels of the still for the nearest point,
+        """Maps from each pixel of the output to the still. ``towards`` is in pixels of the still for the nearest point,
         ``outwards`` in pixels at the edge of the frame."""
         size = self._size
         small = (size.width // _DEPTH_GRID, size.height // _DEPTH_GRID)
@@ -186,10 +186,10 @@ class Relief:
 
 
 def load_depth(path: Path) -> Floats:
-    """A depth picture, 8 or 16 bit, bright is near, as 0..1 over its own range.
+    """A depth picture (8 or 16 bit, bright is near) as 0..1 over its own range.
 
     Raises:
-        InvalidInputError: it cannot be read.
+        InvalidInputError: the file cannot be read.
     """
     stored = decoded_picture(path, cv2.IMREAD_UNCHANGED | cv2.IMREAD_ANYDEPTH)
     if stored is None:
@@ -210,7 +210,7 @@ def placed(depth: Floats, inner: tuple[int, int], still: tuple[int, int]) -> Flo
 
 
 def _smoothed(depth: Floats) -> Floats:
-    """Widen it, so that near things keep their edge, and blur it until displacement cannot fold."""
+    """Widen a depth map, so that near things keep their edge, and blur it until displacement cannot fold."""
     sigma = max(1.0, _DEPTH_BLUR * depth.shape[1])
     reach = 2 * int(sigma / 2) + 1
     widened = cv2.dilate(depth, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))

@@ -6,7 +6,7 @@ The measurements choose the mode, and are reported (`PictureMatch.facts`):
     flow      dense optical flow agrees with itself, forwards and backwards, nearly everywhere
     dissolve  anything else; no classical method invents the poses in between
 
-`passages` makes the frames. Both pictures come in the clip's size.
+`passages` makes the frames. Both pictures have the clip's size.
 
     >>> measure(first, last).mode
     'camera'
@@ -117,7 +117,7 @@ def _by_features(first: Pixels, last: Pixels, facts: dict[str, Any]) -> Matrix |
 
 
 def _by_correlation(first: Pixels, last: Pixels, facts: dict[str, Any]) -> Matrix | None:
-    """For pictures without corners: enhanced correlation, coarse; its affine result must be nearly a similarity."""
+    """A coarse fit by enhanced correlation, for pictures without corners; its result must be nearly a similarity."""
     guess = np.eye(2, 3, dtype=np.float32)
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 120, 1e-5)
     half = [cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for grey in (first, last)]
