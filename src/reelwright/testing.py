@@ -1,4 +1,4 @@
-"""For other people's tests: a generator that needs no GPU, takes milliseconds and always gives the same bytes.
+"""A generator for other people's tests: it needs no GPU, takes milliseconds and always gives the same bytes.
 
 It is a real backend that makes a real clip, only small: 64x36 and 9 frames by default. `scripted` makes it fail as a GPU
 generator would, once per attempt, so that a caller's error handling can be tested.
@@ -7,7 +7,7 @@ generator would, once per attempt, so that a caller's error handling can be test
     with scripted("OOM_GPU", None):      # the first attempt fails, the second succeeds
         ...
 
-Register it in your project's entry points under ``reelwright.backends``. A generator of your own may start from it:
+Register it in your project's entry points under ``reelwright.backends``. Your own generator may start from it:
 ``replace(backend, name="mine", settings=MySettings, plan=plan)``.
 """
 
@@ -34,7 +34,7 @@ _SCRIPT: list[str | None] = []
 
 @contextlib.contextmanager
 def scripted(*failures: str | None) -> Iterator[None]:
-    """Inside, attempt n of any run ends with the n-th failure code; ``None`` (or the end of the list) succeeds."""
+    """Inside the block, attempt n of any run ends with the n-th failure code; ``None`` or no n-th code means success."""
     before = list(_SCRIPT)
     _SCRIPT[:] = failures
     try:
@@ -86,7 +86,7 @@ def _capabilities(settings: Settings, host: Host) -> Capabilities:
 
 
 class _Engine:
-    """Paints a colour that follows the seed, with a bar that moves by one pixel per frame."""
+    """Paints a colour derived from the seed, with a bar that moves by one pixel per frame."""
 
     def generate(
         self, options: Mapping[str, Any], output: Path, emit: Callable[[Event], None], check: Callable[[], None]

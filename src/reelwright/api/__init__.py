@@ -4,7 +4,8 @@
     >>> generator.get_backend_name()
     'draft'
 
-A generator class calls `runs.runner.generate`: the same checks, attempts, verification and manifest.
+A generator class calls `runs.runner.generate`, as the command line does, so the checks, attempts, verification and
+manifest are the same.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _DOCUMENTED = {
     "last_image_path": "last_image",
     "last_frame": "last_image",
 }
-#: What a capability is called among the documented ``input_types``.
+#: Documented spellings of the generators' names.
 _DOCUMENTED_NAMES = {"wan": "wan2.1", "wan21": "wan2.1", "hunyuan_video": "hunyuan", "hunyuanvideo": "hunyuan"}
 
 
@@ -58,23 +59,23 @@ class VideoGenerator(ABC):
     def generate_video(
         self, prompt: str, input_image_path: str, output_path: str, duration: float = 5.0, **kwargs: Any
     ) -> str:
-        """Make the clip and return its path; raises `VideoGenerationError` and its classes."""
+        """Make the clip and return its path; raise `VideoGenerationError` or a subclass."""
 
     @abstractmethod
     def get_capabilities(self) -> dict[str, Any]:
-        """What it can do on this machine with this configuration."""
+        """The generator's capabilities on this machine with this configuration."""
 
     @abstractmethod
     def estimate_cost(self, duration: float, resolution: str = "1280x720") -> float:
-        """Price of a clip; 0.0 for local work."""
+        """The price of a clip; 0.0 for local work."""
 
     @abstractmethod
     def validate_inputs(self, prompt: str, input_image_path: str, duration: float) -> list[str]:
-        """The mistakes of the inputs, one sentence each; empty if there is none."""
+        """The mistakes in the inputs, one sentence each; empty if there are none."""
 
     @abstractmethod
     def is_available(self) -> bool:
-        """Whether it could start now; `unavailable_because` says why not."""
+        """Whether the generator could start now; `LocalVideoGenerator.unavailable_because` gives the reasons if not."""
 
     @abstractmethod
     def get_backend_name(self) -> str:
@@ -82,7 +83,7 @@ class VideoGenerator(ABC):
 
 
 class LocalVideoGenerator(VideoGenerator):
-    """The interface over any backend."""
+    """The interface for any backend."""
 
     backend_name = "auto"
 
@@ -115,7 +116,7 @@ class LocalVideoGenerator(VideoGenerator):
                 advice=f"Did you mean {', '.join(near)}?" if near else f"Known: {', '.join(sorted(known))}.",
             )
         if "num_frames" not in values and "seconds" not in values:
-            # The documented default of 5.0 s means "one clip"; a configured frame_num says it exactly.
+            # The documented default of 5.0 s means "one clip"; a configured frame_num gives its exact length.
             values["seconds" if duration != 5.0 or self.settings.frame_num is None else "num_frames"] = (
                 duration if duration != 5.0 or self.settings.frame_num is None else self.settings.frame_num
             )
@@ -124,17 +125,17 @@ class LocalVideoGenerator(VideoGenerator):
 
     @refusals()
     def get_capabilities(self) -> dict[str, Any]:
-        """The keys of the interface, and more of Reelwright's own."""
+        """The documented keys, and further keys of Reelwright's."""
         query = self.backend.query(_ANY_REQUEST, self.settings)
         return self.backend.capabilities(self.settings, local_site().look(query, self.settings)).to_json()
 
     def estimate_cost(self, duration: float, resolution: str = "1280x720") -> float:  # noqa: ARG002 -- documented signature
-        """0.0: nothing is paid for local work."""
+        """0.0, because local work costs nothing."""
         return 0.0
 
     @refusals()
     def validate_inputs(self, prompt: str, input_image_path: str, duration: float) -> list[str]:
-        """Every mistake of the request, the pictures and the plan, one sentence each; not what the machine lacks."""
+        """Every mistake in the request, the pictures and the plan, one sentence each. Faults of the machine do not count."""
         try:
             request, wrong = self._request(prompt, input_image_path, duration, {})
             found = [
@@ -146,12 +147,12 @@ class LocalVideoGenerator(VideoGenerator):
         return [error.message for error in found]
 
     def is_available(self) -> bool:
-        """Whether it could start now."""
+        """Whether the generator could start now."""
         return not self.unavailable_because()
 
     @refusals()
     def unavailable_because(self) -> list[str]:
-        """Why it could not start now; empty if it could."""
+        """The reasons why the generator cannot start now; empty if it can."""
         from ..doctor import availability
 
         return [
@@ -165,7 +166,7 @@ class LocalVideoGenerator(VideoGenerator):
         return self.backend_name
 
 
-#: The request for a backend's query when there is no request yet.
+#: The request for a backend's query before any real request exists.
 _ANY_REQUEST = VideoRequest(prompt="any", image=Path("any.png"))
 
 
@@ -202,7 +203,7 @@ _CLASSES: Mapping[str, type[LocalVideoGenerator]] = {
 
 
 def create_video_generator(backend: str, config: Mapping[str, Any] | None = None) -> LocalVideoGenerator:
-    """The generator of that name, configured by the flat mapping of a pipeline_config.yaml.
+    """Create the generator of this name from the flat mapping of a pipeline_config.yaml.
 
     Raises:
         ConfigurationError: unknown name or key.
@@ -212,7 +213,7 @@ def create_video_generator(backend: str, config: Mapping[str, Any] | None = None
 
 
 def create_from_settings(name: str, settings: Settings) -> LocalVideoGenerator:
-    """The generator of that name with settings that are loaded already."""
+    """Create the generator of this name with settings that are already loaded."""
     kind = _class_of(name)
     generator = kind.__new__(kind)
     generator._configure(settings)
@@ -232,7 +233,7 @@ class ImageValidator:
     @staticmethod
     @refusals()
     def validate_image(path: str | Path, max_size_mb: float | None = None) -> dict[str, Any]:
-        """``valid``, ``errors`` and ``info`` of a picture file; ``max_size_mb`` lowers the limit of its size."""
+        """``valid``, ``errors`` and ``info`` of a picture file; ``max_size_mb`` lowers the size limit."""
         from ..media.image import Intake, describe_picture
 
         limit = Intake().max_bytes
@@ -254,7 +255,7 @@ def generate(
     ``options`` are the fields of `VideoRequest` (``last_image``, ``size``, ``seed``, ``generator``, ...).
 
     Raises:
-        VideoGenerationError: and its classes; see `core.errors`.
+        VideoGenerationError: or a subclass; see `core.errors`.
     """
     request, wrong = read_request(prompt=prompt, image=image or None, **options)
     order = order_of(request, wrong, effective_settings(settings), output)
@@ -269,14 +270,14 @@ def _run(order: Order, on_progress: Callable[[Event], None] | None) -> Result:
 def order_of(
     request: VideoRequest, wrong: Sequence[VideoGenerationError], settings: Settings, output: str | Path
 ) -> Order:
-    """The order for a request. A request with mistakes is refused, together with every other mistake."""
+    """The order for a request. A request with mistakes is refused; the error lists every mistake."""
     order = Order(request, settings, Path(output))
     if wrong:
         raise all_of([*wrong, *Preparer(local_site()).mistakes(order)])
     return order
 
 
-def film(  # noqa: PLR0913 -- a function for people, all but two by name
+def film(  # noqa: PLR0913 -- a public function; all but two arguments are given by name
     storyboard: str | Path | Storyboard,
     output: str | Path = "film.mp4",
     *,
@@ -290,7 +291,7 @@ def film(  # noqa: PLR0913 -- a function for people, all but two by name
     ``on_event`` is called from several threads, one at a time for each shot.
 
     Raises:
-        VideoGenerationError: and its classes; the message names a shot that failed.
+        VideoGenerationError: or a subclass; the message names the shot that failed.
     """
     from ..films.assembly import film as make_film
 
@@ -323,22 +324,22 @@ def film_order(
 
 @functools.cache
 def local_site() -> LocalSite:
-    """This machine, for all calls of this Python process: its workers stay warm from one call to the next."""
+    """The site of this machine, shared by all calls of this Python process, so that workers stay warm between calls."""
     site = LocalSite()
     atexit.register(site.close)
     return site
 
 
 def release() -> None:
-    """Give back all GPU and host memory that engines hold for the next call, which then loads its model again.
+    """Free all GPU and host memory that engines keep for the next call; that call then loads its model again.
 
-    Runs in other threads go on.
+    Runs in other threads continue.
     """
     local_site().release_idle()
 
 
 def effective_settings(given: Settings | Mapping[str, Any] | None) -> Settings:
-    """The settings of a call: those given, or those of the file and the environment."""
+    """The settings of a call: the given ones, or those of the settings file and the environment."""
     if given is None:
         return load_settings(environ=os.environ)
     if not isinstance(given, (Settings, Mapping)):

@@ -2,7 +2,7 @@
 
     result = await reelwright.agenerate("slow push in", "cat.jpg", "clip.mp4")
 
-The work itself is that of the blocking calls, in a thread of its own.
+The blocking call does the work, in a separate thread.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ async def agenerate(
 ) -> Result:
     """`generate` for asyncio: the event loop stays free, and cancelling the task stops the run.
 
-    A cancelled task ends once nothing of the run is left; a second cancellation kills the generator at once.
+    A cancelled task ends after its run has stopped and cleaned up. A second cancellation kills the generator at once.
     ``on_progress`` is called in the event loop.
 
     Raises:
-        VideoGenerationError: and its classes; see `core.errors`.
+        VideoGenerationError: or a subclass; see `core.errors`.
         asyncio.CancelledError: the task was cancelled.
     """
     request, wrong = read_request(prompt=prompt, image=image or None, **options)
@@ -66,12 +66,12 @@ async def afilm(  # noqa: PLR0913 -- as `film`
     settings: Settings | Mapping[str, Any] | None = None,
     on_event: Callable[[FilmEvent], None] | None = None,
 ) -> FilmResult:
-    """`film` for asyncio: the event loop stays free, and cancelling the task stops what is being made.
+    """`film` for asyncio: the event loop stays free, and cancelling the task stops the film.
 
-    Clips that are finished stay stored. ``on_event`` is called in the event loop.
+    Finished clips stay in the store. ``on_event`` is called in the event loop.
 
     Raises:
-        VideoGenerationError: and its classes; see `core.errors`.
+        VideoGenerationError: or a subclass; see `core.errors`.
         asyncio.CancelledError: the task was cancelled.
     """
     from ..films.assembly import film as make_film
@@ -86,7 +86,7 @@ async def afilm(  # noqa: PLR0913 -- as `film`
 async def _in_thread(
     make: Callable[[Callable[[Any], None], Cancellation], Made], listen: Callable[[Any], None] | None
 ) -> Made:
-    """Run a call in a thread of its own; a cancelled task stops it and waits for its end."""
+    """Run a call in a separate thread; if the task is cancelled, stop the call and wait for its end."""
     loop, cancellation = asyncio.get_running_loop(), Cancellation()
 
     def report(event: Any) -> None:
@@ -104,5 +104,5 @@ async def _in_thread(
                     await asyncio.wait([running])
                 except asyncio.CancelledError:
                     cancellation.request(now=True)
-            running.exception()  # the run's own end is no news to a task that was cancelled
+            running.exception()  # marks the run's error as retrieved; the task reports only its cancellation
             raise

@@ -1,3 +1,3 @@
-"""Settings and where they come from: defaults, YAML files, environment variables and arguments."""
+"""Loads settings from defaults, YAML files, environment variables and arguments, and checks them."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Types for the fields of settings, and what can be asked about a field: is it text, is it a path, is it secret?
+"""Defines the types for fields of settings, and says whether a field holds text, a path or a secret.
 
 A path becomes absolute while it is validated: relative to ``context["folder"]`` (the folder of a settings file), or
 else to the current folder. A backend's own settings use the same types.
@@ -26,7 +26,7 @@ _SECRET = re.compile(r"token|key|secret|passw|credential|auth", re.IGNORECASE)
 
 
 def here() -> Path:
-    """The current folder; where it no longer exists, a relative path, which the check of a setting refuses."""
+    """The current folder; if it no longer exists, a relative path, which `as_path` refuses."""
     try:
         return Path.cwd()
     except OSError:
@@ -34,7 +34,7 @@ def here() -> Path:
 
 
 def as_path(value: object, info: ValidationInfo) -> object:
-    """An absolute path, whichever program it is for."""
+    """The absolute path for a text or path; other values are returned unchanged."""
     if not isinstance(value, (str, Path)) or not str(value):
         return value
     if "\0" in str(value):
@@ -53,7 +53,7 @@ def _folder(info: ValidationInfo) -> Path:
 
 
 def _as_program(value: object, info: ValidationInfo) -> object:
-    """As `as_path`; a single word such as ``python3.11`` is a command, unless the folder has a file of that name."""
+    """Like `as_path`, but a single word such as ``python3.11`` is a command if the folder has no file of that name."""
     if isinstance(value, (str, Path)) and len(Path(value).parts) == 1 and str(value)[0] not in "~\0":
         found = None if (_folder(info) / value).exists() else shutil.which(str(value))
         value = found or value
@@ -71,7 +71,7 @@ def _auto_is_none(value: object) -> object:
 
 FilePath = Annotated[Path, BeforeValidator(as_path)]
 ProgramPath = Annotated[Path, BeforeValidator(_as_program)]
-#: Before a type that also takes the word ``auto``, which is the same as no value.
+#: Marks a type that also accepts the word ``auto``, which means no value.
 AUTO = BeforeValidator(_auto_is_none)
 LIST = BeforeValidator(as_tuple)
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
@@ -95,7 +95,7 @@ def _types(model: type[BaseModel], key: str) -> tuple[Any, ...]:
 
 
 def is_text(model: type[BaseModel], key: str) -> bool:
-    """Whether a key holds text, which is taken as it is written: ``1280x720`` and ``0123`` are no numbers."""
+    """Whether a key holds text. Text is kept as it is written: ``1280x720`` and ``0123`` are not numbers."""
     found = _types(model, key)
     return bool(found) and all(item in (str, Path, SecretStr) for item in found)
 
@@ -106,12 +106,12 @@ def is_path(model: type[BaseModel], key: str) -> bool:
 
 
 def is_secret(model: type[BaseModel], key: str) -> bool:
-    """Whether nobody may see the value of a key: a `SecretStr`, ``env``, or a name such as ``api_token``."""
+    """Whether the value of a key must stay hidden: a `SecretStr`, ``env``, or a key named like ``api_token``."""
     return key == "env" or SecretStr in _types(model, key) or bool(_SECRET.search(key))
 
 
 def plain(value: Any) -> Any:
-    """A setting's value in the types of JSON, secrets as they are."""
+    """A setting's value in JSON types. Secrets are not hidden."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, Mapping):
@@ -127,7 +127,7 @@ def plain(value: Any) -> Any:
 
 
 def mistakes_in(error: ValidationError, model: type[BaseModel], where: Mapping[str, str]) -> dict[str, list[Any]]:
-    """A `ConfigurationError` for each wrong value, by key. Values that may be secrets are in no message.
+    """The `ConfigurationError` objects for the wrong values, by key. No message holds a value that may be a secret.
 
     Args:
         error: Raised by pydantic.
@@ -163,7 +163,7 @@ _PLAIN_WORDS = {
 
 
 def _in_plain_words(message: str) -> str:
-    """Pydantic's message without its names of types."""
+    """Pydantic's message in plain words, without its type names."""
     for words, ours in _PLAIN_WORDS.items():
         message = message.replace(words, ours)
     return message

@@ -1,8 +1,8 @@
-"""One source of settings as a layer: a file, the environment, options, or a mapping.
+"""Reads one source of settings into a layer: a file, the environment, options, or a mapping.
 
 A layer holds checked values, with the origin of every key. Aliases are resolved, the keys of a surrounding pipeline
-are left out with a note, and relative paths are absolute. A mistake does not end the reading: a layer collects all of
-them, so that a user sees them at once. `config.loading` merges layers.
+are left out with a note, and relative paths are made absolute. A mistake does not end the reading: a layer collects
+all mistakes, so that a user sees them at once. `config.loading` merges layers.
 
     >>> layer = environment_layer({"REELWRIGHT_SAMPLE_STEPS": "30"}, Settings)
     >>> layer.values, layer.origin("sample_steps")
@@ -26,24 +26,24 @@ from .settings import ARGUMENT, ENVIRONMENT, FILE, Settings
 from .yamlfile import Document, read_yaml_text, read_yaml_with_mistakes
 
 PREFIX = "REELWRIGHT_"
-#: Variables with our prefix that are no settings.
+#: Variables with Reelwright's prefix that are not settings.
 _OTHER_VARIABLES = {"REELWRIGHT_CONFIG", "REELWRIGHT_TRACEBACK", "REELWRIGHT_RUN"}
-#: The keys that no section of a generator holds.
+#: Keys that are not allowed in the section of a generator.
 _OF_ALL = frozenset({"generator", "generators"})
 
 
 @dataclass(frozen=True)
 class Layer:
-    """The values of one source. ``None`` takes back the value of a weaker layer.
+    """The values of one source. ``None`` removes the value of a weaker layer.
 
     Attributes:
-        name: For messages, where a key has no origin of its own.
-        rank: How strong it is.
+        name: The source, for messages about a key without an origin.
+        rank: How strong the source is.
         values: The flat keys.
         sections: Keys for one generator only, by its name.
         origins: Where each key was set; a key of a section is ``generators.NAME.KEY``.
         notes: Values that were read and are not used.
-        mistakes: Everything that is wrong.
+        mistakes: Every mistake in the source.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Layer:
 
 
 def file_layer(path: Path, flat: type[Settings]) -> Layer:
-    """A settings file; one that cannot be read at all is a layer without values and with that mistake."""
+    """The layer of a settings file. If the file cannot be read, the layer has no values and that mistake."""
     try:
         document = read_yaml_with_mistakes(path)
     except VideoGenerationError as error:
@@ -79,7 +79,7 @@ def file_layer(path: Path, flat: type[Settings]) -> Layer:
 
 
 def _misread(document: Document) -> Iterator[ConfigurationError]:
-    """Values that YAML reads otherwise than they are written. They are not repeated: they may be secrets."""
+    """Mistakes about values that YAML reads differently. The values are not repeated, because they may be secrets."""
     for line, text in document.mistakes:
         yield ConfigurationError(f"{document.path}:{line}: {text}", advice="Correct the line.")
     for place in document.swallowed:
@@ -111,10 +111,10 @@ def _lines(document: Document) -> dict[str, str]:
 
 
 def environment_layer(environ: Mapping[str, str], flat: type[Settings]) -> Layer:
-    """``REELWRIGHT_KEY=value``, or ``REELWRIGHT_GENERATORS__NAME__KEY=value`` for one generator.
+    """The layer of ``REELWRIGHT_KEY=value``, and of ``REELWRIGHT_GENERATORS__NAME__KEY=value`` for one generator.
 
-    Values are read like YAML unless the key holds text. In NAME, ``_`` stands for every character that a variable
-    cannot hold.
+    Values are read like YAML unless the key holds text. In NAME, ``_`` stands for every character that is not allowed
+    in the name of a variable.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -145,20 +145,20 @@ def _key_of(variable: str, flat: type[Settings]) -> str:
 def argument_layer(
     values: Mapping[str, Any], flat: type[Settings], origins: Mapping[str, str] | None = None, name: str = "argument"
 ) -> Layer:
-    """What a caller or a command line says; ``origins`` name the options."""
+    """The layer of a caller's arguments or of a command line; ``origins`` name the options."""
     return _checked(Layer(name, ARGUMENT, values, origins=origins or {}), flat, here())
 
 
 def mapping_layer(values: Mapping[str, Any], flat: type[Settings]) -> Layer:
-    """The flat mapping of the documented interface: like the file, and as strong as arguments."""
+    """The layer of the documented interface's flat mapping: read like a file, and as strong as arguments."""
     return _checked(_without_pipeline_keys(Layer("config", ARGUMENT, values)), flat, here())
 
 
 def typed(key: str, text: str, origin: str, flat: type[Settings]) -> Any:
-    """The value that a text stands for, read like YAML unless the key holds text.
+    """The value of a text, read like YAML unless the key holds text.
 
     Raises:
-        ConfigurationError: it is no YAML.
+        ConfigurationError: the text is not valid YAML.
     """
     _, name, inner = _parts(key)
     model = (flat.model_of(_spelled(name, flat)) if name else None) or flat
@@ -180,7 +180,7 @@ def _canonical(key: str, flat: type[Settings]) -> str:
 
 
 def _spelled(name: str, flat: type[Settings]) -> str:
-    """A generator's own name; one may write ``wan`` or ``Wan2.1``."""
+    """A generator's own name for a spelling such as ``wan`` or ``Wan2.1``."""
     found = SPELLINGS.get(name.lower(), name)
     return found.lower() if flat.model_of(found) is None and flat.model_of(found.lower()) else found
 
@@ -189,14 +189,14 @@ def _spelled(name: str, flat: type[Settings]) -> str:
 
 
 def _without_pipeline_keys(layer: Layer) -> Layer:
-    """Aliases resolved, and a pipeline's own keys left out with a note."""
+    """Resolve aliases, and leave out a pipeline's own keys with a note."""
     values, notes, wrong = understood(layer.values, layer.origin)
     mistakes = [ConfigurationError(text, advice="Keep one of the two.") for text in wrong]
     return replace(layer, values=values, notes=tuple(notes)).with_mistakes(mistakes)
 
 
 def _checked(layer: Layer, flat: type[Settings], folder: Path) -> Layer:
-    """The layer with valid values and absolute paths; everything else is a mistake in it."""
+    """The layer with valid values and absolute paths; every other value becomes a mistake."""
     layer = replace(
         layer,
         values={_canonical(key, flat): value for key, value in layer.values.items()},
@@ -245,7 +245,7 @@ def _with_sections(layer: Layer, given: Any, flat: type[Settings], folder: Path)
 
 
 def _with_unknown_section(layer: Layer, name: str, flat: type[Settings]) -> Layer:
-    """A section of no generator here: of a package that is not installed or broken, or a slip of the pen."""
+    """Handle a section for an unknown generator: the name is misspelt, or its package is broken or not installed."""
     where, names = layer.origin("generators"), flat.generator_names()
     if name in names:
         why = "the package that provides it cannot be loaded (see `reel doctor`)"
@@ -260,7 +260,7 @@ def _with_unknown_section(layer: Layer, name: str, flat: type[Settings]) -> Laye
 def _valid(
     values: Mapping[str, Any], models: list[type[Settings]], folder: Path, layer: Layer, name: str
 ) -> tuple[dict[str, Any], list[ConfigurationError]]:
-    """The valid values, as the first class of ``models`` that has the key makes them, and what is wrong with the others."""
+    """The valid values, converted by the first class of ``models`` that has the key, and the mistakes in the others."""
     prefix, section = (f"generators.{name}.", f": generators.{name}") if name else ("", "")
     names = {key for model in models for key in model.model_fields} - (_OF_ALL if name else {"generators"})
     where = {str(key): f"{layer.origin(f'{prefix}{key}')}{section}" for key in values}

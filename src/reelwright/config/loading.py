@@ -1,8 +1,8 @@
-"""Settings from all sources: defaults < YAML file < ``REELWRIGHT_*`` environment < arguments.
+"""Loads settings from all sources: defaults < YAML file < ``REELWRIGHT_*`` environment < arguments.
 
-The keys are flat and those of an existing text-to-video pipeline_config.yaml, which is understood as it is.
-``generators: {NAME: {...}}`` overrides keys for one generator. Which keys there are is the caller's: `SettingsLoader`
-is given the class of the flat keys.
+The keys are flat. They are those of an existing text-to-video pipeline_config.yaml, so such a file works unchanged.
+``generators: {NAME: {...}}`` overrides keys for one generator. The caller decides which keys exist: it gives
+`SettingsLoader` the class of the flat keys.
 
     >>> settings = SettingsLoader(Settings).load(environ={}, arguments={"sample_steps": 30})
     >>> settings.sample_steps, settings.origin("sample_steps"), settings.origin("codec")
@@ -36,7 +36,7 @@ def find_config(environ: Mapping[str, str]) -> Path | None:
 
 
 def default_config(environ: Mapping[str, str]) -> Path:
-    """The user's own settings file, there or not: as `find_config` looks for it."""
+    """The path where `find_config` looks for the user's settings file, whether or not the file exists."""
     if environ.get("REELWRIGHT_CONFIG"):
         return expanded(environ["REELWRIGHT_CONFIG"])
     base = environ.get("XDG_CONFIG_HOME", "")
@@ -73,13 +73,13 @@ class SettingsLoader(Generic[S]):
         arguments: Mapping[str, Any] | None = None,
         options: Mapping[str, str] | None = None,
     ) -> tuple[S, tuple[VideoGenerationError, ...]]:
-        """Settings as far as they can be read, and every mistake in them: a wrong value is left out.
+        """The settings without the wrong values, and every mistake.
 
         Args:
             file: The settings file; otherwise `find_config` looks for one.
             environ: Environment variables.
             arguments: Values that are stronger than all others.
-            options: The command line's name for an argument, by key: its origin in messages.
+            options: The command line's name of each argument, by key, for messages.
         """
         path = file or find_config(environ)
         layers = [] if path is None else [file_layer(path, self.flat)]
@@ -105,12 +105,13 @@ class SettingsLoader(Generic[S]):
         return settings
 
     def assignment(self, text: str) -> tuple[str, Any]:
-        """``KEY=VALUE`` of ``--set``; the value is read like YAML unless the key holds text. ``null`` is the default.
+        """The key and value of ``--set KEY=VALUE``; ``null`` means the default.
 
-        The key of a generator's section is written ``generators.NAME.KEY``.
+        The value is read like YAML unless the key holds text. A key of a generator's section is written
+        ``generators.NAME.KEY``.
 
         Raises:
-            ConfigurationError: there is no ``=``.
+            ConfigurationError: the text has no key or no ``=``, or the value is not valid YAML.
         """
         key, sign, value = text.partition("=")
         if not sign or not key.strip():
@@ -122,7 +123,7 @@ class SettingsLoader(Generic[S]):
         return key, typed(key, value, f"--set {key}", self.flat)
 
     def _merged(self, layers: Sequence[Layer], state_dir: Path) -> tuple[S, tuple[VideoGenerationError, ...]]:
-        """One value of all layers, the strongest last."""
+        """Merge the layers, of which the last is the strongest; return the settings and all mistakes."""
         values: dict[str, Any] = {"state_dir": state_dir}
         sections: dict[str, dict[str, Any]] = {}
         origins: dict[str, str] = {}

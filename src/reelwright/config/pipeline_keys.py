@@ -1,7 +1,7 @@
-"""The keys of an existing text-to-video ``pipeline_config.yaml``, and their names here.
+"""Maps the keys of an existing text-to-video ``pipeline_config.yaml`` to Reelwright's settings.
 
-Such a file is understood as it is: most of its keys are settings of the same name, some have another name, and some
-belong to the surrounding pipeline only. The flat mapping of `create_video_generator` is read likewise.
+Such a file works unchanged: most of its keys are settings of the same name, some have another name, and some belong
+only to the surrounding pipeline. The flat mapping of `create_video_generator` is read in the same way.
 
     >>> ALIASES["default_backend"], "openai_api_key" in PIPELINE_KEYS
     ('generator', True)
@@ -14,7 +14,7 @@ from typing import Any
 
 #: Documented names of settings that have another name here.
 ALIASES = {"default_backend": "generator", "simulated_gpus": "simulate_gpus"}
-#: Sections of a file that are sections of a generator.
+#: Top-level sections that hold the settings of one generator, with that generator.
 NESTED = {"hunyuan_video": "hunyuan"}
 #: Keys of an existing pipeline_config.yaml that only the surrounding pipeline uses.
 PIPELINE_KEYS = frozenset(
@@ -50,14 +50,14 @@ PIPELINE_KEYS = frozenset(
         "framepack_dir",
     ]
 )
-#: Names of `default_backend` that stand for a service on the network, which no generator here is.
+#: Values of `default_backend` that name a network service. Reelwright has no generator for these.
 REMOTE_BACKENDS = frozenset({"runway", "runway_ml", "veo3", "google_veo", "minimax", "fal", "fal.ai"})
 #: Other spellings of the generators' names.
 SPELLINGS = {"wan": "wan2.1", "wan21": "wan2.1", "hunyuan_video": "hunyuan", "hunyuanvideo": "hunyuan"}
 
 
 def understood(values: Mapping[str, Any], origin: Callable[[str], str]) -> tuple[dict[str, Any], list[str], list[str]]:
-    """The keys under the names of settings; notes about keys that are left out; contradictions.
+    """The values under the names of settings, notes about keys that are left out, and contradictions.
 
     Args:
         values: A settings file or a flat mapping.

@@ -1,8 +1,8 @@
-"""`Settings`: the settings that every generator shares, as one frozen value that knows where each value was set.
+"""Defines `Settings`: the settings that all generators share, as one frozen value that knows where each one was set.
 
-A backend that has settings of its own subclasses `Settings` (``backends/NAME/settings.py``), and `for_generator`
-gives an instance of that class. Where values are read from is in `config.loading`. Nothing reads a global: code that
-needs a setting receives the value.
+A backend with its own settings subclasses `Settings` (``backends/NAME/settings.py``), and `for_generator` gives an
+instance of that class. `config.loading` reads the values. No code reads a global: code that needs a setting receives
+the value.
 
     >>> settings = Settings(sample_steps=30)
     >>> settings.sample_steps, settings.codec, settings.evolve(codec="av1").codec
@@ -43,7 +43,7 @@ SCHEMA = 1
 #: How strong a source is; a generator's section also beats the flat keys of its own source.
 FILE, ENVIRONMENT, ARGUMENT, EVOLVED = 1, 2, 3, 4
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: torchrun gives each rank its place by these, and our own variables mark the processes of a run.
+#: torchrun gives each rank its place with these variables; Reelwright's own variables mark the processes of a run.
 _RANK_VARIABLE = re.compile(
     r"((LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|TORCHELASTIC_.*|REELWRIGHT_.*)"
 )
@@ -57,10 +57,10 @@ class Sources:
     """Where the values of settings come from.
 
     Attributes:
-        origins: For people: ``FILE:line``, ``environment NAME`` or ``argument``, by key. The key of a generator's
-            section is ``generators.NAME.KEY``.
+        origins: Where each key was set, for messages: ``FILE:line``, ``environment NAME`` or ``argument``. A key of a
+            generator's section is ``generators.NAME.KEY``.
         ranks: How strong the source of each key is.
-        order: Generators in the order in which the settings first name a key of theirs.
+        order: Generators in the order in which the settings first set a key of each.
         notes: Values that were read and are not used.
     """
 
@@ -70,19 +70,19 @@ class Sources:
     notes: tuple[str, ...] = ()
 
     def updated(self, origins: Mapping[str, str], ranks: Mapping[str, int]) -> Sources:
-        """With these origins and ranks instead of those of the same keys."""
+        """A copy in which these origins and ranks replace those of the same keys."""
         return replace(self, origins={**self.origins, **origins}, ranks={**self.ranks, **ranks})
 
 
 class Settings(BaseModel):
-    """The settings that every generator shares. ``None``: the generator's documented default, or found by probing.
+    """The settings that all generators share. ``None`` means the generator's documented default, or a probed value.
 
-    A backend's own settings are a subclass in which every field has a default. Each source is checked by itself, so
-    a validator sees the keys of one source; what must hold between keys is a finding of the backend's ``plan``.
+    A backend's own settings are a subclass in which every field has a default. Each source is checked separately, so
+    a validator sees the keys of one source only. Rules between keys are findings of the backend's ``plan``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
-    #: Flat keys that configure a generator, and its name.
+    #: The flat keys that configure a generator, each with the generator's name.
     configures: ClassVar[Mapping[str, str]] = {}
 
     generator: str = Field("auto", description="generator to use; auto takes the configured one, else the draft")
@@ -148,13 +148,13 @@ class Settings(BaseModel):
 
     @classmethod
     def model_of(cls, name: str) -> type[Settings] | None:
-        """The class of a generator's settings; ``None``: nobody knows a generator of that name here."""
+        """The class of a generator's settings; ``None`` if no generator of that name is known."""
         del name
         return None
 
     @classmethod
     def generator_names(cls) -> tuple[str, ...]:
-        """The names of all generators, also of those that cannot be loaded."""
+        """The names of all generators, including those that cannot be loaded."""
         return ()
 
     @field_validator("size")
@@ -187,12 +187,12 @@ class Settings(BaseModel):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was read and not used, for people."""
+        """Sentences about values that were read and are not used."""
         return self._sources.notes
 
     @property
     def configured_order(self) -> tuple[str, ...]:
-        """Generators in the order in which the settings first name a key of theirs."""
+        """Generators in the order in which the settings first set a key of each."""
         return self._sources.order
 
     def origin(self, key: str) -> str:
@@ -205,13 +205,13 @@ class Settings(BaseModel):
 
     @property
     def flat(self) -> Settings:
-        """The flat keys of all generators, from which `for_generator` took its part."""
+        """The settings with the flat keys of all generators, from which `for_generator` made this instance."""
         return self if self._flat is None else self._flat
 
     # ------------------------------------------------------------------------------------------------ changed copies
 
     def evolve(self, **values: Any) -> Self:
-        """A copy with some values changed, stronger than all sources."""
+        """A copy with some values changed; these are stronger than all sources."""
         return self._changed(values, dict.fromkeys(values, "argument"), dict.fromkeys(values, EVOLVED))
 
     def _changed(self, values: Mapping[str, Any], origins: Mapping[str, str], ranks: Mapping[str, int]) -> Self:
@@ -226,11 +226,11 @@ class Settings(BaseModel):
     def for_generator(self, name: str) -> Settings:
         """The settings for one generator: an instance of its own class, with its section ``generators.NAME`` applied.
 
-        A section is stronger than a flat key of the same source and of weaker ones, and weaker than any stronger
-        source. A generator that nobody knows gets the shared settings: who loads it says what is wrong.
+        A section is stronger than a flat key of its own source or of a weaker one, and weaker than any stronger
+        source. An unknown generator gets the shared settings; loading it reports the mistake.
 
         Raises:
-            ConfigurationError: values that are right by themselves exclude each other.
+            ConfigurationError: values that are each valid exclude each other.
         """
         if name == self._generator:
             return self
@@ -267,7 +267,7 @@ class Settings(BaseModel):
     # ------------------------------------------------------------------------------------------------- in other forms
 
     def shown(self, key: str) -> Any:
-        """The value of a key as people may see it, in JSON's types: no value of ``env``, no secret."""
+        """The value of a key for display, in JSON types; secrets and the values of ``env`` are hidden."""
         value = getattr(self, key)
         if key == "generators":
             return {name: {inner: _hidden(self.flat.model_of(name) or type(self), inner, item)
@@ -275,11 +275,11 @@ class Settings(BaseModel):
         return _hidden(type(self), key, value)
 
     def __repr_args__(self) -> Any:
-        """What `repr` shows: as `shown`, so that no secret gets into a log or a traceback."""
+        """The values for `repr`, as from `shown`, so that no secret gets into a log or a traceback."""
         return [(key, self.shown(key)) for key in type(self).model_fields]
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON values, with secrets as they are: keep the text private."""
+        """The settings as JSON values. Secrets are not hidden: keep the text private."""
         flat, sources = self.flat, self._sources
         return {
             "schema": SCHEMA,
@@ -308,7 +308,7 @@ class Settings(BaseModel):
 
     @classmethod
     def _stored(cls, name: str, section: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of a section, in the types of the class that knows each key."""
+        """The values of a stored section, converted by the class that has each key."""
         found: dict[str, Any] = {}
         for model in (cls.model_of(name) or cls, cls):
             own = {key: item for key, item in section.items() if key in model.model_fields and key not in found}
@@ -330,12 +330,15 @@ def _made(model: type[S], values: Mapping[str, Any], where: Mapping[str, str]) -
 
 
 def _inherited(model: type[Settings], flat: type[Settings]) -> frozenset[str]:
-    """The keys of a generator's class that may stand at top level: all where the flat class knows it, else the shared."""
+    """The keys of a generator's class that are allowed at top level: all if the flat class extends it, else shared ones."""
     return frozenset(model.model_fields if issubclass(flat, model) else Settings.model_fields)
 
 
 def weaker_of_gpus(values: Mapping[str, Any], ranks: Mapping[str, int]) -> tuple[str, ...]:
-    """The weaker of a list and a number of GPUs from two sources that exclude each other: a number takes of the list."""
+    """The weaker key of ``gpus`` and ``gpu_count``, if two sources set them so that they exclude each other.
+
+    A stronger number does not exclude a list that is long enough: it takes that many GPUs of the list.
+    """
     listed, count = values.get("gpus"), values.get("gpu_count")
     if not listed or not isinstance(count, int) or ranks.get("gpus") == ranks.get("gpu_count"):
         return ()
@@ -351,11 +354,11 @@ def _hidden(model: type[Settings], key: str, value: Any) -> Any:
 
 
 def _parsed(parse: Callable[[str], Any], value: str) -> Any:
-    """The parsed value; its error becomes a `ValueError`, as pydantic expects it."""
+    """Parse a value; an error becomes a `ValueError`, as pydantic expects."""
     try:
         return parse(value)
     except VideoGenerationError as error:
-        raise ValueError(error.message) from error  # the advice is the settings' own
+        raise ValueError(error.message) from error  # settings give their own advice
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:

@@ -1,6 +1,7 @@
-"""Usual slips in YAML that a person wrote: what a line probably means, where YAML fails or reads something else.
+"""Explains common mistakes in handwritten YAML: lines that YAML cannot read, and values that it misreads.
 
-It reads no files: `config.yamlfile` does. No value gets into a message, because a value may be a secret.
+It reads no files: `config.yamlfile` does. A message about an unreadable line does not repeat its value, because that
+may be a secret.
 
     >>> surprise("010", 8)
     "010 is 8 in YAML, an octal number; write 10 or 8, or '010' for the text"
@@ -17,7 +18,10 @@ from ..core.errors import ConfigurationError
 
 
 def swallowed(scalar: yaml.ScalarNode, rows: list[str]) -> str:
-    """A ``#`` behind an unquoted value with no space after it, as in ``shot #3 of a cat`` or ``image: #2.jpg``."""
+    """The text from a ``#`` after an unquoted value, as in ``shot #3 of a cat`` or ``image: #2.jpg``; else empty.
+
+    A ``#`` with a space after it begins a real comment.
+    """
     line = scalar.end_mark.line
     rest = rows[line][scalar.end_mark.column :] if line < len(rows) else ""
     found = re.match(r"\s*(#[^\s#!-].*)", rest)
@@ -25,9 +29,9 @@ def swallowed(scalar: yaml.ScalarNode, rows: list[str]) -> str:
 
 
 def surprise(written: str, value: object) -> str:
-    """What YAML makes of an unquoted text that a person means otherwise, or an empty text.
+    """A sentence about an unquoted text that YAML reads differently from how a person means it; else an empty text.
 
-    YAML 1.1 reads 010 as octal, 1:30 as sixty-base, 1_000 as a thousand, and yes and off as true and false.
+    YAML 1.1 reads 010 as octal, 1:30 in base 60, 1_000 as a thousand, and yes and off as true and false.
 
         >>> surprise("010", 8)
         "010 is 8 in YAML, an octal number; write 10 or 8, or '010' for the text"
@@ -71,7 +75,7 @@ def explained(text: str, origin: str, error: Exception) -> ConfigurationError:
 
 
 def _meant(rows: Sequence[str], error: yaml.MarkedYAMLError, mark: yaml.Mark) -> tuple[int, str]:
-    """The line where YAML gives up or began to go wrong, and what is commonly wrong there. Values are not repeated."""
+    """The line where the mistake probably is, and its likely cause. Values are not repeated."""
     problem, begun = str(error.problem), error.context_mark
     if problem.startswith("too many"):
         return mark.line + 1, problem
@@ -97,7 +101,7 @@ def _meant(rows: Sequence[str], error: yaml.MarkedYAMLError, mark: yaml.Mark) ->
     return mark.line + 1, problem
 
 
-#: What a line looks like that YAML cannot read, and what is usually meant by it.
+#: Patterns of lines that YAML cannot read, each with its usual cause.
 _OF_A_LINE = {
     r"[ -]*\t|.*:\t": "a tab stands here; write spaces",
     r" *(?:- +)?[A-Za-z_]\w*:[^\s:/\\]": "a space is missing after the colon",
@@ -110,7 +114,7 @@ _OF_A_VALUE = {
 
 
 def _slip(row: str) -> str:
-    """What is wrong with a line that YAML cannot read, where it is one of the usual slips; else an empty text."""
+    """The cause of an unreadable line, if it is a common one; else an empty text."""
     value = re.sub(r"^ *(?:- +)?(?:[\w.-]+:(?: +|$))?", "", row)
     slip = next((said for pattern, said in _OF_A_LINE.items() if re.match(pattern, row)), "")
     if not slip and value[:1] in ("'", '"'):

@@ -1,7 +1,7 @@
 """Reads YAML that a person wrote: safely, within limits, and with the line of every key.
 
-It takes plain scalars, lists and mappings; no tags, no duplicate keys, few aliases, and files up to a limit. Errors name
-the file and the line. `config.yaml_slips` says what was probably meant.
+It accepts plain scalars, lists and mappings, but no tags, no duplicate keys, only few aliases, and only files up to a
+limit. Errors name the file and the line. `config.yaml_slips` explains common mistakes.
 
     >>> read_yaml_text("[0, 1]", "--set gpus")
     [0, 1]
@@ -24,18 +24,18 @@ from .yaml_slips import explained, surprise, swallowed
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 20
-#: Values that may be there again through aliases: more is an attack on the reader's memory.
+#: Values that aliases may repeat; more would be an attack on the reader's memory.
 MAX_REPEATED = 1000
 Where = tuple[str | int, ...]
 _TEXT = "tag:yaml.org,2002:str"
-#: All that PyYAML calls unprintable, and the line breaks that editors do not count.
+#: Characters that PyYAML refuses as unprintable, and line breaks that editors do not count.
 _INVISIBLE = re.compile(
     "[^\\x09\\x0A\\x0D\\x20-\\x7E\\xA0-\\u2027\\u202A-\\uD7FF\\uE000-\\uFFFD\\U00010000-\\U0010FFFF]"
 )
 
 
 class Mistake(NamedTuple):
-    """Something in a file that would be lost or misunderstood: its line, and what is wrong, without any value."""
+    """Something in a file that would be lost or misread: its line, and a message that repeats no value."""
 
     line: int
     text: str
@@ -47,17 +47,17 @@ def _begins(sign: str) -> str:
 
 @dataclass(frozen=True)
 class Document:
-    """A file's top-level mapping, and where things stand in it.
+    """A file's top-level mapping, with the lines of its keys.
 
     Attributes:
         path: The file.
-        values: What it holds.
+        values: The mapping.
         lines: Line (from 1) of each top-level key.
         places: Line of every key and list item, by its path: ``("shots", 0, "prompt")``.
-        written: What stands in the file for an unquoted value that is not read as text, by its path: ``010``.
-        swallowed: The rest of a line after ``#`` that YAML takes for a comment and that does not look like one, by the
-            path of the value before it: ``#3 of a cat``.
-        mistakes: Everything else that is not read as it is written, in the order of the file.
+        written: The text in the file of each unquoted value that is not read as text, by its path: ``010``.
+        swallowed: Text after ``#`` that YAML drops as a comment although it does not look like one, by the path of
+            the value before it: ``#3 of a cat``.
+        mistakes: Everything else that YAML reads differently from how it is written, in the order of the file.
     """
 
     path: Path
@@ -69,20 +69,20 @@ class Document:
     mistakes: tuple[Mistake, ...] = ()
 
     def line_of(self, *path: str | int) -> int | None:
-        """The line of the innermost part of ``path`` that stands in the file."""
+        """The line of the innermost part of ``path`` that is in the file; ``None`` if no part is."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path)
 
     def value_at(self, path: Where) -> Any:
-        """The value that stands there."""
+        """The value at a path."""
         found: Any = self.values
         for part in path:
             found = found[part]
         return found
 
     def misread_numbers(self) -> Iterator[tuple[Where, str]]:
-        """Unquoted numbers that YAML reads otherwise than they are written: where each stands, and `surprise` of it."""
+        """The path and the `surprise` of each unquoted number that YAML reads differently from how it is written."""
         for path, written in self.written.items():
             value = self.value_at(path)
             if isinstance(value, (int, float)) and not isinstance(value, bool) and (odd := surprise(written, value)):
@@ -90,7 +90,7 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with limits. What would be lost without a word becomes a mistake, and the reading goes on."""
+    """SafeLoader with limits. Text that would be lost silently becomes a mistake, and the reading continues."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -130,7 +130,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-# A text that looks like a date, and the text =, are what they are: nothing here is a date.
+# A text that looks like a date, and the text =, stay text: no value here is a date.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if not tag.endswith((":timestamp", ":value", ":merge"))]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -138,7 +138,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 class _Reading:
-    """From nodes to values, and where each stands."""
+    """Turns nodes into values, and notes the line of each."""
 
     def __init__(self, loader: _Loader, text: str) -> None:
         self._loader, self._rows = loader, text.splitlines()
@@ -193,7 +193,7 @@ def read_yaml(path: Path) -> Document:
     """The mapping in a file.
 
     Raises:
-        ConfigurationError: see `read_yaml_with_mistakes`; or it has mistakes, and all of them are in the error.
+        ConfigurationError: as `read_yaml_with_mistakes`, and if the file has mistakes; the error lists all of them.
     """
     document = read_yaml_with_mistakes(path)
     _refuse(str(path), document.mistakes)
@@ -201,10 +201,10 @@ def read_yaml(path: Path) -> Document:
 
 
 def read_yaml_with_mistakes(path: Path) -> Document:
-    """The same of a file whose mistakes are said together with others; see `Document.mistakes`.
+    """The mapping in a file. Its mistakes are in `Document.mistakes`, for a caller that reports them with others.
 
     Raises:
-        VideoGenerationError: INPUT or PERM, it cannot be read, or is too big.
+        VideoGenerationError: INPUT or PERM, the file cannot be read, or is too big.
         ConfigurationError: it is not UTF-8, or not one YAML mapping.
     """
     text = _text(path)
@@ -230,7 +230,7 @@ def _refuse(origin: str, mistakes: Iterable[Mistake]) -> None:
 
 
 def read_yaml_text(text: str, origin: str) -> Any:
-    """The value that a short text stands for: ``30``, ``true``, ``[0, 1]``, or the text itself.
+    """The value of a short text: ``30``, ``true``, ``[0, 1]``, or the text itself.
 
     Raises:
         ConfigurationError: it is not valid YAML.
@@ -258,7 +258,7 @@ def _loading(text: str, origin: str) -> Iterator[_Loader]:
 
 
 def _invisible(text: str) -> Iterator[Mistake]:
-    """Characters that YAML refuses, and line breaks that no editor shows."""
+    """Mistakes about characters that YAML refuses, and about line breaks that no editor shows."""
     for found in _INVISIBLE.finditer(text):
         line = text.count("\n", 0, found.start()) + 1
         yield Mistake(line, f"an invisible character, U+{ord(found[0]):04X}, stands in this line; remove it")

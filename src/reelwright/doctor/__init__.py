@@ -1,7 +1,7 @@
-"""``reel doctor`` and ``is_available``: is this machine ready for each generator, and what has to be fixed?
+"""Checks for ``reel doctor`` and ``is_available`` whether this machine is ready for each generator, and what to fix.
 
 It prepares an order with an assumed picture for each task of each generator, and keeps the findings that concern the
-machine. A real run is prepared by the same code, so the doctor cannot disagree with it.
+machine. The same code prepares a real run, so the doctor cannot disagree with it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ..sites import Site
 
 #: Failures that concern the machine or the configuration, not a picture or a prompt.
 _MACHINE = (Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG, Failure.BUSY)
-#: Findings that the doctor reports although they forbid no run.
+#: Findings that the doctor reports although they do not forbid a run.
 _REPORTED = ("checkout.old", "member.found", "gpu.too_small", "placement")
-#: The smaller size of the two that every generator makes.
+#: The smaller of the two sizes that every generator makes.
 _SMALL = Size(832, 480)
 _ASSUMED = Picture(Path("/assumed.png"), Path("assumed.png"), Size(1280, 720), Size(1280, 720), "0" * 64)
 
@@ -42,12 +42,12 @@ class Row:
     matters: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """The finding with its part."""
+        """The finding as JSON values, with its part."""
         return {"part": self.part, "matters": self.matters, **self.finding.to_json()}
 
 
 def check_all(settings: Settings, site: Site) -> tuple[Row, ...]:
-    """Every check of the machine and of every generator."""
+    """Check the machine and every generator."""
     preparer = Preparer(site)
     host = preparer.look(HostQuery(gpus=True), settings, Path.cwd())
     rows = list(machine_rows(host, history.Learned(settings.state_dir).suspect_gpus()))
@@ -58,13 +58,13 @@ def check_all(settings: Settings, site: Site) -> tuple[Row, ...]:
             rows.append(Row(name, Finding("plugin", "warning", error.message, error.advice)))
             continue
         rows += _generator_rows(backend, settings, preparer)
-    if any(row.finding.code == "gpu.none" for row in rows):  # a generator's row says it, with the fix
+    if any(row.finding.code == "gpu.none" for row in rows):  # a generator's row reports it, with the fix
         rows = [row for row in rows if row.finding.code != "gpu" or row.finding.severity == "info"]
     return tuple(rows)
 
 
 def machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
-    """The machine's own rows: memory, GPUs, disks."""
+    """The rows about the machine: memory, GPUs and disks."""
     memory = f"{host.memory_available_bytes / GIB:.1f} GiB free" if host.memory_available_bytes else "memory unknown"
     yield Row("machine", Finding("machine", "info", f"{host.cpu_count} CPU cores, {memory}"))
     for gpu in host.gpus or ():
@@ -107,7 +107,7 @@ def _generator_rows(backend: Backend, settings: Settings, preparer: Preparer) ->
 
 
 def _concerned(asked: Mapping[Task, _Answer]) -> Mapping[Task, _Answer]:
-    """The tasks that are set up; if none is, the first one stands for all."""
+    """The answers for the tasks that are set up; if none is, the answer for the first task."""
     there = {
         task: answer for task, answer in asked.items() if "model.unset" not in {item.code for item in answer.errors}
     }
@@ -115,7 +115,7 @@ def _concerned(asked: Mapping[Task, _Answer]) -> Mapping[Task, _Answer]:
 
 
 def _parts(host: Host) -> Iterator[Finding]:
-    """A generator's parts on this machine: checkout, interpreter, weights; their faults are findings of the plan."""
+    """Findings about a generator's intact parts: checkout, interpreter, weights. The plan reports the faulty ones."""
     for checkout in host.checkouts.values():
         if not checkout.problem:
             known = f"commit {checkout.commit[:10]}" if checkout.commit else "no git history"
@@ -133,7 +133,7 @@ def _parts(host: Host) -> Iterator[Finding]:
 
 
 def availability(backend: Backend, settings: Settings, site: Site) -> tuple[Finding, ...]:
-    """The findings that concern a run with this generator, for any picture; the best task counts.
+    """The findings about a run of this generator with any picture, from the tasks that would run, else from the first.
 
     Without an error among them, at least one task would run.
     """
@@ -161,9 +161,9 @@ class _Answer:
     """The outcome of preparing one task.
 
     Attributes:
-        host: The machine's answer to the task's query.
+        host: The machine, as far as the task's query describes it.
         reported: The findings that the doctor reports.
-        errors: Findings that forbid a run at the configured size; empty: it would run.
+        errors: Findings that forbid a run at the configured size; empty if it would run.
         smaller: A smaller size at which it would run.
     """
 
@@ -182,7 +182,7 @@ class _Answer:
 
 
 def _ask(backend: Backend, settings: Settings, preparer: Preparer, task: Task) -> _Answer:
-    """Prepare an assumed picture; where only the size is too much, a smaller one too."""
+    """Prepare a task with an assumed picture; if only the size is too large, prepare a smaller one too."""
     prepared = _prepared(backend, settings, preparer, task)
     found = prepared.plan.findings
     errors = tuple(item for item in found if item.severity == "error")
@@ -214,7 +214,7 @@ def _concerns_size(finding: Finding) -> bool:
 
 
 def _concerns_machine(finding: Finding) -> bool:
-    simulated = finding.code in ("gpu.simulated", "memory.simulated")  # said once, of the machine
+    simulated = finding.code in ("gpu.simulated", "memory.simulated")  # the machine's rows report it once
     return (
         finding.severity != "info"
         and finding.failure in _MACHINE

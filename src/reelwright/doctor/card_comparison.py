@@ -1,6 +1,6 @@
-"""What a card could run, before anything is set up: every generator and model, planned as if it were installed.
+"""Plans every model of every generator for a simulated card, before anything is set up, as if all were installed.
 
-It makes the plans and checks of a real run, on imagined folders and simulated cards, so that the comparison cannot
+It uses the plans and checks of a real run, with imagined folders and simulated cards, so that the comparison cannot
 disagree with a later run.
 
     >>> import reelwright
@@ -35,17 +35,17 @@ class ComparedModel:
     """One model on the simulated cards.
 
     Attributes:
-        generator, model: What would run.
+        generator, model: The generator, and its model.
         fits: Whether it would run.
         size, frames: The largest of `SIZES` that fits, else the smaller one, and the length of a clip.
         gpus: How many of the cards it would use.
-        gpu_bytes: Predicted peak of each.
+        gpu_bytes: Predicted peak of each card's memory.
         host_bytes: Predicted peak of the host's memory.
         seconds: An estimate of a clip's time, where published figures give one.
-        source: What that is an estimate for, or why there is none.
+        source: The source of that estimate, or why there is none.
         problem: Why it does not fit.
         note: How it fits, where that costs time.
-        setup: How it is set up.
+        setup: How to set it up.
     """
 
     generator: str
@@ -108,7 +108,7 @@ def _row(backend: Backend, assumed_model: AssumedModel, gpus: str, settings: Set
 def _planned(
     backend: Backend, assumed_model: AssumedModel, gpus: str, settings: Settings, size: Size | None
 ) -> tuple[Plan, str]:
-    """The plan, and the first thing that forbids it."""
+    """The plan and the message of its first error, memory errors first; empty if it fits."""
     picture = Path("imagined.png")
     request = VideoRequest(
         prompt="any",
