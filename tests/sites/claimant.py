@@ -16,11 +16,11 @@ from reelwright.core.errors import VideoGenerationError
 from reelwright.sites.local.leases import Leases
 
 
-def say(*words):
+def say(*words: object) -> None:
     print(*words, flush=True)
 
 
-def claim(leases, name, uuids, wait_s):
+def claim(leases: Leases, name: str, uuids: str, wait_s: str) -> None:
     try:
         lease = leases.claim(uuids.split(","), wait_s=float(wait_s), owner={"run": name})
     except VideoGenerationError as error:
@@ -36,7 +36,7 @@ def claim(leases, name, uuids, wait_s):
             say("released")
 
 
-def rounds(directory, leases, name, seed, count):
+def rounds(directory: Path, leases: Leases, name: str, seed: str, count: str) -> None:
     source = random.Random(int(seed))
     for _ in range(int(count)):
         uuids = source.sample(["0", "1", "2"], source.randint(1, 3))  # in any order

@@ -195,7 +195,8 @@ class SiteContract:
             assert world.holds(world.script("true", 0, 1))
 
     def test_those_who_wait_are_served_in_the_order_of_arrival(self, world: World) -> None:
-        plan, order = world.script("true", 0), []
+        plan = world.script("true", 0)
+        order: list[str] = []
         with world.site.reserve(world.claim()) as reservation:
             reservation.hold(plan, world.host, Cancellation())
             first = _Waiting.start(world, "first", plan, order)
@@ -261,8 +262,13 @@ class SiteContract:
                 cancellation.request()
 
         if kind == "script":
+
+            def stop_when_it_runs() -> None:
+                ready.read_bytes()
+                cancellation.request()
+
             plan = world.script(f"echo $$ > {world.folder}/pid; : > {ready}; exec sleep 1000", 0)
-            stopper = threading.Thread(target=lambda: (ready.read_bytes(), cancellation.request()), daemon=True)
+            stopper = threading.Thread(target=stop_when_it_runs, daemon=True)
             stopper.start()
         else:
             plan = world.engine(0, steps=1000, gates={"2": str(ready)})

@@ -4,7 +4,9 @@ import json
 import os
 import struct
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,13 +15,15 @@ from reelwright.core.host import CheckpointQuery
 from reelwright.sites.local.probes import gpus
 
 SOURCE = Path(reelwright.__file__).parents[1]
+MakeDriver = Callable[..., tuple[str, ...]]
+MakeCheckpoint = Callable[..., CheckpointQuery]
 
 
 @pytest.fixture
-def a_driver():
+def a_driver() -> MakeDriver:
     """Makes the command of an NVML program that plays a scenario instead of asking a driver."""
 
-    def make(*cards, **scenario):
+    def make(*cards: Mapping[str, Any], **scenario: Any) -> tuple[str, ...]:
         fake = Path(__file__).with_name("fake_nvml.py")
         text = json.dumps({"gpus": list(cards), **scenario})
         return (sys.executable, "-I", str(fake), gpus.nvml_program()[-1], text)
@@ -28,14 +32,15 @@ def a_driver():
 
 
 @pytest.fixture
-def python_environ():
+def python_environ() -> dict[str, str]:
     """The environment of a child that imports this package."""
     return {**os.environ, "PYTHONPATH": str(SOURCE)}
 
 
-def _sparse_safetensors(path, tensors):
+def _sparse_safetensors(path: Path, tensors: list[tuple[str, int]]) -> None:
     """A valid file of true size that takes no room: (name, bytes) pairs, only the header is written."""
-    header, end = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
     for name, size in tensors:
         header[name] = {"dtype": "U8", "shape": [size], "data_offsets": [end, end + size]}
         end += size
@@ -45,7 +50,7 @@ def _sparse_safetensors(path, tensors):
         file.truncate(8 + len(text) + end)
 
 
-def _sparse_pth(path, size):
+def _sparse_pth(path: Path, size: int) -> None:
     """A file with a zip archive's first entry and (zip64) directory, and a hole of any size between them."""
     entry = b"PK\x01\x02" + bytes(42)
     start = size - len(entry) - 56 - 20 - 22
@@ -59,13 +64,13 @@ def _sparse_pth(path, size):
 
 
 @pytest.fixture
-def a_checkpoint(tmp_path):
+def a_checkpoint(tmp_path: Path) -> MakeCheckpoint:
     """Makes a whole folder of weights in the layout of Wan2.1 i2v; returns its query."""
 
-    def make(shards=3, shard_bytes=1000, other_bytes=5000, **query):
+    def make(shards: int = 3, shard_bytes: int = 1000, other_bytes: int = 5000, **query: Any) -> CheckpointQuery:
         folder = tmp_path / "weights"
         folder.mkdir()
-        weight_map = {}
+        weight_map: dict[str, str] = {}
         for number in range(1, shards + 1):
             name = f"diffusion_pytorch_model-{number:05}-of-{shards:05}.safetensors"
             tensors = [(f"blocks.{number}.{part}", shard_bytes // 100) for part in range(100)]
@@ -78,7 +83,7 @@ def a_checkpoint(tmp_path):
             _sparse_pth(folder / name, other_bytes)
         (folder / "google/umt5-xxl").mkdir(parents=True)
         (folder / "google/umt5-xxl/tokenizer.json").write_text("{}")
-        asked = {
+        asked: dict[str, Any] = {
             "required": ("Wan2.1_VAE.pth", "models_t5.pth", "config.json", "google/umt5-xxl/"),
             "weights": ("diffusion_pytorch_model*.safetensors",),
             "config": "config.json",

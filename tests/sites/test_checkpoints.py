@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 import zipfile
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO, Self, cast
 
 import pytest
 
@@ -20,19 +22,20 @@ from reelwright.sites.local.probes.checkpoints import look_at_checkpoint
 from reelwright.sites.local.probes.folders import Files
 from reelwright.sites.local.probes.tensor_file import weights_problem
 from tests.conftest import patiently
+from tests.sites.conftest import MakeCheckpoint
 
 SHARD = "diffusion_pytorch_model-00002-of-00003.safetensors"
 INDEX = "diffusion_pytorch_model.safetensors.index.json"
 RECORDS = ".cache/huggingface/download"
 
 
-def problem(query, **options):
+def problem(query: CheckpointQuery, **options: Any) -> str:
     """The one problem that is found."""
     (found,) = look_at_checkpoint(query, **options).problems
     return found
 
 
-def test_a_whole_checkpoint_has_no_problem(a_checkpoint):
+def test_a_whole_checkpoint_has_no_problem(a_checkpoint: MakeCheckpoint) -> None:
     found = look_at_checkpoint(a_checkpoint())
     assert found.problems == ()
     assert found.config == {"model_type": "i2v", "num_heads": 40}
@@ -41,7 +44,7 @@ def test_a_whole_checkpoint_has_no_problem(a_checkpoint):
     assert found.foreign == frozenset()
 
 
-def test_a_foreign_layout_is_seen(a_checkpoint):
+def test_a_foreign_layout_is_seen(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     (query.directory / "model_index.json").write_text("{}")
     assert look_at_checkpoint(query).foreign == {"model_index.json"}
@@ -50,33 +53,33 @@ def test_a_foreign_layout_is_seen(a_checkpoint):
 class CountingFiles(Files):
     """Counts the bytes that are read."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.bytes_read = 0
 
-    def open(self, path):
-        return CountingFile(super().open(path), self)
+    def open(self, path: Path) -> BinaryIO:
+        return cast(BinaryIO, CountingFile(super().open(path), self))
 
 
 class CountingFile:
-    def __init__(self, file, files):
+    def __init__(self, file: BinaryIO, files: CountingFiles) -> None:
         self.file, self.files = file, files
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.file.close()
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)
 
-    def read(self, size=-1):
+    def read(self, size: int = -1) -> bytes:
         data = self.file.read(size)
         self.files.bytes_read += len(data)
         return data
 
 
-def test_a_checkpoint_of_true_size_is_not_read_whole(a_checkpoint):
+def test_a_checkpoint_of_true_size_is_not_read_whole(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint(shards=7, shard_bytes=9 << 30, other_bytes=11 << 30)
     files = CountingFiles()
     found = look_at_checkpoint(query, files=files)
@@ -85,7 +88,7 @@ def test_a_checkpoint_of_true_size_is_not_read_whole(a_checkpoint):
     assert found.total_bytes > 80e9
 
 
-def overwrite(path, offset, data):
+def overwrite(path: Path, offset: int, data: bytes) -> None:
     """Other numbers in the place of some; the file's size and time stay."""
     before = path.stat()
     with path.open("r+b") as file:
@@ -103,7 +106,9 @@ def overwrite(path, offset, data):
         ("config.json", 20, 1),
     ],
 )
-def test_other_weights_of_the_same_size_have_another_fingerprint(a_checkpoint, name, offset, size):
+def test_other_weights_of_the_same_size_have_another_fingerprint(
+    a_checkpoint: MakeCheckpoint, name: str, offset: int, size: int
+) -> None:
     query = a_checkpoint(shard_bytes=9 << 30, other_bytes=4 << 20)
     before = look_at_checkpoint(query).fingerprint
     overwrite(query.directory / name, offset, b"x" * size)
@@ -112,7 +117,9 @@ def test_other_weights_of_the_same_size_have_another_fingerprint(a_checkpoint, n
     assert after != before
 
 
-def test_the_same_weights_in_another_place_have_the_same_fingerprint(a_checkpoint, tmp_path):
+def test_the_same_weights_in_another_place_have_the_same_fingerprint(
+    a_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
     query = a_checkpoint()
     before = look_at_checkpoint(query)
     query.directory.rename(tmp_path / "moved")
@@ -125,30 +132,40 @@ def test_the_same_weights_in_another_place_have_the_same_fingerprint(a_checkpoin
 # M01: what is missing, partial or no weights at all
 
 
-def test_m01_a_missing_folder(tmp_path):
+def test_m01_a_missing_folder(tmp_path: Path) -> None:
     assert problem(CheckpointQuery(tmp_path / "no")) == f"{tmp_path / 'no'} is missing"
 
 
-def test_m01_an_empty_folder(tmp_path):
+def test_m01_an_empty_folder(tmp_path: Path) -> None:
     assert problem(CheckpointQuery(tmp_path, required=("a",))) == f"{tmp_path} is empty"
 
 
-def test_m01_a_file_instead_of_a_folder(tmp_path):
+def test_m01_a_file_instead_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "model.zip").write_bytes(b"PK")
     assert problem(CheckpointQuery(tmp_path / "model.zip")) == f"{tmp_path / 'model.zip'} is not a folder"
 
 
-def cut(path):
+def cut(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 1)
 
 
-def lengthen(path):
+def lengthen(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"x")
 
 
-BREAKS = {
+def into_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def dangle(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("../../blobs/gone")
+
+
+BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, "is missing"),
     "zero bytes": (lambda path: path.write_bytes(b""), "is empty"),
     "pointer": (
@@ -157,14 +174,14 @@ BREAKS = {
     ),
     "html": (lambda path: path.write_bytes(b"<!DOCTYPE html><html>Sign in" + b" " * 500), "is a web page: log in"),
     "cut": (cut, "is cut off"),
-    "folder": (lambda path: (path.unlink(), path.mkdir()), "is not a file"),
-    "dangling": (lambda path: (path.unlink(), path.symlink_to("../../blobs/gone")), "dangling link"),
+    "folder": (into_a_folder, "is not a file"),
+    "dangling": (dangle, "dangling link"),
 }
 
 
 @pytest.mark.parametrize("name", [SHARD, "Wan2.1_VAE.pth"])
 @pytest.mark.parametrize("fault", BREAKS)
-def test_m01_a_broken_weights_file_is_named_with_its_fault(a_checkpoint, name, fault):
+def test_m01_a_broken_weights_file_is_named_with_its_fault(a_checkpoint: MakeCheckpoint, name: str, fault: str) -> None:
     query = a_checkpoint()
     breaking, words = BREAKS[fault]
     breaking(query.directory / name)
@@ -173,19 +190,19 @@ def test_m01_a_broken_weights_file_is_named_with_its_fault(a_checkpoint, name, f
     assert words in found
 
 
-def test_m01_a_safetensors_file_longer_than_its_header_says(a_checkpoint):
+def test_m01_a_safetensors_file_longer_than_its_header_says(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     lengthen(query.directory / SHARD)
     assert "longer than its header says" in problem(query)
 
 
-def test_m01_a_safetensors_file_cut_inside_its_header(a_checkpoint):
+def test_m01_a_safetensors_file_cut_inside_its_header(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     os.truncate(query.directory / SHARD, 100)
     assert "is cut off: its header alone needs" in problem(query)
 
 
-def test_m01_a_shard_of_another_download(a_checkpoint):
+def test_m01_a_shard_of_another_download(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     (query.directory / SHARD).write_bytes((query.directory / SHARD.replace("00002-", "00001-")).read_bytes())
     assert "lacks 100 tensors" in problem(query)
@@ -201,33 +218,33 @@ def test_m01_a_shard_of_another_download(a_checkpoint):
         ("", "is empty"),
     ],
 )
-def test_m01_a_damaged_index(a_checkpoint, text, words):
+def test_m01_a_damaged_index(a_checkpoint: MakeCheckpoint, text: str, words: str) -> None:
     query = a_checkpoint()
     (query.directory / INDEX).write_text(text)
     assert any(words in item and INDEX in item for item in look_at_checkpoint(query).problems)
 
 
-def test_m01_a_missing_index_and_shard_are_told_by_the_names_of_the_others(a_checkpoint):
+def test_m01_a_missing_index_and_shard_are_told_by_the_names_of_the_others(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     (query.directory / INDEX).unlink()
     (query.directory / SHARD).unlink()
     assert problem(query) == f"{query.directory}: 2 files are missing: {SHARD}, {INDEX}"
 
 
-def test_m01_no_weights_at_all(a_checkpoint):
+def test_m01_no_weights_at_all(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     for path in query.directory.glob("diffusion*"):
         path.unlink()
     assert "diffusion_pytorch_model*.safetensors matches no file" in problem(query)
 
 
-def test_m01_weights_in_a_missing_subfolder(a_checkpoint):
+def test_m01_weights_in_a_missing_subfolder(a_checkpoint: MakeCheckpoint) -> None:
     query = replace(a_checkpoint(), weights=("low_noise_model/*.safetensors",))
     assert problem(query).endswith("low_noise_model is missing")
 
 
 @pytest.mark.parametrize("name", ["x.safetensors.incomplete", "y.lock", "z.aria2", "google/umt5-xxl/t.json.part"])
-def test_m01_the_mark_of_an_unfinished_download(a_checkpoint, name):
+def test_m01_the_mark_of_an_unfinished_download(a_checkpoint: MakeCheckpoint, name: str) -> None:
     query = a_checkpoint()
     (query.directory / name).write_bytes(b"1")
     found = problem(query)
@@ -235,14 +252,16 @@ def test_m01_the_mark_of_an_unfinished_download(a_checkpoint, name):
     assert "unfinished download" in found
 
 
-def test_m01_a_download_that_huggingface_hub_did_not_finish(a_checkpoint):
+def test_m01_a_download_that_huggingface_hub_did_not_finish(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     (query.directory / RECORDS).mkdir(parents=True)
     (query.directory / RECORDS / "abc.def.incomplete").write_bytes(b"1")
     assert "unfinished download: run the download again" in problem(query)
 
 
-def test_m01_a_lock_that_huggingface_hub_left_behind_is_no_problem_but_a_held_one_is(a_checkpoint):
+def test_m01_a_lock_that_huggingface_hub_left_behind_is_no_problem_but_a_held_one_is(
+    a_checkpoint: MakeCheckpoint,
+) -> None:
     query = a_checkpoint()
     lock = query.directory / RECORDS / "config.json.lock"
     lock.parent.mkdir(parents=True)
@@ -253,7 +272,7 @@ def test_m01_a_lock_that_huggingface_hub_left_behind_is_no_problem_but_a_held_on
         assert "a download into this folder is running" in problem(query)
 
 
-def test_m01_a_tokenizer_folder_that_is_missing_or_empty_or_holds_a_pointer(a_checkpoint):
+def test_m01_a_tokenizer_folder_that_is_missing_or_empty_or_holds_a_pointer(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     tokenizer = query.directory / "google/umt5-xxl/tokenizer.json"
     tokenizer.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
@@ -264,13 +283,13 @@ def test_m01_a_tokenizer_folder_that_is_missing_or_empty_or_holds_a_pointer(a_ch
     assert "google/umt5-xxl is missing" in problem(query)
 
 
-def test_m01_a_config_that_is_no_json(a_checkpoint):
+def test_m01_a_config_that_is_no_json(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     (query.directory / "config.json").write_text("[[")
     assert "config.json is not valid JSON" in problem(query)
 
 
-def test_links_into_the_hub_cache_are_fine(a_checkpoint):
+def test_links_into_the_hub_cache_are_fine(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     blobs = query.directory.parent / "blobs"
     blobs.mkdir()
@@ -280,7 +299,7 @@ def test_links_into_the_hub_cache_are_fine(a_checkpoint):
     assert look_at_checkpoint(query).problems == ()
 
 
-def test_m01_files_that_this_user_may_not_read(a_checkpoint, python_environ):
+def test_m01_files_that_this_user_may_not_read(a_checkpoint: MakeCheckpoint, python_environ: dict[str, str]) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to become another user")
     query = a_checkpoint()
@@ -306,7 +325,7 @@ def test_m01_files_that_this_user_may_not_read(a_checkpoint, python_environ):
 # The formats themselves
 
 
-def torch_file(**options):
+def torch_file(**options: Any) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", **options) as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02" + b"x" * 3000)
@@ -314,24 +333,24 @@ def torch_file(**options):
     return buffer.getvalue()
 
 
-def test_a_real_archive_is_whole_and_cut_nowhere():
+def test_a_real_archive_is_whole_and_cut_nowhere() -> None:
     whole = torch_file()
     assert weights_problem(io.BytesIO(whole), len(whole), "a.pth") is None
     for size in range(1, len(whole), 97):
         assert weights_problem(io.BytesIO(whole[:size]), size, "a.pth") is not None
 
 
-def test_an_archive_whose_beginning_was_never_downloaded_is_no_archive():
+def test_an_archive_whose_beginning_was_never_downloaded_is_no_archive() -> None:
     holed = bytes(100) + torch_file()[100:]
-    assert "is not a PyTorch file" in weights_problem(io.BytesIO(holed), len(holed), "a.pth")
+    assert "is not a PyTorch file" in (weights_problem(io.BytesIO(holed), len(holed), "a.pth") or "")
 
 
-def test_an_archive_whose_directory_is_overwritten_is_damaged():
+def test_an_archive_whose_directory_is_overwritten_is_damaged() -> None:
     whole = torch_file().replace(b"PK\x01\x02", b"\0\0\0\0")
     assert weights_problem(io.BytesIO(whole), len(whole), "a.pth") == "has a damaged zip directory"
 
 
-def test_the_old_format_of_torch_is_accepted():
+def test_the_old_format_of_torch_is_accepted() -> None:
     old = bytes.fromhex("80028a0a6cfc9c46f9206aa85019") + b"." + bytes(100)
     assert weights_problem(io.BytesIO(old), len(old), "a.pt") is None
 
@@ -339,7 +358,7 @@ def test_the_old_format_of_torch_is_accepted():
 @pytest.mark.parametrize(
     "head", [b"\xff" * 8, b"\0" * 8, (10**7).to_bytes(8, "little"), (2).to_bytes(8, "little") + b"[]", b"12"]
 )
-def test_m01_an_impossible_safetensors_header_is_told_without_reading_on(head):
+def test_m01_an_impossible_safetensors_header_is_told_without_reading_on(head: bytes) -> None:
     raw = head + b"{}" * 20 if len(head) == 8 else head
     assert weights_problem(io.BytesIO(raw), len(raw), "a.safetensors") is not None
 
@@ -347,7 +366,7 @@ def test_m01_an_impossible_safetensors_header_is_told_without_reading_on(head):
 # M02: checksums
 
 
-def sums(query):
+def sums(query: CheckpointQuery) -> None:
     """Records the checksums of all files of a checkpoint as `sha256sum` does."""
     found = [path for path in query.directory.rglob("*") if path.is_file()]
     lines = [
@@ -356,14 +375,14 @@ def sums(query):
     (query.directory / "SHA256SUMS").write_text("".join(lines))
 
 
-def flip(path):
+def flip(path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[-60 if path.suffix == ".safetensors" else 2000] ^= 1
     path.write_bytes(raw)
 
 
 @pytest.mark.parametrize("name", [SHARD, "models_t5.pth"])
-def test_m02_a_flipped_byte_is_found_by_verifying_only(a_checkpoint, name):
+def test_m02_a_flipped_byte_is_found_by_verifying_only(a_checkpoint: MakeCheckpoint, name: str) -> None:
     query = a_checkpoint(verify=True)
     sums(query)
     assert look_at_checkpoint(query).problems == ()
@@ -372,7 +391,7 @@ def test_m02_a_flipped_byte_is_found_by_verifying_only(a_checkpoint, name):
     assert f"{name} is damaged" in problem(query)
 
 
-def test_m02_the_records_of_huggingface_hub_are_used(a_checkpoint):
+def test_m02_the_records_of_huggingface_hub_are_used(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint(verify=True)
     sums(query)
     lines = (query.directory / "SHA256SUMS").read_text().splitlines()
@@ -390,7 +409,7 @@ def test_m02_the_records_of_huggingface_hub_are_used(a_checkpoint):
     assert "config.json is damaged" in problem(query)
 
 
-def test_m02_the_names_in_the_hub_cache_are_checksums(a_checkpoint):
+def test_m02_the_names_in_the_hub_cache_are_checksums(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint(verify=True)
     sums(query)
     path = query.directory / "models_t5.pth"
@@ -406,17 +425,17 @@ def test_m02_the_names_in_the_hub_cache_are_checksums(a_checkpoint):
     assert "models_t5.pth is damaged" in problem(query)
 
 
-def test_m02_weights_without_a_recorded_checksum_are_not_called_verified(a_checkpoint):
+def test_m02_weights_without_a_recorded_checksum_are_not_called_verified(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint(verify=True)
     found = problem(query)
     assert "5 files have no recorded checksum" in found
     assert all(name in found for name in (SHARD, "Wan2.1_VAE.pth", "models_t5.pth"))
 
 
-def test_m02_verifying_reports_its_progress(a_checkpoint):
+def test_m02_verifying_reports_its_progress(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint(verify=True)
     sums(query)
-    reports = []
+    reports: list[tuple[int, int]] = []
     found = look_at_checkpoint(query, on_progress=lambda done, total: reports.append((done, total)))
     assert reports[-1] == (found.total_bytes, found.total_bytes)
 
@@ -431,43 +450,45 @@ class FailingFiles(Files):
         self.left = failing
         self.lock = threading.Lock()
 
-    def call(self, path):
+    def call(self, path: Path) -> None:
         with self.lock:
             self.left -= 1
         if self.left == 0:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    def stat(self, path):
+    def stat(self, path: Path) -> os.stat_result:
         self.call(path)
         return super().stat(path)
 
-    def names(self, folder):
+    def names(self, folder: Path) -> list[str]:
         self.call(folder)
         return super().names(folder)
 
-    def open(self, path):
+    def open(self, path: Path) -> BinaryIO:
         self.call(path)
-        return FailingFile(super().open(path), path, self)
+        return cast(BinaryIO, FailingFile(super().open(path), path, self))
 
 
 class FailingFile:
-    def __init__(self, file, path, files):
+    def __init__(self, file: BinaryIO, path: Path, files: FailingFiles) -> None:
         self.file, self.path, self.files = file, path, files
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.file.close()
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("read"):
             self.files.call(self.path)
         return getattr(self.file, name)
 
 
 @pytest.mark.parametrize("verify", [False, True])
-def test_m03_whichever_read_fails_it_becomes_a_problem_and_never_a_pass(a_checkpoint, verify):
+def test_m03_whichever_read_fails_it_becomes_a_problem_and_never_a_pass(
+    a_checkpoint: MakeCheckpoint, verify: bool
+) -> None:
     query = a_checkpoint(verify=verify)
     sums(query)
     number, unharmed = 0, False
@@ -491,13 +512,13 @@ class StallingFiles(Files):
     def __init__(self, name: str) -> None:
         self.name, self.go_on = name, threading.Event()
 
-    def open(self, path):
+    def open(self, path: Path) -> BinaryIO:
         if path.name == self.name:
             self.go_on.wait(100)
         return super().open(path)
 
 
-def test_m03_a_mount_that_no_longer_answers_costs_the_time_limit_only(a_checkpoint):
+def test_m03_a_mount_that_no_longer_answers_costs_the_time_limit_only(a_checkpoint: MakeCheckpoint) -> None:
     files, query = StallingFiles(SHARD), a_checkpoint()
     started = time.monotonic()
     found = patiently(
@@ -509,9 +530,9 @@ def test_m03_a_mount_that_no_longer_answers_costs_the_time_limit_only(a_checkpoi
     assert any(f"did not answer for {stall_s:g} s" in found for stall_s in STALLS_S)
 
 
-def test_a_bug_in_the_look_is_raised_and_not_taken_for_a_whole_checkpoint(a_checkpoint):
+def test_a_bug_in_the_look_is_raised_and_not_taken_for_a_whole_checkpoint(a_checkpoint: MakeCheckpoint) -> None:
     class Buggy(Files):
-        def open(self, path):
+        def open(self, path: Path) -> BinaryIO:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -532,7 +553,9 @@ def test_a_bug_in_the_look_is_raised_and_not_taken_for_a_whole_checkpoint(a_chec
         ((1, 2), lambda path: path.write_bytes(b""), "2 of 7 shards are empty: "),
     ],
 )  # fmt: skip
-def test_m01_shards_with_the_same_fault_are_one_line(a_checkpoint, shards, breaking, words):
+def test_m01_shards_with_the_same_fault_are_one_line(
+    a_checkpoint: MakeCheckpoint, shards: Iterable[int], breaking: Callable[[Path], object], words: str
+) -> None:
     query = a_checkpoint(shards=7)
     names = [f"diffusion_pytorch_model-{number:05}-of-00007.safetensors" for number in shards]
     for name in names:
@@ -542,7 +565,7 @@ def test_m01_shards_with_the_same_fault_are_one_line(a_checkpoint, shards, break
     assert names[0] in found
 
 
-def test_m01_everything_missing_is_one_line(a_checkpoint):
+def test_m01_everything_missing_is_one_line(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     for path in [path for path in query.directory.rglob("*") if path.is_file()]:
         path.unlink()
@@ -553,7 +576,7 @@ def test_m01_everything_missing_is_one_line(a_checkpoint):
     ]
 
 
-def test_m01_several_parts_of_unfinished_downloads_are_one_line(a_checkpoint):
+def test_m01_several_parts_of_unfinished_downloads_are_one_line(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     (query.directory / RECORDS).mkdir(parents=True)
     for name in ("a.incomplete", "b.incomplete", "c.incomplete"):

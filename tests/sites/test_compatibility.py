@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,11 +11,12 @@ from reelwright.backends.shared.compatibility import RunEnvironment, attention_b
 from reelwright.core import cards
 from reelwright.core.errors import Failure
 from reelwright.core.host import GIB, Gpu, Host, simulated_gpus
+from reelwright.core.plan import Command, Plan
 from reelwright.core.request import Size
 from tests.hunyuan.planning import World as Hunyuan
 from tests.wan21.planning import WHOLE, World, codes, finding
 
-SMALL = {"size": Size(832, 480), "num_frames": 17}
+SMALL: dict[str, Any] = {"size": Size(832, 480), "num_frames": 17}
 BUILDS = {
     "2.4 cu121": ("2.4.0+cu121", "12.1", ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")),
     "2.7 cu128": ("2.7.0+cu128", "12.8", ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120")),
@@ -24,7 +26,7 @@ BUILDS = {
 }
 
 
-def on(card: str, build: str, **more):
+def on(card: str, build: str, **more: Any) -> Plan:
     torch, cuda, archs = BUILDS[build]
     interpreter = replace(WHOLE, cuda_version=cuda, cuda_archs=archs)
     return World(card, model="t2v-1.3B", interpreter=interpreter, modules={"torch": torch}, **more).plan(**SMALL)
@@ -44,7 +46,9 @@ def on(card: str, build: str, **more):
         ("1x80GiB@3.5", "2.4 cu121", "CUDA 12.6"),
     ],
 )
-def test_a_card_for_which_torch_has_no_kernels_is_refused_with_the_build_to_install(card, build, fix):
+def test_a_card_for_which_torch_has_no_kernels_is_refused_with_the_build_to_install(
+    card: str, build: str, fix: str
+) -> None:
     error = finding(on(card, build), "torch.arch")
     assert error.failure is Failure.ENV
     assert fix in error.fix
@@ -64,35 +68,36 @@ def test_a_card_for_which_torch_has_no_kernels_is_refused_with_the_build_to_inst
         ("1x80GiB@13.0", "2.7 cu128"),  # through PTX
     ],
 )
-def test_a_card_that_torch_was_built_for_is_accepted(card, build):
+def test_a_card_that_torch_was_built_for_is_accepted(card: str, build: str) -> None:
     assert codes(on(card, build)) == set()
 
 
 @pytest.mark.parametrize("card", ["1xV100-32GiB", "1xRTX2080Ti", "1xT4"])
-def test_before_ampere_wan_runs_without_flash_attn_and_says_that_bfloat16_is_slow(card):
+def test_before_ampere_wan_runs_without_flash_attn_and_says_that_bfloat16_is_slow(card: str) -> None:
     plan = on(card, "2.4 cu121", absent=("flash_attn_interface",))
     assert codes(plan) == set()
     assert plan.parameters["attention"] == "sdpa"
     assert "8.0 (Ampere) or newer" in finding(plan, "attention.sdpa").message
     assert "bfloat16" in finding(plan, "gpu.bf16").message
+    assert isinstance(plan.run, Command)
     assert "--attention=sdpa" in plan.run.argv
 
 
-def test_flash_attn_that_is_asked_for_is_refused_on_an_old_card():
+def test_flash_attn_that_is_asked_for_is_refused_on_an_old_card() -> None:
     error = finding(on("1xV100-32GiB", "2.4 cu121", settings={"attention": "flash"}), "attention.card")
     assert (error.severity, error.failure) == ("error", Failure.ENV)
     assert "attention: sdpa" in error.fix
 
 
 @pytest.mark.parametrize(("card", "attention"), [("1xH100", "flash"), ("1xA100-80GiB", "sdpa"), ("1xRTX5090", "sdpa")])
-def test_the_third_flash_attn_is_used_on_hopper_only(card, attention):
+def test_the_third_flash_attn_is_used_on_hopper_only(card: str, attention: str) -> None:
     build = BUILDS["2.7 cu128"]
     interpreter = replace(WHOLE, cuda_version=build[1], cuda_archs=build[2])
     plan = World(card, model="t2v-1.3B", interpreter=interpreter).plan(**SMALL)  # both generations can be imported
     assert plan.parameters["attention"] == attention
 
 
-def test_without_the_third_the_second_runs_on_every_card_since_ampere():
+def test_without_the_third_the_second_runs_on_every_card_since_ampere() -> None:
     for card in ("1xA100-80GiB", "1xRTX4090", "1xH100"):
         plan = World(card, model="t2v-1.3B", absent=("flash_attn_interface",)).plan(**SMALL)
         assert plan.parameters["attention"] == "flash"
@@ -107,11 +112,11 @@ def test_without_the_third_the_second_runs_on_every_card_since_ampere():
     ("1xRTX3090", "flash_attn_interface", False),
     ("1xB200", "flash_attn_interface", False),
 ])  # fmt: skip
-def test_each_generation_of_flash_attn_has_its_cards(card, package, runs):
+def test_each_generation_of_flash_attn_has_its_cards(card: str, package: str, runs: bool) -> None:
     assert (flash_attn_problem(simulated_gpus(card)[0], package) is None) is runs
 
 
-def test_attention_without_a_kernel_needs_what_a_2080_ti_asked_for():
+def test_attention_without_a_kernel_needs_what_a_2080_ti_asked_for() -> None:
     (card,) = simulated_gpus("1xRTX2080Ti")
     assert attention_bytes([card], 32760, 12) == pytest.approx(47.98 * GIB, rel=0.001)
     assert attention_bytes(simulated_gpus("1xRTX3090,1xA100"), 32760, 12) == 0
@@ -119,7 +124,7 @@ def test_attention_without_a_kernel_needs_what_a_2080_ti_asked_for():
 
 
 @pytest.mark.parametrize("member", ["t2v", "i2v"])
-def test_hunyuan_scripts_that_know_flash_attn_only_are_refused_on_old_cards(member):
+def test_hunyuan_scripts_that_know_flash_attn_only_are_refused_on_old_cards(member: str) -> None:
     plan = Hunyuan(member, "1xV100-32GiB").plan(picture=Size(1280, 720) if member == "i2v" else None)
     (error,) = [item for item in plan.errors if item.code == "attention.card"]
     assert "8.0 or newer" in error.fix
@@ -138,7 +143,9 @@ def test_hunyuan_scripts_that_know_flash_attn_only_are_refused_on_old_cards(memb
         (("580.95", (13, 0)), "2.4 cu121", None),
     ],
 )
-def test_a_driver_that_is_too_old_for_torchs_cuda_is_named_with_the_one_to_install(driver, build, refused):
+def test_a_driver_that_is_too_old_for_torchs_cuda_is_named_with_the_one_to_install(
+    driver: tuple[str, tuple[int, int]], build: str, refused: str | None
+) -> None:
     plan = on("1xH100", build, driver=driver)
     assert codes(plan) == ({"torch.driver"} if refused else set())
     if refused:
@@ -156,7 +163,9 @@ def test_a_driver_that_is_too_old_for_torchs_cuda_is_named_with_the_one_to_insta
         ((Gpu(0, "GPU-0", "a card that does not answer", None, None),), False, ["torch.driver"]),
     ],
 )
-def test_the_driver_is_judged_for_the_cards_that_it_runs(gpus, simulated, found):
+def test_the_driver_is_judged_for_the_cards_that_it_runs(
+    gpus: tuple[Gpu, ...], simulated: bool, found: list[str]
+) -> None:
     build = BUILDS["2.11 cu130"]
     python = replace(WHOLE, modules={"torch": build[0]}, cuda_version=build[1], cuda_archs=build[2])
     host = Host(gpus=gpus, driver_version="550.54", driver_cuda=(12, 4), simulated=simulated)
@@ -194,7 +203,9 @@ HV = ("transformers==4.39.3", "diffusers==0.30.2", "numpy==1.24.4", "imageio-ffm
         (("torch>=2.4",), {"torch": "2.6.0a0+git123"}, []),
     ],
 )  # fmt: skip
-def test_installed_packages_are_compared_with_the_checkouts_own_requirements(lines, packages, words):
+def test_installed_packages_are_compared_with_the_checkouts_own_requirements(
+    lines: tuple[str, ...], packages: dict[str, str], words: list[str]
+) -> None:
     interpreter = replace(WHOLE, packages=packages)
     plan = World(interpreter=interpreter, matches={"requirements": lines}).plan()
     found = [item for item in plan.findings if item.code == "packages.requirements"]
@@ -214,7 +225,7 @@ def test_installed_packages_are_compared_with_the_checkouts_own_requirements(lin
         ("unknown", "2.0.1", None),
     ],
 )
-def test_numpy_2_with_a_torch_from_before_it_is_refused(torch, numpy, code):
+def test_numpy_2_with_a_torch_from_before_it_is_refused(torch: str, numpy: str, code: str | None) -> None:
     plan = World(interpreter=replace(WHOLE, packages={"numpy": numpy}), modules={"torch": torch}).plan()
     assert codes(plan) == ({code} if code else set())
     if code:
@@ -242,7 +253,9 @@ def test_numpy_2_with_a_torch_from_before_it_is_refused(torch, numpy, code):
         ("3.10.1", "2.4.0", ("nonsense",), (), None),
     ],
 )
-def test_the_version_of_python_is_judged(python, torch, requires, requirements, severity):
+def test_the_version_of_python_is_judged(
+    python: str, torch: str | None, requires: tuple[str, ...], requirements: tuple[str, ...], severity: str | None
+) -> None:
     world = World(
         interpreter=replace(WHOLE, python_version=python),
         modules={"torch": torch} if torch else {},
@@ -254,7 +267,7 @@ def test_the_version_of_python_is_judged(python, torch, requires, requirements, 
     assert all(python in item.message and item.fix for item in found)
 
 
-def test_an_interpreter_that_could_not_be_asked_is_not_judged():
+def test_an_interpreter_that_could_not_be_asked_is_not_judged() -> None:
     packages = {"transformers": "4.40.0"}
     broken = replace(WHOLE, problem="does not exist", packages=packages)
     silent = replace(WHOLE, python_version=None, packages=packages)
@@ -279,11 +292,11 @@ def test_an_interpreter_that_could_not_be_asked_is_not_judged():
         ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", "NVIDIA A100-SXM4-40GB MIG 1c.3g.20gb"),
     ],
 )
-def test_cards_are_ordered_by_their_speed(name, faster_than):
+def test_cards_are_ordered_by_their_speed(name: str, faster_than: str) -> None:
     assert cards.speed(name, (8, 0)) > cards.speed(faster_than, (8, 0))
 
 
-def test_a_card_that_nobody_knows_has_the_speed_of_its_generation():
+def test_a_card_that_nobody_knows_has_the_speed_of_its_generation() -> None:
     assert cards.speed("some new card", (9, 0)) > cards.speed("some new card", (12, 0))
     assert cards.speed("some new card", (12, 0)) > cards.speed("some new card", (8, 9))
     assert cards.speed("some new card", (8, 9)) > cards.speed("some new card", (7, 5))
@@ -291,6 +304,6 @@ def test_a_card_that_nobody_knows_has_the_speed_of_its_generation():
 
 
 @pytest.mark.parametrize("card", cards.CARDS, ids=lambda card: card.name)
-def test_every_card_is_found_by_its_own_name_and_by_the_drivers(card):
+def test_every_card_is_found_by_its_own_name_and_by_the_drivers(card: cards.Card) -> None:
     assert cards.find(card.name) is cards.find(f"Tesla {card.name}") is card
     assert cards.speed(f"NVIDIA {card.name}", card.capability) == card.tflops

@@ -4,6 +4,9 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,29 +14,33 @@ from reelwright.core.errors import BackendUnavailableError
 from reelwright.core.host import Gpu
 from reelwright.sites.local.probes import GpuReading
 from reelwright.sites.local.probes.gpus import GpuWatch, process_name, take_gpus, visible_gpus
+from tests.sites.conftest import MakeDriver
 
 A, B, C = {"uuid": "GPU-aa1"}, {"uuid": "GPU-bb2"}, {"uuid": "GPU-cc3"}
 
 
-def uuids(found):
+def uuids(found: Iterable[Gpu] | None) -> list[str] | None:
     return None if found is None else [gpu.uuid for gpu in found]
 
 
-def cards(*names):
+def cards(*names: str) -> tuple[Gpu, ...]:
     return tuple(Gpu(place, f"GPU-{place}x", name, None, None) for place, name in enumerate(names))
 
 
-def newest(watch, deadline_s=60.0):
+def newest(watch: GpuWatch, deadline_s: float = 60.0) -> Mapping[str, GpuReading]:
     """The next reading; wakes up when the program writes, and gives up at the deadline."""
+    process = watch._process
+    assert process is not None
+    assert process.stdout is not None
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:
-        select.select([watch._process.stdout], [], [], end - time.monotonic())
+        select.select([process.stdout], [], [], end - time.monotonic())
         if (reading := watch.read()) is not None:
             return reading
     raise AssertionError("no reading in time")
 
 
-def test_every_gpu_is_described(a_driver):
+def test_every_gpu_is_described(a_driver: MakeDriver) -> None:
     card = {
         "uuid": "GPU-a",
         "name": "H200",
@@ -42,7 +49,8 @@ def test_every_gpu_is_described(a_driver):
         "capability": [9, 0],
         "processes": [[7, 30]],
     }
-    (gpu,), problem, *_ = take_gpus({}, program=a_driver(card))
+    found, problem, *_ = take_gpus({}, program=a_driver(card))
+    (gpu,) = found or ()
     assert (gpu.index, gpu.uuid, gpu.name, gpu.total_bytes, gpu.free_bytes) == (0, "GPU-a", "H200", 100, 70)
     assert gpu.capability == (9, 0)
     assert [(item.pid, item.used_bytes) for item in gpu.processes] == [(7, 30)]
@@ -61,7 +69,7 @@ def test_every_gpu_is_described(a_driver):
         ("GPU-cc3,GPU-aa1", ["GPU-cc3", "GPU-aa1"]),
     ],
 )
-def test_g03_cuda_visible_devices_is_respected(a_driver, value, expected):
+def test_g03_cuda_visible_devices_is_respected(a_driver: MakeDriver, value: str | None, expected: list[str]) -> None:
     environ = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
     found, problem, *_ = take_gpus(environ, program=a_driver(A, B, C))
     assert uuids(found) == expected
@@ -82,7 +90,9 @@ def test_g03_cuda_visible_devices_is_respected(a_driver, value, expected):
         ("gpu0", "neither"),
     ],
 )
-def test_g03_a_senseless_cuda_visible_devices_is_refused_with_a_message(a_driver, value, word):
+def test_g03_a_senseless_cuda_visible_devices_is_refused_with_a_message(
+    a_driver: MakeDriver, value: str, word: str
+) -> None:
     environ = {"CUDA_VISIBLE_DEVICES": value}
     found, problem, *_ = take_gpus(environ, program=a_driver(A, B, C))
     assert found is None
@@ -131,12 +141,14 @@ def test_g03_a_senseless_cuda_visible_devices_is_refused_with_a_message(a_driver
         ("no", "neither a number nor", "Write numbers, such as 0,1"),
     ],
 )
-def test_g03_every_mistake_in_cuda_visible_devices_has_its_own_advice(a_driver, value, problem, advice):
+def test_g03_every_mistake_in_cuda_visible_devices_has_its_own_advice(
+    a_driver: MakeDriver, value: str, problem: str, advice: str
+) -> None:
     taken = take_gpus({"CUDA_VISIBLE_DEVICES": value}, program=a_driver(A, B, C))
     assert taken.gpus is None
-    assert problem in taken.problem
-    assert advice in taken.advice
-    assert "driver" not in taken.advice
+    assert problem in (taken.problem or "")
+    assert advice in (taken.advice or "")
+    assert "driver" not in (taken.advice or "")
 
 
 @pytest.mark.parametrize(
@@ -149,12 +161,14 @@ def test_g03_every_mistake_in_cuda_visible_devices_has_its_own_advice(a_driver, 
         ("GPU-m", "no GPU of this machine", "This machine has GPU-aa1"),
     ],
 )
-def test_g03_what_mig_does_not_allow_has_its_own_advice(a_driver, value, problem, advice):
+def test_g03_what_mig_does_not_allow_has_its_own_advice(
+    a_driver: MakeDriver, value: str, problem: str, advice: str
+) -> None:
     split = {"uuid": "GPU-m", "mig": [{"uuid": "MIG-1", "total": 10}, {"uuid": "MIG-2", "total": 20}]}
     taken = take_gpus({"CUDA_VISIBLE_DEVICES": value}, program=a_driver(A, split))
     assert taken.gpus is None
-    assert problem in taken.problem
-    assert advice in taken.advice
+    assert problem in (taken.problem or "")
+    assert advice in (taken.advice or "")
 
 
 @pytest.mark.parametrize(
@@ -167,36 +181,43 @@ def test_g03_what_mig_does_not_allow_has_its_own_advice(a_driver, value, problem
         ({}, "nvidia-smi -L"),
     ],
 )
-def test_g04_every_refusal_of_the_driver_has_its_own_advice(a_driver, scenario, advice):
-    assert advice in take_gpus({}, program=a_driver(**scenario)).advice
+def test_g04_every_refusal_of_the_driver_has_its_own_advice(
+    a_driver: MakeDriver, scenario: dict[str, Any], advice: str
+) -> None:
+    assert advice in (take_gpus({}, program=a_driver(**scenario)).advice or "")
 
 
 @pytest.mark.parametrize(
     ("kind", "problem"), [("LibraryNotFound", "AMD GPU (/dev/kfd)"), ("DriverNotLoaded", "not loaded")]
 )
-def test_g04_nobody_with_an_amd_gpu_is_sent_for_the_nvidia_driver(a_driver, tmp_path, kind, problem):
+def test_g04_nobody_with_an_amd_gpu_is_sent_for_the_nvidia_driver(
+    a_driver: MakeDriver, tmp_path: Path, kind: str, problem: str
+) -> None:
     (tmp_path / "kfd").touch()
     taken = take_gpus({}, program=a_driver(fail=f"NVMLError_{kind}"), devices=tmp_path)
+    assert taken.problem is not None
+    assert taken.advice is not None
     assert (taken.gpus, problem in taken.problem, "Install" in taken.advice) == (None, True, False)
 
 
-def test_the_driver_tells_its_version_and_the_newest_cuda_that_it_runs(a_driver):
+def test_the_driver_tells_its_version_and_the_newest_cuda_that_it_runs(a_driver: MakeDriver) -> None:
     taken = take_gpus({}, program=a_driver(A, driver=["550.54.14", 12040]))
     assert (taken.driver_version, taken.driver_cuda) == ("550.54.14", (12, 4))
     assert take_gpus({}, program=a_driver(A, driver=[None, None])).driver_cuda is None
 
 
-def test_g03_the_instances_of_a_gpu_in_mig_mode_stand_in_its_place(a_driver):
+def test_g03_the_instances_of_a_gpu_in_mig_mode_stand_in_its_place(a_driver: MakeDriver) -> None:
     split = {"uuid": "GPU-m", "mig": [{"uuid": "MIG-1", "total": 10}, {"uuid": "MIG-2", "total": 20}]}
     assert uuids(take_gpus({}, program=a_driver(A, split))[0]) == ["GPU-aa1", "MIG-1", "MIG-2"]
     chosen = take_gpus({"CUDA_VISIBLE_DEVICES": "MIG-2"}, program=a_driver(A, split))[0]
-    assert [(gpu.uuid, gpu.total_bytes) for gpu in chosen] == [("MIG-2", 20)]
+    assert [(gpu.uuid, gpu.total_bytes) for gpu in chosen or ()] == [("MIG-2", 20)]
     assert uuids(take_gpus({"CUDA_VISIBLE_DEVICES": "1"}, program=a_driver(A, split))[0]) == ["MIG-1"]
 
 
-def test_g03_every_instance_has_a_number_of_its_own_and_cards_keep_theirs(a_driver):
+def test_g03_every_instance_has_a_number_of_its_own_and_cards_keep_theirs(a_driver: MakeDriver) -> None:
     split = {"uuid": "GPU-m", "mig": [{"uuid": "MIG-1", "total": 10, "used": 4}, {"uuid": "MIG-2", "total": 20}]}
     found = take_gpus({}, program=a_driver(split, A, {**split, "uuid": "GPU-n", "mig": [{"uuid": "MIG-3"}]})).gpus
+    assert found is not None
     assert [(gpu.index, gpu.uuid, gpu.parent) for gpu in found] == [
         (3, "MIG-1", 0),
         (4, "MIG-2", 0),
@@ -206,12 +227,12 @@ def test_g03_every_instance_has_a_number_of_its_own_and_cards_keep_theirs(a_driv
     assert found[0].free_bytes == 6
 
 
-def test_g03_mig_mode_without_instances_is_told(a_driver):
+def test_g03_mig_mode_without_instances_is_told(a_driver: MakeDriver) -> None:
     found, problem, *_ = take_gpus({}, program=a_driver({"uuid": "GPU-m", "mig": []}))
     assert (found, problem) == ((), "GPU 0 is in MIG mode but has no instance")
 
 
-def test_g03_numbers_on_a_machine_with_different_gpus_need_the_bus_order():
+def test_g03_numbers_on_a_machine_with_different_gpus_need_the_bus_order() -> None:
     mixed = cards("H100", "A10")
     with pytest.raises(BackendUnavailableError, match="CUDA_DEVICE_ORDER=PCI_BUS_ID"):
         visible_gpus(mixed, "1", in_bus_order=False)
@@ -220,10 +241,11 @@ def test_g03_numbers_on_a_machine_with_different_gpus_need_the_bus_order():
     assert uuids(visible_gpus(mixed, "GPU-1x", in_bus_order=False)) == ["GPU-1x"]
 
 
-def test_g04_a_machine_without_a_driver_says_so_in_words():
+def test_g04_a_machine_without_a_driver_says_so_in_words() -> None:
     found, problem, *_ = take_gpus({})
     if found is not None:
         pytest.skip("this machine has an NVIDIA driver")
+    assert problem is not None
     assert "no NVIDIA driver is installed here" in problem
 
 
@@ -235,16 +257,18 @@ def test_g04_a_machine_without_a_driver_says_so_in_words():
         ("NVMLError_Unknown", "cannot be asked: NVMLError_Unknown: no luck"),
     ],
 )
-def test_g04_a_driver_that_refuses_is_a_problem_and_no_exception(a_driver, name, words):
+def test_g04_a_driver_that_refuses_is_a_problem_and_no_exception(a_driver: MakeDriver, name: str, words: str) -> None:
     found, problem, *_ = take_gpus({}, program=a_driver(fail=name))
     assert found is None
+    assert problem is not None
     assert words in problem
 
 
-def test_g04_a_hanging_driver_costs_its_deadline_only(a_driver):
+def test_g04_a_hanging_driver_costs_its_deadline_only(a_driver: MakeDriver) -> None:
     started = time.monotonic()
     found, problem, *_ = take_gpus({}, program=a_driver(hang=True), deadline_s=0.3)
     assert found is None
+    assert problem is not None
     assert "no answer within 0.3 s" in problem
     assert time.monotonic() - started < 30
 
@@ -252,13 +276,13 @@ def test_g04_a_hanging_driver_costs_its_deadline_only(a_driver):
 @pytest.mark.parametrize(
     "program", [("/nowhere/python",), (sys.executable, "-c", "print('[Unknown Error]')"), ("/bin/false",)]
 )
-def test_g04_a_query_that_gives_no_sense_is_a_problem_and_no_exception(program):
+def test_g04_a_query_that_gives_no_sense_is_a_problem_and_no_exception(program: tuple[str, ...]) -> None:
     found, problem, *_ = take_gpus({}, program=program)
     assert found is None
     assert problem
 
 
-def test_g04_what_a_gpu_does_not_support_is_unknown(a_driver):
+def test_g04_what_a_gpu_does_not_support_is_unknown(a_driver: MakeDriver) -> None:
     mute = [
         "MemoryInfo",
         "Name",
@@ -267,11 +291,11 @@ def test_g04_what_a_gpu_does_not_support_is_unknown(a_driver):
         "MigMode",
         "UtilizationRates",
     ]
-    (gpu,), _, *_ = take_gpus({}, program=a_driver({"uuid": "GPU-a", "unsupported": mute}))
+    (gpu,) = take_gpus({}, program=a_driver({"uuid": "GPU-a", "unsupported": mute})).gpus or ()
     assert gpu == Gpu(0, "GPU-a", "unknown GPU", None, None)
 
 
-def test_g04_the_monitor_reads_unknown_as_unknown(a_driver):
+def test_g04_the_monitor_reads_unknown_as_unknown(a_driver: MakeDriver) -> None:
     silent = {"uuid": "GPU-b", "unsupported": ["MemoryInfo", "UtilizationRates"]}
     watch = GpuWatch({}, interval_s=0.01, program=a_driver({"uuid": "GPU-a", "used": 5, "busy": 97}, silent))
     try:
@@ -281,9 +305,12 @@ def test_g04_the_monitor_reads_unknown_as_unknown(a_driver):
 
 
 @pytest.mark.parametrize("scenario", [{"hang": True}, {"fail": "NVMLError_GpuIsLost"}])
-def test_g04_the_monitor_of_a_dead_driver_reads_nothing_and_closes(a_driver, scenario):
+def test_g04_the_monitor_of_a_dead_driver_reads_nothing_and_closes(
+    a_driver: MakeDriver, scenario: dict[str, Any]
+) -> None:
     watch = GpuWatch({}, interval_s=0.01, program=a_driver(**scenario))
     process = watch._process
+    assert process is not None
     if "fail" in scenario:
         process.wait(timeout=60)
     assert watch.read() is None
@@ -293,25 +320,27 @@ def test_g04_the_monitor_of_a_dead_driver_reads_nothing_and_closes(a_driver, sce
     assert process.returncode is not None
 
 
-def test_g04_a_monitor_that_cannot_start_reads_nothing():
+def test_g04_a_monitor_that_cannot_start_reads_nothing() -> None:
     watch = GpuWatch({}, program=("/nowhere/python",))
     assert watch.read() is None
     watch.close()
 
 
-def test_the_monitor_ends_when_its_owner_is_gone(a_driver):
+def test_the_monitor_ends_when_its_owner_is_gone(a_driver: MakeDriver) -> None:
     watch = GpuWatch({}, interval_s=3600, program=a_driver(A))
     process = watch._process
     newest(watch)
+    assert process is not None
+    assert process.stdin is not None
     process.stdin.close()  # what the kernel does for a killed owner
     assert process.wait(timeout=60) == 0
     watch.close()
 
 
-def test_g05_a_foreign_process_is_named(a_driver):
+def test_g05_a_foreign_process_is_named(a_driver: MakeDriver) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
         card = {"uuid": "GPU-a", "processes": [[other.pid, 44 << 30], [999999999, None]]}
-        (gpu,), _, *_ = take_gpus({}, program=a_driver(card))
+        (gpu,) = take_gpus({}, program=a_driver(card)).gpus or ()
     assert [(item.pid, item.used_bytes, item.name) for item in gpu.processes] == [
         (other.pid, 44 << 30, None),  # it maps no CUDA: the number means another process
         (999999999, None, None),
@@ -326,7 +355,7 @@ def test_g05_a_foreign_process_is_named(a_driver):
         ("7f00 libc", None),
     ],
 )
-def test_g05_a_process_that_uses_no_gpu_is_only_a_namesake(tmp_path, maps, expected):
+def test_g05_a_process_that_uses_no_gpu_is_only_a_namesake(tmp_path: Path, maps: str, expected: str | None) -> None:
     (tmp_path / "12").mkdir()
     (tmp_path / "12/maps").write_text(maps)
     (tmp_path / "12/cmdline").write_bytes(b"/usr/bin/python\0/home/me/train.py\0--lr\0")
@@ -334,17 +363,19 @@ def test_g05_a_process_that_uses_no_gpu_is_only_a_namesake(tmp_path, maps, expec
     assert process_name(13, tmp_path) is None
 
 
-def test_g06_a_gpu_that_fell_off_is_left_out_and_told(a_driver):
+def test_g06_a_gpu_that_fell_off_is_left_out_and_told(a_driver: MakeDriver) -> None:
     found, problem, *_ = take_gpus({}, program=a_driver({"uuid": "GPU-x", "lost": True}, B))
     assert uuids(found) == ["GPU-bb2"]
     assert problem == "GPU 0 does not answer: GPU is lost"
+    assert found is not None
     assert found[0].index == 1
     chosen, problem, *_ = take_gpus({"CUDA_VISIBLE_DEVICES": "0"}, program=a_driver({"uuid": "GPU-x", "lost": True}, B))
     assert chosen is None
+    assert problem is not None
     assert "GPU is lost" in problem
 
 
-def test_g06_the_monitor_goes_on_with_the_other_gpus(a_driver):
+def test_g06_the_monitor_goes_on_with_the_other_gpus(a_driver: MakeDriver) -> None:
     watch = GpuWatch(
         {}, interval_s=0.01, program=a_driver({"uuid": "GPU-x", "lost": True}, {"uuid": "GPU-b", "used": 3})
     )
@@ -355,7 +386,7 @@ def test_g06_the_monitor_goes_on_with_the_other_gpus(a_driver):
 
 
 @pytest.mark.gpu
-def test_the_real_driver_answers():
+def test_the_real_driver_answers() -> None:
     found, problem, *_ = take_gpus({})
     if found is None:
         pytest.skip(str(problem))

@@ -4,14 +4,17 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reelwright import load_settings
 from reelwright.backends.shared.launch import ENV_NAMES, interpreter_query
 from reelwright.core.host import Interpreter, InterpreterQuery, passed_through
+from reelwright.core.plan import Command
 from reelwright.sites.local.child import environment
 from reelwright.sites.local.probes.interpreters import ask_interpreter
 from tests.conftest import eventually, is_running, patiently
@@ -32,7 +35,7 @@ MODULES = {
 
 
 @pytest.fixture
-def framework(tmp_path):
+def framework(tmp_path: Path) -> Path:
     """An interpreter with the modules above; returns its path. It counts its starts in ``starts``."""
     (tmp_path / "site").mkdir()
     for name, source in MODULES.items():
@@ -45,21 +48,23 @@ def framework(tmp_path):
     return program
 
 
-def ask(path, *modules, cache_dir=None, environ=None, **options):
+def ask(
+    path: Path, *modules: str, cache_dir: Path | None = None, environ: Mapping[str, str] | None = None, **options: Any
+) -> Interpreter:
     query = InterpreterQuery(path, modules, env_names=ENV_NAMES)
     return ask_interpreter(query, environ=os.environ if environ is None else environ, cache_dir=cache_dir, **options)
 
 
-def ask_within(far_enough, framework, *modules):
+def ask_within(far_enough: Callable[[Interpreter], object], framework: Path, *modules: str) -> Interpreter:
     """The answer within a time limit that is over, but not before this machine has got far enough."""
     return patiently(lambda limit_s: ask(framework, *modules, timeout_s=limit_s), far_enough, (1.0, 8.0, 40.0))
 
 
-def starts(program):
+def starts(program: Path) -> int:
     return len((program.parent / "starts").read_text().splitlines())
 
 
-def test_an_interpreter_tells_its_version_modules_and_cuda_in_one_start(framework):
+def test_an_interpreter_tells_its_version_modules_and_cuda_in_one_start(framework: Path) -> None:
     found = ask(framework, "torch", "diffusers", "plain", "nowhere")
     assert replace(found, packages={}) == Interpreter(
         framework,
@@ -72,7 +77,7 @@ def test_an_interpreter_tells_its_version_modules_and_cuda_in_one_start(framewor
     assert starts(framework) == 1
 
 
-def test_p27_the_text_of_a_failed_import_is_kept(framework):
+def test_p27_the_text_of_a_failed_import_is_kept(framework: Path) -> None:
     found = ask(framework, "flash_attn", "exits")
     assert found.broken == {
         "flash_attn": "ImportError: flash_attn_2_cuda.so: undefined symbol: _ZN3c10",
@@ -82,7 +87,9 @@ def test_p27_the_text_of_a_failed_import_is_kept(framework):
 
 
 @pytest.mark.parametrize(("module", "words"), [("crashes", "killed by SIGSEGV"), ("gives_up", "exit status 3")])
-def test_p27_a_module_that_kills_the_interpreter_does_not_hide_the_others(framework, module, words):
+def test_p27_a_module_that_kills_the_interpreter_does_not_hide_the_others(
+    framework: Path, module: str, words: str
+) -> None:
     found = ask(framework, "torch", module, "diffusers", "flash_attn")
     assert found.modules == {"torch": "2.4.0+cu121", "diffusers": "0.31"}
     assert words in found.broken[module]
@@ -91,7 +98,7 @@ def test_p27_a_module_that_kills_the_interpreter_does_not_hide_the_others(framew
     assert starts(framework) == 2
 
 
-def test_p27_a_module_that_hangs_costs_the_time_limit_and_is_named(framework):
+def test_p27_a_module_that_hangs_costs_the_time_limit_and_is_named(framework: Path) -> None:
     started = time.monotonic()
     found = ask_within(lambda answer: "torch" in answer.modules, framework, "torch", "hangs", "diffusers")
     assert time.monotonic() - started < 90
@@ -99,7 +106,7 @@ def test_p27_a_module_that_hangs_costs_the_time_limit_and_is_named(framework):
     assert found.broken == dict.fromkeys(("hangs", "diffusers"), "no answer in time while importing hangs")
 
 
-def test_p27_nothing_survives_an_interpreter_that_hangs(framework):
+def test_p27_nothing_survives_an_interpreter_that_hangs(framework: Path) -> None:
     pid = framework.parent / "pid"
     source = f"import os, signal\nwith open({str(pid)!r}, 'w') as file: file.write(str(os.getpid()))\nsignal.pause()"
     (framework.parent / "site/hangs.py").write_text(source)
@@ -107,7 +114,7 @@ def test_p27_nothing_survives_an_interpreter_that_hangs(framework):
     eventually(lambda: not is_running(pid.read_text()), what="the end of the interpreter")
 
 
-def script(path, text):
+def script(path: Path, text: str) -> Path:
     path.write_text(text)
     path.chmod(0o755)
     return path
@@ -135,13 +142,18 @@ def script(path, text):
         ),
     ],
 )
-def test_p27_what_is_no_usable_interpreter_is_a_problem_that_says_why(tmp_path, make, words):
+def test_p27_what_is_no_usable_interpreter_is_a_problem_that_says_why(
+    tmp_path: Path, make: Callable[[Path], Path], words: str
+) -> None:
     found = ask(make(tmp_path), "torch", timeout_s=1.0 if words == "no answer in time" else 60.0)
+    assert found.problem is not None
     assert words in found.problem
     assert found.modules == {}
 
 
-def test_c04_the_callers_python_variables_do_not_reach_the_interpreter(framework, monkeypatch):
+def test_c04_the_callers_python_variables_do_not_reach_the_interpreter(
+    framework: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (framework.parent / "site/plain.py").write_text(
         "import os; names = {'RANK', 'PYTHONSTARTUP', 'LD_PRELOAD', 'HOME'}\n"
         "__version__ = ' '.join(sorted(names & set(os.environ)))"
@@ -151,15 +163,15 @@ def test_c04_the_callers_python_variables_do_not_reach_the_interpreter(framework
     assert ask(framework, "plain").modules == {"plain": "HOME"}
 
 
-def test_our_own_modules_do_not_hide_the_frameworks(framework):
+def test_our_own_modules_do_not_hide_the_frameworks(framework: Path) -> None:
     assert ask(framework, "monitor", "memory").broken.keys() == {"monitor", "memory"}
 
 
-def test_a_folder_in_the_working_folder_is_not_taken_for_a_module(framework):
+def test_a_folder_in_the_working_folder_is_not_taken_for_a_module(framework: Path) -> None:
     assert ask(framework, "proc").broken.keys() == {"proc"}
 
 
-def test_p27_a_process_that_a_dead_module_left_behind_is_not_waited_for(framework):
+def test_p27_a_process_that_a_dead_module_left_behind_is_not_waited_for(framework: Path) -> None:
     source = "import os, signal\nos.system('sleep 1000 &')\nos.kill(os.getpid(), signal.SIGSEGV)"
     (framework.parent / "site/crashes.py").write_text(source)
     started = time.monotonic()
@@ -167,12 +179,13 @@ def test_p27_a_process_that_a_dead_module_left_behind_is_not_waited_for(framewor
     assert time.monotonic() - started < 90
 
 
-def test_p27_a_program_that_prints_for_ever_is_given_up(tmp_path):
+def test_p27_a_program_that_prints_for_ever_is_given_up(tmp_path: Path) -> None:
     found = ask(script(tmp_path / "yes", "#!/bin/sh\nexec yes\n"), timeout_s=60)
+    assert found.problem is not None
     assert "does not answer like a Python interpreter (endless output): y / y" in found.problem
 
 
-def test_an_answer_is_remembered_until_the_interpreter_or_its_packages_change(framework, tmp_path):
+def test_an_answer_is_remembered_until_the_interpreter_or_its_packages_change(framework: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     first = ask(framework, "torch", "plain", cache_dir=cache)
     assert ask(framework, "torch", "plain", cache_dir=cache) == first
@@ -187,7 +200,7 @@ def test_an_answer_is_remembered_until_the_interpreter_or_its_packages_change(fr
 
 
 @pytest.mark.parametrize("change", [{"CUDA_VISIBLE_DEVICES": "1"}, {"LD_LIBRARY_PATH": "/opt/cuda"}])
-def test_an_answer_for_another_environment_is_not_used(framework, tmp_path, change):
+def test_an_answer_for_another_environment_is_not_used(framework: Path, tmp_path: Path, change: dict[str, str]) -> None:
     cache = tmp_path / "cache"
     ask(framework, "torch", cache_dir=cache)
     ask(framework, "torch", cache_dir=cache, environ={**os.environ, **change})
@@ -196,13 +209,13 @@ def test_an_answer_for_another_environment_is_not_used(framework, tmp_path, chan
 
 
 @pytest.mark.parametrize("module", ["crashes", "hangs"])
-def test_an_incomplete_answer_is_not_remembered(framework, tmp_path, module):
+def test_an_incomplete_answer_is_not_remembered(framework: Path, tmp_path: Path, module: str) -> None:
     ask(framework, module, cache_dir=tmp_path / "cache", timeout_s=1.0)
     assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"answer": {"new": 1}, "files": {}}', b"\xff"])
-def test_a_damaged_memory_is_ignored_and_replaced(framework, tmp_path, content):
+def test_a_damaged_memory_is_ignored_and_replaced(framework: Path, tmp_path: Path, content: bytes) -> None:
     cache = tmp_path / "cache"
     first = ask(framework, "torch", cache_dir=cache)
     (file,) = cache.iterdir()
@@ -212,7 +225,7 @@ def test_a_damaged_memory_is_ignored_and_replaced(framework, tmp_path, content):
     assert list(cache.iterdir()) == [file]
 
 
-def test_a_memory_that_cannot_be_written_is_no_error(framework, tmp_path):
+def test_a_memory_that_cannot_be_written_is_no_error(framework: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert ask(framework, "plain", cache_dir=tmp_path / "file/cache").modules == {"plain": "unknown"}
 
@@ -220,7 +233,9 @@ def test_a_memory_that_cannot_be_written_is_no_error(framework, tmp_path):
 # ---------------------------------------------------------------------------------- the environment of the run itself
 
 
-def as_in_a_run(path, *modules, environ=None, folder=None, **env):
+def as_in_a_run(
+    path: str | Path, *modules: str, environ: Mapping[str, str] | None = None, folder: Path | None = None, **env: str
+) -> Interpreter:
     """What the interpreter says when it is asked as a run would start it, with these variables in `env`."""
     settings = load_settings(environ={}, arguments={"env": env})
     query = interpreter_query(settings, Path(path), modules, folder=folder)
@@ -228,7 +243,7 @@ def as_in_a_run(path, *modules, environ=None, folder=None, **env):
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path: Path) -> Path:
     """A home with a package that was installed with ``pip --user``, for the interpreter under this environment."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     folder = tmp_path / "home/.local/lib" / version / "site-packages"
@@ -237,8 +252,8 @@ def home(tmp_path):
     return tmp_path / "home"
 
 
-def test_a_package_of_the_user_alone_is_missing_in_the_interview_as_it_is_in_the_run(home):
-    base = sys._base_executable
+def test_a_package_of_the_user_alone_is_missing_in_the_interview_as_it_is_in_the_run(home: Path) -> None:
+    base = sys._base_executable  # type: ignore[attr-defined]
     found = as_in_a_run(base, "lonely", environ={"HOME": str(home), "PATH": os.environ["PATH"]})
     assert found.modules == {}
     assert "installed for this user only (pip --user" in found.broken["lonely"]
@@ -246,7 +261,7 @@ def test_a_package_of_the_user_alone_is_missing_in_the_interview_as_it_is_in_the
     assert able.modules == {"lonely": "1.0"}
 
 
-def test_a_path_of_the_callers_is_not_seen_and_one_that_the_settings_give_is(tmp_path):
+def test_a_path_of_the_callers_is_not_seen_and_one_that_the_settings_give_is(tmp_path: Path) -> None:
     (tmp_path / "extra").mkdir()
     (tmp_path / "extra/beside.py").write_text("__version__ = '2'")
     extra = str(tmp_path / "extra")
@@ -254,7 +269,7 @@ def test_a_path_of_the_callers_is_not_seen_and_one_that_the_settings_give_is(tmp
     assert as_in_a_run(sys.executable, "beside", environ={}, PYTHONPATH=extra).modules == {"beside": "2"}
 
 
-def test_a_module_in_the_checkout_hides_an_installed_one_as_it_will_in_the_run(tmp_path):
+def test_a_module_in_the_checkout_hides_an_installed_one_as_it_will_in_the_run(tmp_path: Path) -> None:
     (tmp_path / "yaml.py").write_text("raise ImportError('this is no yaml')")
     assert as_in_a_run(sys.executable, "yaml").broken == {}
     assert as_in_a_run(sys.executable, "yaml", folder=tmp_path).broken == {"yaml": "ImportError: this is no yaml"}
@@ -262,18 +277,20 @@ def test_a_module_in_the_checkout_hides_an_installed_one_as_it_will_in_the_run(t
     assert as_in_a_run(sys.executable, "where", folder=tmp_path).modules == {"where": str(tmp_path)}
 
 
-def test_the_interview_has_the_variables_of_the_run():
+def test_the_interview_has_the_variables_of_the_run() -> None:
     environ = {"PATH": "/bin", "HOME": "/home/me", "NCCL_DEBUG": "INFO", "RANK": "1", "LD_LIBRARY_PATH": "/opt/cuda"}
     world = World("1x80GiB", settings={"env": {"HF_TOKEN": "x", "PYTHONPATH": "/opt/extra"}})
     job = world.job()
     (query,) = BACKEND.query(job.request, job.settings).interpreters
-    run = environment(world.plan().run, environ)
+    command = world.plan().run
+    assert isinstance(command, Command)
+    run = environment(command, environ)
     assert {**passed_through(environ, query.env_names), **query.env} == run
     assert "RANK" not in run
-    assert query.folder == world.plan().run.cwd
+    assert query.folder == command.cwd
 
 
-def test_an_answer_for_other_variables_or_another_folder_is_not_used(framework, tmp_path):
+def test_an_answer_for_other_variables_or_another_folder_is_not_used(framework: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     plain = InterpreterQuery(framework, ("plain",))
     for query in (plain, replace(plain, env={"PYTHONPATH": "/opt"}), replace(plain, folder=tmp_path), plain):
@@ -281,7 +298,7 @@ def test_an_answer_for_other_variables_or_another_folder_is_not_used(framework, 
     assert starts(framework) == 3
 
 
-def test_installed_distributions_are_told_in_one_spelling(tmp_path):
+def test_installed_distributions_are_told_in_one_spelling(tmp_path: Path) -> None:
     for name in ("Imageio_FFmpeg-0.6.0", "broken-1"):
         (tmp_path / f"{name}.dist-info").mkdir()
     text = "Metadata-Version: 2.1\nName: Imageio_FFmpeg\nVersion: 0.6.0\n"
@@ -299,7 +316,9 @@ def test_installed_distributions_are_told_in_one_spelling(tmp_path):
         ("", ()),
     ],
 )
-def test_torch_tells_the_architectures_that_it_was_built_for_also_without_a_card(framework, source, archs):
+def test_torch_tells_the_architectures_that_it_was_built_for_also_without_a_card(
+    framework: Path, source: str, archs: tuple[str, ...]
+) -> None:
     (framework.parent / "site/torch.py").write_text(f"{MODULES['torch']}{source}\n")
     found = ask(framework, "torch")
     assert (found.cuda_archs, found.cuda_devices) == (archs, 2)

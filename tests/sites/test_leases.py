@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,18 +21,18 @@ from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.leases import LeaseHolder, Leases, lease_directory
 from tests.conftest import eventually, opened_below
 
-NOW = {"wait_s": 0, "owner": {"run": "r2"}}
+NOW: dict[str, Any] = {"wait_s": 0, "owner": {"run": "r2"}}
 
 
 @pytest.fixture
-def leases(tmp_path):
+def leases(tmp_path: Path) -> Leases:
     return Leases(tmp_path / "leases", poll_s=0.01)
 
 
 class Claimant:
     """A process of tests/sites/claimant.py."""
 
-    def __init__(self, folder, environ, *words):
+    def __init__(self, folder: Path, environ: Mapping[str, str], *words: str) -> None:
         program = Path(__file__).with_name("claimant.py")
         self.process = subprocess.Popen(
             [sys.executable, program, folder, *words],
@@ -40,28 +42,34 @@ class Claimant:
             text=True,
             bufsize=1,
         )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
 
-    def line(self, deadline_s=60.0):
+    def line(self, deadline_s: float = 60.0) -> str:
         """Its next line; an error instead of hanging for ever."""
-        assert select.select([self.process.stdout], [], [], deadline_s)[0], "it says nothing"
-        return self.process.stdout.readline().strip()
+        assert select.select([self.stdout], [], [], deadline_s)[0], "it says nothing"
+        return self.stdout.readline().strip()
 
-    def order(self, word):
-        self.process.stdin.write(word + "\n")
+    def order(self, word: str) -> str:
+        self.stdin.write(word + "\n")
         return self.line()
 
-    def end(self):
+    def end(self) -> None:
         self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+        self.stdin.close()
+        self.stdout.close()
+
+
+StartClaimant = Callable[..., Claimant]
 
 
 @pytest.fixture
-def a_claimant(tmp_path, python_environ):
-    started = []
+def a_claimant(tmp_path: Path, python_environ: dict[str, str]) -> Iterator[StartClaimant]:
+    started: list[Claimant] = []
 
-    def start(*words):
+    def start(*words: str) -> Claimant:
         started.append(Claimant(tmp_path, python_environ, *words))
         return started[-1]
 
@@ -70,21 +78,22 @@ def a_claimant(tmp_path, python_environ):
         claimant.end()
 
 
-def test_a_lease_holds_a_descriptor_per_gpu(leases):
+def test_a_lease_holds_a_descriptor_per_gpu(leases: Leases) -> None:
     with leases.claim(["GPU-b", "GPU-a", "GPU-a"], **NOW) as lease:
         assert lease.uuids == ("GPU-a", "GPU-b")
-        assert len(lease.fds) == 2
-        assert not any(os.get_inheritable(fd) for fd in lease.fds)
+        fds = lease.fds
+        assert len(fds) == 2
+        assert not any(os.get_inheritable(fd) for fd in fds)
     assert lease.fds == ()
     lease.release()
 
 
-def test_no_gpu_needs_no_lock(leases):
+def test_no_gpu_needs_no_lock(leases: Leases) -> None:
     with leases.claim([], **NOW) as lease:
         assert lease.fds == ()
 
 
-def test_g01_the_second_run_is_told_who_has_the_gpu(leases, a_claimant):
+def test_g01_the_second_run_is_told_who_has_the_gpu(leases: Leases, a_claimant: StartClaimant) -> None:
     first = a_claimant("r1", "claim", "GPU-1,GPU-2", "0")
     assert first.line() == "got r1"
     with pytest.raises(BusyError) as caught:
@@ -97,14 +106,14 @@ def test_g01_the_second_run_is_told_who_has_the_gpu(leases, a_claimant):
     leases.claim(["GPU-0"], **NOW).release()  # nothing of the refused claim is kept
 
 
-def test_g01_a_waiting_run_gets_the_gpu_when_it_is_free(leases, a_claimant):
+def test_g01_a_waiting_run_gets_the_gpu_when_it_is_free(leases: Leases, a_claimant: StartClaimant) -> None:
     with leases.claim(["GPU-1"], **NOW):
         second = a_claimant("r3", "claim", "GPU-1", "600")
         assert second.line().startswith("waiting GPU-1 is in use by run r2")
     assert second.line() == "got r3"
 
 
-def test_g01_waiting_ends_at_its_deadline(leases):
+def test_g01_waiting_ends_at_its_deadline(leases: Leases) -> None:
     with leases.claim(["GPU-1"], **NOW):
         started = time.monotonic()
         with pytest.raises(BusyError, match="GPU-1 is in use"):
@@ -112,7 +121,7 @@ def test_g01_waiting_ends_at_its_deadline(leases):
         assert 0.1 < time.monotonic() - started < 50
 
 
-def test_g01_waiting_runs_are_served_in_the_order_of_their_arrival(leases, a_claimant):
+def test_g01_waiting_runs_are_served_in_the_order_of_their_arrival(leases: Leases, a_claimant: StartClaimant) -> None:
     first = leases.claim(["GPU-1", "GPU-2"], **NOW)
     waiting = []
     for number, uuids in enumerate(["GPU-1,GPU-2", "GPU-1", "GPU-2,GPU-3", "GPU-1"]):
@@ -120,16 +129,18 @@ def test_g01_waiting_runs_are_served_in_the_order_of_their_arrival(leases, a_cla
         assert waiting[-1].line().startswith("waiting")
     first.release()
     assert waiting[0].line() == "got w0"
-    assert not select.select([claimant.process.stdout for claimant in waiting[1:]], [], [], 0.2)[0]
+    assert not select.select([claimant.stdout for claimant in waiting[1:]], [], [], 0.2)[0]
     waiting[0].order("release")
     assert waiting[1].line() == "got w1"
     assert waiting[2].line() == "got w2"
-    assert not select.select([waiting[3].process.stdout], [], [], 0.2)[0]
+    assert not select.select([waiting[3].stdout], [], [], 0.2)[0]
     waiting[1].order("release")
     assert waiting[3].line() == "got w3"
 
 
-def test_g01_nobody_takes_a_free_gpu_that_another_run_has_waited_for_longer(leases, a_claimant):
+def test_g01_nobody_takes_a_free_gpu_that_another_run_has_waited_for_longer(
+    leases: Leases, a_claimant: StartClaimant
+) -> None:
     with leases.claim(["GPU-1"], **NOW):
         both = a_claimant("w0", "claim", "GPU-1,GPU-2", "600")
         assert both.line().startswith("waiting")
@@ -141,7 +152,7 @@ def test_g01_nobody_takes_a_free_gpu_that_another_run_has_waited_for_longer(leas
     assert both.line() == "got w0"
 
 
-def test_g01_a_run_that_died_while_waiting_holds_nobody_up(leases, a_claimant):
+def test_g01_a_run_that_died_while_waiting_holds_nobody_up(leases: Leases, a_claimant: StartClaimant) -> None:
     with leases.claim(["GPU-1"], **NOW):
         dead = a_claimant("w0", "claim", "GPU-1,GPU-2", "600")
         assert dead.line().startswith("waiting")
@@ -152,7 +163,7 @@ def test_g01_a_run_that_died_while_waiting_holds_nobody_up(leases, a_claimant):
     assert not list(leases.directory.glob("ticket-*"))
 
 
-def test_g01_a_killed_runner_frees_its_gpus_at_once(leases, a_claimant):
+def test_g01_a_killed_runner_frees_its_gpus_at_once(leases: Leases, a_claimant: StartClaimant) -> None:
     first = a_claimant("r1", "claim", "GPU-1", "0")
     assert first.line() == "got r1"
     first.process.kill()
@@ -160,7 +171,7 @@ def test_g01_a_killed_runner_frees_its_gpus_at_once(leases, a_claimant):
     leases.claim(["GPU-1"], **NOW).release()
 
 
-def test_g01_the_lease_outlives_the_runner_while_the_shim_lives(leases, a_claimant):
+def test_g01_the_lease_outlives_the_runner_while_the_shim_lives(leases: Leases, a_claimant: StartClaimant) -> None:
     first = a_claimant("r1", "claim", "GPU-1", "0")
     assert first.line() == "got r1"
     shim = int(first.order("shim").split()[1])
@@ -169,13 +180,13 @@ def test_g01_the_lease_outlives_the_runner_while_the_shim_lives(leases, a_claima
     first.process.wait()
     with pytest.raises(BusyError, match="run r1"):
         leases.claim(["GPU-1"], **NOW)
-    first.process.stdin.close()  # the shim sees end of file and ends
+    first.stdin.close()  # the shim sees end of file and ends
     assert select.select([watched], [], [], 60)[0]
     os.close(watched)
     leases.claim(["GPU-1"], **NOW).release()
 
 
-def test_g01_releasing_does_not_unlock_a_gpu_that_another_process_still_holds(leases):
+def test_g01_releasing_does_not_unlock_a_gpu_that_another_process_still_holds(leases: Leases) -> None:
     own = leases.claim(["GPU-1"], **NOW)
     of_the_shim = os.dup(own.fds[0])
     own.release()
@@ -185,15 +196,15 @@ def test_g01_releasing_does_not_unlock_a_gpu_that_another_process_still_holds(le
     leases.claim(["GPU-1"], **NOW).release()
 
 
-def test_g02_random_rounds_of_three_runs_neither_deadlock_nor_share_a_gpu(a_claimant):
+def test_g02_random_rounds_of_three_runs_neither_deadlock_nor_share_a_gpu(a_claimant: StartClaimant) -> None:
     runs = [a_claimant(f"r{seed}", "rounds", str(seed), "70") for seed in range(3)]
     assert [run.line(deadline_s=100) for run in runs] == ["done"] * 3
 
 
-def test_g02_opposite_orders_do_not_deadlock(leases):
-    failures = []
+def test_g02_opposite_orders_do_not_deadlock(leases: Leases) -> None:
+    failures: list[BusyError] = []
 
-    def run(uuids):
+    def run(uuids: list[str]) -> None:
         try:
             for _ in range(100):
                 leases.claim(uuids, wait_s=60, owner={}).release()
@@ -210,7 +221,7 @@ def test_g02_opposite_orders_do_not_deadlock(leases):
     assert not failures
 
 
-def test_a_request_to_stop_ends_the_waiting_at_once(tmp_path):
+def test_a_request_to_stop_ends_the_waiting_at_once(tmp_path: Path) -> None:
     cancellation = Cancellation()
     waiting = Leases(tmp_path / "leases", poll_s=60, on_wait=lambda holder: cancellation.request(signal.SIGTERM))
     with waiting.claim(["GPU-1"], **NOW):
@@ -223,7 +234,7 @@ def test_a_request_to_stop_ends_the_waiting_at_once(tmp_path):
     assert not list(waiting.directory.glob("ticket-*"))
 
 
-def test_a_lock_on_a_file_that_a_cleaner_deletes_meanwhile_is_never_taken_for_a_lease(leases):
+def test_a_lock_on_a_file_that_a_cleaner_deletes_meanwhile_is_never_taken_for_a_lease(leases: Leases) -> None:
     leases.claim(["GPU-1"], **NOW).release()
     file = leases.directory / "GPU-1.gpu"
     clean = (  # deletes only what nobody has locked, as such programs do
@@ -244,7 +255,9 @@ def test_a_lock_on_a_file_that_a_cleaner_deletes_meanwhile_is_never_taken_for_a_
         cleaner.wait()
 
 
-def test_p30_without_descriptors_the_claim_fails_cleanly_and_leaves_nothing_open(tmp_path, python_environ):
+def test_p30_without_descriptors_the_claim_fails_cleanly_and_leaves_nothing_open(
+    tmp_path: Path, python_environ: dict[str, str]
+) -> None:
     code = (
         "import os, resource, sys; from pathlib import Path\n"
         "from reelwright.core.errors import BackendUnavailableError\n"
@@ -263,13 +276,13 @@ def test_p30_without_descriptors_the_claim_fails_cleanly_and_leaves_nothing_open
         "    free += 1\n"
         "print(failed, len(lease.fds), count() - before)"
     )
-    command = [sys.executable, "-c", code, tmp_path / "leases"]
+    command = [sys.executable, "-c", code, str(tmp_path / "leases")]
     said = subprocess.run(command, env=python_environ, capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["6", "3", "3"]
 
 
 @pytest.mark.parametrize("uuid", ["MIG-GPU-1/7/0", "../../etc/passwd", "GPU-simulated-0", "a b\n"])
-def test_any_name_of_a_gpu_becomes_one_file_in_the_folder(leases, tmp_path, uuid):
+def test_any_name_of_a_gpu_becomes_one_file_in_the_folder(leases: Leases, tmp_path: Path, uuid: str) -> None:
     with leases.claim([uuid], **NOW), pytest.raises(BusyError):
         leases.claim([uuid], **NOW)
     with leases.claim([uuid], **NOW):
@@ -279,14 +292,14 @@ def test_any_name_of_a_gpu_becomes_one_file_in_the_folder(leases, tmp_path, uuid
     ]
 
 
-def test_the_folder_is_ours_alone(leases):
+def test_the_folder_is_ours_alone(leases: Leases) -> None:
     leases.claim(["GPU-1"], **NOW).release()
     assert leases.directory.stat().st_mode & 0o777 == 0o700
     assert (leases.directory / "GPU-1.gpu").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("trap", ["link", "writable", "foreign", "file"])
-def test_a_folder_that_somebody_else_prepared_is_refused(tmp_path, trap):
+def test_a_folder_that_somebody_else_prepared_is_refused(tmp_path: Path, trap: str) -> None:
     folder = tmp_path / "leases"
     if trap == "link":
         (tmp_path / "real").mkdir()
@@ -305,7 +318,7 @@ def test_a_folder_that_somebody_else_prepared_is_refused(tmp_path, trap):
     assert caught.value.code == "PERM"
 
 
-def test_a_link_in_the_place_of_a_lock_is_not_followed(leases, tmp_path):
+def test_a_link_in_the_place_of_a_lock_is_not_followed(leases: Leases, tmp_path: Path) -> None:
     leases.claim(["GPU-2"], **NOW).release()
     (leases.directory / "GPU-1.gpu").symlink_to(tmp_path / "victim")
     with pytest.raises(BackendUnavailableError, match=os.strerror(errno.ELOOP)):
@@ -313,14 +326,14 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(leases, tmp_path):
     assert not (tmp_path / "victim").exists()
 
 
-def test_damage_in_a_lock_file_does_no_harm(leases):
+def test_damage_in_a_lock_file_does_no_harm(leases: Leases) -> None:
     with leases.claim(["GPU-1"], **NOW):
         (leases.directory / "GPU-1.gpu").write_bytes(b"\xff{")
         with pytest.raises(BusyError, match="run unknown"):
             leases.claim(["GPU-1"], **NOW)
 
 
-def test_nothing_is_left_open(leases):
+def test_nothing_is_left_open(leases: Leases) -> None:
     with leases.claim(["GPU-1", "GPU-2"], **NOW):
         with pytest.raises(BusyError):
             leases.claim(["GPU-1"], wait_s=0.02, owner={})
@@ -329,7 +342,7 @@ def test_nothing_is_left_open(leases):
     assert opened_below(leases.directory) == []
 
 
-def test_a_holder_keeps_its_gpus_over_attempts_and_gives_them_back_for_others(tmp_path):
+def test_a_holder_keeps_its_gpus_over_attempts_and_gives_them_back_for_others(tmp_path: Path) -> None:
     environ = {"TMPDIR": str(tmp_path)}
     others = Leases(lease_directory(environ))
     with LeaseHolder(environ, "r1", 0) as holder:
@@ -344,6 +357,6 @@ def test_a_holder_keeps_its_gpus_over_attempts_and_gives_them_back_for_others(tm
     assert others.holders() == {}
 
 
-def test_the_folder_does_not_depend_on_the_login_session():
+def test_the_folder_does_not_depend_on_the_login_session() -> None:
     assert lease_directory({"XDG_RUNTIME_DIR": "/run/user/1"}) == Path(f"/tmp/reelwright-{os.geteuid()}")
     assert lease_directory({"TMPDIR": "/scratch"}) == Path(f"/scratch/reelwright-{os.geteuid()}")

@@ -9,32 +9,34 @@ from pathlib import Path
 import pytest
 
 from reelwright.core.errors import ConfigurationError
-from reelwright.core.host import CheckoutQuery, Disk, HostQuery, InterpreterQuery
+from reelwright.core.host import CheckoutQuery, Disk, Host, HostQuery, InterpreterQuery
 from reelwright.sites.local.probes.host import Hashed, take_disk, take_host
+from tests.sites.conftest import MakeCheckpoint
 
 
-def take(query=None, *, simulated=None, state_dir=None):
+def take(query: HostQuery | None = None, *, simulated: str | None = None, state_dir: Path | None = None) -> Host:
     return take_host(query or HostQuery(), environ=os.environ, simulated=simulated, state_dir=state_dir)
 
 
-def test_what_was_not_asked_is_unknown():
+def test_what_was_not_asked_is_unknown() -> None:
     host = take()
     assert (host.gpus, host.gpu_problem, host.simulated) == (None, None, False)
     assert host.cpu_count >= 1
+    assert host.memory_available_bytes is not None
     assert host.memory_available_bytes > 0
     assert (host.disks, host.interpreters, host.checkouts, host.checkpoints) == ((), {}, {}, {})
 
 
-def test_simulated_gpus_take_the_place_of_the_machines():
+def test_simulated_gpus_take_the_place_of_the_machines() -> None:
     host = take(HostQuery(gpus=True), simulated="2x80GiB,1x24GiB")
     assert host.simulated
-    assert [gpu.total_bytes >> 30 for gpu in host.gpus] == [80, 80, 24]
+    assert [(gpu.total_bytes or 0) >> 30 for gpu in host.gpus or ()] == [80, 80, 24]
     assert take(HostQuery(gpus=True), simulated="0x0").gpus == ()
     with pytest.raises(ConfigurationError):
         take(simulated="many")
 
 
-def test_everything_asked_is_answered_by_path(a_checkpoint, tmp_path):
+def test_everything_asked_is_answered_by_path(a_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     weights = a_checkpoint()
     python = Path(sys.executable)
     query = HostQuery(
@@ -51,19 +53,21 @@ def test_everything_asked_is_answered_by_path(a_checkpoint, tmp_path):
     assert len(list((tmp_path / "state/interpreters").iterdir())) == 1
 
 
-def test_a_disk_is_told_by_the_nearest_folder_that_exists(tmp_path):
+def test_a_disk_is_told_by_the_nearest_folder_that_exists(tmp_path: Path) -> None:
     found = take_disk(tmp_path / "a/b/c.mp4")
     assert found.folder == tmp_path
+    assert found.free_bytes is not None
     assert found.free_bytes > 0
     assert found.writable
 
 
-def test_m02_a_long_verification_is_reported_in_the_waiting_thread():
-    hashed, looking, messages = Hashed(), Future(), []
+def test_m02_a_long_verification_is_reported_in_the_waiting_thread() -> None:
+    hashed, looking = Hashed(), Future[None]()
+    messages: list[str] = []
     hashed.of(Path("a"))(1 << 30, 3 << 30)
     hashed.of(Path("b"))(0, 1 << 30)
 
-    def report(message):
+    def report(message: str) -> None:
         messages.append(message)
         looking.set_result(None)
 
@@ -71,31 +75,31 @@ def test_m02_a_long_verification_is_reported_in_the_waiting_thread():
     assert messages == ["verifying the weights: 1.0 of 4.0 GiB"]
 
 
-def test_a_file_in_the_way_is_not_writable(tmp_path):
+def test_a_file_in_the_way_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").touch(mode=0o755)
     found = take_disk(tmp_path / "file/clip.mp4")
     assert (found.folder, found.writable) == (tmp_path / "file", False)
 
 
-def test_a_disk_that_cannot_be_asked_is_unknown(tmp_path):
+def test_a_disk_that_cannot_be_asked_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     assert take_disk(tmp_path / "loop/x") == Disk(tmp_path / "loop", None, None)
 
 
-def test_d05_a_read_only_mount_is_not_writable_even_for_root(tmp_path, python_environ):
+def test_d05_a_read_only_mount_is_not_writable_even_for_root(tmp_path: Path, python_environ: dict[str, str]) -> None:
     code = (
         "import sys; from pathlib import Path; from reelwright.sites.local.probes.host import take_disk\n"
         "print(take_disk(Path(sys.argv[1])))"
     )
     mount = f'mount -t tmpfs -o ro none {tmp_path} && exec "$@"'
-    command = ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", code, tmp_path]
+    command = ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", code, str(tmp_path)]
     said = subprocess.run(command, env=python_environ, capture_output=True, text=True, check=False)
     if "unshare" in said.stderr or "mount" in said.stderr:
         pytest.skip(f"cannot mount here: {said.stderr}")
     assert "writable=False" in said.stdout
 
 
-def test_d05_a_folder_of_somebody_else_is_not_writable(tmp_path, python_environ):
+def test_d05_a_folder_of_somebody_else_is_not_writable(tmp_path: Path, python_environ: dict[str, str]) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to become another user")
     for folder in [tmp_path, *tmp_path.parents[:-1]]:
@@ -105,6 +109,6 @@ def test_d05_a_folder_of_somebody_else_is_not_writable(tmp_path, python_environ)
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "print(take_disk(Path(sys.argv[1])).writable)"
     )
-    command = [sys.executable, "-c", code, tmp_path]
+    command = [sys.executable, "-c", code, str(tmp_path)]
     said = subprocess.run(command, env=python_environ, capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"

@@ -174,7 +174,8 @@ def findings_for(path: Path, generator: str = "wan2.1", **settings: Any) -> list
     """What a plan says of a folder."""
     key = {"wan2.1": "i2v_model_dir", "diffusers": "weights", "hunyuan": "ckpt_path"}[generator]
     request = VideoRequest(prompt="x", image=Path("a.png"))
-    query = load_backend(generator).query(request, Settings(**{key: path}, **settings))
+    given: dict[str, Any] = {key: path, **settings}
+    query = load_backend(generator).query(request, Settings(**given))
     return list(checkpoint_findings(look_at_checkpoint(query.checkpoints[0]), key))
 
 
@@ -270,7 +271,7 @@ def test_how_the_numbers_are_stored_is_known(tmp_path: Path, dtype: str, warned:
         VideoRequest(prompt="x", image=Path("a")), Settings(i2v_model_dir=shard(dtype, "blocks.0.w")(tmp_path))
     )
     found = look_at_checkpoint(query.checkpoints[0])
-    assert (found.kind, found.dtypes, found.dtypes <= {"BF16", "F16"}) == (None, {dtype}, warned)
+    assert (found.kind, found.dtypes, found.dtypes <= {"BF16", "F16"}) == (None, frozenset({dtype}), warned)
 
 
 def test_rubbish_in_the_place_of_a_config_is_no_crash(tmp_path: Path) -> None:
