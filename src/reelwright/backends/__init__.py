@@ -1,8 +1,8 @@
-"""The generators we know, as data: a record per backend and a registry that imports them on demand.
+"""The registry of generators: one record per backend, imported on demand.
 
-A backend is one frozen `Backend` value with two pure functions: ``query`` (what it needs to know about the
+A backend is one frozen `Backend` value with two pure functions: ``query`` (the facts that it needs about the
 machine) and ``plan``. Listing the names imports nothing heavy. Other packages add a backend through the entry
-point group ``reelwright.backends``; a broken one is reported by ``reel doctor`` and never breaks the others.
+point group ``reelwright.backends``. ``reel doctor`` reports a broken one; it never breaks the others.
 
     >>> sorted(names())
     ['diffusers', 'draft', 'hunyuan', 'wan2.1']
@@ -40,11 +40,11 @@ GENERATORS = tuple(_MODULES)
 
 @dataclass(frozen=True)
 class ClipRules:
-    """What a generator's single clip can be, for films that are longer.
+    """The limits of one clip of a generator; a longer video needs a film of several clips.
 
     Attributes:
         fps: Its frame rate; ``None`` where the request chooses.
-        max_frames: Frames of the longest clip it makes well.
+        max_frames: The longest clip that it makes well, in frames.
         multiple: Frames are ``multiple * n + 1``.
     """
 
@@ -60,26 +60,28 @@ class Backend:
     Attributes:
         name: The name users write.
         title: One line for ``reel generators``.
-        generative: Whether a model invents the picture.
+        generative: Whether a model generates the picture.
         requires_gpu: Whether it needs a CUDA device.
-        query: What it needs to know about the machine for a request.
-        plan: The pure decision; see `core.plan.Plan`. It never raises for what a user can cause: it returns findings.
-        frame: The size to which pictures are brought before planning; ``None`` leaves them as they are. A last
-            picture is always brought to the size of the first one.
-        fits_pictures: Whether it crops or pads pictures itself, as the request's ``fit`` says; they stay as they are then.
-        configured: Whether the settings name it (its keys are set), for ``generator: auto``.
-        capabilities: What it can do with these settings on this machine.
-        configuration_hint: What to set to make it available.
-        clip: What a single clip can be.
-        clip_of: The same where it depends on the settings.
-        assumed_models: Its models, as if they were set up.
+        query: Returns the facts about the machine that a request needs.
+        plan: Turns a job into a `core.plan.Plan`. It is pure. It returns a user's mistakes as findings and never raises
+            for them.
+        frame: The size that pictures get before planning; ``None`` keeps their own size. A last picture always gets
+            the size of the first.
+        fits_pictures: Whether it crops or pads pictures itself, by the request's ``fit``. Reelwright then leaves them
+            unchanged.
+        configured: Whether the settings configure it (its keys are set); ``generator: auto`` uses this.
+        capabilities: Its abilities with these settings on this machine.
+        configuration_hint: The settings that make it available, in a sentence.
+        clip: The limits of one clip.
+        clip_of: The same limits, if they depend on the settings.
+        assumed_models: Its models as if they were set up, for advice.
         settings: The class of its settings: a subclass of `Settings` with its own keys, each with a default. Their
             values are in ``job.settings``.
-        settings_used: Keys of `Settings` that it uses, beside those that every generator has (`policy.unused`) and
-            its own; ``None``: it does not say, and nothing is said about settings that it ignores.
-        execution: Names of effective parameters that say how it is computed, not what is seen: two clips that differ
-            only in these are the same shot of a film.
-        resident: Whether a worker keeps its weights between clips; a film then prepares the next clip meanwhile.
+        settings_used: Keys of `Settings` that it uses, besides its own and those that every generator has
+            (`policy.unused`). With ``None``, no warning names a setting that it ignores.
+        execution: Names of effective parameters that change how a clip is computed but not its picture. Two clips
+            that differ only in these are the same shot of a film.
+        resident: Whether a worker keeps its weights between clips. A film then prepares the next clip while one runs.
     """
 
     name: str
@@ -102,7 +104,7 @@ class Backend:
     fits_pictures: bool = False
 
     def clip_rules(self, settings: Settings) -> ClipRules:
-        """What a single clip can be, under these settings."""
+        """The limits of one clip under these settings."""
         return self.clip_of(settings.for_generator(self.name)) if self.clip_of else self.clip
 
 
@@ -111,7 +113,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def names() -> tuple[str, ...]:
-    """Names of all backends, ours first; nothing is imported."""
+    """The names of all backends, Reelwright's own first; this imports no backend."""
     return (*_MODULES, *(name for name in _entry_points() if name not in _MODULES))
 
 
@@ -119,7 +121,7 @@ def load_backend(name: str) -> Backend:
     """The backend of that name.
 
     Raises:
-        ConfigurationError: unknown name, a name that two packages claim, or a package that cannot be imported.
+        ConfigurationError: The name is unknown, the package cannot be imported, or it provides no valid `Backend`.
     """
     if name in _MODULES:
         backend: Backend = importlib.import_module(_MODULES[name]).BACKEND
@@ -130,7 +132,7 @@ def load_backend(name: str) -> Backend:
         raise ConfigurationError(f"there is no generator named {name!r}", advice=advice)
     try:
         loaded = point.load()
-    except Exception as error:  # a package of somebody else may raise anything; it must not break the others
+    except Exception as error:  # another author's package may raise anything; it must not break the others
         raise ConfigurationError(
             f"the generator {name!r} of {point.value} cannot be loaded: {error}",
             advice="Reinstall or remove the package that provides it.",
@@ -146,7 +148,7 @@ def load_backend(name: str) -> Backend:
 
 
 def _wrong_settings(model: Any) -> str:
-    """What keeps a class from being a backend's settings, or an empty text."""
+    """The reason why a class cannot be a backend's settings; empty if it can."""
     if not isinstance(model, type) or not issubclass(model, Settings):
         return "are not a subclass of reelwright.Settings"
     without = [key for key, field in model.model_fields.items() if field.is_required()]
@@ -154,7 +156,7 @@ def _wrong_settings(model: Any) -> str:
 
 
 def _loadable() -> Iterator[Backend]:
-    """All backends but those of broken packages, which `reel doctor` reports."""
+    """All backends except those of broken packages, which `reel doctor` reports."""
     for name in names():
         with contextlib.suppress(ConfigurationError):
             yield load_backend(name)
@@ -163,11 +165,11 @@ def _loadable() -> Iterator[Backend]:
 def candidates(generator: str, settings: Settings) -> tuple[Backend, ...]:
     """The backends to consider for ``generator``, best first; never empty.
 
-    ``auto`` gives those whose keys are configured, in the order of the configuration, and the draft only when
-    nothing is configured at all: a configured GPU generator is never silently replaced by it.
+    ``auto`` gives the configured backends, in the order of the configuration. It gives the draft only if nothing is
+    configured: the draft never silently replaces a configured GPU generator.
 
     Raises:
-        ConfigurationError: no backend has that name.
+        ConfigurationError: No backend has that name.
     """
     if generator != "auto":
         return (load_backend(generator),)

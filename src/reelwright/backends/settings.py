@@ -1,7 +1,7 @@
 """The settings of all generators: the flat keys of a settings file, and the functions that read them.
 
-A backend's own keys are in ``backends/NAME/settings.py``. The keys of this package's backends may stand at top level,
-as in an existing pipeline_config.yaml; those of another package's backend stand in its section ``generators.NAME``.
+A backend's own keys are in ``backends/NAME/settings.py``. The keys of Reelwright's own backends may be at top level, as
+in an existing pipeline_config.yaml; those of another package's backend belong in the section ``generators.NAME``.
 
     >>> settings = load_settings(environ={}, arguments={"wan2_dir": "/opt/Wan2.1"})
     >>> type(settings.for_generator("wan2.1")).__name__, settings.for_generator("wan2.1").origin("wan2_dir")
@@ -24,7 +24,7 @@ from .wan21.settings import Wan21Settings
 
 
 class FlatSettings(Wan21Settings, HunyuanSettings, DiffusersSettings, DraftSettings):
-    """Every flat key, as it stands in a file; `for_generator` gives the part of one generator."""
+    """Every flat key of a settings file; `for_generator` gives the part of one generator."""
 
     configures: ClassVar[Mapping[str, str]] = {
         "wan2_dir": "wan2.1",
@@ -38,7 +38,7 @@ class FlatSettings(Wan21Settings, HunyuanSettings, DiffusersSettings, DraftSetti
 
     @classmethod
     def model_of(cls, name: str) -> type[Settings] | None:
-        """The class of a generator's settings; ``None``: there is none of that name, or it cannot be loaded."""
+        """The class of a generator's settings; ``None`` if no generator has that name, or it cannot be loaded."""
         try:
             return load_backend(name).settings
         except ConfigurationError:
@@ -46,7 +46,7 @@ class FlatSettings(Wan21Settings, HunyuanSettings, DiffusersSettings, DraftSetti
 
     @classmethod
     def generator_names(cls) -> tuple[str, ...]:
-        """The names of all generators, also of those that cannot be loaded."""
+        """The names of all generators, including those that cannot be loaded."""
         return names()
 
 

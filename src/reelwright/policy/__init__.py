@@ -1,7 +1,7 @@
 """Pure decisions: whether a plan can run (`preflight`), what went wrong (`diagnosis`), what to do next (`retry`).
 
-Nothing in this package knows a process, a clock or a file; tables test all of it. The values that the decisions share
-are here.
+This package knows no process, clock or file, so tables can test all of it. This module has the values that the
+decisions share.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Literal
 from ..core.errors import Failure, VideoGenerationError
 
 KillReason = Literal["timeout", "hang", "cancelled"]
-#: The cause of a `Diagnosis` where the GPU itself is at fault.
+#: The cause of a `Diagnosis` if the GPU itself is at fault.
 GPU_FAULT = "gpu-fault"
 
 
 @dataclass(frozen=True)
 class RankError:
-    """What one rank wrote into its torchelastic error file, or torchrun's summary says about it.
+    """The failure of one rank, from its torchelastic error file or torchrun's summary.
 
     ``exit_status`` is negative for a signal; ``at_s`` orders the failures (the first one is the cause).
     """
@@ -35,9 +35,9 @@ class ExceptionSeen:
     """An exception of a traceback in the log.
 
     Attributes:
-        text: Its type and its whole message, which may have several lines.
+        text: Its type and its complete message, which may have several lines.
         where: The last lines of its traceback: file names and quoted source.
-        rank: Its rank, where the log names one.
+        rank: Its rank, if the log names one.
         chained: Whether it was raised while the exception before it was handled.
     """
 
@@ -48,48 +48,48 @@ class ExceptionSeen:
 
     @property
     def line(self) -> str:
-        """The quoted source line that raised it; empty where there is none."""
+        """The quoted source line that raised it; empty if the traceback has none."""
         lines = [line.strip() for line in self.where.splitlines()]
         source = [line for line in lines if line and not line.startswith('File "') and line.strip("^~ ")]
         return source[-1] if source else ""
 
     @property
     def place(self) -> str:
-        """File, line and function of the innermost frame."""
+        """File, line and function of the innermost frame; empty without a traceback."""
         frames = [line.strip() for line in self.where.splitlines() if line.strip().startswith('File "')]
         return frames[-1] if frames else ""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that was seen of how an attempt ended. `diagnosis` judges it.
+    """The observations of how an attempt ended; `diagnosis` judges them.
 
     Attributes:
-        exit_status: Of the command; ``None`` when it was ended by a signal or never started.
+        exit_status: The command's exit status; ``None`` if a signal ended it or it never started.
         signal_number: The signal that ended it.
-        kill_reason: Why Reelwright ended it.
+        kill_reason: The reason why Reelwright ended it.
         phase: The last phase seen.
         step: The last sampling step seen (0: none).
-        total_steps: Steps that were promised.
+        total_steps: The number of sampling steps, as planned or as the log counts them.
         tail: The last lines of the log, oldest first, without progress bars.
         exceptions: Exceptions of the tracebacks in the log, in order of appearance.
-        rank_errors: Per-rank errors, the first failing one first, if several ranks ran.
-        oom_kills: How many processes the kernel's OOM killer took meanwhile; ``None`` if it could not be asked.
-        start_errno: errno when the program could not be started at all.
-        disk_free_bytes: Free room at the end, where the video is written.
-        planned_used_bytes: The most memory of one of the GPUs that others held when the attempt was planned.
-        shm_free_bytes: Free room in /dev/shm at the end; ``None`` if there is none or it could not be asked.
+        rank_errors: Errors of the ranks, the first failing one first, if several ranks ran.
+        oom_kills: The number of processes that the kernel's OOM killer ended during the attempt; ``None`` if unknown.
+        start_errno: errno, if the program could not be started.
+        disk_free_bytes: Free space at the end, in the folder of the video.
+        planned_used_bytes: The most memory that others held on one of the GPUs when the attempt was planned.
+        shm_free_bytes: Free space in /dev/shm at the end; ``None`` if it does not exist or is unknown.
         shm_total_bytes: Size of /dev/shm.
-        writer_problem: Why no video could be written (no ffmpeg, folder not writable), if probed.
-        output_problem: Why the video was refused; ``None`` if it was accepted or not checked.
-        output_exists: Whether a file appeared at all.
+        writer_problem: The reason why no video could be written (no ffmpeg, folder not writable), if probed.
+        output_problem: The reason why the video was refused; ``None`` if it was accepted or not checked.
+        output_exists: Whether the attempt wrote a file.
         leftovers: Processes that had to be ended after the command.
         unkillable: Processes that could not be ended.
         error: The exception of an inline engine.
         wall_s: Duration in seconds.
         phase_seconds: Duration of each phase in seconds.
-        metrics: What the monitor measured (`sites.local.metrics.Metrics` as JSON).
-        facts: What an inline engine reports of its work.
+        metrics: The monitor's measurements (`sites.local.metrics.Metrics` as JSON).
+        facts: An inline engine's report of its work.
     """
 
     exit_status: int | None = None
@@ -130,15 +130,15 @@ class Diagnosis:
 
     Attributes:
         failure: Its class.
-        message: What happened, in one sentence.
+        message: The failure in one sentence.
         evidence: The framework's own words that prove it.
-        advice: What the user can do.
-        phase: Where it happened.
+        advice: Advice for the user.
+        phase: The phase of the failure.
         cause: A finer stable name such as ``flash-attn`` or ``vae``.
-        sampling: Whether it happened while the steps were being computed.
+        sampling: Whether it happened while the steps were computed.
         signature: The exception and the place that raised it, without numbers that differ from run to run; empty
-            where there was no exception. Two failures with the same signature are the same failure.
-        crowded: Whether a GPU had less free memory than was planned for.
+            without an exception or last words. Two failures with the same signature are the same failure.
+        crowded: Whether a GPU had less free memory than planned.
     """
 
     failure: Failure
@@ -156,9 +156,9 @@ class Diagnosis:
 class Next:
     """Try again with these overrides over the ORIGINAL parameters.
 
-    ``counts`` is false for tries that are not an attempt (a new port). ``skipped`` names steps that would have
-    changed nothing. ``degrades``: quality is lowered. ``ladder_step`` is the number of this step of a ladder,
-    ``pause_s`` the time to wait before.
+    ``counts`` is false for a try that is not an attempt (a new port). ``skipped`` names steps that would have changed
+    nothing. ``degrades``: the try lowers quality. ``ladder_step`` is the number of the ladder's step, ``pause_s`` the
+    time to wait before the try.
     """
 
     overrides: Mapping[str, Any]

@@ -1,8 +1,8 @@
-"""What went wrong, from the evidence of an attempt. Pure: a table of texts (`texts`) and an order of rules.
+"""The diagnosis of a failed attempt from its evidence: ordered rules over a table of known texts (`texts`). Pure.
 
 The order: Reelwright's own reason for ending it, the exceptions of tracebacks (the first failing rank's first), the
-signal and the kernel's OOM counter, the video and the disk, the exit status. Only exceptions and the program's last lines
-are matched: the user's prompt never reaches this module (`progress` drops it).
+signal and the kernel's OOM counter, the video and the disk, the exit status. The rules match only exceptions and the
+program's last lines. The user's prompt never reaches this module (`progress` drops it).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LITTLE_BYTES = 32 * 1024 * 1024
 _TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _MAX_EVIDENCE = 12
 _MAX_LAST_WORDS = 5
-#: Exit statuses by which a shell or a handler reports a signal: 128 + its number.
+#: Exit statuses with which a shell or a handler reports a signal: 128 + its number.
 _BY_SIGNAL = frozenset(128 + number for number in (1, 4, 6, 7, 8, 9, 11, 15))
 _ASKED = "Somebody or something asked it to end (a scheduler, earlyoom, a closed terminal); Reelwright did not."
 _SIGNAL_ADVICE: Mapping[int, str] = {
@@ -47,7 +47,7 @@ _BOILERPLATE = re.compile(
     r"|Root Cause \(first observed failure\):$|\[\d+\]:$|\s+(?:time|host|rank|exitcode|error_file|traceback)\s+: "
     r"|.*destroy_process_group|.*Sending process \d+ closing signal|.*(?:resource_tracker|leaked semaphore)"
     r"|.*ProcessGroupNCCL.*(?:[Tt]o avoid data inconsistency|Watchdog thread terminated|destructor)"
-    r"|.*\bNCCL (?:INFO\b|WARN .*\blib[\w-]+\.so)"  # NCCL asks for libraries that it does not need
+    r"|.*\bNCCL (?:INFO\b|WARN .*\blib[\w-]+\.so)"  # NCCL looks for libraries that it does not need
 )
 _PREFIX = re.compile(r"^\[(?:rank|default)(\d+)\]:\s?")
 _CHILD_FAILED = "torch.distributed.elastic.multiprocessing.errors"
@@ -59,7 +59,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def diagnose(evidence: Evidence, plan: Plan) -> Diagnosis:
-    """The class of a failed attempt, with the lines that prove it."""
+    """The class of a failed attempt's failure, with the lines that prove it."""
     for rule in (_inline, _own_reason, _not_started, _from_texts, _from_signals, _from_output):
         found = rule(evidence, plan)
         if found:
@@ -70,21 +70,21 @@ def diagnose(evidence: Evidence, plan: Plan) -> Diagnosis:
 
 
 def described(text: str) -> KnownFailure | None:
-    """The row of the table that matches an exception's text; ``None`` where no row does."""
+    """The row of the table that matches an exception's text; ``None`` if no row does."""
     rows = (known.OUT_OF_MEMORY, *known.KNOWN_FAILURES)
     return next((row for row in rows if _compiled(row.pattern).search(text)), None)
 
 
 def _sampling(evidence: Evidence) -> bool:
-    """Whether it happened while the steps were being computed, the first one included."""
+    """Whether the failure happened while the steps were computed, including the first one."""
     done = evidence.total_steps and evidence.step >= evidence.total_steps
     return evidence.phase == "denoising" and not done
 
 
 def _signature(evidence: Evidence, plan: Plan) -> str:
-    """The exception and the place that raised it, without what differs from run to run (addresses, folders, counts).
+    """The exception and the place that raised it, without addresses, folders and counts, which differ from run to run.
 
-    Where there is no exception, the last words and the step stand for it.
+    Without an exception, the last words and the step replace it.
     """
     texts = _failing(evidence)
     words = () if texts else _last_words(evidence, plan)
@@ -141,8 +141,8 @@ def _not_started(evidence: Evidence, plan: Plan) -> Diagnosis | None:
 
 
 def _from_texts(evidence: Evidence, plan: Plan) -> Diagnosis | None:
-    """A known text: in the exceptions, the first failing rank's before the others', then in the program's last words."""
-    if evidence.ran_to_end or _ended_by(evidence) == signal.SIGKILL:  # it had survived what it said before
+    """Find a known text: in the exceptions, the first failing rank's first, then in the program's last words."""
+    if evidence.ran_to_end or _ended_by(evidence) == signal.SIGKILL:  # it had survived its earlier messages
         return None
     texts = list(_texts(evidence, plan))
     for text in texts:
@@ -150,14 +150,14 @@ def _from_texts(evidence: Evidence, plan: Plan) -> Diagnosis | None:
             return _out_of_memory(evidence, text)
     own = plan.run.dialect.failures if isinstance(plan.run, Command) else ()
     rows = (*(KnownFailure(failure, "framework", *more) for failure, *more in own), *known.KNOWN_FAILURES)
-    # A lost connection in the others is only the consequence of a rank that failed or was killed. NCCL's own watchdog
-    # ends its rank by SIGABRT, so that signal does not rule NCCL out.
+    # A lost connection in the other ranks is only the consequence of a rank that failed or was killed. NCCL's own
+    # watchdog ends its rank by SIGABRT, so that signal does not rule NCCL out.
     consequence = _killed_rank(evidence) not in (None, signal.SIGABRT)
     pairs = list(itertools.product(texts, (row for row in rows if row.failure is not Failure.NCCL)))
-    if not consequence:  # NCCL's exception says little: a finer cause in any of the lines comes first
+    if not consequence:  # NCCL's exception says little: a finer cause in any line comes first
         pairs += [(text, row) for row in rows if row.failure is Failure.NCCL for text in texts]
     for text, row in pairs:
-        # Quoted source is no evidence, except of an assertion without a message: there is nothing else.
+        # Quoted source is no evidence, except for an assertion without a message, which has nothing else.
         proof = f"{text.text}\n{text.line}" if _is_bare_assertion(text) else text.text
         if _compiled(row.pattern).search(proof):
             return _known(evidence, row, text)
@@ -196,8 +196,8 @@ def _last_words(evidence: Evidence, plan: Plan) -> tuple[str, ...]:
 def _failing(evidence: Evidence) -> list[ExceptionSeen]:
     """The exceptions, the likeliest cause first.
 
-    The first failing rank's come first. Where one process ran, the last traceback is the one that ended it: those
-    before it were handled. Inside a chain of exceptions the first is the cause.
+    Those of the first failing rank come first. The last traceback of a single process is the one that ended it; the
+    ones before it were handled. In a chain of exceptions, the first is the cause.
     """
     own = [seen for seen in evidence.exceptions if not seen.text.startswith(_CHILD_FAILED)]
     first = evidence.rank_errors[0].rank if evidence.rank_errors else None
@@ -225,7 +225,7 @@ def _killed_rank(evidence: Evidence) -> int | None:
 
 
 def _ended_by(evidence: Evidence) -> int | None:
-    """The signal that ended it, or that its exit status reports."""
+    """The signal that ended the command, or that its exit status reports."""
     number = evidence.signal_number or _killed_rank(evidence)
     if number is None and evidence.exit_status in _BY_SIGNAL:
         return (evidence.exit_status or 0) - 128
@@ -256,7 +256,7 @@ def _from_signals(evidence: Evidence, plan: Plan) -> Diagnosis | None:
 
 
 def _shm_shortage(evidence: Evidence) -> str:
-    """Why /dev/shm is too small; empty where it is not known to be."""
+    """The reason why /dev/shm is too small; empty if it is large enough or unknown."""
     free, total = evidence.shm_free_bytes, evidence.shm_total_bytes
     if free is not None and free < SHM_SEGMENT_BYTES:
         return f"shared memory (/dev/shm) is full, {free / _MIB:.0f} MiB are free"
@@ -266,7 +266,7 @@ def _shm_shortage(evidence: Evidence) -> str:
 
 
 def _from_output(evidence: Evidence, plan: Plan) -> Diagnosis | None:
-    """The generator reported success, and there is no good video."""
+    """Diagnose a generator that reported success without a verified video."""
     del plan
     if not evidence.ran_to_end:
         return None
@@ -345,9 +345,9 @@ _PROCESS = re.compile(r"this process has ([\d.]+) ([GM])iB memory in use")
 
 
 def _held_by_others(text: str) -> float | None:
-    """What other programs hold of a card, in bytes, from the message of torch's allocator.
+    """The memory of a card that other programs hold, in bytes, from the message of torch's allocator.
 
-    The message is that of c10/cuda/CUDACachingAllocator.cpp: capacity, free memory and this process's own memory.
+    The message comes from c10/cuda/CUDACachingAllocator.cpp: capacity, free memory and this process's own memory.
     """
     card, own = _CAPACITY.search(text), _PROCESS.search(text)
     if card is None or own is None:
@@ -369,14 +369,14 @@ def _known(evidence: Evidence, row: KnownFailure, seen: ExceptionSeen) -> Diagno
 
 
 def _evidence_of(seen: ExceptionSeen) -> tuple[str, ...]:
-    """The lines of an exception's message, and the source line of an assertion that has none."""
+    """The lines of an exception's message; for an assertion without a message, its source line as well."""
     lines = [line[:600] for line in seen.text.strip().splitlines() if line.strip()]
     lines = [*lines[:1], *(line for line in lines[1:] if not _BOILERPLATE.match(line))][:_MAX_EVIDENCE]
     return (*lines, seen.line) if _is_bare_assertion(seen) and seen.line else tuple(lines)
 
 
 def _lines(evidence: Evidence) -> tuple[str, ...]:
-    """The framework's own last words: those of the first failing rank where the log distinguishes ranks."""
+    """The framework's own last words: those of the first failing rank, if the log distinguishes ranks."""
     own = [line for line in _without_frames(evidence.tail) if not _BOILERPLATE.match(_PREFIX.sub("", line))]
     first = evidence.rank_errors[0].rank if evidence.rank_errors else None
     mine = [line for line in own if (found := _PREFIX.match(line)) and int(found[1]) == first]

@@ -1,6 +1,6 @@
-"""Suggestions where a plan does not fit: other GPUs, a smaller clip, a larger card, or the resident engine. Pure.
+"""Suggestions for a plan that does not fit: other GPUs, a smaller clip, a larger card, or the resident engine. Pure.
 
-Every suggestion is planned with the same backend and that one change; it is named only where the plan fits.
+Each suggestion is planned with the same backend and one change. It is named only if that plan fits.
 
     >>> advised([Finding("size.derived", "info", "nothing about memory")], None, None)[0].fix
     ''
@@ -22,9 +22,9 @@ from . import preflight
 _MEMORY = ("gpu.too_small", "gpu.tight", "gpu.busy", "memory.gpu", "memory.host", "host.too_small")
 _OF_THE_HOST = ("memory.host", "host.too_small")
 _IN_THE_WAY = (*_MEMORY, "gpus.split", "gpu.count", "gpu.mig", "parallel.model", "parallel.placement", "attention.card")
-#: What cards are sold with, in GiB.
+#: The memory of cards that are sold, in GiB.
 _SOLD = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 180)
-#: What machines have, in bytes and words.
+#: The usual host memory of machines, in bytes and words.
 _MORE = tuple(
     (gib * GIB, f"with {gib} GiB of host memory") for gib in (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 )
@@ -33,7 +33,7 @@ _LONGEST = 3  # suggestions
 
 
 def advised(found: Iterable[Finding], backend: Backend, job: Job) -> tuple[Finding, ...]:
-    """The findings; the fix of those about memory says what fits."""
+    """The findings; the fix of each memory error names a change that fits."""
     found = tuple(found)
     short = [finding for finding in found if finding.code in _MEMORY and finding.severity == "error"]
     if not short:
@@ -44,13 +44,13 @@ def advised(found: Iterable[Finding], backend: Backend, job: Job) -> tuple[Findi
 
 
 def _joined(finding: Finding, fix: str) -> str:
-    """A busy card may also be freed; for anything else the fix is what fits."""
+    """The new fix of a finding; for a busy card it adds to the old fix, because the card may also be freed."""
     return f"{finding.fix} {fix}" if finding.code == "gpu.busy" else fix
 
 
 @dataclass(frozen=True)
 class _Unfit:
-    """A job that does not fit. ``other`` errors may stay in a suggestion; new ones may not appear."""
+    """A job that does not fit. A suggestion may keep the ``other`` errors, but may not add new ones."""
 
     backend: Backend
     job: Job
@@ -76,7 +76,7 @@ def _fix(unfit: _Unfit, short: Sequence[Finding]) -> str:
 
 
 def _other_gpus(unfit: _Unfit) -> Iterator[str]:
-    """Another number or set of the visible GPUs, where the user or a retry fixed one."""
+    """Suggest another number or set of the visible GPUs, if the user or a retry fixed one."""
     job, settings = unfit.job, unfit.job.settings
     if not (settings.gpus or settings.gpu_count or settings.total_gpus or "gpu_count" in job.overrides):
         return
@@ -89,7 +89,7 @@ def _other_gpus(unfit: _Unfit) -> Iterator[str]:
 
 
 def _smaller(unfit: _Unfit) -> Iterator[str]:
-    """The largest clip that fits: a smaller size, fewer frames, or both."""
+    """Suggest the largest clip that fits: a smaller size, fewer frames, or both."""
     plan = unfit.backend.plan(unfit.job)
     sizes: list[Mapping[str, Any]] = [
         mitigation.overrides for mitigation in plan.mitigations if mitigation.costs == "size"
@@ -110,7 +110,7 @@ def _smaller(unfit: _Unfit) -> Iterator[str]:
 
 
 def _as_options(change: Mapping[str, Any]) -> str:
-    """Overrides as options of the command line."""
+    """The overrides as options of the command line."""
     options = {"size": "--size", "num_frames": "--frames"}
     words = [f"{options[name]} {value}" for name, value in change.items() if name in options]
     if change.get("super_resolution") is False:
@@ -126,14 +126,14 @@ def _on(job: Job, cards: tuple[Gpu, ...]) -> Job:
 
 
 def _cards(count: int, gib: float, like: Gpu | None) -> tuple[Gpu, ...]:
-    """Cards of a size, of Ampere or a newer architecture."""
+    """Cards with this much memory, of Ampere or a newer architecture."""
     size = round(gib * GIB)
     capability = max(like.capability, _AMPERE) if like and like.capability else None
     return tuple(Gpu(place, f"GPU-imagined-{place}", "imagined", size, size, capability) for place in range(count))
 
 
 def _larger_card(unfit: _Unfit) -> Iterator[str]:
-    """The smallest sold card that fits, and the number of cards like the present ones that fits."""
+    """Suggest the smallest sold card that fits, and the number of cards like the present ones that fits."""
     here = sorted(unfit.job.host.gpus or (), key=lambda gpu: gpu.total_bytes or 0)
     if not here or here[-1].total_bytes is None:
         return
@@ -155,14 +155,14 @@ def _larger_card(unfit: _Unfit) -> Iterator[str]:
 
 
 def _more_memory(unfit: _Unfit) -> Iterator[str]:
-    """The host memory with which the same cards fit."""
+    """Suggest the host memory with which the same cards fit."""
     found = _with_memory(unfit, unfit.job)
     if found:
         yield found[1]
 
 
 def _with_memory(unfit: _Unfit, job: Job) -> tuple[Plan, str] | None:
-    """The plan with the present host memory, or with the least that fits and its words."""
+    """The plan with the present host memory, or with the least memory that fits; with the words for that memory."""
     plan, total = unfit.again(job), job.host.memory_total_bytes
     if plan or total is None:
         return (plan, "") if plan else None
@@ -171,7 +171,7 @@ def _with_memory(unfit: _Unfit, job: Job) -> tuple[Plan, str] | None:
         plan = unfit.again(job.evolve(host=host)) if memory >= total else None
         if plan and (
             memory == total or (plan.host_bytes or 0) <= memory
-        ):  # that a plan is not refused is not enough for advice
+        ):  # advice needs more than a plan that is not refused
             return plan, words
     return None
 
@@ -180,7 +180,7 @@ def _with_memory(unfit: _Unfit, job: Job) -> tuple[Plan, str] | None:
 
 
 def _resident(backend: Backend, job: Job) -> Iterator[str]:
-    """The resident engine, where it makes the same clip here on one card."""
+    """Suggest the resident engine, if it makes the same clip here on one card."""
     if backend.name not in ("wan2.1", "hunyuan"):
         return
     from ..backends.diffusers.models import MODELS, published_folder
@@ -207,7 +207,7 @@ def _resident(backend: Backend, job: Job) -> Iterator[str]:
 
 
 def _model_of(backend: Backend, job: Job) -> str:
-    """The resident engine's name for the model that a script would run; empty where it has none."""
+    """The resident engine's name for the model that a script would run; empty if it has none."""
     plan = backend.plan(job)
     member = str(plan.parameters.get("member", ""))
     if backend.name == "wan2.1":

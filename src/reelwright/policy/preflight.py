@@ -1,4 +1,4 @@
-"""Whether a plan fits this machine: findings that every backend shares, and the exception for the errors.
+"""Findings about whether a plan fits this machine, shared by every backend, and the exception for the errors.
 
 >>> raise_for(findings(plan, host, settings))   # nothing happens when no finding is an error
 """
@@ -29,7 +29,7 @@ def findings(plan: Plan, host: Host, settings: Settings | None) -> tuple[Finding
 
 
 def _cuda_findings(plan: Plan, host: Host) -> Iterator[Finding]:
-    """A torch that cannot use the cards, which the framework would only notice after its imports."""
+    """Report a torch that cannot use the cards; the framework would only notice it after its imports."""
     python = host.interpreters.get(Path(plan.run.argv[0])) if isinstance(plan.run, Command) else None
     if python is None or "torch" not in python.modules or host.simulated or not plan.gpus:
         return
@@ -44,7 +44,7 @@ def _cuda_findings(plan: Plan, host: Host) -> Iterator[Finding]:
 
 
 def simulation_findings(host: Host) -> Iterator[Finding]:
-    """Warnings about simulated GPUs and memory."""
+    """Warn about simulated GPUs and memory."""
     if host.simulated and host.gpus:
         text = "the GPUs are SIMULATED: this plan is for a machine that is not this one, and a run would not use a GPU"
         yield Finding("gpu.simulated", "warning", text, "Leave out --simulate-gpus for a real run.")
@@ -54,7 +54,7 @@ def simulation_findings(host: Host) -> Iterator[Finding]:
 
 
 def _gpu_findings(plan: Plan, host: Host) -> Iterator[Finding]:
-    if any(finding.code == "memory.gpu" for finding in plan.findings):  # the backend knows more and has said it
+    if any(finding.code == "memory.gpu" for finding in plan.findings):  # the backend knows more and has reported it
         return
     chosen = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
     kinds = {(gpu.name, gpu.total_bytes): gpu for gpu in reversed(chosen)}.values()
@@ -77,7 +77,7 @@ def _gpu_findings(plan: Plan, host: Host) -> Iterator[Finding]:
 
 
 def _share(plan: Plan, gpu: Gpu) -> float:
-    """What the plan needs as a share of the card's whole memory; 0 where either is not known."""
+    """The plan's need as a share of the card's total memory; 0 if either is not known."""
     return (plan.gpu_bytes or 0) / gpu.total_bytes if gpu.total_bytes else 0.0
 
 
@@ -104,7 +104,7 @@ def _host_memory_findings(plan: Plan, host: Host) -> Iterator[Finding]:
 
 
 def _shared_memory_findings(plan: Plan, host: Host) -> Iterator[Finding]:
-    """A /dev/shm that is too small for NCCL: it takes segments of about 32 MiB for each pair of ranks."""
+    """Report a /dev/shm that is too small for NCCL, which takes segments of about 32 MiB for each pair of ranks."""
     free, total = host.shm_free_bytes, host.shm_total_bytes
     if plan.program is None or max(plan.program.ranks, len(plan.gpus)) < 2 or host.simulated or free is None:
         return
@@ -132,7 +132,7 @@ def raise_for(found: Iterable[Finding]) -> None:
     """Raise for the error findings, all at once.
 
     Raises:
-        VideoGenerationError: of the class of the first one's failure, with the others as evidence.
+        VideoGenerationError: Of the class of the first error's failure, with the other errors as evidence.
     """
     if errors := errors_of(found):
         raise all_of(errors)

@@ -1,8 +1,8 @@
-r"""Reading a framework's log as it grows: phases, steps, and the lines that explain a failure.
+r"""The reader of a framework's growing log: it finds phases, steps, and the lines that explain a failure.
 
-A `LogReader` takes the merged bytes of all ranks and gives events. Its memory is bounded whatever is printed. The
-evidence of a failure (exceptions, torchrun's summary, the last lines) is kept apart, so that a flood of lines does not
-push it out. `diagnosis` judges it. The user's own text is dropped: a prompt may contain anything.
+A `LogReader` takes the merged bytes of all ranks and gives events. Its memory is bounded for any output. It keeps the
+evidence of a failure (exceptions, torchrun's summary, the last lines) apart, so that a flood of lines does not push it
+out; `diagnosis` judges it. It drops the user's own text, because a prompt may contain anything.
 
     >>> reader = LogReader(Dialect(totals=(50,)))
     >>> reader.feed(b"\r  2%|2         | 1/50 [00:09<07:21, 9.0s/it]")
@@ -26,19 +26,19 @@ MAX_EXCEPTIONS = 16
 _BREAK = re.compile(rb"[\r\n]+")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-#: tqdm without a description, from its very first character: loader bars have one before the percent sign.
+#: A tqdm bar without a description, from its first character: loader bars have a description before the percent sign.
 _BAR = re.compile(r"^\s*\d+%\|[^|]*\| (\d+)/(\d+) \[[^]]*\]?")
 _RANK = re.compile(r"^\[(?:rank|default)(\d+)\]:\s?")
 _TRACEBACK = "Traceback (most recent call last):"
 #: ``torch.OutOfMemoryError: CUDA out of memory`` or a bare ``AssertionError``, at the start of a line.
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?::\s|$)")
-#: Lines that do not belong to the message of the exception before them.
+#: Lines that end the message of the exception before them.
 _NOT_A_MESSAGE = re.compile(
     r"During handling of the above exception|The above exception was the direct cause|\S+:\d+: \w*Warning: "
     r"|[WEIF]\d{4} \d\d:\d\d:\d\d|\[\d{4}-\d\d-\d\d |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\[[WEIF]\d{4} "
     r"|\S+:\d+:\d+ \[\d+\] NCCL"
 )
-#: What Python prints before a traceback that does not end the program.
+#: Lines that Python prints before a traceback that does not end the program.
 _ASIDE = ("Exception ignored ", "Error in atexit._run_exitfuncs:", "--- Logging error ---")
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _MAX_MESSAGE_LINES = 40
@@ -51,8 +51,8 @@ class LogReader:
     """Reads the log of one attempt.
 
     Args:
-        dialect: How this framework's log is read.
-        user_texts: The user's texts; a line that equals one of their lines is ignored wherever it appears.
+        dialect: The format of this framework's log.
+        user_texts: The user's texts. A line of the log that equals one of their lines, except a first one, is ignored.
     """
 
     def __init__(self, dialect: Dialect, user_texts: Iterable[str] = ()) -> None:
@@ -81,23 +81,23 @@ class LogReader:
 
     @property
     def exceptions(self) -> list[ExceptionSeen]:
-        """The exceptions of the tracebacks so far, each with its whole message, in order of appearance."""
+        """The exceptions of the tracebacks so far, each with its complete message, in order of appearance."""
         return [*self._closed, *(message.seen() for message in self._messages.values())][:MAX_EXCEPTIONS]
 
     @property
     def rank_errors(self) -> tuple[RankError, ...]:
-        """What torchrun's summary says, the first observed failure first."""
+        """The errors in torchrun's summary, the first observed failure first."""
         return self._summary.errors()
 
     def feed(self, data: bytes) -> list[Event]:
-        """Read the next bytes; returns their events."""
+        """Read the next bytes and return their events."""
         *lines, rest = _BREAK.split(self._rest + data)
         events = [event for line in lines for event in self._complete(line)]
         if b"%|" in rest and rest.rstrip().endswith(b"]") and not self._skipping:
             # tqdm writes the line break before its bar; waiting for the next break would be a step late.
             events += self._read(rest)
             rest = b""
-        if len(rest) > MAX_LINE_BYTES:  # a line without an end: keep its beginning, drop the rest
+        if len(rest) > MAX_LINE_BYTES:  # an endless line: keep its beginning, drop the rest
             if not self._skipping:
                 events += self._read(rest[:MAX_LINE_BYTES])
             self._skipping, rest = True, b""
@@ -105,7 +105,7 @@ class LogReader:
         return events
 
     def close(self) -> list[Event]:
-        """The log has ended: read what is left."""
+        """Read the rest after the end of the log, and return its events."""
         rest, self._rest = self._rest, b""
         return list(self._complete(rest))
 
@@ -124,7 +124,7 @@ class LogReader:
             return self._read_words(line)
         for rank in list(self._messages):
             self._end_message(rank)
-        # tqdm leaves its line open: another rank's next line, even a traceback, stands behind the bar.
+        # tqdm leaves its line open: another rank's next line, even a traceback, follows the bar in the same line.
         return [*self._advance(int(bar[1]), int(bar[2])), *self._read_words(line[bar.end() :])]
 
     def _read_words(self, line: str) -> list[Event]:
@@ -150,10 +150,10 @@ class LogReader:
                 yield Output(found[1])
 
     def _enter_phase(self, phase: str) -> Iterator[Event]:
-        """Enter a phase once; a rank that is behind does not lead back.
+        """Enter a phase once; a slower rank does not lead back to an earlier phase.
 
-        Neither does a rank that is still loading or encoding once a bar was seen: before the first collective the ranks
-        do not wait for each other.
+        After the first bar, a rank that is still loading or encoding does not lead back either: before the first
+        collective the ranks do not wait for each other.
         """
         if phase in self._entered:
             return
@@ -166,7 +166,7 @@ class LogReader:
         yield Phase(phase)
 
     def _advance(self, step: int, total: int) -> Iterator[Event]:
-        """A bar of any rank: the furthest one counts, and a bar of another length belongs to something else."""
+        """Read a bar of any rank: the furthest rank counts; a bar of another length belongs to something else."""
         wanted = self._totals[self._bar] if self._bar < len(self._totals) else 0
         if wanted and total != wanted:
             following = self._bar + 1
@@ -179,7 +179,7 @@ class LogReader:
             self.step, self.total = max(step, 0), total
             yield Progress(phase, step, total)
         if step >= total and self.phase == phase and self._bar == len(self._bars) - 1:
-            # The decoder is silent: it has begun when the last step of the last bar is done.
+            # The decoder is silent: it begins when the last step of the last bar is done.
             yield from self._enter_phase("decoding")
 
     # --- evidence
@@ -216,7 +216,7 @@ class LogReader:
             self._chained.discard(rank)
 
     def _continue(self, rank: int | None, text: str) -> bool:
-        """Whether a line belongs to the message of the exception before it, which may have several lines."""
+        """Add a line to the message of the exception before it; false if the line does not belong to it."""
         if _NOT_A_MESSAGE.match(text) or (self._record and self._record.match(text)):
             return False
         return self._messages[rank].add(text)
@@ -228,13 +228,13 @@ class LogReader:
 
 
 class _Message:
-    """An exception whose message may continue in the next line."""
+    """An exception whose message may continue on the next line."""
 
     def __init__(self, text: str, where: str, rank: int | None, chained: bool) -> None:
         self._lines, self._where, self._rank, self._chained = [text[:2000]], where, rank, chained
 
     def add(self, text: str) -> bool:
-        """Take one more line; false once there are too many."""
+        """Add one more line; false if the message already has too many."""
         if len(self._lines) >= _MAX_MESSAGE_LINES:
             return False
         self._lines.append(text[:MAX_TAIL_CHARACTERS])
@@ -247,7 +247,7 @@ class _Message:
 
 
 class _Summary:
-    """torchrun's summary: ``Root Cause (first observed failure)`` and the other failures before it."""
+    """The errors in torchrun's summary: ``Root Cause (first observed failure)`` and the other failures before it."""
 
     def __init__(self) -> None:
         self._inside = False

@@ -1,15 +1,15 @@
-"""What to do after a failure: another attempt with some overrides, or stop. Pure; tested as tables.
+"""The decision after a failure: another attempt with some overrides, or stop. Pure; tested as tables.
 
-Policies: ``ladder`` (the default), ``classified`` (only what helps against the class of the failure), ``documented``
-(the requirement's ladder, also against a lack of memory) and ``none``. Overrides are always computed from the
-ORIGINAL parameters; the seed never changes.
+Policies: ``ladder`` (the default), ``classified`` (only changes that help against the class of the failure),
+``documented`` (the requirement's ladder, also against a lack of memory) and ``none``. Overrides are always computed
+from the ORIGINAL parameters; the seed never changes.
 
-What may be lowered, and when:
+Rules for lowering quality:
 
 - Steps and guidance are lowered for a time limit, and for an unknown failure between the first and the last step that
   is not the same one twice. Before the first step and after the last one they cannot be the cause.
-- A lack of GPU memory uses the memory mitigations that the plan offers, step by step. Steps and guidance do not change peak memory
-  (the same forward pass runs fewer times; guidance is a scalar), so only ``documented`` lowers them here.
+- A lack of GPU memory uses the memory mitigations that the plan offers, step by step. Steps and guidance do not change
+  peak memory (the same forward pass runs fewer times; guidance is a scalar), so only ``documented`` lowers them here.
 - A failure with a known cause that no smaller job can cure stops at once.
 """
 
@@ -26,9 +26,9 @@ from ..core.plan import Mitigation, Plan
 from . import Diagnosis, Next, Stop
 
 LADDER_STEPS = 3
-#: What a memory mitigation costs -> the kind of step that uses it.
+#: The cost of a memory mitigation -> the kind of step that uses it.
 _KINDS = {"nothing": "free", "time": "free"}
-#: The kinds of memory mitigations in the order in which each policy uses them; what changes the picture comes with frames.
+#: The order in which each policy uses the kinds of memory mitigations; those that cost precision come with frames.
 _DOCUMENTED_ORDER = ("free", "frames", "size")
 _ORDER = ("free", "gpus", "frames", "size")
 _MAX_PORT_RETRIES = 3
@@ -40,16 +40,16 @@ _QUALITY = ("steps", "guidance_scale", "num_frames", "size", "cfg_scale", "use_f
 
 @dataclass(frozen=True)
 class RetryRules:
-    """What the user allows.
+    """The user's rules for retries.
 
     Attributes:
         policy: ``ladder``, ``classified``, ``documented`` or ``none``.
-        max_retries: Attempts after the first that may count.
-        budget_s: No further attempt once this many seconds were spent.
-        strict_quality: Forbid everything that lowers quality.
-        allow_degrade: ``frames`` and ``size``: what a lack of memory may lower.
-        nccl_p2p: Allow one try with NCCL_P2P_DISABLE=1.
-        fixed_gpus: The user has said how many GPUs to use: ``ladder`` takes no more of them.
+        max_retries: The number of counted attempts after the first.
+        budget_s: The seconds after which no further attempt starts.
+        strict_quality: Whether every loss of quality is forbidden.
+        allow_degrade: ``frames`` and ``size``: the values that a lack of memory may lower.
+        nccl_p2p: Whether one try with NCCL_P2P_DISABLE=1 is allowed.
+        fixed_gpus: Whether the user set the number of GPUs; ``ladder`` then takes no more of them.
     """
 
     policy: str = "ladder"
@@ -76,7 +76,7 @@ def rules(settings: Settings) -> RetryRules:
 
 @dataclass(frozen=True)
 class Past:
-    """A failed attempt and the decision that had led to it (none for the first)."""
+    """A failed attempt and the decision that led to it (none for the first)."""
 
     diagnosis: Diagnosis
     wall_s: float = 0.0
@@ -84,13 +84,13 @@ class Past:
 
     @property
     def overrides(self) -> Mapping[str, Any]:
-        """What that attempt had forced."""
+        """The overrides of that attempt."""
         return self.step.overrides if self.step else {}
 
 
 @dataclass(frozen=True)
 class _Case:
-    """Everything a decision looks at."""
+    """The inputs of a decision."""
 
     rules: RetryRules
     plan: Plan
@@ -112,7 +112,7 @@ class _Case:
 
 
 def decide(rules: RetryRules, original: Plan, past: Sequence[Past]) -> Next | Stop:
-    """The next attempt after the failures so far (the last one is the newest), or why there is none."""
+    """Choose the next attempt after the failures so far (the last one is the newest), or stop with a reason."""
     case = _Case(rules, original, past, past[-1].diagnosis)
     decision = _resident(case) or _decide(case)
     if isinstance(decision, Stop):
@@ -130,7 +130,7 @@ def decide(rules: RetryRules, original: Plan, past: Sequence[Past]) -> Next | St
 
 
 def _resident(case: _Case) -> Stop | None:
-    """Failures after which an engine's clip ends at once: the engine itself has tried what another attempt would try."""
+    """Stop at once if the engine itself has already tried everything that another attempt would try."""
     resident = case.plan.stays_warm
     why = {
         Failure.OOM_GPU: "The engine has tried every placement of its weights.",
@@ -210,9 +210,9 @@ def _hang(case: _Case) -> Next | Stop:
 
 
 def _ladder_case(case: _Case) -> Next | Stop:
-    """A missing or damaged video, a time limit, and failures of an unknown cause."""
+    """Decide after a missing or damaged video, a time limit, or a failure of an unknown cause."""
     if case.found.failure is Failure.OUTPUT:
-        # The steps were done and the writer failed: it is broken, not the picture.
+        # The steps were done and the writer failed: the writer is broken, not the picture.
         return _same_once(case, "the video was missing or damaged; once more with the same parameters")
     if case.found.failure is Failure.TIMEOUT:
         return _time_limit(case)
@@ -241,13 +241,13 @@ def _unknown_cause(case: _Case) -> Next | Stop:
 
 
 def _is_same_failure(case: _Case) -> bool:
-    """Whether the same exception was raised at the same place before."""
+    """Whether an earlier attempt raised the same exception at the same place."""
     signature = case.found.signature
     return bool(signature) and any(item.diagnosis.signature == signature for item in case.past[:-1])
 
 
 def _lower(case: _Case) -> Next | Stop:
-    """The next step of the ladder that changes something."""
+    """Choose the next step of the ladder that changes something."""
     if case.rules.strict_quality:
         return Stop("Only lower quality could help, and --strict-quality forbids it.")
     skipped: list[str] = []
@@ -260,10 +260,10 @@ def _lower(case: _Case) -> Next | Stop:
 
 
 def quality_step(step: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """What step 1, 2 or 3 of the ladder changes, from the original parameters; empty if nothing.
+    """The changes of step 1, 2 or 3 of the ladder to the original parameters; empty if it changes nothing.
 
-    1: three quarters of the steps, rounded down (37.5 is refused by the parser). 2: guidance at most 5.0 (never
-    raised). 3: at most 25 steps and guidance 3.0.
+    1: three quarters of the steps, rounded down (the parser refuses 37.5). 2: guidance at most 5.0 (never raised). 3:
+    at most 25 steps and guidance 3.0.
     """
     steps, guidance = parameters.get("steps"), parameters.get("guidance_scale")
     wanted: dict[str, Any] = {}
@@ -278,9 +278,9 @@ def quality_step(step: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _memory(case: _Case) -> Next | Stop:
-    """The next memory mitigations; under ``documented`` together with the ladder's own change.
+    """Choose the next memory mitigations; ``documented`` adds the ladder's own change.
 
-    Where decoding ran out of memory, all steps were done (Wan2.2#90): fewer steps would only cost quality (P02).
+    If decoding ran out of memory, all steps were done (Wan2.2#90): fewer steps would only cost quality (P02).
     """
     documented = case.rules.policy == "documented" and case.found.sampling
     held = _held(case)
@@ -307,9 +307,9 @@ def _memory(case: _Case) -> Next | Stop:
 
 
 def _mitigations_of(step: int, case: _Case) -> Iterator[Mitigation]:
-    """The mitigations of a step: all that cost no quality; then more GPUs; then frames and size, where allowed.
+    """The mitigations of a step: all without a cost in quality; then more GPUs; then frames and size, if allowed.
 
-    A mitigation that costs precision (fp8 weights) is used with the frames. Only ``documented`` uses one that costs
+    Mitigations that cost precision (fp8 weights) come with the frames. Only ``documented`` uses one that costs
     guidance. --strict-quality forbids both.
     """
     rules = case.rules
@@ -339,7 +339,7 @@ def _holds(mitigation: Mitigation, parameters: Mapping[str, Any]) -> bool:
 
 
 def _memory_overrides(case: _Case) -> dict[str, Any]:
-    """The overrides of mitigations that an earlier attempt used; the ladder's own values are computed anew."""
+    """The overrides of mitigations that an earlier attempt used; the ladder's own values are computed again."""
     names = {name for mitigation in case.plan.mitigations for name in mitigation.overrides}
     return {name: value for name, value in case.current.items() if name in names}
 

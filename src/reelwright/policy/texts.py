@@ -1,7 +1,7 @@
-"""Known failures as a table: the texts that prove each, in the frameworks' own words, and what the user can do.
+"""A table of known failures: the texts that prove each, in the frameworks' own words, and the advice for the user.
 
 The texts come from the source of torch, NCCL, transformers, diffusers, flash-attn and the frameworks, from issue
-threads, and from runs of the real code (tests/logs). `diagnosis` matches them; the order of the rows counts.
+threads, and from runs of the real code (tests/logs). `diagnosis` matches them; the first matching row counts.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ SHM_ADVICE = (
     "The processes of one run exchange data through /dev/shm. In a container, start it with --ipc=host or "
     "--shm-size=8g; elsewhere remove what fills it (`ls -l /dev/shm`)."
 )
-#: What NCCL's error names most often: "Error while creating shared memory segment /dev/shm/nccl-… (size 33030528)".
+#: The usual size in NCCL's error: "Error while creating shared memory segment /dev/shm/nccl-… (size 33030528)".
 SHM_SEGMENT_BYTES = 33_030_528
 
-#: A container has 64 MiB of /dev/shm unless it was started with more. Its segments are gone when the processes are.
+#: A container has 64 MiB of /dev/shm unless it was started with more. Segments disappear with their processes, so free
+#: space at the end does not rule out a shortage.
 SHM_SMALL_BYTES = 128 * 1024**2
 
 
 @dataclass(frozen=True)
 class KnownFailure:
-    """One known failure: its class, a finer cause, the texts that prove it and what the user can do."""
+    """One known failure: its class, a finer cause, the texts that prove it, and the advice for the user."""
 
     failure: Failure
     cause: str
@@ -37,8 +38,8 @@ class KnownFailure:
     advice: str
 
 
-#: GPU memory outranks everything: one rank's out-of-memory surfaces as NCCL timeouts in the others. The allocator's
-#: assertions are what is left of a failed allocation when the driver cannot be asked or expandable segments are on.
+#: GPU memory outranks every other cause: one rank's out-of-memory appears as NCCL timeouts in the others. A failed
+#: allocation appears as the allocator's assertions if the driver does not answer or expandable segments are on.
 OUT_OF_MEMORY = KnownFailure(
     Failure.OOM_GPU,
     "",
@@ -50,7 +51,7 @@ OUT_OF_MEMORY = KnownFailure(
     r"|(?:NVML_SUCCESS == r|handles_\.at\(\w+\)).{0,40}INTERNAL ASSERT FAILED|INTERNAL ASSERT FAILED at .{0,200}CUDACachingAllocator",
     MEMORY_ADVICE,
 )
-#: In this order.
+#: The first matching row counts.
 KNOWN_FAILURES = (
     KnownFailure(Failure.CRASH, GPU_FAULT,
         r"CUDA error: (?:an illegal (?:memory access|instruction)|unspecified launch failure|device-side assert|uncorrectable"
@@ -164,7 +165,7 @@ KNOWN_FAILURES = (
         r"|GatedRepoError|RepositoryNotFoundError|Cannot access gated repo|(?:401|403) Client Error.*(?:huggingface|hf\.co)",
         "The folder of weights is not complete (where a file is missing, the framework asks the internet for it), or it is a "
         "-Diffusers download. `reel doctor` names what is missing."),
-    # The user's picture was read before the run; what the framework opens is a copy that Reelwright wrote.
+    # Reelwright read the user's picture before the run; the framework opens a copy that Reelwright wrote.
     KnownFailure(Failure.ENV, "image",
         r"UnidentifiedImageError|cannot identify image file|No such file or directory: .*\.(?:png|PNG|jpe?g|JPE?G|webp)\b"
         r"|image file is truncated|broken data stream|broken PNG file|DecompressionBombError",

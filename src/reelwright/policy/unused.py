@@ -1,7 +1,7 @@
 """Warnings about settings that the chosen generator does not have, so that no setting is silently ignored.
 
-A settings file may serve several generators: a key of the file or the environment is accepted where another generator that
-is set up uses it. An argument, or a key in the generator's own section, is always meant for this run.
+A settings file may serve several generators: a key of the file or the environment is accepted if another configured
+generator uses it. An argument, or a key in the generator's own section, is always meant for this run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..config.fields import is_path
 from ..config.settings import ARGUMENT, Settings
 from ..core.plan import Finding, Plan
 
-#: What every generator has, because it is done around it.
+#: Settings that apply to every generator, because Reelwright itself uses them.
 COMMON = frozenset(
     {
         *("generator", "generators", "output_dir", "if_exists", "strict_input", "fit", "anchor", "size", "frame_num"),
@@ -30,20 +30,20 @@ COMMON = frozenset(
         *("chaining_max_retries", "retry_policy", "retry_budget_s", "parallel_segments"),
     }
 )
-#: Settings of drafts and films: in a file they are not meant for one generator.
+#: Settings of drafts and films; in a file they are not meant for one generator.
 _OF_DRAFTS = frozenset({"codec", "label"})
-#: Effective parameters of a plan that a setting of another name stands for.
+#: The effective parameter of a plan that a setting sets, by the setting's name.
 _PARAMETERS = {"fps": "fps", "sample_steps": "steps", "guide_scale": "guidance_scale", "sample_shift": "flow_shift"}
 
 
 def findings(backend: Backend, settings: Settings, plan: Plan, *, joined: bool = False) -> Iterator[Finding]:
-    """A warning for each setting that is ignored.
+    """Warn about each setting that is ignored.
 
     Args:
-        backend: The generator; one that does not declare what it uses is not judged.
-        settings: Already narrowed to it.
-        plan: What will be done; a setting that agrees with it is not ignored.
-        joined: The clip is for a film, which has a codec of its own.
+        backend: The generator; one that does not declare the settings that it uses gets no warning.
+        settings: The settings, already narrowed to the generator.
+        plan: The plan of the run; a setting that agrees with it is not ignored.
+        joined: Whether the clip is for a film, which has its own codec.
     """
     if backend.settings_used is None:
         return
@@ -71,7 +71,7 @@ def findings(backend: Backend, settings: Settings, plan: Plan, *, joined: bool =
 
 
 def uses(backend: Backend) -> frozenset[str]:
-    """The keys that a generator uses, beside the `COMMON` ones: its own, and those it names."""
+    """The keys that a generator uses besides the `COMMON` ones: its own, and those that it names."""
     return frozenset(backend.settings.model_fields) - frozenset(Settings.model_fields) | (
         backend.settings_used or frozenset()
     )

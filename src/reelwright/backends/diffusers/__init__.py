@@ -1,3 +1,6 @@
-"""The resident engine on diffusers, as a backend. `backend` holds the record and the plan; importing this package imports no more."""
+"""The backend of the resident engine on diffusers.
+
+Importing this package imports nothing else; the record and the plan are in `backend`.
+"""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every model of the resident engine as if it were set up."""
+"""The models of the resident engine as if they were set up, for advice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .models import MODELS, published_folder
 
 
 def assumed_models() -> tuple[AssumedModel, ...]:
-    """Each model with each of its tasks."""
+    """One entry for each task of each model."""
     return tuple(
         AssumedModel(
             model=f"{model.name} {task}",

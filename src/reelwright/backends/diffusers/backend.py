@@ -1,8 +1,8 @@
-"""The resident engine on diffusers: weights loaded once, for Wan2.1, Wan2.2 and the HunyuanVideo family.
+"""The backend of the resident engine, which loads Wan2.1, Wan2.2 or HunyuanVideo once and keeps the weights.
 
-`BACKEND` is the record; `plan` is pure. A plan calls `engines.diffusers` in a worker: it says what to load, what to make,
-and where the denoised latents are kept until the video is complete. Sizes, lengths and defaults are those of the official
-scripts, so that a shot may move between them.
+`BACKEND` is the record; `plan` is pure. A plan calls `engines.diffusers` in a worker. It names the model to load, the
+clip to make, and the file that keeps the denoised latents until the video is complete. Sizes, lengths and defaults
+match the official scripts, so a shot can move from one to the other.
 
     >>> BACKEND.name
     'diffusers'
@@ -33,7 +33,7 @@ from .settings import DiffusersSettings as Settings
 
 LAUNCHER = Path(__file__).parents[2] / "launchers" / "resident.py"
 ENGINE = "diffusers"
-#: The official script adds a negative prompt of its own; it is read from the user's checkout, where there is one.
+#: The official script adds its own negative prompt. These patterns find it in the user's checkout, if one is set.
 _NEGATIVE: Mapping[str, tuple[str, str]] = {
     "all": ("wan/configs/shared_config.py", r"sample_neg_prompt = ['\"]([^'\"]*)['\"]"),
     "i2v": ("wan/configs/wan_i2v_14B.py", r"sample_neg_prompt = ['\"]([^'\"]*)['\"] \+"),
@@ -51,7 +51,7 @@ _QUIET_LIMITS_S: Mapping[str, float] = {
 
 
 def query(request: VideoRequest, settings: Settings) -> HostQuery:
-    """The folder in either layout, the interpreter, the GPUs, and Wan's negative prompt where its checkout is set."""
+    """Ask for the folder in either layout, the interpreter, the GPUs, and the negative prompt of a Wan checkout."""
     directory = weights_dir(request, settings)
     pictures = (CLIP_FILE,) if request.task in ("i2v", "flf2v") else ()
     official = CheckpointQuery(
@@ -80,7 +80,7 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
 
 
 def _loras(settings: Settings, directory: Path | None) -> tuple[CheckpointQuery, ...]:
-    """The folders of LoRA files, each with its own files; the engine itself finds one that lies among the weights."""
+    """The folders of LoRA files, each with its files. The engine itself checks a LoRA in the folder of the weights."""
     folders = dict.fromkeys(lora.path.parent for lora in settings.lora)
     return tuple(
         CheckpointQuery(folder, required=tuple(lora.path.name for lora in settings.lora if lora.path.parent == folder))
@@ -93,7 +93,7 @@ def _loras(settings: Settings, directory: Path | None) -> tuple[CheckpointQuery,
 
 
 def plan(job: Job) -> Plan:
-    """The call for a request, the video it makes, and every mistake that can be known now."""
+    """Plan the engine call and the expected video, and find every mistake that can be known before the run."""
     decision = decide(job)
     return decision.plan(
         BACKEND.name,
@@ -106,7 +106,7 @@ def plan(job: Job) -> Plan:
 
 
 def _frames_bytes(decision: EngineDecision) -> int:
-    """The frames between worker and encoder, and the latents."""
+    """Bytes on disk of the frames between worker and encoder, and of the latents."""
     return decision.size.area * decision.frames * 3 + decision.size.area * decision.frames // 4
 
 
@@ -133,7 +133,7 @@ def _worker(decision: EngineDecision) -> Command:
 
 
 def _model(decision: EngineDecision) -> dict[str, Any]:
-    """What the engine loads; see docs/decisions/0006."""
+    """The model that the engine loads; see docs/decisions/0006."""
     model, parameters = decision.model, decision.parameters
     assert model is not None
     assert decision.checkpoint is not None
@@ -188,7 +188,7 @@ def _options(decision: EngineDecision) -> dict[str, Any]:
 
 
 def _official_negative(decision: EngineDecision) -> str:
-    """The official script's own negative prompt, from the checkout that is set; empty without one."""
+    """The official script's own negative prompt from the configured checkout; empty without one."""
     settings, model = decision.job.settings, decision.model
     checkout = decision.job.host.checkouts.get(settings.wan2_dir) if settings.wan2_dir else None
     if checkout is None or model is None or not model.name.startswith("wan2.1"):
@@ -198,7 +198,7 @@ def _official_negative(decision: EngineDecision) -> str:
 
 
 def _latents_key(decision: EngineDecision, model: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """A hash of everything that the latents depend on; not of the placement or the names of private files."""
+    """A hash of everything that the latents depend on, without the placement and the names of private files."""
     job = decision.job
     assert decision.checkpoint is not None
     named = {name: value for name, value in options.items() if name not in ("image", "last_image", "decode", "codec")}
@@ -216,7 +216,7 @@ def _latents_key(decision: EngineDecision, model: Mapping[str, Any], options: Ma
 
 
 def capabilities(settings: Settings, host: Host) -> Capabilities:
-    """What the models in the configured folders can do."""
+    """The abilities of the models in the configured folders."""
     found = [recognise(checkpoint) for checkpoint in host.checkpoints.values() if not checkpoint.problems]
     models = [model for model in found if model is not None]
     longest = max(model.frames / model.fps for model in models or [_USUAL])
@@ -232,12 +232,12 @@ def capabilities(settings: Settings, host: Host) -> Capabilities:
 
 
 def configured(settings: Settings) -> bool:
-    """Whether ``weights`` is set: the folders of the official scripts do not choose this engine."""
+    """Whether ``weights`` is set. The folders of the official scripts alone do not select this engine."""
     return settings.weights is not None
 
 
 def clip_of(settings: Settings) -> ClipRules:
-    """The clip of the model that ``model`` names; of Wan2.1 where it names none."""
+    """The limits of a clip of the configured ``model``, or of Wan2.1 if it names none of the engine's models."""
     model = MODELS.get(settings.model or "", _USUAL)
     return ClipRules(model.fps, model.frames, 4)
 

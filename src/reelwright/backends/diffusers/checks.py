@@ -1,4 +1,4 @@
-"""Mistakes that the resident engine would only find after minutes of loading, as findings."""
+"""Findings about mistakes that the resident engine would only notice after minutes of loading."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ADVICE = "Set `weights` to a folder of Wan2.1 (either layout), Wan2.2 or Hunyua
 
 
 def findings(decision: EngineDecision) -> Iterator[Finding]:
-    """Everything that stands in the way, or that the user should know."""
+    """Yield every problem that prevents the run, and every fact that the user should know."""
     yield from interpreter_findings(decision.interpreter, MODULES, framework="the resident engine")
     yield from _version_findings(decision)
     yield from _folder_findings(decision)
@@ -59,7 +59,7 @@ def _version_findings(decision: EngineDecision) -> Iterator[Finding]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """``(2, 9)`` of ``2.9.1+cu128``; no number counts as new enough, as builds from source have none."""
+    """``(2, 9)`` for ``2.9.1+cu128``. A build from source may have no number; it counts as new enough."""
     return tuple(map(int, re.findall(r"\d+", version)[:2])) or (sys.maxsize,)
 
 

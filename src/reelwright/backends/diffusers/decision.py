@@ -1,4 +1,4 @@
-"""What is decided about a clip of the resident engine: folder, model, size, length, GPUs, placement, speed."""
+"""Decisions about a clip of the resident engine: folder, model, size, length, GPUs, placement, speed."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from .settings import DiffusersSettings as Settings
 
 #: Packages that the worker's interpreter must have.
 MODULES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "ftfy")
-#: The oldest that the engine works with, as in the extra `engine`.
+#: The oldest versions that the engine works with, as in the extra `engine`.
 LEAST: Mapping[str, tuple[int, ...]] = {"torch": (2, 6), "diffusers": (0, 42), "transformers": (5,)}
-#: `balanced` skips blocks whose output changed relatively less than this.
+#: `balanced` skips blocks whose output changes by a smaller ratio than this.
 CACHE_THRESHOLD = 0.1
 FAST_STEPS = 4
 _DOCUMENTED = Defaults(50, 7.5, 5.0)
@@ -44,7 +44,7 @@ _IMAGE_TOWER_BYTES = 2_530_000_000
 
 
 def weights_dir(request: VideoRequest, settings: Settings) -> Path | None:
-    """The folder for a request: ``weights``, else the one that is set for its task."""
+    """The folder of weights for a request: ``weights``, else the folder set for its task."""
     large, small = settings.t2v_model_dir, settings.t2v_1_3b_model_dir
     texts = (small, large) if short_name(settings.model or "").endswith("1.3b") else (large, small)
     by_task = {"i2v": settings.i2v_model_dir, "flf2v": settings.flf2v_model_dir, "t2v": texts[0] or texts[1]}
@@ -73,12 +73,12 @@ class EngineDecision(Decision[Settings]):
 
     @property
     def expected(self) -> ExpectedVideo:
-        """The promised video; the pipelines round down to 4n+1 frames."""
+        """The expected video; the pipelines round down to 4n+1 frames."""
         return ExpectedVideo(*self.size, 4 * ((self.frames - 1) // 4) + 1, self.parameters["fps"])
 
 
 def decide(job: Job) -> EngineDecision:
-    """Decide about a request; what is wrong with it is for `checks`."""
+    """Make every decision about a request; `checks` reports its mistakes."""
     directory = weights_dir(job.request, job.settings)
     checkpoint = job.host.checkpoints.get(directory) if directory else None
     model = recognise(checkpoint) if checkpoint else None
@@ -106,7 +106,7 @@ def decide(job: Job) -> EngineDecision:
 
 @dataclass(frozen=True)
 class _Clip:
-    """What the placement of the weights depends on."""
+    """The inputs of the choice of a placement."""
 
     job: Job
     tokens: int
@@ -116,7 +116,7 @@ class _Clip:
 
 
 def _gpus(clip: _Clip) -> GpuChoice:
-    """One card, on which the clip is made soonest, or the requested number."""
+    """Choose the card that makes the clip soonest, or the requested number of cards."""
     settings, host = clip.job.settings, clip.job.host
     if settings.engine_device == "cpu":
         return GpuChoice(())
@@ -126,14 +126,14 @@ def _gpus(clip: _Clip) -> GpuChoice:
 
 
 def _needs(clip: _Clip, cards: tuple[Gpu, ...]) -> SetNeeds:
-    """What the fastest placement that fits these cards needs."""
+    """The needs of the fastest placement that fits these cards."""
     placed = _placed(clip, cards)
     seconds = placement.SLOWER[placed.name] / len(cards)
     return SetNeeds(placed.gpu_bytes + round(_HEADROOM), placed.host_bytes, seconds)
 
 
 def _placed(clip: _Clip, cards: tuple[Gpu, ...]) -> placement.ChosenPlacement:
-    """Where the weights go on these cards."""
+    """Choose the placement of the weights for these cards."""
     settings, overrides = clip.job.settings, clip.job.overrides
     on_cpu = settings.engine_device == "cpu"
     ranks = max(1, len(cards))
@@ -148,7 +148,10 @@ def _placed(clip: _Clip, cards: tuple[Gpu, ...]) -> placement.ChosenPlacement:
 
 
 def _size(job: Job, model: Model | None) -> Size:
-    """The clip's size: with a picture its aspect at the requested area, as in the official scripts; else as requested."""
+    """The clip's size on the model's grid.
+
+    A picture gives its aspect at the requested area, as in the official scripts. Without one it is the requested size.
+    """
     wanted = requested_size(job.request, job.settings, job.overrides)
     side = model.stride if model else 8
     if job.first is not None:
@@ -160,7 +163,7 @@ def _size(job: Job, model: Model | None) -> Size:
 def _weights(
     model: Model | None, network: Network, checkpoint: Checkpoint | None, settings: Settings
 ) -> placement.Weights:
-    """Bytes in memory: the denoiser in two bytes a weight whatever it is stored in, the VAE and CLIP in four."""
+    """Bytes in memory: two per weight of the denoiser, in any stored format, and four per weight of VAE and CLIP."""
     if model is None or checkpoint is None:
         return placement.Weights(0, 0, 0, 0, 1)
     precision = 4 if settings.engine_device == "cpu" else 2
@@ -177,13 +180,13 @@ def _weights(
         text = min(text, T5_BYTES * precision // 2)
     loading, blocks = denoiser, network.layers * copies
     if settings.speed == "balanced" and settings.engine_device == "cuda":
-        # In eight bits, except for the block that computes; the engine reduces them before they come to the card.
+        # Weights have eight bits except in the computing block; the engine converts them before they reach the card.
         denoiser = denoiser // 2 + denoiser // max(1, blocks)
     return placement.Weights(denoiser, text, image, vae, blocks, loading)
 
 
 def _parameters(decision: EngineDecision) -> dict[str, Any]:
-    """Effective parameters, by the field's names; `Backend.execution` names those that do not change the picture."""
+    """The effective parameters by their usual names; `Backend.execution` lists those that do not change the picture."""
     job, model = decision.job, decision.model
     request, settings = job.request, job.settings
     fast, framework = settings.speed == "fast", settings.preset == "framework"
@@ -216,7 +219,7 @@ def _parameters(decision: EngineDecision) -> dict[str, Any]:
 
 
 def _attention(settings: Settings, ranks: int, ring: int) -> str:
-    """The engine's name for it: ranks need one that diffusers can split, a ring one that returns its sums."""
+    """The engine's name of the attention: several ranks need one that diffusers can split, a ring one with its sums."""
     if ring > 1:
         return "_native_flash"
     if ranks > 1:

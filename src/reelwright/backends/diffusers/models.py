@@ -1,9 +1,9 @@
-"""The models of the resident engine as a table, and how a folder of weights is recognised. A new model is a new row.
+"""A table of the resident engine's models, and the code that recognises a folder of weights. A new model is a new row.
 
-Numbers of a network (heads, layers, width) are read from the folder itself; a row has what no folder says: the pipelines
-by task, frame rate, length and defaults. Sources: the official repositories (wan/configs of Wan2.1 and Wan2.2;
-hyvideo/config.py of HunyuanVideo and HunyuanVideo-I2V; generate.py of HunyuanVideo-1.5) and the pipelines of diffusers
-0.42.1. ``shape`` is the config.json of the published transformer, and ``beside`` the sizes of the published files.
+A network's numbers (heads, layers, width) come from the folder itself. A row holds the facts that no folder contains:
+the pipelines by task, frame rate, length and defaults. Sources: the official repositories (wan/configs of Wan2.1 and
+Wan2.2; hyvideo/config.py of HunyuanVideo and HunyuanVideo-I2V; generate.py of HunyuanVideo-1.5) and the pipelines of
+diffusers 0.42.1. ``shape`` is the config.json of the published transformer, ``beside`` the sizes of published files.
 
     >>> recognise(Checkpoint(Path("x"), config={"model_type": "i2v", "dim": 5120})).name
     'wan2.1-i2v-14B'
@@ -23,7 +23,7 @@ from ..shared.wan import CLIP_FRAMES, FPS, PATCH, T5_BYTES, default_shift
 Layout = Literal["diffusers", "official"]
 INDEX, TRANSFORMER = "model_index.json", "transformer/config.json"
 SCHEDULER, GUIDER = "scheduler/scheduler_config.json", "guider/guider_config.json"
-#: What is read of a folder in diffusers' layout.
+#: The files that are read in a folder of diffusers' layout.
 CONFIGS = (INDEX, TRANSFORMER, SCHEDULER, GUIDER)
 #: The longest sequence of text tokens that Wan's encoder reads.
 TEXT_TOKENS = 512
@@ -34,22 +34,22 @@ class Model:
     """One model as the engine runs it.
 
     Attributes:
-        name: For people and records.
-        family: How the engine treats it: ``wan``, ``hunyuan`` or ``hunyuan15``.
+        name: Its name in messages and records.
+        family: The engine's code for it: ``wan``, ``hunyuan`` or ``hunyuan15``.
         kind: ``model_type`` of the official configuration, for defaults that depend on it.
-        tasks: Task to the class of diffusers' pipeline.
-        mark: What sets its folder apart from others of the same class, see `_mark_of`.
-        shape: Its transformer's configuration as published.
+        tasks: The class of diffusers' pipeline for each task.
+        mark: The feature that distinguishes its folder from others of the same class; see `_mark_of`.
+        shape: The published configuration of its transformer.
         beside: Bytes in memory of the text encoder, the image encoder and the VAE.
         fps, frames: Frame rate, and the length it was trained for.
         steps, guidance: The official defaults.
-        shift: The official flow shift; ``None``: it depends on the size (`wan.default_shift`).
-        side: Pixels of one latent, each way.
-        patch: Latents of one token, each way (``patch_size`` of the denoiser).
-        parameters: Number of weights of the denoiser, where its configuration does not say.
-        two_experts: Whether there is a second transformer, for low noise.
-        fixed_frames: Whether only ``frames`` can be made well.
-        cache: Whether the cache of blocks works with its transformer.
+        shift: The official flow shift; ``None`` if it depends on the size (`wan.default_shift`).
+        side: Pixels per latent in each direction.
+        patch: Latents per token in each direction (``patch_size`` of the denoiser).
+        parameters: Number of weights of the denoiser, if its configuration does not give it.
+        two_experts: Whether it has a second transformer, for low noise.
+        fixed_frames: Whether it makes clips of exactly ``frames`` frames only.
+        cache: Whether the block cache works with its transformer.
     """
 
     name: str
@@ -73,12 +73,12 @@ class Model:
 
     @property
     def stride(self) -> int:
-        """`side` as the functions of `wan` take it, which count two latents a token."""
+        """`side` for the functions of `wan`, which count two latents per token."""
         return self.side * self.patch // PATCH
 
     @property
     def documented(self) -> bool:
-        """Whether the documented defaults (50 steps, guidance 7.5) are meant for this model."""
+        """Whether the documented defaults (50 steps, guidance 7.5) apply to this model."""
         return self.name.startswith("wan2.1")
 
 
@@ -139,7 +139,7 @@ _ALL = 1 << 50  # more than a transformer can need: its parameters decide
 
 
 def published_folder(model: Model, directory: Path) -> Checkpoint:
-    """The folder of a model as it is published, in diffusers' layout: for advice where the weights are not here."""
+    """The published folder of a model in diffusers' layout, for advice when its weights are not installed."""
     text, image, vae = model.beside
     pictures = {"image_encoder/x": image} if image else {}
     index = {"_class_name": next(iter(model.tasks.values())), **({model.mark: 1} if model.mark else {})}
@@ -151,12 +151,12 @@ def published_folder(model: Model, directory: Path) -> Checkpoint:
 
 
 def layout_of(checkpoint: Checkpoint) -> Layout:
-    """Which of the two layouts a folder has."""
+    """The layout of a folder."""
     return "diffusers" if checkpoint.configs.get(INDEX) else "official"
 
 
 def recognise(checkpoint: Checkpoint) -> Model | None:
-    """The model that a folder holds; ``None`` for one that is not in the table."""
+    """The model that a folder holds; ``None`` if it is not in the table."""
     index, network = checkpoint.configs.get(INDEX) or {}, checkpoint.configs.get(TRANSFORMER) or {}
     if not index:
         kind, width = checkpoint.config.get("model_type"), checkpoint.config.get("dim")
@@ -168,7 +168,7 @@ def recognise(checkpoint: Checkpoint) -> Model | None:
 
 
 def _mark_of(index: Mapping[str, Any], network: Mapping[str, Any]) -> str:
-    """What sets apart models of one class: an entry of one of the two files, or a narrow transformer."""
+    """The mark of a folder among models of one class: an entry of one of the two files, or a narrow transformer."""
     if index.get("expand_timesteps"):
         return "expand_timesteps"
     if index.get("boundary_ratio") is not None:
@@ -184,7 +184,7 @@ def _width(network: Mapping[str, Any]) -> int:
 
 @dataclass(frozen=True)
 class Defaults:
-    """Steps, guidance and flow shift where neither request nor settings say."""
+    """Steps, guidance and flow shift, used if neither request nor settings set them."""
 
     steps: int
     guidance: float
@@ -192,10 +192,11 @@ class Defaults:
 
 
 def defaults_of(model: Model, checkpoint: Checkpoint, size: Size) -> Defaults:
-    """The official defaults. HunyuanVideo-1.5 has six releases with values of their own, which are in their folders.
+    """The official defaults; the six releases of HunyuanVideo-1.5 have different ones, stored in their folders.
 
-    PIPELINE_CONFIGS in hyvideo/commons of the official repository, and diffusers' conversion script: 480p shifts by
-    5, 720p by 9 (text) and 7 (picture); distilled ones have guidance 1, the step-distilled one (meanflow) 12 steps.
+    Sources: PIPELINE_CONFIGS in hyvideo/commons of the official repository, and diffusers' conversion script. 480p
+    shifts by 5, 720p by 9 (text) and 7 (picture). Distilled releases have guidance 1; the step-distilled one (meanflow)
+    has 12 steps.
     """
     shift = default_shift(model.kind, size) if model.shift is None else model.shift
     if model.family != "hunyuan15":
@@ -222,7 +223,7 @@ class Network:
 
 
 def network_of(model: Model, checkpoint: Checkpoint) -> Network:
-    """Read from the folder: official Wan's config.json, or the transformer's own."""
+    """Read the network's shape from the folder: from Wan's official config.json, or from the transformer's own."""
     if layout_of(checkpoint) == "official":
         config = checkpoint.config
         heads, layers = _number(config, "num_heads", 40), _number(config, "num_layers", 40)
@@ -244,5 +245,5 @@ def _number(config: Mapping[str, object], name: str, otherwise: int) -> int:
 
 
 def component_bytes(checkpoint: Checkpoint, prefix: str) -> int:
-    """Bytes on disk of the files whose name begins so."""
+    """Bytes on disk of the files whose names begin with ``prefix``."""
     return sum(size for name, size in checkpoint.files.items() if name.startswith(prefix))

@@ -1,8 +1,8 @@
-"""Where the weights of a model are kept while a clip is made: the fastest placement that fits, and the slower ones. Pure.
+"""The choice of where a model's weights stay during a clip: the fastest placement that fits, then slower ones. Pure.
 
 Sizes of weights come from the files. The memory of a pass through the network is estimated from the tokens of the clip
-and the width of the network; both are compared with the free memory. Where the estimate was too low, the engine itself
-takes the next placement; the manifest has the true peak.
+and the width of the network. Both are compared with the free memory. If the estimate is too low, the engine itself
+moves to the next placement; the manifest records the true peak.
 
     >>> PLACEMENTS[0]
     'resident'
@@ -17,7 +17,7 @@ from ...core.host import GIB
 
 #: The fastest first.
 PLACEMENTS = ("resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload")
-#: How many times slower than `resident`, roughly: only to compare cards.
+#: Rough factors of time against `resident`, used only to compare cards.
 SLOWER: Mapping[str, float] = {
     "resident": 1.0,
     "encoders_off": 1.05,
@@ -25,7 +25,7 @@ SLOWER: Mapping[str, float] = {
     "group_offload_low": 3.0,
     "disk_offload": 10.0,
 }
-#: CUDA's own context and what the allocator keeps.
+#: CUDA's own context and the memory that the allocator keeps.
 _BASE_BYTES = 1.0 * GIB
 #: Tensors of the size tokens x width that a block holds at its peak, in 2 bytes each (queries, keys, values, their
 #: rotated copies, the four times wider middle of the feed-forward part, the residual in four bytes).
@@ -37,7 +37,7 @@ _TILE_BYTES = 1.5 * GIB  # decoding a tile of 256 pixels
 
 @dataclass(frozen=True)
 class Weights:
-    """Bytes of a model's components as they lie in memory; ``loading`` is what the largest needs while it is read."""
+    """Bytes of a model's components in memory; ``loading`` is the need of the largest one while it is read."""
 
     denoiser: int
     text: int
@@ -53,7 +53,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Work:
-    """The work of a clip on a card; ``scores`` are bytes of an attention without a fused kernel."""
+    """The work of a clip on a card; ``scores`` are the bytes that attention needs without a fused kernel."""
 
     tokens: int
     width: int
@@ -64,25 +64,25 @@ class Work:
 
     @property
     def denoising(self) -> float:
-        """Bytes of a pass through the network, beside its weights."""
+        """Bytes of a pass through the network, without its weights."""
         return self.tokens / self.ranks * self.width * self.bytes_per_value * _TENSORS + self.scores
 
     @property
     def decoding(self) -> float:
-        """Bytes of decoding a whole clip with Wan's VAE, which goes frame by frame.
+        """Bytes for decoding a complete clip with Wan's VAE, which decodes frame by frame.
 
-        The official t2v-1.3B at 480p peaks at 8.19 GiB altogether (assets/comp_effic.png); it follows the area.
+        They grow with the area. The official t2v-1.3B at 480p peaks at 8.19 GiB in total (assets/comp_effic.png).
         """
         return (0.2 + 2.0e-5 * self.area) * GIB
 
 
 def peaks(weights: Weights, work: Work) -> Mapping[str, int]:
-    """Predicted peak memory of the card by placement, in bytes."""
+    """The predicted peak memory of the card for each placement, in bytes."""
     block = weights.denoiser / max(1, weights.blocks)
     denoising, decoding = work.denoising, work.decoding
     found = {
         "resident": weights.total + max(denoising, decoding),
-        # A decode that does not fit beside the transformer gets its room (`engines.diffusers.decoding`).
+        # If decoding does not fit beside the transformer, it takes that room too (`engines.diffusers.decoding`).
         "encoders_off": weights.vae + max(weights.denoiser + denoising, min(decoding, _TILE_BYTES)),
         "group_offload": weights.vae + max(_GROUPS * block + denoising, min(decoding, _TILE_BYTES)),
         "group_offload_low": weights.vae + max(_LEAF_BYTES + denoising, min(decoding, _TILE_BYTES)),
@@ -92,9 +92,9 @@ def peaks(weights: Weights, work: Work) -> Mapping[str, int]:
 
 
 def host_bytes(weights: Weights, placement: str, ranks: int = 1) -> int:
-    """Predicted peak of the host's memory: weights that are not on the card, or the largest component while loading.
+    """The predicted peak of host memory, in bytes: the weights off the card, or the largest component while loading.
 
-    Each further rank reads the denoiser for itself.
+    Each further rank loads its own copy of the denoiser.
     """
     encoders = weights.text + weights.image
     largest = max(weights.denoiser, weights.text, weights.loading)
@@ -121,9 +121,10 @@ class Room:
 
 @dataclass(frozen=True)
 class Learned:
-    """What similar runs showed: where one ended because the prediction was too low, and true peaks by placement.
+    """Results of similar runs: the placement on which one ended because the prediction was too low, and true peaks.
 
-    No faster placement than ``placement`` is tried again. ``peaks`` are the most bytes that torch had allocated.
+    Placements faster than ``placement`` are not tried again. ``peaks`` holds the most bytes that torch allocated, by
+    placement.
     """
 
     placement: str = PLACEMENTS[0]
@@ -135,13 +136,13 @@ _NOTHING_LEARNED = Learned()
 
 @dataclass(frozen=True)
 class ChosenPlacement:
-    """The chosen placement and the slower ones, with its peaks.
+    """The chosen placement with its peaks, and the slower placements.
 
     Attributes:
-        placements: The chosen one first.
-        gpu_bytes, host_bytes: Its peaks.
-        fits: Whether it fits; false where none does.
-        measured: Whether ``gpu_bytes`` comes from a similar run, not from a prediction.
+        placements: The chosen one first, then the slower ones.
+        gpu_bytes, host_bytes: The peaks of the chosen one.
+        fits: Whether it fits into the free memory.
+        measured: Whether ``gpu_bytes`` was measured in a similar run, not predicted.
         host_short: Whether only the host's memory is too small.
     """
 
@@ -161,7 +162,7 @@ class ChosenPlacement:
 def choose(
     weights: Weights, work: Work, room: Room, wanted: str = "auto", learned: Learned = _NOTHING_LEARNED
 ) -> ChosenPlacement:
-    """The fastest placement for the free memory; ``wanted`` forces one."""
+    """Choose the fastest placement that fits the free memory; ``wanted`` forces one."""
     predicted = peaks(weights, work)
     known = {**predicted, **{name: peak + round(_BASE_BYTES) for name, peak in learned.peaks.items()}}
 
@@ -171,7 +172,7 @@ def choose(
         return ChosenPlacement(placements, known[name], host, fits, name in learned.peaks)
 
     def fits(name: str) -> bool:
-        # A true peak may hold a decode that used all free memory; with less memory the decode goes in tiles.
+        # A true peak may include a decode that used all free memory; with less memory the decode goes in tiles.
         return room.card is None or min(predicted[name], known[name]) <= room.card
 
     if wanted != "auto":
@@ -182,6 +183,6 @@ def choose(
             return made(name, fits=True)
     if not possible:
         return made(PLACEMENTS[-1], fits=False)
-    # The card has room, the host has not: the placement that needs least of the host comes nearest.
+    # The card has room and the host does not: the placement that needs the least host memory comes nearest.
     nearest = min(possible, key=lambda name: (host_bytes(weights, name, work.ranks), PLACEMENTS.index(name)))
     return replace(made(nearest, fits=False), host_short=True)

@@ -16,7 +16,7 @@ from ..shared.settings import WanSettings
 
 @dataclass(frozen=True)
 class Lora:
-    """A file of weights to add to a model's own; ``into`` is ``transformer_2`` for Wan2.2's low noise."""
+    """A LoRA file, added to a model's weights; ``into`` is ``transformer_2`` for Wan2.2's low-noise transformer."""
 
     path: Path
     scale: float = 1.0
@@ -24,7 +24,7 @@ class Lora:
 
 
 def _as_loras(value: object) -> object:
-    """Several LoRA files, or a single one that stands without a list."""
+    """The LoRA files as a tuple; a single one may come without a list."""
     return (value,) if isinstance(value, (str, Path, Mapping, Lora)) else as_tuple(value)
 
 

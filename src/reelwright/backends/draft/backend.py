@@ -1,8 +1,8 @@
-"""The draft generator: what it renders for a request, as data. The renderer itself is `engines.draft`.
+"""The backend of the draft generator: it plans the clip that `engines.draft` renders.
 
-The draft needs no GPU, no weights and no network: it moves a camera over the given picture (or from a first
+The draft needs no GPU, no weights and no network. It moves a camera over the given picture (or from a first
 picture to a last one) in about two seconds. It is an animatic, not a generation: nothing in the picture acts,
-and the prompt acts only through its camera words.
+and only the camera words of the prompt have an effect.
 
     >>> BACKEND.requires_gpu, BACKEND.generative
     (False, False)
@@ -26,10 +26,10 @@ from .settings import DraftJob as Job
 from .settings import DraftSettings as Settings
 
 DEFAULT_SIZE = Size(1280, 720)
-DEFAULT_FRAMES = 81  # with 16 fps the timing of a Wan2.1 clip: 5.06 s
+DEFAULT_FRAMES = 81  # at 16 fps the length of a Wan2.1 clip: 5.06 s
 DEFAULT_FPS = 16.0
 LONGEST_S = 600.0
-_SIDE_MIN, _SIDE_MAX = 64, 7680  # SVT-AV1 refuses less than 64; 8K is far beyond what an animatic is for
+_SIDE_MIN, _SIDE_MAX = 64, 7680  # SVT-AV1 refuses less than 64; 8K is far more than an animatic needs
 _ANCHORS = {
     "center": (0.5, 0.5),
     "top": (0.5, 0.0),
@@ -50,7 +50,7 @@ _BASE_BYTES, _BYTES_PER_FRAME_PIXEL, _BYTES_PER_PICTURE_PIXEL = 140_000_000, 55,
 
 @dataclass(frozen=True)
 class _Shape:
-    """The clip's size and length, once they are known to be legal."""
+    """The size and length of the clip, both legal."""
 
     size: Size
     num_frames: int
@@ -58,7 +58,7 @@ class _Shape:
 
 
 def plan(job: Job) -> Plan:
-    """What is rendered; every mistake of a user is a finding, none is an exception."""
+    """Plan the clip; a user's mistakes become findings, never exceptions."""
     findings: list[Finding] = []
     shape = _shape(job, findings)
     camera = _camera(job, findings)
@@ -109,7 +109,7 @@ def _parameters(job: Job, shape: _Shape, camera: Camera, anchor: tuple[float, fl
 
 
 def _options(job: Job, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain JSON for `engines.draft`, which decides nothing."""
+    """The options of `engines.draft` as plain JSON; the engine decides nothing."""
     size: Size = parameters["size"]
     pictures = {"first": job.first, "last": job.last, "depth": job.depth if job.last is None else None}
     return {
@@ -261,7 +261,7 @@ def _capabilities(settings: Settings, host: Host) -> Capabilities:
 
 
 def _query(request: VideoRequest, settings: Settings) -> HostQuery:
-    """Nothing: no GPU, no checkout, no weights."""
+    """An empty query: the draft needs no GPU, checkout or weights."""
     del request, settings
     return HostQuery()
 

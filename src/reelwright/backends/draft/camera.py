@@ -1,7 +1,7 @@
-"""Camera words: which moves a prompt (or ``--camera``) names, and how fast they are.
+"""The reader of camera words: it finds the moves that a prompt or ``--camera`` names, and their speed.
 
-`engines.draft` carries the moves out. Only words are read, the prompt is not understood: a subject cannot act in a moving
-still, and the caller says so.
+`engines.draft` carries the moves out. This module matches words and does not understand the prompt: a subject cannot
+act in a moving still, and the caller says so.
 
     >>> read_prompt("A quiet harbour. The camera pans slowly to the left, handheld.")
     Camera(moves=('pan_left', 'handheld'), speed=0.55, named=True)
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ...core.errors import guess
 
 SLOW, NORMAL, FAST = 0.55, 1.0, 1.6
-#: Moves that cannot both be made, and static, which excludes every other one.
+#: Pairs of moves that exclude each other; ``static`` excludes every other move.
 _OPPOSITES = (
     ("push_in", "pull_out"),
     ("pan_left", "pan_right"),
@@ -46,7 +46,7 @@ _SPEEDS = {
     "normal": NORMAL,
     "fast": FAST, "quick": FAST, "quickly": FAST, "rapid": FAST, "rapidly": FAST, "swiftly": FAST,
 }  # fmt: skip
-# Words that may stand between a verb and its direction: "pans slowly over to the left" is a camera move,
+# Words that may come between a verb and its direction: "pans slowly over to the left" is a camera move,
 # "she tilts her head up" is not.
 _FILL = r"(?:[\s-]+(?:\w+ly|slow|to|the|a|bit|little|over|across|around|further|very|from)\b){0,4}[\s-]+"
 _CAMERA = r"\bcamera(?:\s+\w+ly|\s+is|\s+then){0,2}\s+"
@@ -111,15 +111,15 @@ _STATIC = re.compile(
         r"\b(?:shot|frame|view)\s+(?:holds?|(?:is|stays|remains)\s+(?:\w+ly\s+)?(?:static|still|fixed|locked))\b",
         r"\bfreeze[\s-]frame\b",
         r"\b(?:tripod\s+shot|(?:on|from)\s+a\s+tripod)\b",
-        # Alone in its clause; "hold" with what a camera can hold on.
+        # These words alone in a clause; "hold" may name what the camera holds on.
         rf"(?:^|[,;.:!?\n])\s*(?:(?:and|then|just|completely|perfectly|totally)\s+)*(?:static|locked|still|steady|tripod|freeze|(?:hold|keep|stay)\s+still){_ENDS}",
         (rf"(?:^|[,;.:!?\n]|\bthen|\band)\s*(?:a\s+)?(?:(?:slow|long|short|steady|just)\s+)*hold(?:s|ing)?"
         rf"(?:{_ENDS}|\s+(?:still|steady|there|here|for\s+\w+\s+\w*seconds?|on(?!\s+(?:to|tight)\b))\b)"),
     )),
     re.IGNORECASE,
 )  # fmt: skip
-# The subject decides whether a verb is about the camera: only plain words stand between the start of its clause (or the
-# word "camera") and the verb. "The train pulls out of the station" has another subject.
+# The subject decides whether a verb is about the camera: only plain words may come between the start of its clause (or
+# the word "camera") and the verb. "The train pulls out of the station" has another subject.
 _SUBJECT = re.compile(r"\b(?:camera|lens|view|shot|we|drone)\b", re.IGNORECASE)
 _CONNECTION = re.compile(r"\b(?:and|then|with|while|followed\s+by|into|before|as)\b", re.IGNORECASE)
 _PLAIN_WORDS = frozenset(
@@ -238,7 +238,7 @@ _CLAUSE = re.compile(r"[^.,;:!?\n]*")
 class Camera:
     """Moves in the order of the text, and one speed for all of them (1 is normal).
 
-    ``named`` is false where the draft chose them itself, for a prompt without camera words.
+    ``named`` is false if the draft chose them itself, for a prompt without camera words.
     """
 
     moves: tuple[str, ...]
@@ -247,10 +247,10 @@ class Camera:
 
 
 def read_prompt(prompt: str) -> Camera:
-    """The camera moves a prompt names, earliest first; a slow push-in that is not `Camera.named` when it names none.
+    """The camera moves that a prompt names, earliest first; a slow push-in (not `Camera.named`) if it names none.
 
-    Of two opposite moves the earlier one is kept, and "static camera" wins over everything. A prompt that only says
-    which moves it does not want gets none.
+    The earlier of two opposite moves is kept. "Static camera" overrides every move. A prompt that only excludes moves
+    is static.
     """
     if _STATIC.search(prompt):
         return Camera(("static",), NORMAL)
@@ -270,7 +270,7 @@ def read_prompt(prompt: str) -> Camera:
 
 
 def _is_the_cameras(prompt: str, match: re.Match[str]) -> bool:
-    """Whether the camera moves, not somebody or something in the picture."""
+    """Whether the words are about the camera, not about a subject in the picture."""
     words = match[0].lower()
     if words.startswith(("camera", "dutch", "shaky", "hand")):
         return True
@@ -285,7 +285,7 @@ def _is_the_cameras(prompt: str, match: re.Match[str]) -> bool:
     if subjects:
         clause = clause[subjects[-1].end() :]
     elif acts and clause != sentence and not _SUBJECT.search(sentence) and not _only_plain(sentence):
-        return False  # "the train stops, pulls out": the subject stands in the clause before
+        return False  # "the train stops, pulls out": the subject is in the clause before
     elif not acts and (joined := list(_CONNECTION.finditer(clause))):
         clause = clause[joined[-1].end() :]
     if not _only_plain(clause):
@@ -300,11 +300,10 @@ def _only_plain(text: str) -> bool:
 
 
 def parse_camera(text: str) -> Camera:
-    """The moves of an explicit ``--camera``, such as ``push_in``, ``pan_left slow`` or ``tilt up +
-    handheld``.
+    """The moves of an explicit ``--camera``, such as ``push_in``, ``pan_left slow`` or ``tilt up + handheld``.
 
     Raises:
-        ValueError: an unknown word (the message names the nearest known one), two opposite moves, or no move.
+        ValueError: An unknown word (the message names the nearest known one), two opposite moves, or no move.
     """
     moves: list[str] = []
     speed = NORMAL
@@ -327,7 +326,7 @@ def parse_camera(text: str) -> Camera:
 
 
 def _join_pairs(words: list[str]) -> list[str]:
-    """``["pan", "left"]`` as ``["pan_left"]``: people write both."""
+    """Join ``["pan", "left"]`` into ``["pan_left"]``: people write both."""
     joined: list[str] = []
     for word in filter(None, words):
         pair = f"{joined[-1]}_{word}" if joined else ""
@@ -346,8 +345,7 @@ def _opposite(move: str) -> str | None:
 
 
 def _speed_near(prompt: str, place: int) -> float:
-    """The speed word of the clause of the first move ("a fast car, slow push in" is slow); normal without
-    one."""
+    """The speed in the clause of the first move, else normal: "a fast car, slow push in" is slow."""
     for clause in _CLAUSE.finditer(prompt):
         if clause.start() <= place <= clause.end():
             for word in re.findall(r"[a-z]+", clause[0].lower()):

@@ -1,3 +1,6 @@
-"""The HunyuanVideo family through Tencent's official scripts. `backend` holds the record and the plan; importing this package imports no more."""
+"""The backend of the HunyuanVideo family, through Tencent's official scripts.
+
+Importing this package imports nothing else; the record and the plan are in `backend`.
+"""
 
 from __future__ import annotations

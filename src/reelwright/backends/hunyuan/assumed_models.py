@@ -1,4 +1,4 @@
-"""Every member of the family as if it were set up."""
+"""The members of the HunyuanVideo family as if they were set up, for advice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROOT = CHECKOUT / "ckpts"
 
 
 def assumed_models() -> tuple[AssumedModel, ...]:
-    """Each member with each of its tasks, but for the one whose memory is not known."""
+    """One entry for each task of each member, except the member whose memory is not known."""
     return tuple(_assumed(member, task) for member in FAMILY if not member.is_opaque for task in member.tasks)
 
 

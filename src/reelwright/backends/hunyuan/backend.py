@@ -1,9 +1,9 @@
-"""The HunyuanVideo family through Tencent's official, unmodified scripts, as one generator.
+"""The backend of the HunyuanVideo family: Tencent's official, unmodified scripts as one generator.
 
-HunyuanVideo (text-to-video), HunyuanVideo-I2V (image-to-video) and HunyuanVideo-1.5 (both), and the interface that the
-requirement describes, where a checkout has it. ``hunyuan_dir`` decides: the checkout is recognised by its files
-(`members`). `BACKEND` is the record; `plan` is pure and finds before the start what the scripts would only find after
-loading 40 GB of weights.
+It runs HunyuanVideo (text-to-video), HunyuanVideo-I2V (image-to-video), HunyuanVideo-1.5 (both), and the interface of
+the requirement if a checkout has it. ``hunyuan_dir`` decides: `members` recognises the checkout by its files. `BACKEND`
+is the record; `plan` is pure. It finds mistakes before the start that the scripts would only find after loading 40 GB
+of weights.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .settings import HunyuanSettings as Settings
 
 
 def query(request: VideoRequest, settings: Settings) -> HostQuery:
-    """The checkout, its interpreter, the weights of every member that it could be, the options file, and the GPUs."""
+    """Ask for the checkout, its interpreter, the weights of every possible member, the options file, and the GPUs."""
     modules = dict.fromkeys(module for member in FAMILY for module in (*member.modules, "xfuser"))
     directory = settings.hunyuan_dir
     return HostQuery(
@@ -43,7 +43,7 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
 
 
 def _checkpoints(request: VideoRequest, settings: Settings) -> dict[Path, CheckpointQuery]:
-    """Every folder of weights by its path; only the checkout says which member will use them."""
+    """Every folder of weights by its path; the checkout, which is not read yet, decides which member uses them."""
     root, main, verify = root_of(settings), main_file(settings), settings.verify_model
     if root is None:
         return {}
@@ -59,7 +59,7 @@ def _checkpoints(request: VideoRequest, settings: Settings) -> dict[Path, Checkp
 
 
 def _parts(request: VideoRequest) -> list[WeightFolder]:
-    """The parts of every member, for each transformer that makes the request's task."""
+    """The weight folders of every member, for each transformer that makes the request's task."""
     parts = [part for member in FAMILY for part in member.parts if "{version}" not in part.folder]
     for member in FAMILY:
         for version in sorted(version for version in member.versions if f"_{request.task}" in version):
@@ -70,7 +70,7 @@ def _parts(request: VideoRequest) -> list[WeightFolder]:
 
 
 def plan(job: Job) -> Plan:
-    """The exact command for a request, the video it makes, and every mistake that can be known now."""
+    """Plan the exact command and the expected video, and find every mistake that can be known before the run."""
     checkout = job.host.checkouts.get(job.settings.hunyuan_dir) if job.settings.hunyuan_dir else None
     member = recognise(checkout)
     if member is None or checkout is None:
@@ -97,7 +97,7 @@ def _refused(job: Job, found: tuple[Finding, ...]) -> Plan:
 
 
 def capabilities(settings: Settings, host: Host) -> Capabilities:
-    """What the checkout that was found can do."""
+    """The abilities of the checkout that was found."""
     member = recognise(host.checkouts.get(settings.hunyuan_dir) if settings.hunyuan_dir else None)
     alone = member is not None and member.parallel == "none"
     return Capabilities(
@@ -112,7 +112,7 @@ def capabilities(settings: Settings, host: Host) -> Capabilities:
 
 
 def configured(settings: Settings) -> bool:
-    """Whether any of its keys is set."""
+    """Whether one of the generator's keys is set."""
     return any((settings.hunyuan_dir, settings.ckpt_path))
 
 
@@ -127,7 +127,7 @@ BACKEND = Backend(
     frame=picture_frame,
     configured=configured,
     configuration_hint="Set hunyuan_dir, and ckpt_path if the weights lie elsewhere (docs/hunyuan.md).",
-    # A clip that every member makes well; HunyuanVideo and HunyuanVideo-I2V go to 129.
+    # The length that every member makes well; HunyuanVideo and HunyuanVideo-I2V make up to 129 frames.
     clip=ClipRules(HV15.fps, HV15.clip_frames, 4),
     execution=frozenset(
         {

@@ -1,4 +1,4 @@
-"""Every mistake that the scripts would only find after loading their weights, as findings."""
+"""Findings about mistakes that HunyuanVideo's scripts would only notice after loading their weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TASKS = {"t2v": "text-to-video", "i2v": "image-to-video", "flf2v": "first-last-
 
 
 def checkout_problem(job: Job, checkout: Checkout | None) -> Finding:
-    """Why there is no script to run."""
+    """The finding that says why no script can run."""
     directory = job.settings.hunyuan_dir
     known = "; ".join(f"{member.script} ({member.title})" for member in FAMILY)
     if checkout and checkout.elsewhere:
@@ -39,7 +39,7 @@ def checkout_problem(job: Job, checkout: Checkout | None) -> Finding:
 
 
 def member_findings(job: Job, member: Member, checkout: Checkout) -> Iterator[Finding]:
-    """Which member was found, what it can do, and whether it can make the request."""
+    """Name the member that was found and its tasks, and report whether it can make the request."""
     abilities = " and ".join(_TASKS[task] for task in member.tasks)
     commit = f" at {checkout.commit[:7]}" if checkout.commit else ""
     yield Finding("member.found", "info", f"{checkout.directory} is {member.title}{commit}: {abilities}")
@@ -71,7 +71,7 @@ def _fix_for(task: str) -> str:
 
 
 def findings(decision: HunyuanDecision) -> Iterator[Finding]:
-    """Everything that stands in the way, or that the user should know."""
+    """Yield every problem that prevents the run, and every fact that the user should know."""
     job, member = decision.job, decision.member
     yield from member_findings(job, member, decision.checkout)
     yield from decision.file.findings
@@ -125,7 +125,7 @@ def _transformer_findings(decision: HunyuanDecision) -> Iterator[Finding]:
 
 
 def _card_findings(decision: HunyuanDecision) -> Iterator[Finding]:
-    """Whether the cards, the driver, the packages and the checkout's own requirements fit each other."""
+    """Report cards, drivers, packages and requirements of the checkout that do not fit each other."""
     member, interpreter, cards = decision.member, decision.interpreter, decision.gpus.gpus
     problem = next(filter(None, (compatibility.flash_attn_problem(gpu, "flash_attn") for gpu in cards)), None)
     if problem and "flash_attn" in member.modules:
@@ -224,7 +224,7 @@ def _parameter_findings(decision: HunyuanDecision) -> Iterator[Finding]:
 
 
 def _distilled_findings(decision: HunyuanDecision) -> Iterator[Finding]:
-    """Weights that were distilled to a number of steps make a wrong picture with another one (README of 1.5)."""
+    """Refuse other step counts for distilled weights: they make a wrong picture with them (README of 1.5)."""
     if "fixed_steps" not in decision.parameters:
         return
     fitting = (8, 12) if "step" in decision.release.version else (50,)

@@ -1,8 +1,8 @@
 """The command of each member: the words of `Member.command` with their values, then options, then the prompt.
 
-Every option that a surprising default could change is set. Three folders hold the weights of the older members:
-MODEL_BASE (environment: VAE and text encoders), ``--model-base`` (only looked at) and ``--dit-weight``. They are always
-set to the same place.
+The command sets every option that could have a surprising default. The older members take the place of their weights
+three times: MODEL_BASE (environment: VAE and text encoders), ``--model-base`` (only checked) and ``--dit-weight``. All
+three always name the same place.
 
     >>> filled("--size={width}x{height}", {"width": 16, "height": 9}), filled("--image={image}", {"image": None})
     ('--size=16x9', None)
@@ -26,7 +26,7 @@ _TAKEN_FROM_PROMPT = 100  # characters
 
 
 def command_of(decision: HunyuanDecision) -> Command:
-    """How the member's script is started."""
+    """The command that starts the member's script."""
     job, member = decision.job, decision.member
     assert job.settings.hunyuan_dir is not None
     launcher = (str(LAUNCHER),) if needs_short_name(decision) else ()
@@ -42,7 +42,7 @@ def command_of(decision: HunyuanDecision) -> Command:
 
 
 def needs_short_name(decision: HunyuanDecision) -> bool:
-    """Whether the name that the script makes of time, seed and prompt is too long for a file (HunyuanVideo#37)."""
+    """Whether the file name that the script builds from time, seed and prompt is too long (HunyuanVideo#37)."""
     if not decision.member.names_video:
         return False
     prompt = decision.job.request.prompt.strip()[:_TAKEN_FROM_PROMPT].replace("/", "")
@@ -51,7 +51,7 @@ def needs_short_name(decision: HunyuanDecision) -> bool:
 
 
 def filled(word: str, values: Mapping[str, Any]) -> str | None:
-    """A word of `Member.command` with its values; ``None`` where one of them is not set."""
+    """A word of `Member.command` with its values; ``None`` if one of them is not set."""
     named = {name: values[name] for name in re.findall(r"\{(\w+)\}", word)}
     return None if None in named.values() else word.format_map(named)
 
@@ -64,7 +64,7 @@ def _words(decision: HunyuanDecision) -> Iterator[str]:
 
 
 def _values(decision: HunyuanDecision) -> dict[str, Any]:
-    """What the words of a command may name."""
+    """The values that the words of a command may name."""
     job, member, parameters = decision.job, decision.member, decision.parameters
     settings, fps = job.settings, parameters["fps"]
     several = decision.ranks > 1
@@ -89,7 +89,7 @@ def _values(decision: HunyuanDecision) -> dict[str, Any]:
 
 
 def _chosen(decision: HunyuanDecision) -> Iterator[str]:
-    """The options that ``config_file``, a mitigation or a default sets, spelt with the dashes of the member's flags."""
+    """The options set by ``config_file``, a mitigation or a default, spelt with the dashes of the member's flags."""
     member, parameters = decision.member, decision.parameters
     dashes = any("-" in flag.lstrip("-") for flag in member.flags)
     for name, known in member.options.items():

@@ -1,4 +1,4 @@
-"""What is decided about a run before it becomes a command: weights, size, frames, GPUs, parameters."""
+"""Decisions about a run of a HunyuanVideo script, before it becomes a command: weights, size, frames, GPUs, options."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Release:
     """The published weights that make a clip.
 
     Attributes:
-        resolution: The resolution that the script takes (``720p``); empty where it takes a size.
-        version: The transformer by name, where there are several.
+        resolution: The resolution that the script takes (``720p``); empty if it takes a size.
+        version: The name of the transformer, if the member has several.
         super_version: The transformer of super resolution; ``None`` without.
-        problem: Why there are no such weights, and the fix.
+        problem: The reason why such weights do not exist, and the fix.
     """
 
     resolution: str = ""
@@ -42,7 +42,7 @@ class Release:
 
     @property
     def enlarged_to(self) -> str:
-        """The class of size that super resolution makes."""
+        """The resolution that super resolution makes."""
         return (self.super_version or "").partition("_")[0]
 
 
@@ -67,7 +67,7 @@ class HunyuanDecision(Decision[Settings]):
 
     @property
     def passes(self) -> int:
-        """2 where guidance computes the picture with and without the prompt at once."""
+        """2 if guidance computes the picture with and without the prompt at once, else 1."""
         if self.member.versions:
             return 1 if "distilled" in self.release.version else 2
         return 2 if self.parameters.get("cfg_scale", 1.0) > 1 else 1
@@ -89,7 +89,7 @@ class HunyuanDecision(Decision[Settings]):
 
     @property
     def expected(self) -> ExpectedVideo | None:
-        """The promised video; of an opaque member only where the user named size and length."""
+        """The expected video; an opaque member promises one only if the user sets size and length."""
         if not self.member.is_opaque:
             return super().expected
         request, settings = self.job.request, self.job.settings
@@ -98,19 +98,19 @@ class HunyuanDecision(Decision[Settings]):
 
     @property
     def gpu_bytes(self) -> int | None:
-        """Predicted peak of each GPU; ``None`` where the member's memory is not known."""
+        """Predicted peak memory of each GPU in bytes; ``None`` if the member's memory is not known."""
         return None if self.member.is_opaque else facts.peak_gpu_bytes(memory_of(self))
 
     @property
     def host_bytes(self) -> int | None:
-        """Predicted peak of the host while loading; ``None`` where the member's memory is not known."""
+        """Predicted peak of host memory while loading, in bytes; ``None`` if the member's memory is not known."""
         if self.member.is_opaque:
             return None
         return facts.host_bytes(memory_of(self), self.ranks, 1 if self.member.first_rank_reads else self.ranks)
 
 
 def decide(job: Job, member: Member, checkout: Checkout) -> HunyuanDecision:
-    """Decide about a request; what is wrong with it is for `checks`."""
+    """Make every decision about a request; `checks` reports its mistakes."""
     settings = job.settings
     path = settings.config_file
     file = read_options(member, path, job.host.options_files.get(path) if path else None)
@@ -136,7 +136,7 @@ def decide(job: Job, member: Member, checkout: Checkout) -> HunyuanDecision:
 
 
 def fps_of(member: Member, job: Job) -> float:
-    """24 in every script of the family; only the documented interface has an option for it."""
+    """The frame rate: 24 in every script of the family; only the documented interface has an option for it."""
     return float(first(job.request.fps, job.settings.fps, member.fps)) if member.is_opaque else member.fps
 
 
@@ -154,13 +154,13 @@ def root_of(settings: Settings) -> Path | None:
 
 
 def main_file(settings: Settings) -> Path | None:
-    """``ckpt_path``, where it names the transformer's file itself."""
+    """``ckpt_path``, if it names the transformer's file itself."""
     path = settings.ckpt_path
     return path if path and path.suffix in _FILES else None
 
 
 def parts_of(decision: HunyuanDecision) -> tuple[WeightFolder, ...]:
-    """The parts of the weights that this run needs, with the versions filled in."""
+    """The weight folders that this run needs, with the versions filled in."""
     parts = versioned(decision.member.parts, decision.release.version)
     return (
         (*parts, *versioned(SUPER_PARTS, decision.release.super_version)) if decision.release.super_version else parts
@@ -168,12 +168,12 @@ def parts_of(decision: HunyuanDecision) -> tuple[WeightFolder, ...]:
 
 
 def versioned(parts: tuple[WeightFolder, ...], version: str) -> tuple[WeightFolder, ...]:
-    """The parts with the name of a transformer filled in."""
+    """The weight folders with the name of a transformer filled in."""
     return tuple(replace(part, folder=part.folder.format(version=version)) for part in parts)
 
 
 def transformer_file(decision: HunyuanDecision) -> Path:
-    """The file that ``--dit-weight`` names; in eight bits it is another one beside it."""
+    """The file that ``--dit-weight`` names; weights in eight bits are another file in the same folder."""
     settings, root = decision.job.settings, root_of(decision.job.settings)
     assert root is not None
     path = main_file(settings) or root / decision.member.parts[0].folder / f"{MAIN}.pt"
@@ -183,7 +183,7 @@ def transformer_file(decision: HunyuanDecision) -> Path:
 
 
 def has_fp8(decision: HunyuanDecision) -> bool:
-    """Whether weights in eight bits lie beside the others, with their map."""
+    """Whether the weights in eight bits and their map exist in the same folder."""
     found = decision.job.host.checkpoints.get(transformer_file(decision).parent)
     return found is not None and {f"{MAIN}_fp8.pt", f"{MAIN}_fp8_map.pt"} <= set(found.files)
 
@@ -212,7 +212,7 @@ def _release(job: Job, member: Member, file: FileOptions, size: Size) -> Release
 
 
 def _pairs(member: Member, made: str, wanted: Any) -> list[tuple[str, bool]]:
-    """(resolution, super resolution) that give a class of size, the better first."""
+    """The pairs (resolution, super resolution) that give the resolution ``made``, the better first."""
     direct = [(made, False)] if made in member.enlarges else []
     larger = [(small, True) for small, (large, _) in member.enlarges.items() if large == made]
     return {True: larger, False: direct}.get(wanted, [*direct, *larger])
@@ -246,7 +246,7 @@ def _is_there(job: Job, release: Release) -> bool:
 
 
 def heads(decision: HunyuanDecision) -> tuple[int, ...]:
-    """Attention heads of every transformer of the run, from the weights' own config where it says so."""
+    """The attention heads of every transformer of the run, from the weights' own config if it has them."""
     root = root_of(decision.job.settings)
     names = [name for name in (decision.release.version, decision.release.super_version) if name]
     found: list[Checkpoint | None] = [
@@ -257,7 +257,7 @@ def heads(decision: HunyuanDecision) -> tuple[int, ...]:
 
 
 def can_share(decision: HunyuanDecision, ranks: int) -> bool:
-    """Whether that many GPUs can make this clip together."""
+    """Whether this number of GPUs can share the clip."""
     if ranks == 1 or decision.member.parallel == "none":
         return ranks == 1
     if decision.member.parallel == "world":
@@ -266,7 +266,7 @@ def can_share(decision: HunyuanDecision, ranks: int) -> bool:
 
 
 def _needs(draft: HunyuanDecision, cards: tuple[Gpu, ...]) -> SetNeeds:
-    """What a run on these cards needs, and how long it takes."""
+    """The needs of a run on these cards, and its relative time."""
     ranks, member = len(cards), draft.member
     decision = replace(draft, gpus=GpuChoice(cards), ranks=ranks)
     decision = replace(decision, parameters=_parameters(decision))
@@ -284,7 +284,7 @@ def _needs(draft: HunyuanDecision, cards: tuple[Gpu, ...]) -> SetNeeds:
 
 
 def _parameters(decision: HunyuanDecision) -> dict[str, Any]:
-    """Effective parameters, by the field's names; overrides of a retry come last."""
+    """The effective parameters by their usual names; overrides of a retry come last."""
     request, settings = decision.job.request, decision.job.settings
     member, release = decision.member, decision.release
     fixed, steps = _steps(decision)
@@ -293,7 +293,7 @@ def _parameters(decision: HunyuanDecision) -> dict[str, Any]:
         "size": decision.size,
         "num_frames": decision.frames,
         "fps": fps_of(member, decision.job),
-        # Weights that were distilled to a number of steps make noise with another one: no retry may lower it.
+        # Weights distilled to a number of steps make noise with another number: no retry may lower it.
         ("fixed_steps" if fixed else "steps"): steps,
         "seed": first(request.seed, settings.base_seed, 0),
         "gpu_count": decision.ranks,
@@ -317,7 +317,7 @@ def _steps(decision: HunyuanDecision) -> tuple[bool, int]:
 
 
 def _by_degrees(decision: HunyuanDecision) -> dict[str, Any]:
-    """Parameters of the scripts in which GPUs share a clip by two degrees."""
+    """The parameters of scripts in which GPUs share a clip by two degrees."""
     request, settings, file = decision.job.request, decision.job.settings, decision.file
     member = decision.member
     ulysses, ring = split_degrees(decision.ranks, member.heads)
@@ -336,20 +336,20 @@ def _by_degrees(decision: HunyuanDecision) -> dict[str, Any]:
 
 
 def _needs_offload(decision: HunyuanDecision) -> bool:
-    """Offloading costs much time: only where the model does not fit otherwise."""
+    """Whether the model fits only with offloading, which costs much time."""
     free = smallest_free_bytes(decision.gpus.gpus)
     return free is None or facts.peak_gpu_bytes(memory_of(decision, offload=False)) > free
 
 
 def memory_of(decision: HunyuanDecision, *, offload: bool | None = None) -> facts.HunyuanMemory:
-    """What the peak of this run's memory depends on."""
+    """The inputs of the memory prediction for this run."""
     parameters, member, cards = decision.parameters, decision.member, decision.gpus.gpus
     assert member.footprint is not None
     super_resolution = decision.release.super_version is not None
     small = facts.tokens(decision.base_size, decision.frames)
     large = facts.tokens(decision.output_size, decision.frames) if super_resolution else 0
     share = max(heads(decision)) / decision.ranks
-    # A member that requires flash-attn has fused kernels, or does not run.
+    # A member that requires flash-attn has fused kernels or does not run.
     unfused = () if "flash_attn" in member.modules else cards
     scores, enlarging = (compatibility.attention_bytes(unfused, count, share) for count in (small, large))
     blocks = parameters.get("group_offloading", True)

@@ -1,6 +1,6 @@
-"""The family's formulas: sizes of clips, GPUs that can share one, memory, and how its logs are read.
+"""Formulas and log patterns of the HunyuanVideo family: sizes of clips, GPUs that can share one, memory.
 
-The formulas are those of hyvideo/utils/data_utils.py (buckets), hyvideo/inference.py (alignment, splitting) and
+The formulas come from hyvideo/utils/data_utils.py (buckets), hyvideo/inference.py (alignment, splitting) and
 hyvideo/pipelines (super resolution) of the checkouts named in `members`; tests/real_hunyuan compares them with it.
 
     >>> bucket(HVI_BASE["720p"], 32, Size(1024, 768), cropped=True)
@@ -23,12 +23,12 @@ GB = 1_000_000_000
 
 # ---------------------------------------------------------------------------------------------------------- sizes
 
-#: Side of the square whose area a resolution has.
+#: Side of the square that has the area of a resolution.
 HVI_BASE: Mapping[str, int] = {"720p": 960, "540p": 720, "360p": 480}
 HV15_BASE: Mapping[str, int] = {"480p": 640, "720p": 960, "1080p": 1440}
-#: What super resolution makes of a resolution, and its own number of steps.
+#: The resolution that super resolution makes of another, and its own number of steps.
 SUPER: Mapping[str, tuple[str, int]] = {"480p": ("720p", 6), "720p": ("1080p", 8)}
-#: Sizes of the table in HunyuanVideo's README; others run as well, untrained.
+#: Sizes of the table in HunyuanVideo's README; other sizes also run, untrained.
 HV_SIZES = (
     Size(1280, 720),
     Size(720, 1280),
@@ -51,7 +51,7 @@ def aligned(size: Size) -> Size:
 
 @cache
 def buckets(base: int, stride: int) -> tuple[tuple[int, int], ...]:
-    """Pairs of sides of at most ``base`` squared, in steps of ``stride``, up to 4:1; the longest first side first."""
+    """Pairs of sides with an area up to ``base`` squared, in steps of ``stride``, up to 4:1; the longest first."""
     most = round((base / stride) ** 2)
     one, other = most, 1
     found = []
@@ -66,7 +66,7 @@ def buckets(base: int, stride: int) -> tuple[tuple[int, int], ...]:
 
 
 def bucket(base: int, stride: int, picture: Size, *, cropped: bool = False) -> Size:
-    """The size nearest to a picture's aspect; ``cropped`` never takes a longer one, so that nothing is padded."""
+    """The size nearest to a picture's aspect; ``cropped`` excludes longer aspects, so that no picture is padded."""
     aspect = picture.height / picture.width
     pairs = [(height, width, round(height / width, 5) - aspect) for height, width in buckets(base, stride)]
     if cropped:
@@ -76,7 +76,7 @@ def bucket(base: int, stride: int, picture: Size, *, cropped: bool = False) -> S
 
 
 def enlarged(size: Size, resolution: str) -> Size:
-    """What super resolution to ``resolution`` makes of a video of ``size``."""
+    """The size of a video of ``size`` after super resolution to ``resolution``."""
     wanted = size.width / size.height
     width, height = min(buckets(HV15_BASE[resolution], _ALIGN), key=lambda sides: abs(sides[0] / sides[1] - wanted))
     return Size(width, height)
@@ -88,17 +88,17 @@ def nearest_class(size: Size, classes: Mapping[str, int]) -> str:
 
 
 def latent_frames(frames: int) -> int:
-    """Frames of the latents: one for the first frame, then one for every four."""
+    """The number of latent frames: one for the first frame, then one for every four."""
     return (frames - 1) // 4 + 1
 
 
 def tokens(size: Size, frames: int) -> int:
-    """Length of the transformer's sequence; 16 pixels a side in all members (8 x 2, or 16 x 1 in 1.5)."""
+    """The length of the transformer's sequence; a token has 16 pixels a side (8 x 2, or 16 x 1 in 1.5)."""
     return latent_frames(frames) * (size.height // _ALIGN) * (size.width // _ALIGN)
 
 
 def can_split(size: Size, ranks: int) -> bool:
-    """Whether the rows or the columns split evenly over the ranks (else ValueError at the first step)."""
+    """Whether rows or columns split evenly over the ranks; else the script raises ValueError at the first step."""
     return (size.height // _ALIGN) % ranks == 0 or (size.width // _ALIGN) % ranks == 0
 
 
@@ -107,14 +107,14 @@ def can_split(size: Size, ranks: int) -> bool:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a member keeps in GPU memory.
+    """The GPU memory of a member, in bytes.
 
     Attributes:
-        transformer: Bytes of its weights.
-        others: Bytes of text encoders, image encoder and VAE.
-        text: Bytes of the largest of these, which a phase of its own needs.
-        per_token: Bytes of activations per token of the sequence.
-        decoding: Bytes that decoding takes.
+        transformer: Its weights.
+        others: Text encoders, image encoder and VAE.
+        text: The largest of these, which runs in its own phase.
+        per_token: Activations per token of the sequence.
+        decoding: The need of decoding.
     """
 
     transformer: int
@@ -127,28 +127,28 @@ class Footprint:
 # 13B and a Llama-8B in half precision, replicated on each GPU. 720p of 129 frames (118,800 tokens) peaks at 60 GB
 # (README), 960x544 of 53 frames on 4 GPUs above 46 GiB (HunyuanVideo#85): more GPUs do not lower it (#33).
 OLDER = Footprint(25_640_000_000, 15_800_000_000, 15_000_000_000, 156_000, 6_500_000_000)
-# 8.3B, Qwen2.5-VL's language part (the published 14 GB are this one alone), byT5, SigLIP and VAE. Activations are an
-# estimate that keeps 480p below the published figure.
+# 8.3B, Qwen2.5-VL's language part (the published 14 GB are this part alone), byT5, SigLIP and VAE. The activations are
+# an estimate that keeps 480p below the published figure.
 NEWER = Footprint(16_700_000_000, 17_500_000_000, 14_100_000_000, 60_000, 6_000_000_000)
-_LEFT_BEHIND = 2 * GB  # what offloading never takes from the GPU
+_LEFT_BEHIND = 2 * GB  # offloading never moves this off the GPU
 _FP8_SAVES = 10 * GB  # README of HunyuanVideo
-#: Below this much memory HunyuanVideo-1.5 moves the transformer's blocks one by one by itself.
+#: With less GPU memory than this, HunyuanVideo-1.5 moves the transformer's blocks one by one without being configured.
 GROUP_OFFLOAD_BELOW = 60 * GIB
 
 
 @dataclass(frozen=True)
 class HunyuanMemory:
-    """What the peak depends on.
+    """The inputs of the memory prediction.
 
     Attributes:
-        footprint: The member's.
-        sequence: Tokens of the longest pass (that of super resolution, if there is one).
-        passes: 2 where classifier-free guidance computes both at once.
-        offload: Nothing but what is needed at the moment is on the GPU.
-        in_blocks: Not even the whole transformer is.
-        fp8: Weights in eight bits.
+        footprint: The memory of the member.
+        sequence: Tokens of the longest pass (that of super resolution, if the run has it).
+        passes: 2 if classifier-free guidance computes both passes at once.
+        offload: Whether only the component of the current phase is on the GPU.
+        in_blocks: Whether only some blocks of the transformer are on the GPU.
+        fp8: Whether the weights have eight bits.
         transformers: 2 with super resolution.
-        attention_bytes: What an attention without a fused kernel needs in one layer.
+        attention_bytes: The need of one attention layer without a fused kernel.
     """
 
     footprint: Footprint
@@ -162,7 +162,7 @@ class HunyuanMemory:
 
 
 def peak_gpu_bytes(use: HunyuanMemory) -> int:
-    """Predicted peak per GPU, the same on one and on many: weights are replicated and every rank decodes."""
+    """Predicted peak memory per GPU, the same on one and on many: weights are replicated and every rank decodes."""
     weights = use.footprint
     active = use.sequence * weights.per_token * use.passes + use.attention_bytes
     saved = _FP8_SAVES if use.fp8 else 0
@@ -175,15 +175,15 @@ def peak_gpu_bytes(use: HunyuanMemory) -> int:
 
 
 def relative_seconds(ranks: int, *, moved: bool) -> float:
-    """Time on several GPUs, where one takes 1: 1904 s become 337.6 on eight (HunyuanVideo's README).
+    """The time on several GPUs as a share of the time on one: 1904 s become 337.6 on eight (HunyuanVideo's README).
 
-    ``moved``: the weights go to the card and back for each phase, which doubles the time at least.
+    ``moved``: the weights move to the card and back for each phase, which at least doubles the time.
     """
     return float(ranks ** -(math.log(1904 / 337.6) / math.log(8))) * (2.0 if moved else 1.0)
 
 
 def host_bytes(use: HunyuanMemory, ranks: int, readers: int) -> int:
-    """Predicted peak of the host's memory: ``readers`` ranks read the transformer there, and all of them the rest."""
+    """Predicted peak of host memory: ``readers`` ranks load the transformer there, and all ranks load the rest."""
     weights = use.footprint
     return readers * weights.transformer * use.transformers + ranks * weights.others
 
@@ -233,7 +233,7 @@ _FAILURES = (
 )
 
 
-#: sample_video.py and sample_image2video.py: text of a record -> the phase that begins with it.
+#: The text of a log record of sample_video.py or sample_image2video.py -> the phase that begins with it.
 _OLDER_PHASES: Mapping[str, str] = {
     r"Building model\.\.\.": "loading transformer",
     r"Loading 3D VAE model ": "loading VAE",
@@ -245,13 +245,13 @@ _OLDER_PHASES: Mapping[str, str] = {
 
 
 def older_dialect(steps: int, super_steps: int | None = None) -> Dialect:
-    """sample_video.py and sample_image2video.py: loguru on stderr from every rank, one unnamed bar per rank."""
-    del super_steps  # they have none
+    """The log of the two sample scripts: loguru on stderr from every rank, one unnamed bar per rank."""
+    del super_steps  # these scripts have none
     return Dialect(
         phases=tuple((_LOGURU + words, phase) for words, phase in _OLDER_PHASES.items()),
         totals=(steps,),
         output=_LOGURU + r"Sample save to: (.+)$",
-        # Namespace(...) and the block of parameters repeat the prompt; both write it as one quoted string.
+        # Namespace(...) and the block of parameters repeat the prompt, each as one quoted string.
         user_text=(r"Namespace\(", r" +prompt: \[", r" +neg_prompt: \["),
         record=_LOGURU,
         failures=_FAILURES,
@@ -259,7 +259,7 @@ def older_dialect(steps: int, super_steps: int | None = None) -> Dialect:
 
 
 def newer_dialect(steps: int, super_steps: int | None) -> Dialect:
-    """generate.py of 1.5: a banner for each of the two passes on rank 0's stdout, a bar of each pass per rank."""
+    """The log of generate.py of 1.5: a banner for each pass on rank 0's stdout, and a bar of each pass per rank."""
     second = super_steps is not None
     return Dialect(
         phases=(
@@ -277,6 +277,6 @@ def newer_dialect(steps: int, super_steps: int | None) -> Dialect:
 
 
 def documented_dialect(steps: int, super_steps: int | None = None) -> Dialect:
-    """Only the options are documented; a bar of the right length counts as the sampling."""
+    """The log of the documented script, whose format is unknown; a bar of the right length counts as the sampling."""
     del super_steps
     return Dialect(totals=(steps,), failures=_FAILURES)

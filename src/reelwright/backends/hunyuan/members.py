@@ -1,9 +1,9 @@
 """The HunyuanVideo family as data: a row per checkout. A new member is a new row.
 
-Each row says how a checkout is recognised, what it can do, what it needs and how its script is called. Sources:
-HunyuanVideo at fa14b00 (2025-05-23), HunyuanVideo-I2V at 1481c1d (2025-05-20), HunyuanVideo-1.5 at 60783e7 (2026-04-10).
-The fourth member is the interface that the requirement describes: no public checkout has it, and it runs where a user's
-checkout does. Formulas for sizes and memory, and log lines, are in `facts`.
+A row holds the marks of a checkout, its abilities, its needs and the command of its script. Sources: HunyuanVideo at
+fa14b00 (2025-05-23), HunyuanVideo-I2V at 1481c1d (2025-05-20), HunyuanVideo-1.5 at 60783e7 (2026-04-10). The fourth
+member is the interface of the requirement: no public checkout has it; a user's own checkout may. Formulas for sizes and
+memory, and log patterns, are in `facts`.
 
     >>> recognise(Checkout(Path("HunyuanVideo"), files=frozenset({"sample_video.py"}))) is HV
     True
@@ -21,7 +21,7 @@ from ..shared.compatibility import REQUIREMENTS
 from . import facts
 from .record import FLAGS, Member, Option, TextEncoder, WeightFolder
 
-#: Stem of the older members' transformer file; ``_fp8`` and ``_fp8_map`` follow where it is in eight bits.
+#: Stem of the older members' transformer file; weights in eight bits add ``_fp8`` and ``_fp8_map``.
 MAIN = "mp_rank_00_model_states"
 _TEXT_MODEL = ("config.json", "tokenizer_config.json")
 _ANY_TENSORS = ("*.[bs]*",)  # .bin or .safetensors: transformers reads either
@@ -29,7 +29,7 @@ _PRECISIONS = Option("text", ("fp32", "fp16", "bf16"))
 _SHARED_MODULES = ("torch", "torchvision", "diffusers", "transformers", "einops", "loguru", "imageio", "imageio_ffmpeg")
 _SHARED_FLAGS = ("--model-base", "--save-path", "--video-length", "--infer-steps", "--seed", "--flow-reverse")
 
-#: hyvideo/config.py, which the two older members share.
+#: Options in hyvideo/config.py, which the two older members share.
 _OLDER_OPTIONS: Mapping[str, Option] = {
     "precision": _PRECISIONS,
     "vae_precision": _PRECISIONS,
@@ -76,7 +76,7 @@ def _older_parts(model: str, text_encoder: str) -> tuple[WeightFolder, ...]:
     )
 
 
-#: Transformers of 1.5 that its PIPELINE_CONFIGS know; any other name is a KeyError after everything was loaded.
+#: Transformers in the PIPELINE_CONFIGS of 1.5; any other name raises KeyError after everything is loaded.
 VERSIONS = frozenset(
     [f"{size}_{task}{kind}" for size in ("480p", "720p") for task in ("t2v", "i2v") for kind in ("", "_distilled")]
     + ["720p_t2v_distilled_sparse", "720p_i2v_distilled_sparse", "480p_i2v_step_distilled"]
@@ -119,7 +119,7 @@ HVI = replace(
     marks=("sample_image2video.py",),
     tasks=("i2v",),
     flags=(*_SHARED_FLAGS, "--i2v-mode", "--i2v-image-path", "--i2v-resolution", "--i2v-dit-weight"),
-    # deepspeed and tensorboard are imported by hyvideo/utils/helpers.py, for training.
+    # hyvideo/utils/helpers.py imports deepspeed and tensorboard, for training.
     modules=(*HV.modules, "safetensors", "deepspeed", "tensorboard"),
     source="github.com/Tencent-Hunyuan/HunyuanVideo-I2V",
     command=(
@@ -131,7 +131,7 @@ HVI = replace(
     ),
     parts=_older_parts("hunyuan-video-i2v-720p", "text_encoder_i2v"),
     encoder=TextEncoder("text_encoder_i2v", whole=True),
-    first_rank_reads=True,  # and sends the others their share
+    first_rank_reads=True,  # it sends the other ranks their share
     options={
         **_OLDER_OPTIONS,
         "model": Option("text", ("HYVideo-T/2", "HYVideo-T/2-cfgdistill")),
@@ -142,7 +142,7 @@ HVI = replace(
         "lora_scale": Option("float"),
         "lora_rank": Option("int"),
     },
-    # Every command of its README passes this net; the parser's default does not fit the published weights.
+    # Every command in its README names this net; the parser's default does not fit the published weights.
     defaults={"model": "HYVideo-T/2"},
     unpublished_net="HYVideo-T/2-cfgdistill",
     shift=17.0,
@@ -258,12 +258,12 @@ DOCUMENTED = Member(
 )
 
 FAMILY = (HVI, HV15, HV, DOCUMENTED)
-#: Parts of super resolution, by the class of size that it makes.
+#: Weight folders of super resolution.
 SUPER_PARTS = (
     WeightFolder("transformer/{version}", weights=("*.safetensors",), config="config.json"),
     WeightFolder("upsampler/{version}", weights=("*.safetensors",)),
 )
-#: Flags that ``config_file`` may not set because the command sets them, and what to set instead.
+#: Flags that ``config_file`` may not set because the command sets them, with the advice for each.
 DECIDED: Mapping[str, str] = {
     "prompt": "Give the prompt with the request.",
     "model_base": "Set ckpt_path.",
@@ -289,7 +289,7 @@ DECIDED: Mapping[str, str] = {
 
 
 def checkout_query(directory: Path) -> CheckoutQuery:
-    """What to look for in a checkout, to recognise it and to compare its flags."""
+    """The query of a checkout: the files that identify it, and its flags."""
     return CheckoutQuery(
         directory,
         files=tuple(dict.fromkeys(mark for member in FAMILY for mark in member.marks)),

@@ -1,6 +1,6 @@
-"""What really lowers the memory of these scripts, cheapest first; each applies where the script has its option.
+"""The mitigations that lower the memory of HunyuanVideo's scripts, cheapest first; each needs an option of the script.
 
-More GPUs do not help: the weights are replicated on each of them (HunyuanVideo#33). Neither do fewer steps.
+More GPUs do not help: the weights are replicated on each of them (HunyuanVideo#33). Fewer steps do not help either.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _OFFERED = (
 
 
 def mitigations(decision: HunyuanDecision) -> Iterator[Mitigation]:
-    """The memory mitigations of a run; those that cost no quality come first."""
+    """Yield the memory mitigations of a run; those without a cost in quality come first."""
     if decision.member.is_opaque:
         return
     for mitigation in _OFFERED:
@@ -61,7 +61,7 @@ def mitigations(decision: HunyuanDecision) -> Iterator[Mitigation]:
 
 
 def _applies(mitigation: Mitigation, decision: HunyuanDecision) -> bool:
-    """Whether the script has the option (the last one of the overrides), and it is not used yet."""
+    """Whether the script has the option (the last one of the overrides) and the run does not use it yet."""
     parameters, (*_, (option, value)) = decision.parameters, mitigation.overrides.items()
     if parameters.get(option, value) == value:
         return False
@@ -71,7 +71,7 @@ def _applies(mitigation: Mitigation, decision: HunyuanDecision) -> bool:
 
 
 def _smaller_size(decision: HunyuanDecision) -> Iterator[Mitigation]:
-    """The member's smaller size, which a retry may use only where the user allows it."""
+    """The member's smaller size; a retry uses it only if the user allows it."""
     size, small = decision.size, decision.member.smaller
     if size.height > size.width:
         small = Size(small.height, small.width)

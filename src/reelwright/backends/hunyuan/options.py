@@ -1,8 +1,8 @@
-"""The documented ``config_file``: a YAML of flags without dashes, checked before any of them reaches a script.
+"""The checks of the documented ``config_file``, a YAML of flags without dashes, before a flag reaches a script.
 
 ``infer_steps``, ``infer-steps`` and ``--infer-steps`` mean the same. Settings and requests outrank the file's steps,
 frames, size, guidance and shift; its other options become flags. `sites.local.probes.host` reads the file
-(`core.host.OptionsFile`); nothing here opens it.
+(`core.host.OptionsFile`); this module opens no file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WHOLE = ("steps", "num_frames")
 
 @dataclass(frozen=True)
 class FileOptions:
-    """What a file chooses: effective parameters and further flags; and what is wrong with it."""
+    """The effective parameters and further flags of a file, and findings about its mistakes."""
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     flags: Mapping[str, Any] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class FileOptions:
 
 
 def read_options(member: Member, path: Path | None, file: OptionsFile | None) -> FileOptions:
-    """The file's options for a member; mistakes become findings, and their options are left out."""
+    """Read the file's options for a member; a wrong option becomes a finding and is left out."""
     if path is None or not member.options:
         return FileOptions()
     if file is None or file.problem:
@@ -77,7 +77,7 @@ def _problems(member: Member, name: str, value: Any) -> Iterator[tuple[str, str]
 
 
 def _wanted(option: Option, value: Any) -> str | None:
-    """What an option takes, if that is not what it got."""
+    """The kind of value that an option takes; ``None`` if ``value`` is one."""
     if option.choices:
         return None if value in option.choices else f"one of {', '.join(option.choices)}"
     right = {

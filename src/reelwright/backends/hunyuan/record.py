@@ -13,7 +13,7 @@ from . import facts
 OptionKind = Literal["flag", "switch", "int", "float", "text"]
 
 
-#: Where each member's flags are defined, and how they are found.
+#: The file that defines a member's flags, and the pattern that finds them.
 FLAGS: Mapping[str, tuple[str, str]] = {
     "older_flags": ("hyvideo/config.py", r"[\"'](--[\w-]+)[\"']"),
     "newer_flags": ("generate.py", r"[\"'](--\w+)[\"']"),
@@ -28,7 +28,7 @@ class Option:
 
     Attributes:
         kind: ``flag`` takes no value (store_true); ``switch`` takes true or false.
-        choices: The only values of a ``text``.
+        choices: The only allowed values of a ``text``.
     """
 
     kind: OptionKind
@@ -37,7 +37,7 @@ class Option:
 
 @dataclass(frozen=True)
 class WeightFolder:
-    """A folder of weights below the root, as `core.host.CheckpointQuery` looks at it.
+    """A folder of weights below the root, with the checks of `core.host.CheckpointQuery`.
 
     ``{version}`` in ``folder`` is the name of a transformer.
     """
@@ -50,7 +50,7 @@ class WeightFolder:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """The folder of LLaVA, of which a script reads the ``whole``, or only the language model."""
+    """The text encoder's folder; the script reads the ``whole`` of LLaVA there, or only the language model."""
 
     folder: str
     whole: bool
@@ -61,43 +61,43 @@ class Member:
     """One checkout of the family.
 
     Attributes:
-        title: Its name for people.
-        script: The program that is started.
-        marks: Files by which the checkout is recognised; all must be there.
-        tasks: What it can do.
+        title: Its name in messages.
+        script: The program to start.
+        marks: Files that identify the checkout; all of them must exist.
+        tasks: The tasks that it can do.
         flags_in: The pattern in `FLAGS` that finds its flags.
         flags: Flags that every command needs.
-        modules: What its interpreter must be able to import.
-        source: Where the checkout comes from.
-        command: Words of its command; the words of options follow, the prompt comes last. `commands` fills in ``{...}``,
+        modules: Modules that its interpreter must be able to import.
+        source: The origin of the checkout.
+        command: Words of its command; the words of options follow, the prompt comes last. `commands` fills in ``{...}``
             and leaves out a word without a value.
-        dialect: How its log is read, from the steps of a pass and of super resolution.
+        dialect: The format of its log, for the steps of the main pass and of super resolution.
         recognised_by_flags: Whether the script must also have its ``flags``.
-        parallel: How several GPUs share a clip: by two degrees, by the number of processes alone, or not at all.
-        heads: Attention heads, where the weights' config does not say.
-        fps: Frames per second; every script but the documented one has a fixed rate.
+        parallel: The way several GPUs share a clip: by two degrees, by the number of processes alone, or not at all.
+        heads: Attention heads, if the weights' config does not give them.
+        fps: Frames per second; every script except the documented one has a fixed rate.
         clip_frames: The length it was trained for.
         names_video: Whether it names its video itself, in a given folder.
-        parts: Its weights; empty where only ``ckpt_path`` itself is known.
-        encoder: Its text encoder, where that is made from LLaVA.
+        parts: Its weight folders; empty if only ``ckpt_path`` itself is known.
+        encoder: Its text encoder, if that is made from LLaVA.
         first_rank_reads: Whether only the first process reads the transformer.
-        options: What ``config_file`` may set.
-        parameters: Flags of ``config_file`` that are effective parameters, and the names of these.
-        defaults: Further effective parameters, and their values.
+        options: The options that ``config_file`` may set.
+        parameters: Flags of ``config_file`` that are effective parameters, with the names of these.
+        defaults: Further effective parameters and their values.
         negative: The option for a negative prompt.
         unpublished_net: A choice of ``model`` that has no published weights.
         offload_option: The parameter that moves weights off the GPU.
-        guidance, shift: Defaults; ``stable_shift`` with the option ``i2v_stability``.
+        guidance, shift: Defaults; with the option ``i2v_stability`` the shift is ``stable_shift``.
         sizes: Documented sizes.
-        trained_sizes: Sizes that it was trained for, where it takes any size.
+        trained_sizes: Sizes that it was trained for, if it takes any size.
         classes: The resolutions that it takes instead of a size, each with the side of a square of its area.
-        stride: Steps of the sides of a size.
-        crops: Whether its sizes are never longer than the picture, so that nothing is padded.
-        enlarges: What super resolution makes of a resolution, and its number of steps.
-        versions: Its transformers by name.
+        stride: The step of the sides of a size, in pixels.
+        crops: Whether its sizes are never longer than the picture, so that no picture is padded.
+        enlarges: The resolution that super resolution makes of another, and its number of steps.
+        versions: The names of its transformers.
         smaller: The size that saves memory.
         text_tokens: Tokens that its text encoder reads.
-        footprint: Its memory; ``None`` where only its options are known, see `is_opaque`.
+        footprint: Its memory; ``None`` if only its options are known (`is_opaque`).
     """
 
     title: str
@@ -146,7 +146,7 @@ class Member:
 
     @property
     def trained_s(self) -> float:
-        """Seconds of the clip that it was trained for."""
+        """The length that it was trained for, in seconds."""
         return self.clip_frames / self.fps
 
     @property

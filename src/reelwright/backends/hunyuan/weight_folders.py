@@ -1,4 +1,4 @@
-"""The folders of weights below ckpts: which are missing, where they come from, and how the text encoder is made.
+"""Findings about the weight folders below ckpts: missing ones, their origin, and how to make the text encoder.
 
 Sources: ckpts/README.md of HunyuanVideo and HunyuanVideo-I2V, checkpoints-download.md of HunyuanVideo-1.5.
 """
@@ -19,7 +19,7 @@ from .record import Member, WeightFolder
 
 _LLAVA = "xtuner/llava-llama-3-8b-v1_1-transformers"
 _SCRIPT = "hyvideo/utils/preprocess_text_encoder_tokenizer_utils.py"
-#: Repositories on the hub, by the folder of ckpts into which they are downloaded; other folders are the model's own.
+#: Repositories on the hub by their folder in ckpts; the other folders come with the model's own weights.
 _ORIGINS: Mapping[str, str] = {
     "text_encoder_i2v": _LLAVA,
     "text_encoder_2": "openai/clip-vit-large-patch14",
@@ -31,7 +31,7 @@ _ORIGINS: Mapping[str, str] = {
 
 
 def part_findings(decision: HunyuanDecision, root: Path) -> Iterator[Finding]:
-    """Missing and wrong folders of weights, one finding for each cause."""
+    """Report missing and wrong folders of weights, with one finding for each cause."""
     main = main_file(decision.job.settings)
     other = None if main else _other_member(decision, root)
     if other:
@@ -60,7 +60,7 @@ def part_findings(decision: HunyuanDecision, root: Path) -> Iterator[Finding]:
 
 
 def _other_member(decision: HunyuanDecision, root: Path) -> Member | None:
-    """The member whose weights are in the folder, where those of the checkout are not."""
+    """The member whose weights the folder holds, if it does not hold those of the checkout's member."""
     whole = decision.job.host.checkpoints.get(root)
     there = [member for member in FAMILY if whole and member.own_folder in whole.names]
     return there[0] if there and all(member is not decision.member for member in there) else None
@@ -76,7 +76,10 @@ def _origin(decision: HunyuanDecision, folder: str) -> str:
 def _encoder_finding(
     decision: HunyuanDecision, root: Path, part: WeightFolder, found: Checkpoint | None
 ) -> Finding | None:
-    """HunyuanVideo reads only LLaVA's language model, which a script extracts; HunyuanVideo-I2V reads all of LLaVA."""
+    """The finding about a text encoder of the wrong kind.
+
+    HunyuanVideo reads only LLaVA's language model, which a script extracts; HunyuanVideo-I2V reads all of LLaVA.
+    """
     encoder, title = decision.member.encoder, decision.member.title
     if encoder is None or part.folder != encoder.folder or found is None:
         return None

@@ -1,3 +1,3 @@
-"""What several backends share: decisions, rules for requests, framework launches, GPU choice and compatibility."""
+"""Code that several backends share: decisions, rules for requests, framework launches, GPU choice and compatibility."""
 
 from __future__ import annotations

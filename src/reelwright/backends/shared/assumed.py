@@ -1,4 +1,4 @@
-"""`AssumedModel`: a model as if it were set up, for comparing what a card could run. Nothing of it is on the disk."""
+"""`AssumedModel`: a model as if it were set up, for comparing what a card could run. No file of it exists."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class AssumedModel:
     """A model that could be set up.
 
     Attributes:
-        model: Its name for people.
-        task: What it would do.
+        model: Its name in messages.
+        task: The task that it would do.
         settings: The settings that name it.
         host: Checkout, interpreter and weights as the probes would find them, without GPUs.
-        setup: How to set it up.
+        setup: Instructions for setting it up.
     """
 
     model: str
@@ -33,7 +33,7 @@ class AssumedModel:
 
 
 def assumed_host(modules: Iterable[str], weights: Iterable[Checkpoint], checkout: Checkout | None = None) -> Host:
-    """A machine whose interpreter has every module in its newest version, and these folders."""
+    """A machine whose interpreter has every module in its newest version, with these folders."""
     python = Interpreter(PYTHON, modules=dict.fromkeys(modules, "99.0"), cuda_version="12.8")
     return Host(
         interpreters={PYTHON: python},

@@ -1,4 +1,4 @@
-"""`Capabilities`: what a generator can do, as one value; `Capabilities.to_json` has the documented keys.
+"""`Capabilities`: the abilities of a generator as one value; `Capabilities.to_json` has the documented keys.
 
 >>> Capabilities(("i2v",), 5.0, ("1280x720",)).to_json()["input_types"]
 ['image_to_video']
@@ -22,16 +22,16 @@ _NAMES: Mapping[Task, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a generator can do with its settings on this machine.
+    """The abilities of a generator with its settings on this machine.
 
     Attributes:
-        tasks: What it makes videos from.
-        max_duration: Seconds of its longest clip.
-        resolutions: Its sizes, for people.
+        tasks: The tasks that it can do.
+        max_duration: The length of its longest clip, in seconds.
+        resolutions: Its sizes, as text.
         requires_gpu: Whether it needs a CUDA device.
-        max_concurrent: How many clips it can make at a time here.
+        max_concurrent: The number of clips that it can make at a time on this machine.
         models: Its models that are set up.
-        more: Further keys of this generator alone.
+        more: Further keys that only this generator has.
     """
 
     tasks: Collection[Task]

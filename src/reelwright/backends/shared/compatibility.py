@@ -1,7 +1,7 @@
-"""Whether a framework's packages fit each other, this machine's cards and driver, and the checkout's requirements. Pure.
+"""Findings about packages that do not fit each other, the cards, the driver or the checkout's requirements. Pure.
 
-A framework would only find a mismatch after minutes of loading, or would make a wrong picture. Each finding names the two
-things that do not fit and what to install instead.
+A framework would only notice such a mismatch after minutes of loading, or would make a wrong picture. Each finding
+names the two things that do not fit, and what to install instead.
 
     >>> flash_attn_problem(Gpu(0, "GPU-0", "V100", None, None, (7, 0)), "flash_attn")
     'flash_attn needs a card of compute capability 8.0 (Ampere) or newer; GPU 0 (V100) has 7.0'
@@ -21,30 +21,29 @@ from ...core.plan import Finding
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-#: For `core.host.CheckoutQuery`: the lines of the checkout's own list of packages, and the Python that it asks for.
+#: Patterns for `core.host.CheckoutQuery`: the lines of the checkout's list of packages, and the Python it requires.
 REQUIREMENTS: Mapping[str, tuple[str, str]] = {
     "requirements": ("requirements.txt", r"^[ \t]*([A-Za-z0-9][^#\r\n]*)"),
     "requires_python": ("pyproject.toml", r"^requires-python\s*=\s*[\"']([^\"'\n]+)[\"']"),
 }
 _AMPERE = (8, 0)
-#: The module in which a distribution of another name is imported.
+#: The module of a distribution, where their names differ.
 _MODULES = {"opencv-python": "cv2", "opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
-#: (first Python, first torch that has wheels for it), and (first torch without, last Python that it dropped). From
-#: the compatibility matrix in PyTorch's RELEASE.md.
+#: (a Python, the first torch with wheels for it), newest first. From the compatibility matrix in PyTorch's RELEASE.md.
 _PYTHON_NEEDS = (((3, 14), (2, 9)), ((3, 13), (2, 5)), ((3, 12), (2, 2)), ((3, 11), (1, 13)))
 #: The first driver for a major version of CUDA (CUDA's release notes, table of minor version compatibility).
 _DRIVERS = {11: "450", 12: "525", 13: "580"}
-_NUMPY_2_SINCE = (2, 3)  # torch before was built against numpy 1 and cannot hand arrays to numpy 2
+_NUMPY_2_SINCE = (2, 3)  # an older torch was built against numpy 1 and cannot pass arrays to numpy 2
 
 
 @dataclass(frozen=True)
 class RunEnvironment:
-    """The interpreter of a run, and what the run requires of it.
+    """The interpreter of a run, and the run's requirements of it.
 
     Attributes:
         interpreter: The probe's answer.
         gpus: The cards of the run.
-        framework: Its name for people.
+        framework: The framework's name in messages.
         checkout: The framework's source, with the matches of `REQUIREMENTS`.
         checked: Modules that the run imports: only these packages are compared with the requirements.
     """
@@ -56,12 +55,12 @@ class RunEnvironment:
     checked: tuple[str, ...] = ()
 
     def required(self, name: str) -> tuple[str, ...]:
-        """What the checkout says under a name of `REQUIREMENTS`."""
+        """The checkout's lines for a name of `REQUIREMENTS`."""
         return self.checkout.matches.get(name, ()) if self.checkout else ()
 
 
 def findings(run: RunEnvironment, host: Host) -> Iterator[Finding]:
-    """Everything that does not fit; nothing for an interpreter that could not be asked."""
+    """Yield everything that does not fit; nothing if the interpreter did not answer the probe."""
     if run.interpreter.problem or run.interpreter.python_version is None:
         return
     yield from _python_findings(run)
@@ -73,10 +72,10 @@ def findings(run: RunEnvironment, host: Host) -> Iterator[Finding]:
 
 
 def flash_attn_problem(gpu: Gpu, package: str) -> str | None:
-    """Why a generation of flash-attn does not run on a card; ``None`` if it does, or the card is not known.
+    """The reason why a generation of flash-attn does not run on a card; ``None`` if it does, or the card is not known.
 
     ``flash_attn`` (the second) needs Ampere (FlashAttention's README; Wan2.1#25). ``flash_attn_interface`` (the third) is
-    written for Hopper; some builds of it also run on Ampere and Ada (flash-attention#1481), none on Blackwell.
+    written for Hopper. Some builds of it also run on Ampere and Ada (flash-attention#1481), none on Blackwell.
     """
     if gpu.capability is None:
         return None
@@ -89,16 +88,16 @@ def flash_attn_problem(gpu: Gpu, package: str) -> str | None:
 
 
 def bf16_problem(gpu: Gpu) -> str | None:
-    """Why a card is slow with bfloat16; ``None`` if it computes in it."""
+    """The reason why a card is slow with bfloat16; ``None`` if it computes in it."""
     if gpu.capability is None or gpu.capability >= _AMPERE:
         return None
     return f"GPU {gpu.index} ({gpu.name}, compute capability {_dotted(gpu.capability)}) does not compute in bfloat16"
 
 
 def attention_bytes(gpus: Sequence[Gpu], tokens: int, heads: float) -> int:
-    """What PyTorch's attention needs in bfloat16 on cards that have no fused kernel for it: every score, in four bytes.
+    """Bytes of PyTorch's attention in bfloat16 on cards without a fused kernel for it: four for every score.
 
-    Wan2.1#25: a 2080 Ti asks for 47.98 GiB at 480p with t2v-1.3B, which are 12 heads x 32,760 tokens squared x 4 bytes.
+    Wan2.1#25: a 2080 Ti needs 47.98 GiB at 480p with t2v-1.3B, which are 12 heads x 32,760 tokens squared x 4 bytes.
     """
     return round(heads * tokens**2 * 4) if any(bf16_problem(gpu) for gpu in gpus) else 0
 
@@ -150,7 +149,7 @@ def _numpy_findings(run: RunEnvironment) -> Iterator[Finding]:
 
 
 def _driver_findings(run: RunEnvironment, host: Host) -> Iterator[Finding]:
-    """A torch of a newer major CUDA than the driver's sees no card at all; within a major version they fit."""
+    """Report a torch for a newer major CUDA than the driver's: it sees no card. Within a major version they fit."""
     python, driver = run.interpreter, host.driver_cuda
     if python.cuda_version is None or driver is None or host.simulated or not run.gpus:
         return
@@ -167,7 +166,7 @@ def _driver_findings(run: RunEnvironment, host: Host) -> Iterator[Finding]:
 
 
 def _arch_findings(run: RunEnvironment) -> Iterator[Finding]:
-    """A card for which torch has no kernels: "no kernel image is available", at the first operation."""
+    """Report a card for which torch has no kernels: "no kernel image is available" at the first operation."""
     python = run.interpreter
     if not python.cuda_archs:
         return
@@ -184,7 +183,10 @@ def _arch_findings(run: RunEnvironment) -> Iterator[Finding]:
 
 
 def _runs_on(archs: Sequence[str], capability: tuple[int, int]) -> bool:
-    """Binary code runs on its own major version from its minor on; PTX (``compute_``) on all that is newer."""
+    """Whether one of the architectures covers a card.
+
+    Binary code runs on cards of its own major version, from its minor version on; PTX (``compute_``) on all newer ones.
+    """
     for arch in archs:
         match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", arch)
         if match is None:
@@ -202,7 +204,7 @@ def _runs_on(archs: Sequence[str], capability: tuple[int, int]) -> bool:
 
 
 def _arch_fix(python: Interpreter, capability: tuple[int, int]) -> str:
-    """What to install: Blackwell is in builds for CUDA 12.8 since torch 2.7, old cards are in those for CUDA 12.6."""
+    """Advice on the build to install: CUDA 12.8 has Blackwell since torch 2.7, CUDA 12.6 has the old cards."""
     if capability >= (10, 0):
         return f"Install torch 2.7 or newer, built for CUDA 12.8 or newer (cu128), with {python.path} -m pip."
     if capability < (7, 5):
@@ -226,7 +228,7 @@ def _kinds(gpus: Sequence[Gpu]) -> list[Gpu]:
 
 
 def _requirement_findings(run: RunEnvironment) -> Iterator[Finding]:
-    """Installed packages against the checkout's own requirements.txt, in one finding."""
+    """Compare the installed packages with the checkout's own requirements.txt, in one finding."""
     wrong = []
     for item in _requirements(run):
         found = _version_of(run.interpreter, item.name)
@@ -239,7 +241,7 @@ def _requirement_findings(run: RunEnvironment) -> Iterator[Finding]:
 
 
 def _requirements(run: RunEnvironment) -> Iterator[Requirement]:
-    """The lines that name a package that the run imports, and apply to this interpreter."""
+    """The lines that apply to this interpreter and name a package that the run imports."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     version = run.interpreter.python_version or ""
@@ -260,7 +262,7 @@ def _fits(item: Requirement, version: str) -> bool | None:
 
 
 def _satisfied(specifier: str, version: str) -> bool | None:
-    """Whether a version is in a range; ``None`` if one of them makes no sense."""
+    """Whether a version is in a range; ``None`` if one of the two cannot be parsed."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
     from packaging.version import InvalidVersion, Version
 
@@ -271,7 +273,7 @@ def _satisfied(specifier: str, version: str) -> bool | None:
 
 
 def _version_of(python: Interpreter, name: str) -> str | None:
-    """Of a distribution: as installed, else as its module says; ``None`` for one that is not there."""
+    """The version of a distribution, as installed, else from its module; ``None`` if it is unknown or not installed."""
     normal = _normal(name)
     module = _MODULES.get(normal, normal.replace("-", "_"))
     found = python.packages.get(normal) or python.modules.get(module)
@@ -283,7 +285,7 @@ def _normal(name: str) -> str:
 
 
 def _numbers(version: str | None) -> tuple[int, ...]:
-    """``(2, 9)`` of ``2.9.1+cu128``; high where there is no number, as in builds from source."""
+    """``(2, 9)`` for ``2.9.1+cu128``; a high number for a version without any, as in a build from source."""
     return tuple(map(int, re.findall(r"\d+", version or "")[:2])) or (1 << 30,)
 
 

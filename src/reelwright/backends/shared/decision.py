@@ -1,6 +1,6 @@
-"""`Decision`: what a backend has decided about a clip on GPUs, and the plan that follows from it.
+"""`Decision`: a backend's decisions about a clip on GPUs, and the plan that follows from them.
 
-A backend extends it by what only its framework knows. It decides nothing itself.
+Each backend adds the decisions that only its framework needs. The class itself decides nothing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Decision(Generic[S_co]):
 
     Attributes:
         job: The request and the machine.
-        size: The requested size; `output_size` is what the framework makes of it.
+        size: The requested size; the framework makes `output_size` of it.
         frames: The number of frames.
         interpreter: The Python that runs the framework.
         gpus: The chosen cards.
         ranks: The number of processes that share the clip.
-        parameters: Effective parameters by the field's names.
+        parameters: The effective parameters by their usual names.
     """
 
     job: Job[S_co]
@@ -46,7 +46,7 @@ class Decision(Generic[S_co]):
 
     @property
     def expected(self) -> ExpectedVideo | None:
-        """The promised video; ``None`` where the framework does not say what it makes."""
+        """The expected video; ``None`` if the framework does not define its size and length."""
         return ExpectedVideo(*self.output_size, self.frames, self.parameters["fps"])
 
     def plan(
@@ -58,7 +58,7 @@ class Decision(Generic[S_co]):
         more_disk_bytes: int = 0,
         **needs: Any,
     ) -> Plan:
-        """The plan; it has a command only where no finding makes the request illegal."""
+        """Make the plan; it has a command only if no finding makes the request illegal."""
         return Plan(
             generator=generator,
             task=self.job.request.task,

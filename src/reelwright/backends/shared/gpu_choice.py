@@ -1,8 +1,8 @@
-"""Which GPUs a run takes: the fastest set that fits, among the legal numbers of GPUs. Pure.
+"""The choice of a run's GPUs: the fastest set that fits, among the legal numbers of GPUs. Pure.
 
-A backend says which numbers of GPUs are legal and what a set of cards would need (`GpuNeeds`). All sets that could be
-best are compared: by memory first, then by whether another run has a card, then by time. A finding says why a larger set
-was not taken.
+A backend gives the legal numbers of GPUs and the needs of a set of cards (`GpuNeeds`). This module compares all sets
+that could be best: first by memory, then by whether another run has a card, then by time. A finding says why a larger
+set was not taken.
 
     >>> small, large = (Gpu(n, f"GPU-{n}", "a card", gib * GIB, gib * GIB) for n, gib in enumerate((8, 24)))
     >>> needs = GpuNeeds((1, 2), lambda cards: SetNeeds(gpu_bytes=20 * GIB if len(cards) == 1 else 10 * GIB))
@@ -21,21 +21,21 @@ from ...core.host import GIB, Gpu, Host, host_too_small
 from ...core.plan import Finding
 from .job import Job
 
-#: A prediction is an estimate: only beyond this share of a card's whole memory is a run refused.
+#: A prediction is an estimate: a run is refused only beyond this share of a card's total memory.
 HOPELESS = 1.1
 _FITS, _TIGHT, _BUSY, _TOO_SMALL = range(4)
 
 
 @dataclass(frozen=True)
 class SetNeeds:
-    """What a run on a set of cards needs.
+    """The needs of a run on a set of cards.
 
     Attributes:
-        gpu_bytes: Memory of each card; ``None``: not known.
+        gpu_bytes: Memory of each card; ``None`` if it is not known.
         host_bytes: Memory of the host.
-        seconds: Time on cards of speed 1; only to compare sets.
-        detour: Legal, but only taken where nothing else fits (ring attention, for example).
-        lacks: A package that this set needs and that is not installed.
+        seconds: Time on cards of speed 1, only for comparing sets.
+        detour: Whether the set is legal but only taken if nothing else fits (ring attention, for example).
+        lacks: A message about a package that this set needs and that is not installed; else empty.
     """
 
     gpu_bytes: int | None = None
@@ -47,12 +47,12 @@ class SetNeeds:
 
 @dataclass(frozen=True)
 class GpuNeeds:
-    """What a backend says about the GPUs of a run.
+    """A backend's requirements for the GPUs of a run.
 
     Attributes:
-        counts: Legal numbers of GPUs, or the requested one.
-        of_set: What a set of cards would need.
-        limit: Why no larger number is legal; empty where the user chose the number.
+        counts: The legal numbers of GPUs, or the requested one.
+        of_set: Returns the needs of a set of cards.
+        limit: The reason why no larger number is legal; empty if the user chose the number.
     """
 
     counts: tuple[int, ...]
@@ -70,7 +70,7 @@ class GpuChoice:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A set of cards, what it needs, and how well it fits."""
+    """A set of cards, its needs, and how well it fits."""
 
     cards: tuple[Gpu, ...]
     needs: SetNeeds
@@ -79,7 +79,7 @@ class _Candidate:
 
     @property
     def order(self) -> tuple[object, ...]:
-        """The smallest is the best. Where nothing fits, the set that comes nearest is shown."""
+        """The sort key: the smallest is the best. If nothing fits, the set that comes nearest is first."""
         needs, cards = self.needs, self.cards
         lack = max((needs.gpu_bytes or 0) / (gpu.total_bytes or 1) for gpu in cards) if self.tier == _TOO_SMALL else 0.0
         seconds = needs.seconds / min(gpu.speed for gpu in cards)
@@ -101,9 +101,9 @@ class _Candidate:
 def choose_gpus(
     host: Host, needs: GpuNeeds, *, listed: Sequence[int] | None = None, avoid: Sequence[int] = ()
 ) -> GpuChoice:
-    """The best set of the host's GPUs; of ``listed`` ones (``gpus: [1, 3]``) all, or the requested number.
+    """Choose the best set of the host's GPUs; of ``listed`` ones (``gpus: [1, 3]``) all, or the requested number.
 
-    GPUs in ``avoid`` failed last time or belong to another run: they are taken only where nothing else fits.
+    GPUs in ``avoid`` failed last time or belong to another run: they are taken only if nothing else fits.
     """
     if not host.gpus:
         text = host.gpu_problem or "there is no GPU that this process may use"
@@ -137,7 +137,7 @@ def choose_gpus(
 
 
 def _listed(gpus: Sequence[Gpu], listed: Sequence[int]) -> GpuChoice:
-    """Exactly these GPUs, if they are there and can be used together."""
+    """Exactly these GPUs, if they exist and can be used together; else a finding."""
     available = {gpu.index: gpu for gpu in gpus}
     missing = [index for index in listed if index not in available]
     chosen = tuple(available[index] for index in listed if index in available)
@@ -164,7 +164,10 @@ def _listed(gpus: Sequence[Gpu], listed: Sequence[int]) -> GpuChoice:
 
 
 def _sets(gpus: Sequence[Gpu], count: int, avoid: Sequence[int]) -> Iterator[tuple[Gpu, ...]]:
-    """The sets of a size that could be best: of each model and of all, the fastest of those with enough free memory."""
+    """The sets of ``count`` cards that could be best.
+
+    For each amount of free memory, these are the fastest cards that have it, among all cards and among each model.
+    """
     usable = [gpu for gpu in gpus if count == 1 or gpu.parent is None]
     names = dict.fromkeys(gpu.name for gpu in usable)
     pools = [usable, *([gpu for gpu in usable if gpu.name == name] for name in names if len(names) > 1)]
@@ -181,7 +184,7 @@ def _sets(gpus: Sequence[Gpu], count: int, avoid: Sequence[int]) -> Iterator[tup
 
 
 def _free_gib(gpu: Gpu) -> int:
-    """Free memory in whole GiB; what could not be asked is taken to be enough."""
+    """Free memory in GiB, rounded; unknown memory counts as enough."""
     return 1 << 20 if gpu.free_bytes is None else round(gpu.free_bytes / GIB)
 
 
@@ -194,7 +197,7 @@ def _candidate(host: Host, needs: GpuNeeds, cards: tuple[Gpu, ...], avoid: Seque
 
 
 def _tier(need: int | None, gpu: Gpu) -> int:
-    """How a need fits a card: into what is free, nearly, into what is used by others, or not at all."""
+    """The tier of a need on a card: it fits free memory, fits nearly, fits memory that others use, or does not fit."""
     if need is None or gpu.total_bytes is None:
         return _FITS
     if need > HOPELESS * gpu.total_bytes:
@@ -207,7 +210,7 @@ def _tier(need: int | None, gpu: Gpu) -> int:
 def _fewer_findings(
     gpus: Sequence[Gpu], best: _Candidate, found: Iterable[_Candidate], needs: GpuNeeds
 ) -> Iterator[Finding]:
-    """Why not all visible GPUs are used, where their number was not asked for."""
+    """Explain why not all visible GPUs are used, unless the user chose their number."""
     if len(best.cards) == len(gpus) or not needs.limit:
         return
     larger = [candidate for candidate in found if len(candidate.cards) > len(best.cards)]
@@ -220,7 +223,7 @@ def _fewer_findings(
 
 
 def _why_not(more: _Candidate) -> str:
-    """Why a larger set was not taken."""
+    """The reason why a larger set was not taken."""
     count = len(more.cards)
     if more.tier == _TOO_SMALL:
         return _short_of(more)
@@ -236,7 +239,7 @@ def _why_not(more: _Candidate) -> str:
 
 
 def _short_of(more: _Candidate) -> str:
-    """Which memory a larger set lacks."""
+    """The memory that a larger set lacks."""
     count, need = len(more.cards), more.needs.gpu_bytes or 0
     if not any(_tier(need, gpu) for gpu in more.cards):
         return f"{count} would need {(more.needs.host_bytes or 0) / GIB:.0f} GiB of host memory while loading"
@@ -254,10 +257,10 @@ def choose_for(
     legal: Callable[[int], tuple[int, ...]],
     limit: Callable[[int], str],
 ) -> tuple[GpuChoice, int]:
-    """The GPUs of a script's run, and its number of processes, which is known even where there is no GPU.
+    """Choose the GPUs and the number of processes of a script's run; the number is known even without a GPU.
 
-    A requested number is taken as it is. Otherwise ``legal`` gives the numbers up to a largest one that can share the
-    clip, and ``limit`` says why no more than the last of them can.
+    A requested number is used as it is. Otherwise ``legal`` gives the numbers, up to a largest one, that can share the
+    clip, and ``limit`` gives the reason why no more than the last of them can.
     """
     settings, overrides = job.settings, job.overrides
     wanted = overrides.get("gpu_count") or settings.gpu_count or len(settings.gpus or ())
@@ -270,18 +273,18 @@ def choose_for(
 
 
 def smallest_free_bytes(gpus: Iterable[Gpu]) -> int | None:
-    """The least free memory of these GPUs; ``None`` where no driver says."""
+    """The least free memory of these GPUs, in bytes; ``None`` if the driver does not report it."""
     return min((gpu.free_bytes for gpu in gpus if gpu.free_bytes is not None), default=None)
 
 
 def clips_at_a_time(settings: Settings, host: Host) -> int:
-    """How many clips the visible GPUs can make at the same time."""
+    """The number of clips that the visible GPUs can make at the same time."""
     count = len(host.gpus or ())
     return max(1, count // max(1, min(gpu_count(settings, host), count)))
 
 
 def gpu_count(settings: Settings, host: Host) -> int:
-    """The requested number of GPUs: listed, counted, a share of ``total_gpus``, or all that are visible."""
+    """The requested number of GPUs: listed, counted, a share of ``total_gpus``, or all visible ones."""
     if settings.gpus:
         return len(settings.gpus)
     if settings.gpu_count:
@@ -292,12 +295,12 @@ def gpu_count(settings: Settings, host: Host) -> int:
 
 
 def gpu_findings(gpus: Sequence[Gpu]) -> Iterator[Finding]:
-    """Findings about the chosen GPUs together."""
+    """Warn if the chosen GPUs differ."""
     if len({gpu.name for gpu in gpus}) > 1:
         yield Finding("gpus.mixed", "warning", "the GPUs differ: the slowest and smallest decides", "List alike ones.")
 
 
 def split_degrees(ranks: int, heads: int) -> tuple[int, int]:
-    """Ulysses and ring degrees for a number of ranks: the largest ulysses that divides both ranks and heads."""
+    """The ulysses and ring degrees for a number of ranks: the largest ulysses that divides both ranks and heads."""
     ulysses = max(size for size in range(1, ranks + 1) if ranks % size == 0 and heads % size == 0)
     return ulysses, ranks // ulysses

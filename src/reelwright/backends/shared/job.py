@@ -27,11 +27,11 @@ class Job(Generic[S_co]):
 
     Attributes:
         request: The user's request; its picture fields are the user's paths.
-        settings: The generator's settings, of its own class (`config.settings.Settings.for_generator`).
+        settings: The generator's settings, as the class that it declares (`config.settings.Settings.for_generator`).
         host: The answers to the backend's query.
         first, last, depth: The pictures after the intake.
         output: Absolute path of the attempt's private video.
-        overrides: Effective parameters forced by a retry, or by what worked last time.
+        overrides: Effective parameters that a retry forces, or that worked last time.
     """
 
     request: VideoRequest

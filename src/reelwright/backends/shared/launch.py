@@ -1,6 +1,6 @@
-"""Starting an official framework script: torchrun, its environment, its interpreter, checkout and weights. Pure.
+"""The launch of an official framework script: torchrun, environment, interpreter, checkout and weights. Pure.
 
-The findings here are those that every script shares. What only one framework needs stays in its backend.
+The findings of this module apply to every script. The needs of a single framework stay in its backend.
 
     >>> option("prompt", "--a cat")
     '--prompt=--a cat'
@@ -20,7 +20,7 @@ from ...core.host import Checkout, Checkpoint, Gpu, Host, Interpreter, Interpret
 from ...core.plan import Command, Dialect, Finding
 from .decision import Decision
 
-#: Variables of the runner that a framework may see, by name or with a trailing ``*``. Everything else is dropped:
+#: Environment variables that a framework may see, by name or with a trailing ``*``. All others are dropped:
 #: LD_PRELOAD, PYTHON*, and the rank variables of a cluster shell (RANK=1 makes Wan render and save nothing).
 ENV_NAMES = (
     "PATH",
@@ -55,7 +55,7 @@ BASE_ENV: Mapping[str, str] = {
     "PYTHONUNBUFFERED": "1",
     "PYTHONIOENCODING": "utf-8",
     "PYTHONNOUSERSITE": "1",
-    # Without these a missing tokenizer folder is looked up on the hub: a network wait instead of an error.
+    # Without these a framework asks the hub for a missing tokenizer folder: a network wait instead of an error.
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -65,7 +65,7 @@ BASE_ENV: Mapping[str, str] = {
 }
 
 
-#: Settings that every worker process and every framework's script has.
+#: Settings that every worker process and every framework's script uses.
 PROCESS_SETTINGS = frozenset(
     {
         *("python", "env", "timeout", "progress_timeout", "lease_timeout_s", "stop_grace_s", "verify_model"),
@@ -74,7 +74,7 @@ PROCESS_SETTINGS = frozenset(
     }
 )
 
-#: All official scripts write through imageio and its ffmpeg; Wan hides every error of it.
+#: All official scripts write through imageio and its ffmpeg; Wan hides every error of these.
 WRITER_CHECK = (
     "import subprocess, imageio_ffmpeg; "
     "subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), '-version'], check=True, stdout=subprocess.DEVNULL)"
@@ -82,16 +82,16 @@ WRITER_CHECK = (
 
 
 def option(name: str, value: object) -> str:
-    """``--name=value`` as one word: a value that begins with dashes would be taken for an option otherwise."""
+    """``--name=value`` as one word: otherwise a value that begins with dashes would count as an option."""
     return f"--{name}={value}"
 
 
 def start(python: Path, script: Sequence[str], ranks: int) -> tuple[str, ...]:
-    """The program that starts a script, directly or under torchrun.
+    """The words of a command that starts a script, directly or under torchrun.
 
-    torchrun is called as a module of the framework's interpreter. ``--standalone`` lets the operating system choose
-    the rendezvous port: the documented 29500 collides with a second run. Without ``--local-addr`` the processes meet
-    under the machine's own name, which not every container can look up. ``--max-restarts=0``: Reelwright itself retries.
+    torchrun runs as a module of the framework's interpreter. With ``--standalone`` the operating system chooses the
+    rendezvous port: the documented 29500 collides with a second run. Without ``--local-addr`` the processes meet under
+    the machine's own name, which not every container can look up. ``--max-restarts=0``: Reelwright itself retries.
     """
     if ranks == 1:
         return (str(python), *script)
@@ -100,7 +100,7 @@ def start(python: Path, script: Sequence[str], ranks: int) -> tuple[str, ...]:
 
 
 def environment(settings: Settings, gpus: Iterable[Gpu], *, simulated: bool) -> dict[str, str]:
-    """The variables that are set for a framework; the chosen GPUs become all that it can see."""
+    """The variables to set for a framework; it can see only the chosen GPUs."""
     env = dict(BASE_ENV)
     chosen = [gpu.uuid for gpu in gpus]
     if chosen and not simulated:
@@ -117,7 +117,7 @@ def script_command(
     quiet_limits_s: Mapping[str, float],
     **more: Any,
 ) -> Command:
-    """How a framework's script is started, under torchrun for several processes; ``more`` are fields of `Command`."""
+    """The command of a framework's script, under torchrun for several processes; ``more`` are fields of `Command`."""
     settings, ranks = decision.job.settings, decision.ranks
     env = environment(settings, decision.gpus.gpus, simulated=decision.job.host.simulated)
     if decision.parameters.get("expandable_segments"):
@@ -142,7 +142,7 @@ def script_command(
 def interpreter_queries(
     settings: Settings, checkout: Path | None, modules: tuple[str, ...]
 ) -> tuple[InterpreterQuery, ...]:
-    """The configured interpreter; else a virtual environment in the checkout, else the running one."""
+    """Ask the configured interpreter; without one, the virtual environments in the checkout and the running one."""
     inside = [checkout / name / "bin" / "python" for name in (".venv", "venv")] if checkout else []
     paths = (settings.python,) if settings.python else (*inside, Path(sys.executable))
     return tuple(interpreter_query(settings, path, modules, folder=checkout) for path in paths)
@@ -151,7 +151,7 @@ def interpreter_queries(
 def interpreter_query(
     settings: Settings, path: Path, modules: tuple[str, ...], *, folder: Path | None = None
 ) -> InterpreterQuery:
-    """Ask an interpreter in the environment of a run: what it sees there is what counts."""
+    """Ask an interpreter in the environment of a run, so that it sees what the run will see."""
     env = environment(settings, (), simulated=False)
     return InterpreterQuery(path, modules, env, ENV_NAMES, folder)
 
@@ -166,7 +166,7 @@ def pick_interpreter(queries: Sequence[InterpreterQuery], host: Host) -> Interpr
 def interpreter_findings(
     interpreter: Interpreter, required: Sequence[str], *, framework: str, multi_gpu: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """Errors for an interpreter that cannot run the framework; ``required`` modules must be importable."""
+    """Report an interpreter that cannot run the framework; ``required`` modules must be importable."""
     if interpreter.problem:
         yield Finding(
             "interpreter",
@@ -195,7 +195,7 @@ def interpreter_findings(
 
 
 def _is_absent(module: str, reason: str) -> bool:
-    """Whether a package is not installed at all; one that is broken fails with another error."""
+    """Whether a package is not installed; a broken package fails with another error."""
     return reason in ("is not installed", f"ModuleNotFoundError: No module named {module!r}")
 
 
@@ -203,20 +203,20 @@ def _is_absent(module: str, reason: str) -> bool:
 
 
 def model_name(directory: Path) -> str:
-    """The name of a model's folder; in the hub's cache the folder is a commit, two levels below the model's name."""
+    """The model's name from its folder; in the hub's cache the folder is a commit, two levels below the name."""
     if directory.parent.name == "snapshots" and len(directory.parents) > 1:
         return directory.parents[1].name
     return directory.name
 
 
 def checkout_fault(checkout: Checkout | None, needed: Sequence[str], what: str, source: str) -> tuple[str, str] | None:
-    """Why a checkout cannot be run, and the fix; ``None`` if the files that it needs are there.
+    """The reason why a checkout cannot run, and the fix; ``None`` if the files that it needs exist.
 
     Args:
-        checkout: What was found.
+        checkout: The probe's answer.
         needed: The script, then further files without which it cannot be imported.
         what: The setting and its folder.
-        source: Where the framework comes from.
+        source: The origin of the framework.
     """
     if checkout is None or checkout.problem:
         why = f"{what.partition(' ')[0]}: {checkout.problem}" if checkout else f"{what} was not looked at"
@@ -237,7 +237,7 @@ def checkout_fault(checkout: Checkout | None, needed: Sequence[str], what: str, 
 
 
 def checkpoint_findings(checkpoint: Checkpoint | None, key: str) -> Iterator[Finding]:
-    """Errors for a folder of weights that is incomplete or of another kind; ``key`` is the setting that names it."""
+    """Report a folder of weights that is incomplete or of another kind; ``key`` is the setting that names it."""
     if checkpoint is None:
         yield Finding("model.unset", "error", f"{key} is not set", f"Set {key} to the folder of the weights.")
         return

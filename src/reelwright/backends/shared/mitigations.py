@@ -1,4 +1,4 @@
-"""Memory mitigations that several frameworks have: less fragmentation, and fewer frames.
+"""Memory mitigations that several frameworks share: less fragmentation, and fewer frames.
 
 >>> [item.name for item in fewer_frames(81, (81, 49), lambda frames: frames * 10)]
 ['frames_49']
@@ -20,7 +20,7 @@ EXPANDABLE_SEGMENTS = Mitigation(
 
 
 def fewer_frames(frames: int, offered: Iterable[int], tokens: Callable[[int], int]) -> Iterator[Mitigation]:
-    """The smaller numbers of frames; a retry may use them only where the user allows it."""
+    """Offer the smaller numbers of frames; a retry uses them only if the user allows it."""
     for fewer in offered:
         if fewer < frames:
             why = f"{fewer} frames have {tokens(fewer):,} tokens instead of {tokens(frames):,}"

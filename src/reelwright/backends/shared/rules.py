@@ -1,7 +1,7 @@
 """Rules that every framework shares: the requested size and length, effective parameters, and their findings. Pure.
 
-Nothing here knows a process, a GPU or a folder (`launch` does). What only one framework needs, such as its sizes, stays
-in its backend.
+This module knows no process, GPU or folder (`launch` does). The needs of a single framework, such as its sizes, stay in
+its backend.
 
     >>> nearest_4n1(120)
     121
@@ -20,7 +20,7 @@ from ...core.request import Size, VideoRequest, parse_size
 from .job import Job
 
 DEFAULT_SIZE = "1280x720"
-#: A prompt of more characters per token is surely too long: a token has rarely more than four.
+#: A prompt with more characters per token is surely too long: a token rarely has more than four.
 _CHARACTERS_PER_TOKEN = 4
 
 
@@ -30,7 +30,7 @@ def first(*values: Any) -> Any:
 
 
 def largest(limit: int, fits: Callable[[int], bool]) -> int:
-    """The largest number from 1 to ``limit`` that fits; 1 if none does."""
+    """The largest number from 1 to ``limit`` for which ``fits`` holds; 1 if it holds for none."""
     return max((number for number in range(1, limit + 1) if fits(number)), default=1)
 
 
@@ -41,7 +41,7 @@ def requested_size(request: VideoRequest, settings: Settings, overrides: Mapping
 
 
 def picture_frame(request: VideoRequest, settings: Settings) -> Size | None:
-    """The size to which pictures are brought where a fit is requested; else they keep their aspect, as in the frameworks."""
+    """The size that pictures get if a fit is requested; ``None`` keeps their aspect, as the frameworks do."""
     if request.fit is None and settings.fit is None:
         return None
     return requested_size(request, settings, {})
@@ -66,26 +66,26 @@ def requested_frames(job: Job, fps: float, default: int) -> int:
 
 
 def forced(parameters: Mapping[str, Any], overrides: Mapping[str, Any], decided: Sequence[str]) -> dict[str, Any]:
-    """Parameters with the overrides of a retry; those in ``decided`` contain them already."""
+    """The parameters with the overrides of a retry; those in ``decided`` already include them."""
     names = [name for name in overrides if name in parameters and name not in decided]
     return {**parameters, **{name: overrides[name] for name in names}}
 
 
 def disk_bytes(settings: Settings, expected: ExpectedVideo | None) -> int:
-    """The log's limit, and a video at imageio's quality, which stayed below 0.25 bytes per pixel in every clip so far."""
+    """Bytes on disk for the log's limit and the video; imageio stayed below 0.25 per pixel in every clip so far."""
     pixels = expected.width * expected.height * expected.num_frames if expected else 0
     return pixels // 4 + settings.log_limit_mb * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Length:
-    """How long a framework's clip can be.
+    """The limits on the length of a framework's clip.
 
     Attributes:
-        name: The framework, for people.
+        name: The framework's name in messages.
         fps: Its frame rate.
-        trained: Frames it was trained for.
-        longest_s: Seconds of the longest clip.
+        trained: The number of frames it was trained for.
+        longest_s: The length of the longest clip, in seconds.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Length:
 
 
 def length_findings(request: VideoRequest, frames: int, length: Length) -> Iterator[Finding]:
-    """Whether a number of frames can be made, and how requested seconds are rounded."""
+    """Report a number of frames that cannot be made, and how requested seconds are rounded."""
     if frames % 4 != 1:
         fix = f"Use {nearest_4n1(frames)}, or another number of the form 4n+1."
         yield Finding("frames.4n1", "error", f"{length.name} makes 4n+1 frames, not {frames}", fix)
@@ -112,7 +112,7 @@ def length_findings(request: VideoRequest, frames: int, length: Length) -> Itera
 
 
 def too_long_findings(request: VideoRequest, length: Length) -> Iterator[Finding]:
-    """Whether more seconds are requested than one clip can have; this needs no weights."""
+    """Report more requested seconds than one clip can have; this needs no weights."""
     if request.seconds and request.seconds > length.longest_s + 2 / length.fps:
         most = nearest_4n1(length.longest_s * length.fps)
         text = f"one clip is at most {most} frames, {length.longest_s:.2f} s; {request.seconds:g} s are asked for"
@@ -126,9 +126,10 @@ _DRAFT_OPTIONS = {"camera": "--camera", "depth_image": "--depth", "label": "--no
 def request_findings(
     request: VideoRequest, name: str, fps: float, *, tokens: int, encodes: bool = False
 ) -> Iterator[Finding]:
-    """Parts of a request that are refused or ignored: a frame rate, the draft's options, a prompt beyond ``tokens``.
+    """Report parts of a request that are refused or ignored: a frame rate, the draft's options, a long prompt.
 
-    ``encodes``: Reelwright encodes the frames, in the requested codec.
+    ``tokens`` is the number that the text encoder reads. ``encodes``: Reelwright encodes the frames in the requested
+    codec.
     """
     if request.fps not in (None, fps):
         yield Finding(
@@ -147,6 +148,6 @@ def request_findings(
 
 
 def is_illegal(findings: Sequence[Finding]) -> bool:
-    """Whether the request cannot have a command. Where only the machine lacks something, the command is still shown."""
+    """Whether the request cannot have a command; if only the machine lacks something, the command is still shown."""
     codes = (Failure.CONFIG, Failure.INPUT)
     return any(item.severity == "error" and item.failure in codes for item in findings)

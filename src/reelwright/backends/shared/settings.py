@@ -11,7 +11,7 @@ from ...config.settings import Settings
 
 
 class WanSettings(Settings):
-    """Where the Wan models lie, and which of them to use."""
+    """The folders of the Wan models, and the model to use."""
 
     wan2_dir: FilePath | None = Field(None, description="checkout of Wan2.1")
     i2v_model_dir: FilePath | None = Field(None, description="weights for image-to-video")

@@ -1,4 +1,4 @@
-"""Every model of Wan2.1 as if it were set up."""
+"""The models of Wan2.1 as if they were set up, for advice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .variants import VARIANTS, Variant
 
 
 def assumed_models(files: tuple[str, ...]) -> tuple[AssumedModel, ...]:
-    """One for each variant; a checkout is recognised by ``files``."""
+    """One entry for each variant; ``files`` identify a checkout."""
     return tuple(_assumed(variant, Checkout(CHECKOUT, files=frozenset(files))) for variant in VARIANTS)
 
 

@@ -1,7 +1,7 @@
-"""Wan2.1 through its official, unmodified generate.py: t2v, i2v and first-last-frame, on one GPU or several.
+"""The backend of Wan2.1's official, unmodified generate.py: t2v, i2v and first-last-frame, on one GPU or several.
 
-`BACKEND` is the record; `plan` is pure. It finds before the start what the script would only find after loading 60 GB
-of weights, and names the fix. The models are in `variants`, the formulas in `facts`.
+`BACKEND` is the record; `plan` is pure. It finds mistakes before the start that the script would only find after
+loading 60 GB of weights, and names the fix. The models are in `variants`, the formulas in `facts`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FILES = (*PROGRAM, "wan/image2video.py", "wan/first_last_frame2video.py")
 
 
 def query(request: VideoRequest, settings: Settings) -> HostQuery:
-    """The checkout, its interpreter, the weights of this task, and the GPUs."""
+    """Ask for the checkout, its interpreter, the weights of this task, and the GPUs."""
     variant = variant_of(request, settings)
     directory = model_dir(variant, settings)
     checkpoints = (
@@ -69,7 +69,7 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
 
 
 def plan(job: Job) -> Plan:
-    """The exact command for a request, the video it makes, and every mistake that can be known now."""
+    """Plan the exact command and the expected video, and find every mistake that can be known before the run."""
     decision = decide(job)
     return decision.plan(
         BACKEND.name,
@@ -101,7 +101,7 @@ def _command(decision: WanDecision) -> Command:
 
 
 def _is_broken(why: str | None) -> bool:
-    """Whether a package is installed and cannot be imported; the framework would end when it imports it."""
+    """Whether a package is installed and cannot be imported; the framework would end at that import."""
     return why is not None and not why.startswith("ModuleNotFoundError")
 
 
@@ -117,7 +117,7 @@ def _star(size: Size) -> str:
 
 
 def _options(decision: WanDecision) -> Iterator[str]:
-    """The script's own options: absolute paths, one word each, and every value that a default could change."""
+    """The script's own options: one word each, absolute paths, and every value that a default could change."""
     job, parameters = decision.job, decision.parameters
     yield option("task", decision.variant.task)
     yield option("size", _star(decision.size))
@@ -150,7 +150,7 @@ def _options(decision: WanDecision) -> Iterator[str]:
 
 
 def capabilities(settings: Settings, host: Host) -> Capabilities:
-    """What the configured models can do."""
+    """The abilities of the configured models."""
     variants = [variant for variant in VARIANTS if model_dir(variant, settings)]
     return Capabilities(
         tasks=[variant.makes for variant in variants],
@@ -164,7 +164,7 @@ def capabilities(settings: Settings, host: Host) -> Capabilities:
 
 
 def configured(settings: Settings) -> bool:
-    """Whether any of its keys is set."""
+    """Whether one of the generator's keys is set."""
     return bool(settings.wan2_dir) or any(model_dir(variant, settings) for variant in VARIANTS)
 
 

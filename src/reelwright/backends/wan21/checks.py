@@ -1,4 +1,4 @@
-"""Every mistake that generate.py would only find after loading its weights, as findings."""
+"""Findings about mistakes that generate.py would only notice after loading its weights."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MODULES = (
     "cv2",
     "dashscope",
 )
-#: Files without which generate.py cannot even be imported: the clone is incomplete, or a zip of one folder.
+#: Files without which generate.py cannot be imported; they are missing in an incomplete clone or a zip of one folder.
 PROGRAM = ("generate.py", "wan/__init__.py", "wan/configs/__init__.py", "wan/modules/model.py", "wan/utils/__init__.py")
 _FLAGS = ("--task", "--size", "--frame_num", "--ckpt_dir", "--offload_model", "--save_file", "--prompt", "--base_seed")
 
 
 def findings(decision: WanDecision) -> Iterator[Finding]:
-    """Everything that stands in the way, or that the user should know."""
+    """Yield every problem that prevents the run, and every fact that the user should know."""
     settings = decision.job.settings
     yield from _checkout_findings(decision)
     flash = None if decision.sdpa else flash_attn_missing(decision.variant, decision.interpreter)
@@ -93,7 +93,7 @@ def _checkout_findings(decision: WanDecision) -> Iterator[Finding]:
 
 
 def _card_findings(decision: WanDecision) -> Iterator[Finding]:
-    """Whether the cards, the driver, the packages and the checkout's own requirements fit each other."""
+    """Report cards, drivers, packages and requirements of the checkout that do not fit each other."""
     problem = None if decision.sdpa else decision.flash_attn_problem
     if problem:
         fix = "Set `attention: auto` or `attention: sdpa`, or use another card."
@@ -121,7 +121,7 @@ def _sdpa_finding(decision: WanDecision) -> Finding:
 
 
 def _task_findings(decision: WanDecision, config: Mapping[str, object]) -> Iterator[Finding]:
-    """Weights for another task or of another size. They also lack files of this one, which would not name the cause."""
+    """Report weights for another task or of another size; their missing files alone would not name the cause."""
     variant, directory = decision.variant, model_dir(decision.variant, decision.job.settings)
     found = config.get("model_type")
     if found is not None and found != variant.model_type:

@@ -1,4 +1,4 @@
-"""What is decided about a run of generate.py before it becomes a command: model, size, frames, GPUs, parameters."""
+"""Decisions about a run of generate.py before it becomes a command: model, size, frames, GPUs, parameters."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ ATTENTION = ("flash_attn", "flash_attn_interface")
 
 
 def variant_of(request: VideoRequest, settings: Settings) -> Variant:
-    """The model for a request: of those for its task the one that `model` names, else the first with weights."""
+    """The model for a request: among those for its task the configured `model`, else the first with weights."""
     able = [variant for variant in VARIANTS if variant.makes == request.task]
     named = model_named(settings)
     return named if named in able else next((item for item in able if model_dir(item, settings)), able[0])
 
 
 def model_named(settings: Settings) -> Variant | None:
-    """The model that the setting `model` names; ``None`` where it names none of Wan2.1."""
+    """The model that the setting `model` names; ``None`` if it names no model of Wan2.1."""
     name = wan.short_name(settings.model or "")
     return next((variant for variant in VARIANTS if variant.task.lower() == name), None)
 
 
 def model_dir(variant: Variant, settings: Settings) -> Path | None:
-    """The folder of a model's weights, as the settings name it."""
+    """The folder of a model's weights from the settings; ``None`` if it is not set."""
     directory: Path | None = getattr(settings, variant.key)
     return directory
 
@@ -60,7 +60,7 @@ class WanDecision(Decision[Settings]):
 
     @property
     def memory(self) -> facts.WanMemory:
-        """What the peak of its memory depends on."""
+        """The inputs of the memory prediction."""
         offload, t5_cpu = bool(self.parameters["offload_model"]), bool(self.parameters["t5_cpu"])
         attention = compatibility.attention_bytes(
             self.gpus.gpus, wan.tokens(self.output_size, self.frames), self.variant.heads / self.ranks
@@ -75,10 +75,10 @@ class WanDecision(Decision[Settings]):
 
     @property
     def flash_attn_problem(self) -> str | None:
-        """Why the flash-attn that generate.py would call does not run on these cards; ``None`` if it does.
+        """The reason why the flash-attn that generate.py calls does not run on these cards; ``None`` if it does.
 
-        The script calls the third generation wherever it can be imported, whatever the card (wan/modules/attention.py);
-        its image encoder calls the second.
+        The script calls the third generation if it can be imported, on any card (wan/modules/attention.py); its image
+        encoder calls the second.
         """
         modules = self.interpreter.modules
         called = [name for name in reversed(ATTENTION) if name in modules][:1]
@@ -89,7 +89,7 @@ class WanDecision(Decision[Settings]):
 
 
 def decide(job: Job) -> WanDecision:
-    """Decide about a request; what is wrong with it is for `checks`."""
+    """Make every decision about a request; `checks` reports its mistakes."""
     settings = job.settings
     variant = variant_of(job.request, settings)
     draft = WanDecision(
@@ -114,8 +114,8 @@ def decide(job: Job) -> WanDecision:
 def _counts(draft: WanDecision, most: int) -> tuple[int, ...]:
     """The numbers of GPUs that can share the clip.
 
-    generate.py takes any number: through ulysses where it divides the heads, else through ring attention. Ring attention
-    pads tokens that do not split evenly, and the picture is then slightly off (the mask is not used).
+    generate.py takes any number: through ulysses if it divides the heads, else through ring attention. Ring attention
+    pads tokens that do not split evenly. The picture is then slightly off, because the mask is not used.
     """
     heads, sequence = draft.variant.heads, wan.tokens(draft.output_size, draft.frames)
     ulysses = [ranks for ranks in range(1, most + 1) if heads % ranks == 0]
@@ -124,7 +124,7 @@ def _counts(draft: WanDecision, most: int) -> tuple[int, ...]:
 
 
 def _needs(draft: WanDecision, cards: tuple[Gpu, ...]) -> SetNeeds:
-    """What a run on these cards needs, and how long it takes."""
+    """The needs of a run on these cards, and its time."""
     ranks = len(cards)
     decision = replace(draft, gpus=GpuChoice(cards), ranks=ranks)
     decision = replace(decision, parameters=_parameters(decision))
@@ -140,7 +140,7 @@ def _needs(draft: WanDecision, cards: tuple[Gpu, ...]) -> SetNeeds:
 
 
 def flash_attn_missing(variant: Variant, interpreter: Interpreter) -> str | None:
-    """The package without which generate.py has no flash attention for this task; ``None`` if it has one.
+    """The package that generate.py lacks for flash attention in this task; ``None`` if it lacks none.
 
     Its transformer takes either generation; its image encoder requires the second (wan/modules/clip.py).
     """
@@ -149,7 +149,7 @@ def flash_attn_missing(variant: Variant, interpreter: Interpreter) -> str | None
 
 
 def _attention(decision: WanDecision) -> str:
-    """``flash`` or ``sdpa``; ``auto`` takes flash-attn where it is installed and runs on these cards."""
+    """``flash`` or ``sdpa``; ``auto`` takes flash-attn if it is installed and runs on these cards."""
     wanted = decision.job.settings.attention
     if wanted != "auto":
         return wanted
@@ -158,7 +158,7 @@ def _attention(decision: WanDecision) -> str:
 
 
 def _parameters(decision: WanDecision) -> dict[str, Any]:
-    """Effective parameters, by the field's names; overrides of a retry come last."""
+    """The effective parameters by their usual names; overrides of a retry come last."""
     request, settings, variant = decision.job.request, decision.job.settings, decision.variant
     framework = settings.preset == "framework"
     ulysses, ring = split_degrees(decision.ranks, variant.heads)
@@ -187,7 +187,7 @@ def _parameters(decision: WanDecision) -> dict[str, Any]:
 
 
 def _offload(decision: WanDecision) -> bool:
-    """On one GPU always, as the framework does; on several where whole weights on each would not fit otherwise."""
+    """Whether to offload: on one GPU always, as the framework does; on several if each cannot hold all weights."""
     smallest = min((gpu.total_bytes for gpu in decision.gpus.gpus if gpu.total_bytes is not None), default=None)
     if decision.ranks == 1 or decision.fsdp or smallest is None:
         return decision.ranks == 1

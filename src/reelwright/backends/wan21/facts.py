@@ -1,7 +1,7 @@
-"""Memory, time and log lines of Wan2.1, each with its source; the models are in `variants`.
+"""Formulas for Wan2.1's memory and time, and the format of its log, each with its source.
 
-Read in the official checkout at 9737cba (2026-03-05): generate.py, wan/image2video.py, wan/first_last_frame2video.py.
-Memory is fitted to the published table (assets/comp_effic.png).
+The models are in `variants`. Source: the official checkout at 9737cba (2026-03-05), generate.py, wan/image2video.py and
+wan/first_last_frame2video.py. Memory is fitted to the published table (assets/comp_effic.png).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CLIP_BYTES = 2.05 * GIB
 
 @dataclass(frozen=True)
 class WanMemory:
-    """What the peak depends on; an attention without a fused kernel needs ``attention_bytes`` in one layer."""
+    """The inputs of the memory prediction; ``attention_bytes`` is the need of a layer without a fused kernel."""
 
     variant: Variant
     size: Size
@@ -37,10 +37,10 @@ class WanMemory:
 def peak_gpu_bytes(use: WanMemory) -> int:
     """Predicted peak memory per GPU.
 
-    Fitted to the published peaks (i2v-14B 720p 76.7, 59.8, 41.9, 32.9 GiB on 1, 2, 4, 8 GPUs; t2v-14B 69.1, 53.9,
-    37.9, 29.9; t2v-1.3B 480p 8.19, 18.1, 14.1, 12.2): weights are fp32, sharded by FSDP; activations follow the
-    width and the tokens; decoding, on rank 0 beside everything that was not offloaded, follows the area. Where all else
-    was offloaded before, decoding is the whole peak of t2v-1.3B at 480p on one GPU, 8.19.
+    The formula is fitted to the published peaks (i2v-14B 720p 76.7, 59.8, 41.9, 32.9 GiB on 1, 2, 4, 8 GPUs; t2v-14B
+    69.1, 53.9, 37.9, 29.9; t2v-1.3B 480p 8.19, 18.1, 14.1, 12.2). Weights are fp32, sharded by FSDP. Activations grow
+    with the width and the tokens. Decoding grows with the area; it runs on rank 0 beside everything that was not
+    offloaded. For t2v-1.3B at 480p on one GPU all else is offloaded before, and decoding alone is the peak of 8.19.
     """
     variant = use.variant
     sequence = tokens(use.size, use.frames)
@@ -57,25 +57,25 @@ def peak_gpu_bytes(use: WanMemory) -> int:
 
 
 def host_bytes(use: WanMemory) -> int:
-    """Predicted peak of the host's memory: every rank builds the whole fp32 model and the text encoder there."""
+    """Predicted peak of host memory in bytes: every rank builds the complete fp32 model and the text encoder there."""
     return use.ranks * (use.variant.weight_bytes + T5_BYTES)
 
 
 def pass_flops(variant: Variant, size: Size, frames: int) -> float:
-    """Work of one pass through the transformer: two operations for each weight and token, and attention.
+    """The operations of one pass through the transformer: two for each weight and token, and attention.
 
-    Attention is 4 x tokens squared x width in each layer. At 480p both parts are equal, at 720p attention is twice as
-    large: time grows faster than pixels.
+    Attention takes 4 x tokens squared x width in each layer. At 480p both parts are equal; at 720p attention is twice
+    as large, so time grows faster than pixels.
     """
     sequence, weights = tokens(size, frames), variant.weight_bytes / 4
     return 2.0 * weights * sequence + 4.0 * sequence**2 * variant.dim * variant.layers
 
 
 def published_seconds(variant: Variant, size: Size, frames: int, steps: int, ranks: int) -> float:
-    """The time of a clip on the GPUs of the published table: the published figure, scaled by work and steps.
+    """The seconds of a clip on the GPUs of the published table: the published figure, scaled by work and steps.
 
-    Guidance doubles the passes in both. Between the table's numbers of GPUs the time is interpolated; nothing is published
-    for more than eight, so they count as no faster. For a 480p clip on one H100 this gives 10.2 s a step; diffusers was
+    Guidance doubles the passes in both. The time is interpolated between the table's numbers of GPUs. The table ends at
+    eight GPUs, so more of them count as no faster. For a 480p clip on one H100 this gives 10.2 s a step; diffusers was
     measured at 9.8 (LightX2V's comparison).
     """
     row = variant.published
@@ -84,7 +84,7 @@ def published_seconds(variant: Variant, size: Size, frames: int, steps: int, ran
 
 
 def _by_ranks(seconds: Mapping[int, float], ranks: int) -> float:
-    """Interpolated in the logarithms, as halving and doubling are equal steps."""
+    """Interpolate the seconds between logarithms, because halving and doubling are equal steps."""
     below = max((known for known in seconds if known <= ranks), default=1)
     above = min((known for known in seconds if known >= ranks), default=below)
     if below == above:
@@ -98,7 +98,7 @@ QUIET_LIMITS_S: Mapping[str, float] = {
     "starting": 900.0,
     "loading text encoder": 1200.0,
     "loading CLIP": 900.0,
-    "loading transformer": 2700.0,  # twenty minutes were seen on a slow disk (Wan2.1#342)
+    "loading transformer": 2700.0,  # it took twenty minutes on a slow disk (Wan2.1#342)
     "encoding": 900.0,
     "denoising": 1800.0,
     "decoding": 2700.0,
@@ -109,7 +109,7 @@ _RECORD = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\] [A-Z]+: "
 
 
 def dialect(steps: int) -> Dialect:
-    """How generate.py's log is read: rank 0 on stdout, one unnamed bar per rank on stderr."""
+    """The log of generate.py: rank 0 on stdout, one unnamed bar per rank on stderr."""
     return Dialect(
         phases=(
             (_RECORD + r"Creating Wan(?:I2V|T2V|FLF2V) pipeline", "loading text encoder"),

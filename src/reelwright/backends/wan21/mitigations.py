@@ -1,4 +1,4 @@
-"""What really lowers the memory of generate.py, cheapest first; fewer steps and a lower guidance do not."""
+"""The mitigations that lower the memory of generate.py, cheapest first; fewer steps or a lower guidance do not help."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .variants import SMALL_SIZES
 
 
 def mitigations(decision: WanDecision) -> Iterator[Mitigation]:
-    """The memory mitigations of a run; those that cost no quality come first."""
+    """Yield the memory mitigations of a run; those without a cost in quality come first."""
     parameters = decision.parameters
     if not parameters["offload_model"]:
         why = "text encoder, image encoder and transformer leave the GPU between phases (Wan README)"
@@ -32,7 +32,7 @@ def mitigations(decision: WanDecision) -> Iterator[Mitigation]:
 
 
 def _smaller_size(decision: WanDecision) -> Iterator[Mitigation]:
-    """480p, which a retry may use only where the user allows it."""
+    """The size 480p; a retry uses it only if the user allows it."""
     job, size = decision.job, decision.size
     if size.area > SMALL_SIZES[0].area:
         small = SMALL_SIZES[0 if size.width >= size.height else 1]

@@ -1,6 +1,6 @@
-"""The models of Wan2.1 as a table: each row is one task of generate.py with one model. A new model is a new row.
+"""The table of Wan2.1's models: each row is one task of generate.py with one model. A new model is a new row.
 
-Read in the official checkout at 9737cba (2026-03-05): generate.py and wan/configs. Times are those of the published
+Source: the official checkout at 9737cba (2026-03-05), generate.py and wan/configs. The times come from the published
 table (assets/comp_effic.png).
 
     >>> [variant.task for variant in VARIANTS if variant.makes == "t2v"]
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ...core.request import Size, Task
 from ..shared.wan import CLIP_FILE, T5_FILE, TOKENIZER, VAE_FILE
 
-#: Sizes that generate.py's own tables know (720p and 480p), and those that Reelwright's launcher adds to them.
+#: Sizes in generate.py's own tables (720p and 480p), and the sizes that Reelwright's launcher adds to them.
 OWN_SIZES = (Size(1280, 720), Size(720, 1280), Size(832, 480), Size(480, 832))
 SMALL_SIZES = OWN_SIZES[2:]
 ADDED_SIZES = (Size(1024, 576), Size(576, 1024), Size(720, 480), Size(480, 720))
@@ -23,7 +23,7 @@ ADDED_SIZES = (Size(1024, 576), Size(576, 1024), Size(720, 480), Size(480, 720))
 
 @dataclass(frozen=True)
 class PublishedTimes:
-    """A row of the published table: seconds of a whole clip of 81 frames by number of GPUs."""
+    """A row of the published table: seconds of a complete clip of 81 frames by number of GPUs."""
 
     card: str
     size: Size
@@ -38,7 +38,7 @@ class FixedLength:
     Attributes:
         pattern: The pattern of the checkout query that finds the code with the fixed length.
         code, text, fix: The finding for another length; ``{frames}`` is the requested number.
-        old: Whether a newer checkout makes other lengths. Where none does, no retry lowers the number.
+        old: Whether a newer checkout makes other lengths. If none does, no retry lowers the number.
     """
 
     pattern: str
@@ -57,16 +57,16 @@ class Variant:
         makes: The task of a request.
         key: The setting that names its weights.
         setup: Its name for ``reel setup wan2.1 --models``.
-        published: Published times of this model, or of the one that is as large.
+        published: Published times of this model, or of one of the same size.
         heads: Attention heads, which the ulysses degree must divide.
         dim, layers: Width and depth of the transformer.
-        weight_bytes: fp32 weights of the transformer, on disk and on the GPU.
+        weight_bytes: Bytes of the transformer's fp32 weights, on disk and on the GPU.
         sizes: Sizes of the parser's table for the task.
         added_sizes: Sizes that Reelwright's launcher adds to the table.
         framework_steps: Default of ``--sample_steps``; flf2v does not contain "i2v" and so has 50.
         channels: Input channels of the transformer (``in_dim``).
         clip: Whether the image encoder is loaded.
-        fixed: Set where some checkouts make 81 frames only.
+        fixed: Set if some checkouts make 81 frames only.
     """
 
     task: str
@@ -92,7 +92,7 @@ class Variant:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What its folder of weights must hold; folders end with a slash (wan/configs/*.py)."""
+        """The files that its folder of weights must hold; folders end with a slash (wan/configs/*.py)."""
         common = (T5_FILE, VAE_FILE, TOKENIZER, "config.json")
         return (*common, CLIP_FILE, "xlm-roberta-large/") if self.clip else common
 
