@@ -1,8 +1,8 @@
-"""Sets a framework up: its checkout, its own Python environment, its weights and the configuration file.
+"""Sets up a framework: its checkout, its Python environment, its weights and the configuration file.
 
-Only this part of Reelwright uses the network, and only for ``reel setup``. `planning.look` makes an `Installation`, which
-says what exists and what is missing, without changing anything; `steps.carry_out` carries it out. Frameworks and models
-are data (`recipes`). `reel doctor` decides whether a generation can run, by asking the backends.
+Only this package uses the network, and only for ``reel setup``. `planning.look` returns an `Installation`, which lists
+the existing and the missing parts; it changes nothing. `steps.carry_out` installs the missing parts. `recipes` holds
+the frameworks and models as data. ``reel doctor`` asks the backends whether a generation can run.
 
     >>> Space(Path("/models"), need_bytes=82 * 10**9, free_bytes=10**9).enough
     False
@@ -19,9 +19,9 @@ from ..core.errors import Failure
 from ..core.request import Task
 from .weight_sources import Listing
 
-#: Where a number of bytes comes from: the source itself, or our table or estimate.
+#: The origin of a size in bytes: the source itself, Reelwright's table or an estimate.
 Origin = Literal["source", "table", "estimate", "nothing"]
-#: Kept free beyond what is written: a file system that is full to the last byte breaks other things.
+#: Free space that a setup leaves on the disk: a full file system breaks other programs.
 MARGIN_BYTES = 512 * 1024 * 1024
 
 
@@ -30,11 +30,11 @@ class WeightSet:
     """One set of weights.
 
     Attributes:
-        name: The name that users write.
+        name: The name in ``--models``.
         repository: Its name on the hub.
-        key: The setting that names its folder.
-        task: The kind of request it serves; decides which files must exist.
-        known_bytes: Its size, for when the hub cannot be reached.
+        key: The setting for its folder.
+        task: The kind of request it serves; it decides which files are required.
+        known_bytes: Its size, used when the hub cannot be reached.
         aliases: Other names.
     """
 
@@ -53,22 +53,22 @@ class WeightSet:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One framework.
+    """A framework that can be set up.
 
     Attributes:
         name: The generator's name.
         folder: The checkout's folder.
-        script: A file by which a folder is recognised as its checkout.
-        git_source, commit: The official repository, and the commit that was tested.
-        checkout_key: The setting that names the checkout.
-        checkout_bytes: Its size, roughly.
-        pythons: Versions of Python that its requirements can be installed with, the best first.
-        environment_bytes: Size of its environment, an estimate.
-        left_out: Requirements that are only installed on request (normalised names).
+        script: A file that identifies a folder as its checkout.
+        git_source, commit: The official repository, and the tested commit.
+        checkout_key: The setting for the checkout's folder.
+        checkout_bytes: The approximate size of the checkout.
+        pythons: Versions of Python that can install its requirements, the preferred one first.
+        environment_bytes: The estimated size of its environment.
+        left_out: Requirements (normalised names) that are installed only on request.
         flash_attention, multi_gpu: Packages that ``--flash-attn`` and ``--multi-gpu`` install.
-        optional_modules: Modules that a run can do without.
-        unwanted: Globs of files in the models' repositories that nothing reads.
-        models: Its weights; the first one is set up when none is named.
+        optional_modules: Modules that a run does not need.
+        unwanted: Globs of files in the models' repositories that no program reads.
+        models: Its weights; without ``--models`` the first one is set up.
     """
 
     name: str
@@ -90,12 +90,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where things come from; ``None`` is the official place.
+    """The sources of a setup; ``None`` is the official one.
 
     Attributes:
         git: URL or path of a repository.
         weights: URL of a hub, or a folder that holds the models' folders.
-        pip_options: Options passed on to ``pip install``; never shown, because they may hold a password.
+        pip_options: Options for ``pip install``; they are never shown, because they may hold a password.
     """
 
     git: str | None = None
@@ -105,14 +105,14 @@ class Sources:
 
 @dataclass(frozen=True)
 class SetupOrder:
-    """What to set up, and where.
+    """The parts to set up, and their folder.
 
     Attributes:
-        directory: The folder for everything; absolute.
+        directory: The absolute path of the folder for all parts.
         commit: The checkout's commit; ``latest`` is the newest one of the default branch.
-        python: The interpreter that makes the environment; ``None`` chooses one.
-        flash_attention, multi_gpu: Install the packages for these.
-        verify: Hash the existing files too.
+        python: The interpreter that creates the environment; ``None`` chooses one.
+        flash_attention, multi_gpu: Whether to install their packages.
+        verify: Whether to hash the existing files too.
         config: The configuration file; ``None`` is the user's own.
     """
 
@@ -144,7 +144,7 @@ class SetupOrder:
 
     @property
     def state(self) -> Path:
-        """The folder of the setup's own notes, logs and lock."""
+        """The folder of the setup's notes, logs and lock."""
         return self.directory / ".reelwright-setup"
 
     def weights(self, model: WeightSet) -> Path:
@@ -152,7 +152,7 @@ class SetupOrder:
         return self.directory / model.folder
 
     def settings(self) -> dict[str, str]:
-        """The settings for this installation; of two models with one key, the first one counts."""
+        """The settings for this installation; if two models have the same key, the first one is used."""
         values = {self.recipe.checkout_key: str(self.checkout), "python": str(self.interpreter)}
         for model in self.models:
             values.setdefault(model.key, str(self.weights(model)))
@@ -165,15 +165,15 @@ class SetupPart:
 
     Attributes:
         name: ``checkout``, ``environment``, ``weights NAME`` or ``configuration``.
-        target: Where it is, or will be.
-        source: Where it comes from.
-        done: Whether nothing is left to do.
-        todo_bytes: About how much is still to be written.
-        there_bytes: How much exists already, partial files included.
-        origin: Where the sizes come from.
+        target: Its path, before and after the setup.
+        source: Its source, for users.
+        done: Whether it is complete.
+        todo_bytes: The approximate number of bytes left to write.
+        there_bytes: The number of bytes that exist already, partial files included.
+        origin: The origin of the sizes.
         note: A remark for the user.
-        listing: For weights: the repository's files; ``None`` if it could not be reached.
-        model: For weights: which.
+        listing: For weights: the repository's files; ``None`` if it cannot be reached.
+        model: For weights: the model.
     """
 
     name: str
@@ -188,7 +188,7 @@ class SetupPart:
     model: WeightSet | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the list of files."""
+        """All fields except the list of files, as JSON values."""
         return {
             "name": self.name,
             "target": str(self.target),
@@ -203,9 +203,9 @@ class SetupPart:
 
 @dataclass(frozen=True)
 class Space:
-    """The bytes that one file system must take, and has free; ``None``: it does not say.
+    """The bytes that a setup needs on one file system, and the free bytes; ``None`` if they are unknown.
 
-    ``writable`` is false on a read-only file system (which may report no free space), or without permission.
+    ``writable`` is false without permission and on a read-only file system, which may report no free space.
     """
 
     folder: Path
@@ -215,12 +215,12 @@ class Space:
 
     @property
     def enough(self) -> bool:
-        """Whether it fits; a file system that does not say is trusted."""
+        """Whether the parts fit; unknown free space counts as enough."""
         return not self.need_bytes or self.free_bytes is None or self.free_bytes >= self.need_bytes + MARGIN_BYTES
 
     @property
     def obstacle(self) -> Failure | None:
-        """Why nothing can be installed here: no permission, or no space. Free space on a read-only disk says nothing."""
+        """The reason against an installation: no permission (even with free space), or too little space."""
         if not self.writable:
             return Failure.PERM
         return None if self.enough else Failure.DISK
@@ -238,7 +238,7 @@ class Space:
 
 @dataclass(frozen=True)
 class Installation:
-    """What exists and what is missing; ``--dry-run --json`` prints its `to_json`."""
+    """The state of every part of a setup; ``--dry-run --json`` prints its `to_json`."""
 
     order: SetupOrder
     parts: tuple[SetupPart, ...]
@@ -246,11 +246,11 @@ class Installation:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether every part is complete."""
         return all(part.done for part in self.parts)
 
     def to_json(self) -> dict[str, Any]:
-        """The whole plan."""
+        """The plan as JSON values."""
         return {
             "schema": 1,
             "framework": self.order.recipe.name,
@@ -265,7 +265,7 @@ class Installation:
 
 @dataclass(frozen=True)
 class SetupEvent:
-    """A line for people, or the progress of a download (``total`` above 0)."""
+    """A message, or the progress of a download in bytes (``total`` above 0)."""
 
     part: str
     text: str = ""
@@ -281,11 +281,11 @@ class SetupOutcome:
     """The result of a setup.
 
     Attributes:
-        installation: Its state now.
+        installation: The state after the setup.
         changed: Names of the parts that were changed.
-        config: The configuration file that holds the settings, or should.
+        config: The configuration file for the settings.
         config_lines: Lines that the user must add to that file, because it existed before.
-        warnings: Failures that a run can do without.
+        warnings: Failures of optional parts, which a run does not need.
     """
 
     installation: Installation
@@ -295,7 +295,7 @@ class SetupOutcome:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The installation, the changes, and what the user must do."""
+        """The installation, the changes, the lines to add and the warnings, as JSON values."""
         return {
             **self.installation.to_json(),
             "changed": list(self.changed),

@@ -24,17 +24,17 @@ _HEAD = "# Written by `reel setup {name}`. Every setting is shown by `reel confi
 
 
 def target_of(order: SetupOrder, environ: Mapping[str, str]) -> Path:
-    """The file of ``--config``, else the user's own."""
+    """The file of ``--config``, or the user's own configuration file."""
     return expanded(order.config or default_config(environ)).absolute()
 
 
 def text_of(settings: Mapping[str, str]) -> str:
-    """YAML lines."""
+    """The settings as YAML."""
     return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def lacking(order: SetupOrder, environ: Mapping[str, str]) -> dict[str, str]:
-    """The settings that the file does not hold with these values.
+    """The settings that the file lacks, or holds with another value.
 
     Raises:
         ConfigurationError: the file exists and cannot be read.
@@ -45,7 +45,7 @@ def lacking(order: SetupOrder, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def look_at(order: SetupOrder, environ: Mapping[str, str]) -> SetupPart:
-    """The state of the file."""
+    """The state of the configuration file."""
     target = target_of(order, environ)
     left = lacking(order, environ)
     note = "exists and will not be changed; the lines to add will be shown" if left and target.exists() else ""

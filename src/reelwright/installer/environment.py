@@ -1,8 +1,8 @@
-"""Makes the framework's own virtual environment, and fills it with pip from the checkout's requirements.
+"""Creates the framework's virtual environment, and installs the checkout's requirements in it with pip.
 
-A note beside the environment says what was installed; it is written after pip has succeeded, so a killed setup continues
-and a second one does nothing. Each framework has its own environment, because their requirements exclude each other.
-`sites.local.probes.interpreters` imports modules in it.
+A note beside the environment records the installed requirements. It is written after pip has succeeded, so a killed
+setup continues and a second one does nothing. Each framework has a separate environment, because their requirements
+exclude each other. `sites.local.probes.interpreters` checks that the environment can import its modules.
 
     >>> requirements("torch>=2.4\\nflash_attn\\n", ("flash-attn",))
     ['torch>=2.4']
@@ -31,7 +31,7 @@ _VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
 def requirements(text: str, left_out: Iterable[str]) -> list[str]:
-    """The lines of a requirements file without those left out."""
+    """The lines of a requirements file, without the packages in ``left_out``."""
     skipped = {_normal(name) for name in left_out}
     lines = (line.partition(" #")[0].strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#") and _normal(_name(line)) not in skipped]
@@ -46,7 +46,7 @@ def _normal(name: str) -> str:
 
 
 def look_at(order: SetupOrder) -> SetupPart:
-    """The state of the environment, by our own note."""
+    """The state of the environment, according to the setup's note."""
     extras, notes = _extras(order), _notes(order)
     try:
         lines = _wanted(order)
@@ -66,7 +66,7 @@ def look_at(order: SetupOrder) -> SetupPart:
 
 
 def make(order: SetupOrder, programs: Programs) -> tuple[str, ...]:
-    """Make the environment and install; returns warnings about failures that a run can do without.
+    """Create the environment, install the requirements, and return a warning for each failed optional package.
 
     Raises:
         BackendUnavailableError: no suitable Python was found, or venv or pip fails.
@@ -139,7 +139,7 @@ def _refuse_foreign(order: SetupOrder, notes: Mapping[str, Any]) -> None:
 
 
 def choose_python(order: SetupOrder, environ: Mapping[str, str]) -> str:
-    """The interpreter that makes the environment: the one of ``--python``, else the first suitable one.
+    """The interpreter that creates the environment: the one of ``--python``, or the first suitable one.
 
     Raises:
         BackendUnavailableError: none is suitable, or the one of ``--python`` does not answer.
@@ -167,7 +167,7 @@ def choose_python(order: SetupOrder, environ: Mapping[str, str]) -> str:
 
 
 def _version(python: str, environ: Mapping[str, str]) -> str | None:
-    """The version that the interpreter prints: a name on the PATH may be the shim of one that is not installed."""
+    """The version that the interpreter prints; ``None`` if it fails, like a shim for a Python that is not installed."""
     try:
         answer = run_bounded([python, "-I", "-c", _VERSION], deadline_s=30, env=environ)
     except OSError:

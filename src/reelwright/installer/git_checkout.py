@@ -1,7 +1,7 @@
-"""Clones the framework's source beside its final place, and renames it once it is complete.
+"""Clones the framework's source into a private folder, and renames the folder once it is complete.
 
-An existing checkout is never changed, because it may be the user's own work. The backend judges in every plan whether
-a checkout fits.
+An existing checkout is never changed, because it may be the user's own work. The backend checks in every plan whether
+the checkout fits.
 
     >>> look_at(order)  # doctest: +SKIP
     SetupPart(name='checkout', target=PosixPath('/opt/wan/Wan2.1'), done=False, ...)
@@ -22,7 +22,7 @@ from .programs import Programs
 
 NAME = "checkout"
 LATEST = "latest"
-# A server that sends less than this for a minute counts as gone.
+# git gives up on a server that sends less than 1000 bytes a second for a minute.
 _OPTIONS = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60", "-c", "advice.detachedHead=false")
 
 
@@ -30,7 +30,7 @@ def source_of(order: SetupOrder) -> str:
     """The address or path of the repository.
 
     Raises:
-        ConfigurationError: git would take it for an option.
+        ConfigurationError: it is empty, or git would read it as an option.
     """
     source = order.sources.git or order.recipe.git_source
     if source.startswith("-") or not source.strip():
@@ -46,7 +46,7 @@ def _exists(path: Path) -> bool:
 
 
 def commit_of(order: SetupOrder) -> str:
-    """The commit, tag or branch to check out; ``HEAD`` for the newest.
+    """The commit, tag or branch to check out; ``HEAD`` for the newest commit.
 
     Raises:
         ConfigurationError: it is not a valid name.
@@ -63,7 +63,7 @@ def look_at(order: SetupOrder) -> SetupPart:
     """The state of the checkout.
 
     Raises:
-        ConfigurationError: something else is in its place.
+        ConfigurationError: its folder holds something else.
     """
     target, recipe = order.checkout, order.recipe
     source, wanted = source_of(order), commit_of(order)
@@ -79,7 +79,7 @@ def look_at(order: SetupOrder) -> SetupPart:
 
 
 def _note(order: SetupOrder, wanted: str) -> str:
-    """The commit of the checkout, if git knows it. A checkout of another commit is left as it is, and the note says so."""
+    """A note with the commit of the checkout. A checkout of another commit stays unchanged, and the note says so."""
     head = order.checkout / ".git" / "HEAD"
     try:
         commit = read_bytes(head, 4096).decode("ascii", "replace").strip()
@@ -92,7 +92,7 @@ def _note(order: SetupOrder, wanted: str) -> str:
 
 
 def make(order: SetupOrder, programs: Programs) -> None:
-    """Clone into a private folder, check out, and move it to its place.
+    """Clone into a private folder, check out the commit, and move the folder to its final path.
 
     Raises:
         BackendUnavailableError: git fails, or the repository is not the framework.
@@ -110,7 +110,7 @@ def make(order: SetupOrder, programs: Programs) -> None:
     try:
         git("fetch", "--quiet", "--depth=1", "origin", wanted)
         git("checkout", "--quiet", "--detach", "FETCH_HEAD")
-    except BackendUnavailableError:  # servers may refuse single commits, and short hashes are no names for them
+    except BackendUnavailableError:  # servers may refuse single commits, and do not resolve short hashes
         if wanted == "HEAD":
             raise
         git("fetch", "--quiet", "--tags", "origin")

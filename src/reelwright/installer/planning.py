@@ -1,7 +1,7 @@
-"""Finds out what exists, what is missing, how large it is and whether it fits; nothing is changed.
+"""Plans an installation without changing anything: existing parts, missing parts, their sizes and the free space.
 
-Sizes come from the source. If it cannot be reached, the recipe's sizes are used, and the plan says so. A folder of
-weights that passes the backend's own check counts as done even then.
+Sizes come from the source. If the source cannot be reached, the recipe's sizes are used, and the plan says so. Even
+then, a folder of weights that passes the backend's check counts as complete.
 
     >>> look(order, source, os.environ).parts[2].todo_bytes  # doctest: +SKIP
     82256000000
@@ -28,10 +28,10 @@ TakeDisk = Callable[[Path], Disk]
 def look(
     order: SetupOrder, source: WeightsSource, environ: Mapping[str, str], *, disk: TakeDisk = take_disk
 ) -> Installation:
-    """The whole plan.
+    """The state of all parts, and the space that they need.
 
     Raises:
-        VideoGenerationError: something else is in a part's place, or the source refuses access.
+        VideoGenerationError: a part's folder holds something else, or the source refuses access.
     """
     parts = [
         git_checkout.look_at(order),
@@ -46,7 +46,7 @@ def require_space(installation: Installation) -> None:
     """Refuse an installation that cannot be written or does not fit, before anything is written.
 
     Raises:
-        BackendUnavailableError: a file system is too small, or may not be written.
+        BackendUnavailableError: a file system is too small, or cannot be written.
     """
     for space in installation.spaces:
         if space.obstacle is Failure.PERM:
@@ -67,12 +67,12 @@ def require_space(installation: Installation) -> None:
 
 
 def gigabytes(count: int) -> str:
-    """``82.3 GB``; small numbers in MB."""
+    """A size as text, such as ``82.3 GB``; small sizes in MB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def checks(order: SetupOrder, model: WeightSet) -> HostQuery:
-    """The checks that the generator's backend makes before a run with this model."""
+    """The query about the host that the generator's backend makes before a run with this model."""
     first = None if model.task == "t2v" else Path("first.png")
     last = Path("last.png") if model.task == "flf2v" else None
     request = VideoRequest(prompt="any", image=first, last_image=last, generator=order.recipe.name)
@@ -103,7 +103,7 @@ def _look_at_weights(order: SetupOrder, model: WeightSet, source: WeightsSource)
         return SetupPart(name, folder, where, False, todo, there, "table", str(error), model=model)
     left = missing(folder, listing)
     todo = sum(file.size for file in left) - partial_bytes(folder, left)
-    # With every file there may still be a mark of an unfinished download: then something is left to do.
+    # All files may exist beside the mark of an unfinished download: the weights are not complete then.
     whole = not left and not weights_problems(order, model)
     there = listing.total_bytes - todo
     note = "begun; continues where it stopped" if there and not whole else ""
@@ -112,7 +112,7 @@ def _look_at_weights(order: SetupOrder, model: WeightSet, source: WeightsSource)
 
 
 def _spaces(parts: Iterable[SetupPart], disk: TakeDisk) -> Iterable[Space]:
-    """One for each file system that must be written to."""
+    """The needed and the free space of each file system that the setup writes to."""
     needs: dict[int, int] = {}
     disks: dict[int, Disk] = {}
     for part in parts:

@@ -1,7 +1,7 @@
-"""Runs git, pip and an interpreter for a setup: shows and logs their lines, and explains their errors.
+"""Runs git, pip and Python for a setup: logs their output, reports some lines, and explains failures.
 
-They inherit the lock of the setup, so a second setup notices them after the first was killed. They do not get the hub's
-token. `sites.local.process` runs frameworks' scripts.
+The programs inherit the lock of the setup, so a second setup notices them after the first was killed. They do not get
+the hub's token. `sites.local.process` runs the frameworks' scripts.
 
     >>> Programs({"PATH": "/usr/bin", "HF_TOKEN": "x"}, None, print).environ
     {'PATH': '/usr/bin'}
@@ -16,13 +16,13 @@ from pathlib import Path
 
 from ..core.errors import BackendUnavailableError, Failure
 
-#: The hub's token, and variables that would change an interpreter or lead git to another repository.
+#: The hub's token, and variables that change an interpreter or point git to another repository.
 _NOT_PASSED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME", "GIT_DIR", "GIT_WORK_TREE")
 _KEPT_LINES = 20
 
 
 class Programs:
-    """Runs programs with a scrubbed environment; ``lock`` is a descriptor that they inherit."""
+    """Runs programs without the hub's token; ``lock`` is a descriptor that they inherit."""
 
     def __init__(self, environ: Mapping[str, str], lock: int | None, on_line: Callable[[str], None]) -> None:
         self.environ = {name: value for name, value in environ.items() if name not in _NOT_PASSED}
@@ -30,7 +30,7 @@ class Programs:
         self._on_line = on_line
 
     def run(self, argv: Sequence[str], *, title: str, log: Path, show: Sequence[str] = ()) -> list[str]:
-        """Run to the end, append the output to ``log``, and report lines that begin with one of ``show``.
+        """Run a program, log its output, report lines that begin with one of ``show``, and return the last lines.
 
         Raises:
             BackendUnavailableError: the program is missing or fails; its last lines are the evidence.

@@ -1,7 +1,7 @@
-"""Lists the frameworks that can be set up: repositories, models, sizes. A new framework is one more `Recipe`.
+"""Lists the frameworks that can be set up, with repositories, models and sizes. A new framework is one more `Recipe`.
 
 Sizes are those of the official repositories (weights, text encoder 11.36 GB, image encoder 4.77 GB, VAE 0.51 GB,
-tokenizers). They are only used if the hub cannot be reached.
+tokenizers). They are used only if the hub cannot be reached.
 
     >>> find_models(find_recipe("wan2.1"), "flf2v")[0].repository
     'Wan-AI/Wan2.1-FLF2V-14B-720P'
@@ -20,10 +20,10 @@ WAN21 = Recipe(
     folder="Wan2.1",
     script="generate.py",
     git_source="https://github.com/Wan-Video/Wan2.1.git",
-    commit="9737cba9c1c3c4d04b33fcad41c111989865d315",  # 2026-03-05; everything was tested with it
+    commit="9737cba9c1c3c4d04b33fcad41c111989865d315",  # of 2026-03-05; all tests ran with it
     checkout_key="wan2_dir",
     checkout_bytes=25_000_000,
-    pythons=("3.11", "3.12", "3.10"),  # requirements.txt wants numpy<2, which has wheels up to 3.12
+    pythons=("3.11", "3.12", "3.10"),  # requirements.txt needs numpy<2, which has wheels up to 3.12
     environment_bytes=9_000_000_000,
     models=(
         WeightSet("i2v-720p", "Wan-AI/Wan2.1-I2V-14B-720P", "i2v_model_dir", "i2v", 65_574_000_000 + _WITH_CLIP),
@@ -39,7 +39,7 @@ WAN21 = Recipe(
         WeightSet("t2v-14b", "Wan-AI/Wan2.1-T2V-14B", "t2v_model_dir", "t2v", 57_151_000_000 + _WITHOUT_CLIP),
         WeightSet("t2v-1.3b", "Wan-AI/Wan2.1-T2V-1.3B", "t2v_1_3b_model_dir", "t2v", 5_676_000_000 + _WITHOUT_CLIP),
     ),
-    # Building flash-attn takes an hour where no wheel fits, and the launcher does without it.
+    # Building flash-attn takes an hour if no wheel fits, and the launcher works without it.
     left_out=("flash-attn",),
     flash_attention=("flash-attn",),
     multi_gpu=("xfuser>=0.4.1",),

@@ -1,7 +1,7 @@
-"""Carries an installation out, one part after another; it can be killed at any moment and started again.
+"""Carries out an installation part by part; it can be killed at any moment and started again.
 
-A lock in the folder keeps a second setup out, even while git or pip of a killed one still run. Nothing is undone after a
-failure: finished and partial downloads are kept, and the next start continues from them.
+A lock in the folder blocks a second setup, even while git or pip of a killed one still runs. A failure undoes nothing:
+finished and partial downloads stay, and the next start continues from them.
 
     >>> carry_out(installation, source, os.environ, print)  # doctest: +SKIP
     SetupOutcome(..., changed=('checkout', 'environment', 'weights i2v-720p', 'configuration'))
@@ -41,7 +41,7 @@ from .weight_sources import Listing, WeightsSource
 def carry_out(
     installation: Installation, source: WeightsSource, environ: Mapping[str, str], report: Report
 ) -> SetupOutcome:
-    """Do what is missing, check it, and look again.
+    """Install the missing parts, check them, and return the new state.
 
     Raises:
         VideoGenerationError: no space, no access, damage, or another setup in the same folder.
@@ -81,7 +81,7 @@ class _Work:
     def do(self, part: SetupPart) -> None:
         """Finish one part."""
         if part.model is not None:
-            if part.listing is not None:  # without one, the weights are complete and the source cannot be reached
+            if part.listing is not None:  # without a listing, the source cannot be reached and the weights are complete
                 self._fetch_weights(part, part.listing)
                 self._check_weights(part)
         elif part.name == git_checkout.NAME and not part.done:
@@ -89,14 +89,14 @@ class _Work:
             git_checkout.make(self.order, self._programs(part))
             self.changed.append(part.name)
         elif part.name == environment.NAME and not environment.look_at(self.order).done:
-            # looked at again, because the requirements are only known after the checkout
+            # checked again, because the requirements are known only after the checkout
             self._say(part, "installing the requirements with pip")
             self.warnings += environment.make(self.order, self._programs(part))
             self._check_interpreter(part)
             self.changed.append(part.name)
 
     def _check_interpreter(self, part: SetupPart) -> None:
-        """Import the modules that a run needs: a library of the system may be missing."""
+        """Import the modules that a run needs, because a system library may be missing."""
         self._say(part, "importing the framework's modules")
         query = checks(self.order, self.order.models[0]).interpreters[0]
         found = ask_interpreter(query, environ=self.environ, cache_dir=None)
@@ -165,7 +165,7 @@ class _Work:
 
 @contextlib.contextmanager
 def _locked(order: SetupOrder) -> Iterator[int]:
-    """Lock the folder; children inherit the descriptor, and with it the lock."""
+    """Lock the folder; child processes inherit the descriptor, and the lock with it."""
     order.state.mkdir(parents=True, exist_ok=True)
     descriptor = open_lock(order.state / "lock")
     try:
@@ -186,7 +186,7 @@ def _locked(order: SetupOrder) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _explaining_files(order: SetupOrder) -> Iterator[None]:
-    """Turn an error of the file system into ours."""
+    """Turn an error of the file system into a `VideoGenerationError`."""
     try:
         yield
     except OSError as error:

@@ -1,9 +1,11 @@
-"""Downloads a repository's files into a folder: resumes at any byte, and checks each file before it gets its name.
+"""Downloads a repository's files into a folder: resumes at any byte, and checks each file before it gets its final
+name.
 
-An unfinished file lies under ``.cache/huggingface/download`` of the folder, named after its content, and is appended to,
-so nothing is stored twice. Once complete, it is hashed, and the record that huggingface_hub would leave (commit,
-checksum, time) is written, so that ``sites.local.probes.checkpoints`` can verify it later and the hub's own tools know
-it. A file with its final name is therefore whole, at whatever moment we were killed. `planning` decides what is needed.
+An unfinished file is in ``.cache/huggingface/download`` of the folder, and its name contains its checksum. Downloads
+append to it, so no byte is stored twice. A complete file is hashed, and gets the record that huggingface_hub would
+write (commit, checksum, time): ``sites.local.probes.checkpoints`` can verify the file later, and the hub's tools
+recognise it. A file with its final name is therefore complete, even if a setup was killed. `planning` decides which
+files are needed.
 
     >>> partial_path(Path("/m"), RemoteFile("a.pth", 5, Checksum("sha256", "ab" * 32))).name
     'a.pth.abababababababab.incomplete'
@@ -28,8 +30,8 @@ from ..sites.local.probes.checksums import HUB_RECORDS, Checksum, digest_of
 from .weight_sources import Listing, RemoteFile, TransferInterrupted, WeightsSource
 
 _MAX_RECORD_BYTES = 64 * 1024
-_WORKERS = 4  # one connection rarely fills a line; more than four only make a disk seek
-_TRIES = 6  # without a single byte in between
+_WORKERS = 4  # one connection rarely uses the full bandwidth; more than four only make a disk seek
+_TRIES = 6  # in a row that bring no byte
 _REPORT_EVERY_S = 0.5
 
 OnBytes = Callable[[int], None]
@@ -39,7 +41,7 @@ OnBytes = Callable[[int], None]
 
 
 def partial_path(folder: Path, file: RemoteFile) -> Path:
-    """The path of an unfinished file; another content has another path."""
+    """The path of an unfinished file; different content has a different path."""
     content = file.checksum.digest[:16] if file.checksum else f"{file.size}"
     return folder / HUB_RECORDS / f"{file.name}.{content}.incomplete"
 
@@ -63,12 +65,12 @@ def is_there(folder: Path, file: RemoteFile) -> bool:
 
 
 def missing(folder: Path, listing: Listing) -> tuple[RemoteFile, ...]:
-    """The files that are still to be downloaded."""
+    """The files that still need a download."""
     return tuple(file for file in listing.files if not is_there(folder, file))
 
 
 def partial_bytes(folder: Path, files: Iterable[RemoteFile]) -> int:
-    """How much of unfinished files exists."""
+    """The number of bytes that unfinished files already hold."""
     return sum(min(_size(partial_path(folder, file)), file.size) for file in files)
 
 
@@ -79,7 +81,7 @@ def _size(path: Path) -> int:
 
 
 def is_sound(path: Path, checksum: Checksum | None, on_bytes: OnBytes = lambda _count: None) -> bool:
-    """Whether a file has the published checksum; ``on_bytes`` gets the bytes hashed, piece by piece."""
+    """Whether a file has the published checksum; ``on_bytes`` gets the size of each hashed piece."""
     if checksum is None:
         return True
     with open_regular(path) as file:
@@ -93,7 +95,7 @@ def remove(folder: Path, file: RemoteFile) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove unfinished files of other versions and of the hub's own tools, once everything is complete."""
+    """Remove unfinished files of other versions and of the hub's tools; call it once all files are complete."""
     for path in (folder / HUB_RECORDS).rglob("*.incomplete"):
         path.unlink(missing_ok=True)
 
@@ -113,12 +115,13 @@ class Fetch:
 
 
 def fetch(job: Fetch, on_bytes: OnBytes) -> None:
-    """Download all files, a few at a time, begun ones first; ``on_bytes`` gets the sum so far, in this thread.
+    """Download all files, a few at a time, partial ones first.
 
-    After an interrupt it returns at once: the workers are daemons, and their files can be resumed at any byte.
+    ``on_bytes`` gets the number of bytes so far, in the calling thread. After an interrupt the function ends at
+    once: the workers are daemons, and their files can be resumed at any byte.
 
     Raises:
-        VideoGenerationError: the first worker's.
+        VideoGenerationError: a worker failed.
     """
     shared = _Shared(job)
     for file in sorted(job.files, key=lambda file: -partial_bytes(job.folder, [file])):
@@ -142,7 +145,7 @@ def fetch(job: Fetch, on_bytes: OnBytes) -> None:
 
 @dataclass
 class _Shared:
-    """A download that several workers share."""
+    """The state of a download, shared by its workers."""
 
     job: Fetch
     waiting: queue.SimpleQueue[RemoteFile | None] = field(default_factory=queue.SimpleQueue)
@@ -176,7 +179,7 @@ class _Shared:
         if self.stop.is_set():
             return
         sound = is_sound(partial, file.checksum)
-        if not sound and resumed:  # a power cut, for example, may have damaged an old part: once more from zero
+        if not sound and resumed:  # an old part may be damaged, for example by a power cut
             self.count(-_size(partial))
             partial.unlink()
             self.complete(file, partial)
@@ -191,7 +194,7 @@ class _Shared:
             _publish(self.job, file, partial)
 
     def complete(self, file: RemoteFile, partial: Path) -> None:
-        """Append until the partial file has its size; retry after interruptions as long as bytes arrive."""
+        """Append until the partial file is complete; give up after `_TRIES` tries in a row without a byte."""
         tries = 0
         partial.touch()
         while (before := _size(partial)) < file.size and not self.stop.is_set():
@@ -212,7 +215,7 @@ class _Shared:
 
     def append(self, file: RemoteFile, partial: Path) -> None:
         start = _size(partial)
-        # Unbuffered: the kernel has each piece at once, so it outlives our process.
+        # Unbuffered: the kernel gets each piece at once, so the piece survives a kill of this process.
         with (
             self.job.source.open(self.job.listing, file, start) as stream,
             partial.open("r+b", buffering=0) as target,
@@ -246,7 +249,7 @@ def _publish(job: Fetch, file: RemoteFile, partial: Path) -> None:
     target, record = job.folder / file.name, record_path(job.folder, file)
     target.parent.mkdir(parents=True, exist_ok=True)
     if file.checksum is not None:
-        # Without a commit the hub's tools take the record for one of another version, which it may be.
+        # Without a commit, the hub's tools treat the record as one of another version, which it may be.
         text = f"{job.listing.commit or '0' * 40}\n{file.checksum.digest}\n{time.time()}\n"
         record.write_text(text, "utf-8")
     partial.replace(target)

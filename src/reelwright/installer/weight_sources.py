@@ -1,9 +1,9 @@
 """Lists and reads a repository of weights from a hub (through huggingface_hub) or from a folder.
 
-The hub's own downloader is not used: after a kill it begins a file from zero, and it does not check what arrived
-(docs/decisions/0009-hub-transfers.md). Listing, addresses, proxies and the token are huggingface_hub's; reading from any
-byte on is ours. The token goes from huggingface_hub's environment into its headers and is never read here. `transfer`
-writes the files.
+The hub's own downloader is not used: after a kill it restarts a file from zero, and it does not verify the received
+bytes (docs/decisions/0009-hub-transfers.md). huggingface_hub provides the listing, the addresses, the proxies and the
+token; this module reads a file from any byte on. The token goes from huggingface_hub's environment into its headers,
+and this module never reads it. `transfer` writes the files.
 
     >>> FolderSource(Path("/mnt/disk/models")).name
     '/mnt/disk/models'
@@ -54,9 +54,9 @@ class Listing:
 
 
 class Stream(Protocol):
-    """A file that is being read from a source."""
+    """An open file of a source."""
 
-    start: int  #: the first byte that comes; a server may send the whole file although only the rest was requested
+    start: int  #: the offset of the first byte; a server may send the complete file although the rest was requested
 
     def read(self) -> bytes:
         """The next piece; empty at the end."""
@@ -68,7 +68,7 @@ class WeightsSource(Protocol):
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The name for users."""
         ...
 
     def listing(self, repository: str) -> Listing:
@@ -76,12 +76,12 @@ class WeightsSource(Protocol):
         ...
 
     def open(self, listing: Listing, file: RemoteFile, start: int) -> AbstractContextManager[Stream]:
-        """Read a file from a certain byte on."""
+        """Open a file at byte ``start``."""
         ...
 
 
 class TransferInterrupted(Exception):
-    """The source stopped in the middle, or cannot be reached; the text says how."""
+    """The source stopped in the middle, or cannot be reached; the text says why."""
 
 
 def weights_source(place: str | None, unwanted: tuple[str, ...]) -> WeightsSource:
@@ -102,7 +102,7 @@ def weights_source(place: str | None, unwanted: tuple[str, ...]) -> WeightsSourc
 
 
 def _checked(name: str) -> str:
-    """The name of a file, which must stay inside the folder it is written to, whatever a server sends."""
+    """The name itself, if it stays inside the target folder; a hostile server may send any name."""
     path = PurePosixPath(name)
     odd = not name or "\\" in name or not name.isprintable() or str(path) != name
     if odd or path.is_absolute() or ".." in path.parts or path.parts[0] == ".cache":
@@ -128,18 +128,18 @@ class _FileStream:
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A folder that holds a model's folder under the repository's name, with or without its owner's, or its files."""
+    """A folder of models, each under its repository's name (with or without the owner), or the files of one model."""
 
     folder: Path
     unwanted: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The path, for users."""
         return str(self.folder)
 
     def listing(self, repository: str) -> Listing:
-        """Every file, with the checksums recorded beside them."""
+        """All files, with the checksums recorded beside them."""
         root = self._root(repository)
         names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
         names = [name for name in names if not name.startswith(".") and _is_wanted(name, self.unwanted)]
@@ -151,7 +151,7 @@ class FolderSource:
 
     @contextlib.contextmanager
     def open(self, listing: Listing, file: RemoteFile, start: int) -> Iterator[Stream]:
-        """Read from a byte on."""
+        """Open a file at byte ``start``."""
         path = self._root(listing.repository) / file.name
         try:
             with open_regular(path) as opened:
@@ -195,7 +195,7 @@ class _HubStream:
 
 
 class HubSource:
-    """A hub with huggingface_hub's interface; ``endpoint`` ``None`` is the one that huggingface_hub is set to."""
+    """A hub that huggingface_hub can use; without ``endpoint``, the one configured for huggingface_hub."""
 
     def __init__(self, endpoint: str | None = None, unwanted: tuple[str, ...] = ()) -> None:
         try:
@@ -239,7 +239,7 @@ class HubSource:
 
     @contextlib.contextmanager
     def open(self, listing: Listing, file: RemoteFile, start: int) -> Iterator[Stream]:
-        """Request the rest of a file; redirects to another host lose the token (httpx does that)."""
+        """Request a file from byte ``start`` on; httpx drops the token on a redirect to another host."""
         url = self._hub.hf_hub_url(listing.repository, file.name, revision=listing.commit, endpoint=self._api.endpoint)
         headers = self._utils.build_hf_headers(library_name="reelwright", library_version=__version__)
         headers["Accept-Encoding"] = "identity"
@@ -254,7 +254,7 @@ class HubSource:
 
     @contextlib.contextmanager
     def _explaining(self, repository: str) -> Iterator[None]:
-        """Turn errors of the network into ours; `TransferInterrupted` if they may pass by themselves."""
+        """Turn network errors into Reelwright's; `TransferInterrupted` if a retry may help."""
         try:
             yield
         except self._errors.HfHubHTTPError as error:
@@ -278,7 +278,7 @@ class HubSource:
 
 
 def _first_byte(answer: Any) -> int:
-    """The first byte of an answer: a server may send the whole file although only the rest was requested."""
+    """The offset of an answer's first byte; a server may send the complete file although the rest was requested."""
     if answer.status_code != 206:
         return 0
     unit, _, span = answer.headers.get("Content-Range", "").partition(" ")

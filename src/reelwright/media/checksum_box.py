@@ -1,8 +1,8 @@
-"""A checksum inside a video file, so that any byte that changes later is noticed, even without the manifest.
+"""Stores a checksum in a video file, so that any later change of a byte is noticed, even without the manifest.
 
-Decoding cannot see all damage: H.264 with flipped bits often decodes to other valid pictures. Of 24 small videos with
-400 random bytes inside, the decoder accepted 8 with all frames. Not for security: a person who changes a video can
-append a new checksum. Players skip the top-level ``uuid`` box; tools that copy streams drop it.
+Decoding does not find all damage: H.264 with flipped bits often decodes to other valid pictures. Of 24 small videos
+with 400 random bytes inside, the decoder accepted 8 with all frames. The checksum gives no security: a person who
+changes a video can append a new one. Players skip the top-level ``uuid`` box; tools that copy streams drop it.
 
     >>> append_checksum(path)
     >>> checksum_problem(path) is None
@@ -19,7 +19,7 @@ _HEADER = _BOX_BYTES.to_bytes(4) + b"uuid" + bytes.fromhex("7265656c777269676874
 
 
 def append_checksum(path: Path) -> None:
-    """Append the SHA-256 of the whole file as a box of its own."""
+    """Append a box with the SHA-256 of the file."""
     with path.open("r+b") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
         file.seek(0, 2)
@@ -27,18 +27,18 @@ def append_checksum(path: Path) -> None:
 
 
 def checksum_problem(path: Path) -> str | None:
-    """What is wrong with the checksum; ``None`` if it fits or there is none (videos made by other programs)."""
+    """The problem with the checksum; ``None`` if it matches, or if the video has none (another program made it)."""
     wrong = _fits(path) is False
     return "its checksum does not fit: the file has changed since it was written" if wrong else None
 
 
 def has_valid_checksum(path: Path) -> bool:
-    """Whether there is a checksum, and it fits."""
+    """Whether the file has a checksum that matches."""
     return _fits(path) is True
 
 
 def _fits(path: Path) -> bool | None:
-    """``None``: there is no checksum."""
+    """Whether the checksum matches; ``None`` if the file has none."""
     content = hashlib.sha256()
     with path.open("rb") as file:
         rest = file.seek(0, 2) - _BOX_BYTES

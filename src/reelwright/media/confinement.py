@@ -1,9 +1,9 @@
-"""Confinement of a process that decodes an untrusted file: no new processes, no network, no other files.
+"""Confines a process that decodes an untrusted file: no new processes, no network, no other files.
 
-It is called once, after all imports and before the first hostile byte is read. It uses three means, each only where the
-kernel has it. Landlock (from Linux 5.13 on) takes away every file that is not named. A seccomp
-filter (on x86-64 and aarch64) takes away system calls. ``no_new_privs`` keeps a set-user-ID program from giving
-anything back. All of them bind root too, which RLIMIT_NPROC does not. Standard library only.
+A process calls `confine` once, after all imports and before it reads the first hostile byte. It uses three features of
+the kernel, each only if it exists. Landlock (from Linux 5.13 on) blocks every file that is not named. A seccomp filter
+(on x86-64 and aarch64) blocks system calls. ``no_new_privs`` keeps a set-user-ID program from regaining rights. All
+three bind root too, unlike RLIMIT_NPROC. The module imports only the standard library.
 
 Sources of the numbers: the kernel's ``unistd_64.h`` and ``asm-generic/unistd.h``, ``linux/landlock.h``,
 ``linux/seccomp.h`` and ``linux/filter.h``.
@@ -22,27 +22,27 @@ import struct
 from collections.abc import Sequence
 
 _NO_NEW_PRIVS = 38
-_TSYNC = 1  # the filter holds for every thread of the process
+_TSYNC = 1  # the filter applies to every thread of the process
 
 # ---------------------------------------------------------------------------------------------------- Landlock
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
 _ASK_VERSION = 1
 _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14
-# How many rights over files each version of Landlock knows; the first has 13, from EXECUTE to MAKE_SYM.
+# The number of file rights in each version of Landlock; the first has 13, from EXECUTE to MAKE_SYM.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 
 # ----------------------------------------------------------------------------------------------------- seccomp
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000
-_NUMBER, _MACHINE, _FIRST = 0, 4, 16  # where `struct seccomp_data` keeps them (the first argument: its lower half)
+_NUMBER, _MACHINE, _FIRST = 0, 4, 16  # offsets in `struct seccomp_data` (of the first argument: its lower half)
 _CLONE_THREAD = 0x00010000
 _X32 = 0x40000000
-# Machine: its AUDIT_ARCH, the numbers of seccomp, clone, tgkill and prlimit64.
+# By machine: AUDIT_ARCH, and the numbers of seccomp, clone, tgkill and prlimit64.
 _MACHINES = {"x86_64": (0xC000003E, 317, 56, 234, 302), "aarch64": (0xC00000B7, 277, 220, 131, 261)}
 _CLONE3 = 435
-# Number on x86-64 and on aarch64; None where the architecture has no such call.
+# The number on x86-64 and on aarch64; None if the architecture has no such call.
 _PROCESSES: tuple[tuple[int | None, int | None], ...] = (
     (57, None), (58, None), (59, 221), (322, 281),  # fork vfork execve execveat
     (101, 117), (310, 270), (311, 271), (312, 272),  # ptrace process_vm_readv process_vm_writev kcmp
@@ -52,8 +52,8 @@ _PROCESSES: tuple[tuple[int | None, int | None], ...] = (
 _NETWORK: tuple[tuple[int | None, int | None], ...] = (
     (41, 198), (53, 199), (42, 203), (49, 200), (50, 201), (43, 202), (288, 242),  # socket socketpair connect bind listen accept accept4
     (44, 206), (46, 211), (307, 269),  # sendto sendmsg sendmmsg
-    (29, 194), (64, 190), (68, 186), (240, 180),  # shmget semget msgget mq_open, which reach others and outlive it
-    (425, 425), (426, 426), (427, 427),  # io_uring, which would do all of this without a system call
+    (29, 194), (64, 190), (68, 186), (240, 180),  # shmget semget msgget mq_open, which reach other processes and outlive this one
+    (425, 425), (426, 426), (427, 427),  # io_uring, which does all of this without a system call
 )  # fmt: skip
 _KERNEL: tuple[tuple[int | None, int | None], ...] = (
     (321, 280), (298, 241), (323, 282), (250, 219), (248, 217), (249, 218),  # bpf perf_event_open userfaultfd keyctl add_key request_key
@@ -68,11 +68,8 @@ _CHANGES: tuple[tuple[int | None, int | None], ...] = (
     (88, None), (266, 36), (83, None), (258, 34), (133, None), (259, 33), (76, 45),  # symlink mkdir mknod truncate
 )  # fmt: skip
 _OPENS: tuple[tuple[int | None, int | None], ...] = (
-    (2, None),
-    (85, None),
-    (257, 56),
-    (437, 437),
-)  # open creat openat openat2
+    (2, None), (85, None), (257, 56), (437, 437),  # open creat openat openat2
+)  # fmt: skip
 
 
 def confine(
@@ -84,12 +81,12 @@ def confine(
     """Give up everything but the threads, the memory and the open descriptors of this process.
 
     Args:
-        readable: Files that may still be opened for reading; of a folder, all files in it.
-        writable: Existing files that may still be opened for writing, too. No file can be made, removed or renamed.
-        opens: Whether the calls that open files stay at all; without Landlock they then open any file.
+        readable: Files that may still be opened for reading; a folder stands for all files in it.
+        writable: Existing files that may also be opened for writing. No file can be created, removed or renamed.
+        opens: Whether the calls that open files stay allowed; without Landlock they then open any file.
 
     Returns:
-        The means that this kernel had, of ``no_new_privs``, ``landlock`` and ``seccomp``.
+        The features that this kernel has, of ``no_new_privs``, ``landlock`` and ``seccomp``.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
@@ -124,7 +121,7 @@ def _landlock(
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, path: str | os.PathLike[str], rights: int) -> None:
-    """A rule for one file, or for a folder with all that is in it; what cannot be found needs no rule."""
+    """Add a rule for one file, or for a folder and all files in it; a path that cannot be opened needs no rule."""
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except (OSError, ValueError):
@@ -148,7 +145,7 @@ def _seccomp(libc: ctypes.CDLL, *, opens: bool) -> bool:
 
 
 def _program(machine: str, *, opens: bool) -> list[bytes]:
-    """The filter, in the kernel's classic BPF: each call that is given up fails with EPERM, every other one passes."""
+    """The filter in the kernel's classic BPF: blocked calls fail with EPERM (clone3 with ENOSYS), others pass."""
     audit, _, clone, tgkill, prlimit = _MACHINES[machine]
     column = 0 if machine == "x86_64" else 1
     lists = (_PROCESSES, _NETWORK, _KERNEL, _CHANGES, () if opens else _OPENS)
@@ -161,24 +158,24 @@ def _program(machine: str, *, opens: bool) -> list[bytes]:
         _step(_LOAD, _NUMBER),
         _step(_AT_LEAST, _X32, otherwise=1),
         fails,
-        # C libraries take the older clone, whose flags a filter can read, when this one is unknown.
+        # If clone3 is unknown, C libraries use the older clone, whose flags a filter can read.
         _step(_EQUAL, _CLONE3, otherwise=1),
         _step(_RETURN, _FAIL | errno.ENOSYS),
     ]
     for number in filter(None, numbers):
         program += [_step(_EQUAL, number, otherwise=1), fails]
     program += _first_argument(clone, _step(_ANY_BIT, _CLONE_THREAD, then=1))
-    program += _first_argument(tgkill, _step(_EQUAL, os.getpid(), then=1))  # abort() signals itself
+    program += _first_argument(tgkill, _step(_EQUAL, os.getpid(), then=1))  # abort() signals its own process
     program += _first_argument(prlimit, _step(_EQUAL, 0, then=1))
     return [*program, _step(_RETURN, _ALLOW)]
 
 
 def _first_argument(number: int, test: bytes) -> list[bytes]:
-    """A call that passes if the test of its first argument jumps over the failure."""
+    """The steps for one call: it passes if ``test`` of its first argument jumps over the failure."""
     fails, passes = _step(_RETURN, _FAIL | errno.EPERM), _step(_RETURN, _ALLOW)
     return [_step(_EQUAL, number, otherwise=4), _step(_LOAD, _FIRST), test, fails, passes]
 
 
 def _step(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
-    """One instruction; jumps count the instructions that are left out."""
+    """One instruction; a jump is the number of instructions to skip."""
     return struct.pack("=HBBI", code, then, otherwise, value)

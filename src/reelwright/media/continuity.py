@@ -1,14 +1,15 @@
-"""Colour matching between clips: what a generator changed between the picture it was given and its first frame.
+"""Matches colours between clips: it undoes the colour change from a generator's given picture to its first frame.
 
-Both show the same things, so one affine map is fitted on the pair, and no change of content can mislead it. There is
-one map per clip, because a correction per frame flickers. Over sixty joints the errors of sixty fits add up, so the fit
-must have no bias, and no measurement may be lost. A fit on every pixel in RGB, whose channels are nearly equal, left a
-chain of 61 clips 30 to 60 levels off, because H.264 blurs colours and each fit undid that once more; a drift of 0.9
-levels a clip was below the threshold each time and ended 54 off. This fit uses means of blocks, which encoding hardly
-changes, in brightness and two colours, with a pull towards no change where a picture has no colour. What is too small
-to correct travels with the frame (`carried`). The same chains end within 2.3 levels, contrast within 5 %.
+Both pictures show the same things, so one affine map is fitted on the pair, and a change of content does not mislead
+it. Each clip has one map, because a correction per frame flickers. Over sixty joints the errors of sixty fits add up,
+so the fit must have no bias, and no measurement may be lost. A fit on every pixel in RGB, whose channels are nearly
+equal, left a chain of 61 clips 30 to 60 levels off, because H.264 blurs colours and each fit undid that again. A drift
+of 0.9 levels a clip was below the threshold each time and ended 54 levels off. This fit uses means of blocks, which
+encoding hardly changes, in brightness and two colours, and it prefers no change if a picture has no colour. A change
+that is too small to correct is stored in the frame (`carried`). The same chains now end within 2.3 levels, with
+contrast within 5 %.
 
-Not for drift within a clip, which may be intended.
+The module does not correct drift within a clip, because that drift may be intended.
 
     >>> match(handed_over, first_frame).corrects
     False
@@ -36,15 +37,15 @@ from .writer import explained
 Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 _MAX_PICTURE_BYTES = 1 << 30
-_COLUMNS, _BLOCK = 64, 8  # of blocks in a picture; no fewer pixels than that across one
+_COLUMNS, _BLOCK = 64, 8  # most blocks across a picture; fewest pixels across a block
 _CONTENT = 32.0  # levels: a block that differs by more shows something else, such as a label
-_MIN_SHARE = 0.5  # of the blocks that must show the same
+_MIN_SHARE = 0.5  # the share of blocks that must show the same
 _NOISE = 2.0  # variance in levels: where a colour varies less, its gain cannot be known and stays near 1
-_GAIN = (0.8, 1.25)  # beyond this it is another picture and not a drift
-_MIXED = 0.1  # at most, of one colour's change into another
-_SHIFT = 24.0  # levels
-_UNSEEN = 1.0  # mean change in levels that is invisible, and less than encoding costs
-_ROUNDED = 0.5  # a smaller one cannot be expressed in whole levels
+_GAIN = (0.8, 1.25)  # a larger change is another picture and not a drift
+_MIXED = 0.1  # the largest share of one colour mixed into another
+_SHIFT = 24.0  # the largest shift, in levels
+_UNSEEN = 1.0  # mean change in levels that is invisible, and smaller than the error of encoding
+_ROUNDED = 0.5  # a smaller mean change cannot be expressed in integer levels
 _TAG = "reelwright-colour"
 _OPPONENT = np.array([[0.2126, 0.7152, 0.0722], [-0.1146, -0.3854, 0.5], [0.5, -0.4542, -0.0458]])  # BT.709
 _RGB = np.linalg.inv(_OPPONENT)
@@ -57,14 +58,14 @@ def unchanged() -> Matrix:
 
 @dataclass(frozen=True)
 class ColourMatch:
-    """The map that brings a clip's colours back to the picture it was given, or to the beginning of its chain.
+    """The map that brings a clip's colours back to the given picture, or to the beginning of its chain.
 
     Attributes:
-        matrix: 3x4, RGB in levels to RGB in levels; also where the change is too small to correct.
+        matrix: 3x4, RGB in levels to RGB in levels; also set if the change is too small to correct.
         drift: Mean absolute difference of the pair, in levels of brightness and colours.
-        residual: What is left of the drift.
+        residual: The part of the drift that remains.
         corrects: Whether frames are changed.
-        note: Why not.
+        note: The reason if frames are not changed.
     """
 
     matrix: Matrix
@@ -74,20 +75,20 @@ class ColourMatch:
     note: str = ""
 
     def applied(self, picture: Pixels) -> Pixels:
-        """A picture with these colours."""
+        """The picture with corrected colours; unchanged unless `corrects`."""
         return apply(self.matrix, picture) if self.corrects else picture
 
     def to_cache(self) -> dict[str, Any]:
-        """All of it, unrounded, as JSON values."""
+        """All fields, unrounded, as JSON values."""
         return {**asdict(self), "matrix": self.matrix.tolist()}
 
     @classmethod
     def from_cache(cls, data: Mapping[str, Any]) -> ColourMatch:
-        """The match that `to_cache` gave."""
+        """The match from the values of `to_cache`."""
         return cls(**{**data, "matrix": np.array(data["matrix"], dtype=np.float64)})
 
     def to_json(self) -> dict[str, Any]:
-        """For the joint report."""
+        """The rounded values for the joint report."""
         return {
             "drift": round(self.drift, 2),
             "residual": round(self.residual, 2),
@@ -103,14 +104,14 @@ def apply(matrix: Matrix, picture: Pixels) -> Pixels:
 
 
 def composed(later: Matrix, first: Matrix) -> Matrix:
-    """One map for two, ``first`` before ``later``."""
+    """One map that does the same as ``first`` and then ``later``."""
     return np.asarray(later @ np.vstack([first, [0.0, 0.0, 0.0, 1.0]]), dtype=np.float64)
 
 
 def match(wanted: Pixels, found: Pixels, before: Matrix | None = None) -> ColourMatch:
-    """The map from ``found`` to ``wanted``, followed by ``before``, which ``wanted`` itself lacks.
+    """The map from ``found`` to ``wanted``, followed by ``before``, the map that ``wanted`` itself still needs.
 
-    Where the pictures do not show the same things, only ``before`` is left.
+    If the pictures show different things, the map is ``before`` alone.
     """
     target, source = _blocks(wanted), _blocks(found)
     drift = float(np.abs(target - source).mean()) if target.shape == source.shape else 0.0
@@ -130,13 +131,13 @@ def effect(matrix: Matrix, picture: Pixels) -> float:
 
 
 def _fitted(target: Matrix, source: Matrix) -> tuple[Matrix | None, float]:
-    """The map in RGB and the mean difference that it leaves; none if it explains too little."""
+    """The map in RGB, or ``None`` if it explains too little; and the mean difference that remains."""
     apart = target - source
     same = np.abs(apart - np.median(apart, 0)).max(1) < _CONTENT
     if same.mean() < _MIN_SHARE:
         return None, float(np.abs(apart).mean())
     gain, shift, left = _least_squares(target[same], source[same])
-    same[same] = left < max(4.0, 3 * float(np.median(left)))  # once more without what has moved
+    same[same] = left < max(4.0, 3 * float(np.median(left)))  # fit again without the blocks that have moved
     gain, shift, left = _least_squares(target[same], source[same])
     spread = float(target[same, 0].std())
     if float(np.sqrt((left**2).mean())) > max(3.0, 0.35 * spread):
@@ -146,7 +147,7 @@ def _fitted(target: Matrix, source: Matrix) -> tuple[Matrix | None, float]:
 
 
 def _least_squares(target: Matrix, source: Matrix) -> tuple[Matrix, NDArray[np.float64], NDArray[np.float64]]:
-    """Gains and shift within the limits, and the greatest difference that they leave in each block."""
+    """Gains and shift within the limits, and the largest difference that remains in each block."""
     means = target.mean(0), source.mean(0)
     spread = source - means[1]
     change = (target - means[0]) - spread
@@ -160,7 +161,7 @@ def _least_squares(target: Matrix, source: Matrix) -> tuple[Matrix, NDArray[np.f
 
 
 def _blocks(picture: Pixels) -> Matrix:
-    """Means of blocks: brightness and two colours."""
+    """The means of blocks, each in brightness and two colours."""
     height, width = picture.shape[:2]
     columns = max(4, min(_COLUMNS, width // _BLOCK))
     size = (columns, max(2, round(height * columns / width)))
@@ -196,7 +197,11 @@ def decoded_picture(path: Path, flags: int) -> NDArray[Any] | None:
 
 
 def carried(path: Path) -> Matrix:
-    """The map that a last frame still lacks, to have the colours of its chain's beginning."""
+    """The map, stored in a last frame, that still brings it to the colours of its chain's beginning.
+
+    Raises:
+        OutputError: it is missing or damaged.
+    """
     try:
         with Image.open(path) as picture:
             text = picture.info.get(_TAG)
@@ -206,7 +211,7 @@ def carried(path: Path) -> Matrix:
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of a last frame's pixels and of the map it carries, however the file is compressed.
+    """The SHA-256 of a last frame's pixels and of its stored map, independent of the file's compression.
 
     Raises:
         OutputError: it is not a picture.
@@ -219,8 +224,8 @@ def content_digest(path: Path) -> str:
 def match_given(given: Path, video: Path, before: Matrix | None = None) -> ColourMatch:
     """The map that brings a clip to the colours of its chain's beginning.
 
-    ``given`` is the picture it was given; ``before`` is the map of the clip that picture is from, if it was left
-    uncorrected.
+    ``given`` is the picture that the clip starts from. ``before`` is the map of the clip that this picture is from, if
+    that clip was left uncorrected.
     """
     from .video import first_frame
 
@@ -231,14 +236,14 @@ def match_given(given: Path, video: Path, before: Matrix | None = None) -> Colou
 def correct_last_frame(given: Path, video: Path, last_frame: Path) -> ColourMatch:
     """Bring a clip's last frame back to the colours of its chain's beginning, so that drift does not add up.
 
-    ``last_frame`` is replaced atomically. What whole levels cannot express is stored in it.
+    ``last_frame`` is replaced atomically. The frame stores the part of the map that integer levels cannot express.
     """
     from .video import last_frame as decoded_last
 
     found, last = match_given(given, video), read_picture(last_frame)
     matrix, decoded = found.matrix, decoded_last(video)
     if decoded.shape == last.shape and not np.array_equal(decoded, last):
-        # A lossless frame was not encoded, but the first frame, on which the map was fitted, was.
+        # The map was fitted on the encoded first frame; a lossless last frame was not encoded.
         encoding = _fitted(_blocks(decoded), _blocks(last))[0]
         matrix = matrix if encoding is None else composed(matrix, encoding)
     if effect(matrix, last) >= _ROUNDED:
@@ -249,7 +254,7 @@ def correct_last_frame(given: Path, video: Path, last_frame: Path) -> ColourMatc
 
 
 def _rest(matrix: Matrix, before: Pixels, after: Pixels) -> Matrix:
-    """The shift that rounding prevented."""
+    """The shift that rounding lost."""
     exact = before.reshape(-1, 3) @ matrix[:, :3].T + matrix[:, 3]
     inside = ((exact > 0) & (exact < 255)).all(1)
     rest = unchanged()

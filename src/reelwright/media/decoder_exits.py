@@ -1,7 +1,7 @@
-"""How a decoder's process ended: because of the file, or by a signal from outside.
+"""Finds out why a decoder's process ended: because of the file, or by a signal from outside.
 
-A crash (SIGSEGV, SIGABRT) or a limit of its own (SIGXCPU) is the file's fault. The kernel's out-of-memory killer, an
-administrator or a stopping container is not.
+A crash (SIGSEGV, SIGABRT) or a limit of the process (SIGXCPU) is the file's fault. A signal from the kernel's
+out-of-memory killer, an administrator or a stopping container is not.
 
     >>> from_outside(-9), from_outside(-11)
     ('SIGKILL', None)
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..core.errors import BackendUnavailableError, Failure, OutOfMemoryError, VideoGenerationError
 
-#: How often a decoder is started when something from outside ends it.
+#: How often a decoder is started if signals from outside end it.
 TRIES = 2
 _BY_ITSELF = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
@@ -23,14 +23,14 @@ _BY_ITSELF = frozenset(
 
 
 def from_outside(status: int | None) -> str | None:
-    """The name of the signal from outside that ended a process with this exit status; ``None``: it was none."""
+    """The name of the outside signal that ended a process with this exit status; ``None`` if no such signal did."""
     if status is None or status >= 0 or -status in _BY_ITSELF:
         return None
     return signal_name(-status)
 
 
 def signal_name(number: int) -> str:
-    """``SIGKILL`` for 9; real-time signals have no name of their own."""
+    """The name of a signal: ``SIGKILL`` for 9; real-time signals have only a number."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -38,7 +38,7 @@ def signal_name(number: int) -> str:
 
 
 def kills_for_memory() -> int:
-    """How many processes the kernel of this machine has killed for lack of memory since it started."""
+    """The number of processes that this machine's kernel has killed for lack of memory since it started."""
     try:
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             if line.startswith("oom_kill "):
@@ -52,8 +52,8 @@ def killed(subject: str, signal_sent: str, *, for_memory: bool) -> VideoGenerati
     """The error for a decoder that was ended from outside `TRIES` times.
 
     Args:
-        subject: What could not be done, as "photo.jpg could not be looked at".
-        signal_sent: From `from_outside`.
+        subject: The failed action, such as "photo.jpg could not be decoded".
+        signal_sent: The result of `from_outside`.
         for_memory: Whether the kernel killed some process for lack of memory meanwhile.
     """
     evidence = f"the decoder's process was ended by {signal_sent}, {TRIES} times"

@@ -1,8 +1,8 @@
-"""Decoding of an untrusted video, with every complaint of the decoder.
+"""Decodes an untrusted video, and collects every complaint of the decoder.
 
-It makes one streaming pass over the frames of a local file, in the order in which they are shown, under limits of time,
-memory and reach (no network, no playlists, no other files). It does not seek, and it does not judge the result
-(`video_facts`, `video`).
+It streams once over the frames of a local file, in the order in which players show them. Time and memory are limited,
+and network, playlists and other files are blocked. It does not seek, and it does not judge the result (`video_facts`,
+`video`).
 
     >>> with decoding(Path("clip.mp4")) as video:
     ...     frames = sum(1 for frame in video.frames())
@@ -50,13 +50,13 @@ MAX_SIDE = 16_384
 # 8192 x 8192: a decoder keeps up to 16 reference pictures and one per thread, 30 bytes for each pixel.
 MAX_PIXELS = 2**26
 MAX_PROBLEMS = 20
-# Containers that hold everything themselves: a playlist (concat, hls, dash) named .mp4 opens other files.
+# Self-contained formats only: a playlist (concat, hls, dash) named .mp4 opens other files.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif,mxf,yuv4mpegpipe,ivf"
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_PIXELS)}
 _UNLISTED = "not on whitelist"
 _UNSEEN: Any = [{"skip_frame": "all"}]
-# PyAV's default, slice threads, never sets the damage flag of a frame: 0 of 80 H.264 videos with flipped bits,
-# where frame threads set it in 76; only 30 made the decoder log an error. More than four threads cost memory.
+# PyAV's default, slice threads, never sets the damage flag of a frame: in 0 of 80 H.264 videos with flipped bits.
+# Frame threads set it in 76; only 30 made the decoder log an error. More than four threads cost memory.
 _THREADS = min(4, len(os.sched_getaffinity(0)))
 _BOXES = frozenset(b"ftyp moov mdat free skip wide uuid moof mfra sidx ssix styp meta udta emsg prft pdin pnot".split())
 # Encoders that may run in other threads of this process log into the same channel.
@@ -83,12 +83,12 @@ class Decoding:
         self.metadata: dict[str, str] = {}
 
     def open(self, *, packets_only: bool = False) -> None:
-        """Open the file and find its video stream; anything in the way becomes a problem."""
+        """Open the file and find its video stream; every obstacle becomes a problem."""
         self._notes += file_problems(self._path)
         if not self._path.is_file() or self._path.stat().st_size == 0:  # opening a FIFO would wait for ever
             return
         try:
-            # An absolute path, because "name:..." would be taken for a protocol.
+            # An absolute path, because libav reads "name:..." as a protocol.
             self._container = av.open(
                 str(self._path.absolute()),
                 options=_OPTIONS,
@@ -107,7 +107,7 @@ class Decoding:
         self.stream = self._find_stream(self._container)
 
     def _kind(self) -> str:
-        """What a file that is not a readable video looks like."""
+        """A description of a file that is not a readable video."""
         with contextlib.suppress(OSError):
             return recognised(self._path, read_start(self._path, 4096))
         return "it is not a video of a supported kind"
@@ -128,7 +128,7 @@ class Decoding:
         return stream
 
     def frames(self, packets: Iterable[Packet[Any]] | None = None) -> Iterator[VideoFrame]:
-        """Every frame that can be decoded, or those of some `packets`; never raises because of the file's content."""
+        """Every frame that can be decoded, or those of ``packets``; the file's content never raises an error."""
         if self.stream is None:
             return
         decoder = self.stream.codec_context
@@ -142,7 +142,7 @@ class Decoding:
                 self.note(f"decoding fails: {_reason(error)}")
 
     def alone(self, packet: Packet[Any]) -> VideoFrame | None:
-        """The frame of a packet that needs no other; nothing can be decoded after it."""
+        """The frame of a packet that needs no other packet; decoding cannot continue after it."""
         found = list(self.frames([packet]))
         try:
             found += self.stream.codec_context.decode(None) if self.stream else []
@@ -151,16 +151,15 @@ class Decoding:
         return found[0] if found else None
 
     def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet[Any]]:
-        """The stored packets of some streams; empty ones mark the end for a decoder."""
+        """The stored packets of some streams; an empty packet marks the end for a decoder."""
         if self._container is None:
             return
         try:
             for packet in self._container.demux(*streams):
                 if packet.is_corrupt:
                     self.note(f"the data at timestamp {packet.pts} is cut off")
-                if (
-                    packet.is_discard
-                ):  # before or after what an edit list shows: decoded, if others need it, and not shown
+                # An edit list hides this packet: it is decoded if others need it, but not shown.
+                if packet.is_discard:
                     self.hidden += packet.stream.type == "video"
                 yield packet
                 if time.monotonic() > self._deadline:
@@ -171,13 +170,13 @@ class Decoding:
 
     @property
     def is_webm(self) -> bool:
-        """Whether a Matroska file says of itself that it is WebM."""
+        """Whether a Matroska file declares itself as WebM."""
         with contextlib.suppress(OSError), open_regular(self._path) as file:
             return b"webm" in file.read(64)
         return False
 
     def stored_frames(self) -> int:
-        """How many pictures are stored, including those that an edit list (of a trimmed video) hides from players."""
+        """The number of stored pictures, including those that the edit list of a trimmed video hides from players."""
         options = {**_OPTIONS, "ignore_editlist": "1"}
         try:
             with av.open(
@@ -200,7 +199,7 @@ class Decoding:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Everything wrong with the file as far as it was read: sentences and the decoder's own lines."""
+        """All problems in the part of the file read so far: Reelwright's sentences and the decoder's log lines."""
         logged = [
             f"{name}: {text.strip()}"
             for _, name, text in self._lines
@@ -213,7 +212,7 @@ class Decoding:
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         if self.stream is not None and self.stream.codec_context is not None:
-            # Freeing a decoder joins its threads under the GIL, which they need to log: bring them to rest.
+            # Freeing a decoder joins its threads under the GIL, which they need to log: flushing makes them idle first.
             self.stream.codec_context.flush_buffers()
         if self._container is not None:
             self._container.close()
@@ -221,10 +220,10 @@ class Decoding:
 
 @contextmanager
 def decoding(path: Path, limit_s: float = LIMIT_S, *, packets_only: bool = False) -> Iterator[Decoding]:
-    """A video to be read, closed at the end; inside, libav's error lines become the video's problems.
+    """Open a video and close it at the end of the block; libav's error lines become the video's problems.
 
-    With ``packets_only`` the first frame is not decoded in order to know its pixel format: 5 ms instead of 15 at 720p.
-    One video at a time per process: another thread waits here.
+    With ``packets_only``, opening does not decode the first frame for its pixel format: 5 ms instead of 15 at 720p.
+    A process opens one video at a time; other threads wait here.
     """
     with _captured_log() as lines:
         video = Decoding(path, lines, limit_s)
@@ -239,11 +238,11 @@ def decoding(path: Path, limit_s: float = LIMIT_S, *, packets_only: bool = False
 def _captured_log() -> Iterator[list[Line]]:
     with _LOG_LOCK:
         level, repeated = av.logging.get_level(), av.logging.get_skip_repeated()
-        # Otherwise a line equal to the last one is dropped, and a damaged video looks complete the second time.
+        # Otherwise libav drops a line equal to the last one, and a damaged video looks complete the second time.
         av.logging.set_skip_repeated(False)
         av.logging.set_level(av.logging.ERROR)
         try:
-            with av.logging.Capture(False) as lines:  # False: from every thread, decoders have their own
+            with av.logging.Capture(False) as lines:  # False: from every thread, because decoders have their own
                 yield lines
         finally:
             av.logging.set_level(level)
@@ -254,7 +253,7 @@ _BRANDS = frozenset({"major_brand", "minor_version", "compatible_brands"})
 
 
 def file_problems(path: Path) -> list[str]:
-    """The problems that are visible without decoding: not a regular file, empty, or an mp4 with incomplete boxes."""
+    """The problems visible without decoding: no regular file, empty, incomplete mp4 boxes, or a wrong checksum."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -300,7 +299,7 @@ def _reason(error: Exception) -> str:
 
 
 def pixel_aspect(stream: VideoStream) -> Fraction:
-    """How wide a player shows a stored pixel, for its height."""
+    """The ratio of width to height at which a player shows a stored pixel."""
     ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     return ratio if ratio and ratio > 0 else Fraction(1)
 
@@ -308,8 +307,8 @@ def pixel_aspect(stream: VideoStream) -> Fraction:
 def to_rgb(frame: VideoFrame, width: int | None = None, height: int | None = None) -> NDArray[np.uint8]:
     """A frame as upright RGB, height x width x 3, optionally scaled (sizes before any rotation).
 
-    The matrix is the one the file names. Files without a tag were made by ffmpeg's default, BT.601, whatever
-    their size: reading them as BT.709 would shift their colours.
+    The colour matrix is the one that the file names. A file without a tag is read as BT.601, ffmpeg's default for
+    every size: BT.709 would shift its colours.
     """
     spaces = {
         1: Colorspace.ITU709,

@@ -1,6 +1,7 @@
-"""Where a picture comes to lie in a frame of another size: cropped, padded or stretched.
+"""Computes how a picture is placed in a frame of another size: cropped, padded or stretched.
 
-Pure arithmetic, standard library only: the decoder's child process imports it. It touches no pixel.
+It is pure arithmetic and changes no pixel. It imports only the standard library, because the decoder's child process
+imports it.
 
     >>> place((1000, 1000), (1280, 720), "cover", (0.5, 0.0)).box
     (0.0, 0.0, 1000.0, 562.5)
@@ -14,13 +15,13 @@ Sides = tuple[int, int]
 
 
 class PicturePlacement(NamedTuple):
-    """How a picture is brought to a frame.
+    """The placement of a picture in a frame.
 
     Attributes:
-        box: Part of the picture that is used (left, top, right, bottom), in its own pixels.
+        box: Part of the picture that is used (left, top, right, bottom), in the picture's pixels.
         inner: Size to which that part is scaled.
-        canvas: Size of the frame; what ``inner`` leaves free is black.
-        offset: Where ``inner`` lies in the frame.
+        canvas: Size of the frame; the area around ``inner`` is black.
+        offset: Position of ``inner`` in the frame.
     """
 
     box: tuple[float, float, float, float]
@@ -35,18 +36,17 @@ class PicturePlacement(NamedTuple):
 
     @property
     def enlargement(self) -> float:
-        """How many times the picture is enlarged, along the worse side."""
+        """The factor by which the picture is enlarged, along the side with the larger factor."""
         left, top, right, bottom = self.box
         return max(self.inner[0] / (right - left), self.inner[1] / (bottom - top))
 
 
 def place(size: Sides, frame: Sides | None, fit: str, anchor: tuple[float, float]) -> PicturePlacement:
-    """The placement of a picture of ``size``; without a frame it stays as it is.
+    """The placement of a picture of ``size``; without a frame it keeps its size.
 
-    ``cover`` fills the frame and crops what stands over; ``contain`` keeps everything and leaves plain black
-    bars (not a blurred copy: a video model keeps black bars still and an editor can cut them off, a blur
-    starts to move); ``stretch`` distorts. The anchor says which part survives a crop, or where the picture
-    lies between bars.
+    ``cover`` fills the frame and crops the rest. ``contain`` keeps everything and leaves plain black bars (not a
+    blurred copy: a video model keeps black bars still and an editor can cut them off, but a blur starts to move).
+    ``stretch`` distorts. The anchor is the part that survives a crop, or the picture's position between bars.
     """
     width, height = size
     if frame is None or frame == size:

@@ -1,9 +1,9 @@
-"""Picture intake: a user's picture becomes a private, upright, opaque 8-bit sRGB PNG, or is refused with a reason.
+"""Turns a user's picture into a private, upright, opaque 8-bit sRGB PNG, or refuses it with a reason.
 
 A generator opens a picture with ``Image.open(path).convert("RGB")``: that ignores the EXIF rotation, clips 16 bits to
 white, shows the colours hidden under transparency, and reads every colour profile as sRGB. So generators only get the
-copy made here, and a note lists each correction (with ``strict``, a correction is a refusal). Backends decide which
-sizes they take.
+copy made here, and a note names each correction (with ``strict``, the picture is refused instead). Backends decide
+which sizes they take.
 
     >>> picture = take_picture(Path("cat.jpg"), Path("private/first.png"), Intake(size=Size(1280, 720)))
     >>> picture.size, picture.notes
@@ -53,16 +53,16 @@ _ANCHORS = {
 
 @dataclass(frozen=True)
 class Intake:
-    """How pictures are taken in.
+    """The rules for taking in pictures.
 
     Attributes:
-        strict: Refuse a picture that would need a change that was not asked for.
-        fit: How it is brought to ``size``; ``None`` covers, and adds a note when much is lost.
-        anchor: Which part survives a crop (or where the picture lies between bars): see `parse_anchor`.
-        size: Bring the picture to exactly this size; ``None`` leaves its size.
+        strict: Refuse a picture that needs a change that the user did not request.
+        fit: How it is fitted to ``size``; ``None`` covers, and adds a note if a large part is lost.
+        anchor: The part that survives a crop, or the picture's position between bars: see `parse_anchor`.
+        size: The exact size of the copy; ``None`` keeps the picture's size.
         max_pixels: Refuse more pixels than this before decoding any.
         max_bytes: Refuse larger files before reading them.
-        fitted_later: With a ``fit``, the generator brings the copy to a size itself: it may have any shape, as with ``size``.
+        fitted_later: With a ``fit``, the generator scales the copy itself: any shape is allowed, as with ``size``.
     """
 
     strict: bool = False
@@ -76,7 +76,7 @@ class Intake:
 
 @dataclass(frozen=True)
 class _Taken:
-    """A picture that passed: its copy's facts and the PNG's descriptor."""
+    """An accepted picture: its copy's facts and the PNG's descriptor."""
 
     held: Held
     facts: dict[str, Any]
@@ -98,8 +98,8 @@ class _Taken:
 def take_picture(source: Path, target: Path, intake: Intake) -> Picture:
     """Write the normalised copy of a picture to ``target``.
 
-    ``target`` gets mode 0600 and is replaced if it exists; nothing is left there after an error. The same
-    bytes with the same intake always give the same PNG.
+    ``target`` gets mode 0600 and is replaced if it exists; an error leaves no partial file. The same bytes with
+    the same intake always give the same PNG.
 
     Raises:
         InvalidInputError: the file, its format, its content or its shape cannot be used.
@@ -111,16 +111,16 @@ def take_picture(source: Path, target: Path, intake: Intake) -> Picture:
 
 
 def inspect_picture(source: Path, intake: Intake) -> Picture:
-    """What `take_picture` would return, after the same checks and a full decode, without writing a file.
+    """Check and decode a picture like `take_picture`, without writing a file.
 
-    ``path`` is the source itself.
+    ``path`` of the result is the source itself.
     """
     with _taken(source, intake, write=False) as taken:
         return taken.picture(source)
 
 
 def describe_picture(path: Path, intake: Intake | None = None) -> dict[str, Any]:
-    """The documented answer of an image validator (``valid``, ``errors``, ``info``); never an exception."""
+    """The answer of the image validator (``valid``, ``errors``, ``info``); a bad picture raises no error."""
     try:
         with _taken(path, intake or Intake(), write=False) as taken:
             return {"valid": True, "errors": [], "info": _info(taken)}
@@ -146,12 +146,12 @@ def _info(taken: _Taken) -> dict[str, Any]:
 
 
 def parse_anchor(text: str) -> tuple[float, float]:
-    """``center``, ``top``, ``bottom``, ``left``, ``right`` or ``x,y`` as shares of what can be cropped away.
+    """Parse ``center``, ``top``, ``bottom``, ``left``, ``right`` or ``x,y`` into shares of the area to crop.
 
     ``0,0`` keeps the upper left corner, ``1,1`` the lower right one.
 
     Raises:
-        InvalidInputError: none of these.
+        InvalidInputError: the text is none of these.
     """
     if text in _ANCHORS:
         return _ANCHORS[text]
@@ -228,12 +228,12 @@ def _cropped(size: tuple[int, int], intake: Intake) -> list[str]:
 
 
 def _remarks(size: tuple[int, int], placement: PicturePlacement) -> list[str]:
-    """Notes on what was asked for and is useful to know."""
+    """Notes on requested changes that the user should know about."""
     remarks = []
     left, top, right, bottom = placement.box
     used, shape = (right - left) / (bottom - top), placement.inner[0] / placement.inner[1]
     distortion = max(used / shape, shape / used)
-    if distortion > 1.02:  # rounding to whole pixels stays below that from 50 pixels on
+    if distortion > 1.02:  # rounding to full pixels stays below that from 50 pixels on
         remarks.append(f"it was stretched {distortion:.2f} times in one direction, from {size[0]}x{size[1]}")
     if placement.bars_share > 0.02:
         remarks.append(f"black bars fill {placement.bars_share:.0%} of the frame")

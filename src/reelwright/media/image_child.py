@@ -1,10 +1,10 @@
-"""The picture decoder's child process: hostile bytes in, plain 8-bit sRGB pixels out, under hard limits.
+"""Decodes a picture in a child process under hard limits: hostile bytes in, plain 8-bit sRGB pixels out.
 
-`image_decoder` starts it; it reads the picture from descriptor 0, writes a report (JSON) to descriptor 1 and the
-normalised PNG to a third one, and can open no other file (`confinement`). The runner never imports this module: a
-crash, a leak or a decompression bomb must end here.
+`image_decoder` starts it. It reads the picture from descriptor 0, writes a report (JSON) to descriptor 1 and the
+normalised PNG to a third descriptor, and can open no other file (`confinement`). The runner never imports this module,
+so a crash, a leak or a decompression bomb ends here.
 
-    >>> report = json.loads(...)          # what descriptor 1 holds after a run
+    >>> report = json.loads(...)          # the content of descriptor 1 after a run
     >>> report["width"], report["normalised"]
     (3024, ['it was turned upright (EXIF orientation 6)'])
 """
@@ -53,17 +53,17 @@ _MODE_NOTES = {
     "I;16": "its greyscale was turned into RGB",
     "I;16B": "its greyscale was turned into RGB",
 }
-# Numbers that are not levels of a screen; Pillow would clip them.
+# Pixel values that are not levels of a screen; Pillow would clip them.
 _UNUSABLE = {
     "F": "its pixels are floating-point numbers",
     "LAB": "its colours are CIELAB numbers",
 }
-_STEPS = {"L;2": 85, "L;4": 17}  # of grey with 2 and 4 bits
+_STEPS = {"L;2": 85, "L;4": 17}  # between levels of grey with 2 and 4 bits
 _DEEP_NOTE = "its 16 bits per channel were reduced to 8"
 
 
 class PictureRefused(Exception):
-    """The picture cannot be used; the text says why, ``advice`` what to do."""
+    """The picture cannot be used; the text gives the reason, ``advice`` the remedy."""
 
     def __init__(self, reason: str, advice: str = "", evidence: str = "") -> None:
         super().__init__(reason)
@@ -74,7 +74,7 @@ def main(job: dict[str, Any]) -> None:
     """Do one job (see `image_decoder.decode`) and report on descriptor 1."""
     # Texts and profiles of a PNG are inflated up to this size; Pillow's own limit, 1 MiB, refuses real profiles.
     PngImagePlugin.MAX_TEXT_CHUNK = 8 * _MIB
-    # Sizes are checked by `_open`, with numbers, before pixels are decoded; Pillow only warns up to twice a limit.
+    # `_open` checks the size before pixels are decoded, and reports it; Pillow only warns up to twice its limit.
     Image.MAX_IMAGE_PIXELS = None
     register(job["format"])
     _limit(job, job["max_pixels"])
@@ -96,10 +96,10 @@ def main(job: dict[str, Any]) -> None:
 
 
 def _limit(job: dict[str, Any], num_pixels: int) -> None:
-    """Hard limits for a picture of that many pixels; each call only lowers them.
+    """Set hard limits for a picture of ``num_pixels``; each call only lowers them.
 
-    24 bytes a pixel: Pillow holds 4, and five copies (decoder, upright, mask, colours) may live together; the
-    WebP decoder holds its file as well.
+    The memory limit has 24 bytes a pixel: Pillow holds 4, and five copies (decoder, upright, mask, colours) may exist
+    together. The WebP decoder holds its file as well.
     """
     num_pixels += job["frame_pixels"]
     memory = 512 * _MIB + 24 * num_pixels + 3 * job["num_bytes"]
@@ -113,7 +113,7 @@ def _limit(job: dict[str, Any], num_pixels: int) -> None:
     ):
         lower = _lower(value, resource.getrlimit(kind)[1])
         resource.setrlimit(kind, (lower, lower))
-    # At the hard limit the kernel sends SIGKILL, as another process might; at the soft one SIGXCPU.
+    # At the hard limit the kernel sends SIGKILL, which may also come from another process; at the soft one SIGXCPU.
     hard = _lower(cpu_s + 5, resource.getrlimit(resource.RLIMIT_CPU)[1])
     resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_s, hard), hard))
 
@@ -151,7 +151,7 @@ def _work(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open(file: BinaryIO, job: dict[str, Any]) -> Image.Image:
-    """Read the header only, and refuse what must not be decoded."""
+    """Read only the header, and refuse a picture that must not be decoded."""
     kind = job["format"]
     many: int | str = 0
     if kind == "JXL":  # its plugin decodes everything at once
@@ -170,8 +170,8 @@ def _open(file: BinaryIO, job: dict[str, Any]) -> Image.Image:
             "Download or export the picture again" + (" as 8-bit or 16-bit RGB." if rare else "."),
         ) from None
     _check_size(image.width, image.height, job)
-    # An MPO (a phone's photo with a preview or a depth map behind it) is a JPEG; its first picture is the photo. So
-    # is the main picture of a HEIC file, which may hold others.
+    # An MPO (a phone's photo with a preview or a depth map behind it) is a JPEG; its first picture is the photo. A HEIC
+    # file may hold other pictures too; its main picture is the photo.
     if getattr(image, "is_animated", False) and image.format not in ("MPO", "HEIF"):
         many = getattr(image, "n_frames", 2)
     if kind == "TIFF" and is_camera_raw(image):
@@ -189,7 +189,7 @@ def _refuse_frames(many: int | str, job: dict[str, Any]) -> NoReturn:
 
 
 def _add_colours(image: Image.Image, kind: str, file: BinaryIO, chunk: bytes | None) -> None:
-    """Add what the file says about its colours and Pillow does not pass on."""
+    """Add the colour declarations of the file that Pillow does not pass on."""
     if kind == "PNG" and chunk is not None and len(chunk) == 4:
         image.info["declared"] = (chunk[0], chunk[1], chunk[3] == 1)
     if kind in ("HEIF", "AVIF", "BMP") and not image.info.get("icc_profile"):
@@ -227,7 +227,7 @@ def _check_size(width: int, height: int, job: dict[str, Any]) -> None:
 
 
 def _loaded(image: Image.Image, kind: str, stored: BinaryIO, notes: list[str]) -> Image.Image:
-    """The picture with all of its pixels decoded."""
+    """The picture with all pixels decoded."""
     if image.mode in _UNUSABLE or (kind == "TIFF" and image.mode == "I"):
         why = _UNUSABLE.get(image.mode, "its pixels are 32-bit numbers")
         raise PictureRefused(f"{why}, not the levels of a picture", "Export it as an 8-bit or 16-bit RGB picture.")
@@ -238,7 +238,7 @@ def _loaded(image: Image.Image, kind: str, stored: BinaryIO, notes: list[str]) -
         # Pillow brings the pixels to 8 bits, but not the transparent level.
         image.info["transparency"] = clear * _STEPS[raw.pop()]
     try:
-        image.load()  # not verify(): that passes a JPEG cut in half
+        image.load()  # verify() accepts a JPEG cut in half
     except OSError:
         whole = None
         if kind == "JPEG":
@@ -253,14 +253,14 @@ def _loaded(image: Image.Image, kind: str, stored: BinaryIO, notes: list[str]) -
 
 
 def _upright(image: Image.Image, kind: str, notes: list[str]) -> tuple[Image.Image, dict[str, Any]]:
-    """A decoded picture as it is meant to be seen, opaque, 8-bit L, RGB or CMYK; and its colour info."""
+    """The decoded picture, upright, opaque, in 8-bit L, RGB or CMYK; and its colour information."""
     deep = image.info.pop("deep", False)
     info: dict[str, Any] = {str(key): value for key, value in image.info.items()}
     if image.mode in _MODE_NOTES:
         notes.append(_MODE_NOTES[image.mode])
     if deep:
         notes.append(_DEEP_NOTE)
-    # A JPEG XL decoder has turned the picture already, whatever the EXIF data say (ISO/IEC 18181-2).
+    # The JPEG XL decoder has already turned the picture; its EXIF orientation does not count (ISO/IEC 18181-2).
     turn = _orientation(image, info, notes) if kind != "JXL" else None
     base, alpha = _split(image, info, deep=deep, jpeg=kind == "JPEG")
     if alpha is not None and alpha.getextrema()[0] != 255:
@@ -275,7 +275,7 @@ def _raw_mode(arguments: Any) -> str:
 
 
 def _orientation(image: Image.Image, info: dict[str, Any], notes: list[str]) -> Image.Transpose | None:
-    """How to turn the picture; its EXIF data may also say that its colours are Adobe's."""
+    """The turn that makes the picture upright, from its EXIF data, which may also declare Adobe RGB colours."""
     try:
         exif = image.getexif()
         value = exif.get(_ORIENTATION_TAG)
@@ -306,15 +306,15 @@ def _split(
     if image.mode == "1":
         return image.convert("L"), None
     if image.mode == "CMYK" and jpeg and "adobe" not in info:
-        # Pillow takes every CMYK JPEG for an inverted one; by ITU-T T.872 only Adobe's marker says so.
+        # Pillow reads every CMYK JPEG as inverted; by ITU-T T.872 only one with Adobe's marker is.
         return ImageChops.invert(image), None
     return (image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")), None
 
 
 def _from_16_bits(image: Image.Image, info: dict[str, Any]) -> tuple[Image.Image, Image.Image | None]:
-    """16-bit greyscale scaled to 8: convert("RGB") would clip everything above 255 to white."""
+    """16-bit greyscale scaled to 8 bits; convert("RGB") would clip everything above 255 to white."""
     power = gamma_power(info) or 1.0
-    info.pop("gamma", None)  # done here, where there are still 16 bits
+    info.pop("gamma", None)  # applied here, while the pixels still have 16 bits
     base = image.point([round(255 * (value / 65535) ** power) for value in range(65536)], "L")
     clear = info.get("transparency")
     if not isinstance(clear, int):
@@ -323,7 +323,7 @@ def _from_16_bits(image: Image.Image, info: dict[str, Any]) -> tuple[Image.Image
 
 
 def _framed(image: Image.Image, info: dict[str, Any], job: dict[str, Any], notes: list[str]) -> Image.Image:
-    """Scale first, convert colours after: there are fewer pixels then."""
+    """The picture in its frame, in sRGB. It is scaled first, so that fewer pixels are converted."""
     frame = tuple(job["frame"]) if job["frame"] else None
     placement = place(image.size, frame, job["fit"], tuple(job["anchor"]))
     change = colour_change(image, info, notes)

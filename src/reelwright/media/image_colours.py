@@ -1,9 +1,9 @@
-"""Colours of a decoded picture to sRGB: declared ones, its ICC profile, gamma, plain CMYK. For `image_child` only.
+"""Converts a picture to sRGB from declared colours, an ICC profile, a gamma or plain CMYK, for `image_child` only.
 
-Colours that a picture only declares by numbers (cICP, nclx, cHRM) become an ICC profile first: version 2, with three
-columns and one curve. Code points and formulas are those of ITU-T H.273. Light above the white of a normal screen (PQ,
-HLG) is rolled off above three quarters of that white. A profile that is broken, or that changes almost nothing, is no
-reason to refuse a picture. Sizes, transparency and rotation are handled elsewhere.
+Colours that a picture declares only by numbers (cICP, nclx, cHRM) become an ICC profile first: version 2, with three
+columns and one curve. Code points and formulas are those of ITU-T H.273. HDR pictures (PQ, HLG) hold light above the
+white of a normal screen; it is rolled off above three quarters of that white. A profile that is broken, or that changes
+almost nothing, does not refuse a picture. Other modules handle size, transparency and rotation.
 
     >>> change = colour_change(image, image.info, notes)
     >>> change(image).mode
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-# What parsers of damaged data raise.
+# Errors that parsers raise on damaged data.
 BROKEN = (
     ArithmeticError,
     AttributeError,
@@ -40,7 +40,7 @@ _BAD_PROFILE = "its colour profile cannot be used, so its colours were read as s
 
 
 class Change:
-    """The way from a picture's colours to sRGB: a transform, a table of levels, or plain conversion."""
+    """A conversion to sRGB: an ICC transform, a table of levels, or a plain conversion."""
 
     def __init__(self, transform: Any = None, levels: list[int] | None = None) -> None:
         self.transform = transform
@@ -57,10 +57,10 @@ class Change:
 
 
 def declare_colours(info: dict[str, Any], notes: list[str]) -> str | None:
-    """Turn colours that are declared by numbers into an ICC profile in ``info``, and name them; ``None``: there are none.
+    """Turn colours declared by numbers into an ICC profile in ``info``, and return their name.
 
-    A PNG's cICP chunk counts before its ICC profile, that before sRGB, and that before gamma and chromaticities (PNG,
-    third edition, 4.3).
+    Without declared code points, or with unknown ones, it returns ``None``. A PNG's cICP chunk overrides its ICC
+    profile, which overrides sRGB, which overrides gamma and chromaticities (PNG, third edition, 4.3).
     """
     declared = Declared(*info.pop("declared", None) or (2, 2))
     if declared != (2, 2, True):
@@ -73,7 +73,7 @@ def declare_colours(info: dict[str, Any], notes: list[str]) -> str | None:
             return declared.name
         codes = f"primaries {declared.primaries}, transfer {declared.transfer}"
         notes.append(f"its colours are declared in a way that is not known here ({codes})")
-    if "icc_profile" in info and not info["icc_profile"]:  # there is one that cannot be read
+    if "icc_profile" in info and not info["icc_profile"]:  # its profile cannot be read
         del info["icc_profile"]
         if not gamma_power(info) and "chromaticity" not in info:
             notes.append(_BAD_PROFILE)
@@ -92,11 +92,12 @@ def _use_chromaticities(info: dict[str, Any], notes: list[str]) -> None:
 
 
 def use_adobe_rgb(info: dict[str, Any]) -> None:
-    """What a camera means by the mark R03 in its EXIF data."""
+    """Use Adobe RGB, which a camera declares by the mark R03 in its EXIF data."""
     info["icc_profile"] = profile("Adobe RGB, by its EXIF data", ADOBE_RGB, power(563 / 256))
 
 
 def colour_change(image: Image.Image, info: dict[str, Any], notes: list[str]) -> Change:
+    """The conversion to sRGB that a picture needs; ``notes`` gets a sentence about it."""
     profile = info.get("icc_profile")
     if profile:
         change = _icc_change(image, profile, notes)
@@ -112,7 +113,7 @@ def colour_change(image: Image.Image, info: dict[str, Any], notes: list[str]) ->
 
 
 def _icc_change(image: Image.Image, profile: bytes, notes: list[str]) -> Change | None:
-    """``None`` where the profile is broken or changes nothing to speak of (most photographs carry sRGB)."""
+    """The conversion by a profile; ``None`` if it is broken or changes almost nothing (most photographs use sRGB)."""
     from PIL import ImageCms
 
     try:
@@ -153,7 +154,7 @@ def _changes(transform: Any, mode: str) -> bool:
 
 
 def gamma_power(info: dict[str, Any]) -> float | None:
-    """The exponent that a PNG's gAMA chunk asks for; ``None`` where it says what every screen does anyway."""
+    """The exponent of a PNG's gAMA chunk; ``None`` if the chunk does not count or matches a normal screen."""
     gamma = info.get("gamma")
     if not isinstance(gamma, (int, float)) or gamma <= 0 or "srgb" in info or "icc_profile" in info:
         return None
@@ -162,7 +163,7 @@ def gamma_power(info: dict[str, Any]) -> float | None:
 
 
 def color_space(image: Image.Image) -> str:
-    """How the file describes its colours, for `image.describe_picture`."""
+    """The name of the file's colours, for `image.describe_picture`."""
     kind = {"CMYK": "CMYK", "1": "greyscale", "L": "greyscale", "LA": "greyscale", "I;16": "greyscale"}
     plain = kind.get(image.mode, "sRGB")
     profile = image.info.get("icc_profile")
@@ -198,7 +199,7 @@ PRIMARIES: dict[int, tuple[str, Chromaticities]] = {
 ADOBE_RGB: Chromaticities = (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 HDR = {16: "PQ", 18: "HLG"}
 _UNSPECIFIED = 2
-_WHITE_NITS = 203.0  # ITU-R BT.2408: the white of a page in an HDR picture
+_WHITE_NITS = 203.0  # ITU-R BT.2408: the reference white of an HDR picture
 _KNEE = 0.75
 _STEPS = 255 * 16 + 1
 _BRADFORD = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
@@ -207,7 +208,7 @@ Matrix = tuple[tuple[float, ...], ...]
 
 
 class Declared(NamedTuple):
-    """Primaries and transfer by their code points, and whether the whole range of levels is used."""
+    """Primaries and transfer by their code points, and whether the full range of levels is used."""
 
     primaries: int
     transfer: int
@@ -220,12 +221,12 @@ class Declared(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether both code points say something that is known here."""
+        """Whether this module has a curve and primaries for both code points."""
         return self.primaries in (*PRIMARIES, _UNSPECIFIED) and self.transfer in (*_CURVES, _UNSPECIFIED)
 
     @property
     def name(self) -> str:
-        """What people call these colours."""
+        """The common name of these colours."""
         name = PRIMARIES.get(self.primaries, ("sRGB", _SRGB))[0]
         return f"{name} {HDR[self.transfer]}" if self.is_hdr else name
 
@@ -267,7 +268,7 @@ def profile(name: str, chromaticities: Chromaticities, curve: Curve) -> bytes:
 
 
 def power(exponent: float) -> Curve:
-    """A plain gamma."""
+    """A plain gamma curve."""
     return lambda value: value**exponent
 
 
@@ -281,7 +282,7 @@ def _xyz(values: tuple[float, ...]) -> bytes:
 
 
 def _adapted(c: Chromaticities) -> Matrix:
-    """RGB to XYZ under D50 (Bradford)."""
+    """The matrix from RGB to XYZ, adapted to D50 (Bradford)."""
     white = _from_xy(c[0], c[1])
     primaries = _columns(*(_from_xy(c[n], c[n + 1]) for n in (2, 4, 6)))
     strengths = _times(_inverse(primaries), white)
@@ -338,14 +339,14 @@ def _hlg(value: float) -> float:
 
 
 def _rolled_off(light: float) -> float:
-    """Up to the knee as it is; what is brighter comes ever closer to white."""
+    """Light with a soft limit: unchanged up to the knee, then it approaches white."""
     if light <= _KNEE:
         return light
     room = 1 - _KNEE
     return _KNEE + room * (1 - math.exp(-(light - _KNEE) / room))
 
 
-# By code point. The curve of video (1, 6, 14, 15) is shown as sRGB is, by every program that shows pictures.
+# Curves by code point. Every picture viewer shows the curve of video (1, 6, 14, 15) like that of sRGB.
 _CURVES: dict[int, Curve] = {
     **dict.fromkeys((1, 6, 13, 14, 15), _srgb),
     4: power(2.2),

@@ -1,9 +1,9 @@
-"""The picture decoder's process: how it is started, which descriptors it gets, and how it ended.
+"""Starts the picture decoder's child process, passes its descriptors, and explains how it ended.
 
 Anything that a picture does to the child (a crash in a parser, an endless loop, a bomb) becomes an `InvalidInputError`.
 If something outside ended the child, the picture is not at fault and the child is started once more. The child gets the
-read-only copy of the picture and two anonymous files to write to, and no other descriptor: it never opens a path. This
-module knows nothing of formats or pixels.
+read-only copy of the picture and anonymous files for its report, its PNG and its errors. It gets no other descriptor,
+and never opens the picture's path. This module handles no formats and no pixels.
 
     >>> with decode(held, {"format": "PNG", **limits}, write=True) as (report, png_fd):
     ...     report["width"]
@@ -32,9 +32,9 @@ from .picture_file import Held
 TIMEOUT_S = 120.0
 _NO_DECODER = 3
 _MAX_REPORT_BYTES = 1 << 20
-# -S: no .pth files and no user site, which cost 10 to 50 ms; the two folders are appended instead, behind
-# the standard library so that nothing in them can replace a part of it. Imports are never lazy (Python 3.15):
-# nothing can be imported once the files are given up.
+# -S: no .pth files and no user site, which cost 10 to 50 ms. The folders of the packages are appended instead, behind
+# the standard library, so that they cannot replace a part of it. Imports are never lazy (Python 3.15), because the
+# child cannot import anything after `confine`.
 _BOOT = f"""\
 import json, sys
 job = json.loads(sys.argv[1])
@@ -47,10 +47,10 @@ except ImportError as error:
     sys.exit({_NO_DECODER})
 main(job)
 """
-# What the dynamic loader may need; nothing else of the environment (tokens, proxies) reaches the decoder.
+# Variables that the dynamic loader may need; no other variable (tokens, proxies) reaches the decoder.
 _ENVIRON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
-_FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}  # each thread's own would take 64 MB of address space, which is limited
-# Formats that another package reads: its module, and how to get it.
+_FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}  # one per thread would take 64 MB each of the limited address space
+# Formats that another package reads: the module to import, and the package to install.
 _PACKAGES = {"HEIF": ("pillow_heif", "pillow-heif"), "JXL": ("pillow_jxl", "'reelwright[jxl]'")}
 _CONVERT = {"HEIF": "heif-convert a.heic a.png", "JXL": "djxl a.jxl a.png"}
 
@@ -69,7 +69,7 @@ def decode(
     argv: Sequence[str] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """The child's report and, with ``write``, a descriptor that holds the PNG; both live inside the block.
+    """The child's report and, with ``write``, a descriptor of the PNG; both are valid inside the block.
 
     Raises:
         InvalidInputError: the picture was refused, or its decoding crashed, hung or outgrew its limits.
@@ -135,7 +135,7 @@ def _run(argv: Sequence[str], fds: tuple[int, int, int], passed: tuple[int, ...]
             stderr=fds[2],
             pass_fds=passed,
             env=environ,
-            start_new_session=True,  # Ctrl-C in a terminal is for the runner, not a crash of the decoder
+            start_new_session=True,  # Ctrl-C in a terminal must reach only the runner: it is no crash of the decoder
         )
     except OSError as error:
         raise BackendUnavailableError(

@@ -1,8 +1,8 @@
-"""What single formats need before and while Pillow reads them, for the decoder's child (`image_child`) only.
+"""Adds checks and repairs for single picture formats to Pillow, for the decoder's child (`image_child`) only.
 
-It holds the plugins, the sizes that must be known before a plugin decodes, the colour declarations that plugins do not
-pass on, and damage that leaves a picture complete. A JPEG without its end marker and a PNG whose text has a wrong
-checksum show every stored pixel; a file that was cut off does not. The code proves the difference and does not guess.
+It imports the plugins, reads sizes that must be known before a plugin decodes, reads colour declarations that plugins
+do not pass on, and accepts damage that loses no pixel. A JPEG without its end marker and a PNG whose text has a wrong
+checksum still hold every pixel; a file that was cut off does not. The code proves the difference and does not guess.
 
     >>> jxl_header(bytes.fromhex("ff0a7b0a"))
     (240, 240, False)
@@ -37,10 +37,10 @@ _RAW_PHOTOMETRY = frozenset({32803, 34892})  # colour filter array, linear raw
 
 
 def register(kind: str) -> None:
-    """Import the reader of one format; all that it needs of the disk is read now."""
+    """Import the reader of one format with all its modules, because the disk cannot be read later."""
     Image.preinit()
     for name in ("copy", "PIL.ImageCms", "PIL.ImageColor", "PIL.ImagePalette", "PIL.TiffImagePlugin"):
-        import_module(name)  # which Pillow imports when it needs them; EXIF data are read by the plugin for TIFF
+        import_module(name)  # Pillow imports these only when it needs them; the plugin for TIFF reads EXIF data
     if kind == "HEIF":
         plugin = import_module("pillow_heif")
         plugin.register_heif_opener(decode_threads=_THREADS, thumbnails=False, depth_images=False, aux_images=False)
@@ -86,7 +86,7 @@ class _Bits:
         return height * wide // high, height
 
     def preview(self) -> None:
-        """Pass over the size of a preview."""
+        """Skip the size of a preview."""
         eighths = self.take(1)
         self._preview_side(eighths)
         if self.take(3) == 0:
@@ -101,7 +101,7 @@ class _Bits:
 
 
 def jxl_header(data: bytes) -> tuple[int, int, bool]:
-    """Width, height and whether it is animated: the plugin decodes everything before it gives the size.
+    """Width, height and whether it is animated; the plugin gives the size only after it has decoded everything.
 
     Raises:
         ValueError: it is not a JPEG XL file.
@@ -115,7 +115,7 @@ def jxl_header(data: bytes) -> tuple[int, int, bool]:
     bits = _Bits(stream[2:64])
     width, height = bits.size()
     animated = False
-    if not bits.take(1) and bits.take(1):  # not everything as usual, and extra fields
+    if not bits.take(1) and bits.take(1):  # not all values are defaults, and extra fields follow
         turned = bits.take(3) >= 4
         if bits.take(1):
             bits.size()
@@ -131,7 +131,7 @@ def jxl_header(data: bytes) -> tuple[int, int, bool]:
 
 
 def declared_colours(kind: str, data: bytes) -> tuple[int, int, bool] | None:
-    """Primaries and transfer (ITU-T H.273) and whether the full range is used, as a HEIC or AVIF file says."""
+    """Primaries and transfer (ITU-T H.273) and whether the full range is used, as a HEIC or AVIF file declares."""
     if kind not in ("HEIF", "AVIF"):
         return None
     try:
@@ -182,13 +182,13 @@ def bmp_profile(data: bytes) -> bytes | None:
 
 _MIB = 1 << 20
 _END = b"\xff\xd9"
-# What could follow the last byte. Where pixels are still missing, they are made of this, and come out differently.
+# Endings to try after the last byte. Missing pixels would be decoded from the ending, and differ.
 _TAILS = (b"", bytes(256), b"\x55" * 256, b"\xaa" * 256, b"\xfe" * 256)
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
-# Ancillary chunks that change pixels: a picture without them is another one.
+# Ancillary chunks that change pixels: without them the picture would be a different one.
 _NEEDED = frozenset({b"tRNS"})
-# Bytes that such chunks have at least; Pillow refuses the whole picture for a shorter one.
+# The least sizes of ancillary chunks, in bytes; Pillow refuses a picture with a shorter one.
 _LEAST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9}
 _END_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"
 _SIGNATURE_BYTES = 8
@@ -198,9 +198,9 @@ _SIGNATURE_BYTES = 8
 
 
 def without_end_marker(data: bytes) -> Image.Image | None:
-    """A JPEG that lacks only its end marker, decoded; ``None`` where anything else is missing.
+    """The decoded picture of a JPEG that lacks only its end marker; ``None`` if more is missing.
 
-    The file is decoded with several endings behind it. If all its pixels are there, no ending changes any of them.
+    The file is decoded with several endings. If all its pixels are stored, no ending changes any of them.
     """
     stored = data[:-1] if data.endswith(b"\xff") else data
     if data.endswith(_END) or not _every_scan(stored):
@@ -250,7 +250,7 @@ def _every_scan(data: bytes) -> bool:
 def whole_png(file: BinaryIO, notes: list[str]) -> tuple[BinaryIO, bytes | None]:
     """The file, or a copy without damaged chunks that no pixel needs; and its ``cICP`` chunk.
 
-    Every chunk is read with its checksum, up to the end mark, for Pillow does not look at those behind the pixels.
+    Every chunk up to the end mark is read with its checksum, because Pillow does not check those behind the pixels.
 
     Raises:
         EOFError: it is cut off before its end mark.
@@ -265,7 +265,7 @@ def whole_png(file: BinaryIO, notes: list[str]) -> tuple[BinaryIO, bytes | None]
             kept.append((start, file.tell() - start))
             declared = chunk if name == b"cICP" else declared
             ended = name != b"IEND"
-        elif name[0] & 32 and name not in _NEEDED:  # a small first letter: ancillary
+        elif name[0] & 32 and name not in _NEEDED:  # a lower-case first letter: ancillary
             dropped.append(name)
         elif name != b"IEND":
             raise ValueError(f"a {name!r} chunk is damaged (checksum)")
@@ -278,7 +278,7 @@ def whole_png(file: BinaryIO, notes: list[str]) -> tuple[BinaryIO, bytes | None]
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, bytes, bool]]:
-    """Each chunk's name, place, last piece, and whether its checksum is right, up to the end mark or the start of one."""
+    """Each chunk's name, offset, last piece and whether it is intact, up to the end mark or the first bytes of one."""
     file.seek(_SIGNATURE_BYTES)
     name = b""
     while name != b"IEND":

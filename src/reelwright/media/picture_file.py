@@ -1,4 +1,4 @@
-"""A user's picture file, read once: its format by its first bytes, and a private copy of its content.
+"""Reads a user's picture file once: finds its format by its first bytes, and keeps a private copy of its content.
 
 The content is copied into an anonymous file while it is hashed, and the copy is made read-only. All later steps read
 the copy, so a file that is replaced meanwhile cannot make the hash and the pixels differ. Nothing is decoded here.
@@ -40,15 +40,15 @@ SUFFIXES = {
     "BMP": (".bmp", ".dib"),
     "JXL": (".jxl",),
 }
-#: What people call the formats whose name in Pillow is another one.
+#: The common names of formats that have another name in Pillow.
 TITLES = {"WEBP": "WebP", "HEIF": "HEIC", "JXL": "JPEG XL"}
-# Extensions that promise another kind of file; a name such as photo.2024 promises nothing.
+# Suffixes of other kinds of files; the end of a name such as photo.2024 is no suffix of a kind.
 _OTHER_SUFFIXES = frozenset({".svg", ".pdf", ".eps", ".psd", ".ico", ".jp2", ".html", ".mp4", ".mov", ".txt"})
 # Many of these are TIFF files, whose first picture is a small preview.
 _RAW_SUFFIXES = frozenset(
     {".dng", ".nef", ".nrw", ".cr2", ".arw", ".sr2", ".pef", ".srw", ".3fr", ".iiq", ".dcr", ".kdc"}
 )
-# First bytes of what is taken.
+# First bytes of the supported formats.
 _TAKEN = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -58,7 +58,7 @@ _TAKEN = (
     (b"\xff\x0a", "JXL"),
 )
 _RAW = ("a camera's raw file", "Develop it with your camera's program, and export it as JPEG or PNG.")
-# First bytes of what people hand in by mistake, and what to do. Longer signatures stand before shorter ones.
+# First bytes of files that users give by mistake, with a name and advice. Longer signatures come before shorter ones.
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF", "a PDF document", "Make a picture of a page: pdftoppm -png -r 150 -singlefile FILE.pdf page"),
     (b"%!PS", "an EPS or PostScript file", _EXPORT),
@@ -136,12 +136,12 @@ class Held:
 
     @property
     def called(self) -> str:
-        """Its format, as the end of a sentence."""
+        """Its format with an article, for use in a sentence."""
         return _called(self.format)
 
     @property
     def suffix_promises_otherwise(self) -> bool:
-        """Whether the file's name ends as that of another format."""
+        """Whether the file's name has the suffix of another format."""
         suffix = self.source.suffix.lower()
         known = _OTHER_SUFFIXES.union(*SUFFIXES.values())
         return suffix in known and suffix not in SUFFIXES[self.format]
@@ -152,8 +152,8 @@ def hold(source: Path, max_bytes: int) -> Iterator[Held]:
     """Read a picture once and hold its bytes until the end of the block.
 
     Raises:
-        InvalidInputError: missing, not a regular file, empty, over ``max_bytes``, unreadable, or of a format
-            that is not taken.
+        InvalidInputError: the file is missing, not a regular file, empty, over ``max_bytes``, unreadable, or of an
+            unsupported format.
     """
     try:
         origin = _open(source, max_bytes)
@@ -190,7 +190,7 @@ def unreadable(source: Path, error: OSError | ValueError) -> InvalidInputError:
 
 
 def _open(source: Path, max_bytes: int) -> int:
-    """Open a regular file of a sensible size. Opening a device can already have an effect, so its kind is checked before."""
+    """Open a regular file within the limit. Its kind is checked first, because opening a device can have an effect."""
     _check(source, source.stat(), max_bytes)
     # O_NONBLOCK: if a FIFO takes the file's place now, opening it must not wait for a writer.
     fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -247,7 +247,7 @@ def _format(source: Path, head: bytes) -> str:
     found = next((kind for start, kind in _TAKEN if head.startswith(start)), None) or _by_structure(head)
     if found:
         return found
-    # The content is never quoted: a link may lead to a private file.
+    # The message never quotes the content, because a link may lead to a private file.
     looks, fix = resembles(head)
     raise InvalidInputError(f"{shown(source)} is not a picture that can be taken: {looks}", advice=fix or _ADVICE)
 
@@ -261,7 +261,7 @@ def _by_structure(head: bytes) -> str | None:
         return "BMP"
     if head[4:8] != b"ftyp":
         return None
-    # A shared brand (mif1) says nothing: the compatible brands decide.
+    # A shared brand (mif1) does not identify the format: the compatible brands decide.
     brands = [head[place : place + 4] for place in (8, *range(16, min(int.from_bytes(head[:4]), 256), 4))]
     kinds = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
     if brands[0] not in _BRANDS:
@@ -270,7 +270,7 @@ def _by_structure(head: bytes) -> str | None:
 
 
 def recognised(source: Path, head: bytes) -> str:
-    """What a file looks like by its first bytes, of pictures and of everything else."""
+    """A sentence about the kind of a file, a picture or not, by its first bytes."""
     try:
         kind = _format(source, head)
     except InvalidInputError:
@@ -283,7 +283,7 @@ def _called(kind: str) -> str:
 
 
 def resembles(head: bytes) -> tuple[str, str]:
-    """What a file that is not a supported picture looks like by its first bytes, and what to do with it."""
+    """A sentence about the kind of a file that is no supported picture, by its first bytes; and advice."""
     for signature, name, fix in _SIGNATURES:
         if head.startswith(signature):
             return f"it looks like {name}", fix

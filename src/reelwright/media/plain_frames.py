@@ -1,9 +1,9 @@
-"""Frames of one plain colour where a picture should be: the result when a model's numbers became NaN.
+"""Finds frames of one plain colour where a picture should be: the result when a model's numbers become NaN.
 
-A fade to black, a dark video and a title on black are not faults: they change step by step, or are never quite plain.
-A line drawn on white and a door that opens in the dark are not faults either: most of the frame was plain before. A
-flash and a strobe end again. A fault is sudden: one frame shows the picture, and the next one shows nothing. It is a
-warning and never a refusal.
+A fade to black, a dark video and a title on black are not faults: they change step by step, or are never quite plain. A
+line drawn on white and a door that opens in the dark are not faults either: most of the frame was plain before. A flash
+and a strobe are not faults, because they end again. A fault is sudden: one frame shows the picture, and the next one
+shows nothing. A fault is a warning and never a refusal.
 
     >>> Plainness().warnings()
     ()
@@ -20,29 +20,27 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
-_FLAT = (
-    6 / 255
-)  # of the range, between the darkest and the brightest sampled pixel: what an encoder leaves of one colour
-_SUDDEN = 0.5  # of the contrast of the frames shortly before
+_FLAT = 6 / 255  # the contrast (darkest to brightest pixel) that an encoder leaves in one colour
+_SUDDEN = 0.5  # share of the contrast of the frames shortly before or after
 _SHORTLY = 8
 _SEEN = 0.08  # a picture with less contrast looks like a fade
-_ALIKE = 0.75  # of the neighbouring frame: this share has the plain colour already
+_ALIKE = 0.75  # share of the neighbouring frame that has the plain colour already
 _NEAR = 10  # levels of brightness that count as the same
-_FLASH = 3  # frames of a flash of light, at most
-_FLASHES = 3  # that come again and again: a strobe has more
+_FLASH = 3  # most frames of a flash of light
+_FLASHES = 3  # most repeated flashes with a warning: a strobe has more
 
 
 class Plainness:
-    """Counts plain frames as they pass."""
+    """Collects the plain frames of a video while it is decoded."""
 
     def __init__(self) -> None:
         self._contrast: list[float] = []
         self._colours: list[tuple[int, int, int] | None] = []
         self._last: NDArray[np.uint8] | None = None
-        self._alike: dict[int, float] = {}  # of a frame beside a plain one: the share that has its colour
+        self._alike: dict[int, float] = {}  # frame beside a plain one: the share that has its colour
 
     def add(self, frame: VideoFrame, contrast: float, luma: NDArray[np.uint8]) -> None:
-        """Add the next frame, whose luma spans ``contrast`` (0 to 1), and some of its pixels."""
+        """Add the next frame, with its contrast (0 to 1) and its sampled luma."""
         colour = _one_colour(frame) if contrast <= _FLAT else None
         place, last = len(self._colours), self._last
         if last is not None and (colour is None) != (self._colours[-1] is None):
@@ -52,10 +50,10 @@ class Plainness:
                 self._alike[place - 1] = max(_share_of(last, luma), self._alike.get(place - 1, 0.0))
         self._contrast.append(contrast)
         self._colours.append(colour)
-        self._last = luma.copy()  # the decoder uses its memory again
+        self._last = luma.copy()  # the decoder reuses its memory
 
     def warnings(self) -> tuple[str, ...]:
-        """What a person should check, one sentence for each run of plain frames."""
+        """Sentences about frames that a person should check, one for each run of plain frames."""
         found: list[tuple[int, int, str]] = []
         start = 0
         for plain, group in groupby(self._colours, lambda colour: colour is not None):
@@ -86,7 +84,7 @@ class Plainness:
 
 
 def _share_of(luma: NDArray[np.uint8], plain: NDArray[np.uint8]) -> float:
-    """How much of a frame has the brightness of a plain one."""
+    """The share of a frame that has the brightness of a plain one."""
     return float((np.abs(luma - plain.mean()) <= _NEAR).mean())
 
 
@@ -100,11 +98,11 @@ def _warning(start: int, end: int, count: int, colour: str) -> str:
 
 
 def _one_colour(frame: VideoFrame) -> tuple[int, int, int] | None:
-    """The colour of a frame that has only one."""
+    """The colour of a frame of one colour; ``None`` for other frames."""
     width, height = max(2, frame.width // 16 * 2), max(2, frame.height // 16 * 2)
     pixels: NDArray[Any] = frame.reformat(width=width, height=height, format="rgb24").to_ndarray().reshape(-1, 3)
     low, high = pixels.min(axis=0).astype(int), pixels.max(axis=0).astype(int)
-    if int((high - low).max()) > 3 * 255 * _FLAT:  # a step of chroma is up to two of a colour
+    if int((high - low).max()) > 3 * 255 * _FLAT:  # one step of chroma is up to two steps of a colour
         return None
     red, green, blue = np.rint(pixels.mean(axis=0)).astype(int)
     return int(red), int(green), int(blue)

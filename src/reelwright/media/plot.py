@@ -1,4 +1,4 @@
-"""The picture of `reel show --plot`: GPU memory, GPU load and host memory over time (extra: plot)."""
+"""Draws the picture of ``reel show --plot``: GPU memory, GPU load and host memory over time (extra: plot)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.host import GIB
 
 
 def draw_metrics(metrics: Mapping[str, Any], target: Path) -> None:
-    """Draw what the monitor measured into a PNG or SVG.
+    """Draw the measurements of the monitor into a PNG or SVG.
 
     Raises:
         InvalidInputError: the run was not monitored (the draft is not), or the target exists.

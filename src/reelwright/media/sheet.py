@@ -1,7 +1,7 @@
-"""A contact sheet: one PNG with evenly spaced frames of a video, always with the first and the last.
+"""Draws a contact sheet: one PNG with evenly spaced frames of a video, always with the first and the last.
 
-It shows a video in one picture, also in a bug report. It does not judge whether the video is complete (`video.verify`);
-of a damaged one it shows what can be decoded.
+A sheet shows a video in one picture, for example in a bug report. It does not check whether the video is complete
+(`video.verify`); of a damaged video it shows the frames that can be decoded.
 
     >>> contact_sheet(Path("clip.mp4"), Path("clip.sheet.png"), columns=3, count=9)
 """
@@ -23,8 +23,8 @@ from .decoding import decoding, pixel_aspect, to_rgb
 from .video_facts import quarter_turns
 from .writer import explained
 
-_TILE_AREA = 400 * 225  # of every tile, in any shape
-_FULL_ROWS = 60  # of a film's sheet; with more rows, all are smaller
+_TILE_AREA = 400 * 225  # pixels of every tile, in any shape
+_FULL_ROWS = 60  # rows of full size in a film's sheet; with more rows, all are smaller
 _GAP, _MARGIN, _CAPTION, _TITLE = 12, 24, 26, 40
 _PAPER, _INK, _FAINT = (24, 25, 28), (236, 236, 232), (150, 152, 158)
 
@@ -91,7 +91,7 @@ def _timed_frames(path: Path) -> Iterator[tuple[VideoFrame, float]]:
 
 
 def _pixel_width(path: Path) -> float:
-    """`decoding.pixel_aspect` of a video, within what a sheet can show."""
+    """The `decoding.pixel_aspect` of a video, limited to what a sheet can show."""
     with decoding(path) as video:
         return min(4.0, max(0.25, float(pixel_aspect(video.stream)))) if video.stream else 1.0
 

@@ -1,8 +1,8 @@
-"""Verification of a video in this process or in a child process; the result is plain JSON values.
+"""Verifies a video in this process or in a child process; the result is plain JSON values.
 
-A video that a framework wrote or a user gave is decoded in a child: a decoder that crashes, hangs or takes all memory
-cannot stop the runner, and the runner stays small because it never imports the decoder. Before the child reads the
-video, it gives up every other file, the network and new processes (`confinement`).
+A child decodes the videos of frameworks and users: a decoder that crashes, hangs or takes all memory cannot stop the
+runner, and the runner stays small because it never imports the decoder. Before the child reads the video, it gives up
+every other file, the network and new processes (`confinement`).
 
     >>> examine(Path("clip.mp4"), apart=True)["frames"]
     81
@@ -30,30 +30,30 @@ TIMEOUT_S = 900.0
 _LOOK_S = 0.2
 _CHILD = "from reelwright.media.verification import main; main()"
 _LAST_FRAME_CHILD = "from reelwright.media.verification import write_last_frame; write_last_frame()"
-# What the child's interpreter and its loader need; nothing else of the environment (tokens, proxies) reaches it.
+# Variables that the interpreter and its loader need; only they and PYTHON* reach the child (no tokens, no proxies).
 _ENVIRON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "VIRTUAL_ENV")
 _FEW_THREADS = {"MALLOC_ARENA_MAX": "4", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-# Of address space; the largest video that is decoded takes 2 GB.
+# Address space; the largest video that is decoded takes 2 GB.
 _MAX_BYTES = 8 << 30
 _CPU_S = 4 * int(TIMEOUT_S)  # four threads decode
 
 
 def _never() -> None:
-    """The default check."""
+    """The default check, which never ends a child."""
 
 
 @dataclass(frozen=True)
 class Tagging:
-    """A copy with these tags and a checksum; then the copy is verified instead of the original."""
+    """The path and tags of a copy with a checksum; the copy is verified instead of the original."""
 
     target: Path
     metadata: Mapping[str, str]
 
 
 class VerificationProcess:
-    """A child that verifies one video. Start it early: its imports take longer than a short video.
+    """A child process that verifies one video. Start it early: its imports take longer than a short video.
 
-    A child without an order ends with `close`, and with the runner, because its input is a pipe.
+    A child without an order ends with `close`, or with the runner, because its input is a pipe.
     """
 
     def __init__(self) -> None:
@@ -67,11 +67,11 @@ class VerificationProcess:
     def facts(self, order: list[Any], check: Callable[[], None] = _never) -> dict[str, Any]:
         """The facts that the child finds; if the video crashes the child, that is a problem of the video.
 
-        ``check`` is called while it works; if it raises, the child ends. If something outside ended the child, it is
-        started once more.
+        ``check`` is called while the child works; if it raises, the child ends. If something outside ended the child,
+        it is started once more.
 
         Raises:
-            BackendUnavailableError, OutOfMemoryError: it was ended from outside each time; the video may be good.
+            BackendUnavailableError, OutOfMemoryError: something outside ended it each time; the video may be valid.
         """
         before, ended_by = kills_for_memory(), ""
         for _ in range(TRIES):
@@ -129,7 +129,7 @@ def _answer(child: subprocess.Popen[bytes], order: bytes, check: Callable[[], No
         try:
             return child.communicate(more, _LOOK_S)
         except subprocess.TimeoutExpired:
-            more = None  # what was not sent yet is kept by the first call
+            more = None  # the first call keeps the part that is not sent yet
             check()
             if time.monotonic() > deadline:
                 raise
@@ -137,7 +137,7 @@ def _answer(child: subprocess.Popen[bytes], order: bytes, check: Callable[[], No
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     child.kill()
-    with child:  # its pipes are closed and it is waited for
+    with child:  # closes its pipes and waits for it
         pass
 
 
@@ -149,11 +149,11 @@ def examine(
     tagging: Tagging | None = None,
     check: Callable[[], None] = _never,
 ) -> dict[str, Any]:
-    """`video.VideoFacts` of a file as a mapping; a bad file is not an error, its ``problems`` say what is wrong.
+    """The `video.VideoFacts` of a file as a mapping; a damaged file is not an error, but has ``problems``.
 
     With ``expected``, ``differences`` lists the differences from it. With ``tagging``, the facts are those of the copy;
-    if no good copy can be made, they are those of the file itself and the copy does not exist. ``apart`` may be a child
-    that was started before; ``check`` is called while a child works, and may raise to end it.
+    if no valid copy can be made, they are those of the file itself and the copy does not exist. ``apart`` may be a
+    child that is already started; ``check`` is called while a child works, and may raise to end it.
     """
     promise = [expected.width, expected.height, expected.num_frames, expected.fps] if expected else None
     if apart is False:
@@ -174,7 +174,7 @@ def examine(
 
 
 def _make(target: Path) -> None:
-    """Make the empty file that a confined child may fill; the child cannot make one."""
+    """Create the empty file that a confined child fills; the child cannot create one."""
     try:
         target.unlink(missing_ok=True)
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
@@ -192,10 +192,10 @@ def _examine_here(path: Path, promise: list[Any] | None, tagging: Tagging | None
 
 
 def _tagged(path: Path, promise: list[Any] | None, tagging: Tagging) -> dict[str, Any] | None:
-    """The facts of a copy with tags; ``None`` if no good copy can be made."""
-    from . import video  # the decoder is large: imported only where it decodes
+    """The facts of a copy with tags; ``None`` if no valid copy can be made."""
+    from . import video  # the decoder is large: only a process that decodes imports it
 
-    with contextlib.suppress(VideoGenerationError):  # the video's own facts say what is wrong with it
+    with contextlib.suppress(VideoGenerationError):  # the facts of the video itself list its problems
         video.write_metadata(path, tagging.target, tagging.metadata)
         facts = _facts(tagging.target, promise)
         if not facts["problems"] and not facts["differences"]:
@@ -218,10 +218,10 @@ def _unreadable(problem: str) -> dict[str, Any]:
 def verify(
     path: Path, expected: ExpectedVideo | None, *, apart: bool | VerificationProcess, tagging: Tagging | None = None
 ) -> dict[str, Any]:
-    """The facts of a video that is as expected; without an expectation it is still decoded completely.
+    """The facts of a video that matches ``expected``; without an expectation it is still decoded completely.
 
     Raises:
-        OutputError: it is missing, damaged, or not as expected; the evidence lists every difference.
+        OutputError: the video is missing, damaged or different from ``expected``; the evidence lists every difference.
     """
     facts = examine(path, expected, apart=apart, tagging=tagging)
     problems = [*facts["problems"], *facts.pop("differences")]
@@ -235,11 +235,11 @@ def verify(
 
 
 def save_last_frame(path: Path, target: Path) -> None:
-    """Write the frame shown last as a PNG; a child decodes it and writes to a descriptor that it is given.
+    """Write the frame shown last as a PNG; a child decodes it and writes to an inherited descriptor.
 
     Raises:
         OutputError: the video has no last frame that can be trusted.
-        BackendUnavailableError, OutOfMemoryError: something outside ended the decoder; the video may be good.
+        BackendUnavailableError, OutOfMemoryError: something outside ended the decoder; the video may be valid.
     """
     before, ended_by = kills_for_memory(), ""
     for _ in range(TRIES):
@@ -263,7 +263,7 @@ def save_last_frame(path: Path, target: Path) -> None:
 
 
 def write_last_frame() -> None:
-    """The child of `save_last_frame`: a PNG on its standard output."""
+    """Write the last frame as a PNG to standard output, as the child of `save_last_frame`."""
     from PIL import Image
 
     from .video import last_frame
@@ -274,8 +274,8 @@ def write_last_frame() -> None:
 
 
 def main() -> None:
-    """The child: reads a video's name, promise and tagging as JSON, and writes its facts as JSON."""
-    from . import video  # noqa: F401 -- while there is no order yet
+    """Read a video's name, promise and tagging as JSON, and write its facts as JSON, as the child."""
+    from . import video  # noqa: F401 -- imported before the order arrives
 
     order = sys.stdin.read()
     if not order:  # the runner has ended or needs nothing
@@ -309,7 +309,7 @@ def _confine(path: Path, target: Path | None) -> None:
 
 
 def _code_folders() -> list[Path]:
-    """Where Python and the packages of the decoder lie: some of their modules are imported when a video needs them."""
+    """The folders of Python and the decoder's packages; some modules are imported only when a video needs them."""
     import av
     import numpy as np
     import PIL

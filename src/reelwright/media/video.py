@@ -1,4 +1,4 @@
-"""A full check of a video (`examine`, `verify`) and its exact first and last frames.
+"""Checks a video completely (`examine`, `verify`), and reads its exact first and last frames.
 
 `VideoWriter` and `write_metadata` come from `writer`. Limits for hostile files are in `decoding`, the meaning of the
 facts in `video_facts`, joining in `films.editing`.
@@ -40,10 +40,10 @@ __all__ = [
 
 
 def examine(path: Path, *, hash_frames: bool = True, limit_s: float = LIMIT_S) -> VideoFacts:
-    """Decode a video completely; a bad file is not an error, its ``problems`` say what is wrong.
+    """Decode a video completely; a damaged file is not an error, but has ``problems``.
 
-    Decoding does not show all damage: of damaged videos, a third of small ones and one in thirty of large ones decode
-    to other, valid pictures. Videos of Reelwright carry a checksum (`checksum_box`), and the manifest has the hashes.
+    Decoding does not find all damage: a third of the small damaged videos and one in thirty of the large ones decode to
+    other, valid pictures. Reelwright's videos carry a checksum (`checksum_box`), and the manifest has the hashes.
     """
     with decoding(path, limit_s) as video:
         tally = Tally(hash_frames=hash_frames, in_order=video.container_format == "avi")
@@ -64,7 +64,7 @@ def _facts_of(video: Decoding, tally: Tally) -> VideoFacts:
             problems=tuple(problems), has_audio=video.has_audio, metadata=video.metadata, container=container_of(video)
         )
     trimmed = tally.count < stream.frames and _is_trimmed(video, stream.frames)
-    if tally.count < stream.frames and not trimmed:  # a video in fragments declares those of the first one only
+    if tally.count < stream.frames and not trimmed:  # a fragmented video declares only the frames of its first fragment
         problems.insert(0, f"it declares {stream.frames} frames, {tally.count} can be decoded")
     elif not tally.count:
         problems.insert(0, "no frame can be decoded")
@@ -84,7 +84,7 @@ def _facts_of(video: Decoding, tally: Tally) -> VideoFacts:
 
 
 def _is_trimmed(video: Decoding, declared: int) -> bool:
-    """Whether all frames are there, and an edit list is why players show fewer of them."""
+    """Whether all frames are stored, and an edit list makes players show fewer of them."""
     return video.container_format.startswith("mov") and video.stored_frames() == declared and not video.problems
 
 
@@ -99,10 +99,10 @@ def container_of(video: Decoding) -> str:
 
 
 def verify(path: Path, expected: ExpectedVideo, *, limit_s: float = LIMIT_S) -> VideoFacts:
-    """The facts of a complete video that is as expected.
+    """The facts of a complete video that matches ``expected``.
 
     Raises:
-        OutputError: it is missing, damaged or different; the evidence lists every problem.
+        OutputError: the video is missing, damaged or different; the evidence lists every problem.
     """
     facts = examine(path, limit_s=limit_s)
     found = facts.problems + (facts.differences(expected) if facts.num_frames else ())
@@ -121,10 +121,10 @@ def first_frame(path: Path) -> NDArray[np.uint8]:
 
 
 def last_frame(path: Path) -> NDArray[np.uint8]:
-    """The frame shown last, upright RGB, by decoding them all: right with B-frames, sound and uneven timing.
+    """The frame shown last, upright RGB. All frames are decoded: right with B-frames, sound and uneven timing.
 
     Raises:
-        OutputError: the video is damaged, so that its last frame cannot be known.
+        OutputError: the video is damaged, so its last frame is unknown.
     """
     last: VideoFrame | None = None
     with decoding(path) as video:

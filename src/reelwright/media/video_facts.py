@@ -1,7 +1,7 @@
-"""The facts of a video as a value, and the tally of frames that they come from.
+"""Computes the facts of a video from its decoded frames.
 
-`VideoFacts` is compared with an expectation, stored in the manifest and printed by ``reel probe``. Opening and decoding
-are elsewhere (`decoding`).
+`VideoFacts` is compared with an expectation, stored in the manifest and printed by ``reel probe``. `decoding` opens and
+decodes the video.
 
     >>> facts.num_frames, facts.codec, facts.problems
     (81, 'h264', ())
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ..core.plan import ExpectedVideo
 
-#: What people call the containers of libav, by the start of its name.
+#: The common names of containers, by the start of libav's name.
 CONTAINERS = {
     "mov": "MP4",
     "matroska": "Matroska",
@@ -44,7 +44,7 @@ CONTAINERS = {
     "yuv4mpegpipe": "YUV4MPEG2 (Y4M)",
     "ivf": "IVF",
 }
-#: What people call the codecs of libav.
+#: The common names of codecs, by libav's name.
 CODECS = {
     "h264": "H.264 (AVC)",
     "hevc": "H.265 (HEVC)",
@@ -71,7 +71,7 @@ CODECS = {
     "gif": "GIF",
     "rawvideo": "uncompressed",
 }
-FPS_TOLERANCE = 0.001  # 24000/1001 is not 24; a millisecond clock (Matroska) is
+FPS_TOLERANCE = 0.001  # 24000/1001 differs from 24 by more, a millisecond clock (Matroska) by less
 _NAMES = {
     1: "bt709",
     0: "rgb",
@@ -91,7 +91,7 @@ _NAMES = {
 }
 _SAMPLING = 4  # every 4th pixel of every 4th row is enough for brightness
 _BLACK = 0.035  # of the range: 8 steps above black
-_FINE = 8  # ticks of a clock for each frame: fewer cannot separate one rate from another
+_FINE = 8  # ticks of the clock per frame: fewer cannot separate one rate from another
 
 
 @dataclass(frozen=True)
@@ -101,23 +101,23 @@ class VideoFacts:
     Attributes:
         width, height: As shown, after any rotation.
         num_frames: Decoded frames.
-        fps: From the timestamps of the first and last frame; the rate that the file names, if they are that rate rounded.
+        fps: From the timestamps of the first and last frame; the file's nominal rate if it matches them after rounding.
         seconds: ``num_frames / fps``.
-        codec, pix_fmt: As libav names them; `CODECS` has what people say.
-        container: What people call it.
+        codec, pix_fmt: libav's names; `CODECS` has the common ones.
+        container: Its common name.
         pixel_aspect: Width to height of one pixel as shown (SAR); ``1:1`` is square.
         trimmed: Stored frames that an edit list keeps players from showing.
-        colour: ``space``, ``primaries``, ``transfer``, ``range``; empty where the file says nothing.
+        colour: ``space``, ``primaries``, ``transfer``, ``range``; empty if the file does not declare them.
         rotation: Degrees by which a player turns the pictures.
-        constant_rate: Whether no interval differs by more than a quarter from the mean.
+        constant_rate: Whether every interval is within a quarter of the mean.
         has_audio: Whether there is a sound track (it is not decoded).
-        metadata: The file's own tags.
+        metadata: The tags of the file.
         bytes, sha256: Of the file.
         frames_sha256: Of the decoded planes in order: equal for the same pictures in another container.
         mean_luma: 0 (black) to 1 (white), over the whole video.
-        is_black: No sampled pixel of any frame is brighter than black.
-        problems: Why the video cannot be trusted; empty for a complete one.
-        warnings: What a person should check.
+        is_black: Whether no pixel of any frame is brighter than black.
+        problems: Reasons not to trust the video; empty for a complete one.
+        warnings: Remarks that a person should check.
     """
 
     width: int = 0
@@ -187,10 +187,10 @@ class VideoFacts:
 
 
 class Tally:
-    """Counts, times and hashes the frames of one video as they pass."""
+    """Counts, times and hashes the frames of one video while it is decoded."""
 
     def __init__(self, *, hash_frames: bool, in_order: bool = False) -> None:
-        """With ``in_order`` the file keeps no times of display (AVI): the smallest belongs to the first frame, and so on."""
+        """With ``in_order`` the file has no display times (AVI): the sorted times belong to the frames in order."""
         self._in_order = in_order
         self._tick = Fraction(0)
         self._hash = hashlib.sha256() if hash_frames else None
@@ -205,7 +205,7 @@ class Tally:
 
     @property
     def count(self) -> int:
-        """Frames so far."""
+        """The number of frames so far."""
         return len(self._times)
 
     def add(self, frame: VideoFrame) -> None:
@@ -245,7 +245,7 @@ class Tally:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should check; a video is not refused for it."""
+        """Remarks that a person should check; they do not refuse a video."""
         return self._plainness.warnings()
 
     def _steps(self) -> list[Fraction]:
@@ -255,7 +255,7 @@ class Tally:
         return [after - before for before, after in pairwise(times)]
 
     def measured(self, nominal_fps: Fraction | None) -> dict[str, Any]:
-        """The fields of `VideoFacts` that come from all frames; one frame alone has the nominal rate."""
+        """The fields of `VideoFacts` that come from all frames; a single frame has the nominal rate."""
         steps, fps = self._steps(), float(nominal_fps or 0)
         mean = sum(steps, Fraction(0)) / max(1, len(steps))
         if mean > 0 and not self._is_rounded(nominal_fps, sum(steps, Fraction(0))):
@@ -271,7 +271,7 @@ class Tally:
         }
 
     def _is_rounded(self, fps: Fraction | None, span: Fraction) -> bool:
-        """Whether frames that take ``span`` seconds from first to last run at a rate, as far as their clock can say."""
+        """Whether frames that take ``span`` seconds from first to last run at ``fps``, as far as the clock is exact."""
         if not fps or self._tick * _FINE * fps > 1:
             return False
         return abs(span - (self.count - 1) / fps) <= self._tick
@@ -296,7 +296,7 @@ def look_of(frame: VideoFrame) -> dict[str, Any]:
 
 
 def quarter_turns(frame: VideoFrame) -> int:
-    """By how many quarters a player turns a frame to the left; a matrix that turns by anything else is damaged."""
+    """The quarter turns to the left that a player gives a frame; any other rotation is damage and counts as 0."""
     turns = round(frame.rotation / 90)
     return turns % 4 if abs(frame.rotation - 90 * turns) <= 1 else 0
 
@@ -318,9 +318,9 @@ def _pixels(frame: VideoFrame) -> Iterator[NDArray[Any]]:
 
 
 def _brightness(frame: VideoFrame) -> tuple[float, float, float, NDArray[np.uint8]]:
-    """Mean, least and greatest luma, as 0 to 1 of the range the frame uses; and every sampled one, in levels.
+    """Mean, least and greatest luma, from 0 to 1 of the frame's range; and the sampled luma, in levels.
 
-    The least and the greatest are those of all pixels: a star is one of them.
+    The least and the greatest are those of all pixels, because a star may be a single pixel.
     """
     full = frame.color_range == 2 or frame.format.name.startswith("yuvj")
     if not frame.format.name.startswith("yuv") or frame.format.components[0].bits != 8:

@@ -1,6 +1,6 @@
-"""Writing an mp4: encoding pictures while they are rendered, and copying a video with other tags.
+"""Writes an mp4: encodes pictures while they are rendered, or copies a video with other tags.
 
-It does not decide whether the result is right (`video.verify`) or where it is published.
+It does not verify the result (`video.verify`), and it does not publish it.
 
     >>> with VideoWriter(path, Size(1280, 720), 16, Encoding(), {"title": "Sea"}) as video:
     ...     for picture in pictures:
@@ -43,21 +43,21 @@ if TYPE_CHECKING:
 
 _MOVFLAGS = {"movflags": "+faststart+use_metadata_tags"}
 _MOST = {"h264": (16384, 16384), "av1": (16384, 8704)}
-_MARGIN, _MOST_AREA = 128, 2**28  # pixels: libav's own limit, of both sides with a margin
+_MARGIN, _MOST_AREA = 128, 2**28  # pixels: libav's limit for the area, with a margin on both sides
 _AHEAD = 4  # frames that wait for the encoder: 11 MB at 1280x720
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How frames become bytes.
+    """The settings of an encoder.
 
     81 frames of a noisy panned 1280x720 picture, 2 cores, crf 18, no B-frames: x264 superfast 0.74 s,
     45.5 dB, 4.3 MB; veryfast 1.20 s, 44.3 dB, 3.6 MB; ultrafast 0.75 s, 46.1 dB, 11 MB.
 
     Attributes:
         codec: ``h264`` (libx264, GPL) or ``av1`` (SVT-AV1, BSD).
-        preset, crf: ``None`` is the codec's default here.
-        threads: Fixed, because x264's bytes depend on it and a replay on another machine shall give the same.
+        preset, crf: ``None`` is Reelwright's default for the codec.
+        threads: Fixed, because x264's bytes depend on it, and a replay on another machine must give the same bytes.
     """
 
     codec: Codec = "h264"
@@ -67,7 +67,7 @@ class Encoding:
 
     @property
     def encoder(self) -> str:
-        """The name libav knows it by."""
+        """libav's name of the encoder."""
         return {"h264": "libx264", "av1": "libsvtav1"}[self.codec]
 
     def options(self) -> dict[str, str]:
@@ -76,17 +76,17 @@ class Encoding:
         options = {"preset": self.preset or preset, "crf": str(crf if self.crf is None else self.crf)}
         if self.codec == "av1":
             return {**options, "svtav1-params": f"lp={max(1, self.threads // 2)}"}
-        # Without B-frames the last frame shown is the last one stored: clips can be joined by dropping it,
-        # without encoding again (with B-frames others referred to it in 8 of 8 cases). Stitchable: the decoder's
-        # settings are the same for every crf (else x264 puts it there as pic_init_qp), so that a film may hold both.
+        # Without B-frames the last frame shown is the last one stored: clips can be joined by dropping it, without
+        # encoding again (with B-frames, other frames referred to it in 8 of 8 cases). Stitchable: the decoder's
+        # settings are equal for every crf (else x264 stores it there as pic_init_qp), so a film may mix crf values.
         return {**options, "bf": "0", "x264-params": "stitchable=1"}
 
 
 def size_problem(size: Size, codec: Codec) -> str:
-    """Why a codec cannot encode that size, or an empty text.
+    """The reason why a codec cannot encode a size; empty if it can.
 
-    Both sides are even, for yuv420p stores colours at half the size. libx264 takes up to 16384 pixels a side, SVT-AV1
-    up to 16384x8704 (tried with both). libav itself opens no encoder above an area (av_image_check_size2).
+    Both sides must be even, because yuv420p stores colours at half the size. libx264 takes up to 16384 pixels a side,
+    SVT-AV1 up to 16384x8704 (tried with both). libav opens no encoder above an area (av_image_check_size2).
     """
     if size.width % 2 or size.height % 2 or min(size) < 2:
         return f"a video of {size} cannot be encoded: both sides must be even"
@@ -99,7 +99,7 @@ def size_problem(size: Size, codec: Codec) -> str:
 
 
 class VideoWriter:
-    """An mp4 being written; the encoder works in its own thread while the caller renders.
+    """Writes an mp4; the encoder works in another thread while the caller renders.
 
     Leaving the ``with`` block closes the video; leaving it by an exception aborts it, which removes the file.
     Errors of the encoder and the disk surface at the next `write` or at `close`, and the file is then removed.
@@ -113,7 +113,7 @@ class VideoWriter:
         if problem:
             raise ConfigurationError(problem, advice="Choose another size.")
         if encoding.codec == "av1":
-            os.environ.setdefault("SVT_LOG", "1")  # otherwise it writes 15 lines about itself to stderr
+            os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 writes 15 lines about itself to stderr
         self._path = path
         self._shape = (size.height, size.width, 3)
         self._tick = 1 / Fraction(fps).limit_denominator(1001)
@@ -144,7 +144,7 @@ class VideoWriter:
             encoder.thread_count = encoding.threads
 
     def write(self, picture: NDArray[np.uint8]) -> None:
-        """Add a frame: RGB, uint8, height x width x 3. It is copied: the array may be used again at once."""
+        """Add a frame: RGB, uint8, height x width x 3. It is copied, so the array may be reused at once."""
         if not self._open:
             raise ValueError("the video is closed")
         if picture.shape != self._shape or picture.dtype != np.uint8:
@@ -156,7 +156,7 @@ class VideoWriter:
         self._pending.append(self._thread.submit(self._encode, frame))
 
     def _settle(self, limit: int) -> None:
-        """Wait until at most `limit` frames are with the encoder; raise what it ran into."""
+        """Wait until the encoder has at most ``limit`` frames left, and raise its errors."""
         try:
             while self._pending and (len(self._pending) > limit or self._pending[0].done()):
                 with explained(self._path):
@@ -167,7 +167,7 @@ class VideoWriter:
 
     def _encode(self, frame: VideoFrame | None) -> None:
         if frame is not None:
-            # swscale's default matrix is BT.601 whatever the size: a shift that grows with each chained clip.
+            # swscale's default matrix is BT.601 for every size: the colours would shift more with each chained clip.
             frame = self._reformatter.reformat(
                 frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
             )
@@ -195,7 +195,7 @@ class VideoWriter:
         self._thread.shutdown()
 
     def abort(self) -> None:
-        """Stop, leave nothing open and remove the unfinished file; does nothing after `close`."""
+        """Stop, close all files and remove the unfinished one; after `close` it does nothing."""
         if not self._open:
             return
         self._open = False
@@ -220,7 +220,7 @@ class VideoWriter:
 def create_container(path: Path, metadata: Mapping[str, str]) -> OutputContainer:
     """An mp4 to write into, with disk space for its header already reserved."""
     with path.open("wb") as file:
-        try:  # room for the header: libav never closes a file whose header it could not write
+        try:  # space for the header: libav never closes a file whose header it could not write
             file.write(bytes(4096))
             file.flush()
         except OSError:
@@ -251,11 +251,12 @@ def _explanation(error: FFmpegError | OSError, path: Path) -> VideoGenerationErr
 
 
 def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
-    """Copy a video with more tags: pictures and sound are taken over unchanged, not encoded again.
+    """Copy a video with more tags; pictures and sound stay unchanged and are not encoded again.
 
     Raises:
         OutputError: the source cannot be read.
-        BackendUnavailableError: the target cannot be written; nothing is left of it.
+        BackendUnavailableError: the target cannot be written; it is removed.
+        ValueError: the target is the source.
     """
     if target.exists() and target.samefile(source):
         raise ValueError(f"{target} would be written over while it is read")
@@ -270,21 +271,20 @@ def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> N
                 raise OutputError(f"{source} cannot be copied whole", evidence=video.problems)
             append_checksum(target)
         except BaseException:
-            with contextlib.suppress(
-                OSError
-            ):  # a confined process may remove nothing: the process that made the file will
+            # A confined process cannot remove a file: the process that created it does.
+            with contextlib.suppress(OSError):
                 target.unlink()
             raise
 
 
 def add_copied(container: OutputContainer, track: VideoStream | AudioStream) -> VideoStream | AudioStream:
-    """A track for another video's packets. Opaque: else PyAV asks for an encoder named libdav1d, which is a decoder."""
+    """Add a track for another video's packets. Opaque: else PyAV looks for an encoder libdav1d, which is a decoder."""
     return container.add_stream_from_template(track, opaque=True)
 
 
 def _copy_tracks(video: Decoding, container: OutputContainer) -> None:
     copies = {track.index: add_copied(container, track) for track in video.tracks}
     for packet in video.packets(*video.tracks):
-        if packet.dts is not None:  # not the empty one at the end
+        if packet.dts is not None:  # the empty packet at the end has none
             packet.stream = copies[packet.stream.index]
             container.mux(packet)
