@@ -43,7 +43,7 @@ class ClipRules:
     """The limits of one clip of a generator; a longer video needs a film of several clips.
 
     Attributes:
-        fps: Its frame rate; ``None`` where the request chooses.
+        fps: Its frame rate; ``None`` if the request chooses it.
         max_frames: The longest clip that it makes well, in frames.
         multiple: Frames are ``multiple * n + 1``.
     """
@@ -58,7 +58,7 @@ class Backend:
     """One generator.
 
     Attributes:
-        name: The name users write.
+        name: The name that users write.
         title: One line for ``reel generators``.
         generative: Whether a model generates the picture.
         requires_gpu: Whether it needs a CUDA device.

@@ -1,4 +1,4 @@
-"""Pure decisions: whether a plan can run (`preflight`), what went wrong (`diagnosis`), what to do next (`retry`).
+"""Pure decisions: whether a plan fits (`preflight`), why an attempt failed (`diagnosis`), what follows (`retry`).
 
 This package knows no process, clock or file, so tables can test all of it. This module has the values that the
 decisions share.

@@ -59,7 +59,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def diagnose(evidence: Evidence, plan: Plan) -> Diagnosis:
-    """The class of a failed attempt's failure, with the lines that prove it."""
+    """Diagnose a failed attempt: the class of its failure, with the lines that prove it."""
     for rule in (_inline, _own_reason, _not_started, _from_texts, _from_signals, _from_output):
         found = rule(evidence, plan)
         if found:

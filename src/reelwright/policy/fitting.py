@@ -162,7 +162,7 @@ def _more_memory(unfit: _Unfit) -> Iterator[str]:
 
 
 def _with_memory(unfit: _Unfit, job: Job) -> tuple[Plan, str] | None:
-    """The plan with the present host memory, or with the least memory that fits; with the words for that memory."""
+    """The plan with the present host memory, or with the least that fits, and the words for that memory."""
     plan, total = unfit.again(job), job.host.memory_total_bytes
     if plan or total is None:
         return (plan, "") if plan else None

@@ -52,7 +52,7 @@ class LogReader:
 
     Args:
         dialect: The format of this framework's log.
-        user_texts: The user's texts. A line of the log that equals one of their lines, except a first one, is ignored.
+        user_texts: The user's texts. A line of the log that equals one of their lines (except the first) is ignored.
     """
 
     def __init__(self, dialect: Dialect, user_texts: Iterable[str] = ()) -> None:

@@ -1,7 +1,7 @@
 """A table of known failures: the texts that prove each, in the frameworks' own words, and the advice for the user.
 
 The texts come from the source of torch, NCCL, transformers, diffusers, flash-attn and the frameworks, from issue
-threads, and from runs of the real code (tests/logs). `diagnosis` matches them; the first matching row counts.
+threads, and from runs of the real code (tests/logs). `diagnosis` matches them; the order of the rows counts.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ OUT_OF_MEMORY = KnownFailure(
     r"|(?:NVML_SUCCESS == r|handles_\.at\(\w+\)).{0,40}INTERNAL ASSERT FAILED|INTERNAL ASSERT FAILED at .{0,200}CUDACachingAllocator",
     MEMORY_ADVICE,
 )
-#: The first matching row counts.
+#: The order counts: the first row that matches a text gives the cause.
 KNOWN_FAILURES = (
     KnownFailure(Failure.CRASH, GPU_FAULT,
         r"CUDA error: (?:an illegal (?:memory access|instruction)|unspecified launch failure|device-side assert|uncorrectable"

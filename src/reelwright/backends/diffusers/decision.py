@@ -68,7 +68,7 @@ class EngineDecision(Decision[Settings]):
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the engine computes on the CPU, for tests."""
+        """Whether the engine computes on the CPU, which is meant for tests."""
         return self.job.settings.engine_device == "cpu"
 
     @property
@@ -219,7 +219,10 @@ def _parameters(decision: EngineDecision) -> dict[str, Any]:
 
 
 def _attention(settings: Settings, ranks: int, ring: int) -> str:
-    """The engine's name of the attention: several ranks need one that diffusers can split, a ring one with its sums."""
+    """The engine's name of the attention.
+
+    Several ranks need an attention that diffusers can split. A ring needs one that returns its sums.
+    """
     if ring > 1:
         return "_native_flash"
     if ranks > 1:

@@ -1,8 +1,8 @@
 """The command of each member: the words of `Member.command` with their values, then options, then the prompt.
 
-The command sets every option that could have a surprising default. The older members take the place of their weights
-three times: MODEL_BASE (environment: VAE and text encoders), ``--model-base`` (only checked) and ``--dit-weight``. All
-three always name the same place.
+The command sets every option that could have a surprising default. Three values name the place of the older members'
+weights: MODEL_BASE (environment: VAE and text encoders), ``--model-base`` (only checked) and ``--dit-weight``. All
+three are always set to the same place.
 
     >>> filled("--size={width}x{height}", {"width": 16, "height": 9}), filled("--image={image}", {"image": None})
     ('--size=16x9', None)
@@ -105,5 +105,5 @@ def _chosen(decision: HunyuanDecision) -> Iterator[str]:
 
 
 def _word(value: Any) -> Any:
-    """Booleans as the scripts spell them."""
+    """A value with booleans as the scripts spell them."""
     return str(value).lower() if isinstance(value, bool) else value

@@ -1,4 +1,4 @@
-"""Decisions about a run of a HunyuanVideo script, before it becomes a command: weights, size, frames, GPUs, options."""
+"""Decisions about a run of a HunyuanVideo script: weights, size, frames, GPUs, parameters."""
 
 from __future__ import annotations
 

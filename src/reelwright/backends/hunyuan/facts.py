@@ -51,7 +51,7 @@ def aligned(size: Size) -> Size:
 
 @cache
 def buckets(base: int, stride: int) -> tuple[tuple[int, int], ...]:
-    """Pairs of sides with an area up to ``base`` squared, in steps of ``stride``, up to 4:1; the longest first."""
+    """Pairs of sides with an area up to ``base`` squared, in steps of ``stride``, up to 4:1, by falling first side."""
     most = round((base / stride) ** 2)
     one, other = most, 1
     found = []

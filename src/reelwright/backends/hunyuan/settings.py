@@ -12,7 +12,7 @@ from ..shared.job import Job
 
 
 class HunyuanSettings(Settings):
-    """The settings of HunyuanVideo, HunyuanVideo-I2V, HunyuanVideo-1.5 and the documented ``run_inference.py``."""
+    """The settings of HunyuanVideo, HunyuanVideo-I2V, HunyuanVideo-1.5 and the documented ``inference.py``."""
 
     hunyuan_dir: FilePath | None = Field(None, description="checkout of HunyuanVideo, HunyuanVideo-I2V or 1.5")
     config_file: FilePath | None = Field(None, description="HunyuanVideo: YAML file of options")

@@ -84,7 +84,7 @@ def published_seconds(variant: Variant, size: Size, frames: int, steps: int, ran
 
 
 def _by_ranks(seconds: Mapping[int, float], ranks: int) -> float:
-    """Interpolate the seconds between logarithms, because halving and doubling are equal steps."""
+    """Interpolate the seconds on a logarithmic scale, on which halving and doubling are equal steps."""
     below = max((known for known in seconds if known <= ranks), default=1)
     above = min((known for known in seconds if known >= ranks), default=below)
     if below == above:
