@@ -1,4 +1,4 @@
-"""Measures the overhead over starting the framework by hand, a plan with weights of true size, and a log of 200 MB.
+"""Measures the overhead over a framework started by hand, a plan with weights of true size, and a log of 200 MB.
 
     python -m bench.overhead --rounds 5
 

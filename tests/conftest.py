@@ -1,4 +1,4 @@
-"""Factories and fixtures that many tests share."""
+"""Defines factories and fixtures that many tests share."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests import warm
 REPOSITORY = Path(__file__).parents[1]
 _Found = TypeVar("_Found")
 
-# How long an example takes, or is drawn, says how busy the machine is.
+# The time to run or draw an example depends on the load of the machine, so no deadline is useful.
 hypothesis.settings.register_profile(
     "no deadline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("no deadline")
 
-# A test run started in the background ignores Ctrl-C and a closed terminal, and so would every process that it starts.
+# A test run in the background ignores Ctrl-C and a closed terminal, and every process that it starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
@@ -38,7 +38,7 @@ _STARTED = time.monotonic()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write down the time and the cases of a whole ``make test``, for ``make house``."""
+    """Record the time and the cases of a complete ``make test``, for ``make house``."""
     config = session.config
     whole = config.args == ["tests"] and not config.option.keyword and "not engine" in config.option.markexpr
     if whole and not hasattr(config, "workerinput") and config.pluginmanager.hasplugin("cacheprovider"):
@@ -52,7 +52,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def eventually(condition: Callable[[], Any], *, within_s: float = 60.0, what: str = "the condition") -> Any:
-    """The first true value of ``condition``; fails after the deadline. For other processes' doings only."""
+    """The first true value of ``condition``; fails after the deadline. Only for changes that other processes make."""
     deadline = time.monotonic() + within_s
     while True:
         value = condition()
@@ -66,9 +66,10 @@ def eventually(condition: Callable[[], Any], *, within_s: float = 60.0, what: st
 def patiently(
     attempt: Callable[[float], _Found], far_enough: Callable[[_Found], Any], limits_s: tuple[float, ...]
 ) -> _Found:
-    """What comes of the shortest time limit within which this machine gets far enough, or of the longest.
+    """The result with the shortest time limit in which this machine gets far enough, or with the longest limit.
 
-    For tests in which a limit must run out: a short one keeps the test fast and may run out too early on a busy machine.
+    For tests in which a limit must run out: a short limit keeps the test fast, but may run out too early on a busy
+    machine.
     """
     for limit_s in limits_s[:-1]:
         found = attempt(limit_s)
@@ -78,7 +79,7 @@ def patiently(
 
 
 def is_running(pid: int | str) -> bool:
-    """Whether a process is there and no zombie, which nobody has collected yet."""
+    """Whether a process exists and is not a zombie, which its parent has not collected yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -86,10 +87,10 @@ def is_running(pid: int | str) -> bool:
 
 
 def opened_below(folder: Path) -> list[str]:
-    """What this process has open in a folder, also deleted files; other descriptors may come and go."""
+    """The files that this process has open in a folder, deleted ones included; other descriptors may come and go."""
     opened = []
     for link in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # the descriptor of this very listing is closed again
+        with contextlib.suppress(OSError):  # the descriptor of this listing is already closed
             opened.append(str(link.readlink()))
     return [path for path in opened if f"{path}/".startswith(f"{folder}/")]
 
@@ -121,7 +122,7 @@ def hostile_path(tmp_path: Path) -> Path:
 
 
 _HOMES = itertools.count()
-#: What of the tree tests make in passing, and what people write while tests run.
+#: Files and folders that tools make while tests run, and the suffixes of files that people edit meanwhile.
 _PASSING = {
     ".git",
     ".import_linter_cache",
@@ -147,7 +148,7 @@ def _made_in_the_tree() -> set[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests leave in the home, in the folder of temporary files or in the tree fails the session."""
+    """Fail the session if tests leave anything in the home, in the folder of temporary files or in the tree."""
     ground = tmp_path_factory.mktemp("ground")
     home, temporary = ground / "home", ground / "tmp"
     home.mkdir()
@@ -158,7 +159,7 @@ def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         _no_settings_of_the_user(patch, home, temporary)
         patch.setattr(tempfile, "tempdir", str(temporary))
         yield
-    # torch keeps its precompiled headers in the folder of temporary files, whatever TORCHINDUCTOR_CACHE_DIR says.
+    # torch keeps its precompiled headers in the folder of temporary files, even if TORCHINDUCTOR_CACHE_DIR is set.
     torchs = f"torchinductor_{getpass.getuser()}"
     kept = [path for path in temporary.rglob("*") if torchs not in path.parts]
     left = [*home.rglob("*"), *kept, *sorted(_made_in_the_tree() - before)]
@@ -172,13 +173,13 @@ def _no_settings_of_the_user(patch: pytest.MonkeyPatch, home: Path, temporary: P
         patch.delenv(name)
     patch.setenv("HOME", str(home))
     patch.setenv("TMPDIR", str(temporary))
-    for name in ("state", "config", "cache"):  # beside the home: what is meant to lie there is not left behind
+    for name in ("state", "config", "cache"):  # beside the home: files that belong in these folders are not leftovers
         patch.setenv(f"XDG_{name.upper()}_HOME", str(home.parent / f"{home.name}-{name}"))
 
 
 @contextlib.contextmanager
 def a_home(folder: Path) -> Iterator[None]:
-    """A home and a temporary folder in ``folder``, for what several tests share."""
+    """Use a home and a temporary folder in ``folder``, for results that several tests share."""
     (folder / "tmp").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         _no_settings_of_the_user(patch, folder, folder / "tmp")
@@ -187,8 +188,8 @@ def a_home(folder: Path) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's settings, state, GPUs' environment or locks."""
-    # Not by mktemp: for its number it reads a folder that grows with every test.
+    """Hide the user's settings, state, environment of GPUs and locks from every test."""
+    # Not with mktemp: to find a number, it reads a folder that grows with every test.
     home = tmp_path_factory.getbasetemp() / "homes" / str(next(_HOMES))
     (home / "tmp").mkdir(parents=True)
     _no_settings_of_the_user(monkeypatch, home, home / "tmp")
@@ -196,9 +197,9 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def reel(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the real command line in a process of its own."""
-    # Not the environment of this process as C sees it: readline, which pytest loads, puts COLUMNS=80 there. The processes
-    # of pytest-xdist have it from there.
+    """Run the real command line in a separate process."""
+    # Pass os.environ, not the environment as C sees it: readline, which pytest loads, puts COLUMNS=80 there. The
+    # processes of pytest-xdist inherit it.
 
     def call(*arguments: object, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "reelwright", *map(str, arguments)]
@@ -210,7 +211,7 @@ def reel(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def namespace() -> list[str]:
-    """The words that start a program with mounts of its own, with or without rights on this machine."""
+    """The command that starts a program in its own mount namespace, with or without root's rights on this machine."""
     for words in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
         probe = [*words, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
         if subprocess.run(probe, capture_output=True, check=False).returncode == 0:

@@ -1,4 +1,4 @@
-"""A runner for lease tests: it claims, reports, and obeys one word a line on its standard input.
+"""Claims leases for tests, reports on standard output, and obeys one word per line on standard input.
 
 python claimant.py DIRECTORY NAME claim UUID,UUID WAIT_S     then: release | shim | (killed)
 python claimant.py DIRECTORY NAME rounds SEED COUNT          random claims, checked to be alone on each GPU
@@ -41,7 +41,7 @@ def rounds(directory: Path, leases: Leases, name: str, seed: str, count: str) ->
     for _ in range(int(count)):
         uuids = source.sample(["0", "1", "2"], source.randint(1, 3))  # in any order
         with leases.claim(uuids, wait_s=60, owner={"run": name}):
-            for uuid in uuids:  # fails if anybody else is on the GPU
+            for uuid in uuids:  # fails if another process is on the GPU
                 os.close(os.open(directory / f"used-{uuid}", os.O_CREAT | os.O_EXCL))
             for uuid in uuids:
                 (directory / f"used-{uuid}").unlink()

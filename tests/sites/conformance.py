@@ -1,6 +1,6 @@
-"""What any site must do: `SiteContract` runs the same tests against every implementation of `reelwright.sites.Site`.
+"""Defines the contract of a site: `SiteContract` runs the same tests against every implementation of `Site`.
 
-A new site subclasses it in a test module of its own and gives the fixture ``world``:
+The test module of a new site subclasses it and gives the fixture ``world``:
 
     class TestMySite(SiteContract):
         @pytest.fixture
@@ -44,8 +44,8 @@ class World:
 
     Attributes:
         site: The site under test.
-        other: The same GPUs as another process sees them: what it reserves is not ours.
-        settings: With two GPUs.
+        other: The same GPUs as another process sees them; its reservations are not those of ``site``.
+        settings: Settings with two GPUs.
         folder: For files of the test.
     """
 
@@ -70,12 +70,12 @@ class World:
         return Claim("the-run", wait_s, self.reports.append)
 
     def script(self, code: str, *gpus: int) -> Plan:
-        """A framework's command that runs a line of shell on these GPUs."""
+        """A plan with a framework's command that runs a line of shell on these GPUs."""
         command = Command(("/bin/sh", "-c", code), self.folder, env_names=("PATH",), quiet_limits_s={"": _WAIT_S})
         return self._plan(command, gpus)
 
     def engine(self, *gpus: int, **options: Any) -> Plan:
-        """A clip of the resident stand-in, which notes what it does."""
+        """A plan for a clip of the resident stand-in, which records its steps."""
         marks = self.folder / "marks"
         marks.mkdir(exist_ok=True)
         wanted = {"prompt": "sea", "width": 64, "height": 48, "num_frames": 5, "steps": 3, "seed": 1}
@@ -99,7 +99,7 @@ class World:
         on: Callable[[Event], None] = lambda _event: None,
         cancellation: Cancellation | None = None,
     ) -> tuple[Evidence, Work]:
-        """Reserve for a plan, run it once, and give everything back."""
+        """Reserve GPUs for a plan, run it once, and release them."""
         work, cancellation = self.work(), cancellation or Cancellation()
         with self.site.reserve(self.claim()) as reservation:
             reservation.hold(plan, self.host, cancellation)
@@ -123,7 +123,7 @@ class World:
 
 @dataclass
 class _Waiting:
-    """A reservation that is waited for in a thread; ``order`` receives its name when it is there."""
+    """A thread that waits for a reservation; ``order`` receives its name when it has one."""
 
     name: str
     thread: threading.Thread
@@ -150,11 +150,11 @@ class _Waiting:
 
 
 class SiteContract:
-    """The tests. A subclass gives ``world``."""
+    """The tests of every site; a subclass gives ``world``."""
 
     # ------------------------------------------------------------------------------------------------ look
 
-    def test_it_answers_what_a_query_asks_and_nothing_else(self, world: World) -> None:
+    def test_a_look_answers_the_query_and_nothing_else(self, world: World) -> None:
         seen = world.site.look(HostQuery(gpus=True, disks=(world.folder,)), world.settings)
         assert [gpu.index for gpu in seen.gpus or ()] == [0, 1]
         assert len({gpu.uuid for gpu in seen.gpus or ()}) == 2
@@ -169,7 +169,7 @@ class SiteContract:
 
     # ------------------------------------------------------------------------------------------------ reserve
 
-    def test_a_gpu_that_is_reserved_is_nobody_elses_until_it_is_given_back(self, world: World) -> None:
+    def test_a_reserved_gpu_is_unavailable_to_others_until_its_release(self, world: World) -> None:
         plan = world.script("true", 0)
         with world.site.reserve(world.claim()) as reservation:
             reservation.hold(plan, world.host, Cancellation())
@@ -194,7 +194,7 @@ class SiteContract:
             reservation.hold(world.script("true"), world.host, Cancellation())
             assert world.holds(world.script("true", 0, 1))
 
-    def test_those_who_wait_are_served_in_the_order_of_arrival(self, world: World) -> None:
+    def test_waiting_runs_are_served_in_the_order_of_arrival(self, world: World) -> None:
         plan = world.script("true", 0)
         order: list[str] = []
         with world.site.reserve(world.claim()) as reservation:
@@ -231,7 +231,7 @@ class SiteContract:
         assert any(isinstance(event, Phase) for event in events)
         assert world.holds(world.script("true", 0))
 
-    def test_an_engine_stays_warm_for_the_next_run_and_its_gpu_stays_ours(self, world: World) -> None:
+    def test_an_engine_stays_warm_for_the_next_run_and_keeps_its_gpu(self, world: World) -> None:
         plan = world.engine(0)
         first, work = world.run(plan)
         again, _ = world.run(plan)
@@ -240,7 +240,7 @@ class SiteContract:
         assert work.video.stat().st_size > 0
         assert len(world.pids) == 1
         assert not world.holds(plan)  # the worker has it
-        assert world.site.busy_gpus() == frozenset()  # which is ours, so it does not stand in our way
+        assert world.site.busy_gpus() == frozenset()  # and the site owns the worker, so the GPU does not count as busy
         world.site.release_idle()
         assert world.holds(plan, _WAIT_S)
 
@@ -293,7 +293,7 @@ class SiteContract:
         again, _ = world.run(world.engine(0))
         assert again.ran_to_end
 
-    def test_what_the_generator_does_raises_nothing(self, world: World) -> None:
+    def test_a_program_that_cannot_start_is_evidence_and_no_exception(self, world: World) -> None:
         plan = dataclasses.replace(world.script("true", 0), run=Command(("/no/such/program",), world.folder))
         evidence, _ = world.run(plan)
         assert evidence.start_errno
@@ -324,7 +324,7 @@ class SiteContract:
 
 @contextmanager
 def two_gpus(make: Callable[[Mapping[str, str]], Site], folder: Path) -> Iterator[World]:
-    """A world of simulated GPUs over a site that ``make`` makes for an environment."""
+    """A world of two simulated GPUs; ``make`` makes a site for an environment."""
     environ = {**os.environ, "TMPDIR": str(folder)}
     settings = Settings(simulate_gpus="2x80GiB", state_dir=folder / "state")
     site, other = make(environ), make(environ)

@@ -21,7 +21,7 @@ MakeCheckpoint = Callable[..., CheckpointQuery]
 
 @pytest.fixture
 def a_driver() -> MakeDriver:
-    """Makes the command of an NVML program that plays a scenario instead of asking a driver."""
+    """Make the command of an NVML program that plays a scenario instead of asking a driver."""
 
     def make(*cards: Mapping[str, Any], **scenario: Any) -> tuple[str, ...]:
         fake = Path(__file__).with_name("fake_nvml.py")
@@ -38,7 +38,7 @@ def python_environ() -> dict[str, str]:
 
 
 def _sparse_safetensors(path: Path, tensors: list[tuple[str, int]]) -> None:
-    """A valid file of true size that takes no room: (name, bytes) pairs, only the header is written."""
+    """Write a valid sparse file of true size for (name, bytes) pairs: only the header takes disk space."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, size in tensors:
@@ -51,7 +51,7 @@ def _sparse_safetensors(path: Path, tensors: list[tuple[str, int]]) -> None:
 
 
 def _sparse_pth(path: Path, size: int) -> None:
-    """A file with a zip archive's first entry and (zip64) directory, and a hole of any size between them."""
+    """Write a file with a zip archive's first entry and (zip64) directory, and a hole of any size between them."""
     entry = b"PK\x01\x02" + bytes(42)
     start = size - len(entry) - 56 - 20 - 22
     end64 = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 1, 1, len(entry), start)
@@ -65,7 +65,7 @@ def _sparse_pth(path: Path, size: int) -> None:
 
 @pytest.fixture
 def a_checkpoint(tmp_path: Path) -> MakeCheckpoint:
-    """Makes a whole folder of weights in the layout of Wan2.1 i2v; returns its query."""
+    """Make a complete folder of weights in the layout of Wan2.1 i2v; returns its query."""
 
     def make(shards: int = 3, shard_bytes: int = 1000, other_bytes: int = 5000, **query: Any) -> CheckpointQuery:
         folder = tmp_path / "weights"

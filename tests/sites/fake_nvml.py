@@ -1,4 +1,4 @@
-"""A fake driver: runs `sites.local.probes.nvml` on a fake pynvml that plays a scenario (JSON).
+"""Fakes a driver: runs `sites.local.probes.nvml` on a fake pynvml that plays a scenario (JSON).
 
     python fake_nvml.py NVML_PROGRAM SCENARIO once|watch [INTERVAL]
 
@@ -19,11 +19,11 @@ from typing import Any
 
 
 class NVMLError(Exception):
-    """As pynvml's: the base of all."""
+    """The base class of all errors, as in pynvml."""
 
 
 class FakeNvml:
-    """The functions of pynvml that are used, over a scenario."""
+    """The functions of pynvml that Reelwright uses, with answers from a scenario."""
 
     NVMLError = NVMLError
 

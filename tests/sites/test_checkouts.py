@@ -37,7 +37,7 @@ def look(folder: Path, **query: Any) -> Checkout:
     return look_at_checkout(CheckoutQuery(folder, **query), environ=os.environ)
 
 
-def test_files_and_what_the_source_says_are_found(tmp_path: Path) -> None:
+def test_files_and_patterns_in_the_source_are_found(tmp_path: Path) -> None:
     found = look(a_checkout(tmp_path / "Wan2.1"), files=("generate.py", "wan", "setup.py"), patterns=PATTERNS)
     assert found.problem is None
     assert found.files == {"generate.py", "wan"}
@@ -45,7 +45,7 @@ def test_files_and_what_the_source_says_are_found(tmp_path: Path) -> None:
     assert (found.commit, found.committed_at) == (None, None)
 
 
-def test_the_commit_and_its_date_are_told(tmp_path: Path) -> None:
+def test_the_commit_and_its_date_are_reported(tmp_path: Path) -> None:
     folder = a_checkout(tmp_path / "Wan2.1")
     git(folder, "init")
     git(folder, "add", ".")
@@ -62,7 +62,7 @@ def test_the_commit_of_a_repository_around_it_is_not_taken_for_its_own(tmp_path:
     assert look(folder).commit is None
 
 
-def test_a_repository_cannot_make_us_start_its_programs(tmp_path: Path) -> None:
+def test_a_repository_cannot_make_reelwright_start_its_programs(tmp_path: Path) -> None:
     folder = a_checkout(tmp_path / "Wan2.1")
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\necho '[GNUPG:] SIG_CREATED ' >&2; echo sig; touch {tmp_path}/started\n")

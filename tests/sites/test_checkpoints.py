@@ -30,12 +30,12 @@ RECORDS = ".cache/huggingface/download"
 
 
 def problem(query: CheckpointQuery, **options: Any) -> str:
-    """The one problem that is found."""
+    """The only problem of a checkpoint."""
     (found,) = look_at_checkpoint(query, **options).problems
     return found
 
 
-def test_a_whole_checkpoint_has_no_problem(a_checkpoint: MakeCheckpoint) -> None:
+def test_a_complete_checkpoint_has_no_problem(a_checkpoint: MakeCheckpoint) -> None:
     found = look_at_checkpoint(a_checkpoint())
     assert found.problems == ()
     assert found.config == {"model_type": "i2v", "num_heads": 40}
@@ -51,7 +51,7 @@ def test_a_foreign_layout_is_seen(a_checkpoint: MakeCheckpoint) -> None:
 
 
 class CountingFiles(Files):
-    """Counts the bytes that are read."""
+    """Counts the bytes that a look reads."""
 
     def __init__(self) -> None:
         self.bytes_read = 0
@@ -79,7 +79,7 @@ class CountingFile:
         return data
 
 
-def test_a_checkpoint_of_true_size_is_not_read_whole(a_checkpoint: MakeCheckpoint) -> None:
+def test_a_checkpoint_of_true_size_is_read_in_small_part(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint(shards=7, shard_bytes=9 << 30, other_bytes=11 << 30)
     files = CountingFiles()
     found = look_at_checkpoint(query, files=files)
@@ -89,7 +89,7 @@ def test_a_checkpoint_of_true_size_is_not_read_whole(a_checkpoint: MakeCheckpoin
 
 
 def overwrite(path: Path, offset: int, data: bytes) -> None:
-    """Other numbers in the place of some; the file's size and time stay."""
+    """Overwrite some bytes; the file's size and time stay."""
     before = path.stat()
     with path.open("r+b") as file:
         file.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
@@ -129,7 +129,7 @@ def test_the_same_weights_in_another_place_have_the_same_fingerprint(
     assert after.fingerprint == before.fingerprint
 
 
-# M01: what is missing, partial or no weights at all
+# M01: missing files, partial files, and files that are no weights
 
 
 def test_m01_a_missing_folder(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_m01_a_damaged_index(a_checkpoint: MakeCheckpoint, text: str, words: str
     assert any(words in item and INDEX in item for item in look_at_checkpoint(query).problems)
 
 
-def test_m01_a_missing_index_and_shard_are_told_by_the_names_of_the_others(a_checkpoint: MakeCheckpoint) -> None:
+def test_m01_a_missing_index_and_shard_are_named_after_the_others(a_checkpoint: MakeCheckpoint) -> None:
     query = a_checkpoint()
     (query.directory / INDEX).unlink()
     (query.directory / SHARD).unlink()
@@ -333,7 +333,7 @@ def torch_file(**options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_real_archive_is_whole_and_cut_nowhere() -> None:
+def test_a_complete_archive_is_accepted_and_every_cut_is_found() -> None:
     whole = torch_file()
     assert weights_problem(io.BytesIO(whole), len(whole), "a.pth") is None
     for size in range(1, len(whole), 97):
@@ -358,7 +358,7 @@ def test_the_old_format_of_torch_is_accepted() -> None:
 @pytest.mark.parametrize(
     "head", [b"\xff" * 8, b"\0" * 8, (10**7).to_bytes(8, "little"), (2).to_bytes(8, "little") + b"[]", b"12"]
 )
-def test_m01_an_impossible_safetensors_header_is_told_without_reading_on(head: bytes) -> None:
+def test_m01_an_impossible_safetensors_header_is_reported_without_reading_on(head: bytes) -> None:
     raw = head + b"{}" * 20 if len(head) == 8 else head
     assert weights_problem(io.BytesIO(raw), len(raw), "a.safetensors") is not None
 
@@ -367,7 +367,7 @@ def test_m01_an_impossible_safetensors_header_is_told_without_reading_on(head: b
 
 
 def sums(query: CheckpointQuery) -> None:
-    """Records the checksums of all files of a checkpoint as `sha256sum` does."""
+    """Record the checksums of all files of a checkpoint as `sha256sum` does."""
     found = [path for path in query.directory.rglob("*") if path.is_file()]
     lines = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(query.directory)}\n" for path in found
@@ -398,7 +398,7 @@ def test_m02_the_records_of_huggingface_hub_are_used(a_checkpoint: MakeCheckpoin
     (query.directory / "SHA256SUMS").unlink()
     for digest, name in (line.split("  ") for line in lines):
         etag = digest
-        if name.endswith(".json"):  # small files are known by Git's checksum
+        if name.endswith(".json"):  # small files are recorded with Git's checksum
             raw = (query.directory / name).read_bytes()
             etag = hashlib.sha1(b"blob %d\0" % len(raw) + raw).hexdigest()
         record = query.directory / RECORDS / f"{name}.metadata"
@@ -486,9 +486,7 @@ class FailingFile:
 
 
 @pytest.mark.parametrize("verify", [False, True])
-def test_m03_whichever_read_fails_it_becomes_a_problem_and_never_a_pass(
-    a_checkpoint: MakeCheckpoint, verify: bool
-) -> None:
+def test_m03_any_failed_read_becomes_a_problem_and_never_a_pass(a_checkpoint: MakeCheckpoint, verify: bool) -> None:
     query = a_checkpoint(verify=verify)
     sums(query)
     number, unharmed = 0, False
@@ -502,12 +500,12 @@ def test_m03_whichever_read_fails_it_becomes_a_problem_and_never_a_pass(
     assert number > 40
 
 
-#: After each of these a disk counts as one that hangs; the first is too short for a good disk on a busy machine.
+#: Time limits after which a disk counts as hung; the first is too short for a healthy disk on a busy machine.
 STALLS_S = (0.2, 2.0, 20.0)
 
 
 class StallingFiles(Files):
-    """Opening one name never comes back until the test lets it go."""
+    """Opening one name blocks until the test sets ``go_on``."""
 
     def __init__(self, name: str) -> None:
         self.name, self.go_on = name, threading.Event()
@@ -530,7 +528,7 @@ def test_m03_a_mount_that_no_longer_answers_costs_the_time_limit_only(a_checkpoi
     assert any(f"did not answer for {stall_s:g} s" in found for stall_s in STALLS_S)
 
 
-def test_a_bug_in_the_look_is_raised_and_not_taken_for_a_whole_checkpoint(a_checkpoint: MakeCheckpoint) -> None:
+def test_a_bug_in_the_look_is_raised_and_not_taken_for_a_complete_checkpoint(a_checkpoint: MakeCheckpoint) -> None:
     class Buggy(Files):
         def open(self, path: Path) -> BinaryIO:
             raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Cards, driver, packages and the checkout's own requirements, compared before the GPU starts."""
+"""Tests that cards, driver, packages and the checkout's requirements are compared before the GPU starts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def on(card: str, build: str, **more: Any) -> Plan:
     ("card", "build", "fix"),
     [
         ("1xRTX5090", "2.4 cu121", "torch 2.7 or newer, built for CUDA 12.8"),
-        ("2xRTX5090", "2.4 cu121", "torch 2.7 or newer, built for CUDA 12.8"),  # said once
+        ("2xRTX5090", "2.4 cu121", "torch 2.7 or newer, built for CUDA 12.8"),  # reported once
         ("1xB200", "2.4 cu121", "torch 2.7 or newer, built for CUDA 12.8"),
         ("1xV100-32GiB", "2.7 cu128", "CUDA 12.6 (cu126)"),
         ("1xP40", "2.11 cu130", "CUDA 12.6 (cu126)"),
@@ -83,7 +83,7 @@ def test_before_ampere_wan_runs_without_flash_attn_and_says_that_bfloat16_is_slo
     assert "--attention=sdpa" in plan.run.argv
 
 
-def test_flash_attn_that_is_asked_for_is_refused_on_an_old_card() -> None:
+def test_a_configured_flash_attn_is_refused_on_an_old_card() -> None:
     error = finding(on("1xV100-32GiB", "2.4 cu121", settings={"attention": "flash"}), "attention.card")
     assert (error.severity, error.failure) == ("error", Failure.ENV)
     assert "attention: sdpa" in error.fix
@@ -196,7 +196,7 @@ HV = ("transformers==4.39.3", "diffusers==0.30.2", "numpy==1.24.4", "imageio-ffm
         (("transformers==4.39.3 --hash=sha256:00",), {"transformers": "5.0"}, ["transformers 5.0"]),
         (("transformers==4.39.3 \\",), {"transformers": "5.0"}, ["transformers 5.0"]),
         (("???", "transformers==4.39.3"), {"transformers": "5.0"}, ["transformers 5.0"]),
-        (("transformers>=4.51",), {}, ["transformers 4.50"]),  # as the module says of itself
+        (("transformers>=4.51",), {}, ["transformers 4.50"]),  # the version that the module itself reports
         (("tokenizers<0.20", "accelerate<1", "huggingface_hub<1"),
          {"tokenizers": "0.21", "accelerate": "1.1", "huggingface-hub": "1.2"},
          ["tokenizers 0.21", "accelerate 1.1", "huggingface_hub 1.2"]),
@@ -267,7 +267,7 @@ def test_the_version_of_python_is_judged(
     assert all(python in item.message and item.fix for item in found)
 
 
-def test_an_interpreter_that_could_not_be_asked_is_not_judged() -> None:
+def test_an_interpreter_that_did_not_answer_is_not_judged() -> None:
     packages = {"transformers": "4.40.0"}
     broken = replace(WHOLE, problem="does not exist", packages=packages)
     silent = replace(WHOLE, python_version=None, packages=packages)
@@ -296,7 +296,7 @@ def test_cards_are_ordered_by_their_speed(name: str, faster_than: str) -> None:
     assert cards.speed(name, (8, 0)) > cards.speed(faster_than, (8, 0))
 
 
-def test_a_card_that_nobody_knows_has_the_speed_of_its_generation() -> None:
+def test_an_unknown_card_has_the_speed_of_its_generation() -> None:
     assert cards.speed("some new card", (9, 0)) > cards.speed("some new card", (12, 0))
     assert cards.speed("some new card", (12, 0)) > cards.speed("some new card", (8, 9))
     assert cards.speed("some new card", (8, 9)) > cards.speed("some new card", (7, 5))

@@ -1,4 +1,4 @@
-"""A folder in diffusers' layout: everything that its index names, whole."""
+"""Tests that a folder in diffusers' layout has every component that its index names, complete."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def look(folder: Path) -> Checkpoint:
     return look_at_checkpoint(CheckpointQuery(folder, configs=names, components=True, otherwise=official))
 
 
-def test_a_whole_folder_has_no_problem_and_tells_its_configurations(weights: Path) -> None:
+def test_a_complete_folder_has_no_problem_and_reports_its_configurations(weights: Path) -> None:
     found = look(weights)
     assert found.problems == ()
     assert found.configs == {"model_index.json": INDEX, "transformer/config.json": {"num_layers": 2}}

@@ -1,4 +1,4 @@
-"""The frames that a worker leaves: the film has all of them in their order, and the last one is handed on."""
+"""Tests the frames that a worker leaves: the video has all of them in order, and the last one is passed on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUMBERS = (3, 1, 4, 15, 9)
 
 
 def left(folder: Path, *, frames: int = len(NUMBERS), more: int = 0) -> Saved:
-    """What a worker saved: some frames, with ``more`` bytes than it says (or fewer)."""
+    """The frames that a worker saved, in a file with ``more`` bytes than it reports (or fewer)."""
     path = folder / "frames.rgb"
     content = np.stack([a_picture(number) for number in NUMBERS]).tobytes()
     path.write_bytes(content[:more] if more < 0 else content + b"x" * more)
@@ -30,7 +30,7 @@ def encode(saved: Saved, video: Path, check: object = lambda: None) -> None:
     encode_frames(saved, video, 16.0, "h264", {}, check)  # type: ignore[arg-type]
 
 
-def test_the_film_has_every_frame_in_its_order_and_the_frames_are_gone(tmp_path: Path) -> None:
+def test_the_video_has_every_frame_in_its_order_and_the_frames_are_deleted(tmp_path: Path) -> None:
     saved = left(tmp_path)
     encode(saved, tmp_path / "film.mp4")
     with decoding(tmp_path / "film.mp4") as film:
@@ -45,13 +45,13 @@ def test_the_picture_handed_on_is_the_last_frame_without_loss(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("frames", "more"), [(5, 1), (5, -1), (4, 0), (6, 0), (0, 0)])
-def test_frames_of_another_size_than_was_promised_are_no_film(tmp_path: Path, frames: int, more: int) -> None:
+def test_frames_of_another_size_than_promised_are_refused(tmp_path: Path, frames: int, more: int) -> None:
     with pytest.raises(OutputError, match="bytes of frames"):
         encode(left(tmp_path, frames=frames, more=more), tmp_path / "film.mp4")
     assert not (tmp_path / LAST_FRAME).exists()
 
 
-def test_frames_that_are_not_there_are_no_film(tmp_path: Path) -> None:
+def test_missing_frames_are_refused(tmp_path: Path) -> None:
     saved = left(tmp_path)
     Path(saved.path).unlink()
     with pytest.raises(OutputError, match="left 0"):

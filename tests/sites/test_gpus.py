@@ -28,7 +28,7 @@ def cards(*names: str) -> tuple[Gpu, ...]:
 
 
 def newest(watch: GpuWatch, deadline_s: float = 60.0) -> Mapping[str, GpuReading]:
-    """The next reading; wakes up when the program writes, and gives up at the deadline."""
+    """Wait for the next reading until the deadline; it arrives when the program writes."""
     process = watch._process
     assert process is not None
     assert process.stdout is not None
@@ -190,7 +190,7 @@ def test_g04_every_refusal_of_the_driver_has_its_own_advice(
 @pytest.mark.parametrize(
     ("kind", "problem"), [("LibraryNotFound", "AMD GPU (/dev/kfd)"), ("DriverNotLoaded", "not loaded")]
 )
-def test_g04_nobody_with_an_amd_gpu_is_sent_for_the_nvidia_driver(
+def test_g04_an_amd_gpu_gets_no_advice_to_install_the_nvidia_driver(
     a_driver: MakeDriver, tmp_path: Path, kind: str, problem: str
 ) -> None:
     (tmp_path / "kfd").touch()
@@ -200,13 +200,13 @@ def test_g04_nobody_with_an_amd_gpu_is_sent_for_the_nvidia_driver(
     assert (taken.gpus, problem in taken.problem, "Install" in taken.advice) == (None, True, False)
 
 
-def test_the_driver_tells_its_version_and_the_newest_cuda_that_it_runs(a_driver: MakeDriver) -> None:
+def test_the_driver_reports_its_version_and_the_newest_cuda_that_it_runs(a_driver: MakeDriver) -> None:
     taken = take_gpus({}, program=a_driver(A, driver=["550.54.14", 12040]))
     assert (taken.driver_version, taken.driver_cuda) == ("550.54.14", (12, 4))
     assert take_gpus({}, program=a_driver(A, driver=[None, None])).driver_cuda is None
 
 
-def test_g03_the_instances_of_a_gpu_in_mig_mode_stand_in_its_place(a_driver: MakeDriver) -> None:
+def test_g03_the_instances_of_a_gpu_in_mig_mode_replace_it(a_driver: MakeDriver) -> None:
     split = {"uuid": "GPU-m", "mig": [{"uuid": "MIG-1", "total": 10}, {"uuid": "MIG-2", "total": 20}]}
     assert uuids(take_gpus({}, program=a_driver(A, split))[0]) == ["GPU-aa1", "MIG-1", "MIG-2"]
     chosen = take_gpus({"CUDA_VISIBLE_DEVICES": "MIG-2"}, program=a_driver(A, split))[0]
@@ -227,7 +227,7 @@ def test_g03_every_instance_has_a_number_of_its_own_and_cards_keep_theirs(a_driv
     assert found[0].free_bytes == 6
 
 
-def test_g03_mig_mode_without_instances_is_told(a_driver: MakeDriver) -> None:
+def test_g03_mig_mode_without_instances_is_reported(a_driver: MakeDriver) -> None:
     found, problem, *_ = take_gpus({}, program=a_driver({"uuid": "GPU-m", "mig": []}))
     assert (found, problem) == ((), "GPU 0 is in MIG mode but has no instance")
 
@@ -332,7 +332,7 @@ def test_the_monitor_ends_when_its_owner_is_gone(a_driver: MakeDriver) -> None:
     newest(watch)
     assert process is not None
     assert process.stdin is not None
-    process.stdin.close()  # what the kernel does for a killed owner
+    process.stdin.close()  # as the kernel does for a killed owner
     assert process.wait(timeout=60) == 0
     watch.close()
 
@@ -342,7 +342,7 @@ def test_g05_a_foreign_process_is_named(a_driver: MakeDriver) -> None:
         card = {"uuid": "GPU-a", "processes": [[other.pid, 44 << 30], [999999999, None]]}
         (gpu,) = take_gpus({}, program=a_driver(card)).gpus or ()
     assert [(item.pid, item.used_bytes, item.name) for item in gpu.processes] == [
-        (other.pid, 44 << 30, None),  # it maps no CUDA: the number means another process
+        (other.pid, 44 << 30, None),  # it maps no CUDA, so the number belongs to another process
         (999999999, None, None),
     ]
 
@@ -363,7 +363,7 @@ def test_g05_a_process_that_uses_no_gpu_is_only_a_namesake(tmp_path: Path, maps:
     assert process_name(13, tmp_path) is None
 
 
-def test_g06_a_gpu_that_fell_off_is_left_out_and_told(a_driver: MakeDriver) -> None:
+def test_g06_a_gpu_that_fell_off_is_left_out_and_reported(a_driver: MakeDriver) -> None:
     found, problem, *_ = take_gpus({}, program=a_driver({"uuid": "GPU-x", "lost": True}, B))
     assert uuids(found) == ["GPU-bb2"]
     assert problem == "GPU 0 does not answer: GPU is lost"

@@ -36,7 +36,7 @@ MODULES = {
 
 @pytest.fixture
 def framework(tmp_path: Path) -> Path:
-    """An interpreter with the modules above; returns its path. It counts its starts in ``starts``."""
+    """The path of an interpreter with the modules above; it counts its starts in ``starts``."""
     (tmp_path / "site").mkdir()
     for name, source in MODULES.items():
         (tmp_path / f"site/{name}.py").write_text(source)
@@ -56,7 +56,7 @@ def ask(
 
 
 def ask_within(far_enough: Callable[[Interpreter], object], framework: Path, *modules: str) -> Interpreter:
-    """The answer within a time limit that is over, but not before this machine has got far enough."""
+    """The answer under a time limit that runs out, but only after this machine has got far enough."""
     return patiently(lambda limit_s: ask(framework, *modules, timeout_s=limit_s), far_enough, (1.0, 8.0, 40.0))
 
 
@@ -64,7 +64,7 @@ def starts(program: Path) -> int:
     return len((program.parent / "starts").read_text().splitlines())
 
 
-def test_an_interpreter_tells_its_version_modules_and_cuda_in_one_start(framework: Path) -> None:
+def test_an_interpreter_reports_its_version_modules_and_cuda_in_one_start(framework: Path) -> None:
     found = ask(framework, "torch", "diffusers", "plain", "nowhere")
     assert replace(found, packages={}) == Interpreter(
         framework,
@@ -142,7 +142,7 @@ def script(path: Path, text: str) -> Path:
         ),
     ],
 )
-def test_p27_what_is_no_usable_interpreter_is_a_problem_that_says_why(
+def test_p27_an_unusable_interpreter_is_a_problem_with_its_reason(
     tmp_path: Path, make: Callable[[Path], Path], words: str
 ) -> None:
     found = ask(make(tmp_path), "torch", timeout_s=1.0 if words == "no answer in time" else 60.0)
@@ -163,7 +163,7 @@ def test_c04_the_callers_python_variables_do_not_reach_the_interpreter(
     assert ask(framework, "plain").modules == {"plain": "HOME"}
 
 
-def test_our_own_modules_do_not_hide_the_frameworks(framework: Path) -> None:
+def test_reelwrights_modules_do_not_hide_the_frameworks(framework: Path) -> None:
     assert ask(framework, "monitor", "memory").broken.keys() == {"monitor", "memory"}
 
 
@@ -236,7 +236,7 @@ def test_a_memory_that_cannot_be_written_is_no_error(framework: Path, tmp_path: 
 def as_in_a_run(
     path: str | Path, *modules: str, environ: Mapping[str, str] | None = None, folder: Path | None = None, **env: str
 ) -> Interpreter:
-    """What the interpreter says when it is asked as a run would start it, with these variables in `env`."""
+    """The interpreter's answer when it starts as in a run, with these variables in the setting `env`."""
     settings = load_settings(environ={}, arguments={"env": env})
     query = interpreter_query(settings, Path(path), modules, folder=folder)
     return ask_interpreter(query, environ=os.environ if environ is None else environ, cache_dir=None)
@@ -244,7 +244,7 @@ def as_in_a_run(
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home with a package that was installed with ``pip --user``, for the interpreter under this environment."""
+    """A home with a package as ``pip --user`` installs it, for the interpreter behind this virtual environment."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     folder = tmp_path / "home/.local/lib" / version / "site-packages"
     folder.mkdir(parents=True)
@@ -298,7 +298,7 @@ def test_an_answer_for_other_variables_or_another_folder_is_not_used(framework: 
     assert starts(framework) == 3
 
 
-def test_installed_distributions_are_told_in_one_spelling(tmp_path: Path) -> None:
+def test_installed_distributions_are_reported_in_one_spelling(tmp_path: Path) -> None:
     for name in ("Imageio_FFmpeg-0.6.0", "broken-1"):
         (tmp_path / f"{name}.dist-info").mkdir()
     text = "Metadata-Version: 2.1\nName: Imageio_FFmpeg\nVersion: 0.6.0\n"
@@ -316,7 +316,7 @@ def test_installed_distributions_are_told_in_one_spelling(tmp_path: Path) -> Non
         ("", ()),
     ],
 )
-def test_torch_tells_the_architectures_that_it_was_built_for_also_without_a_card(
+def test_torch_reports_the_architectures_that_it_was_built_for_also_without_a_card(
     framework: Path, source: str, archs: tuple[str, ...]
 ) -> None:
     (framework.parent / "site/torch.py").write_text(f"{MODULES['torch']}{source}\n")

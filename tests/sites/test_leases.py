@@ -30,7 +30,7 @@ def leases(tmp_path: Path) -> Leases:
 
 
 class Claimant:
-    """A process of tests/sites/claimant.py."""
+    """A process that runs tests/sites/claimant.py."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str], *words: str) -> None:
         program = Path(__file__).with_name("claimant.py")
@@ -47,7 +47,7 @@ class Claimant:
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
 
     def line(self, deadline_s: float = 60.0) -> str:
-        """Its next line; an error instead of hanging for ever."""
+        """The process's next line; fails at the deadline instead of hanging."""
         assert select.select([self.stdout], [], [], deadline_s)[0], "it says nothing"
         return self.stdout.readline().strip()
 
@@ -93,7 +93,7 @@ def test_no_gpu_needs_no_lock(leases: Leases) -> None:
         assert lease.fds == ()
 
 
-def test_g01_the_second_run_is_told_who_has_the_gpu(leases: Leases, a_claimant: StartClaimant) -> None:
+def test_g01_the_second_run_learns_which_run_has_the_gpu(leases: Leases, a_claimant: StartClaimant) -> None:
     first = a_claimant("r1", "claim", "GPU-1,GPU-2", "0")
     assert first.line() == "got r1"
     with pytest.raises(BusyError) as caught:
@@ -103,7 +103,7 @@ def test_g01_the_second_run_is_told_who_has_the_gpu(leases: Leases, a_claimant: 
     assert caught.value.code == "BUSY"
     assert leases.holders().keys() == {"GPU-1", "GPU-2"}
     assert leases.holders()["GPU-1"]["run"] == "r1"
-    leases.claim(["GPU-0"], **NOW).release()  # nothing of the refused claim is kept
+    leases.claim(["GPU-0"], **NOW).release()  # the refused claim keeps no GPU
 
 
 def test_g01_a_waiting_run_gets_the_gpu_when_it_is_free(leases: Leases, a_claimant: StartClaimant) -> None:
@@ -138,7 +138,7 @@ def test_g01_waiting_runs_are_served_in_the_order_of_their_arrival(leases: Lease
     assert waiting[3].line() == "got w3"
 
 
-def test_g01_nobody_takes_a_free_gpu_that_another_run_has_waited_for_longer(
+def test_g01_no_run_takes_a_free_gpu_that_another_run_has_waited_for_longer(
     leases: Leases, a_claimant: StartClaimant
 ) -> None:
     with leases.claim(["GPU-1"], **NOW):
@@ -152,7 +152,7 @@ def test_g01_nobody_takes_a_free_gpu_that_another_run_has_waited_for_longer(
     assert both.line() == "got w0"
 
 
-def test_g01_a_run_that_died_while_waiting_holds_nobody_up(leases: Leases, a_claimant: StartClaimant) -> None:
+def test_g01_a_run_that_died_while_waiting_delays_no_other_run(leases: Leases, a_claimant: StartClaimant) -> None:
     with leases.claim(["GPU-1"], **NOW):
         dead = a_claimant("w0", "claim", "GPU-1,GPU-2", "600")
         assert dead.line().startswith("waiting")
@@ -180,7 +180,7 @@ def test_g01_the_lease_outlives_the_runner_while_the_shim_lives(leases: Leases, 
     first.process.wait()
     with pytest.raises(BusyError, match="run r1"):
         leases.claim(["GPU-1"], **NOW)
-    first.stdin.close()  # the shim sees end of file and ends
+    first.stdin.close()  # the shim reads end of file and ends
     assert select.select([watched], [], [], 60)[0]
     os.close(watched)
     leases.claim(["GPU-1"], **NOW).release()
@@ -237,7 +237,7 @@ def test_a_request_to_stop_ends_the_waiting_at_once(tmp_path: Path) -> None:
 def test_a_lock_on_a_file_that_a_cleaner_deletes_meanwhile_is_never_taken_for_a_lease(leases: Leases) -> None:
     leases.claim(["GPU-1"], **NOW).release()
     file = leases.directory / "GPU-1.gpu"
-    clean = (  # deletes only what nobody has locked, as such programs do
+    clean = (  # deletes only unlocked files, as such programs do
         "import contextlib, fcntl, os, sys\n"
         "while True:\n"
         "    with contextlib.suppress(OSError), open(sys.argv[1]) as opened:\n"
@@ -292,14 +292,14 @@ def test_any_name_of_a_gpu_becomes_one_file_in_the_folder(leases: Leases, tmp_pa
     ]
 
 
-def test_the_folder_is_ours_alone(leases: Leases) -> None:
+def test_only_this_user_can_open_the_folder(leases: Leases) -> None:
     leases.claim(["GPU-1"], **NOW).release()
     assert leases.directory.stat().st_mode & 0o777 == 0o700
     assert (leases.directory / "GPU-1.gpu").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("trap", ["link", "writable", "foreign", "file"])
-def test_a_folder_that_somebody_else_prepared_is_refused(tmp_path: Path, trap: str) -> None:
+def test_a_folder_that_another_user_may_have_prepared_is_refused(tmp_path: Path, trap: str) -> None:
     folder = tmp_path / "leases"
     if trap == "link":
         (tmp_path / "real").mkdir()

@@ -1,4 +1,4 @@
-"""This machine passes what every site must pass."""
+"""Runs the contract of every site against the local site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bounded log of an attempt."""
+"""Tests the bounded log of an attempt."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ Machine = Callable[[Mapping[str, object]], Path]
 
 @pytest.fixture
 def a_machine(tmp_path: Path) -> Machine:
-    """Writes files below a root: ``a_machine({"proc/meminfo": ...})``."""
+    """Write files below a root: ``a_machine({"proc/meminfo": ...})``."""
 
     def make(files: Mapping[str, object]) -> Path:
         for name, text in files.items():
@@ -31,7 +31,7 @@ V2 = {"sys/fs/cgroup/cgroup.controllers": "cpu memory", "proc/self/cgroup": "0::
 OWN = "sys/fs/cgroup/user.slice/job"
 
 
-def test_without_limits_the_machine_is_told(a_machine: Machine) -> None:
+def test_without_limits_the_memory_is_that_of_the_machine(a_machine: Machine) -> None:
     assert take_memory(a_machine(MEMINFO)) == HostMemory(64 * GB, 60 * GB)
 
 

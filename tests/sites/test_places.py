@@ -1,4 +1,4 @@
-"""How GPUs are shared among clips that run side by side."""
+"""Tests how clips that run side by side share the GPUs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from reelwright.sites.places import gpu_places
         ("2x80GiB", None, 4, ((0,), (1,))),
         ("0x0", None, None, ((),)),
         ("0x0", 8, 2, ((), ())),
-        # Cards of one kind go together, in any order of their numbers.
+        # Cards of one kind are in one group, in any order of their numbers.
         ("1x24GiB,2x80GiB,1x24GiB", None, 2, ((0, 3), (1, 2))),
-        # Where no model has enough cards, they go by number.
+        # If no kind has enough cards, the groups follow the numbers.
         ("1x24GiB,1x80GiB", None, 1, ((0, 1),)),
     ],
 )
-def test_gpus_are_shared_in_groups_of_cards_that_are_alike(
+def test_gpus_are_shared_in_groups_of_equal_cards(
     gpus: str, total: int | None, parallel: int | None, expected: tuple[tuple[int, ...], ...]
 ) -> None:
     places = gpu_places(simulated_gpus(gpus), total=total, parallel=parallel)

@@ -18,7 +18,7 @@ def take(query: HostQuery | None = None, *, simulated: str | None = None, state_
     return take_host(query or HostQuery(), environ=os.environ, simulated=simulated, state_dir=state_dir)
 
 
-def test_what_was_not_asked_is_unknown() -> None:
+def test_a_fact_that_was_not_requested_is_unknown() -> None:
     host = take()
     assert (host.gpus, host.gpu_problem, host.simulated) == (None, None, False)
     assert host.cpu_count >= 1
@@ -36,7 +36,7 @@ def test_simulated_gpus_take_the_place_of_the_machines() -> None:
         take(simulated="many")
 
 
-def test_everything_asked_is_answered_by_path(a_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+def test_every_requested_fact_is_answered_by_path(a_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     weights = a_checkpoint()
     python = Path(sys.executable)
     query = HostQuery(
@@ -53,7 +53,7 @@ def test_everything_asked_is_answered_by_path(a_checkpoint: MakeCheckpoint, tmp_
     assert len(list((tmp_path / "state/interpreters").iterdir())) == 1
 
 
-def test_a_disk_is_told_by_the_nearest_folder_that_exists(tmp_path: Path) -> None:
+def test_a_disk_is_that_of_the_nearest_folder_that_exists(tmp_path: Path) -> None:
     found = take_disk(tmp_path / "a/b/c.mp4")
     assert found.folder == tmp_path
     assert found.free_bytes is not None
@@ -81,7 +81,7 @@ def test_a_file_in_the_way_is_not_writable(tmp_path: Path) -> None:
     assert (found.folder, found.writable) == (tmp_path / "file", False)
 
 
-def test_a_disk_that_cannot_be_asked_is_unknown(tmp_path: Path) -> None:
+def test_a_disk_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     assert take_disk(tmp_path / "loop/x") == Disk(tmp_path / "loop", None, None)
 
@@ -99,7 +99,7 @@ def test_d05_a_read_only_mount_is_not_writable_even_for_root(tmp_path: Path, pyt
     assert "writable=False" in said.stdout
 
 
-def test_d05_a_folder_of_somebody_else_is_not_writable(tmp_path: Path, python_environ: dict[str, str]) -> None:
+def test_d05_a_folder_of_another_user_is_not_writable(tmp_path: Path, python_environ: dict[str, str]) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to become another user")
     for folder in [tmp_path, *tmp_path.parents[:-1]]:

@@ -1,4 +1,4 @@
-"""A folder of weights that is something else is named as what it is, with the fix, in one sentence."""
+"""Tests that a wrong folder of weights is named as what it is, with the fix, in one sentence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMIT = "0f" * 20
 
 
 def tensors(path: Path, dtype: str, *names: str) -> Path:
-    """A whole safetensors file with two bytes of zeros for each name."""
+    """Write a complete safetensors file with two bytes of zeros for each name."""
     header = {
         name: {"dtype": dtype, "shape": [2], "data_offsets": [2 * at, 2 * at + 2]} for at, name in enumerate(names)
     }
@@ -38,7 +38,7 @@ def model(folder: Path, task: str = "i2v-14B") -> Path:
 
 
 def wan22(folder: Path) -> Path:
-    """Wan2.2-I2V-A14B as the hub has it: two experts in folders, and no config.json beside them."""
+    """Make Wan2.2-I2V-A14B as on the hub: two experts in folders, and no config.json beside them."""
     path = model(folder)
     for name in ("high_noise_model", "low_noise_model"):
         (path / name).mkdir()
@@ -81,7 +81,7 @@ def below(make: Callable[[Path], Path], name: str) -> Callable[[Path], Path]:
 
 
 def shard(dtype: str, *names: str) -> Callable[[Path], Path]:
-    """The official names, with this in the one tensor file."""
+    """A folder with the official names, and these tensors in its one file."""
 
     def make(folder: Path) -> Path:
         path = model(folder)
@@ -94,7 +94,7 @@ def shard(dtype: str, *names: str) -> Callable[[Path], Path]:
 
 
 def holding(name: str, data: bytes | tuple[str, ...] = b"") -> Callable[[Path], Path]:
-    """A folder with nothing but this file (a safetensors file with these names)."""
+    """A folder with only this file: these bytes, or a safetensors file with these names."""
 
     def make(folder: Path) -> Path:
         path = folder / "given"
@@ -124,7 +124,7 @@ def diffusers(folder: Path) -> Path:
 
 LORA_KEYS = ("diffusion_model.blocks.0.lora_A.weight", "diffusion_model.blocks.0.lora_B.weight")
 ONE = "models--Wan-AI--Wan2.1-I2V-14B-720P"
-#: Name -> what lies there, the code, and words of the message and of the fix.
+#: Name -> the maker of the folder, the code, and words of the message and of the fix.
 OTHERS: dict[str, tuple[Callable[[Path], Path], str, str, str]] = {
     "Wan2.2 with two experts": (wan22, "family", "Wan2.2, not Wan2.1", "weights of Wan2.1"),
     "one expert of Wan2.2": (below(wan22, "high_noise_model"), "family", "one of its two experts", "Wan2.1"),
@@ -171,7 +171,7 @@ OTHERS: dict[str, tuple[Callable[[Path], Path], str, str, str]] = {
 
 
 def findings_for(path: Path, generator: str = "wan2.1", **settings: Any) -> list[Finding]:
-    """What a plan says of a folder."""
+    """The findings of a plan for a folder of weights."""
     key = {"wan2.1": "i2v_model_dir", "diffusers": "weights", "hunyuan": "ckpt_path"}[generator]
     request = VideoRequest(prompt="x", image=Path("a.png"))
     given: dict[str, Any] = {key: path, **settings}
@@ -191,7 +191,7 @@ def test_m01_a_folder_of_something_else_is_named_as_what_it_is_in_one_line(tmp_p
 
 
 @pytest.mark.parametrize("layout", ["official", "diffusers"])
-def test_what_was_asked_for_is_nothing_else(tmp_path: Path, layout: str) -> None:
+def test_the_configured_model_is_accepted(tmp_path: Path, layout: str) -> None:
     if layout == "official":
         assert findings_for(model(tmp_path)) == []
         assert findings_for(tmp_path / "Wan2.1-I2V-14B-720P", "diffusers") == []
@@ -238,7 +238,7 @@ PAGE = b"<!DOCTYPE html><html><title>Access denied</title></html>"
         ("models_t5_umt5-xxl-enc-bf16.pth", b"Access to model X is restricted.", "is a server's refusal"),
     ],
 )
-def test_m02_what_a_server_says_instead_of_a_file_is_named_in_one_line(
+def test_m02_a_servers_answer_in_place_of_a_file_is_named_in_one_line(
     tmp_path: Path, name: str, data: bytes, words: str
 ) -> None:
     path = model(tmp_path)

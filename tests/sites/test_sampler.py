@@ -32,7 +32,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def a_tree(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose child, in a session of its own, holds 50 MB and has written 3 MB."""
+    """A process whose child, in a separate session, holds 50 MB and has written 3 MB."""
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD, tmp_path / "written"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -55,7 +55,7 @@ def sampled(
 
     def read() -> Mapping[str, GpuReading] | None:
         calls.append(1)
-        if len(calls) > count:  # the one before is recorded
+        if len(calls) > count:  # the previous sample is recorded
             enough.set()
         return read_gpus()
 
@@ -168,7 +168,7 @@ def test_a_run_is_sampled_with_its_gpus(a_tree: subprocess.Popen[bytes]) -> None
     assert found.curve[0].usage.processes == 2
 
 
-def test_before_there_is_a_process_only_the_gpus_are_read() -> None:
+def test_before_the_process_starts_only_the_gpus_are_read() -> None:
     found = sampled(2, root_pid=lambda: None, read_gpus=lambda: {"GPU-a": GpuReading(7, None)})
     assert found.host_peak_bytes is None
     assert found.gpu_peak_bytes == {"GPU-a": 7}

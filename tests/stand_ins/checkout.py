@@ -1,4 +1,4 @@
-"""A copy of a stand-in checkout for one test, with its script; and what its launches recorded.
+"""Copies a stand-in checkout with its script for one test, and reads the records of its launches.
 
 >>> checkout = make_wan_checkout(tmp_path / "Wan2.1", [{"oom_phase": "dit"}, {}])  # doctest: +SKIP
 """
@@ -52,28 +52,28 @@ def _copy(source: Path, folder: Path) -> None:
 
 
 def set_plan(checkout: Path, plan: Sequence[Mapping[str, Any]]) -> None:
-    """What the next launches do; the last entry repeats."""
+    """Set the script of the next launches; the last entry repeats."""
     (checkout / "fake_plan.json").write_text(json.dumps(list(plan)), "utf-8")
 
 
 def forget_launches(checkout: Path) -> None:
-    """The next launch is the first again."""
+    """Delete the records, so that the next launch is the first again."""
     (checkout / "fake_record.jsonl").unlink(missing_ok=True)
     shutil.rmtree(checkout / "fake_state", ignore_errors=True)
 
 
 def launches(checkout: Path) -> list[dict[str, Any]]:
-    """One entry per process started, in order: argv, cwd, environ, pid, sid, rank, launch, ..."""
+    """One entry per started process, in order: argv, cwd, environ, pid, sid, rank, launch, ..."""
     return [entry for entry in _record(checkout) if "note" not in entry]
 
 
 def notes(checkout: Path) -> list[dict[str, Any]]:
-    """What the processes noted about themselves."""
+    """The notes that the processes made about themselves."""
     return [entry["note"] for entry in _record(checkout) if "note" in entry]
 
 
 def reached(checkout: Path, point: str) -> list[list[str]]:
-    """[launch, rank, pid, monotonic seconds] of each time a point was reached; empty if not yet."""
+    """[launch, rank, pid, monotonic seconds] for each time that a process reached a point; empty if none has."""
     path = checkout / "fake_state" / f"at-{point.replace(' ', '-')}"
     return [line.split() for line in whole_lines(path)]
 
@@ -90,5 +90,5 @@ def _record(checkout: Path) -> list[dict[str, Any]]:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """The lines of a file without the one that is being written."""
+    """The complete lines of a file; an unfinished last line is left out."""
     return path.read_text("utf-8").rpartition("\n")[0].splitlines() if path.exists() else []

@@ -1,6 +1,6 @@
-"""Checkpoint folders in Wan2.1's and HunyuanVideo's official layouts: tiny or (Wan) of true size, whole or broken.
+"""Makes checkpoint folders in the layouts of Wan2.1 and HunyuanVideo: tiny or (Wan) of true size, complete or broken.
 
-The safetensors and zip structures are real, so headers, indexes and ends can be checked without torch; the
+The safetensors and zip structures are real, so tests can check headers, indexes and ends without torch; the
 tensors are zeros. config.json has the values of wan/configs.
 
     >>> make_wan_checkpoint(Path("/tmp/i2v"), "i2v-14B", true_size=True)  # doctest: +SKIP
@@ -61,7 +61,7 @@ _MODELS = {
 
 
 def make_wan_checkpoint(folder: Path, task: str, *, true_size: bool = False) -> Path:
-    """A whole checkpoint; with ``true_size`` every file has its real length, as a sparse file."""
+    """Make a complete checkpoint; with ``true_size`` every file has its real length, as a sparse file."""
     model = _MODELS[task]
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(model.config, indent=2), "utf-8")
@@ -77,7 +77,7 @@ def make_wan_checkpoint(folder: Path, task: str, *, true_size: bool = False) -> 
 
 
 def make_hunyuan_checkpoint(folder: Path, member: str, *, heads: int = 16) -> Path:
-    """A whole folder of weights for ``t2v``, ``i2v`` or ``1.5``; what the documented script wants is a file."""
+    """Make a complete folder of weights for ``t2v``, ``i2v`` or ``1.5``, or the one file for ``documented``."""
     folder.mkdir(parents=True)
     if member == "1.5":
         _write_newer(folder, heads)
@@ -129,7 +129,7 @@ def shards_of(folder: Path) -> list[Path]:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, int]) -> None:
-    """A file with float32 tensors of these many values each; sparse."""
+    """Write a sparse file of float32 tensors with the given number of values each."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, count in tensors.items():
@@ -142,7 +142,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, int]) -> None:
 
 
 def write_archive(path: Path, size: int | None = None) -> None:
-    """A .pth file as torch.save writes it, a zip archive; ``size`` stretches its one tensor, sparse."""
+    """Write a .pth file as torch.save does (a zip archive); ``size`` stretches it to a sparse file of that length."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02}q\x00.")
         archive.writestr("archive/version", b"3\n")
@@ -199,7 +199,7 @@ def _swap_config(folder: Path) -> None:
 
 
 def _diffusers_layout(folder: Path) -> None:
-    """What the -Diffusers repositories hold: the commonest mistake (Wan2.1#18)."""
+    """Replace the files with those of a -Diffusers repository: the most common mistake (Wan2.1#18)."""
     for path in list(folder.iterdir()):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     parts = ("transformer", "text_encoder", "vae", "image_encoder", "tokenizer", "scheduler")
@@ -223,7 +223,7 @@ def _as_file(folder: Path) -> None:
     folder.write_text("not a folder", "utf-8")
 
 
-#: Name -> what breaks a whole checkpoint that way.
+#: Name -> the function that breaks a complete checkpoint in that way.
 BREAKAGES: Mapping[str, Callable[[Path], object]] = {
     "folder missing": shutil.rmtree,
     "folder empty": _empty,
@@ -250,5 +250,5 @@ BREAKAGES: Mapping[str, Callable[[Path], object]] = {
 
 
 def break_checkpoint(folder: Path, way: str) -> None:
-    """Break a whole checkpoint in one of the ways of ``BREAKAGES``."""
+    """Break a complete checkpoint in one of the ways of ``BREAKAGES``."""
     BREAKAGES[way](folder)

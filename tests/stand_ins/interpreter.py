@@ -1,6 +1,6 @@
-"""A stand-in for a framework's own Python: a virtual environment with packages there, absent or broken.
+"""Makes a stand-in for a framework's own Python: a virtual environment with packages present, absent or broken.
 
-A real environment in miniature (a link, a pyvenv.cfg, a site-packages), so it works through a scrubbed
+It is a real environment in miniature (a link, a pyvenv.cfg, a site-packages), so it works with a cleaned
 environment, for `-m torch.distributed.run` and for its workers. numpy, Pillow and PyAV come from the test
 suite's own packages.
 
@@ -20,7 +20,7 @@ from typing import Literal
 State = Literal["present", "absent", "broken"]
 
 _PACKAGES = Path(__file__).with_name("packages")
-# What else the frameworks' requirements name; a version each is all that is asked of them.
+# The other packages in the frameworks' requirements; only their versions matter.
 _OTHERS = {
     "torchvision": "0.24.0+cu128",
     "diffusers": "0.35.2",
@@ -35,16 +35,16 @@ _OTHERS = {
     "dashscope": "1.25.0",
     "einops": "0.8.1",
     "regex": "2025.11.3",
-    # What the HunyuanVideo family needs besides.
+    # The HunyuanVideo family also needs these.
     "loguru": "0.7.3",
     "deepspeed": "0.15.1",
     "tensorboard": "2.19.0",
     "psutil": "7.1.3",
     "safetensors": "0.6.2",
 }
-# An "ffmpeg" that starts and says that all is well.
+# An "ffmpeg" that starts and succeeds.
 _WRITER = 'def get_ffmpeg_exe():\n    return "true"\n'
-# Read in Wan2.2#108: a wheel built for another torch.
+# From Wan2.2#108: a wheel built for another torch.
 _UNDEFINED = (
     "{folder}/{name}_cuda.cpython-311-x86_64-linux-gnu.so: undefined symbol: "
     "_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx11"
@@ -54,15 +54,15 @@ _UNDEFINED = (
 
 @dataclass(frozen=True)
 class Knobs:
-    """What is installed in a stand-in interpreter and what it sees.
+    """The packages that a stand-in interpreter has, and the GPUs that it sees.
 
     Attributes:
         cuda: CUDA of the torch build; ``None`` is a build for the CPU.
         devices: GPUs that torch sees without CUDA_VISIBLE_DEVICES.
-        real_torch: No stand-in for torch: that of the test suite's own environment, with the real torchrun. It is
-            taken for a build with CUDA, which a framework asks for as it is imported.
-        absent: Names of other packages that are not there ("torch", "easydict", ...).
-        numpy: The version in the metadata of numpy; the frameworks ask for one below 2.
+        real_torch: Use the torch of the test suite's own environment, with the real torchrun, instead of a stand-in. It
+            counts as a build with CUDA, which a framework needs when it is imported.
+        absent: Names of other packages that are not installed ("torch", "easydict", ...).
+        numpy: The version in the metadata of numpy; the frameworks require one below 2.
     """
 
     torch: str = "2.9.1+cu128"
@@ -77,7 +77,7 @@ class Knobs:
 
 
 def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
-    """Make the environment in ``folder`` (replaced if it is there) and return the path of its Python."""
+    """Make the environment in ``folder``, which is replaced if it exists, and return the path of its Python."""
     knobs = knobs or Knobs()
     shutil.rmtree(folder, ignore_errors=True)
     site = folder / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
@@ -90,7 +90,7 @@ def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
     facts = {"cuda_devices": knobs.devices, "assume_cuda": knobs.real_torch}
     (folder / "stand_in.json").write_text(json.dumps(facts), "utf-8")
     own = next(path for path in sys.path if (Path(path) / "av").is_dir())
-    # A .pth file adds a folder behind this one, so our stand-ins come first.
+    # A .pth file adds a folder after this one, so the stand-ins come first.
     (site / "test_suite.pth").write_text(own + "\n", "utf-8")
     _claim(site, "numpy", knobs.numpy)
     for name, version in _OTHERS.items():
@@ -108,14 +108,14 @@ def make_interpreter(folder: Path, knobs: Knobs | None = None) -> Path:
 
 
 def _claim(site: Path, name: str, version: str) -> None:
-    """Give a package's metadata a version; what is imported is the test suite's own."""
+    """Write a version into a package's metadata; an import still gives the test suite's own package."""
     (site / f"{name}-{version}.dist-info").mkdir()
     text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     (site / f"{name}-{version}.dist-info" / "METADATA").write_text(text, "utf-8")
 
 
 def set_package(python: Path, name: str, state: State) -> None:
-    """Install, break or remove one package later on."""
+    """Install, break or remove one package."""
     site = next((python.parent.parent / "lib").glob("python3.*")) / "site-packages"
     package = site / name
     shutil.rmtree(package, ignore_errors=True)

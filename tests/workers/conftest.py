@@ -1,4 +1,4 @@
-"""A machine with the resident stand-in: settings, an owner of workers, and what must be true after every run."""
+"""Sets up a machine with the resident stand-in and a site with workers, and checks the machine after every run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _is_gone(pid: int) -> bool:
 
 @dataclass
 class Machine:
-    """Everything that a test needs, in one folder."""
+    """The folder, the site and the events of one test."""
 
     folder: Path
     site: LocalSite
@@ -80,7 +80,7 @@ class Machine:
         return set(Leases(lease_directory(self.environ)).holders())
 
     def check_gone(self) -> None:
-        """No process of the workers is there any more, no lease is held, no private folder is left."""
+        """Check that no process of the workers, no lease and no private folder is left."""
         for pid in self.pids:
             eventually(functools.partial(_is_gone, pid), what=f"the end of {pid}")
         eventually(lambda: not self.leased(), what="the end of every lease")

@@ -1,7 +1,7 @@
-"""A film of twelve shots by the stand-in: made here, or as `python -m tests.workers.small_film FOLDER [OPTIONS]` to be killed.
+"""Makes a film of twelve shots with the stand-in: four chains of two shots, and four single shots.
 
-Four chains of two shots and four shots alone. The module prints each event as a line, for a test that kills it in
-a certain moment.
+A test that kills the film runs `python -m tests.workers.small_film FOLDER [OPTIONS]`, which prints each event as a
+line, so that the test can choose the moment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CHAINED = ("s02", "s05", "s08", "s11")
 
 
 def set_up(here: Path) -> Path:
-    """The storyboard with its pictures in a folder."""
+    """Write the storyboard and its pictures into a folder, and return the folder."""
     here.mkdir(exist_ok=True)
     lines = ["title: Twelve", "size: 64x48", "defaults: {frames: 5, steps: 3, seed: 7}", "shots:"]
     for number, name in enumerate(SHOTS):
@@ -46,7 +46,7 @@ def make(
     options: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> FilmResult:
-    """The film; ``options`` are the stand-in's."""
+    """Make the film; ``options`` are those of the stand-in."""
     marks = here / "marks"
     marks.mkdir(exist_ok=True)
     stand_in = {"options": {"notes": str(here / "notes"), "marks": str(marks), **(options or {})}}
@@ -62,7 +62,7 @@ def make(
 
 
 def notes(here: Path, event: str = "") -> list[dict[str, Any]]:
-    """What the stand-in noted."""
+    """The notes of the stand-in, all or of one kind."""
     found = [json.loads(line) for line in whole_lines(here / "notes")]
     return [note for note in found if event in ("", note["event"])]
 

@@ -1,4 +1,4 @@
-"""Whatever a worker does, the attempt ends, is named correctly, and nothing of it is left."""
+"""Tests that every fault of a worker ends the attempt with the right failure code and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_crash_in_a_step_is_a_failed_attempt_and_the_next_one_gives_the_same_b
         ("input", "INPUT", "no such picture"),
     ],
 )
-def test_a_failure_that_the_worker_tells_leaves_it_warm(machine: Machine, kind: str, code: str, words: str) -> None:
+def test_a_failure_that_the_worker_reports_leaves_it_warm(machine: Machine, kind: str, code: str, words: str) -> None:
     error = machine.fails("a.mp4", stand_in=_faults(at2=kind), retry_policy="none")
     assert error.code == code
     assert words in error.message
@@ -55,7 +55,7 @@ def test_a_failure_that_the_worker_tells_leaves_it_warm(machine: Machine, kind: 
     assert len(machine.noted("load")) == 1
 
 
-def test_a_secret_that_the_worker_prints_and_tells_is_seen_by_nobody(machine: Machine) -> None:
+def test_a_secret_that_the_worker_prints_and_reports_is_masked_everywhere(machine: Machine) -> None:
     secret = "hf_0123456789abcdef"
     error = machine.fails("a.mp4", stand_in=_faults(at2="secret"), env={"HF_TOKEN": secret}, retry_policy="none")
     assert "cannot log in with ***" in error.message
@@ -65,7 +65,7 @@ def test_a_secret_that_the_worker_prints_and_tells_is_seen_by_nobody(machine: Ma
     assert secret not in str(error.to_json())
 
 
-def test_an_end_without_an_answer_is_a_missing_film(machine: Machine) -> None:
+def test_an_end_without_an_answer_is_a_missing_video(machine: Machine) -> None:
     error = machine.fails("a.mp4", stand_in=_faults(at2="exit"), retry_policy="none")
     assert error.code == "OUTPUT"
     machine.run("b.mp4")
@@ -98,7 +98,7 @@ def _gate(machine: Machine) -> tuple[dict[str, Any], Path]:
 
 
 def _stopped(machine: Machine, stand_in: dict[str, Any], gate: Path | None) -> list[dict[str, Any]]:
-    """Ask to stop in step 2; returns the steps that were done."""
+    """Request a stop in step 2; returns the steps that were done."""
     cancellation = Cancellation()
     before = machine.events.append
 
@@ -110,7 +110,7 @@ def _stopped(machine: Machine, stand_in: dict[str, Any], gate: Path | None) -> l
                 threading.Thread(target=gate.write_bytes, args=(b"",), daemon=True).start()
 
     machine.events = _Listening(listen)
-    # Once its gate is open the worker receives the request, however slow the machine is.
+    # Once its gate is open, the worker receives the request, even on a slow machine.
     error = machine.fails("a.mp4", cancellation, stand_in=stand_in, stop_grace_s=60.0 if gate else 2.0)
     assert error.code == "CANCELLED"
     return machine.noted("step")
@@ -130,18 +130,18 @@ class _Listening(list[Any]):
             self._inside = False
 
 
-def test_cancelled_it_ends_before_the_next_step_and_stays_warm(machine: Machine) -> None:
+def test_a_cancelled_worker_ends_the_clip_before_the_next_step_and_stays_warm(machine: Machine) -> None:
     machine.run("before.mp4")
     stand_in, gate = _gate(machine)
     steps = _stopped(machine, stand_in, gate)
-    assert len(steps) <= 3 + 3  # three of the run before; the step that ran may end, and one more be under way
+    assert len(steps) <= 3 + 3  # three of the run before; the running step may end, and one more may be in progress
     machine.events = []
     machine.run("b.mp4")
     assert len(machine.pids) == 1
 
 
-def test_a_worker_that_does_not_hear_is_killed_after_the_grace(machine: Machine) -> None:
-    stand_in, _ = _gate(machine)  # nobody opens the gate
+def test_a_worker_that_does_not_stop_is_killed_after_the_grace(machine: Machine) -> None:
+    stand_in, _ = _gate(machine)  # no writer opens the gate
     _stopped(machine, stand_in, None)
     machine.check_gone()
 
@@ -169,7 +169,7 @@ _PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", _PROGRAMS)
-def test_a_program_that_is_no_worker_is_told_and_ended(machine: Machine, name: str) -> None:
+def test_a_program_that_is_no_worker_is_reported_and_ended(machine: Machine, name: str) -> None:
     text, code = _PROGRAMS[name]
     error = machine.fails("a.mp4", stand_in={"program": ["-c", text]}, retry_policy="none")
     assert error.code == code, error.message
@@ -190,7 +190,7 @@ def test_a_worker_that_reads_nothing_never_blocks_its_owner(machine: Machine) ->
     machine.check_gone()
 
 
-def test_frames_that_a_worker_did_not_leave_where_it_was_told_are_not_touched(machine: Machine) -> None:
+def test_frames_outside_the_requested_folder_are_not_touched(machine: Machine) -> None:
     precious = machine.folder / "precious"
     precious.write_bytes(bytes(64 * 48 * 3 * 5))
     text = (
@@ -212,12 +212,12 @@ def test_an_engine_that_cannot_be_imported_is_the_environments_fault(machine: Ma
     assert "nothing" in error.message
 
 
-def test_an_interpreter_that_is_not_there_is_told(machine: Machine) -> None:
+def test_a_missing_interpreter_is_reported(machine: Machine) -> None:
     error = machine.fails("a.mp4", python=str(machine.folder / "none"), retry_policy="none")
     assert error.code == "ENV"
 
 
-def test_nothing_of_our_own_environment_leaks_into_another_interpreter(machine: Machine) -> None:
+def test_reelwrights_own_packages_do_not_leak_into_another_interpreter(machine: Machine) -> None:
     folder = machine.folder / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     machine.run("a.mp4", python=str(folder / "bin" / "python"))
@@ -233,7 +233,7 @@ def test_a_killed_shim_takes_the_worker_with_it_and_the_next_attempt_succeeds(ma
 
     def listen(event: Any) -> None:
         if event == Progress("denoising", 1, 3):
-            # The fault has struck then, once and for all: else it would strike in the next attempt.
+            # Wait until the fault has struck; otherwise it would strike in the next attempt.
             eventually((machine.folder / "marks" / "sea-2").exists, what="the hang")
             worker.child.process.kill()
 

@@ -1,4 +1,4 @@
-"""A film keeps its engine warm from the first shot to the last, and never lets it wait for an encoder."""
+"""Tests that a film keeps its engine warm from the first shot to the last, and never makes it wait for an encoder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.conftest import REPOSITORY, a_home, eventually
 from tests.workers.small_film import BACKEND, SHOTS, make, notes, set_up
 
 _WAIT_S = 100.0
-#: Four films and their ends on the slowest machine.
+#: Enough for four films and their ends on the slowest machine.
 _FILMS_S = 900
 SEEDS = range(int(os.environ.get("CAMPAIGN", "4")))
 
@@ -44,7 +44,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The digest of the film that nobody interrupts."""
+    """The digest of a film without interruption."""
     folder = set_up(tmp_path_factory.mktemp("undisturbed") / "film")
     with pytest.MonkeyPatch.context() as patch, a_home(tmp_path_factory.mktemp("undisturbed-home")):
         patch.setitem(backends._MODULES, "resident", BACKEND)
@@ -61,7 +61,7 @@ def _pids(folder: Path) -> list[int]:
 
 
 def _check_gone(folder: Path) -> None:
-    """No worker and no lease is there five seconds later."""
+    """Wait until every worker has ended and no lease is held."""
     for pid in _pids(folder):
         eventually(functools.partial(_is_gone, pid), what=f"the end of {pid}")
     leases = Leases(lease_directory(os.environ))
@@ -109,7 +109,7 @@ def test_the_next_clip_is_prepared_while_the_one_before_is_made(here: Path) -> N
     assert overlapped.is_set()
 
 
-def test_clips_that_go_on_from_others_wait_for_them(here: Path) -> None:
+def test_clips_that_continue_others_wait_for_them(here: Path) -> None:
     make(here)
     order = _prompts(here)
     assert sorted(order) == list(SHOTS)
@@ -145,7 +145,7 @@ def _started(folder: Path, **options: object) -> subprocess.Popen[str]:
 
 
 def _gate(folder: Path) -> tuple[str, int]:
-    """A gate of the stand-in behind which the film waits for as long as its writer, the descriptor, is open."""
+    """A gate of the stand-in and its writer, a descriptor; the film waits at the gate until the writer is closed."""
     path = folder.parent / "gate"
     os.mkfifo(path)
     return str(path), os.open(path, os.O_RDWR)
@@ -162,7 +162,7 @@ def test_a_killed_film_leaves_no_worker_and_no_lease_and_ends_with_the_same_byte
         assert process.stdout is not None
         for _ in range(dice.randint(5, 60)):
             process.stdout.readline()
-        select.select([], [], [], dice.uniform(0, 0.05))  # any moment is as good as another: nothing is waited for
+        select.select([], [], [], dice.uniform(0, 0.05))  # a random moment; nothing is awaited
         process.kill()
         process.communicate()
         _check_gone(here)
@@ -189,7 +189,7 @@ def test_a_stopped_film_leaves_nothing(here: Path) -> None:
 
 
 @pytest.mark.timeout(_FILMS_S)
-def test_what_a_killed_film_and_a_killed_shim_leave_is_ended_by_the_next_run(here: Path, undisturbed: str) -> None:
+def test_the_next_run_ends_the_worker_that_a_killed_film_and_a_killed_shim_leave(here: Path, undisturbed: str) -> None:
     gate, held = _gate(here)
     process = _started(here, gates={"1": gate})
     assert process.stdout is not None
@@ -198,8 +198,8 @@ def test_what_a_killed_film_and_a_killed_shim_leave_is_ended_by_the_next_run(her
             break
     (worker,) = _pids(here)
     supervisor = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(worker, signal.SIGSTOP)  # else it would end by itself when its pipes do; one that hangs does not
-    os.kill(process.pid, signal.SIGSTOP)  # else it would end the worker when its shim dies
+    os.kill(worker, signal.SIGSTOP)  # otherwise it would end when its pipes close; a hanging worker does not
+    os.kill(process.pid, signal.SIGSTOP)  # otherwise it would end the worker when its shim dies
     os.kill(supervisor, signal.SIGKILL)
     process.kill()
     process.communicate()

@@ -1,4 +1,4 @@
-"""Several runs with one worker: side by side, after one another, and with others that want its GPU."""
+"""Tests several runs with one worker: side by side, one after the other, and with other runs that want its GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WAIT_S = 100.0
 
 
 class Beside:
-    """A run in a thread of its own."""
+    """A run in a separate thread."""
 
     def __init__(self, machine: Machine, name: str, listen: Callable[[Event], None], **values: Any) -> None:
         self.result: Result | None = None
@@ -77,7 +77,7 @@ def test_a_worker_that_crashes_under_one_run_is_replaced_while_another_still_enc
     assert encoding.wait(_WAIT_S)
     crash = {"options": {"faults": {"1": "crash"}}}
     two = Beside(machine, "two", lambda _: None, simulate_gpus="1x80GiB", stand_in=crash)
-    result = two.join()  # its new worker takes the lock of the GPU, which the first run has no more
+    result = two.join()  # its new worker takes the lock of the GPU, which the first run has released
     made.set()
     one.join()
     assert result.attempts == 2
@@ -103,7 +103,7 @@ def test_a_run_that_waits_for_the_worker_can_be_stopped(machine: Machine) -> Non
         assert isinstance(machine.fails("a.mp4", cancellation), Cancelled)
 
 
-def test_a_script_gets_the_gpu_that_an_idle_worker_of_ours_holds(machine: Machine) -> None:
+def test_a_script_gets_the_gpu_of_an_idle_worker_of_its_site(machine: Machine) -> None:
     machine.run("a.mp4", simulate_gpus="1x80GiB")
     error = machine.fails("b.mp4", simulate_gpus="1x80GiB", stand_in={"script": "exit 7"}, retry_policy="none")
     assert error.code != "BUSY"
@@ -111,7 +111,9 @@ def test_a_script_gets_the_gpu_that_an_idle_worker_of_ours_holds(machine: Machin
     machine.check_gone()
 
 
-def test_the_next_plan_counts_on_what_our_own_worker_holds(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_plan_counts_the_memory_of_its_sites_worker_as_free(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from reelwright.core.host import GpuProcess
     from reelwright.sites.local.probes import host as probes
 

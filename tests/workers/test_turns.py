@@ -1,4 +1,4 @@
-"""Whose turn it is: nobody gets a GPU before the worker that held it has ended."""
+"""Tests the turns of runs: no run gets a GPU before the worker that held it has ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reelwright.sites.local.workers import Workers
 
 
 class Held:
-    """A worker whose end takes until ``ending`` returns."""
+    """A worker that ends when ``ending`` returns."""
 
     alive = True
 
@@ -22,7 +22,7 @@ class Held:
 
 
 def must_wait(workers: Workers, *gpus: str) -> bool:
-    """Whether a run that asks for these GPUs now has to wait for them."""
+    """Whether a run that requests these GPUs now must wait for them."""
     asked = Cancellation()
     asked.request()
     try:
@@ -41,7 +41,7 @@ ENDED_BY: dict[str, Callable[[Workers], object]] = {
 
 
 @pytest.mark.parametrize("end", ENDED_BY.values(), ids=ENDED_BY.keys())
-def test_nobody_gets_the_gpus_of_a_worker_that_is_being_ended(end: Callable[[Workers], object]) -> None:
+def test_no_run_gets_the_gpus_of_a_worker_that_is_ending(end: Callable[[Workers], object]) -> None:
     workers = Workers()
     waited: dict[str, bool] = {}
 
@@ -68,7 +68,7 @@ def test_the_gpus_of_a_worker_that_could_not_be_ended_are_not_lost() -> None:
     workers.close()
 
 
-def test_those_who_wait_are_served_in_the_order_of_arrival() -> None:
+def test_waiting_runs_are_served_in_the_order_of_arrival() -> None:
     workers = Workers()
     with workers.turn(["GPU-1"], Cancellation()):
         assert must_wait(workers, "GPU-1")

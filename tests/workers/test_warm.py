@@ -1,4 +1,4 @@
-"""An engine stays warm from one run to the next, and is ended when it must be."""
+"""Tests that an engine stays warm from one run to the next, and ends when it must."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_worker_of_two_gpus_ends_for_one_that_wants_half_of_them(machine: Mach
 def test_one_turn_at_a_time_in_the_order_of_arrival(machine: Machine) -> None:
     workers, order = machine.workers, []
     first = workers.turn(["g"], Cancellation())
-    other = workers.turn(["h"], Cancellation())  # another GPU: nobody waits
+    other = workers.turn(["h"], Cancellation())  # another GPU: no wait
     other.release()
 
     def wait(name: str, arrived: threading.Event) -> None:
@@ -144,7 +144,7 @@ def test_one_turn_at_a_time_in_the_order_of_arrival(machine: Machine) -> None:
     assert order == ["a", "b"]
 
 
-def test_who_waits_for_a_turn_can_be_stopped(machine: Machine) -> None:
+def test_waiting_for_a_turn_can_be_cancelled(machine: Machine) -> None:
     from reelwright.core.errors import Cancelled
 
     cancellation = Cancellation()

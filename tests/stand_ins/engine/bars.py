@@ -1,4 +1,4 @@
-"""Progress bars as tqdm draws them: redrawn after a carriage return, closed by a line break.
+"""Draws progress bars as tqdm does: redrawn after a carriage return, closed by a line break.
 
 >>> draw(1, 3, 0.2)
 ' 33%|███▎      | 1/3 [00:00<00:00,  5.00it/s]'
@@ -27,7 +27,7 @@ def draw(done: int, total: int, elapsed_s: float) -> str:
 
 
 def bar(total: int, description: str = "", shown: bool = True) -> Iterator[int]:
-    """Count from 1 to ``total``, redrawing after each; closes its line also when the loop is left early."""
+    """Count from 1 to ``total`` and redraw after each; ends the line even if the loop stops early."""
     begun, done = time.monotonic(), 0
     prefix = f"\r{description}: " if description else "\r"
 
@@ -50,7 +50,7 @@ def bar(total: int, description: str = "", shown: bool = True) -> Iterator[int]:
 
 
 def _unicode() -> bool:
-    # tqdm falls back to '#' when the stream cannot carry the blocks (ASCII locales).
+    # tqdm falls back to '#' if the stream cannot encode the blocks (ASCII locales).
     return "utf" in (sys.stderr.encoding or "").lower()
 
 

@@ -1,7 +1,7 @@
-"""The real texts of failures, as exceptions or as bytes on the streams.
+"""Reproduces the real texts of failures, as exceptions or as bytes on the streams.
 
-Texts were read in torch's and NCCL's sources and in the logs kept under tests/logs. The exception classes
-carry torch's module name, because a traceback shows it and torch itself is not there.
+The texts come from the sources of torch and NCCL and from the logs under tests/logs. The exception classes
+have torch's module name, because a traceback shows it and torch itself is not installed.
 
     >>> str(out_of_memory(0)).startswith("CUDA out of memory. Tried to allocate")
     True
@@ -64,7 +64,7 @@ _NCCL_WATCHDOG = (
 
 
 def out_of_memory(device: int) -> RuntimeError:
-    """Torch's words on an H100, those of version 2.4 and newer."""
+    """The error that torch 2.4 and newer raises on an H100."""
     return OutOfMemoryError(
         f"CUDA out of memory. Tried to allocate 5.20 GiB. GPU {device} has a total capacity of 79.15 GiB of "
         "which 3.12 GiB is free. "
@@ -79,7 +79,7 @@ def out_of_memory(device: int) -> RuntimeError:
 
 
 def nccl(kind: Any) -> NoReturn:
-    """``"watchdog"``: the timeout and SIGABRT; else the failure of the first connection."""
+    """Fail as NCCL does: ``"watchdog"`` is the timeout and SIGABRT, any other value a failed first connection."""
     if kind != "watchdog":
         raise DistBackendError(_NCCL_INIT)
     stamp = datetime.now().strftime("%m%d %H:%M:%S.%f000")
@@ -91,27 +91,27 @@ def nccl(kind: Any) -> NoReturn:
 
 
 def xid(words: Any) -> NoReturn:
-    """A GPU that fell off: torch's words for it; text replaces the kind of error."""
+    """Raise torch's error for a lost GPU; a text replaces the kind of error."""
     kind = words if isinstance(words, str) else "unspecified launch failure"
     raise AcceleratorError(f"CUDA error: {kind}\n{_ASYNCHRONOUS}")
 
 
 def print_traceback(text: str) -> NoReturn:
-    """Any text at all on standard error, and exit status 1."""
+    """Write any text to standard error and exit with status 1."""
     sys.stdout.flush()
     sys.stderr.write(text if text.endswith("\n") else text + "\n")
     raise SystemExit(1)
 
 
 def print_bytes(text: str) -> None:
-    """Raw bytes on standard output: each character of the script's string is one byte."""
+    """Write raw bytes to standard output: each character of the script's string is one byte."""
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("latin-1"))
     sys.stdout.flush()
 
 
 def flood_lines(megabytes: float) -> None:
-    """Log lines, many."""
+    """Write many log lines."""
     line = ("[2026-11-23 10:00:00,000] INFO: " + "x" * 967 + "\n").encode()
     for _ in range(int(megabytes * _MB / len(line))):
         sys.stdout.buffer.write(line)
@@ -119,14 +119,14 @@ def flood_lines(megabytes: float) -> None:
 
 
 def flood_line(megabytes: float) -> None:
-    """One line without an end."""
+    """Write one line without an end."""
     for _ in range(int(megabytes)):
         sys.stderr.buffer.write(b"x" * _MB)
     sys.stderr.flush()
 
 
 def bind_port(port: int) -> None:
-    """Hold a port until this process ends; torch's words if another has it."""
+    """Hold a port until this process ends; raises torch's error if another process has it."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -140,7 +140,7 @@ def bind_port(port: int) -> None:
 
 
 def name_rank_in_tracebacks(rank: int) -> None:
-    """As torch does from init_process_group on: every line of an uncaught exception begins with the rank."""
+    """Begin every line of an uncaught exception with the rank, as torch does after init_process_group."""
 
     def show(kind: type[BaseException], error: BaseException, trace: Any) -> None:
         sys.stdout.flush()

@@ -1,6 +1,6 @@
-"""A playable H.264 film without a model: a bright pattern that moves, decided by the seed and the picture.
+"""Writes a playable H.264 video without a model: a bright moving pattern that depends on the seed and the picture.
 
-Fast rather than pretty: 81 frames of 1280x720 take about a second. It also writes every kind of broken film
+It is fast rather than pretty: 81 frames of 1280x720 take about a second. It also writes every kind of broken video
 that a verification must refuse.
 
     >>> write(Film(320, 192, 17, seed=1), "out.mp4")  # doctest: +SKIP
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Film:
-    """What is written."""
+    """The properties of the video."""
 
     width: int
     height: int
@@ -32,10 +32,10 @@ class Film:
 
 
 def write(film: Film, path: str, options: dict[str, str] | None = None) -> None:
-    """Encode to ``path`` (an mp4, whatever its name).
+    """Encode to ``path``, always as mp4.
 
     Raises:
-        OSError: the file cannot be opened or the disk is full; what was written stays.
+        OSError: the file cannot be opened or the disk is full; the unfinished file stays.
     """
     import av  # here, because most scripted runs fail before they write
 
@@ -43,7 +43,7 @@ def write(film: Film, path: str, options: dict[str, str] | None = None) -> None:
     try:
         stream = container.add_stream("libx264", rate=film.fps)
         stream.width, stream.height, stream.pix_fmt = film.width, film.height, "yuv420p"
-        # A fixed number of threads: x264's output depends on it, and one seed must give one file.
+        # The number of threads is fixed: x264's output depends on it, and one seed must give one file.
         stream.codec_context.thread_count = 2
         stream.options = {"preset": "ultrafast", "crf": "26"}
         for number in range(film.frames):
@@ -55,10 +55,10 @@ def write(film: Film, path: str, options: dict[str, str] | None = None) -> None:
 
 
 def write_broken(film: Film, path: str, way: str) -> None:
-    """As ``write``, but wrong in one way: see the table in tests/stand_ins/README.md.
+    """Write a video that is wrong in one way: see the table in tests/stand_ins/README.md.
 
     Raises:
-        KeyError: there is no such way.
+        KeyError: ``way`` is unknown.
     """
     whole = {
         "ok": film,
@@ -75,13 +75,13 @@ def write_broken(film: Film, path: str, way: str) -> None:
     elif way == "text":
         Path(path).write_text("This is not a film. " * 2000, "utf-8")
     elif way == "faststart_trunc":
-        # The index stands in front, so the header promises every frame although half of the data is gone.
+        # The index is at the start, so the header promises every frame although half of the data is missing.
         write(film, path, {"movflags": "faststart"})
         _cut(path, 0.5)
     else:
         write(whole[way], path)
         if way == "trunc":
-            # The index stands at the end and is what is lost.
+            # The index is at the end, so it is lost.
             _cut(path, 0.95)
 
 
@@ -90,7 +90,7 @@ def _cut(path: str, share: float) -> None:
 
 
 def _picture(film: Film, number: int) -> NDArray[np.uint8]:
-    """The planes of one frame, one above the other: a slope with blocks, drifting to the left."""
+    """The planes of one frame, one above the other: a gradient with blocks that drifts to the left."""
     import numpy as np
 
     if film.black:
@@ -102,6 +102,6 @@ def _picture(film: Film, number: int) -> NDArray[np.uint8]:
         110 + (column + row) * 100 // (film.width + film.height) % 100 + ((column // 64 + row // 64) % 2) * 20
     ).astype(np.uint8)
     chroma = np.empty((film.height // 2, film.width), np.uint8)
-    # Two planes of a quarter each, stacked: U fills the upper half of these rows, V the lower one.
+    # Two stacked planes of a quarter each: U fills the upper half of these rows, V the lower half.
     chroma[: film.height // 4], chroma[film.height // 4 :] = film.tint
     return np.vstack([luma, chroma])

@@ -1,6 +1,6 @@
-"""Packages that the real framework imports: needed only where a stand-in interpreter says which are there.
+"""Checks for the packages that the real framework imports, if a stand-in interpreter says which are installed.
 
-Under the test suite's own Python (no torch, no flash-attn) everything counts as present.
+Under the test suite's own Python (no torch, no flash-attn) every package counts as installed.
 
     >>> needs("torch")  # doctest: +SKIP
 """
@@ -17,10 +17,10 @@ _FACTS = Path(sys.prefix) / "stand_in.json"
 
 
 def needs(name: str) -> ModuleType | None:
-    """The package, or ``None`` where nobody said what is installed.
+    """The package, or ``None`` outside a stand-in interpreter.
 
     Raises:
-        ImportError: as Python raises it, under a stand-in interpreter that lacks it or has a broken build.
+        ImportError: the stand-in interpreter lacks the package or has a broken build.
     """
     if not _FACTS.exists():
         return None
@@ -28,7 +28,7 @@ def needs(name: str) -> ModuleType | None:
 
 
 def has(name: str) -> bool:
-    """Whether a package can be imported; a broken one looks absent to those who only try."""
+    """Whether a package can be imported; a broken package counts as absent."""
     try:
         needs(name)
     except ImportError:
@@ -37,7 +37,7 @@ def has(name: str) -> bool:
 
 
 def current_device() -> int:
-    """The GPU of this process in torch's numbering; asking for it initialises CUDA.
+    """The GPU of this process in torch's numbering; the call initialises CUDA.
 
     Raises:
         AssertionError, RuntimeError: no CUDA in this build of torch, or no GPU, in torch's words.

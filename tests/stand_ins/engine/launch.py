@@ -1,9 +1,9 @@
-"""One launch of the stand-in: which script entry it plays, what it records, and where it stops or dies.
+"""Plays one launch of the stand-in: finds its entry in the script, records the process, and stops or dies as scripted.
 
 The script is a JSON list in the file that FAKE_PLAN names, else in `fake_plan.json` beside generate.py;
 entry n is for launch n and the last one repeats. All ranks of one torchrun are one launch. Each process
-appends one line to `fake_record.jsonl`; each point reached appends a line to `fake_state/at-<point>` (a
-FIFO there makes the point wait for its reader). The keys are listed in tests/stand_ins/README.md.
+appends one line to `fake_record.jsonl`; at each point it appends a line to `fake_state/at-<point>` (if that is a
+FIFO, the point waits for its reader). tests/stand_ins/README.md lists the keys.
 
     >>> begin(Path("Wan2.1")).plan  # doctest: +SKIP
     {'oom_phase': 'dit'}
@@ -36,7 +36,7 @@ while True: signal.pause()
 
 @dataclass(frozen=True)
 class Launch:
-    """This process of this launch."""
+    """One process of a launch."""
 
     home: Path
     number: int
@@ -45,7 +45,7 @@ class Launch:
     plan: Mapping[str, Any]
 
     def at(self, point: str) -> None:
-        """Say that the point is reached, then do what the script wants there."""
+        """Record that the process has reached a point, then do what the script has for it."""
         self._mark(point.replace(" ", "-"))
         if self.plan.get("hang_at") == point or (point == "step 1" and self._stays_away()):
             self._mark("hang")
@@ -54,7 +54,7 @@ class Launch:
         for key, default, act in self._faults():
             value = self.plan.get(key)
             place = value.get("at") if isinstance(value, dict) else None
-            # 0 is a status that may be asked for; only an absent or false fault does nothing.
+            # 0 is a valid status; only an absent or false fault does nothing.
             if key in self.plan and value is not False and point == (place or self.plan.get("at", default)):
                 act(value)
         phases = {"load": "load", "dit": "step 1", "vae": "vae"}
@@ -62,7 +62,7 @@ class Launch:
             raise failures.out_of_memory(self.rank)
 
     def _faults(self) -> tuple[tuple[str, str, Callable[[Any], None]], ...]:
-        """(key, the point where it happens unless the script says otherwise, what happens)."""
+        """(key, the point at which it happens unless the script names another, the action)."""
         return (
             ("spawn", "start", self._spawn),
             ("bind_port", "start", failures.bind_port),
@@ -89,11 +89,11 @@ class Launch:
             time.sleep(0.005)
 
     def alone(self) -> Launch:
-        """The same process as one that knows nothing of the others."""
+        """The same process, as the only rank."""
         return replace(self, world=1)
 
     def note(self, **found: Any) -> None:
-        """Append to the record what this process did (which attention served, say)."""
+        """Append facts about this process to the record (the attention that it used, say)."""
         _append(self.home / "fake_record.jsonl", {"launch": self.number, "rank": self.rank, "note": found})
 
     def _state(self) -> Path:
@@ -107,12 +107,12 @@ class Launch:
             file.write(line.encode())
 
     def _stays_away(self) -> bool:
-        """The ranks that never reach the first collective, so that the others wait for ever."""
+        """Whether this rank never reaches the first collective, so that the others wait for ever."""
         wanted = self.plan.get("ranks_hang")
         return wanted is True or (isinstance(wanted, list) and self.rank in wanted)
 
     def _spawn(self, wanted: Mapping[str, Any]) -> None:
-        """Grandchildren that outlive us unless somebody looks after them."""
+        """Start grandchildren, which outlive this process unless its supervisor ends them."""
         pids = self._state() / "spawned"
         before = len(pids.read_text().split()) if pids.exists() else 0
         quiet = None if wanted.get("inherit_fd") else subprocess.DEVNULL
@@ -141,7 +141,7 @@ def begin(home: Path) -> Launch:
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     state = home / "fake_state"
     state.mkdir(exist_ok=True)
-    # The ranks of one torchrun share their parent; another start has another one, or this process itself.
+    # The ranks of one torchrun share their parent, which identifies the launch; a single process identifies its own.
     owner = os.getppid() if world > 1 else os.getpid()
     number = _number(state / "launches", f"{owner}:{_started(owner)}")
     _record(home, number, rank)
@@ -152,7 +152,7 @@ def begin(home: Path) -> Launch:
 
 
 def refuse_dropped_flag(dropped: str | bool, default: str) -> None:
-    """What argparse says of a flag that this version of the framework has dropped."""
+    """Exit with argparse's message if a flag is given that this version of the framework has dropped."""
     flag = default if dropped is True else dropped
     given = [argument for argument in sys.argv[1:] if flag and argument.partition("=")[0] == flag]
     if given:
@@ -206,7 +206,7 @@ def _record(home: Path, number: int, rank: int) -> None:
 
 
 def _append(path: Path, found: Mapping[str, Any]) -> None:
-    # One write of one line: ranks append at the same time.
+    # One write for one line, because ranks append at the same time.
     with path.open("ab", buffering=0) as file:
         file.write((json.dumps(found) + "\n").encode())
 
@@ -214,7 +214,7 @@ def _append(path: Path, found: Mapping[str, Any]) -> None:
 def _kill(number: int) -> None:
     sys.stdout.flush()
     os.kill(os.getpid(), number)
-    # SIGTERM and the like are delivered between two instructions; those that kill at once never come here.
+    # SIGTERM and similar signals arrive between two instructions; a signal that kills at once never gets here.
     signal.pause()
 
 

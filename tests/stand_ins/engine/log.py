@@ -1,4 +1,4 @@
-"""Log lines as loguru writes them: on standard error, from every rank.
+"""Writes log lines as loguru does: on standard error, from every rank.
 
 >>> log("INFO", "hyvideo.inference:predict:560", "Success, time: 1.5")  # doctest: +SKIP
 """
@@ -10,6 +10,6 @@ from datetime import datetime
 
 
 def log(level: str, place: str, text: str) -> None:
-    """One record; ``place`` is module:function:line."""
+    """Write one record; ``place`` is module:function:line."""
     stamp = datetime.now().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     print(f"{stamp} | {level:<8} | {place} - {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Saving as the script wants it: on a full disk, or one of the broken films.
+"""Saves as the script wants it: on a full disk, or one of the broken videos.
 
 >>> write_scripted(Film(320, 192, 17), "out.mp4", {"write": "trunc"})  # doctest: +SKIP
 """
@@ -16,10 +16,10 @@ _BALLAST_BYTES = 1 << 20
 
 
 def write_scripted(film: Film, path: str, plan: Mapping[str, Any]) -> None:
-    """Write the film, or what the script has in its place.
+    """Write the video, or what the script has in its place.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if plan.get("fill_disk"):
         _fill(Path(path).parent, int(plan.get("fill_disk_mb", 64)))
@@ -27,7 +27,7 @@ def write_scripted(film: Film, path: str, plan: Mapping[str, Any]) -> None:
 
 
 def _fill(folder: Path, limit_mb: int) -> None:
-    """Leave nothing of a small disk; ``limit_mb`` protects a large one."""
+    """Fill a small disk; ``limit_mb`` protects a large one."""
     written = 0
     with (folder / "ballast").open("wb", buffering=0) as file:
         for size in (_BALLAST_BYTES, 1):

@@ -1,6 +1,6 @@
-"""Opening checkpoint files as torch and diffusers would: same order, same words when they are broken.
+"""Opens checkpoint files as torch and diffusers do: in the same order, with the same messages for broken files.
 
-Reads ends and headers only. The words are those of torch 2.13, safetensors 0.6 and transformers as seen in
+It reads only ends and headers. The messages are those of torch 2.13, safetensors 0.6 and transformers, from
 tests/logs.
 
     >>> open_archive("/models/i2v/Wan2.1_VAE.pth")  # doctest: +SKIP
@@ -47,19 +47,19 @@ _NO_GIT_LFS = (
 
 
 class SafetensorError(Exception):
-    """Under the name that tracebacks show."""
+    """The error of safetensors, under the name that tracebacks show."""
 
     __module__ = "safetensors._safetensors_rust"
 
 
 class HFValidationError(ValueError):
-    """Under the name that tracebacks show."""
+    """The error of huggingface_hub, under the name that tracebacks show."""
 
     __module__ = "huggingface_hub.errors"
 
 
 def open_archive(path: str) -> None:
-    """``torch.load`` of a .pth file, as far as its ends show."""
+    """Open a .pth file as ``torch.load`` does, but read only its two ends."""
     with Path(path).open("rb") as file:
         head = file.read(4)
         if not head:
@@ -70,13 +70,13 @@ def open_archive(path: str) -> None:
         file.seek(max(0, size - 65_557))
         tail = file.read()
         end = tail.rfind(b"PK\x05\x06")
-        # The end record has 22 bytes; a cut inside it is as bad as its absence.
+        # The end record has 22 bytes; a cut inside it fails like a missing one.
         if end < 0 or end + 22 > len(tail):
             raise RuntimeError(_CUT_ZIP)
 
 
 def open_tokenizer(folder: str) -> None:
-    """``AutoTokenizer.from_pretrained``: a folder that is not there is taken for the name of a repository."""
+    """Open as ``AutoTokenizer.from_pretrained`` does: a missing folder is taken for the name of a repository."""
     if not Path(folder).is_dir():
         try:
             raise HFValidationError(_NO_REPO.format(name=folder))
@@ -85,7 +85,7 @@ def open_tokenizer(folder: str) -> None:
 
 
 def open_transformer(folder: str, show_bar: bool) -> dict[str, Any]:
-    """``WanModel.from_pretrained``: the index, then every shard; returns config.json."""
+    """Open as ``WanModel.from_pretrained`` does: the index, then every shard; returns config.json."""
     root = Path(folder)
     try:
         config: dict[str, Any] = json.loads((root / "config.json").read_text("utf-8"))
@@ -115,7 +115,7 @@ def _shards(folder: str, root: Path) -> list[str]:
 
 
 def open_shard(path: Path) -> None:
-    """One tensor file in diffusers' two steps: the safetensors header; if that fails, what kind of wrong file it is."""
+    """Open one tensor file in diffusers' two steps: read the safetensors header; if that fails, look for a pointer."""
     problem = _header_problem(path)
     if problem is None:
         return

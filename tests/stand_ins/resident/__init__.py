@@ -1,1 +1,1 @@
-"""A resident engine without weights: the same frames for the same options, and faults on demand, in a real worker."""
+"""Stands in for a resident engine, without weights: same frames for same options, and faults on demand."""

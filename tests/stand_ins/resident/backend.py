@@ -1,4 +1,4 @@
-"""The backend for it. What the settings' ``env`` says under STAND_IN goes into the options as JSON."""
+"""Defines the backend of the stand-in; the JSON under STAND_IN in the settings' ``env`` adds options and faults."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The engine: standard library only, imported by a worker in any interpreter.
+"""Implements the stand-in engine with the standard library only, so that a worker imports it in any interpreter.
 
-Its options hold, beside what a real engine needs:
+Beside the options of a real engine it takes:
 
-* ``notes``: a file to which it appends a line of JSON for all that happens (loads, steps, clips; with its pid);
-* ``faults``: {"step": kind}; each strikes once, for which a file in ``marks`` is made;
-* ``gates``: {"step": FIFO} (or "prompt:step", as for faults); there it waits until somebody has opened the FIFO for writing and closed it.
+* ``notes``: a file to which it appends a line of JSON for every load, step and clip, with its pid;
+* ``faults``: {"step": kind} (or "prompt:step"); each strikes once and leaves a file in ``marks``;
+* ``gates``: {"step": FIFO} (or "prompt:step"); the step waits until a writer has opened the FIFO and closed it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reelwright.core.events import Event, LatentsSaved, Memory, Phase, Progress,
 
 
 class OutOfMemoryError(RuntimeError):
-    """Named as torch names its own."""
+    """Has the name of torch's own class."""
 
 
 def _crash() -> None:
@@ -150,7 +150,7 @@ def _strike(options: Mapping[str, Any], step: str) -> None:
 
 
 def _of(options: Mapping[str, Any], what: str, step: str) -> str | None:
-    """What is to happen in this step of this prompt's clip, or of any."""
+    """The fault or gate for this step of this prompt's clip, or of any clip."""
     known: Mapping[str, str] = options.get(what, {})
     return known.get(f"{options['prompt']}:{step}", known.get(step))
 

@@ -1,7 +1,7 @@
-"""A stand-in for Wan2.1's generate.py: its arguments, checks, log and habits, no model.
+"""Stands in for Wan2.1's generate.py: its arguments, checks, log and habits, no model.
 
-Own code, held against the real file by tests/stand_ins_check/test_wan21_faithful.py. It makes no video from
-a prompt; tests/stand_ins/README.md says what each launch does.
+tests/stand_ins_check/test_wan21_faithful.py compares it with the real file. It makes no video from a prompt;
+tests/stand_ins/README.md describes what a launch can do.
 
     $ python generate.py --task i2v-14B --size '832*480' --ckpt_dir DIR --image photo.png --save_file out.mp4
 """
@@ -26,7 +26,7 @@ from wan.stand_in.launch import Launch, begin
 from wan.stand_in.pipeline import Place, Sampling, seed_of
 from wan.utils.utils import cache_video, str2bool
 
-#: What is used when nothing is given: also the picture, which is why a missing --image is no error.
+#: The defaults for missing arguments. They include the picture, so a missing --image is no error.
 EXAMPLE_PROMPT: dict[str, dict[str, str]] = {
     "t2v-1.3B": {"prompt": "Two cats in boxing gear fight on a stage."},
     "t2v-14B": {"prompt": "Two cats in boxing gear fight on a stage."},
@@ -74,7 +74,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _parse_args(unknown_flag: str | bool = False) -> argparse.Namespace:
-    """The arguments, filled up; ``unknown_flag`` is one that this version of the framework has dropped."""
+    """The arguments with their defaults; ``unknown_flag`` is a flag that this version of the framework has dropped."""
     parser = argparse.ArgumentParser(description="Generate a image or video from a text prompt or image using Wan")
     _add_arguments(parser)
     dropped = "--base_seed" if unknown_flag is True else unknown_flag
@@ -91,7 +91,7 @@ def _validate_args(args: argparse.Namespace) -> None:
     assert args.task in WAN_CONFIGS, f"Unsupport task: {args.task}"
     assert args.task in EXAMPLE_PROMPT, f"Unsupport task: {args.task}"
     if args.sample_steps is None:
-        # "flf2v" does not contain "i2v", and so has 50.
+        # "flf2v" does not contain "i2v", so it has 50.
         args.sample_steps = 40 if "i2v" in args.task else 50
     if args.sample_shift is None:
         args.sample_shift = _default_shift(args.task, args.size)
@@ -124,7 +124,7 @@ def _init_logging(rank: int) -> None:
 
 
 def _join(args: argparse.Namespace, launch: Launch) -> None:
-    """The distributed checks, in the real order: before them nothing is logged but the offload line."""
+    """Do the distributed checks in the real order: before them, only the offload line is logged."""
     if args.offload_model is None:
         args.offload_model = launch.world == 1
         logging.info(f"offload_model is not specified, set to {args.offload_model}.")
@@ -153,7 +153,7 @@ def _join(args: argparse.Namespace, launch: Launch) -> None:
 
 
 def _pictures(args: argparse.Namespace, kind: str) -> list[Image.Image]:
-    """The prompt and the pictures, from the examples where they are not given."""
+    """Set the prompt and open the pictures; the examples replace missing ones."""
     example = EXAMPLE_PROMPT[args.task]
     if args.prompt is None:
         args.prompt = example["prompt"]
@@ -196,7 +196,7 @@ def _make(args: argparse.Namespace, launch: Launch) -> Film | None:
 
 
 def _touch(paths: list[str | None]) -> None:
-    """Change the input pictures, as nobody should but somebody might."""
+    """Change the input pictures; a real script must not, but might."""
     for path in filter(None, paths):
         with Path(path).open("ab") as file:
             file.write(b"touched")
@@ -218,7 +218,7 @@ def _save(args: argparse.Namespace, film: Film, launch: Launch) -> None:
 
 
 def generate(args: argparse.Namespace, launch: Launch) -> None:
-    """One generation; rank 0 saves and says so."""
+    """Make one clip; rank 0 saves and logs it."""
     _init_logging(launch.rank)
     launch.at("start")
     _join(args, launch)
@@ -231,6 +231,6 @@ def generate(args: argparse.Namespace, launch: Launch) -> None:
 
 if __name__ == "__main__":
     if {"-h", "--help"} & set(sys.argv):
-        _parse_args()  # a question is no launch
+        _parse_args()  # --help is no launch
     this_launch = begin(Path(__file__).resolve().parent)
     generate(_parse_args(this_launch.plan.get("unknown_flag", False)), this_launch)

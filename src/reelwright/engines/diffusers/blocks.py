@@ -94,7 +94,7 @@ def compile_blocks(transformer: Any) -> None:
 
 
 def use_compiled(transformer: Any, *, compiled: bool) -> None:
-    """Switch the blocks to compiled code, or to code as written; `compile_blocks` must have prepared them."""
+    """Switch the blocks to compiled code or to code as written; without `compile_blocks` they compute as written."""
     for forward in getattr(transformer, _SWITCHES, ()):
         forward.is_compiled = compiled
 

@@ -57,7 +57,7 @@ def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def _contained(pixels: Pixels, size: Size) -> Pixels:
-    """The whole picture over a blurred, darkened copy that fills the clip's aspect."""
+    """The complete picture over a blurred, darkened copy that fills the clip's aspect."""
     height, width = pixels.shape[:2]
     aspect = size.width / size.height
     frame = (round(height * aspect), height) if width / height < aspect else (width, round(width / aspect))

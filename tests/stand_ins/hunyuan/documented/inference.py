@@ -1,6 +1,6 @@
-"""A checkout with the interface of the reference document, which no public repository has.
+"""Stands in for a checkout with the interface in docs/requirement.md, which no public repository has.
 
-$ python inference.py --cfg-path model.yaml --ckpt-path weights --source-image cat.png --prompt "a cat" --save-path out.mp4
+$ python inference.py --cfg-path a.yaml --ckpt-path weights --source-image cat.png --prompt "a cat" --save-path out.mp4
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """One generation; the configuration says how large and how long."""
+    """Make one clip; the configuration has its size and length."""
     if {"-h", "--help"} & set(sys.argv):
         _parser().parse_args()
     launch = begin(Path(__file__).resolve().parent)

@@ -1,6 +1,6 @@
-"""A stand-in for HunyuanVideo-I2V's sample_image2video.py: its arguments, checks, log and habits, no model.
+"""Stands in for HunyuanVideo-I2V's sample_image2video.py: its arguments, checks, log and habits, no model.
 
-Own code, held against the real file by tests/real_hunyuan. tests/stand_ins/README.md says what each launch does.
+tests/real_hunyuan compares it with the real file. tests/stand_ins/README.md describes what a launch can do.
 
     $ python sample_image2video.py --prompt "a cat" --i2v-mode --flow-reverse --save-path ./results
 """

@@ -1,6 +1,6 @@
-"""A stand-in for HunyuanVideo-1.5's generate.py: its arguments, checks, log and habits, no model.
+"""Stands in for HunyuanVideo-1.5's generate.py: its arguments, checks, log and habits, no model.
 
-Own code, held against the real file by tests/real_hunyuan. tests/stand_ins/README.md says what each launch does.
+tests/real_hunyuan compares it with the real file. tests/stand_ins/README.md describes what a launch can do.
 
     $ python generate.py --prompt "a cat" --resolution 480p --model_path ckpts --output_path out.mp4
 """
@@ -24,10 +24,10 @@ for _name in ("torch", "loguru", "einops", "imageio"):
 
 
 def str_to_bool(value: str | bool | None) -> bool:
-    """The words that the official parser takes; the flag alone means yes.
+    """The value of a word, as in the official parser; the flag alone means yes.
 
     Raises:
-        argparse.ArgumentTypeError: another word.
+        argparse.ArgumentTypeError: the word is unknown.
     """
     if value is None or isinstance(value, bool):
         return value is not False
@@ -88,7 +88,7 @@ def _add_speed(add: Any, switch: Any) -> None:
 
 
 def generate_video(args: argparse.Namespace, launch: Launch) -> None:
-    """One generation, on every rank; the first one saves."""
+    """Make one clip, on every rank; the first one saves."""
     if args.sparse_attn and args.use_sageattn:
         raise ValueError(
             "sparse_attn and use_sageattn cannot be enabled simultaneously. Please enable only one of them."
@@ -110,7 +110,7 @@ def generate_video(args: argparse.Namespace, launch: Launch) -> None:
 def _save(args: argparse.Namespace, launch: Launch, film: Any) -> None:
     launch.at("save")
     path = args.output_path or "./outputs/output.mp4"
-    folder = os.path.dirname(path)  # noqa: PTH120 - as the real one
+    folder = os.path.dirname(path)  # noqa: PTH120 - as in the real file
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
     write_scripted(film, path, launch.plan)
@@ -122,9 +122,9 @@ def _save(args: argparse.Namespace, launch: Launch, film: Any) -> None:
 
 
 def main() -> None:
-    """The arguments, then the film."""
+    """Parse the arguments, then make the clip."""
     if {"-h", "--help"} & set(sys.argv):
-        _parser().parse_args()  # a question is no launch
+        _parser().parse_args()  # --help is no launch
     launch = begin(Path(__file__).resolve().parent)
     refuse_dropped_flag(launch.plan.get("unknown_flag", False), "--seed")
     args = _parser().parse_args()

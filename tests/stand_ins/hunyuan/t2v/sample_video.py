@@ -1,6 +1,6 @@
-"""A stand-in for HunyuanVideo's sample_video.py: its arguments, checks, log and habits, no model.
+"""Stands in for HunyuanVideo's sample_video.py: its arguments, checks, log and habits, no model.
 
-Own code, held against the real file by tests/real_hunyuan. tests/stand_ins/README.md says what each launch does.
+tests/real_hunyuan compares it with the real file. tests/stand_ins/README.md describes what a launch can do.
 
     $ python sample_video.py --prompt "a cat" --video-size 720 1280 --flow-reverse --save-path ./results
 """

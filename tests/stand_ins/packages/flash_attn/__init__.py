@@ -1,4 +1,4 @@
-"""A stand-in for flash-attention: it is there, and that is all that is asked."""
+"""Stands in for flash-attention; it only needs to be importable."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A stand-in for torch that a prober and generate.py can ask; it computes nothing.
+"""Stands in for torch, for the questions of a prober and of generate.py; it computes nothing.
 
-`interpreter.make_interpreter` copies it into a stand-in interpreter and writes its version. How many GPUs
-there are is read from `stand_in.json` in that interpreter's folder.
+`interpreter.make_interpreter` copies it into a stand-in interpreter and writes its version. The number of GPUs
+is in `stand_in.json` in that interpreter's folder.
 """
 
 from __future__ import annotations

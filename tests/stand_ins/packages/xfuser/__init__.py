@@ -1,4 +1,4 @@
-"""A stand-in for xfuser: the modules that Wan2.1 imports for sequence parallelism."""
+"""Stands in for xfuser: the modules that Wan2.1 imports for sequence parallelism."""
 
 from __future__ import annotations
 

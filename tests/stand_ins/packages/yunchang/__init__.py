@@ -1,4 +1,4 @@
-"""A stand-in for yunchang, which xfuser computes its attention between GPUs with."""
+"""Stands in for yunchang, with which xfuser computes attention between GPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of the kernels that can be asked for."""
+"""Lists the names of the kernels that can be requested."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class AttnType(Enum):
-    """Two of the real ones."""
+    """Two of the real kernels."""
 
     FA = "fa"
     TORCH = "torch"

@@ -1,6 +1,6 @@
-"""The package of the stand-in: the official names, nothing behind them but a script.
+"""Gives the stand-in the official names; only a script is behind them.
 
-Not for making videos. The real package imports torch, flash-attn and the rest here; so does this one, where a
+It makes no videos. The real package imports torch, flash-attn and the rest here; so does this one, if a
 stand-in interpreter says what is installed.
 
     >>> import wan  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""First and last frame to video, as seen from outside."""
+"""Imitates first and last frame to video, as seen from outside."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class WanFLF2V(Pipeline):
     has_clip = True
 
     def generate(self, frames: tuple[Image.Image, Image.Image], max_area: int, sampling: Sampling) -> Film | None:
-        """The film on rank 0.
+        """The clip, on rank 0.
 
         Raises:
-            RuntimeError: another number of frames than the mask was made for.
+            RuntimeError: the mask is for another number of frames.
         """
         first, last = frames
         last.load()

@@ -1,4 +1,4 @@
-"""Image to video, as seen from outside."""
+"""Imitates image to video, as seen from outside."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MASK_FRAMES: int | None = None
 
 
 class WanI2V(Pipeline):
-    """The picture's aspect and the asked area decide the size."""
+    """The picture's aspect and the requested area decide the size."""
 
     model_type = "i2v"
     has_clip = True
 
     def generate(self, img: Image.Image, max_area: int, sampling: Sampling) -> Film | None:
-        """The film on rank 0.
+        """The clip, on rank 0.
 
         Raises:
             RuntimeError: the mask does not fit the number of frames.
@@ -40,7 +40,7 @@ class WanI2V(Pipeline):
 
 
 def latent_size(picture: Image.Image, max_area: int, config: Any) -> tuple[int, int]:
-    """(rows, columns) of the latents; floating point decides, as in the real expression."""
+    """(rows, columns) of the latents, computed in floating point as in the real expression."""
     width, height = picture.size
     aspect, stride, patch = height / width, config.vae_stride, config.patch_size
     lat_h = round(math.sqrt(max_area * aspect) // stride[1] // patch[1] * patch[1])

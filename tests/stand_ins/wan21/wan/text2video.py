@@ -1,4 +1,4 @@
-"""Text to video, as seen from outside."""
+"""Imitates text to video, as seen from outside."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from .stand_in.pipeline import Pipeline, Sampling
 
 
 class WanT2V(Pipeline):
-    """The size is the asked one; a number of frames that is not 4n+1 is rounded down silently."""
+    """The size is the requested one; a number of frames that is not 4n+1 is rounded down silently."""
 
     def generate(self, size: tuple[int, int], sampling: Sampling) -> Film | None:
-        """The film on rank 0."""
+        """The clip, on rank 0."""
         return self.sample(size, sampling, None)

@@ -1,4 +1,4 @@
-"""The editing pipeline, of which only the name and the size matter here."""
+"""Imitates the editing pipeline, of which only the name and the size matter here."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from .text2video import WanT2V
 
 
 class WanVace(WanT2V):
-    """As text to video."""
+    """The same as text to video."""

@@ -1,4 +1,4 @@
-"""The arguments of both older scripts, with the official names, types, choices and defaults."""
+"""Parses the arguments of both older scripts, with the official names, types, choices and defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def is_i2v() -> bool:
 
 
 def parse_args(namespace: argparse.Namespace | None = None) -> argparse.Namespace:
-    """The arguments, checked as the official parser checks them."""
+    """Parse the arguments and check them as the official parser does."""
     i2v = is_i2v()
     title = "HunyuanVideo inference/lora training script" if i2v else "HunyuanVideo inference script"
     parser = argparse.ArgumentParser(description=title)
@@ -26,7 +26,7 @@ def parse_args(namespace: argparse.Namespace | None = None) -> argparse.Namespac
     if i2v:
         _add_i2v(add)
     args = parser.parse_args(namespace=namespace)
-    if args.latent_channels != 16:  # given, it is a string: no value at all passes
+    if args.latent_channels != 16:  # a given value is a string, so no given value passes
         raise ValueError(f"Latent channels ({args.latent_channels}) must match the VAE channels (16).")
     return args
 

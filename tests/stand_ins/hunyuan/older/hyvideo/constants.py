@@ -1,4 +1,4 @@
-"""Where the models lie: MODEL_BASE of the environment, whatever --model-base says."""
+"""Holds the folders of the models: below MODEL_BASE of the environment, even if --model-base differs."""
 
 from __future__ import annotations
 

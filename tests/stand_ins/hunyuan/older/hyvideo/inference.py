@@ -1,4 +1,4 @@
-"""Loading and sampling as seen from outside, with faults; nothing is computed."""
+"""Imitates loading and sampling as seen from outside, with faults; it computes nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class HunyuanVideoSampler:
 
     @classmethod
     def from_pretrained(cls, root: Path, args: argparse.Namespace, launch: Launch) -> HunyuanVideoSampler:
-        """The checks of several GPUs, then all weights, in the real order."""
+        """Do the checks for several GPUs, then load all weights, in the real order."""
         _log("from_pretrained:154", f"Got text-to-video model root path: {root}")
         parallel = args.ulysses_degree > 1 or args.ring_degree > 1
         if parallel:
@@ -48,7 +48,7 @@ class HunyuanVideoSampler:
                 "number of GPUs should be equal to ring_degree * ulysses_degree."
             )
         else:
-            launch = launch.alone()  # every process does the whole job, on the first GPU
+            launch = launch.alone()  # every process does the complete job, on the first GPU
         _load_transformer(args, launch)
         _load_vae(VAE_PATH[args.vae], launch)
         for kind in ("llm-i2v" if getattr(args, "i2v_mode", False) else args.text_encoder, args.text_encoder_2):
@@ -59,7 +59,7 @@ class HunyuanVideoSampler:
         return cls(args, launch)
 
     def predict(self) -> tuple[Film, str, int]:
-        """The film, its prompt and its seed."""
+        """The clip, its prompt and its seed."""
         args = self.args
         seed = random.randint(0, 1_000_000) if args.seed is None else args.seed
         height, width = args.video_size[0], args.video_size[1]
@@ -86,7 +86,7 @@ class HunyuanVideoSampler:
         return film, prompt, seed
 
     def _picture_size(self) -> tuple[int, int]:
-        """(height, width) of the bucket for the picture; on several GPUs it must split."""
+        """(height, width) of the bucket for the picture; several GPUs must be able to split it."""
         args, ranks = self.args, self.launch.world
         if self.launch.plan.get("touch_input"):
             with Path(args.i2v_image_path).open("ab") as file:

@@ -1,4 +1,4 @@
-"""What sample_video.py and sample_image2video.py do, which differ in a few names only."""
+"""Does the work of sample_video.py and sample_image2video.py, which differ only in a few names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ needs("loguru")
 
 
 def main(home: Path) -> None:
-    """One generation, on every rank; the first one saves."""
+    """Make one clip, on every rank; the first one saves."""
     if {"-h", "--help"} & set(sys.argv):
         parse_args()
     launch = begin(home)

@@ -1,4 +1,4 @@
-"""The questions about GPUs that frameworks ask."""
+"""Answers the questions about GPUs that frameworks ask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import version
 
 
 def device_count() -> int:
-    """The GPUs of `stand_in.json` that CUDA_VISIBLE_DEVICES leaves."""
+    """The number of GPUs in `stand_in.json` that CUDA_VISIBLE_DEVICES leaves."""
     there = int(json.loads((Path(sys.prefix) / "stand_in.json").read_text("utf-8"))["cuda_devices"])
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None or version.cuda is None:
@@ -26,12 +26,12 @@ def device_count() -> int:
 
 
 def is_available() -> bool:
-    """Whether there is a GPU to use."""
+    """Whether a GPU can be used."""
     return device_count() > 0
 
 
 def current_device() -> int:
-    """The device; asking for it initialises CUDA.
+    """The device; the call initialises CUDA.
 
     Raises:
         AssertionError, RuntimeError: no CUDA in this build, or no GPU, in torch's words.

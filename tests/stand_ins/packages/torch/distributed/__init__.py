@@ -1,3 +1,3 @@
-"""Only a place for `python -m torch.distributed.run`."""
+"""Exists only for `python -m torch.distributed.run`."""
 
 from __future__ import annotations

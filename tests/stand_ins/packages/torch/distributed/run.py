@@ -1,10 +1,10 @@
-"""A stand-in for `python -m torch.distributed.run` on one machine, with torchrun's habits and words.
+"""Stands in for `python -m torch.distributed.run` on one machine, with torchrun's habits and messages.
 
-Every worker has a session of its own; SIGTERM, SIGINT, SIGHUP and SIGQUIT are handed on to the workers'
-process groups, and after a grace SIGKILL; SIGKILL to this process orphans them; the first failure ends all;
-the exit status is 1 whatever the worker's was. The store listens on the master port while the workers run.
-Not elastic: one node, no restarts. The grace is 30 s as in torch, or TORCHELASTIC_SHUTDOWN_TIMEOUT /
---shutdown-timeout.
+Every worker has its own session. SIGTERM, SIGINT, SIGHUP and SIGQUIT are passed on to the workers' process
+groups, and SIGKILL follows after a grace; SIGKILL to this process orphans them. The first failure ends all
+workers. The exit status is 1 for every status of a worker. The store listens on the master port while the
+workers run. It is not elastic: one node, no restarts. The grace is 30 s as in torch, or
+TORCHELASTIC_SHUTDOWN_TIMEOUT / --shutdown-timeout.
 
     $ python -m torch.distributed.run --standalone --nproc_per_node=2 generate.py --task i2v-14B ...
 """
@@ -33,7 +33,7 @@ _NO_TRACEBACK = "To enable traceback see: https://pytorch.org/docs/stable/elasti
 
 
 class SignalException(Exception):
-    """A signal came; raised wherever we are."""
+    """This process received a signal; raised in the code that was running."""
 
     __module__ = "torch.distributed.elastic.multiprocessing.api"
 
@@ -43,13 +43,13 @@ class SignalException(Exception):
 
 
 class ChildFailedError(Exception):
-    """What torchrun ends with when a worker failed."""
+    """The error with which torchrun ends if a worker fails."""
 
     __module__ = "torch.distributed.elastic.multiprocessing.errors"
 
 
 class DistNetworkError(RuntimeError):
-    """The store's port is taken."""
+    """Another process has the store's port."""
 
     __module__ = "torch.distributed"
 
@@ -93,10 +93,10 @@ def _say(level: str, place: str, text: str) -> None:
 
 
 def _listen(args: argparse.Namespace) -> socket.socket:
-    """The store's socket: a free port with --standalone, else the asked one, 29500 by default.
+    """The store's socket: a free port with --standalone, else the requested one, 29500 by default.
 
     Raises:
-        DistNetworkError: the port is taken.
+        DistNetworkError: another process has the port.
     """
     endpoint = args.rdzv_endpoint.rpartition(":")[2] or "29500"
     port = 0 if args.standalone else (args.master_port or int(endpoint))
@@ -141,7 +141,7 @@ def _start(args: argparse.Namespace, port: int, logs: Path) -> list[_Worker]:
             "GROUP_RANK": "0",
             "GROUP_WORLD_SIZE": "1",
             "ROLE_NAME": "default",
-            # With a rendezvous of its own, torchrun gives the workers this machine's name, whoever can look it up.
+            # With its own rendezvous, torchrun gives the workers this machine's name, even if nothing resolves it.
             "MASTER_ADDR": args.local_addr or (socket.getfqdn() if args.standalone else args.master_addr),
             "MASTER_PORT": str(port),
             "TORCHELASTIC_RESTART_COUNT": "0",
@@ -152,14 +152,14 @@ def _start(args: argparse.Namespace, port: int, logs: Path) -> list[_Worker]:
             "TORCHELASTIC_ERROR_FILE": str(error_file),
         }
         command = [sys.executable, "-u", args.training_script, *args.training_script_args]
-        # Its own session is why killing torchrun's process group does not reach a worker (pytorch#113231).
+        # A worker has its own session, so killing torchrun's process group does not reach it (pytorch#113231).
         process = subprocess.Popen(command, env={**os.environ, **world, **own, **extra}, start_new_session=True)
         workers.append(_Worker(rank, process, error_file))
     return workers
 
 
 def _close(workers: list[_Worker], number: signal.Signals, grace_s: float) -> None:
-    """Signal those that live, wait, then SIGKILL."""
+    """Send a signal to the running workers, wait, then send SIGKILL."""
     for worker in workers:
         if worker.process.poll() is None:
             _say(
@@ -184,16 +184,16 @@ def _close(workers: list[_Worker], number: signal.Signals, grace_s: float) -> No
 
 
 def _watch(workers: list[_Worker], script: str, grace_s: float) -> None:
-    """Until all are done, or the first has failed and the others are stopped.
+    """Wait until all workers are done; stop the others when one fails.
 
     Raises:
-        ChildFailedError: one failed.
+        ChildFailedError: a worker failed.
     """
     while True:
         codes = [worker.process.poll() for worker in workers]
         failed = [worker for worker, code in zip(workers, codes, strict=True) if code]
         if failed:
-            # The real one looks every 0.1 s and takes the first of those it finds; it blames by time stamp.
+            # The real torchrun looks every 0.1 s, and blames the failed worker with the earliest time stamp.
             root = min(failed, key=_failed_at)
             _close(workers, signal.SIGTERM, grace_s)
             _say(
@@ -216,7 +216,7 @@ def _failed_at(worker: _Worker) -> float:
 
 
 def _error_data(worker: _Worker) -> dict[str, Any] | None:
-    """What the worker itself said; generate.py does not, because it is not decorated with @record."""
+    """The worker's own report of its error; generate.py writes none, because it is not decorated with @record."""
     if not worker.error_file.is_file():
         return None
     data: dict[str, Any] = json.loads(worker.error_file.read_text("utf-8"))

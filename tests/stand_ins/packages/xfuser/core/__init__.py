@@ -1,3 +1,3 @@
-"""A place in the layout."""
+"""Exists only to complete the layout."""
 
 from __future__ import annotations

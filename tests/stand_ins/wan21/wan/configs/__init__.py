@@ -1,4 +1,4 @@
-"""The tables of tasks and sizes: names, structure and values of the official file.
+"""Holds the tables of tasks and sizes, with the names, structure and values of the official file.
 
 A launcher adds sizes to the three size tables before generate.py runs, so they are plain dictionaries here
 too.
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class _Dtype(str):
-    """Shown without quotes, as torch shows a dtype."""
+    """A dtype whose text has no quotes, as in torch."""
 
     __slots__ = ()
 
@@ -22,7 +22,7 @@ class _Dtype(str):
 
 
 class _Config(dict[str, Any]):
-    """Keys that are attributes too."""
+    """A dictionary whose keys are also attributes."""
 
     def __getattr__(self, name: str) -> Any:
         try:

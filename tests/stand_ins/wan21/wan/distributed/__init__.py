@@ -1,3 +1,3 @@
-"""Only a place in the layout: xfuser is imported by the pipelines when it is needed."""
+"""Exists only to complete the layout: the pipelines import xfuser when they need it."""
 
 from __future__ import annotations

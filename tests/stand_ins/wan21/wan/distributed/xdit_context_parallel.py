@@ -1,4 +1,4 @@
-"""Where the real model has its own name for xfuser's attention between GPUs."""
+"""Holds the real model's own name for xfuser's attention between GPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three modules that a launcher may bend, under their official names."""
+"""Holds the modules that a launcher may change, under their official names."""
 
 from __future__ import annotations
 

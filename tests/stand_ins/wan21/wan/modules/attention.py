@@ -1,4 +1,4 @@
-"""Flash attention under its official name: nothing computed, but there, absent or broken."""
+"""Imitates flash attention under its official name: it computes nothing, and is present, absent or broken."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from wan.stand_in.frameworks import needs
 
-# As in the real file only an absent package is forgiven; a broken build raises ImportError right here.
+# As in the real file, only an absent package is accepted; a broken build raises ImportError here.
 try:
     FLASH_ATTN_3_AVAILABLE = needs("flash_attn_interface") is not None
 except ModuleNotFoundError:
@@ -20,10 +20,10 @@ except ModuleNotFoundError:
 
 
 def flash_attention(*tensors: Any, version: int | None = None, **options: Any) -> None:
-    """The real function's choice of a build, without the tensors.
+    """Choose a build as the real function does, without tensors.
 
     Raises:
-        AssertionError: no usable build; without a message.
+        AssertionError: no build is usable; it has no message.
     """
     if version in (None, 3) and FLASH_ATTN_3_AVAILABLE:
         return
@@ -31,6 +31,6 @@ def flash_attention(*tensors: Any, version: int | None = None, **options: Any) -
 
 
 def attention(*tensors: Any, **options: Any) -> None:
-    """The other official name, which falls back by itself but is not what the model calls."""
+    """The other official function, which has a fallback; the model does not call it."""
     if FLASH_ATTN_2_AVAILABLE or FLASH_ATTN_3_AVAILABLE:
         flash_attention(*tensors, **options)

@@ -1,4 +1,4 @@
-"""Where the real clip keeps its own name for flash attention."""
+"""Holds the real clip module's own name for flash attention."""
 
 from __future__ import annotations
 

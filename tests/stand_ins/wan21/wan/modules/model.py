@@ -1,4 +1,4 @@
-"""Where the real model keeps its own name for flash attention."""
+"""Holds the real model module's own name for flash attention."""
 
 from __future__ import annotations
 

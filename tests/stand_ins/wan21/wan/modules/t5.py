@@ -1,4 +1,4 @@
-"""The text encoder's one habit that shows: importing it asks CUDA for the current device."""
+"""Imitates the text encoder's one visible habit: importing it asks CUDA for the current device."""
 
 from __future__ import annotations
 

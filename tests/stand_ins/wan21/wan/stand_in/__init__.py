@@ -1,3 +1,3 @@
-"""Not part of the official layout: `pipeline`, and beside it in every copy the modules of tests/stand_ins/engine."""
+"""Holds `pipeline` and, in every copy, the modules of tests/stand_ins/engine; it is not in the official layout."""
 
 from __future__ import annotations

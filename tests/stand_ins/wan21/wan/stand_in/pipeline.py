@@ -1,7 +1,7 @@
-"""What the four pipelines share: loading, sampling and decoding as seen from outside, with faults.
+"""Imitates loading, sampling and decoding for the four pipelines, as seen from outside, with faults.
 
-Nothing is computed. The points named in `launch` are reached in the order of the real code: load, encode,
-step 1..n, vae; `save` and `end` are generate.py's.
+It computes nothing. The points named in `launch` come in the order of the real code: load, encode,
+step 1..n, vae; generate.py has `save` and `end`.
 
     >>> Sampling(steps=40, seed=1, frames=81).frames
     81
@@ -33,7 +33,7 @@ _CHANNELS = {"t2v": 16, "i2v": 36, "flf2v": 36}
 
 @dataclass(frozen=True)
 class Sampling:
-    """What was asked of the sampling loop; guidance and shift change nothing that can be seen."""
+    """The arguments of the sampling loop; guidance and shift are left out, because they change nothing visible."""
 
     steps: int
     seed: int
@@ -42,7 +42,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how this rank loads."""
+    """The weights of this rank, and how it loads them."""
 
     checkpoint_dir: str
     launch: Launch
@@ -56,7 +56,7 @@ class Place:
 
 
 class Pipeline:
-    """One loaded model. ``model_type`` is what the weights must be for."""
+    """One loaded model. ``model_type`` is the task that the weights must be for."""
 
     model_type = "t2v"
     has_clip = False
@@ -88,12 +88,12 @@ class Pipeline:
         time.sleep(float(self.launch.plan.get("load_s", 0)) / (4 if self.has_clip else 3))
 
     def sample(self, size: tuple[int, int], sampling: Sampling, picture: Image.Image | None) -> Film | None:
-        """Encode, denoise and decode; the film on rank 0."""
+        """Encode, denoise and decode; returns the clip on rank 0."""
         if self.launch.plan.get("flash_attn") == "absent":
             attention.FLASH_ATTN_2_AVAILABLE = attention.FLASH_ATTN_3_AVAILABLE = False
         self.launch.at("encode")
         if self.has_clip:
-            # Version 2 is asked for by name there, so flash-attention 3 alone is not enough for pictures.
+            # The real clip module requests version 2 by name, so flash-attention 3 alone is not enough for pictures.
             self._attend(clip.flash_attention, 2)
         self._denoise(int(self.launch.plan.get("steps", sampling.steps)))
         film = None
@@ -117,7 +117,7 @@ class Pipeline:
             time.sleep(pause_s)
 
     def _attend(self, function: Callable[..., Any], version: int | None) -> None:
-        """Call attention as the model would: a replacement is noted, the framework's own may fail its
+        """Call attention as the model does: a replacement is noted, and the framework's own may fail its
         assertion."""
         if function.__module__ == attention.__name__:
             function(version=version)
@@ -125,14 +125,14 @@ class Pipeline:
             self.launch.note(attention=f"{function.__module__}.{function.__qualname__}")
 
     def _attend_between(self) -> None:
-        """What splits the sequence attends by xfuser, which has kernels of its own to choose from."""
+        """Attend with xfuser, if the sequence is split; xfuser has its own choice of kernels."""
         if self.place.use_usp and self.between.xFuserLongContextAttention is not None:
             layer = self.between.xFuserLongContextAttention()
             layer()
             self.launch.note(between=layer.attn_type.name)
 
     def _check_weights(self) -> None:
-        """Weights for another task are found out only here."""
+        """Fail for weights of another task, which the real code notices only at this point."""
         found = str(self.weights.get("model_type"))
         have, want = int(self.weights.get("in_dim", 16)), _CHANNELS[self.model_type]
         if have != want:
@@ -146,12 +146,12 @@ class Pipeline:
 
 
 def seed_of(seed: int) -> int:
-    """The seed itself, or a random one for a negative."""
+    """The seed itself, or a random one for a negative number."""
     return seed if seed >= 0 else random.randint(0, sys.maxsize)
 
 
 def mask_problem(frames: int, rows: int, columns: int) -> str | None:
-    """What the mask's reshape says where the count is not 4n+1."""
+    """The message of the mask's reshape if the number of frames is not 4n+1."""
     held = frames + 3
     if held % 4 == 0:
         return None
@@ -159,7 +159,7 @@ def mask_problem(frames: int, rows: int, columns: int) -> str | None:
 
 
 def fixed_mask_problem(frames: int) -> str | None:
-    """What joining a mask for 81 frames with other latents says."""
+    """The message of joining a mask for 81 frames with latents of another length."""
     latent = (frames - 1) // 4 + 1
     if latent == 21:
         return None
@@ -168,7 +168,7 @@ def fixed_mask_problem(frames: int) -> str | None:
 
 
 def _tint(picture: Image.Image | None) -> tuple[int, int]:
-    """Chroma near the picture's own, so that another picture gives another film."""
+    """Chroma near the picture's own, so that another picture gives another clip."""
     if picture is None:
         return 118, 138
     _, blue, red = picture.convert("YCbCr").resize((1, 1)).split()

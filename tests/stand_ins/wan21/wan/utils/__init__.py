@@ -1,3 +1,3 @@
-"""Saving and argument types, under their official names."""
+"""Holds saving and argument types, under their official names."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Saving that never fails, and the type of --offload_model, with the habits of the official file.
+"""Imitates saving that never fails, and the type of --offload_model, with the habits of the official file.
 
 >>> str2bool("Yes")
 True
@@ -16,19 +16,19 @@ from typing import Any
 from wan.stand_in.film import Film
 from wan.stand_in.saving import write_scripted
 
-# The first try leaves bytes where the second expects floats, so this is printed whatever the cause was.
+# The first try leaves bytes where the second expects floats, so the real code prints this for every cause.
 _MASKED = "result type Float can't be cast to the desired output type Byte"
 
 
 def cache_video(film: Film, save_file: str, plan: Mapping[str, Any]) -> str | None:
-    """Write the film; on any error print a line that hides its cause, and go on as if all was well."""
+    """Write the video; on any error, print a line that hides its cause and continue as if it had succeeded."""
     try:
         if plan.get("swallow_save_error"):
             raise OSError(errno.EIO, "scripted")
         write_scripted(film, save_file, plan)
     except OSError as error:
         if error.errno == errno.ENOSPC and Path(save_file).exists():
-            # ffmpeg says it and the writer does not notice: a file without an index stays behind.
+            # ffmpeg reports it but the writer does not notice, and a file without an index remains.
             sys.stderr.write(
                 f"[out#0/mp4 @ 0x55d0] Error writing trailer: {error.strerror}\n{save_file}: {error.strerror}\n"
             )
@@ -39,10 +39,10 @@ def cache_video(film: Film, save_file: str, plan: Mapping[str, Any]) -> str | No
 
 
 def str2bool(text: str) -> bool:
-    """The words that the official parser takes.
+    """The value of a word, as in the official parser.
 
     Raises:
-        argparse.ArgumentTypeError: another word.
+        argparse.ArgumentTypeError: the word is unknown.
     """
     for value, words in ((True, ("yes", "true", "t", "y", "1")), (False, ("no", "false", "f", "n", "0"))):
         if text.lower() in words:

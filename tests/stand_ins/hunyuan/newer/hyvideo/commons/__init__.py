@@ -1,4 +1,4 @@
-"""The tables of generations: which transformers there are, and which super resolution belongs to them."""
+"""Holds the tables of generations: the transformers, and the super resolution for each of them."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ SIZES = {"480p": 640, "720p": 960, "1080p": 1440}
 
 
 def super_version(version: str) -> str:
-    """The transformer that enlarges what another one makes."""
+    """The transformer that enlarges the clips of another one."""
     return "720p_sr_distilled" if version.startswith("480p") else "1080p_sr_distilled"

@@ -1,3 +1,3 @@
-"""The package of the 1.5 stand-in: the official names, nothing behind them but a script."""
+"""Gives the 1.5 stand-in the official names; only a script is behind them."""
 
 from __future__ import annotations

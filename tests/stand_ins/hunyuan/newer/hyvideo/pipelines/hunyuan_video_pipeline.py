@@ -1,4 +1,4 @@
-"""Loading, sampling and super resolution as seen from outside, with faults; nothing is computed."""
+"""Imitates loading, sampling and super resolution as seen from outside, with faults; it computes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LINE = "=" * 60
 
 
 def transformer_version(args: argparse.Namespace, task: str) -> str:
-    """The folder of the transformer that the flags mean, which need not exist."""
+    """The folder of the transformer that the flags select; it may be missing."""
     version = f"{args.resolution}_{task}"
     if args.enable_step_distill:
         return version + "_step_distilled"
@@ -34,11 +34,11 @@ def transformer_version(args: argparse.Namespace, task: str) -> str:
 
 
 class Pipeline:
-    """A loaded model, and the one that enlarges."""
+    """A loaded model, and the model that enlarges its clips."""
 
     def __init__(self, args: argparse.Namespace, launch: Launch, version: str) -> None:
         self.args, self.launch = args, launch
-        if launch.world > 1:  # the process group is the first thing that is made
+        if launch.world > 1:  # the real code makes the process group first
             launch.barrier("joined")
             name_rank_in_tracebacks(launch.rank)
         folder = Path(args.model_path)
@@ -58,7 +58,7 @@ class Pipeline:
         launch.barrier("loaded")
 
     def generate(self, task: str) -> Film:
-        """The film, enlarged if asked for."""
+        """The clip, enlarged if the arguments want it."""
         args, launch = self.args, self.launch
         width, height = self._size(task)
         self._say("HunyuanVideo Generation Task", args.prompt, (width, height), self.steps)
@@ -112,7 +112,7 @@ class Pipeline:
 
 
 def _transformer(folder: Path, version: str) -> int:
-    """Its heads; a version that is not there is looked for on the hub."""
+    """The number of heads of a transformer; the real code looks for a missing version on the hub, which fails."""
     if not (folder / "transformer" / version).exists():
         log("WARNING", "hyvideo.pipelines:create_pipeline:1462", f"Could not find {version} in {folder}.")
         raise OSError(

@@ -1,3 +1,3 @@
-"""The package of the two older stand-ins: the official names, nothing behind them but a script."""
+"""Gives the two older stand-ins the official names; only a script is behind them."""
 
 from __future__ import annotations

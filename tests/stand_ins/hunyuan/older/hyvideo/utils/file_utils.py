@@ -1,4 +1,4 @@
-"""Saving that fails aloud, unlike Wan's."""
+"""Saves the video and raises errors, unlike Wan's saving, which hides them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ needs("einops")
 def save_videos_grid(
     videos: tuple[Film, Any], path: str, rescale: bool = False, n_rows: int = 1, fps: int = 24
 ) -> None:
-    """Write the film; the script's own entry comes with it."""
+    """Write the video; ``videos`` also has this launch's entry of the script."""
     film, plan = videos
-    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - as the real one
+    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - as in the real file
     write_scripted(film, path, plan)
