@@ -1,8 +1,8 @@
-"""Where a plan runs: the contract that every site fulfils.
+"""Defines where a plan runs: the contract that every site fulfils.
 
-`sites.local` is this machine. Another machine or a cluster is one more module with the same methods, and
-``tests/sites/conformance.py`` is what it has to pass. A site answers questions about its hardware, reserves GPUs in
-the order of arrival, runs a plan once, and ends everything it started. It does not plan, retry, verify or publish.
+`sites.local` is this machine. Another machine or a cluster is one more module with the same methods, and it must pass
+``tests/sites/conformance.py``. A site answers questions about its hardware, reserves GPUs in the order of arrival,
+runs a plan once, and ends everything that it started. It does not plan, retry, verify or publish.
 
     >>> with site.reserve(Claim("run-1")) as reservation:  # doctest: +SKIP
     ...     reservation.hold(plan, host, cancellation)
@@ -24,31 +24,31 @@ from ..core.plan import Plan
 from ..policy import Evidence
 from .cancellation import Cancellation
 
-#: The lossless last frame of a clip lies beside it under this name.
+#: Name of the lossless last frame, which is a file beside the clip.
 LAST_FRAME = "last.png"
 
 Emit = Callable[[Event], None]
 
 
 def unreported(event: Event) -> None:
-    """The default of a `report`: nobody receives it."""
+    """Drop an event: the default of a `report`."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """GPUs on which one clip can run, by index; none for what runs on the CPU."""
+    """The indices of the GPUs on which one clip can run; empty for a clip on the CPU."""
 
     gpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Who reserves, and for how long it waits.
+    """The name of a run that reserves GPUs, and how long it waits for them.
 
     Attributes:
         run_id: The run's name, for others to read.
         wait_s: Seconds to wait for GPUs that another run holds.
-        report: Receives what the user should know: whom the run waits for, what a dead run left behind.
+        report: Receives messages for the user: which run this one waits for, what a dead run left behind.
     """
 
     run_id: str
@@ -58,14 +58,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Work:
-    """What one attempt gets beside its plan.
+    """The paths and limits that one attempt gets in addition to its plan.
 
     Attributes:
-        folder: Its private folder, which exists.
-        video: Where the clip goes; nothing is there yet.
-        log: Where the framework's output goes.
-        log_limit_bytes: The log keeps its beginning and its end within this size.
-        timeout_s: Limit of the whole attempt, wall clock; ``None``: no limit.
+        folder: The attempt's private folder, which exists.
+        video: The path of the clip; the file does not exist yet.
+        log: The path of the framework's output.
+        log_limit_bytes: Size limit of the log, which keeps its beginning and its end.
+        timeout_s: Wall-clock limit of the attempt; ``None``: no limit.
         stop_grace_s: Seconds between asking a process to end and killing it.
         tags: Metadata for a clip that Reelwright encodes.
     """
@@ -80,15 +80,15 @@ class Work:
 
 
 class Reservation(Protocol):
-    """The GPUs of one run over its attempts, which may need different ones. Leaving ``with`` gives them back."""
+    """The GPUs of one run; its attempts may need different ones. Leaving ``with`` gives them back."""
 
     def hold(self, plan: Plan, host: Host, cancellation: Cancellation, wait_s: float | None = None) -> None:
         """Hold the GPUs of this plan for the next attempt, and give back those that it does not need.
 
-        Those who wait are served in the order of arrival. ``wait_s`` replaces the claim's for this call.
+        Runs that wait are served in the order of arrival. ``wait_s`` replaces the claim's value for this call.
 
         Raises:
-            BusyError: another run holds one of them for longer than this one waits.
+            BusyError: another run holds one of the GPUs for longer than this run waits.
             BackendUnavailableError: the site cannot reserve anything.
             Cancelled: a stop was requested while waiting.
         """
@@ -109,9 +109,10 @@ class Site(Protocol):
     """One place with GPUs. All methods may be called from several threads."""
 
     def look(self, query: HostQuery, settings: Settings, report: Callable[[Log], None] = unreported) -> Host:
-        """What the site has. GPUs that its idle workers hold count as free; what it could not ask is ``None``.
+        """The site's hardware, interpreters and weights. A value that the site could not read is ``None``.
 
-        ``report`` receives the progress of a long look, such as verifying weights.
+        GPUs that its idle workers hold count as free. ``report`` receives the progress of long work, such as verifying
+        weights.
 
         Raises:
             ConfigurationError: the simulated GPUs or memory of the settings cannot be read.
@@ -123,23 +124,23 @@ class Site(Protocol):
         ...
 
     def places(self, plans: Sequence[Plan], host: Host, settings: Settings) -> tuple[Place, ...]:
-        """Where clips with these plans can run side by side, at least one place. A place may occur several times."""
+        """The places where clips with these plans can run side by side: at least one. A place may occur twice."""
         ...
 
     def reserve(self, claim: Claim) -> Reservation:
-        """A reservation that holds nothing yet."""
+        """A reservation that does not hold any GPU yet."""
         ...
 
     def run(self, plan: Plan, reservation: Reservation, work: Work, emit: Emit, cancellation: Cancellation) -> Evidence:
-        """Run ``plan`` once on what ``reservation`` holds; nothing of the attempt is left when this returns.
+        """Run ``plan`` once on the GPUs of ``reservation``; no process or open file of the attempt remains.
 
-        A warm worker stays, and serves the next run. A stop that is requested ends the attempt; the evidence says so.
-        Raises only for a fault of Reelwright's own: what the generator did is in the evidence.
+        A warm worker stays, and serves the next run. A requested stop ends the attempt; the evidence says so.
+        Raises only for a fault in Reelwright itself: the evidence holds everything that the generator did.
         """
         ...
 
     def release_idle(self) -> None:
-        """End the workers that have nothing to do; runs in progress go on."""
+        """End the idle workers; runs in progress go on."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""`Cancellation`: a request to stop that wakes a waiting run."""
+"""Defines `Cancellation`: a request to stop that wakes a waiting run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..core.errors import Cancelled
 class Cancellation:
     """A request to stop that a signal handler, another thread or a callback may make at any time.
 
-    The first request asks for a clean stop; a second one, or ``now=True``, for an immediate one. ``fileno`` becomes
-    readable at the first request, so that a waiting ``select`` wakes up. Safe to call from a signal handler.
+    The first request asks for a clean stop. A second one, or ``now=True``, asks for an immediate stop. ``fileno``
+    becomes readable at the first request, so that a waiting ``select`` wakes up. A signal handler may call this class.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Cancellation:
         self.now = False
 
     def request(self, signal_number: int = 2, *, now: bool = False) -> None:
-        """Ask to stop; the first signal's number is kept for the exit status."""
+        """Request a stop; the first signal's number is kept for the exit status."""
         if self._event.is_set():
             self.now = True
         self.signal_number = self.signal_number or signal_number
@@ -40,7 +40,7 @@ class Cancellation:
         return self._event.is_set()
 
     def fileno(self) -> int:
-        """A descriptor that is readable once a stop was requested."""
+        """A descriptor that becomes readable when a stop is requested."""
         return self._read
 
     def check(self) -> None:
@@ -49,12 +49,12 @@ class Cancellation:
             raise Cancelled(signal_number=self.signal_number)
 
     def pause(self, seconds: float) -> None:
-        """Wait; a request to stop ends it at once and is raised as `Cancelled`."""
+        """Wait; a request to stop ends the wait at once and is raised as `Cancelled`."""
         select.select([self._read], [], [], seconds)
         self.check()
 
     def close(self) -> None:
-        """Close the pipe; twice does nothing. It is also closed when the object is collected."""
+        """Close the pipe; a second call does nothing. Collecting the object closes it too."""
         fds, self._read, self._write = (self._read, self._write), -1, -1
         for fd in fds:
             if fd >= 0:

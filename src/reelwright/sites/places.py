@@ -1,4 +1,4 @@
-"""GPU groups for clips that run side by side. Pure.
+"""Divides GPUs into groups for clips that run side by side. Pure.
 
 >>> gpu_places((), parallel=2)
 (Place(gpus=()), Place(gpus=()))
@@ -15,10 +15,10 @@ from . import Place
 def gpu_places(
     gpus: Sequence[Gpu], *, parallel: int | None, total: int | None = None, needs_bytes: int | None = None
 ) -> tuple[Place, ...]:
-    """Share GPUs among ``parallel`` clips, in equal groups of cards that are alike.
+    """Divide GPUs among ``parallel`` clips, in equal groups of the same card model.
 
-    Cards that cannot hold ``needs_bytes`` are left out while others can, and a group mixes models only where no model
-    has enough cards. A rest that fills no group stays free. Without GPUs each place has none.
+    Cards with less than ``needs_bytes`` are left out unless all cards are too small. A group mixes models only if no
+    model has enough cards. Cards left over stay free. Without GPUs each place is empty.
 
     Args:
         gpus: The cards to share, in the order in which they are taken.

@@ -1,3 +1,3 @@
-"""This machine: probes, GPU leases, supervised processes and resident workers."""
+"""Runs plans on this machine: probes, GPU leases, supervised processes and resident workers."""
 
 from __future__ import annotations

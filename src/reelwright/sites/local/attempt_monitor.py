@@ -1,6 +1,6 @@
-"""Watches one attempt in a child process: its log, its limits, what it uses, and the evidence at the end.
+"""Watches one attempt in a child process: its log, its limits, its resource use, and the evidence at the end.
 
-`process` watches a framework's script with it, `worker_session` a worker. It starts nothing and does not publish.
+`process` watches a framework's script with it, `worker_session` a worker. It does not start or publish anything.
 The log streams to a bounded file and is never held in memory. All limits are on a monotonic clock.
 
     >>> monitor = AttemptMonitor(child, attempt)  # doctest: +SKIP
@@ -34,17 +34,17 @@ _NEVER = float("inf")
 
 
 class AttemptMonitor:
-    """One attempt as it runs.
+    """The watch over one running attempt.
 
     Args:
         child: The process under its shim.
-        attempt: What runs, with its work.
-        cancel: Asks a worker to stop its request. A worker reports its own progress, so its log is only kept;
-            without ``cancel`` progress is read from the log.
+        attempt: The command that runs, with its work.
+        cancel: Asks a worker to stop its request. A worker reports its own progress, so its log is only stored.
+            Without ``cancel`` the monitor reads progress from the log.
 
     Attributes:
-        reason: Why the attempt was ended; ``None`` if it was not.
-        output: The path that the log names as written.
+        reason: Why Reelwright ended the attempt; ``None`` if it did not.
+        output: The path of the video that the log says was written.
     """
 
     def __init__(self, child: Child, attempt: RunningAttempt, cancel: Callable[[], object] | None = None) -> None:
@@ -66,7 +66,7 @@ class AttemptMonitor:
 
     @contextlib.contextmanager
     def sampling(self, *, gpus: bool) -> Iterator[None]:
-        """Measure meanwhile what the processes use, and the GPUs if there are any."""
+        """Measure the use of the processes and, with ``gpus``, of the GPUs inside the ``with`` block."""
         with contextlib.ExitStack() as stack:
             read: Any = lambda: None  # noqa: E731 -- the sampler's own value for a machine without GPUs
             if gpus:
@@ -78,11 +78,11 @@ class AttemptMonitor:
             self._metrics = sampler.metrics().to_json()
 
     def wait(self, reading: Sequence[int] = (), writing: Sequence[int] = ()) -> set[Any]:
-        """Wait until something happens or a limit is reached; returns which of the descriptors are ready."""
+        """Wait for an event or a limit; returns the descriptors that are ready."""
         child, cancellation = self._child, self.attempt.cancellation
         waiting: list[Any] = [child.status, *reading]
         waiting += [child.log] if self._log_open else []
-        if not (self.reason and cancellation.requested):  # a request stays readable for ever
+        if not (self.reason and cancellation.requested):  # a request stays readable forever
             waiting.append(cancellation)
         readable, writable, _ = select.select(waiting, writing, [], min(1.0, max(0.02, self._next_deadline())))
         if child.log in readable:
@@ -95,7 +95,7 @@ class AttemptMonitor:
     # --- limits
 
     def active(self) -> None:
-        """The attempt made progress: the limit for a hang starts again."""
+        """Note progress: the time limit for a hang starts again."""
         self._active_s = time.monotonic()
 
     def _next_deadline(self) -> float:
@@ -108,7 +108,7 @@ class AttemptMonitor:
         return limits.get(self._place.phase, limits.get("", _DEFAULT_QUIET_S))
 
     def _judge(self) -> None:
-        """Ask the child to end, once per reason; a second cancellation, and then time, make it harder."""
+        """Ask the child to end when a limit is reached; kill it after a second cancellation or after the grace."""
         now = time.monotonic()
         if self.reason is None:
             self.reason = self._limit_reached(now)
@@ -155,7 +155,7 @@ class AttemptMonitor:
         self._log_open = bool(data)
         phase = self._place.phase
         self._take(self._masker.feed(data))
-        if data and phase != "denoising":  # there only a step is progress; elsewhere any output is
+        if data and phase != "denoising":  # while denoising only a step counts as progress
             self.active()
         return self._log_open
 
@@ -172,8 +172,8 @@ class AttemptMonitor:
             self.attempt.phases(event)
 
     def close(self) -> None:
-        """Read what is left in the pipe and finish the log; before the child's pipes are closed."""
-        deadline = time.monotonic() + _DRAIN_S  # another process may have inherited the pipe and go on (row P18)
+        """Read the rest of the pipe and finish the log. Call it before the child's pipes are closed."""
+        deadline = time.monotonic() + _DRAIN_S  # another process may have inherited the pipe (row P18)
         while self._log_open and time.monotonic() < deadline and self._read_log():
             continue
         self._take(self._masker.close())
@@ -183,7 +183,7 @@ class AttemptMonitor:
     # --- the end
 
     def evidence(self) -> Evidence:
-        """Everything that was seen of the child's end."""
+        """The evidence about how the child ended."""
         attempt, reader, place = self.attempt, self._reader, self._place
         ended = self._child.ended or {"status": None, "signal": signal.SIGKILL}
         if "errno" in ended:

@@ -1,6 +1,6 @@
-"""Runs a program that answers a question: with a deadline, with bounded output, and without waiting for its children.
+"""Runs a short program with a deadline and bounded output, without waiting for the program's children.
 
-Probes ask an interpreter, Git or the driver with it. A framework's script runs under the shim instead (`process`).
+Probes use it to ask an interpreter, Git or the driver. A framework's script runs under the shim instead (`process`).
 
     >>> run_bounded(["/bin/echo", "hello"], deadline_s=30, env={}).output
     b'hello\\n'
@@ -32,7 +32,7 @@ class BoundedRun:
         status: Its exit status, negative for a signal; ``None`` if it could not be killed in time.
         output: Its standard output.
         errors: The end of its standard error.
-        given_up: Why it was killed; empty if it ended by itself.
+        given_up: Why it was killed; empty if it was not.
     """
 
     status: int | None
@@ -42,7 +42,7 @@ class BoundedRun:
 
     @property
     def ending(self) -> str:
-        """Its end in words."""
+        """How it ended, in words."""
         if self.given_up:
             return self.given_up
         if self.status is not None and self.status < 0:
@@ -58,12 +58,12 @@ class BoundedRun:
 def run_bounded(
     argv: Sequence[str], *, deadline_s: float, env: Mapping[str, str], cwd: Path | str | None = None
 ) -> BoundedRun:
-    """Run a program to its end, or to the deadline or the limit of its output; then kill all of its session.
+    """Run a program until it ends, or reaches the deadline or the output limit; then kill its session.
 
-    A process in a hung driver call does not die: it is left behind after a second.
+    A process in a hung driver call does not die: Reelwright stops waiting for it after a second.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the program cannot be started.
     """
     process = subprocess.Popen(
         argv,
@@ -83,7 +83,7 @@ def run_bounded(
 
 
 class _Output:
-    """What a program has written: its output, and the end of its errors."""
+    """The output of a program, and the end of its errors."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
@@ -93,7 +93,7 @@ class _Output:
         self._error_bytes = 0
 
     def read(self, fd: int) -> bool:
-        """Take the next bytes of a descriptor; false at its end."""
+        """Read the next bytes of a descriptor; false at its end."""
         chunk = os.read(fd, 65536)
         if fd == self.fds[0]:
             self.output += chunk
@@ -104,14 +104,14 @@ class _Output:
 
     @property
     def endless(self) -> bool:
-        """Whether it is more than an answer can be."""
+        """Whether the program has written more than an answer can be."""
         return len(self.output) > _MAX_OUTPUT_BYTES or self._error_bytes > _MAX_ERROR_BYTES
 
 
 def _read(process: subprocess.Popen[bytes], written: _Output, deadline: float) -> str:
-    """Read until the program ends; returns why it is given up, or nothing.
+    """Read until the program ends; returns why it must be killed, or an empty string.
 
-    A background process that keeps a pipe open is not waited for.
+    It does not wait for a background process that keeps a pipe open.
     """
     ended = os.pidfd_open(process.pid)
     with contextlib.closing(os.fdopen(ended, "rb", buffering=0)), selectors.DefaultSelector() as selector:
@@ -131,7 +131,7 @@ def _read(process: subprocess.Popen[bytes], written: _Output, deadline: float) -
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and all of its session, wait a moment for it, and close its pipes."""
+    """Kill a process and its session, wait up to a second for it, and close its pipes."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):

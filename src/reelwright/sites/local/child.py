@@ -1,6 +1,6 @@
-"""A program under the shim: started, asked to end, and surely ended; shared by `process` and `worker`.
+"""Starts a program under the shim, asks it to end, and makes sure that it has ended, for `process` and `worker`.
 
-It does not watch the program while it runs (`attempt_monitor`) and knows nothing of dead runners (`dead_runs`).
+It does not watch the program while it runs (`attempt_monitor`), and does not handle dead runners (`dead_runs`).
 
     >>> child = start(program_of(command, work.environ), work)  # doctest: +SKIP
 """
@@ -28,7 +28,7 @@ from .dead_runs import end_marked, run_mark
 from .execution import LocalWork
 
 CHUNK = 256 * 1024
-#: How long the shim may take beyond the grace to end everything.
+#: Seconds that the shim may take beyond the grace to end everything.
 SHIM_MARGIN_S = 15.0
 _COLLECT_S = 2.0
 
@@ -40,7 +40,7 @@ class Child:
     Attributes:
         pid: The program's process, once it has started.
         ended: The shim's last event: how the program ended, or why it could not start.
-        over: Whether nothing more comes: the program has ended, or the shim was killed.
+        over: Whether the program has ended or the shim was killed, so that no more events come.
     """
 
     process: subprocess.Popen[bytes]
@@ -58,18 +58,18 @@ class Child:
         self._fds = (self.control, self.status, self.log)
 
     def ask(self, command: bytes) -> None:
-        """``T``: TERM, grace, KILL; ``K``: KILL at once."""
+        """Send the shim a command: ``T`` for TERM, the grace, then KILL; ``K`` for KILL at once."""
         with contextlib.suppress(OSError):
             os.write(self.control, command)
 
     def close(self) -> None:
-        """Close the pipes; the shim takes the end of its control pipe for ``T``. Twice does nothing."""
+        """Close the pipes; a second call does nothing. The shim treats the end of its control pipe as ``T``."""
         fds, self._fds = self._fds, ()
         for fd in fds:
             os.close(fd)
 
     def read_status(self) -> None:
-        """Take the events that the shim has written."""
+        """Read the events that the shim has written."""
         while not self.over:
             try:
                 data = os.read(self.status, 65536)
@@ -85,7 +85,7 @@ class Child:
 
 @dataclass(frozen=True)
 class ChildProgram:
-    """A program as it is started: its words, folder and variables."""
+    """The arguments, folder and variables with which a program is started."""
 
     argv: tuple[str, ...]
     cwd: Path
@@ -93,20 +93,20 @@ class ChildProgram:
 
 
 def environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
-    """The command's variables: its own, over the allowed ones of the runner's environment."""
+    """The program's variables: the allowed ones of the runner's environment, replaced by the command's own."""
     return {**passed_through(environ, command.env_names), **command.env}
 
 
 def program_of(command: Command, environ: Mapping[str, str]) -> ChildProgram:
-    """The program that a command starts under the runner's environment."""
+    """The program that a command starts in the runner's environment."""
     return ChildProgram(command.argv, command.cwd, environment(command, environ))
 
 
 def start(program: ChildProgram, work: LocalWork, grace_s: float = 10.0, *, pass_fds: tuple[int, ...] = ()) -> Child:
-    """Start the shim, which starts the program; ``pass_fds`` are descriptors that the program gets.
+    """Start the shim, which starts the program and passes it the descriptors ``pass_fds``.
 
     Raises:
-        OSError: the shim cannot be started. `Child.ended` says why a program could not be started.
+        OSError: the shim cannot be started. If the program cannot be started, `Child.ended` says why.
     """
     mark = run_mark(work.run_id)
     spec = {
@@ -143,7 +143,7 @@ def start(program: ChildProgram, work: LocalWork, grace_s: float = 10.0, *, pass
 
 
 def make_sure(child: Child, grace_s: float) -> None:
-    """End everything that is left, also if the shim was killed or an exception passes through."""
+    """End every remaining process, even if the shim was killed or an exception is being raised."""
     if child.process.poll() is None and child.ended is None:
         child.ask(b"T")
         deadline = time.monotonic() + grace_s + SHIM_MARGIN_S
@@ -167,15 +167,15 @@ def make_sure(child: Child, grace_s: float) -> None:
 
 
 def _collect(pid: int) -> None:
-    """Take the program's end if the killed shim could not: otherwise it stays a zombie."""
+    """Collect the program's exit status if the killed shim could not: otherwise the program stays a zombie."""
     deadline = time.monotonic() + _COLLECT_S
-    with contextlib.suppress(ChildProcessError):  # not our child, as it should be
+    with contextlib.suppress(ChildProcessError):  # usual: it is not this process's child
         while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
             time.sleep(0.01)
 
 
 class _Subreaping:
-    """How many runs of this process need it to be a subreaper, and what it was before the first."""
+    """The number of runs that need this process to be a subreaper, and whether it was one before."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -188,7 +188,7 @@ _subreaping = _Subreaping()
 
 @contextlib.contextmanager
 def subreaping() -> Iterator[None]:
-    """Make orphans among our descendants our children meanwhile; runs side by side share it."""
+    """Make this process the parent of orphans among its descendants inside ``with``; concurrent runs share it."""
     with _subreaping.lock:
         _subreaping.runs += 1
         if _subreaping.runs == 1:

@@ -1,6 +1,6 @@
 """Ends processes of runs whose runner and shim were both killed.
 
-Every process of a run carries a mark in its environment. The shim ends all of them when only the runner dies. A pid
+Every process of a run carries a mark in its environment. If only the runner dies, the shim ends the processes. A pid
 alone never identifies a process here.
 
     >>> sweep_dead_runs()
@@ -26,12 +26,12 @@ def run_mark(run_id: str) -> str:
 
 
 def _locks(environ: Mapping[str, str]) -> str:
-    """A few letters that stand for the folder of GPU locks."""
+    """A short hash of the path of the folder of GPU locks."""
     return hashlib.sha256(os.fsencode(lease_directory(environ))).hexdigest()[:12]
 
 
 def end_marked(mark: str) -> list[int]:
-    """End every process with this mark, and collect those that have become our children."""
+    """End every process with this mark, and collect those that have become this process's children."""
     tree = shim.Tree(-1, mark)
     seen = list(tree.alive())
     unkillable = tree.end(2.0)
@@ -42,10 +42,10 @@ def end_marked(mark: str) -> list[int]:
 
 
 def sweep_dead_runs(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """End what runs left behind whose runner and shim were both killed; returns their run ids.
+    """End the processes of runs whose runner and shim were both killed; returns the run ids.
 
-    It ends only processes of this user with the mark of a run that used our folder of GPU locks, whose runner (pid
-    and start time) is gone, and that no living shim supervises.
+    It ends a process only if all of these hold: it belongs to this user, its mark names this folder of GPU locks, the
+    runner of the mark (pid and start time) is gone, and no living shim supervises it.
     """
     dead: dict[str, None] = {}
     ours = f":{_locks(environ)}"

@@ -1,8 +1,9 @@
 """Runs an engine that stays loaded: in a worker, watched like a framework's script.
 
 A warm worker (`workers.Workers` owns them) gets the model and the request; if none is warm, one is started. It is
-released for the next request as soon as its frames are there, and they are encoded here. A worker that answers with a
-failure stays warm. After a crash, a hang or a time limit it is ended, and the next attempt starts another.
+released for the next request as soon as it has written its frames, and the frames are encoded here. A worker that
+answers with a failure stays warm. After a crash, a hang or a time limit the worker is ended, and the next attempt
+starts another.
 
     >>> evidence = run_in_worker(plan, work, reservation, emit, cancellation)  # doctest: +SKIP
 """
@@ -29,9 +30,9 @@ from .workers import WorkerReservation
 def run_in_worker(
     plan: Plan, work: LocalWork, reservation: WorkerReservation, emit: Emit, cancellation: Cancellation
 ) -> Evidence:
-    """Run an `EngineCall` in a worker, and release it as soon as it is free.
+    """Run an `EngineCall` in a worker, and release the worker as soon as it is free.
 
-    `execution` says what holds when it returns.
+    `execution` describes the state after the return.
     """
     call = plan.run
     assert isinstance(call, EngineCall)
@@ -63,7 +64,7 @@ def run_in_worker(
 
 
 def _worker(command: Command, work: LocalWork, reservation: WorkerReservation) -> Worker:
-    """The warm worker if it is the right program, or a new one in its place."""
+    """The warm worker if it runs the right program, or a new worker in its place."""
     program, warm = program_of(command, work.environ), reservation.worker
     if warm is not None and warm.program == program:
         return warm

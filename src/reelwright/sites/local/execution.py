@@ -1,8 +1,8 @@
-"""The values that the three ways to run a plan share: `process.run_script`, `inline.run_inline`, `engine_attempt`.
+"""Defines the values that the three ways to run a plan share: `process`, `inline` and `engine_attempt`.
 
-Each returns when nothing of the attempt is left (no process, no open file), whether it ended by itself, was cancelled
-or was killed at a limit. It raises only for a bug of our own; everything that the generator did is in the returned
-`policy.Evidence`. Running twice with the same folder is the caller's error.
+Each returns when no process and no open file of the attempt remains, whether the attempt finished, was cancelled or
+was killed at a limit. It raises only for a bug in Reelwright; the returned `policy.Evidence` holds everything that the
+generator did. Running twice with the same folder is the caller's error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Reports(Generic[Report]):
     """Passes events on to a listener until it raises `ReportLost`: a lost listener never changes a run.
 
     Attributes:
-        lost: Why the listener gets no more events; empty while it does.
+        lost: Why the listener gets no more events; empty while it gets them.
     """
 
     def __init__(self, emit: Callable[[Report], None]) -> None:
@@ -35,7 +35,7 @@ class Reports(Generic[Report]):
         self.lost = ""
 
     def __call__(self, event: Report) -> None:
-        """Pass an event on. Any other exception of the listener goes to the caller."""
+        """Pass an event on. Any other exception of the listener reaches the caller."""
         if self.lost:
             return
         try:
@@ -51,7 +51,7 @@ class LocalWork(Work):
     Attributes:
         run_id: The run's name, which is a part of the mark of its processes.
         lease_fds: Descriptors of the GPU locks, which the shim holds.
-        environ: The environment from which variables are passed on.
+        environ: The environment whose allowed variables are passed on.
     """
 
     run_id: str = ""
@@ -71,7 +71,7 @@ class PhaseClock:
     _since: float = field(default_factory=time.monotonic)
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event and pass it on."""
+        """Note an event and pass it on."""
         if isinstance(event, Phase) and event.name != self.phase:
             self.stop()
             self.phase = event.name
@@ -80,7 +80,7 @@ class PhaseClock:
         self.emit(event)
 
     def stop(self) -> dict[str, float]:
-        """Close the running phase; returns all durations."""
+        """End the current phase; returns the seconds of all phases."""
         now = time.monotonic()
         self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + now - self._since
         self._since = now
@@ -89,7 +89,7 @@ class PhaseClock:
 
 @dataclass(frozen=True)
 class RunningAttempt:
-    """One attempt in a process of its own, from before its start."""
+    """One attempt in a separate process; made before the process starts."""
 
     command: Command
     work: LocalWork
@@ -104,5 +104,5 @@ class RunningAttempt:
         return time.monotonic() - self.started_s
 
     def not_started(self, error: int | None) -> Evidence:
-        """The evidence of a program that the system refused to start with this errno."""
+        """The evidence for a program that the system did not start, with the errno."""
         return Evidence(start_errno=error, phase_seconds=self.phases.stop())

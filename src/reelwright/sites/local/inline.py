@@ -1,4 +1,4 @@
-"""Runs an engine in this process: the draft, and generators in other people's tests.
+"""Runs an engine in this process: the draft generator, and generators in other people's tests.
 
 An engine is cancelled between two frames. A `VideoGenerationError` of the engine becomes evidence; any other exception
 is a bug and is raised.
@@ -23,7 +23,7 @@ from .execution import LocalWork, PhaseClock
 
 
 def run_inline(plan: Plan, work: LocalWork, emit: Emit, cancellation: Cancellation) -> Evidence:
-    """Run an `EngineCall` in this process; `execution` says what holds when it returns."""
+    """Run an `EngineCall` in this process; `execution` describes the state after the return."""
     assert isinstance(plan.run, EngineCall)
     started = time.monotonic()
     clock = PhaseClock(emit)

@@ -1,9 +1,9 @@
-"""One run per GPU: a lock file for each, which the kernel holds while any process of the run has it open.
+"""Reserves each GPU for one run with a lock file, which the kernel holds while a process of the run has it open.
 
 The lease's descriptors go to the shim (``pass_fds``), so a killed runner does not free GPUs that its ranks still use.
-The end of the processes frees them at once; no record of the past is trusted. A run takes all of its GPUs together or
-none, so two runs cannot wait for each other, and waiting runs are served in the order of arrival. Leases exclude runs
-of one user on one machine; `sites.local.probes.gpus` sees what others do on a GPU.
+The end of the processes frees the GPUs at once; no stored record is trusted. A run takes all of its GPUs together or
+none, so two runs cannot wait for each other, and waiting runs are served in the order of arrival. Leases exclude only
+other runs of the same user on the same machine; `sites.local.probes.gpus` reads the use of GPUs by others.
 
     >>> with Leases(lease_directory(os.environ)).claim(["GPU-1"], wait_s=0, owner={"run": "r1"}) as lease:
     ...     subprocess.run(command, pass_fds=lease.fds)  # doctest: +SKIP
@@ -39,21 +39,21 @@ _TICKET_NAME = re.compile(r"ticket-(\d{1,18})")
 def lease_directory(environ: Mapping[str, str]) -> Path:
     """The folder of this user's locks.
 
-    It is not in /run/user/UID: logging out removes that folder while a run goes on, and the next login would make a
-    new one, with new locks for the same GPUs.
+    It is not in /run/user/UID: logging out removes that folder while a run goes on, and the next login makes a new
+    one, with new locks for the same GPUs.
     """
     return temporary_folder(environ)
 
 
 class Lease:
-    """GPUs that belong to this run until `release` and the end of every process that got ``fds``."""
+    """GPUs that belong to this run until `release` is called and every process that got ``fds`` has ended."""
 
     def __init__(self, uuids: tuple[str, ...], fds: tuple[int, ...]) -> None:
         self.uuids = uuids
         self.fds = fds
 
     def release(self) -> None:
-        """Close our descriptors; twice does nothing. It never unlocks: a rank that still runs keeps its GPU."""
+        """Close this process's descriptors; a second call does nothing. A rank that still runs keeps its GPU locked."""
         fds, self.fds = self.fds, ()
         for fd in fds:
             os.close(fd)
@@ -73,8 +73,8 @@ class Leases:
     Args:
         directory: The folder; it is made if needed, and refused if others can write to it.
         on_wait: Called once with the holder that a claim waits for.
-        poll_s: Pause between two looks of a waiting claim, as the kernel does not announce a free lock. A look costs
-            some ten system calls.
+        poll_s: Pause between two checks of a waiting claim, because the kernel does not announce a free lock. A check
+            costs about ten system calls.
     """
 
     def __init__(self, directory: Path, *, on_wait: Callable[[str], None] | None = None, poll_s: float = 0.1) -> None:
@@ -90,14 +90,14 @@ class Leases:
         owner: Mapping[str, Any],
         cancellation: Cancellation | None = None,
     ) -> Lease:
-        """Take all of these GPUs, waiting up to ``wait_s`` for them.
+        """Take all of these GPUs, waiting up to ``wait_s`` seconds for them.
 
-        ``owner`` is written into the locks for people to read. A request to stop ends the waiting at once.
+        ``owner`` is written into the locks for people to read. A request to stop ends the wait at once.
 
         Raises:
-            BusyError: another run has one of them, or came first and waits for one.
+            BusyError: another run holds one of the GPUs, or came first and waits for one.
             BackendUnavailableError: the folder cannot be used.
-            Cancelled: asked to stop.
+            Cancelled: a stop was requested.
         """
         wanted = tuple(sorted(set(uuids)))
         deadline = time.monotonic() + wait_s
@@ -117,7 +117,7 @@ class Leases:
                 self._pause(str(holder), min(self._poll_s, left_s), cancellation)
 
     def holders(self) -> Mapping[str, Mapping[str, Any]]:
-        """The owners of the GPUs that are taken now, by UUID."""
+        """The owners of the GPUs that are locked now, by UUID."""
         found: dict[str, Mapping[str, Any]] = {}
         with self._opened() as folder, _mutex(folder, time.monotonic() + _MUTEX_WAIT_S):
             for name in sorted(os.listdir(folder)):  # noqa: PTH208 - of a descriptor
@@ -164,12 +164,12 @@ def _unusable(directory: Path, why: str) -> BackendUnavailableError:
 
 
 def _lock(folder: int, name: str) -> int | None:
-    """The locked file's descriptor, or ``None`` if another process has it."""
+    """The descriptor of the locked file; ``None`` if another process holds the lock."""
     while True:
         fd = open_lock(Path(name), dir_fd=folder)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Cleaners of temporary folders delete old files: a lock on a deleted one locks nobody out.
+            # Cleaners of temporary folders delete old files, and a lock on a deleted file excludes nobody.
             if os.fstat(fd).st_ino == os.stat(name, dir_fd=folder).st_ino:
                 return fd
         except BlockingIOError:
@@ -185,7 +185,7 @@ def _lock(folder: int, name: str) -> int | None:
 
 @contextlib.contextmanager
 def _mutex(folder: int, deadline: float) -> Iterator[None]:
-    """Exclude other processes from the folder, for some ten system calls."""
+    """Exclude other processes from the folder, for about ten system calls."""
     while (fd := _lock(folder, _MUTEX)) is None:
         if time.monotonic() > deadline:
             raise BusyError(
@@ -202,7 +202,7 @@ def _mutex(folder: int, deadline: float) -> Iterator[None]:
 def _locked(
     folder: int, wanted: tuple[str, ...], owner: Mapping[str, Any]
 ) -> tuple[tuple[int, ...] | None, str | None]:
-    """Descriptors of all locks, or none of them and the holder that is in the way."""
+    """The descriptors of all locks and ``None``; or ``None`` and the holder of the first lock that is taken."""
     with contextlib.ExitStack() as taken:
         fds: list[int] = []
         for uuid in wanted:
@@ -242,7 +242,7 @@ def _tickets(folder: int) -> list[tuple[int, str]]:
 
 
 def _ahead(folder: int, wanted: tuple[str, ...], place: int | None) -> str | None:
-    """The run that came before us and waits for one of these GPUs. Tickets of dead runs are removed."""
+    """The run that came first and waits for one of these GPUs. Tickets of dead runs are removed."""
     for number, name in _tickets(folder):
         if place is not None and number >= place:
             return None
@@ -267,7 +267,7 @@ def _write(fd: int, note: Mapping[str, Any]) -> None:
 
 
 def _note(folder: int, name: str) -> Mapping[str, Any]:
-    """The note in a lock file; it is for people, so damage does no harm."""
+    """The note in a lock file; empty if it is damaged, since only people read it."""
     try:
         note = read_json(Path(name), 65536, owned=True, dir_fd=folder)
     except (OSError, ValueError):
@@ -281,7 +281,7 @@ def _described(note: Mapping[str, Any]) -> str:
 
 
 class LeaseHolder:
-    """The GPUs of one run over its attempts, which may need different ones; inside ``with``.
+    """The GPUs of one run, held inside ``with``; its attempts may need different ones.
 
     ``on_wait`` is called once with the holder that a claim waits for.
     """
@@ -303,8 +303,8 @@ class LeaseHolder:
     ) -> tuple[int, ...]:
         """Take these GPUs for the next attempt; returns the descriptors of their locks. Raises as `Leases.claim` does.
 
-        ``wait_s`` replaces the holder's own for this call. If other GPUs than before are needed, all are given back
-        first: two runs that hold some and wait for others would wait for each other for ever.
+        ``wait_s`` replaces the holder's own value for this call. If the GPUs differ from the last attempt's, all are
+        given back first: two runs that each hold some and wait for others would wait for each other forever.
         """
         if set(uuids) != set(self._lease.uuids):
             self.give_back()
@@ -315,7 +315,7 @@ class LeaseHolder:
         return self._lease.fds
 
     def give_back(self) -> None:
-        """Close our descriptors. A shim that got them holds the GPUs as long as it lives."""
+        """Close this process's descriptors. A shim that got them holds the GPUs as long as it runs."""
         lease, self._lease = self._lease, Lease((), ())
         lease.release()
 

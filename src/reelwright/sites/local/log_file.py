@@ -1,7 +1,7 @@
-"""A log that never grows beyond its limit and never blocks or ends a run.
+"""Writes a log that never grows beyond its limit and never blocks or ends a run.
 
-The first half of the limit is kept as it comes; after that the newest output is kept in two alternating segments.
-`close` joins them and says how many bytes were dropped between. A disk that is full loses log lines, not the run.
+The first half of the limit holds the beginning of the output; two alternating segments hold the newest output.
+`close` joins them and writes how many bytes were dropped in between. A full disk loses log lines, not the run.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 
 
 class Masker:
-    """Replaces secrets in a stream of bytes, also where one is cut in two by the reading."""
+    """Replaces secrets in a stream of bytes, also where a read cuts one in two."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = sorted((secret.encode() for secret in secrets), key=len, reverse=True)
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """The next bytes without secrets; an end that may be a secret's beginning is held back."""
+        """The next bytes without secrets; an end that may begin a secret is held back."""
         if not self._secrets:
             return data
         data = self._held + data
@@ -32,19 +32,19 @@ class Masker:
         return data[:kept]
 
     def close(self) -> bytes:
-        """What was held back."""
+        """The bytes that were held back."""
         held, self._held = self._held, b""
         return held
 
 
 def _overlap(data: bytes, secret: bytes) -> int:
-    """Length of the longest end of the data that begins the secret."""
+    """Length of the longest end of the data with which the secret begins."""
     longest = min(len(data), len(secret) - 1)
     return next((size for size in range(longest, 0, -1) if secret.startswith(data[-size:])), 0)
 
 
 class BoundedLog:
-    """Takes bytes of any amount; keeps the first and the last of them."""
+    """A file that takes any amount of bytes, and keeps the first and the last of them."""
 
     def __init__(self, path: Path, limit_bytes: int) -> None:
         self._path = path
@@ -65,7 +65,7 @@ class BoundedLog:
             return None
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Write the next bytes."""
         if self._head_left:
             head, data = data[: self._head_left], data[self._head_left :]
             self._head_left -= len(head)
@@ -88,7 +88,7 @@ class BoundedLog:
                 return
 
     def _turn(self) -> None:
-        """The full segment becomes the old one, and the old one is dropped."""
+        """Begin a new segment: the full one becomes the old one, and the old one is dropped."""
         if self._tail is not None:
             os.close(self._tail)
             with contextlib.suppress(OSError):
@@ -97,7 +97,7 @@ class BoundedLog:
         self._in_segment = 0
 
     def close(self) -> None:
-        """Join head and tail in the one file; calling it twice does nothing."""
+        """Join the beginning and the segments in one file; a second call does nothing."""
         for fd in (self._tail, self._file):
             if fd is not None:
                 os.close(fd)

@@ -1,7 +1,7 @@
-"""The values of what an attempt used: samples, and the metrics of them that a manifest keeps.
+"""Turns samples of an attempt's resource use into the metrics that its manifest keeps.
 
-The curve of a run of ten hours is as short as that of ten minutes, and keeps the peaks. `sites.local.sampler`
-measures.
+The curve of a run of ten hours has as few points as that of ten minutes, and keeps the peaks. `sites.local.sampler`
+takes the samples.
 
     >>> recording = Recording()
     >>> recording.add(Sample(0.0, Usage(processes=1, host_bytes=5)))
@@ -23,10 +23,10 @@ _SCHEMA = 1
 
 @dataclass(frozen=True)
 class Usage:
-    """What a tree of processes uses; ``None`` is unknown.
+    """The use of a tree of processes; ``None`` is unknown.
 
     ``host_bytes`` counts a page that several processes share once for each. The disk counters are those of the
-    block layer, without what came from the page cache.
+    block layer, without reads from the page cache.
     """
 
     processes: int = 0
@@ -46,20 +46,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What an attempt used, for its manifest.
+    """The resources that an attempt used, for its manifest.
 
     Attributes:
-        duration_s: From the first to the last sample.
-        samples: How many were taken.
+        duration_s: Seconds from the first to the last sample.
+        samples: The number of samples.
         cost_cpu_s: Processor time of the sampling itself.
         gpu_peak_bytes: Highest use of each GPU, by UUID, other programs' use included.
         gpu_busy_percent: Mean load of each GPU.
         host_peak_bytes: Highest sum over the attempt's processes.
-        read_bytes: Read from disks.
-        written_bytes: Written to disks.
+        read_bytes: Bytes read from disks.
+        written_bytes: Bytes written to disks.
         read_peak_bytes_per_s: Highest rate between two samples.
         written_peak_bytes_per_s: Highest rate between two samples.
-        curve: At most `MAX_POINTS` samples; where some were put together, the highest of them.
+        curve: At most `MAX_POINTS` samples; a point that merges several has their highest values.
     """
 
     duration_s: float = 0.0
@@ -75,7 +75,7 @@ class Metrics:
     curve: tuple[Sample, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; the curve as columns, one list per GPU."""
+        """Plain values; the curve is stored as columns, one list per GPU."""
         uuids = sorted({uuid for sample in self.curve for uuid in sample.gpus})
         values = {name: value for name, value in vars(self).items() if name != "curve"}
         none = GpuReading()
@@ -93,7 +93,7 @@ class Metrics:
 
 
 class Recording:
-    """Turns samples into metrics, in bounded memory however long the run is."""
+    """Turns samples into metrics, in bounded memory for any length of run."""
 
     def __init__(self, max_points: int = MAX_POINTS) -> None:
         self._max_points = max_points
@@ -109,7 +109,6 @@ class Recording:
         self.samples = 0
 
     def add(self, sample: Sample) -> None:
-        """Add a sample."""
         if self._last is None:
             self._first_s = sample.at_s
         self.samples += 1

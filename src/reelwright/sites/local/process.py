@@ -1,8 +1,8 @@
-"""Runs a framework's script under the shim: watched, bounded, and gone when `run_script` returns.
+"""Runs a framework's script under the shim; no process of it is left when `run_script` returns.
 
-The shim (`launchers.shim`) ends the whole process tree. `child` starts it and makes sure of the end, and
-`attempt_monitor` decides when to stop. If the shim itself is killed, the runner, a subreaper meanwhile, does its
-work. `dead_runs` ends what a dead runner left.
+The shim (`launchers.shim`) ends the complete process tree. `child` starts the shim and makes sure of the end, and
+`attempt_monitor` decides when to stop. If the shim itself is killed, the runner does its work: it is a subreaper
+during the run. `dead_runs` ends the processes that a dead runner left behind.
 
     >>> evidence = run_script(plan, work, emit, cancellation)  # doctest: +SKIP
 """
@@ -28,11 +28,11 @@ _WRITER_CHECK_S = 30.0
 
 
 def run_script(plan: Plan, work: LocalWork, emit: Emit, cancellation: Cancellation) -> Evidence:
-    """Run a `Command`; `execution` says what holds when it returns."""
+    """Run a `Command`; `execution` describes the state after the return."""
     command = plan.run
     assert isinstance(command, Command)
     program = program_of(command, work.environ)
-    if command.ranks > 1:  # otherwise torchrun leaves a folder for its logs in TMPDIR, one per run
+    if command.ranks > 1:  # otherwise torchrun leaves a folder for its logs in TMPDIR after each run
         program = replace(program, env={**program.env, "PET_LOG_DIR": str(work.folder / "torchrun")})
     attempt = RunningAttempt(command, work, PhaseClock(emit), cancellation)
     with subreaping():
@@ -61,9 +61,9 @@ def _supervised(program: ChildProgram, attempt: RunningAttempt, *, gpus: bool) -
 
 
 def _with_output(evidence: Evidence, monitor: AttemptMonitor, env: Mapping[str, str]) -> Evidence:
-    """The evidence with what the script wrote, or with what may have kept it from writing."""
+    """The evidence, with whether the script wrote a video, and why it may have written none."""
     command, work = monitor.attempt.command, monitor.attempt.work
-    if evidence.kill_reason is None:  # a failed script may have written a whole video too (row P13)
+    if evidence.kill_reason is None:  # a failed script may have written a complete video too (row P13)
         _collect(command, work.video, monitor.output)
     exists = work.video.exists()
     return replace(
@@ -75,7 +75,7 @@ def _with_output(evidence: Evidence, monitor: AttemptMonitor, env: Mapping[str, 
 
 
 def _collect(command: Command, video: Path, output: str | None) -> None:
-    """Move the video that the framework named itself to the attempt's own name."""
+    """Move the video from the name that the framework chose to the attempt's own name."""
     if command.collects is None or not command.collects.is_dir():
         return
     videos = sorted(command.collects.rglob("*.mp4"))

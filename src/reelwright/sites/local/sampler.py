@@ -1,8 +1,8 @@
-"""Samples what a running attempt uses, once a second: GPU memory and load, host memory, disk traffic.
+"""Samples the resource use of a running attempt once a second: GPU memory and load, host memory, disk traffic.
 
-The sampler is a thread beside the run: whatever fails in it, the run goes on and the numbers are ``None``. Its own
-cost is measured and reported. It judges nothing (`policy.diagnosis` knows what out of memory is). It reads GPUs by a
-function that it is given, such as `probes.gpus.GpuWatch.read`.
+The sampler is a thread beside the run. If the sampler fails, the run goes on and the numbers are ``None``. It measures
+and reports its own cost. It does not judge the numbers (`policy.diagnosis` recognises out of memory). It reads GPUs
+with a function that the caller passes, such as `probes.gpus.GpuWatch.read`.
 
     >>> with Sampler(root_pid=lambda: shim.pid, read_gpus=watch.read) as sampler:
     ...     executor.run(plan, files, emit, cancellation)  # doctest: +SKIP
@@ -23,19 +23,19 @@ import psutil
 from .metrics import Metrics, Recording, Sample, Usage
 from .probes import GpuReading
 
-#: The tree of processes changes rarely, and finding it reads all of /proc: in between only its members are read.
+#: Samples between two searches for the tree: it changes rarely, and a search reads all of /proc.
 _FIND_EVERY = 5
 
 
 class ProcessTree:
-    """Reads what a process and all its descendants use."""
+    """Reads the resource use of a process and all its descendants."""
 
     def __init__(self) -> None:
         self._members: list[psutil.Process] = []
         self._readings = 0
 
     def usage(self, root_pid: int) -> Usage:
-        """What the tree uses now; zero processes if it is gone."""
+        """The present use of the tree; zero processes if it is gone."""
         if self._readings % _FIND_EVERY == 0 or root_pid not in {member.pid for member in self._members}:
             self._members = _tree(root_pid)
         self._readings += 1
@@ -66,9 +66,9 @@ class Sampler:
     """Samples in a thread from `start` to `stop` (or inside ``with``), and never raises.
 
     Args:
-        root_pid: The process whose tree is measured; ``None`` until it has started.
-        read_gpus: The newest reading of the GPUs; ``None`` if there is none.
-        interval_s: Time between two samples.
+        root_pid: Returns the process whose tree is measured; ``None`` until it has started.
+        read_gpus: Returns the newest reading of the GPUs; ``None`` if there is none.
+        interval_s: Seconds between two samples.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
 
     def start(self) -> Sampler:
-        """Begin; once only."""
+        """Start sampling; call it once."""
         self._started_s = time.monotonic()
         self._thread.start()
         return self
 
     def stop(self, wait_s: float = 2.0) -> Metrics:
-        """End; waits at most ``wait_s`` for a reading that hangs. May be called twice."""
+        """Stop sampling; waits at most ``wait_s`` seconds for a reading that hangs. A second call is allowed."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(wait_s)

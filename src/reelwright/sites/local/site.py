@@ -1,4 +1,4 @@
-"""This machine as a site: probes look, lock files reserve, supervised processes and warm workers run.
+"""Implements the site for this machine: probes look, lock files reserve, supervised processes and workers run.
 
 >>> with LocalSite() as site:
 ...     site.busy_gpus() <= {gpu.uuid for gpu in site.look(HostQuery(gpus=True), Settings()).gpus or ()}
@@ -26,8 +26,8 @@ from ..places import gpu_places
 from .execution import LocalWork
 from .workers import WorkerReservation, Workers
 
-#: Clips at once on the GPUs of one warm engine: one that it makes, the one before, which is encoded, verified and
-#: published meanwhile, and the one after, which is prepared and waits.
+#: Clips at once on the GPUs of one warm engine: the engine makes one, the clip before it is encoded, verified and
+#: published, and the clip after it is prepared and waits.
 _IN_FLIGHT = 3
 
 
@@ -35,7 +35,7 @@ class LocalSite:
     """The GPUs of this machine, and the workers that stay warm on them until `close`.
 
     Args:
-        environ: The environment of every process that is started; left out, it is this process's own at that time.
+        environ: The environment of every process that is started; by default this process's own at that time.
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -70,7 +70,7 @@ class LocalSite:
         if warm and not any(plan.gpus for plan in plans):
             return (Place(),) * _IN_FLIGHT
         if not any(plan.gpus for plan in plans):
-            # One draft renders and encodes on about one and a half cores, and waits in between.
+            # One draft uses about one and a half cores to render and encode, and waits in between.
             return (Place(),) * (settings.parallel_segments or min(4, os.cpu_count() or 1))
         gpus = {gpu.index: gpu for gpu in sorted(host.gpus or (), key=lambda gpu: -gpu.speed)}
         listed = [gpus[index] for index in settings.gpus or gpus if index in gpus]
@@ -126,7 +126,7 @@ class LocalReservation:
     """The lock files of a run's GPUs, and its turn with the worker that is warm on them.
 
     Attributes:
-        lease_fds: Descriptors of the locks, for the process that uses the GPUs; none where a warm worker has them.
+        lease_fds: Descriptors of the locks, for the process that uses the GPUs; empty if a warm worker holds them.
         turn: The turn with a worker, for an engine that stays warm.
     """
 
@@ -144,7 +144,7 @@ class LocalReservation:
         self.claim.report(Log(f"waiting for up to {self.claim.wait_s:g} s: {holder}", "warning"))
 
     def hold(self, plan: Plan, host: Host, cancellation: Cancellation, wait_s: float | None = None) -> None:
-        """See `sites.Reservation.hold`. A warm worker keeps the locks of its GPUs itself."""
+        """See `sites.Reservation.hold`. A warm worker keeps the locks of its GPUs."""
         self.end_turn()
         self._sweep(plan)
         uuids = tuple(gpu.uuid for gpu in host.gpus or () if gpu.index in plan.gpus)
@@ -155,13 +155,13 @@ class LocalReservation:
                 self.lease_fds = ()
                 return
             self.turn.end_worker()
-            self.turn.when_kept = self._leases.give_back  # the new worker holds the locks while we encode its frames
+            self.turn.when_kept = self._leases.give_back  # the new worker holds the locks during the encoding
         else:
             workers.release_idle(uuids)
         self.lease_fds = self._leases.hold(uuids, cancellation, wait_s=wait_s)
 
     def _sweep(self, plan: Plan) -> None:
-        """End what a killed run whose supervisor was killed as well left on the GPUs, once."""
+        """End, once per run, the GPU processes of a killed run whose supervisor was killed too."""
         if self._swept or plan.program is None:
             return
         from .dead_runs import sweep_dead_runs
@@ -171,7 +171,7 @@ class LocalReservation:
             self.claim.report(Log(f"ended what was left of the killed run {run_id}", "warning"))
 
     def end_turn(self) -> None:
-        """Let the next run have the worker; a second call does nothing."""
+        """Give the worker to the next run; a second call does nothing."""
         turn, self.turn = self.turn, None
         if turn is not None:
             turn.release()

@@ -1,6 +1,7 @@
-"""A process that holds an engine, and our end of its channel.
+"""Starts a process that holds an engine, and keeps the runner's end of its channel.
 
-It runs under the shim like a framework's script. `workers` decides who uses it when, and `worker_session` talks to it.
+The process runs under the shim like a framework's script. `workers` decides which run uses it when, and
+`worker_session` exchanges messages with it.
 
     >>> worker = start_worker(program, work)  # doctest: +SKIP
     >>> worker.channel.send(request)  # doctest: +SKIP
@@ -22,7 +23,7 @@ class Worker:
     """A process that holds an engine.
 
     Attributes:
-        inbox: What it has sent and no session has read yet; an answer's followers belong to the next request.
+        inbox: Messages that no session has read yet; messages after an answer belong to the next request.
         model: The model that it has loaded.
         greeted: Whether its `core.events.Hello` was accepted.
     """
@@ -37,18 +38,18 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it and its shim still run."""
+        """Whether the process and its shim still run."""
         self.child.read_status()
         return not self.child.over
 
     def receive(self) -> None:
-        """Take what it has sent into the inbox."""
+        """Move the messages that it has sent into the inbox."""
         received = self.channel.receive()
         self.closed = received is None
         self.inbox += received or ()
 
     def end(self, grace_s: float = 10.0) -> None:
-        """End it; none of its processes, memory or leases is left afterwards."""
+        """End it, with all of its processes, memory and leases."""
         make_sure(self.child, grace_s)
         self.child.close()
         self.channel.close_sending()
@@ -56,7 +57,7 @@ class Worker:
 
 
 def start_worker(program: ChildProgram, work: LocalWork) -> Worker:
-    """Start a worker; its program gets the two descriptors of its channel as last words. Raises OSError."""
+    """Start a worker; its last two arguments are the descriptors of its channel. Raises OSError."""
     with channel_to_child() as (channel, fds):
         started = replace(program, argv=(*program.argv, *map(str, fds)))
         child = start(started, work, pass_fds=fds)

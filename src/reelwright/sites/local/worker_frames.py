@@ -1,4 +1,4 @@
-"""Encodes the frames that a worker left, with the same encoder, tags and checksum box as every clip.
+"""Encodes the frames that a worker wrote, with the same encoder, tags and checksum box as every clip.
 
 >>> encode_frames(saved, Path("clip.mp4"), 16.0, "h264", {}, cancellation.check)  # doctest: +SKIP
 """
@@ -21,7 +21,7 @@ def encode_frames(  # noqa: PLR0913 -- all that a video is made of
     """Encode the frames, keep the last one lossless beside the video, and remove them.
 
     Raises:
-        OutputError: the frames are not as many as the worker said.
+        OutputError: the number of frames differs from the worker's answer.
         BackendUnavailableError: the disk is full or cannot be written.
     """
     import numpy as np

@@ -1,4 +1,4 @@
-"""One attempt's conversation with a worker: greeting, model, clip; its answers, and what it failed with.
+"""Makes one attempt with a worker: greeting, model, clip, and the worker's answers and failures.
 
 `attempt_monitor` watches the worker meanwhile. `engine_attempt` decides what follows from the answer.
 
@@ -55,9 +55,9 @@ class WorkerSession:
         self._worker, self._attempt = worker, attempt
 
     def make(self, call: EngineCall) -> Answer | None:
-        """Ask for a clip, after the greeting and the model where they are needed; returns the last answer.
+        """Request a clip, after the greeting and the model if they are needed; returns the last answer.
 
-        The first answer of another kind than expected is the last one.
+        An answer of another kind than expected ends the exchange.
         """
         for request, expected in self._requests(call, self._attempt.work.folder):
             self.answer = answer = self._ask(request)
@@ -74,7 +74,7 @@ class WorkerSession:
         return self.answer
 
     def _requests(self, call: EngineCall, folder: Path) -> Iterator[tuple[Request | None, type[Answer]]]:
-        """Each request with the kind of its answer; the greeting comes unasked."""
+        """Each request with the kind of its answer; the worker sends the greeting without a request."""
         worker = self._worker
         if not worker.greeted:
             yield None, Hello
@@ -96,7 +96,7 @@ class WorkerSession:
     # --- one request
 
     def _ask(self, request: Request | None) -> Answer | None:
-        """Send a request and wait for its answer; ``None`` when the worker ended without one."""
+        """Send a request and wait for its answer; ``None`` if the worker ended without one."""
         worker = self._worker
         if request is not None:
             worker.channel.send(request)
@@ -121,13 +121,13 @@ class WorkerSession:
             worker.receive()
 
     def _receive_rest(self) -> None:
-        """Take what is still in the pipe of a worker that has ended."""
+        """Read the rest of the pipe of a worker that has ended."""
         worker = self._worker
         while not worker.closed and select.select([worker.channel.read_fd], [], [], 0)[0]:
             worker.receive()
 
     def _next_answer(self) -> Answer | None:
-        """The first answer in the inbox; events before it are passed on. Raises ValueError for a line that is none."""
+        """The first answer in the inbox; events before it are passed on. Raises ValueError for an invalid line."""
         inbox = self._worker.inbox
         while inbox:
             message = inbox.popleft()
@@ -150,12 +150,12 @@ class WorkerSession:
         return text
 
     def _classified(self, failed: Failed) -> Failed:
-        """A failure without secrets; where the engine names no class, with the class that its words have."""
+        """A failure without secrets; if the engine names no failure class, its message decides the class."""
         evidence = tuple(map(self._masked, failed.evidence))
         failed = replace(failed, message=self._masked(failed.message), evidence=evidence)
         row = described(failed.message) if failed.failure == Failure.FRAMEWORK.name else None
         if row is not None:
-            # After a fault of the GPU every further call of this process fails, and ranks that lost each other stay apart.
+            # After a fault of the GPU every further call of the process fails, and ranks never find each other again.
             self.distrusted |= row.failure in (Failure.CRASH, Failure.NCCL)
             failed = replace(failed, failure=row.failure.name, advice=failed.advice or row.advice)
         return failed
@@ -163,7 +163,7 @@ class WorkerSession:
     # --- the end
 
     def evidence(self) -> Evidence:
-        """Everything that was seen. The worker's end belongs to the attempt only if it gave no answer."""
+        """The evidence of the attempt. The worker's end counts only if the worker gave no answer."""
         evidence = self.monitor.evidence()
         if self.answer is None or evidence.start_errno is not None:
             return evidence

@@ -1,7 +1,7 @@
 """Owns the workers that stay warm, and reserves them for one run at a time.
 
-A film has one owner, and so has a Python process; nothing else holds a worker. Each set of GPUs has one reservation at
-a time; runs that wait are served in the order of arrival.
+A film has one owner, and so has a Python process; only an owner holds workers. Each set of GPUs has one reservation at
+a time. Runs that wait are served in the order of arrival.
 
     >>> with Workers() as workers, workers.turn((), Cancellation()) as turn:
     ...     turn.worker is None  # nothing is warm yet
@@ -25,13 +25,13 @@ from ..cancellation import Cancellation
 from .child import program_of, subreaping
 from .worker import Worker
 
-#: Takes the place of a GPU for a worker on the CPU.
+#: The name used instead of a GPU's UUID for a worker on the CPU.
 _NO_GPU = "cpu"
 _LOOK_S = 0.1
 
 
 class WorkerReservation:
-    """The right to use some GPUs' worker until `release`; ``worker`` is the warm one, if there is one."""
+    """The right to use the worker of some GPUs until `release`; ``worker`` is the warm one, or ``None``."""
 
     def __init__(self, workers: Workers, gpus: frozenset[str]) -> None:
         self.gpus = gpus
@@ -40,25 +40,25 @@ class WorkerReservation:
         self._workers = workers
 
     def serves(self, call: EngineCall, environ: Mapping[str, str]) -> bool:
-        """Whether the warm worker is this call's program."""
+        """Whether the warm worker runs this call's program."""
         assert call.worker is not None
         return self.worker is not None and self.worker.program == program_of(call.worker, environ)
 
     def keep(self, worker: Worker) -> None:
-        """Leave this worker warm for the next runs; from now on its shim alone holds its GPUs."""
+        """Keep this worker warm for the next runs; from now on only its shim holds its GPUs."""
         self.worker = worker
         self._workers.keep(self.gpus, worker)
         self.when_kept()
 
     def end_worker(self) -> None:
-        """End the worker with all that it started."""
+        """End the worker and every process that it started."""
         worker, self.worker = self.worker, None
         if worker is not None:
             self._workers.forget(self.gpus)
             worker.end()
 
     def release(self) -> None:
-        """Let the next run have the worker; twice does nothing."""
+        """Give the worker to the next run; a second call does nothing."""
         self._workers.leave(self)
 
     def __enter__(self) -> Self:
@@ -71,12 +71,12 @@ class WorkerReservation:
 
 
 class Workers:
-    """The owner. All its methods may be called from any thread; `close` ends every worker."""
+    """The owner of warm workers. Any thread may call its methods; `close` ends every worker."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._warm: dict[frozenset[str], Worker] = {}
-        #: Reservations that are in use or wait, in the order of arrival.
+        #: Reservations in use and waiting, in the order of arrival.
         self._turns: list[WorkerReservation] = []
         self._ending: list[frozenset[str]] = []
         self._reaping = contextlib.ExitStack()
@@ -110,7 +110,7 @@ class Workers:
         return mine
 
     def as_if_idle(self, gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
-        """The GPUs with the memory of our own warm workers counted as free, because a plan for one gets that memory."""
+        """The GPUs, with the memory of this owner's warm workers counted as free: a plan for them gets that memory."""
         with self._changed:
             ours = {uuid: worker for held, worker in self._warm.items() for uuid in held}
         return tuple(_given_back(gpu, ours[gpu.uuid]) if gpu.uuid in ours else gpu for gpu in gpus)
@@ -126,7 +126,7 @@ class Workers:
         return any(gpus & mine.gpus for gpus in (*(turn.gpus for turn in before), *self._ending))
 
     def release_idle(self, gpus: Sequence[str] | None = None) -> None:
-        """End the workers that have nothing to do; with ``gpus`` only those that hold one of these."""
+        """End the idle workers; with ``gpus`` only those that hold one of these GPUs."""
         with self._changed:
             busy = [turn.gpus for turn in self._turns]
             wanted = [held for held in self._warm if gpus is None or held & frozenset(gpus)]
@@ -134,7 +134,7 @@ class Workers:
         self._end(idle)
 
     def _taken(self, keys: Sequence[frozenset[str]]) -> dict[frozenset[str], Worker]:
-        """Take workers out to end them; their GPUs stay reserved until they are free."""
+        """Remove workers from the warm ones to end them; their GPUs stay reserved until the workers have ended."""
         self._ending += keys
         return {held: self._warm.pop(held) for held in keys}
 
@@ -148,27 +148,27 @@ class Workers:
                     self._changed.notify_all()
 
     def keep(self, gpus: frozenset[str], worker: Worker) -> None:
-        """For `WorkerReservation` only."""
+        """Note a warm worker. For `WorkerReservation` only."""
         with self._changed:
-            if not self._reaps:  # if a shim is killed, what it supervised becomes our child
+            if not self._reaps:  # if a shim is killed, the processes that it supervised become this process's children
                 self._reaping.enter_context(subreaping())
                 self._reaps = True
             self._warm[gpus] = worker
 
     def forget(self, gpus: frozenset[str]) -> None:
-        """For `WorkerReservation` only."""
+        """Remove the worker of these GPUs from the warm ones. For `WorkerReservation` only."""
         with self._changed:
             self._warm.pop(gpus, None)
 
     def leave(self, turn: WorkerReservation) -> None:
-        """For `WorkerReservation` only."""
+        """End a turn. For `WorkerReservation` only."""
         with self._changed:
             if turn in self._turns:
                 self._turns.remove(turn)
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """End every worker and free all their memory and leases. The owner may be used again."""
+        """End every worker and free their memory and leases. The owner may be used again."""
         if os.getpid() != self._process:  # after a fork the workers belong to the parent
             return
         with self._changed:
@@ -188,7 +188,7 @@ class Workers:
 
 
 def _given_back(gpu: Gpu, worker: Worker) -> Gpu:
-    """The GPU as it would be without the worker's processes; entirely free if the driver does not say whose memory it is."""
+    """The GPU without the worker's processes; entirely free if the driver does not say which process uses what."""
     pids = {*shim.descendants(worker.child.process.pid)}
     held = [process.used_bytes for process in gpu.processes if process.pid in pids]
     known = [size for size in held if size is not None]

@@ -1,7 +1,7 @@
-"""Probes: they look at the machine and fill `core.host.Host`.
+"""Probes look at the machine and fill `core.host.Host`.
 
-They change nothing. A value that could not be asked is ``None``, never zero, and a probe does not raise for what it
-finds: the value says it. They decide nothing: `backends` and `policy` do.
+They change nothing. A value that a probe could not read is ``None``, never zero. A probe does not raise for a fault of
+the machine: it returns the fault as a value. `backends` and `policy` decide what follows.
 
     >>> GpuReading(used_bytes=None).busy_percent is None
     True

@@ -1,7 +1,7 @@
 """Looks at a framework's source checkout: its files, patterns in its source, its commit.
 
-It reads text, and imports and runs nothing of the checkout. Git is asked if it is installed, with a deadline and
-without the settings of the repository that could start other programs. The backend knows what the findings mean.
+It reads text, and does not import or run any code of the checkout. If Git is installed, it runs `git log`, with a
+deadline and without the repository settings that could start other programs. The backend interprets the findings.
 
     >>> look_at_checkout(CheckoutQuery(Path("/opt/nowhere")), environ={}).problem
     '/opt/nowhere does not exist'
@@ -20,13 +20,13 @@ from ..bounded_run import run_bounded
 
 _GIT_TIMEOUT_S = 10.0
 _MAX_SOURCE_BYTES = 4 << 20
-_MANY = 64  # folders below that are looked into
-# A repository's own configuration may name programs to start; these are the ones `git log` would.
+_MANY = 64  # the most subfolders to look into
+# A repository's own configuration may name programs to start; these options switch off the ones of `git log`.
 _HARMLESS = ("-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", "core.hooksPath=/dev/null")
 
 
 def look_at_checkout(query: CheckoutQuery, *, environ: Mapping[str, str]) -> Checkout:
-    """Look at the folder; ``commit`` is ``None`` if Git does not know or trust it."""
+    """Look at the folder; ``commit`` is ``None`` if Git does not know or trust the repository."""
     directory = query.directory
     problem = _folder_problem(directory)
     if problem:
@@ -47,7 +47,7 @@ def look_at_checkout(query: CheckoutQuery, *, environ: Mapping[str, str]) -> Che
 
 
 def _elsewhere(directory: Path, files: tuple[str, ...]) -> Path | None:
-    """The folder that was probably meant: an unpacked zip has one folder too many, a package in a checkout is too deep."""
+    """The folder that the user probably meant: one below for an unpacked zip, up to two above for a package inside."""
     if not files or (directory / files[0]).exists():
         return None
     try:
@@ -76,7 +76,7 @@ def _source(path: Path) -> str:
 
 
 def _commit(directory: Path, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """(commit, ISO date). The ceiling keeps Git from answering for a repository further up."""
+    """(commit, ISO date). The ceiling keeps Git from answering for a repository in a folder above."""
     scrubbed = {name: environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in environ}
     scrubbed |= {
         "GIT_CEILING_DIRECTORIES": str(directory.resolve().parent),

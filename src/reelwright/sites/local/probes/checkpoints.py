@@ -1,7 +1,7 @@
-"""Checks a folder of weights: is it complete, is each file whole and, on request, bit for bit as published?
+"""Checks that a folder of weights and each of its files are complete, and on request compares published checksums.
 
 It reads headers and indexes only, so a checkpoint of 65 GB takes milliseconds, and finds a missing shard, a cut
-download, a pointer file or a running download before the framework starts. It needs no torch, and does not decide
+download, a pointer file or a running download before the framework starts. It does not need torch. It does not decide
 which task the weights are for: the backend reads ``config`` and ``foreign``. Faults of the disk are findings too, even
 a mount that no longer answers.
 
@@ -37,7 +37,7 @@ OnProgress = Callable[[int, int], None]
 STALL_S = 60.0
 _MOST_SHARDS = 1000
 _PARTIAL = (".incomplete", ".aria2", ".part", ".partial", ".crdownload", ".download", ".!qB", ".lock")
-#: The file that a folder in diffusers' layout begins with.
+#: The index file of a folder in diffusers' layout.
 INDEX = "model_index.json"
 _WEIGHTY = re.compile(r"transformer|vae|text_encoder|image_encoder")
 _TENSORS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -52,7 +52,7 @@ def look_at_checkpoint(
 ) -> Checkpoint:
     """Look at the folder. ``on_progress`` gets (hashed bytes, bytes to hash) when ``query.verify`` is set.
 
-    It returns at the latest ``stall_s`` after the disk's last answer; a thread may stay behind in that call.
+    It returns at most ``stall_s`` seconds after the disk's last answer; a thread may stay behind in the hung call.
     """
     look = _Look(query, Folder(query.directory, files or Files()), on_progress)
     answer: Future[Checkpoint] = Future()
@@ -128,7 +128,7 @@ class _Look:
         self._look_for_partial()
 
     def _kind(self, doubtful: bool) -> Kind | None:
-        """What the folder is instead, if something is wrong with it or its numbers are of another kind."""
+        """The kind of a folder that has a fault, or whose numbers have another precision."""
         if not self.query.layout:
             return None
         if self._header:
@@ -154,7 +154,7 @@ class _Look:
                 self._check(f"{folder}/{inner}")
 
     def _check(self, name: str) -> bool:
-        """Check a file that must be there; true if it is whole."""
+        """Check a required file; true if it exists and is complete."""
         before = len(self.folder.said)
         size = self.folder.size(name)
         if size is not None and name not in self._sizes:
@@ -165,7 +165,7 @@ class _Look:
         return len(self.folder.said) == before
 
     def _look_into(self, file: BinaryIO, size: int, name: str) -> str | None:
-        """Sample the content for the fingerprint; returns what is wrong with it."""
+        """Sample the content for the fingerprint; returns the file's fault."""
         self._samples[name] = sample_digest(file, size)
         file.seek(0)
         problem = _content_problem(file, size, name)
@@ -174,13 +174,13 @@ class _Look:
         return problem
 
     def _is_there(self, name: str) -> bool:
-        """Whether an optional file, in the folder or one folder below, is there; its absence is no problem."""
+        """Whether an optional file exists in the folder or one folder below; a missing one is not a problem."""
         folder, _, file = name.rpartition("/")
         known = not folder or folder in (self.folder.names("") or [])
         return known and file in (self.folder.names(folder) or [])
 
     def _look_at_components(self) -> None:
-        """Check every component that the index names; some of them hold weights."""
+        """Check every component that the index names, with the weights of those that hold any."""
         index = self.folder.json(INDEX)
         for name, value in index.items():
             if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or value[1] is None:
@@ -240,7 +240,7 @@ class _Look:
             )
 
     def _look_at_series(self, prefix: str, found: Iterable[str]) -> None:
-        """Find what is missing without an index, by names such as model-00002-of-00007."""
+        """Find missing shards without an index, by names such as model-00002-of-00007."""
         series: dict[tuple[str, str, str], set[int]] = {}
         for name in found:
             match = re.fullmatch(r"(.+)-(\d{1,5})-of-(\d{1,5})(\.\w+)", name)
@@ -251,14 +251,14 @@ class _Look:
                 self.folder.say(f"{prefix}{stem}-{number:0{len(total)}}-of-{total}{suffix}", "is missing")
             self.folder.say(f"{prefix}{stem}{suffix}.index.json", "is missing")
 
-    # Downloads that did not end
+    # Unfinished downloads
 
     def _look_for_partial(self) -> None:
         for place in sorted({name.rpartition("/")[0] for name in self._sizes} | {""}):
             for name in self.folder.names(place) or []:
                 if name.endswith(_PARTIAL):
                     self._say_mark(f"{place}/{name}".lstrip("/"))
-        # huggingface_hub keeps partial files in a folder of its own. Its locks stay behind, so only a held one counts.
+        # huggingface_hub keeps partial files in a separate folder. Its locks stay behind, so only a held one counts.
         # Since version 2 a part of a killed download stays behind too, and the next download does not continue it.
         records = self.query.directory / HUB_RECORDS
         for folder, _, names in os.walk(records):
@@ -272,7 +272,7 @@ class _Look:
                     self.folder.say(name, "is locked: a download into this folder is running")
 
     def _say_mark(self, mark: str) -> None:
-        """Report the mark and not also its missing file: one cause, one line."""
+        """Report the mark, and drop the line about its missing file: one cause, one line."""
         gone = (mark.rpartition(".")[0], "is missing")
         self.folder.said[:] = [item for item in self.folder.said if item != gone]
         self.folder.say(mark, "marks an unfinished download: finish it, or delete the mark")
@@ -328,7 +328,7 @@ def _content_problem(file: BinaryIO, size: int, name: str) -> str | None:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a process holds the lock now."""
+    """Whether a process holds the lock file's lock now."""
     try:
         with open_regular(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -31,7 +31,7 @@ class Checksum:
 
 
 def recorded(directory: Path, names: Iterable[str], read_text: Callable[[Path], str]) -> Mapping[str, Checksum]:
-    """The checksums recorded for these files; ``read_text`` gives ``""`` for a file that is not there."""
+    """The checksums recorded for these files; ``read_text`` returns ``""`` for a missing file."""
     listed: dict[str, Checksum] = {}
     for source in SUM_FILES:
         for line in read_text(directory / source).splitlines():

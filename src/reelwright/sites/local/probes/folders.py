@@ -1,4 +1,4 @@
-"""Reads in a folder of weights, and turns every error of the disk into a sentence instead of an exception.
+"""Reads files in a folder of weights, and turns every error of the disk into a sentence instead of an exception.
 
 It notes when the disk last answered, because a call into a dying mount may never return. It does not know what the
 files should hold: `sites.local.probes.checkpoints` does.
@@ -31,18 +31,18 @@ Content = TypeVar("Content")
 
 
 class Files:
-    """The calls to the disk, so that a test can let the n-th one fail. All may raise `OSError`."""
+    """The calls to the disk; a test replaces them to make the n-th one fail. All may raise `OSError`."""
 
     def stat(self, path: Path) -> os.stat_result:
-        """Of the link's target."""
+        """The status of a file, or of a link's target."""
         return path.stat()
 
     def names(self, folder: Path) -> list[str]:
-        """Sorted names in a folder."""
+        """The sorted names in a folder."""
         return sorted(os.listdir(folder))  # noqa: PTH208 - one read of the folder, no Path per name
 
     def open(self, path: Path) -> BinaryIO:
-        """For reading."""
+        """Open a regular file for reading."""
         return open_regular(path)
 
 
@@ -51,7 +51,7 @@ class Folder:
 
     Attributes:
         said: Name and fault of every problem.
-        at: The name that is being read.
+        at: The name of the file that is being read.
         answered_s: When the disk last answered, on the monotonic clock.
     """
 
@@ -70,7 +70,7 @@ class Folder:
 
     @property
     def problems(self) -> list[str]:
-        """One sentence for each cause: files with the same fault share it."""
+        """One sentence for each fault; files with the same fault share it."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for name, problem in self.said:
             groups.setdefault(problem.partition(":")[0], []).append((name, problem))
@@ -93,12 +93,12 @@ class Folder:
         return f"{self.root}: {len(names)}{of} {_PLURAL.get(verb, verb)} {rest}: {shown}{f' ({fix.strip()})' if fix else ''}"
 
     def alive(self, name: str | None = None) -> None:
-        """The disk answered, or is about to be asked for ``name``."""
+        """Note that the disk answered, or that the next call reads ``name``."""
         self.answered_s = time.monotonic()
         self.at = self.at if name is None else name
 
     def stat(self, name: str) -> os.stat_result | None:
-        """Of a link's target."""
+        """The status of a file, or of a link's target; ``None`` if it cannot be read."""
         self.alive(name)
         try:
             return self.files.stat(self.root / name)
@@ -110,7 +110,7 @@ class Folder:
         return None
 
     def size(self, name: str, *, folder: bool = False) -> int | None:
-        """Bytes of a regular file (or of a folder, where one is wanted)."""
+        """Bytes of a regular file, or of a folder with ``folder``; ``None`` for anything else."""
         found = self.stat(name)
         if found is None or (stat.S_ISDIR if folder else stat.S_ISREG)(found.st_mode):
             return found and found.st_size
@@ -118,7 +118,7 @@ class Folder:
         return None
 
     def names(self, folder: str) -> list[str] | None:
-        """The names in a folder, read once."""
+        """The names in a folder, read once; ``None`` if it cannot be read."""
         if folder not in self._listed:
             self.alive(folder)
             try:
@@ -130,7 +130,7 @@ class Folder:
         return self._listed[folder]
 
     def contents(self, folder: str) -> list[str] | None:
-        """The names in a folder that must not be empty; ``None`` if it is no folder."""
+        """The names in a folder that must not be empty; ``None`` if it is not a folder."""
         if self.size(folder, folder=True) is None:
             return None
         names = self.names(folder)
@@ -139,7 +139,7 @@ class Folder:
         return names or []
 
     def read(self, name: str, reader: Callable[[BinaryIO], Content]) -> Content | None:
-        """What ``reader`` returns for the open file; ``None`` if it cannot be read."""
+        """The result of ``reader`` for the open file; ``None`` if the file cannot be read."""
         self.alive(name)
         try:
             with self.files.open(self.root / name) as file:
@@ -149,7 +149,7 @@ class Folder:
             return None
 
     def text(self, path: Path) -> str:
-        """A small file's text; empty if there is no such file."""
+        """The text of a small file; empty if the file is missing or cannot be read."""
         self.alive(str(path))
         try:
             with self.files.open(path) as file:
@@ -161,7 +161,7 @@ class Folder:
             return ""
 
     def json(self, name: str) -> dict[str, Any]:
-        """A JSON object; empty if it cannot be read."""
+        """The JSON object in a file; empty if it cannot be read."""
         raw = self.read(name, lambda file: file.read(_MAX_JSON_BYTES))
         if raw is None:
             return {}

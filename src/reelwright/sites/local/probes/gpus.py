@@ -1,8 +1,8 @@
 """Finds the GPUs that this process may use, and reads their use.
 
-NVML is asked in a process of its own (`sites.local.probes.nvml`) with a deadline, so that a hung driver cannot hang a
-run. `CUDA_VISIBLE_DEVICES` is applied by CUDA's rules, but an entry that CUDA would silently skip is refused: a run on
-fewer or other GPUs than wanted is a wasted hour. `backends` choose which of the GPUs a run takes.
+A separate process (`sites.local.probes.nvml`) asks NVML with a deadline, so that a hung driver cannot hang a run.
+`CUDA_VISIBLE_DEVICES` is applied by CUDA's rules, but an entry that CUDA would silently skip is refused: a run on
+fewer or other GPUs than configured wastes an hour. `backends` choose which of the GPUs a run takes.
 
     >>> taken = take_gpus({"CUDA_VISIBLE_DEVICES": "0,1"})  # doctest: +SKIP
 """
@@ -52,7 +52,7 @@ _AMD = (
     "Use a machine with an NVIDIA GPU.",
 )
 _REPAIR = "Run `nvidia-smi`: where it fails as well, repair the NVIDIA driver or reboot the machine."
-#: Words in CUDA_VISIBLE_DEVICES that a mistake or a scheduler put there, and the fix for each.
+#: Words that a mistake or a scheduler writes into CUDA_VISIBLE_DEVICES: the fault and the fix for each.
 _WORDS: Mapping[str, tuple[str, str]] = {
     "nodevfiles": (
         "was set by Slurm, which gave this job no GPU",
@@ -71,7 +71,7 @@ Command = Sequence[str]
 
 
 class Taken(NamedTuple):
-    """The usable GPUs, what is wrong, the fix, and the driver's version and CUDA."""
+    """The usable GPUs, the problem, the fix, and the driver's version and CUDA."""
 
     gpus: tuple[Gpu, ...] | None
     problem: str | None = None
@@ -92,10 +92,10 @@ def take_gpus(
     deadline_s: float = DEADLINE_S,
     devices: Path = Path("/dev"),
 ) -> Taken:
-    """The usable GPUs and what is wrong; an AMD GPU is seen in ``devices``, the folder of device files.
+    """The usable GPUs and the problem; ``devices`` is the folder of device files, which shows an AMD GPU.
 
-    ``gpus`` is ``None`` if they could not be asked or `CUDA_VISIBLE_DEVICES` cannot be applied, and empty if there are
-    none. ``problem`` may also say that one of several GPUs does not answer.
+    ``gpus`` is ``None`` if the driver could not be asked or `CUDA_VISIBLE_DEVICES` cannot be applied, and empty if the
+    machine has none. ``problem`` may also say that one of several GPUs does not answer.
     """
     answer = _ask([*(program or nvml_program()), "once"], environ, deadline_s)
     if "problem" in answer:
@@ -121,8 +121,8 @@ def visible_gpus(gpus: tuple[Gpu, ...], value: str, *, in_bus_order: bool) -> tu
     """The GPUs that a value of `CUDA_VISIBLE_DEVICES` names, in its order.
 
     Raises:
-        BackendUnavailableError: it names no GPU, a missing GPU, one twice, MIG instances that one process cannot use
-            together, or numbers that may mean other GPUs to CUDA. Each mistake has its own advice.
+        BackendUnavailableError: the value names no GPU, a missing GPU, one GPU twice, MIG instances that one process
+            cannot use together, or numbers that may mean other GPUs to CUDA. Each mistake has its own advice.
     """
     if not value.strip():
         raise _refusal(value, "is empty and hides every GPU", f"Unset {VARIABLE}, or name GPUs, such as 0,1.")
@@ -148,7 +148,7 @@ def visible_gpus(gpus: tuple[Gpu, ...], value: str, *, in_bus_order: bool) -> tu
 
 
 def _check_form(gpus: tuple[Gpu, ...], entries: list[str], value: str) -> None:
-    """Refuse a value that is neither a list of numbers nor of UUIDs, with the list that was probably meant."""
+    """Refuse a value that is neither a list of numbers nor of UUIDs, and advise the list that was probably meant."""
     if entries == ["-1"]:
         raise _refusal(value, "hides every GPU", f"Unset {VARIABLE}, or name the GPUs that may be used, such as 0,1.")
     kept = ",".join(entry for entry in entries if entry)
@@ -169,7 +169,7 @@ def _check_form(gpus: tuple[Gpu, ...], entries: list[str], value: str) -> None:
 
 
 def _misspelt(gpus: tuple[Gpu, ...], entry: str, value: str) -> tuple[str, str]:
-    """The fault of an entry that is neither a number nor a UUID, and what to write."""
+    """The fault of an entry that is neither a number nor a UUID, and the fix."""
     if entry.startswith("-") and entry[1:].isdigit():
         text = f"holds {entry}, which is neither a number of a GPU nor a UUID: CUDA stops reading there"
         before = value.partition(entry)[0].strip(", ")
@@ -204,7 +204,7 @@ def _misspelt(gpus: tuple[Gpu, ...], entry: str, value: str) -> tuple[str, str]:
 
 def _named(gpus: tuple[Gpu, ...], entry: str, value: str) -> Gpu:
     if _is_number(entry):
-        # Of a GPU in MIG mode CUDA takes the first instance.
+        # CUDA takes the first instance of a GPU in MIG mode.
         found = [gpu for gpu in gpus if int(entry) == (gpu.index if gpu.parent is None else gpu.parent)][:1]
         if not found:
             numbers = sorted({gpu.index if gpu.parent is None else gpu.parent for gpu in gpus})
@@ -223,7 +223,7 @@ def _named(gpus: tuple[Gpu, ...], entry: str, value: str) -> Gpu:
 
 
 def _unknown(gpus: tuple[Gpu, ...], entry: str) -> tuple[str, str]:
-    """Why no device has this UUID, and which devices there are."""
+    """Why no device has this UUID, and the UUIDs that exist."""
     instances = [gpu for gpu in gpus if gpu.parent is not None]
     if entry.startswith("MIG-") and not instances:
         names = ", ".join(gpu.uuid for gpu in gpus)
@@ -272,9 +272,9 @@ def _gpu(item: Mapping[str, Any]) -> Gpu:
 
 
 def process_name(pid: int, proc: Path = Path("/proc")) -> str | None:
-    """The program's name; ``None`` if it is unknown or the pid means another process here.
+    """The program's name; ``None`` if it is unknown or the pid belongs to another process here.
 
-    In a container NVML gives pids of the host. A process here that maps no NVIDIA library has the same pid by chance.
+    In a container NVML returns pids of the host. A local process without an NVIDIA library has the same pid by chance.
     """
     try:
         with contextlib.suppress(PermissionError):
@@ -288,7 +288,7 @@ def process_name(pid: int, proc: Path = Path("/proc")) -> str | None:
 
 
 def _ask(command: Command, environ: Mapping[str, str], deadline_s: float) -> dict[str, Any]:
-    """The program's one line; a failure to give one is a ``problem`` too."""
+    """The one line of JSON that the program prints; if it prints none, a ``problem`` instead."""
     try:
         done = run_bounded(command, deadline_s=deadline_s, env=_passed(environ))
     except OSError as error:
@@ -308,7 +308,7 @@ def _passed(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class GpuWatch:
-    """Reads the GPUs again and again in a process of its own, which ends with this one, even a killed one."""
+    """Reads the GPUs at intervals in a separate process, which ends when this process ends, even if it is killed."""
 
     def __init__(self, environ: Mapping[str, str], *, interval_s: float = 1.0, program: Command | None = None) -> None:
         command = [*(program or nvml_program()), "watch", str(interval_s)]
@@ -327,7 +327,7 @@ class GpuWatch:
             os.set_blocking(self._process.stdout.fileno(), False)
 
     def read(self) -> Mapping[str, GpuReading] | None:
-        """The newest reading since the last call; ``None`` if there is none. Never blocks, never raises."""
+        """The newest reading since the last call; ``None`` if there is none. It never blocks and never raises."""
         if self._process is None or self._process.stdout is None or self._process.stdout.closed:
             return None
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
@@ -337,7 +337,7 @@ class GpuWatch:
         return None
 
     def close(self) -> None:
-        """End the reader; may be called twice."""
+        """End the reader; a second call does nothing."""
         process, self._process = self._process, None
         if process is not None:
             end_session(process)

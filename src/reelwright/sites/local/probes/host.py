@@ -1,7 +1,7 @@
-"""Answers a `HostQuery`: the one function that looks at the whole machine.
+"""Answers a `HostQuery`: `take_host` is the one function that looks at the complete machine.
 
-It asks the slow questions (driver, interpreters, folders of weights) side by side. It judges nothing, and raises
-nothing for what it finds; a hung driver, disk or interpreter costs its own time limit and no more.
+It runs the slow probes (driver, interpreters, folders of weights) side by side. It does not judge the answers, and
+does not raise for faults of the machine. A hung driver, disk or interpreter costs its own time limit and no more.
 
     >>> host = take_host(HostQuery(disks=(Path("/tmp"),)), environ=os.environ, simulated=None, state_dir=None)
     >>> host.disks[0].writable
@@ -41,13 +41,13 @@ def take_host(  # noqa: PLR0913 -- the query, and values that replace the machin
     report: Callable[[str], None] | None = None,
     report_every_s: float = _REPORT_EVERY_S,
 ) -> Host:
-    """Everything that was asked, at once; ``report`` is called, in this thread, while weights are verified.
+    """The answers to the query. While weights are verified, ``report`` is called in this thread.
 
-    ``simulated`` GPUs (``8x80GiB``) take the place of the machine's; then the driver is not asked, and the host's memory
-    is not known unless it is simulated too: this machine's memory says nothing about another one.
+    ``simulated`` GPUs (``8x80GiB``) replace the machine's. The driver is then not asked, and the host's memory is
+    unknown unless it is simulated too: this machine's memory says nothing about another machine.
 
     Raises:
-        ConfigurationError: ``simulated`` or ``simulated_memory`` is not of that form.
+        ConfigurationError: ``simulated`` or ``simulated_memory`` does not have that form.
     """
     imagined = simulated_gpus(simulated) if simulated is not None else None
     memory = _memory(simulated_memory, imagined=imagined is not None)
@@ -90,13 +90,13 @@ def take_host(  # noqa: PLR0913 -- the query, and values that replace the machin
 
 
 class Hashed:
-    """How much of the weights is hashed, over all folders."""
+    """The bytes of weights hashed so far, over all folders."""
 
     def __init__(self) -> None:
         self._folders: dict[Path, tuple[int, int]] = {}
 
     def of(self, folder: Path) -> Callable[[int, int], None]:
-        """Takes the (bytes done, bytes in all) of a folder, from any thread."""
+        """A callback for (bytes hashed, bytes to hash) of a folder; any thread may call it."""
 
         def on_progress(done: int, total: int) -> None:
             self._folders[folder] = (done, total)
@@ -104,7 +104,7 @@ class Hashed:
         return on_progress
 
     def report_until_done(self, looks: list[Future[Any]], report: Callable[[str], None], every_s: float) -> None:
-        """Wait for the looks, with a message at intervals once something is hashed."""
+        """Wait for the looks; report the progress at intervals once hashing has begun."""
         while wait(looks, timeout=every_s).not_done:
             sizes = list(self._folders.values())
             done, total = sum(size[0] for size in sizes), sum(size[1] for size in sizes)
@@ -119,7 +119,7 @@ def _gpus(query: HostQuery, environ: Mapping[str, str], imagined: tuple[Gpu, ...
 
 
 def _memory(simulated: str | None, *, imagined: bool) -> HostMemory:
-    """The machine's memory, the simulated one, or an unknown one beside simulated GPUs."""
+    """The simulated memory, else the machine's; unknown if only the GPUs are simulated."""
     if simulated is not None:
         size = host_values.simulated_memory(simulated)
         return HostMemory(size, size)
@@ -127,7 +127,7 @@ def _memory(simulated: str | None, *, imagined: bool) -> HostMemory:
 
 
 def take_disk(path: Path) -> Disk:
-    """The file system of a path, which need not exist yet."""
+    """The file system of a path, which does not have to exist."""
     folder = path
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
@@ -141,7 +141,7 @@ def take_disk(path: Path) -> Disk:
 
 
 def take_options(path: Path) -> OptionsFile:
-    """The content of a YAML file of options; a bad file is a finding of the backend, not an error here."""
+    """The content of a YAML file of options, or its problem: the backend turns a bad file into a finding."""
     try:
         document = read_yaml(path)
     except VideoGenerationError as error:

@@ -1,8 +1,8 @@
 """Asks a framework's own Python what it can import: once per change of that Python, not once per run.
 
 Importing torch takes ten seconds, so the answer is remembered until the interpreter, its folders of packages or the
-modules' files change their size or time. A module that kills the interpreter while being imported (wheels for another
-CPU do) is named and left out of a second round. Nothing is judged here: an old torch is a fact.
+modules' files change their size or time. A module that kills the interpreter during its import (wheels for another
+CPU do) is reported by name and left out of a second round. The answer is not judged here: an old torch is a fact.
 
     >>> ask_interpreter(InterpreterQuery(Path("/opt/nowhere/python")), environ={}, cache_dir=None).problem
     '/opt/nowhere/python does not exist'
@@ -31,7 +31,7 @@ TIMEOUT_S = 120.0
 _MAX_KEPT_BYTES = 16 * 1024 * 1024
 _KEPT = ("python_version", "modules", "broken", "cuda_version", "cuda_devices", "cuda_archs", "packages")
 _SCHEMA = 2
-#: Variables that a run sets itself later; the answer depends on them.
+#: Variables that change the answer, and that a run sets later.
 _VISIBLE = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 _CUDA = "torch.cuda"
 
@@ -54,7 +54,7 @@ class _Round:
     printed: str = ""
 
     def take(self, item: dict[str, Any]) -> None:
-        """One line of `interview`."""
+        """Take one line of `interview`."""
         self.python = item.get("python", self.python)
         self.begun = item.get("begin", self.begun)
         self.done = item.get("done", self.done)
@@ -76,7 +76,7 @@ def ask_interpreter(
 ) -> Interpreter:
     """The interpreter's answer, remembered in ``cache_dir`` (``None``: always ask).
 
-    Only a complete answer is remembered. Takes at most ``timeout_s`` and leaves no process behind.
+    Only a complete answer is remembered. The call takes at most ``timeout_s`` and leaves no process behind.
     """
     problem = _file_problem(query.path)
     if problem:
@@ -106,7 +106,7 @@ def _file_problem(path: Path) -> str | None:
 def _interview(
     query: InterpreterQuery, environ: Mapping[str, str], deadline: float
 ) -> tuple[Interpreter, list[str] | None]:
-    """The answer, and the files it depends on if it may be remembered."""
+    """The answer, and the files that it depends on; ``None`` for an answer that must not be remembered."""
     crashed: dict[str, str] = {}
     while True:
         names = [name for name in query.modules if name not in crashed]
@@ -138,7 +138,7 @@ def _ask(query: InterpreterQuery, names: list[str], environ: Mapping[str, str], 
     folder = query.folder if query.folder is not None and query.folder.is_dir() else None
     left_s = max(0.0, deadline - time.monotonic())
     program = Path(__file__).with_name("interview.py").read_text(encoding="utf-8")
-    # -c and not the path: the folder of a script comes first on sys.path, and there are our own modules.
+    # -c instead of the path: a script's folder comes first on sys.path, and this folder holds Reelwright's modules.
     argv = [str(query.path), "-c", program, str(int(left_s) + 5), str(folder or ""), *names]
     try:
         done = run_bounded(argv, deadline_s=left_s, env=environ, cwd=folder or "/")
@@ -173,7 +173,7 @@ class _Remembered:
         self._path = cache_dir / f"interpreter-{name}.json" if cache_dir else None
 
     def recall(self) -> Interpreter | None:
-        """The answer, if there is one and nothing has changed since."""
+        """The remembered answer; ``None`` if none exists or a file has changed since."""
         if self._path is None:
             return None
         # Absent, damaged, or of another version: ask again. Pydantic's ValidationError is a ValueError.
@@ -186,7 +186,7 @@ class _Remembered:
         return None
 
     def keep(self, answer: Interpreter, files: list[str]) -> None:
-        """Remember the answer; a folder that cannot be written is no error."""
+        """Remember the answer; a folder that cannot be written is not an error."""
         if self._path is None:
             return
         path = self._query.path
@@ -202,7 +202,7 @@ class _Remembered:
 
 
 def _stamps(paths: list[str]) -> dict[str, list[int] | None]:
-    """Size, time and inode of each, ``None`` where there is nothing."""
+    """Size, time and inode of each path; ``None`` for a missing one."""
     stamps: dict[str, list[int] | None] = {}
     for path in paths:
         try:

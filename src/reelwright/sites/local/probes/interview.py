@@ -1,8 +1,8 @@
-"""The program that a framework's own Python runs to report its version, what it can import, and its CUDA.
+"""Reports, as a program in a framework's own Python, its version, the modules that it can import, and its CUDA.
 
-It answers line by line on standard output; what frameworks print while being imported goes to standard error. It
-names each module before importing it, so that a crash has a name. Standard library only, Python 3.8 or newer,
-nothing of this package. `sites.local.probes.interpreters` asks, and remembers the answers.
+It answers line by line on standard output; text that frameworks print during their import goes to standard error. It
+names each module before importing it, so that a crash has a name. It uses the standard library only, no module of
+Reelwright, and runs on Python 3.8 or newer. `sites.local.probes.interpreters` starts it and remembers the answers.
 
     $ python -c "$(cat interview.py)" 120 /opt/Wan2.1 torch flash_attn
     {"python": "3.10.14"}
@@ -36,7 +36,7 @@ def _text(error: BaseException) -> str:
 
 
 def version_of(name: str, module: ModuleType) -> str:
-    """The module's own version, or that of the package that brought it."""
+    """The module's own version, or that of the package that installed it."""
     own = getattr(module, "__version__", None)
     if own is not None:
         return str(own)
@@ -64,7 +64,7 @@ def _report_module(fd: int, name: str) -> None:
 
 
 def _user_only(name: str) -> str:
-    """Where a module lies that this start does not see because the user's own packages are switched off."""
+    """A hint if the module is in the user's own packages, which this start does not see; else empty."""
     import site
 
     folder = site.getusersitepackages()
@@ -74,7 +74,7 @@ def _user_only(name: str) -> str:
 
 
 def _archs(torch: Any) -> list[str]:
-    """The architectures that torch was built for; its own list is empty where it sees no device."""
+    """The architectures that torch was built for; its own list is empty if it sees no device."""
     said = torch.cuda.get_arch_list()
     flags = getattr(getattr(torch, "_C", None), "_cuda_getArchFlags", None)
     return list(said) or ((flags() or "").split() if flags else [])
@@ -94,7 +94,7 @@ def _report_cuda(fd: int) -> None:
 
 
 def _report_packages(fd: int) -> None:
-    """Every installed distribution: names in one spelling, so that a list of requirements can be compared."""
+    """Report every installed distribution, with names in one spelling for comparison with a list of requirements."""
     from importlib import metadata
 
     found: dict[str, str] = {}
@@ -109,9 +109,9 @@ def _report_packages(fd: int) -> None:
 
 
 def main(limit_s: int, folder: str, names: list[str]) -> None:
-    """Answer, and end by itself after ``limit_s`` even if nobody listens any more.
+    """Report everything; a timer ends the program after ``limit_s`` seconds, even if nobody reads the answers.
 
-    ``folder`` is the script's, which comes first on the path when the script is started; empty for none.
+    ``folder`` is the framework script's folder, which is first on the path when the script runs; empty for none.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(limit_s)

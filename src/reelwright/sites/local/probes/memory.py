@@ -1,7 +1,7 @@
 """Measures the memory and processors that this process may use: the machine's, within its control groups (v1 and v2).
 
-A container with 32 GB on a machine with 512 GB sees 512 in ``/proc/meminfo``, and loading 70 GB of weights there ends
-with a kill. Every level of the group tree counts. The memory of GPUs is in `sites.local.probes.gpus`.
+A container with 32 GB on a machine with 512 GB sees 512 in ``/proc/meminfo``, and the kernel kills a process that
+loads 70 GB of weights in it. Every level of the group tree counts. The memory of GPUs is in `sites.local.probes.gpus`.
 
     >>> take_memory().total_bytes is None or take_memory().total_bytes > 0
     True
@@ -14,14 +14,14 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-_NO_LIMIT = 1 << 60  # what version 1 writes where there is none is near 2**63
+_NO_LIMIT = 1 << 60  # version 1 writes a number near 2**63 for "no limit"
 
 
 @dataclass(frozen=True)
 class HostMemory:
     """Bytes of host memory; ``None`` is unknown.
 
-    ``swap_bytes`` is in addition; ``limited`` says that the total is a control group's, and not the machine's.
+    ``swap_bytes`` is not part of the total; ``limited`` says that the total is a control group's, not the machine's.
     """
 
     total_bytes: int | None = None
@@ -31,7 +31,7 @@ class HostMemory:
 
 
 def take_memory(root: Path = Path("/")) -> HostMemory:
-    """The memory of the machine and the free part of it, within the limits of our control groups."""
+    """The machine's memory and the free part of it, within the limits of this process's control groups."""
     said = _fields(root / "proc/meminfo")
     total = said["MemTotal"] * 1024 if "MemTotal" in said else None
     available = said["MemAvailable"] * 1024 if "MemAvailable" in said else None
@@ -46,7 +46,7 @@ def take_memory(root: Path = Path("/")) -> HostMemory:
 
 
 def shared_memory(folder: Path = Path("/dev/shm")) -> HostMemory:  # noqa: S108 -- a file system, not a file
-    """Size and free room of the file system through which the processes of one run exchange data.
+    """Size and free space of the file system through which the processes of one run exchange data.
 
     A container gets 64 MiB of it unless it was started with more.
     """
@@ -58,7 +58,7 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> HostMemory:  # noqa: S108 
 
 
 def cpu_count(root: Path = Path("/")) -> int:
-    """Processors that this process may use: its affinity, within the control groups' quota; at least 1."""
+    """The number of processors that this process may use: its affinity, within the groups' quota; at least 1."""
     count = len(os.sched_getaffinity(0))
     for folder in _levels(root, "cpu"):
         quota = _cpu_quota(folder)
@@ -68,7 +68,7 @@ def cpu_count(root: Path = Path("/")) -> int:
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:
-    """How many processes the kernel has killed for memory, in our control group or otherwise on the machine.
+    """The number of processes that the kernel has killed for memory, in this control group, else on the machine.
 
     Only the difference between two calls is meaningful.
     """
@@ -82,9 +82,9 @@ def oom_kills(root: Path = Path("/")) -> int | None:
 
 
 def _memory_limits(root: Path) -> list[tuple[int, int | None, int | None]]:
-    """(limit, bytes left under it, swap beside it) of every level that has one.
+    """(limit, bytes left under it, swap allowed in addition) of every level that has a limit.
 
-    Beyond ``memory.high`` nothing is killed, but everything nearly stops.
+    ``memory.high`` counts as a limit: beyond it the kernel kills nothing, but every process nearly stops.
     """
     result = []
     for folder in _levels(root, "memory"):
@@ -100,7 +100,7 @@ def _memory_limits(root: Path) -> list[tuple[int, int | None, int | None]]:
             both = _number(folder / "memory.memsw.limit_in_bytes")
             swap = max(0, both - limit) if both is not None and limit is not None and limit < _NO_LIMIT else None
         if limit is not None:
-            # The page cache counts as used but is given back on demand, as MemAvailable does it.
+            # The page cache counts as used, but the kernel frees it on demand: MemAvailable counts it as free too.
             result.append((limit, None if used is None else max(0, limit - max(0, used - reclaimable)), swap))
     return result
 
@@ -114,7 +114,10 @@ def _cpu_quota(folder: Path) -> float | None:
 
 
 def _levels(root: Path, controller: str) -> list[Path]:
-    """Folders of our control group and of those above it, our own first; the mount alone if the path is not visible."""
+    """Folders of this process's control group and of the groups above it, its own first.
+
+    In a container the path may not be visible; then only the mount is left.
+    """
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")

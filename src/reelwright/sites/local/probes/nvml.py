@@ -1,8 +1,8 @@
-"""A program that asks NVML, in a process of its own: once, or at intervals until its standard input ends.
+"""Asks NVML, as a separate program: once, or at intervals until its standard input ends.
 
-The driver can hang inside a call (a GPU has fallen off the bus), and neither a thread nor a signal ends such a call;
-a process can be left behind. It is started by path, and imports pynvml and the standard library alone. A value that a
-device does not support is ``null``. `sites.local.probes.gpus` decides which GPUs may be used.
+The driver can hang inside a call (a GPU has fallen off the bus). Neither a thread nor a signal ends such a call, but a
+process can be left behind. The program is started by path, and imports only pynvml and the standard library. A value
+that a device does not support is ``null``. `sites.local.probes.gpus` decides which GPUs may be used.
 
     $ python -I nvml.py once
     {"gpus": [{"index": 0, "uuid": "GPU-...", "name": "NVIDIA H100", ...}], "problems": []}
@@ -22,7 +22,7 @@ Nvml = Any  # the pynvml module, or an object with the same functions
 
 
 def _asked(nvml: Nvml, function: Callable[..., Any], *arguments: Any) -> Any:
-    """The answer, or ``None`` where this device or driver has none."""
+    """The answer; ``None`` if this device or driver has none."""
     try:
         return function(*arguments)
     except nvml.NVMLError:
@@ -36,15 +36,15 @@ def _text(value: str | bytes) -> str:
 def _devices(nvml: Nvml, problems: list[str]) -> Iterator[tuple[int, Any, Any, int | None]]:
     """(number, handle, handle of the card, number of the card) of each device that CUDA could use.
 
-    A card has NVML's number and no number of a card. The instances of cards in MIG mode are numbered after the last
-    card, so that every device has a number of its own.
+    A card has NVML's number, and ``None`` as number of the card. The instances of cards in MIG mode are numbered after
+    the last card, so that no two devices share a number.
     """
     count = following = nvml.nvmlDeviceGetCount()
     for index in range(count):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             nvml.nvmlDeviceGetUUID(handle)
-        except nvml.NVMLError as error:  # this GPU is lost or hidden from us; the others still work
+        except nvml.NVMLError as error:  # this GPU is lost or hidden from this process; the others still work
             problems.append(f"GPU {index} does not answer: {error}")
             continue
         mode = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
@@ -75,7 +75,7 @@ def _processes(nvml: Nvml, handle: Any) -> list[dict[str, Any]]:
 
 
 def describe(nvml: Nvml) -> dict[str, Any]:
-    """All devices with their memory and the processes on them."""
+    """All devices, with their memory and the processes that use them."""
     problems: list[str] = []
     gpus = []
     for index, handle, card, parent in _devices(nvml, problems):
@@ -117,7 +117,7 @@ def _print(value: object) -> None:
 
 
 def main(arguments: list[str], nvml: Nvml) -> int:
-    """Answer once, or until standard input ends. An error of the driver is an answer too."""
+    """Print one answer, or one per interval until standard input ends. An error of the driver is an answer too."""
     try:
         nvml.nvmlInit()
         if arguments[0] == "once":

@@ -1,9 +1,9 @@
-"""Says what a folder of weights is if it is not what a setting needs: another model, layout, level or precision.
+"""Recognises a folder of weights that a setting cannot use: another model, layout, level or precision.
 
-It judges by names, `config.json` and the headers of safetensors files. It is asked only about folders in which
-something is wrong, so that one cause gives one sentence instead of one for each missing file. Sources: the official
-repositories of Wan2.1 and Wan2.2 (Wan-AI on the hub), HunyuanVideo (ckpts/README.md), the cache of huggingface_hub,
-ComfyUI's repackaged files, and the keys that LoRA trainers write.
+It judges by names, `config.json` and the headers of safetensors files. It runs only for folders with a fault, so that
+one cause gives one sentence instead of one for each missing file. Sources: the official repositories of Wan2.1 and
+Wan2.2 (Wan-AI on the hub), HunyuanVideo (ckpts/README.md), the cache of huggingface_hub, ComfyUI's repackaged files,
+and the keys that LoRA trainers write.
 
     >>> kind_of(Path("/models/nowhere"), "wan2.1", Files()) is None
     True
@@ -26,7 +26,7 @@ from .folders import Files
 from .tensor_file import LFS_MAGIC, header_of
 
 _SHARD = "diffusion_pytorch_model"
-_MANY = 64  # folders beside or below that are looked into
+_MANY = 64  # the most folders of one level to look into
 _LORA = re.compile(r"lora_(A|B|down|up)\b|\.lora\.|lora_unet|hada_w|\.diff_b$")
 _FP8_KEY = re.compile(r"scaled_fp8|scale_weight|weight_scale|scale_input")
 _SNAPSHOT = re.compile(r"[0-9a-f]{40}")
@@ -48,7 +48,7 @@ _WANTED = {
 
 
 class _Disk:
-    """Reads without raising: what cannot be read is empty."""
+    """Reads files without raising; a file that cannot be read is empty."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -95,7 +95,7 @@ class _Disk:
 
 
 def kind_of(directory: Path, layout: str, files: Files) -> Kind | None:
-    """What the folder is; ``None`` if it looks like what the setting needs, or like nothing that is known.
+    """The kind of the folder; ``None`` if it looks like the one that the setting needs, or is unknown.
 
     Args:
         directory: The folder (or file) that a setting names.
@@ -106,7 +106,7 @@ def kind_of(directory: Path, layout: str, files: Files) -> Kind | None:
 
 
 def precision_kind(name: str, header: dict[str, Any]) -> Kind | None:
-    """The kind of weights under the published name whose numbers mean something else than the published ones."""
+    """The kind of weights that have the published name but not the published numbers; else ``None``."""
     tensors = {key: item for key, item in header.items() if key != "__metadata__" and isinstance(item, dict)}
     kinds = {str(item.get("dtype")) for item in tensors.values()}
     if any(_LORA.search(key) for key in tensors):
@@ -148,7 +148,7 @@ class _Recognition:
         return next((found for question in questions if (found := question()) is not None), None)
 
     def _cache(self) -> Kind | None:
-        """A cache of huggingface_hub has the files two or three levels below, under the name of a commit."""
+        """Recognise a cache of huggingface_hub: its files are two or three levels below, under a commit's name."""
         if "hub" in self.names and not set(self.names) & {T5_FILE, "model_index.json"}:
             inside = self._cached(self.directory / "hub")
             if inside:
@@ -232,7 +232,7 @@ class _Recognition:
         return None
 
     def _single_files(self) -> Kind | None:
-        """Files for other programs: GGUF, ComfyUI's one file for each part, LoRA files."""
+        """Recognise files for other programs: GGUF, ComfyUI's one file for each part, LoRA files."""
         if T5_FILE in self.names or any(name.startswith((_SHARD, "hunyuan-video-")) for name in self.names):
             return None
         if {"diffusion_models", "text_encoders"} <= set(self.names) or "split_files" in self.names:
@@ -247,7 +247,7 @@ class _Recognition:
         return self._file_kind(self.directory / files[0])
 
     def _file_kind(self, path: Path) -> Kind | None:
-        """A file where a folder is needed, or the only thing in a folder."""
+        """The kind of a file that was given in place of a folder, or that is alone in a folder."""
         if path.suffix == ".gguf" or self.disk.starts(path, b"GGUF"):
             return Kind("gguf", f"holds a GGUF file ({path.name}), which is for other programs", _OFFICIAL_FIX)
         if self.disk.starts(path, LFS_MAGIC) or not self.disk.header(path):
@@ -260,7 +260,7 @@ class _Recognition:
         return Kind("comfyui", f"holds a single file ({path.name}), as ComfyUI and others use it", _OFFICIAL_FIX)
 
     def _level(self) -> Kind | None:
-        """The folder above or below the one that is meant."""
+        """Recognise a folder above or below the one that was meant."""
         if self._is_wanted(self.directory):
             return None
         inside, depth = self._inside()
@@ -275,7 +275,7 @@ class _Recognition:
         return None
 
     def _inside(self) -> tuple[list[Path], int]:
-        """The nearest folders below that are wanted, and their depth; ModelScope's cache has four levels above them."""
+        """The nearest usable folders below, and their depth; ModelScope's cache has four levels above them."""
         level = [self.directory / name for name in self.names]
         for depth in range(1, 5):
             level = [path for path in level[:_MANY] if self.disk.is_folder(path)]
@@ -286,21 +286,21 @@ class _Recognition:
         return [], 0
 
     def _source(self) -> Kind | None:
-        """A checkout in the place of weights."""
+        """Recognise a checkout in the place of weights."""
         if {"generate.py", "sample_video.py", "sample_image2video.py"} & set(self.names) and not _has_parts(self.names):
             fix = "Set it to the folder of the weights, which are downloaded apart (`reel setup`)."
             return Kind("source", "is source code, and not weights", fix)
         return None
 
     def _nothing(self) -> Kind | None:
-        """A folder without any part of a model: one sentence, instead of one for each missing file."""
-        # A fresh checkout of HunyuanVideo has such a folder, to be filled.
+        """Recognise a folder without any part of a model: one sentence, instead of one for each missing file."""
+        # A fresh checkout of HunyuanVideo has such a folder, which the user fills.
         if self.layout == "hunyuan" or _has_parts(self.names):
             return None
         return Kind("nothing", "holds no file of a model", f"Set it to {_WANTED[self.layout]}.")
 
     def _lone_file(self, path: Path) -> Kind:
-        """A file where a folder is needed."""
+        """The kind of a file that was given in place of a folder."""
         found = self._file_kind(path) if path.suffix in (".gguf", ".safetensors") else None
         if found is not None:
             return found

@@ -1,8 +1,8 @@
-"""Decides from its first and last bytes whether a tensor file is whole, without torch and without reading the tensors.
+"""Checks from its first and last bytes that a tensor file is complete, without torch and without reading the tensors.
 
 The header of a safetensors file says where the last tensor ends, and a .pth file is a zip archive whose directory is
-at its end. So a cut download, a pointer file of Git LFS and a preallocated file with holes are found. A flipped byte
-inside a tensor is not: `sites.local.probes.checksums` finds it.
+at its end. That is enough to find a cut download, a pointer file of Git LFS and a preallocated file with holes. It
+does not find a flipped byte inside a tensor: `sites.local.probes.checksums` does.
 
     >>> weights_problem(Path("model.safetensors").open("rb"), 0, "model.safetensors")  # doctest: +SKIP
     'is empty'
@@ -16,7 +16,7 @@ import struct
 from typing import Any, BinaryIO
 
 LFS_MAGIC = b"version https://git-lfs"
-# The safetensors library refuses longer headers as well.
+# The safetensors library refuses longer headers too.
 _MAX_HEADER_BYTES = 100_000_000
 # First bytes of torch.save before 1.6: a pickle of its magic number 0x1950a86a20f9469cfc6c.
 _LEGACY_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
@@ -28,7 +28,7 @@ _END_BYTES, _LOCATOR_BYTES, _MAX_COMMENT_BYTES = 22, 20, 65535
 
 
 def weights_problem(file: BinaryIO, size: int, name: str) -> str | None:
-    """The fault, as the end of a sentence that begins with the file's name; ``None`` if the file is whole."""
+    """The fault, as the end of a sentence that begins with the file's name; ``None`` if the file is complete."""
     if size == 0:
         return "is empty"
     head = file.read(64)
@@ -56,10 +56,10 @@ def text_problem(head: bytes) -> str | None:
 
 
 def sample_digest(file: BinaryIO, size: int) -> str:
-    """A digest of a small file's content, or of a large one's beginning and of pieces all over it.
+    """A digest of a small file's content, or of a large file's beginning and pieces all over it.
 
     Other weights of the same shapes have the same size. Training changes nearly every number, so pieces are enough,
-    and a folder of 65 GB still takes milliseconds. A single changed tensor between the pieces is not noticed.
+    and a folder of 65 GB still takes milliseconds. The digest misses a single changed tensor between the pieces.
     """
     digest = hashlib.sha256()
     file.seek(0)
@@ -105,7 +105,7 @@ def _header(file: BinaryIO, size: int) -> tuple[dict[str, Any], str | None]:
 
 def _archive_problem(file: BinaryIO, size: int, head: bytes) -> str | None:
     if _LEGACY_TORCH in head[:20]:
-        return None  # the old format has no mark at its end to check
+        return None  # the old format has no mark at its end
     if not head.startswith((_ENTRY, _END)):
         return "is not a PyTorch file (neither a zip archive nor the old format)"
     place = max(0, size - _END_BYTES - _MAX_COMMENT_BYTES)
