@@ -1,3 +1,3 @@
-"""The values that flow through the program: errors, events, requests, hosts, plans, manifests, and safe file access."""
+"""Defines the values that flow through the program, from requests and plans to manifests, and safe file access."""
 
 from __future__ import annotations

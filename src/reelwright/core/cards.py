@@ -1,8 +1,8 @@
-"""NVIDIA cards by name: compute capability, memory, and how fast they multiply matrices in half precision.
+"""Lists NVIDIA cards by name, with compute capability, memory and half-precision matrix throughput.
 
-It serves plans for imagined cards, and the choice of the faster of two real ones. Sources: NVIDIA's table of CUDA
-GPUs (capability) and the data sheets of the cards (memory; dense half-precision tensor throughput with 32-bit sums,
-without sparsity; for cards without tensor cores the half-precision figure). The speeds only order cards.
+Plans for simulated cards use it, and so does the choice of the faster of two real cards. Sources: NVIDIA's table of
+CUDA GPUs (capability) and the data sheets of the cards (memory; dense half-precision tensor throughput with 32-bit
+sums, without sparsity; for cards without tensor cores the half-precision figure). The speeds serve only to order cards.
 
     >>> find("RTX 4090").capability
     (8, 9)
@@ -21,9 +21,9 @@ class Card:
     """One model of card.
 
     Attributes:
-        name: As people write it.
+        name: The name as people write it.
         capability: CUDA compute capability.
-        gib: Memory in GiB; the smallest where it is sold with several sizes.
+        gib: Memory in GiB; the smallest size if the card is sold with several.
         tflops: Dense half-precision throughput, in 10^12 operations a second.
     """
 
@@ -81,13 +81,13 @@ CARDS = (
     Card("RTX 5090", (12, 0), 32, 210),
     Card("RTX PRO 6000", (12, 0), 96, 252),
 )
-#: For a card that is not in the table, by the first number of its capability.
+#: Throughput of a card that is not in the table, by the first number of its capability.
 _TYPICAL_TFLOPS = {3: 4.0, 5: 7.0, 6: 12.0, 7: 60.0, 8: 120.0, 9: 800.0, 10: 2000.0, 11: 100.0, 12: 150.0}
 _SLICES = 7  # compute slices of a card in MIG mode
 
 
 def _plain(text: str) -> str:
-    """Lower case, without blanks, signs and the words that are in every name."""
+    """The name in lower case, without blanks, signs and the words that most names begin with."""
     plain = re.sub(r"[^a-z0-9]", "", text.lower())
     return plain.removeprefix("nvidia").removeprefix("geforce").removeprefix("tesla")
 
@@ -101,12 +101,12 @@ _BY_NAME = {
 
 
 def find(name: str) -> Card | None:
-    """The card of a name in any spelling (``rtx4090``, ``RTX 4090``, ``4090``); ``None`` if unknown."""
+    """The card with this name in any spelling (``rtx4090``, ``RTX 4090``, ``4090``); ``None`` if unknown."""
     return _BY_NAME.get(_plain(name))
 
 
 def _in_driver_name(name: str) -> Card | None:
-    """The card of a name as the driver gives it, such as ``NVIDIA A100-SXM4-80GB``."""
+    """The card that a driver's name contains, such as ``NVIDIA A100-SXM4-80GB``; ``None`` if unknown."""
     words = re.split(r"[\s_-]+", name)
     spans = [(start, end) for start in range(len(words)) for end in range(start + 1, len(words) + 1)]
     found = [(len(text), card) for start, end in spans if (card := find(text := "".join(words[start:end])))]
@@ -114,7 +114,7 @@ def _in_driver_name(name: str) -> Card | None:
 
 
 def speed(name: str, capability: Capability | None) -> float:
-    """Throughput in 10^12 operations a second, to compare cards; a MIG instance has a share of its card's."""
+    """Throughput in 10^12 operations a second, to compare cards; a MIG instance has a share of its card's value."""
     card = _in_driver_name(name)
     whole = card.tflops if card else _TYPICAL_TFLOPS.get(capability[0] if capability else 8, 100.0)
     share = re.search(r"\bMIG (\d)(?:c\.\dg|g)\.", name)

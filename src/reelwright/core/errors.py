@@ -1,4 +1,4 @@
-"""Every way a generation can fail, as a tree of classes and a table of codes.
+"""Defines every way in which a generation can fail, as a tree of classes and a table of codes.
 
     VideoGenerationError                 anything below; the documented base
     ├── InvalidInputError                INPUT, EXISTS: the prompt, a picture or the output path
@@ -16,8 +16,8 @@
     KeyboardInterrupt
     └── Interrupted                      Ctrl-C in a Python program while it makes a clip or a film
 
-There is one class per thing a caller would treat differently; the finer cause is ``failure`` (the code) and
-``evidence`` (lines that prove it). This module knows nothing of how a failure is found: see `policy.diagnosis`.
+Each class is a case that a caller would treat differently. The finer cause is ``failure`` (the code) and ``evidence``
+(lines that prove it). This module does not find failures: `policy.diagnosis` does.
 
     >>> error = InvalidInputError("photo.jpg is cut off", advice="Download the picture again.")
     >>> error.code, error.exit_status
@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 
 
 class Retry(Enum):
-    """What can help after a failure of a class (`policy.retry` turns it into the next attempt)."""
+    """The retry that can help after a failure; `policy.retry` turns it into the next attempt."""
 
     NEVER = "never"
     SAME = "same"  # once more with the same parameters
@@ -42,10 +42,10 @@ class Retry(Enum):
 
 
 class Failure(Enum):
-    """One class of failure: its exit status, its HTTP status and what a retry can do.
+    """One class of failure: its exit status, its HTTP status and the retry that can help.
 
-    The exit statuses are those of ``reel``; 2 is left to command-line usage errors, and a run that was ended by a
-    signal exits with 128 + its number (see `Cancelled`).
+    The exit statuses are those of ``reel``. Status 2 is for command-line usage errors. A run that a signal ended exits
+    with 128 + the signal's number (see `Cancelled`).
     """
 
     INPUT = (10, 400, Retry.NEVER)
@@ -93,20 +93,20 @@ class VideoGenerationError(Exception):
         self.failure = failure or self.failures[0]
         self.evidence: tuple[str, ...] = (evidence,) if isinstance(evidence, str) else tuple(evidence)
         self.advice = advice
-        #: Further mistakes that were found at the same time, each an error of its own; see `all_of`.
+        #: Other mistakes that were found at the same time, each as a separate error; see `all_of`.
         self.also: tuple[VideoGenerationError, ...] = ()
-        #: Path of the log of the attempt that failed, where there is one.
+        #: Path of the log of the failed attempt, if it was kept.
         self.log: str | None = None
         if self.failure not in self.failures:
             raise TypeError(f"{type(self).__name__} cannot carry {self.failure.name}")
 
     def __str__(self) -> str:
-        """The message, then what a person needs with it: evidence, the fix, the log, and further mistakes."""
+        """The message, the evidence, the fix, the log, and the other mistakes, as lines of text."""
         return "\n".join([self.message, *self.details, *(f"{error.code}: {error}" for error in self.also)])
 
     @property
     def details(self) -> list[str]:
-        """The lines below the message of this one mistake: each piece of evidence, the fix and the log."""
+        """The lines below this mistake's message: each piece of evidence, the fix and the log."""
         lines = [f"  | {line}" for line in self.own_evidence]
         lines += [f"  fix: {self.advice}"] if self.advice else []
         lines += [f"  log: {self.log}"] if self.log else []
@@ -114,7 +114,7 @@ class VideoGenerationError(Exception):
 
     @property
     def own_evidence(self) -> tuple[str, ...]:
-        """The evidence without the lines that repeat ``also``."""
+        """The evidence, without the lines that repeat errors in ``also``."""
         others = {_line(error) for error in self.also}
         return tuple(line for line in self.evidence if line not in others)
 
@@ -223,18 +223,18 @@ class Cancelled(VideoGenerationError):
 
     @property
     def exit_status(self) -> int:
-        """128 + the signal's number, as shells expect (129 hang-up, 130 interrupt, 143 terminate)."""
+        """128 + the signal's number, as shells expect: 129 for hang-up, 130 for interrupt, 143 for terminate."""
         return 128 + self.signal_number
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while a clip or a film was being made: stopped, and nothing half-made is left.
+    """Ctrl-C during a clip or a film: the run has stopped, and no unfinished file is left.
 
-    It is a `KeyboardInterrupt` and not an `Exception`: a program that catches errors still ends, and so does a loop over
-    many clips that catches `VideoGenerationError`.
+    It is a `KeyboardInterrupt` and not an `Exception`: a program that catches errors still ends, and so does a loop
+    over many clips that catches `VideoGenerationError`.
 
     Attributes:
-        cancelled: The same as a `Cancelled`, with code and exit status.
+        cancelled: The same stop as a `Cancelled`, with code and exit status.
     """
 
     def __init__(self, cancelled: Cancelled | None = None) -> None:
@@ -256,14 +256,14 @@ _CLASS_OF: dict[Failure, type[VideoGenerationError]] = {
 def error_for(
     failure: Failure, message: str, *, evidence: tuple[str, ...] = (), advice: str = ""
 ) -> VideoGenerationError:
-    """The exception of the right class for a failure."""
+    """An exception of the narrowest class for a failure."""
     if failure is Failure.CANCELLED:
         return Cancelled(message)
     return _CLASS_OF[failure](message, failure=failure, evidence=evidence, advice=advice)
 
 
 def all_of(errors: Sequence[VideoGenerationError]) -> VideoGenerationError:
-    """One error that carries several mistakes: the first one, with the others in ``also`` and as lines of evidence.
+    """One error for several mistakes: the first one, with the others in ``also`` and as lines of evidence.
 
     It has the class and the exit status of the first. A message that occurs twice is kept once.
 
@@ -283,7 +283,7 @@ def all_of(errors: Sequence[VideoGenerationError]) -> VideoGenerationError:
 
 
 def guess(word: str, known: Iterable[str], listed: str = "") -> str:
-    """Advice for an unknown word: the known one that was probably meant, and the list of them if it has a title.
+    """Advice for an unknown word: the known word that was probably meant and, with a title ``listed``, all of them.
 
     >>> guess("wan21", ["wan2.1", "draft"], "Known generators")
     'Did you mean wan2.1? Known generators: wan2.1, draft.'
@@ -296,7 +296,7 @@ def guess(word: str, known: Iterable[str], listed: str = "") -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant; ``None`` if none is near."""
+    """The known word that was probably meant; ``None`` if no word is similar."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 

@@ -1,7 +1,7 @@
-"""What a running generation reports: events as values, and their one-line JSON framing.
+"""Defines the events that a running generation reports, and their encoding as one line of JSON.
 
-A run emits these values; a worker process writes them as JSON lines on its own pipe. Standard library only, because
-other interpreters import it. Payloads (frames, latents) travel as paths.
+A run emits these values; a worker process writes them as JSON lines to its pipe. The module uses the standard library
+only, because other interpreters import it. Payloads (frames, latents) are passed as paths.
 
     >>> decode(encode(Progress("denoising", 3, 50)))
     Progress(phase='denoising', step=3, total=50)
@@ -33,19 +33,19 @@ PHASES = (
 
 
 class ReportLost(Exception):
-    """A listener raises it when its output is lost: the run goes on in silence, and its manifest says why."""
+    """Raised by a listener whose output is lost: the run goes on without reports, and its manifest says why."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of `PHASES` begins."""
+    """The start of a phase of `PHASES`."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """``step`` of ``total`` units of a phase are done (sampling steps, or frames for our own engines)."""
+    """``step`` of ``total`` units of a phase are done: sampling steps, or frames for Reelwright's engines."""
 
     phase: str
     step: int
@@ -62,21 +62,21 @@ class Log:
 
 @dataclass(frozen=True)
 class Output:
-    """The generator claims that it wrote a video here; it is verified later."""
+    """The path of the video that the generator claims to have written; it is verified later."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class AttemptStarted:
-    """Attempt ``number`` (from 1) of at most ``limit`` begins; ``reason`` says why it is not the first."""
+    """The start of attempt ``number`` (from 1) of at most ``limit``; ``reason`` says why a retry was needed."""
 
     number: int
     limit: int
     reason: str = ""
 
 
-#: Version of the protocol between a resident worker and its owner; both refuse another.
+#: Version of the protocol between a resident worker and its owner; both refuse any other version.
 VERSION = 1
 
 
@@ -91,7 +91,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Load:
-    """Request: have this model ready (the engine's own options); the same model again does nothing."""
+    """Request: load this model (the engine's own options); a model that is loaded already stays."""
 
     model: Mapping[str, Any]
 
@@ -113,14 +113,14 @@ class Generate:
 
 @dataclass(frozen=True)
 class LatentsSaved:
-    """Denoising is done, and its result is stored here."""
+    """The path of the stored result of denoising, which is done."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class Saved:
-    """Answer to `Generate`: the frames lie here, RGB, uint8, ``frames`` x ``height`` x ``width`` x 3, nothing else."""
+    """Answer to `Generate`: ``path`` is a file of RGB frames, uint8, ``frames`` x ``height`` x ``width`` x 3 bytes."""
 
     path: str
     frames: int
@@ -131,7 +131,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Memory:
-    """The GPU's memory in bytes: now in use, and the peak since the request began."""
+    """The GPU's memory in bytes: the present use, and the peak since the request began."""
 
     allocated: int
     peak: int
@@ -158,14 +158,14 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Unload:
-    """Request: give the model's memory back and end."""
+    """Request: free the model's memory and end."""
 
 
 Event = Union[Phase, Progress, Log, Output, AttemptStarted, Memory, LatentsSaved]
 Request = Union[Load, Generate, Cancel, Unload]
 Answer = Union[Hello, Loaded, Saved, Failed]
 Message = Union[Event, Request, Answer]
-_REQUESTS = (Load, Generate, Cancel, Unload)  # nobody may do half of what is asked
+_REQUESTS = (Load, Generate, Cancel, Unload)  # no part of a request may be ignored
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
@@ -177,12 +177,12 @@ _KINDS: dict[str, type[Any]] = {
 
 
 def encode(event: Message) -> str:
-    """One line of JSON, without the line break; line breaks and control characters inside are escaped."""
+    """The message as one line of JSON, without a line break at its end; control characters inside are escaped."""
     return json.dumps({"event": type(event).__name__, **asdict(event)}, ensure_ascii=True, separators=(",", ":"))
 
 
 def decode(line: str) -> Message:
-    """The message of one line. Fields that this release does not know are left out, except of a request.
+    """The message in one line. Unknown fields are left out, except in a request, where they are an error.
 
     Raises:
         ValueError: the line is not a message of this version.
@@ -202,7 +202,7 @@ def decode(line: str) -> Message:
 
 
 def _fits(value: object, written: str) -> bool:
-    """Whether a value has the annotated type of its field: another process may send anything."""
+    """Whether a value has the annotated type of its field, since another process may send any value."""
     if written.startswith("tuple"):
         inner: type = Mapping if "Mapping" in written else str
         return isinstance(value, tuple) and all(isinstance(item, inner) for item in value)

@@ -1,8 +1,8 @@
-"""Open files that another process may have left, and explain in one sentence why a path cannot be used.
+"""Opens files that another process may have left, and explains in one sentence why a path cannot be used.
 
 A folder may hold anything: a named pipe that blocks its reader, a device, a link to another person's file, a JSON text
 of a gigabyte or of a million brackets. Every function opens without waiting, checks that the file is regular, and
-limits what it reads. None of them knows what the content means.
+limits the amount that it reads. None of them interprets the content.
 
     >>> read_json(Path("clip.mp4.reel.json"), 1 << 20)        # doctest: +SKIP
     {'schema': 1, ...}
@@ -54,7 +54,7 @@ _REASONS = {
 }
 _DISK_ADVICE = "Free some space or check the disk, then run it again."
 _SCARCE_ADVICE = "Close other programs or raise the limit, then run it again."
-#: The class of a refusal, and the fix. Any other refusal is the fault of the name.
+#: The failure class and the fix for an error number. Any other number means that the name is at fault.
 _CLASSES: dict[int, tuple[Failure, str]] = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS),
@@ -69,7 +69,7 @@ _CLASSES: dict[int, tuple[Failure, str]] = {
 
 
 class UnsafeFileError(OSError):
-    """The file is not regular, too large, or not this user's own; ``strerror`` says which."""
+    """Raised for a file that is not regular, is too large, or is not this user's own; ``strerror`` says which."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(errno.EINVAL, reason, str(path))
@@ -83,16 +83,16 @@ def open_regular(
     Args:
         path: The file. Symbolic links are followed unless ``owned``.
         max_bytes: The largest size that is accepted; None for any.
-        owned: Accept only what this user made: no symbolic link, this user's own file, and writable by nobody else.
-        dir_fd: An open folder that a relative ``path`` belongs to. Only this user may write it, so the mode of a file
-            in it does not matter.
-        write: Open the descriptor for writing too, which some locks need; nothing is truncated.
+        owned: Accept only this user's own file that nobody else may write, and no symbolic link.
+        dir_fd: The open folder of a relative ``path``. Only this user may write to it, so the mode of a file in it does
+            not matter.
+        write: Open the descriptor for writing too, which some locks need; the file is not truncated.
 
     Raises:
-        UnsafeFileError: it is a folder, pipe, device or socket, is too large, or is another user's.
-        OSError: it cannot be opened.
+        UnsafeFileError: the path is a folder, pipe, device or socket, or the file is too large or another user's.
+        OSError: the file cannot be opened.
     """
-    # Opening a device can already have an effect, so the kind is checked before and after.
+    # The kind is checked before and after opening, because opening a device can already have an effect.
     private = dir_fd is not None
     _check(path, os.stat(path, dir_fd=dir_fd, follow_symlinks=not owned), max_bytes, owned=owned, private=private)
     flags = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (os.O_NOFOLLOW if owned else 0)
@@ -106,7 +106,7 @@ def open_regular(
 
 
 def open_lock(path: Path, *, dir_fd: int | None = None) -> int:
-    """Open a lock file, and make it where it is missing; returns its descriptor.
+    """Open a lock file, which is made if it is missing; returns its descriptor.
 
     Raises:
         UnsafeFileError: it is not a regular file; through a symbolic link, a note would replace another file.
@@ -135,17 +135,17 @@ def _check(path: Path, status: os.stat_result, max_bytes: int | None, *, owned: 
 
 
 def temporary_folder(environ: Mapping[str, str]) -> Path:
-    """This user's folder for Reelwright's temporary files, which may be missing; its user checks it with `is_own`."""
+    """This user's folder for Reelwright's temporary files. It may be missing; the caller checks it with `is_own`."""
     return Path(environ.get("TMPDIR") or "/tmp") / f"reelwright-{os.geteuid()}"  # noqa: S108 - 0700, owner checked
 
 
 def is_own(status: os.stat_result) -> bool:
-    """Whether a file or folder is this user's and nobody else may write it."""
+    """Whether a file or folder belongs to this user and nobody else may write to it."""
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def read_bytes(path: Path, max_bytes: int, *, owned: bool = False, dir_fd: int | None = None) -> bytes:
-    """The content of a small regular file; see `open_regular` for what is refused."""
+    """The content of a small regular file; refuses and raises as `open_regular` does."""
     with open_regular(path, max_bytes, owned=owned, dir_fd=dir_fd) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
@@ -154,7 +154,7 @@ def read_bytes(path: Path, max_bytes: int, *, owned: bool = False, dir_fd: int |
 
 
 def read_start(path: Path, max_bytes: int) -> bytes:
-    """The first bytes of a regular file of any size; see `open_regular` for what is refused."""
+    """The first bytes of a regular file of any size; refuses and raises as `open_regular` does."""
     with open_regular(path) as file:
         return file.read(max_bytes)
 
@@ -164,7 +164,7 @@ def read_text(path: Path, max_bytes: int, *, owned: bool = False) -> str:
 
     Raises:
         OSError: see `open_regular`.
-        UnicodeDecodeError: it is not UTF-8 (a ValueError).
+        UnicodeDecodeError: the file is not UTF-8 (a ValueError).
     """
     return read_bytes(path, max_bytes, owned=owned).decode("utf-8")
 
@@ -205,12 +205,12 @@ def _inside(value: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path``, which takes its place when the block ends; after an error it is removed.
+    """A temporary file beside ``path``, which replaces ``path`` when the block ends; after an error it is removed.
 
-    Its name begins with a dot and the number of this process, and cannot be guessed, so nobody can plant a link there.
+    Its name begins with a dot and this process's number. Nobody can guess it, and so nobody can plant a link at it.
 
     Raises:
-        OSError: the system refuses; what lies at ``path`` is unchanged.
+        OSError: the system refuses; the file at ``path`` is unchanged.
     """
     unfinished = path.with_name(f".{os.getpid()}-{os.urandom(4).hex()}-{path.name[-60:]}.part")
     try:
@@ -224,20 +224,20 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a regular file, in hexadecimal digits.
 
     Raises:
-        OSError, ValueError: it cannot be read; see `open_regular`.
+        OSError, ValueError: the file cannot be read; see `open_regular`.
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def key_of(material: Mapping[str, Any]) -> str:
-    """A file name for everything that determines a file's content: equal if and only if the material is equal."""
+    """A file name made from everything that determines a file's content: equal for equal material, else different."""
     text = json.dumps(material, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def expanded(path: Path | str) -> Path:
-    """A path with ``~`` replaced by a home folder; ``~nobody`` stays as it is if that user is unknown."""
+    """The path with ``~`` replaced by a home folder; ``~NAME`` of an unknown user stays unchanged."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -248,7 +248,7 @@ def home() -> Path:
     """The user's home folder.
 
     Raises:
-        ConfigurationError: HOME is not set and the system knows no home of this user (a container's random user).
+        ConfigurationError: HOME is not set and the system knows no home for this user (a container's random user).
     """
     try:
         return Path.home()
@@ -257,7 +257,7 @@ def home() -> Path:
 
 
 def unusable(path: Path, doing: str = "be read", *, advice: str = "") -> VideoGenerationError | None:
-    """The error for a path that cannot be opened as a file; ``None`` if it can."""
+    """The error for a path that cannot be opened as a file; ``None`` for one that can."""
     try:
         open_regular(path).close()
     except (OSError, ValueError) as error:
@@ -267,9 +267,9 @@ def unusable(path: Path, doing: str = "be read", *, advice: str = "") -> VideoGe
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Inside, or in the function that it decorates, an error of the operating system becomes one of `core.errors`.
+    """Turn errors of the operating system into those of `core.errors`, inside ``with`` or in a decorated function.
 
-    It is the last net under every public call, in Python and in ``reel``. `path_error` says more where a path enters.
+    It is the last safety net of every public call, in Python and in ``reel``. `path_error` says more about a path.
     """
     try:
         yield
@@ -282,7 +282,7 @@ def refusals() -> Iterator[None]:
 
 
 def system_error(error: Exception) -> VideoGenerationError | None:
-    """The error for a refusal of the operating system: a path, space, memory, files or threads; ``None`` for a bug."""
+    """The error for a refusal of the operating system (path, space, memory, files, threads); ``None`` for a bug."""
     text = str(error)
     if isinstance(error, OSError):
         return _of_the_system(error)
@@ -313,21 +313,21 @@ def _of_the_system(error: OSError) -> VideoGenerationError | None:
 
 def _is_nowhere() -> bool:
     try:
-        os.getcwd()  # noqa: PTH109 -- whether it is there
+        os.getcwd()  # noqa: PTH109 -- whether it exists
     except OSError:
         return True
     return False
 
 
 def shown(path: Path | str) -> str:
-    """A path for a message: without control characters, which a terminal would obey, and shortened if it is long."""
+    """The path for a message: shortened if it is long, and without control characters, which a terminal would obey."""
     text = str(path)
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Why a path cannot be used, as the end of a sentence: "it does not exist"."""
+    """Why a path cannot be used, as the end of a sentence, such as "it does not exist"."""
     if isinstance(error, OSError):
         if isinstance(error, UnsafeFileError):
             return str(error.strerror)
@@ -341,10 +341,10 @@ def path_error(
     """The error for a path that the operating system refuses, in one sentence.
 
     Args:
-        error: The system's error; a ValueError is Python's for a NUL in a path.
+        error: The system's error; Python raises ValueError for a NUL in a path.
         path: The path as it was given.
-        doing: The attempt, after "cannot": ``be read``, ``be written``, ``be made``.
-        advice: The fix, where the general one does not fit.
+        doing: The words after "cannot": ``be read``, ``be written``, ``be made``.
+        advice: The fix, if the general one does not fit.
 
     Returns:
         PERM for rights, DISK for a full or broken disk, ENV for a lack of files, threads or memory, else INPUT.

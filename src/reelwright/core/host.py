@@ -1,7 +1,7 @@
-"""The machine as values: GPUs, memory, disks, interpreters, checkouts and checkpoint folders.
+"""Describes the machine as values: GPUs, memory, disks, interpreters, checkouts and checkpoint folders.
 
-A backend asks (`HostQuery`), a site looks and returns a `Host`, and the backend's pure ``plan`` decides from it. ``None``
-always means "could not ask", never zero. This module does not look at the machine.
+A backend asks (`HostQuery`), a site looks and returns a `Host`, and the backend's pure ``plan`` decides from it.
+``None`` always means "could not ask", never zero. This module does not look at the machine.
 
     >>> host = Host(gpus=simulated_gpus("2x80GiB"), simulated=True)
     >>> host.gpus[1].free_bytes
@@ -21,7 +21,7 @@ from . import cards
 from .errors import ConfigurationError
 
 GIB = 1024**3
-#: Predictions of host memory are cautious: a run is refused only above this share of the machine's memory.
+#: A run is refused only above this share of the machine's memory, because predictions of host memory are cautious.
 _HOPELESS_HOST = 1.5
 
 
@@ -43,10 +43,10 @@ class Gpu:
             devices share a number.
         uuid: The driver's name, ``GPU-...`` or ``MIG-...``, as `CUDA_VISIBLE_DEVICES` takes it.
         name: The model.
-        total_bytes, free_bytes: Memory of the device; of an instance its own, not the card's.
+        total_bytes, free_bytes: Memory of the device; for an instance its own, not the card's.
         capability: CUDA compute capability.
         processes: The processes that hold memory of it.
-        parent: For an instance, the number of its card.
+        parent: The number of an instance's card; ``None`` for a card.
     """
 
     index: int
@@ -60,12 +60,12 @@ class Gpu:
 
     @property
     def speed(self) -> float:
-        """A figure that compares cards (`cards.speed`)."""
+        """A figure for comparing cards (`cards.speed`)."""
         return cards.speed(self.name, self.capability)
 
     @property
     def users(self) -> str:
-        """Its processes, for people."""
+        """The processes that hold its memory, as text for people."""
         used = (f", {one.used_bytes / GIB:.1f} GiB" if one.used_bytes else "" for one in self.processes)
         return ", ".join(
             f"pid {one.pid} ({one.name or 'unknown'}{size})" for one, size in zip(self.processes, used, strict=True)
@@ -74,7 +74,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Disk:
-    """The file system under a folder. ``folder`` is the nearest one that exists."""
+    """The file system of a folder; ``folder`` is the nearest folder that exists."""
 
     folder: Path
     free_bytes: int | None
@@ -83,15 +83,15 @@ class Disk:
 
 @dataclass(frozen=True)
 class InterpreterQuery:
-    """Ask an interpreter for its version and the versions of some modules (by importing them).
+    """A query for an interpreter's version and the versions of some modules, which it imports.
 
-    It is started as the run will start it: otherwise the answer is about another Python.
+    The interpreter is started as the run starts it: otherwise the answer would be about another Python.
 
     Attributes:
         path: The interpreter.
-        modules: What to import.
+        modules: The modules to import.
         env: Variables that the run sets.
-        env_names: Variables that the run takes over, by name or with a trailing ``*``.
+        env_names: Variables that the run passes through, by name or with a trailing ``*``.
         folder: The script's folder, which is the working folder and comes first on the module path; ``None``: neither.
     """
 
@@ -109,7 +109,7 @@ class Interpreter:
     ``modules`` maps a module to its version; a module that cannot be imported is in ``broken`` instead, with the
     error's text. ``problem`` says why the interpreter itself could not answer. ``packages`` maps every installed
     distribution (name in lower case, with dashes) to its version. ``cuda_archs`` are the GPU architectures that torch
-    was built for, such as ``sm_80``; empty where it does not say.
+    was built for, such as ``sm_80``; empty if torch does not say.
     """
 
     path: Path
@@ -125,9 +125,9 @@ class Interpreter:
 
 @dataclass(frozen=True)
 class CheckoutQuery:
-    """Look at a source checkout: which of ``files`` exist, and what ``patterns`` (name -> file, regex) find.
+    """A query for a source checkout: which of ``files`` exist, and the matches of ``patterns`` (name -> file, regex).
 
-    A pattern's value is its first group (or the whole match) of every occurrence, in order.
+    A pattern's value is its first group (or the complete match) of every occurrence, in order.
     """
 
     directory: Path
@@ -137,9 +137,9 @@ class CheckoutQuery:
 
 @dataclass(frozen=True)
 class Checkout:
-    """What was found in a source checkout; ``commit`` and ``committed_at`` (ISO date) if git knows them.
+    """The findings in a source checkout; ``commit`` and ``committed_at`` (ISO date) are ``None`` if git knows none.
 
-    ``elsewhere`` is a folder just above or below that holds the first requested file, if this one lacks it.
+    ``elsewhere`` is a folder just above or below that holds the first requested file, if this folder lacks it.
     """
 
     directory: Path
@@ -153,12 +153,12 @@ class Checkout:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a folder of weights is, if it is not the expected one.
+    """The kind of a folder of weights that is not the expected one.
 
     Attributes:
         code: Stable name: ``cache``, ``layout``, ``family``, ``level``, ``comfyui``, ``gguf``, ``lora``, ``fp8``, ...
         what: Its description, as the end of a sentence that begins with the folder.
-        fix: What to set or to download instead.
+        fix: The value to set or the weights to download instead.
     """
 
     code: str
@@ -168,18 +168,18 @@ class Kind:
 
 @dataclass(frozen=True)
 class CheckpointQuery:
-    """Look at a folder of weights.
+    """A query for a folder of weights. Names in it are relative to the folder.
 
     Attributes:
         directory: The folder.
-        required: Files and folders that must be there (a folder ends with ``/``), relative.
-        weights: Globs of the tensor files to open (headers only), relative.
-        config: JSON file whose content the backend wants, relative.
-        configs: Further JSON files whose content it wants, where they exist, relative.
-        components: The folder is one of diffusers: everything that its ``model_index.json`` names must be whole.
-        otherwise: What to look for instead if the folder has no ``model_index.json``.
+        required: Files and folders that must exist (a folder ends with ``/``).
+        weights: Globs of the tensor files to open (headers only).
+        config: JSON file whose content the backend needs.
+        configs: More JSON files whose content it needs, if they exist.
+        components: The folder has diffusers' layout: all components that ``model_index.json`` names must be complete.
+        otherwise: The query to use instead if the folder has no ``model_index.json``.
         foreign: Names that reveal another layout, such as ``model_index.json``.
-        verify: Hash every file against the checksums stored beside it.
+        verify: Compare the hash of every file with the checksums stored beside it.
         layout: The expected layout (``wan2.1``, ``engine``, ``hunyuan``), so that another one can be recognised; empty:
             no recognition.
     """
@@ -198,18 +198,18 @@ class CheckpointQuery:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was found in a folder of weights.
+    """The findings in a folder of weights.
 
     Attributes:
         directory: The folder.
-        problems: What is missing, partial or corrupt: one sentence each, naming the file.
-        files: Size in bytes of every file looked at, by relative name.
-        config: The content of the asked JSON file.
-        foreign: Which of the foreign names are there.
+        problems: One sentence for each missing, partial or corrupt file, naming the file.
+        files: Size in bytes of every file that was checked, by relative name.
+        config: The content of the requested JSON file.
+        foreign: The foreign names that exist.
         configs: The contents of the ``configs`` that exist.
-        fingerprint: A hash of names, sizes and pieces of content; the same for the same files in any place.
-        kind: What the folder is, if it is another layout; then ``problems`` holds that one sentence.
-        dtypes: How the first tensor file stores its numbers, as safetensors calls it: ``F32``, ``BF16``, ...
+        fingerprint: A hash of names, sizes and pieces of content; the same files have the same hash in any folder.
+        kind: The kind of a folder with another layout; ``problems`` then holds only the sentence about it.
+        dtypes: The number formats in the first tensor file, as safetensors calls them: ``F32``, ``BF16``, ...
         names: The names in the folder.
     """
 
@@ -226,13 +226,13 @@ class Checkpoint:
 
     @property
     def total_bytes(self) -> int:
-        """Sum of the sizes of the files looked at."""
+        """Sum of the sizes in ``files``."""
         return sum(self.files.values())
 
 
 @dataclass(frozen=True)
 class OptionsFile:
-    """A YAML file of a framework's options: its top-level mapping and the line of each key, or what is wrong."""
+    """A YAML file of a framework's options: its top-level mapping and the line of each key, or its problem."""
 
     path: Path
     problem: str | None = None
@@ -242,7 +242,7 @@ class OptionsFile:
 
 @dataclass(frozen=True)
 class HostQuery:
-    """Everything a backend wants to know before it can plan."""
+    """Everything that a backend needs to know before it can plan."""
 
     gpus: bool = False
     disks: tuple[Path, ...] = ()
@@ -256,11 +256,11 @@ class HostQuery:
 class Host:
     """The answers to a `HostQuery`.
 
-    ``gpus`` are the ones this process may use (``CUDA_VISIBLE_DEVICES`` applied); ``None`` means that the driver
-    could not be asked, and ``gpu_problem`` says why, ``gpu_advice`` what to do. ``driver_version`` and ``driver_cuda``
+    ``gpus`` are the GPUs that this process may use (``CUDA_VISIBLE_DEVICES`` applied); ``None`` means that the driver
+    could not be asked. ``gpu_problem`` says why, and ``gpu_advice`` is the fix. ``driver_version`` and ``driver_cuda``
     (the newest CUDA that it runs) are the NVIDIA driver's. ``memory_simulated``: the user chose the amount;
-    ``memory_limited``: a control group (a container, a job) limits it. ``swap_bytes`` come on top.
-    ``shm_total_bytes`` and ``shm_free_bytes`` are of /dev/shm.
+    ``memory_limited``: a control group (a container, a job) limits it. ``swap_bytes`` is not part of the total.
+    ``shm_total_bytes`` and ``shm_free_bytes`` are those of /dev/shm.
     """
 
     gpus: tuple[Gpu, ...] | None = None
@@ -285,14 +285,14 @@ class Host:
 
 
 def passed_through(environ: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
-    """The variables that a program may take over, by name or with a trailing ``*``."""
+    """The variables that are passed through to a program, chosen by name or with a trailing ``*``."""
     return {
         name: value for name, value in environ.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in names)
     }
 
 
 def host_too_small(need: int | None, host: Host) -> bool:
-    """Whether a script that needs so many bytes of host memory would surely be killed, even on an idle machine."""
+    """Whether the kernel would surely kill a script that needs so many bytes of host memory, even on an idle host."""
     total = host.memory_total_bytes
     return need is not None and total is not None and need > _HOPELESS_HOST * total + host.swap_bytes
 
@@ -304,10 +304,10 @@ _GRAMMAR = (
 
 
 def simulated_gpus(text: str) -> tuple[Gpu, ...]:
-    """Imagined GPUs, for plans and tests: ``8x80GiB``, ``2xRTX4090,1xV100-32GiB``, ``1x24GiB@7.5``.
+    """Simulated GPUs, for plans and tests: ``8x80GiB``, ``2xRTX4090,1xV100-32GiB``, ``1x24GiB@7.5``.
 
-    A model brings its compute capability and, unless one is given, its memory; ``@7.5`` is a capability. A card with
-    neither has Hopper's, 9.0.
+    A model sets the compute capability and, unless the text has one, the memory; ``@7.5`` is a capability. A card
+    without model and capability has Hopper's capability, 9.0.
 
     Raises:
         ConfigurationError: the text has another form, or names an unknown model.
@@ -346,7 +346,7 @@ def _kind(words: str, text: str) -> tuple[str, float, tuple[int, int]]:
 
 
 def simulated_memory(text: str) -> int:
-    """Bytes of imagined host memory, from ``64GiB``.
+    """Bytes of simulated host memory, from a text such as ``64GiB``.
 
     Raises:
         ConfigurationError: the text is not an amount of memory.

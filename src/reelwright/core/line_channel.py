@@ -1,7 +1,7 @@
-"""Messages of `core.events` between two processes: one line each, over a pair of pipes.
+"""Sends and receives messages of `core.events` between two processes: one line each, over a pair of pipes.
 
-A worker and its runner, and the ranks of one worker, talk through it. It never interprets a message and starts
-no process. A blocking descriptor makes a call wait; with `set_nonblocking` no call waits.
+A worker and its runner use it, and so do the ranks of one worker. It does not interpret messages or start processes.
+A blocking descriptor makes a call wait; after `set_nonblocking` no call waits.
 
     >>> buffer = LineBuffer()
     >>> buffer.feed(b"one\\ntw"), buffer.feed(b"o\\n")
@@ -17,7 +17,7 @@ from typing import Union
 
 from .events import Message, decode, encode
 
-#: A longer line is no message: paths and prompts are some kilobytes.
+#: A longer line is not a message: paths and prompts are some kilobytes long.
 MAX_LINE_BYTES = 4 * 1024 * 1024
 _KEPT_BYTES = 200
 _CHUNK_BYTES = 256 * 1024
@@ -25,14 +25,14 @@ Received = Union[Message, ValueError]
 
 
 class LineBuffer:
-    """Cuts a stream of bytes into lines. A line without an end is cut too: only its beginning is returned."""
+    """Cuts a stream of bytes into lines. Of a line longer than `MAX_LINE_BYTES` only the beginning is returned."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._skipping = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that these bytes complete."""
+        """Take the next bytes; returns the lines that they complete."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if lines and self._skipping:  # the end of a line whose beginning was returned
             del lines[0]
@@ -44,7 +44,7 @@ class LineBuffer:
 
 
 class LineChannel:
-    """Our ends of the two pipes. One thread may send while another receives."""
+    """This process's ends of the two pipes. One thread may send while another receives."""
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self.read_fd, self.write_fd = read_fd, write_fd
@@ -52,13 +52,13 @@ class LineChannel:
         self._unsent = b""
 
     def set_nonblocking(self) -> None:
-        """Let no call wait: `receive` returns what is there, and `flush` sends what the pipe takes."""
+        """Make calls return at once: `receive` returns the messages so far, and `flush` sends what the pipe takes."""
         for fd in (self.read_fd, self.write_fd):
             os.set_blocking(fd, False)
 
     @property
     def waiting(self) -> bool:
-        """Whether a part of a message still waits for room in the pipe."""
+        """Whether part of a message still waits for space in the pipe."""
         return bool(self._unsent)
 
     def send(self, message: Message) -> bool:
@@ -67,7 +67,7 @@ class LineChannel:
         return self.flush()
 
     def flush(self) -> bool:
-        """Send more of what waits; false if the other end is closed."""
+        """Send more of the waiting bytes; false if the other end is closed."""
         try:
             while self._unsent:
                 self._unsent = self._unsent[os.write(self.write_fd, self._unsent) :]
@@ -79,7 +79,7 @@ class LineChannel:
         return True
 
     def receive(self) -> list[Received] | None:
-        """The next messages, perhaps none; ``None`` at the end. A line that is no message comes as its `ValueError`."""
+        """The next messages, perhaps none; ``None`` at the end. An invalid line is returned as a `ValueError`."""
         try:
             data = os.read(self.read_fd, _CHUNK_BYTES)
         except BlockingIOError:
@@ -89,13 +89,13 @@ class LineChannel:
         return [_message(line) for line in self._lines.feed(data)] if data else None
 
     def close_sending(self) -> None:
-        """Close the pipe that we write: the other process sees its end. Twice does nothing."""
+        """Close the pipe for sending: the other process sees its end. A second call does nothing."""
         fd, self.write_fd = self.write_fd, -1
         if fd >= 0:
             os.close(fd)
 
     def close_receiving(self) -> None:
-        """Close the pipe that we read. Twice does nothing."""
+        """Close the pipe for receiving. A second call does nothing."""
         fd, self.read_fd = self.read_fd, -1
         if fd >= 0:
             os.close(fd)
@@ -109,7 +109,7 @@ def _message(line: bytes) -> Received:
 
 
 def open_pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
-    """The ends to read and to write of a new pipe, which no child inherits by itself; ``undo`` closes them."""
+    """The read end and the write end of a new pipe, which children do not inherit; ``undo`` closes them."""
     read, write = os.pipe2(os.O_CLOEXEC)
     undo.callback(os.close, read)
     undo.callback(os.close, write)
@@ -118,9 +118,9 @@ def open_pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def channel_to_child() -> Iterator[tuple[LineChannel, tuple[int, int]]]:
-    """A channel, and the two descriptors that a child started inside gets to read and to write.
+    """A channel, and the two descriptors (read, write) to pass to a child that is started inside ``with``.
 
-    The child's descriptors are closed here at the end; after an exception all four are.
+    The child's two descriptors are closed here at the end; after an exception all four are closed.
     """
     with contextlib.ExitStack() as undo:
         child_reads, write = open_pipe(undo)

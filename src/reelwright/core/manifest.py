@@ -1,8 +1,8 @@
-"""The record of a run: the attempts, the manifest beside the video, and the result of a call.
+"""Defines the record of a run: its attempts, the manifest beside the video, and the result of a call.
 
 The manifest is versioned JSON with everything needed to trust, explain and repeat a video: requested and effective
 parameters, the seed, hashes of inputs and output, versions, time per phase, every attempt and every warning. It holds
-no secret: its plan names environment variables to pass through, not their values.
+no secret: its plan names the environment variables that are passed through, but not their values.
 
     >>> Manifest.from_json(manifest.to_json()) == manifest
     True
@@ -26,33 +26,33 @@ from .request import VideoRequest
 
 SCHEMA = 1
 MANIFEST_SUFFIX = ".reel.json"
-#: A film of a thousand shots has the manifests of all its clips in its own.
+#: Enough for a film of a thousand shots, whose manifest contains the manifests of all its clips.
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try, successful or not.
+    """One attempt, successful or not.
 
     Attributes:
-        number: From 1.
+        number: The attempt's number, from 1.
         outcome: ``completed``, ``failed`` or ``cancelled``.
         failure: Class of the failure, such as ``OOM_GPU``; ``None`` on success.
         cause: Finer cause, such as ``vae`` or ``flash-attn``.
-        message: What happened, for people.
-        evidence: Lines that prove it.
-        phase: Where it happened.
+        message: Description of the failure, for people.
+        evidence: Lines that prove the failure.
+        phase: The phase in which the attempt ended.
         step: The last sampling step that was reported.
-        changed: What this attempt changed against the original parameters, as ``name: old -> new``.
-        why: Why those changes.
-        helps: What each of them lowers: ``memory``, ``time`` or ``none``.
-        skipped: Steps of the ladder that would have changed nothing.
-        counts: Whether it counts against the retry limit.
+        changed: This attempt's changes to the original parameters, as ``name: old -> new``.
+        why: The reason for those changes.
+        helps: The quantity that each change lowers: ``memory``, ``time`` or ``none``.
+        skipped: Steps of the ladder that were left out because they would have changed nothing.
+        counts: Whether the attempt counts against the retry limit.
         parameters: Effective parameters of this attempt.
         seconds: Wall-clock duration.
         phase_seconds: Duration of each phase.
         exit_status, signal_number: How the process ended.
-        log: Path of the kept log, if it was kept.
+        log: Path of the log, if it was kept.
     """
 
     number: int
@@ -85,9 +85,9 @@ class Manifest:
     """The JSON beside the video. Mappings hold JSON values only.
 
     Attributes:
-        run_id: Names the run; also in the video's metadata.
-        reelwright: Our version.
-        generator, task, generative: What made it.
+        run_id: The run's name; also in the video's metadata.
+        reelwright: Reelwright's version.
+        generator, task, generative: The generator, the task, and whether a model invented the picture.
         state: ``completed``, ``failed`` or ``cancelled``.
         created_at: ISO time of the start, UTC.
         requested: The original request (`VideoRequest.to_json`).
@@ -96,16 +96,16 @@ class Manifest:
         inputs: One mapping per picture: role, path, sha256, width, height, notes.
         output: path (file name), sha256, frames_sha256, bytes, width, height, frames, fps, seconds, codec.
         plan: The plan of the last attempt (`Plan.to_json`).
-        versions: Of everything that shaped the video.
+        versions: Versions of the software that shaped the video.
         machine: CPU count, GPUs.
-        phase_seconds: Time per phase of the whole run.
-        seconds: The whole run.
-        attempts: Every try.
+        phase_seconds: Seconds of each phase, over the complete run.
+        seconds: Duration of the complete run.
+        attempts: Every attempt.
         degraded: Whether quality was lowered against the request.
-        warnings: Everything the user should know.
+        warnings: Everything that the user should know.
         metrics: GPU memory over time, utilisation, disk rates (`sites.local.metrics.Metrics`).
         error: The error object, if there is no video.
-        facts: What the generator itself reports (the draft's mode and camera).
+        facts: Facts that the generator reports (the draft's mode and camera).
     """
 
     run_id: str
@@ -134,10 +134,10 @@ class Manifest:
 
     @property
     def request(self) -> VideoRequest:
-        """The original request; nothing else in a manifest decides what a replay does.
+        """The original request, from which a replay is made.
 
         Raises:
-            StateError: it is damaged.
+            StateError: the request is damaged.
             InvalidInputError: no generator can fulfil it.
         """
         try:
@@ -157,7 +157,7 @@ class Manifest:
         return {"schema": SCHEMA, **asdict(self)}
 
     def to_text(self) -> str:
-        """The file's content; the prompt and log lines are JSON strings, so none of them can forge a line."""
+        """The file's content. The prompt and log lines are JSON strings, so none of them can forge a line."""
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False, default=str) + "\n"
 
     @classmethod
@@ -165,7 +165,7 @@ class Manifest:
         """The manifest that `to_json` wrote; unknown fields of a newer minor version are ignored.
 
         Raises:
-            StateError: it is not a manifest, or of a newer schema.
+            StateError: the data is not a manifest, or has a newer schema.
         """
         if data.get("schema") != SCHEMA:
             raise StateError(
@@ -182,7 +182,7 @@ class Manifest:
 
 
 def _unusable(manifest: Manifest) -> str | None:
-    """What is wrong inside the mappings that other modules rely on."""
+    """The first fault in the mappings that other modules rely on; ``None`` if they have none."""
     name = (manifest.output or {}).get("path", "film.mp4")
     if not isinstance(name, str) or "\0" in name or name != Path(name).name:
         return "its video is not a file beside it"
@@ -204,7 +204,7 @@ def _requests() -> TypeAdapter[VideoRequest]:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """The place of the first mistake and its description; never the value, which may be anything."""
+    """The place and the description of the first mistake, without the value, which may hold any text."""
     item = error.errors(include_url=False, include_context=False, include_input=False)[0]
     return f"{'.'.join(str(part) for part in item['loc'])!r:.80}: {item['msg']:.120}"
 
@@ -215,9 +215,10 @@ def manifest_path(video: Path) -> Path:
 
 
 def manifest_of(video: Path) -> Path:
-    """The existing manifest of a video; `manifest_path` if there is none.
+    """The path of a video's existing manifest; `manifest_path` if it has none.
 
-    An older version wrote the manifest of ``clip.MP4`` as ``clip.reel.json``: it counts if it names ``clip.MP4``.
+    An older version wrote the manifest of ``clip.MP4`` as ``clip.reel.json``: that file counts if it names
+    ``clip.MP4``.
     """
     path = manifest_path(video)
     older = video.with_name(video.stem + MANIFEST_SUFFIX)
@@ -233,7 +234,7 @@ def manifest_of(video: Path) -> Path:
 
 @dataclass(frozen=True)
 class Result:
-    """What a successful `generate` returns."""
+    """The result of a successful `generate`."""
 
     output: Path
     manifest: Path
@@ -258,7 +259,7 @@ class Result:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Result:
-        """The result that `to_json` wrote; what a newer version or ``reel replay`` adds is ignored."""
+        """The result that `to_json` wrote; fields that a newer version or ``reel replay`` adds are ignored."""
         known = {item.name for item in fields(cls)}
         values = {key: value for key, value in data.items() if key in known}
         paths = {name: Path(data[name]) for name in ("output", "manifest")}

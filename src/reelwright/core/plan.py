@@ -1,9 +1,9 @@
-"""The plan of a run: the one value that is printed, executed, retried from and stored in the manifest.
+"""Defines the plan of a run: the value that is printed, executed, retried from and stored in the manifest.
 
 A backend's ``plan(job) -> Plan`` is pure: the same `backends.shared.job.Job` gives the same `Plan`. A plan holds either
 a `Command` (a framework's script, run under the shim) or an `EngineCall` (one of Reelwright's engines), the promised
-video (`ExpectedVideo`), every finding, and the mitigations that lower memory, as data for `policy.retry`. It holds no
-secrets: ``env_names`` are passed through by name.
+video (`ExpectedVideo`), every finding, and the mitigations that lower memory, as data for `policy.retry`. Its JSON
+holds no secrets: variables in ``env_names`` are passed through by name, and hidden values are masked.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Finding:
         code: Stable name, such as ``size.derived`` or ``model.incomplete``.
         severity: ``error`` stops the run before any work.
         message: The fact, with the name of the file, setting or device.
-        fix: What the user can do.
-        failure: For an error: the class the run would end with.
+        fix: The action that the user can take.
+        failure: For an error: the failure class with which the run would end.
     """
 
     code: str
@@ -82,16 +82,16 @@ class ExpectedVideo:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a framework's log is read (`policy.progress`), as data.
+    """The rules for reading a framework's log (`policy.progress`), as data.
 
     Attributes:
         phases: (regular expression, phase) pairs, matched against the start of a line in order.
-        bars: Phases of the description-less progress bars, in the order in which the bars appear.
-        totals: The number of steps each of those bars counts to (0: any).
+        bars: Phases of the progress bars without a description, in the order in which the bars appear.
+        totals: The number of steps to which each of those bars counts (0: any).
         output: Regular expression whose first group is the path that was written.
         user_text: Regular expressions of lines that repeat the user's text; they are never diagnosed.
         record: Regular expression of the start of a log record; other lines continue it.
-        failures: Extra (failure, regular expression, advice) rows for `policy.diagnosis`, before the common ones.
+        failures: Additional (failure, regular expression, advice) rows for `policy.diagnosis`, before the common ones.
     """
 
     phases: tuple[tuple[str, str], ...] = ()
@@ -105,7 +105,7 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Command:
-    """A framework's program: how to start it, in which folder, with which environment, and how to read it.
+    """A framework's program: its arguments, folder and environment, and the rules for reading its log.
 
     Attributes:
         argv: Program and arguments; every option is one ``--option=value`` word.
@@ -113,13 +113,13 @@ class Command:
         env: Variables that are set.
         hidden: Names in ``env`` whose values are never shown, because they may be tokens.
         env_names: Variables that are passed through from the runner's environment, by name.
-        dialect: How its log is read.
+        dialect: The rules for reading its log.
         quiet_limits_s: Per phase, seconds without progress after which it counts as hung; ``""`` is the default.
         ranks: Number of processes that torchrun starts (1: no torchrun).
-        collects: Folder where the video appears under a name that the framework chooses; ``None``: it writes the
+        collects: Folder in which the framework writes the video under a name that it chooses; ``None``: it writes the
             attempt's own file.
-        writer_check: Python code that fails in the framework's interpreter if it cannot write a video; it runs only
-            when the framework claims success and wrote none.
+        writer_check: Python code that fails if the framework's interpreter cannot write a video. It runs only if the
+            framework claims success without a video.
     """
 
     argv: tuple[str, ...]
@@ -140,7 +140,7 @@ class Command:
 
     @property
     def trusted_output(self) -> bool:
-        """Whether our own encoder writes the video. A framework's file is decoded in a process of its own."""
+        """Whether Reelwright's encoder writes the video. A framework's file is decoded in a separate process."""
         return False
 
     @property
@@ -150,20 +150,20 @@ class Command:
 
     @property
     def shown_env(self) -> dict[str, str]:
-        """The variables as people and manifests may see them."""
+        """The variables for people and manifests, with hidden values masked."""
         return {name: "***" if name in self.hidden else value for name, value in self.env.items()}
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Hidden values that look like secrets, to be masked where a framework prints them.
+        """Hidden values that look like secrets, which are masked in a framework's output.
 
-        By their names: masking every value would also take the INFO of NCCL_DEBUG=INFO out of the log.
+        The variable's name decides: masking every value would also remove the INFO of NCCL_DEBUG=INFO from the log.
         """
         named = [value for name, value in self.env.items() if name in self.hidden and _SECRET.search(name)]
         return tuple(value for value in named if len(value) >= _MIN_SECRET)
 
     def to_json(self) -> dict[str, Any]:
-        """``argv``, ``cwd``, ``env`` (values that are set; hidden ones as ``***``) and ``env_names``."""
+        """``argv``, ``cwd``, ``env`` (with ``***`` for hidden values) and ``env_names``."""
         return {
             "argv": list(self.argv),
             "cwd": str(self.cwd),
@@ -178,10 +178,10 @@ class EngineCall:
 
     Attributes:
         engine: Its name in `engines`.
-        options: The clip to render.
-        model: The model to load before; empty for an engine without one.
-        worker: The program that holds the engine between calls (``argv`` without the pipes' numbers, which the
-            executor adds); ``None``: it runs in this process.
+        options: The options of the clip.
+        model: The model to load first; empty for an engine without one.
+        worker: The program that holds the engine between calls (``argv`` without the pipes' numbers, which
+            `start_worker` adds); ``None``: the engine runs in this process.
     """
 
     engine: str
@@ -191,12 +191,12 @@ class EngineCall:
 
     @property
     def program(self) -> Command | None:
-        """The program that is started: the worker, or nothing."""
+        """The program that is started: the worker, or ``None``."""
         return self.worker
 
     @property
     def trusted_output(self) -> bool:
-        """Whether our own encoder writes the video."""
+        """Whether Reelwright's encoder writes the video."""
         return True
 
     @property
@@ -205,7 +205,7 @@ class EngineCall:
         return self.worker is not None
 
     def to_json(self) -> dict[str, Any]:
-        """The options and ``engine``; where there is a worker, also ``model`` and ``worker``."""
+        """The options and ``engine``; with a worker also ``model`` and ``worker``."""
         data = dict(self.options, engine=self.engine)
         return data if self.worker is None else {**data, "model": dict(self.model), "worker": self.worker.to_json()}
 
@@ -217,8 +217,8 @@ class Mitigation:
     Attributes:
         name: Stable name, such as ``offload`` or ``fewer_frames``.
         overrides: Effective parameters to force.
-        helps: What it lowers.
-        costs: ``nothing``, ``time``, or the quality it takes: ``frames``, ``size``, ``steps``, ``guidance``,
+        helps: The quantity that it lowers.
+        costs: ``nothing``, ``time``, or the quality that it lowers: ``frames``, ``size``, ``steps``, ``guidance``,
             ``precision``.
         why: One sentence for the manifest, with the source of the fact.
     """
@@ -235,8 +235,8 @@ class PublishedTime:
     """A time that others measured for similar work, scaled; used until the machine has a history.
 
     Attributes:
-        seconds: Of the whole generation.
-        source: The machine, who measured, and how the figure was scaled.
+        seconds: Duration of the complete generation.
+        source: The machine, the author of the measurement, and how the figure was scaled.
     """
 
     seconds: float
@@ -248,12 +248,12 @@ class PublishedTime:
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 clip``, ``2 clips``."""
+    """The number and the noun, such as ``1 clip`` or ``2 clips``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def in_words(seconds: float) -> str:
-    """A duration as people say it.
+    """The duration as people say it.
 
     >>> in_words(75), in_words(1491.6), in_words(9000)
     ('75 s', '25 min', '2.5 h')
@@ -265,21 +265,21 @@ def in_words(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will run and what it promises.
+    """The program that will run, and the video that it promises.
 
     Attributes:
         generator: The backend's name.
         task: ``t2v``, ``i2v`` or ``flf2v``.
         generative: Whether a model invents the picture (``False`` for the draft).
-        run: What is executed; ``None`` when an error finding forbids a command.
+        run: The command or engine call; ``None`` if an error finding forbids a run.
         expected: The promised video; ``None`` if it is unknown.
-        parameters: Effective parameters by the field's names: size, num_frames, fps, steps, guidance_scale,
+        parameters: Effective parameters by the names of the field: size, num_frames, fps, steps, guidance_scale,
             flow_shift, seed, and the generator's own (offload_model, ...).
         gpus: Indices of the GPUs to lease.
         gpu_bytes: Predicted peak memory per GPU.
         host_bytes: Predicted peak of the host's memory.
         disk_bytes: Space that the private files and the video may take.
-        seconds: Predicted duration; ``None`` without a measurement to predict from.
+        seconds: Predicted duration; ``None`` if no measurement exists.
         published: An estimate from published figures, for a machine without a measurement.
         findings: Everything that the user should know before the run.
         mitigations: Memory mitigations, in the order in which a retry applies them.
@@ -302,7 +302,7 @@ class Plan:
 
     @property
     def program(self) -> Command | None:
-        """The program that is started: a framework's script, or the worker of one of our engines."""
+        """The program that is started: a framework's script, or the worker of an engine."""
         return self.run.program if self.run else None
 
     @property
@@ -311,7 +311,7 @@ class Plan:
         return self.run is not None and self.run.stays_warm
 
     def with_program(self, program: Command) -> Plan:
-        """A copy that starts ``program`` in the place of `program`."""
+        """A copy that starts another program."""
         return self.evolve(run=replace(self.run, worker=program) if isinstance(self.run, EngineCall) else program)
 
     @property

@@ -1,8 +1,8 @@
-"""What is asked: one clip, described in the field's own words.
+"""Defines the request for one clip, in the terms of the field.
 
-A `VideoRequest` is a frozen value. It says what the caller wants, never how a generator does it, and it does not
-hold the output path (the same request may be rendered twice). It checks only what is wrong for every generator;
-what a certain generator can do is checked by its backend's ``plan``.
+A `VideoRequest` is a frozen value. It describes the clip, not how a generator makes it, and it does not hold the output
+path (the same request may be rendered twice). It refuses only mistakes that are wrong for every generator; a backend's
+``plan`` checks the limits of its generator.
 
 `FIELDS` has the check and the command-line option of every field; ``reel`` derives its options from it.
 
@@ -28,8 +28,8 @@ Fit = Literal["cover", "contain", "stretch"]
 Codec = Literal["h264", "av1"]
 
 SCHEMA = 1
-# One argv string may hold 131,071 bytes on Linux (MAX_ARG_STRLEN); text encoders read 512 tokens at most, so a
-# prompt anywhere near the limit is a mistake (a file given in place of its text, say).
+# One argv string may hold 131,071 bytes on Linux (MAX_ARG_STRLEN). Text encoders read at most 512 tokens, so a prompt
+# near the limit is a mistake, such as a file given in place of its text.
 MAX_PROMPT_BYTES = 100_000
 MAX_SEED = 2**63 - 1
 _PICTURES = ("image", "last_image", "depth_image")
@@ -52,10 +52,10 @@ class Size(NamedTuple):
 
 
 def parse_size(text: str) -> Size:
-    """``1280x720``, ``1280*720`` or ``1280×720`` as a `Size`.
+    """The `Size` in a text such as ``1280x720``, ``1280*720`` or ``1280×720``.
 
     Raises:
-        InvalidInputError: the text is not of that form, or a side is 0.
+        InvalidInputError: the text does not have that form, or a side is 0.
     """
     match = _SIZE.fullmatch(text)
     if not match or 0 in (int(match[1]), int(match[2])):
@@ -71,11 +71,11 @@ class Picture:
 
     Attributes:
         path: The private PNG.
-        source: Where the user's picture lies.
+        source: The path of the user's picture.
         size: Pixels of the private PNG.
-        source_size: Pixels of the user's picture as it is seen (after EXIF rotation).
-        sha256: Of the user's file, as bytes.
-        notes: What was normalised or cropped, for people.
+        source_size: Pixels of the user's picture after EXIF rotation.
+        sha256: SHA-256 of the bytes of the user's file.
+        notes: One sentence for people about each normalisation or crop.
     """
 
     path: Path
@@ -94,29 +94,29 @@ class VideoRequest:
     """One clip to make. ``None`` means "the generator's default".
 
     Attributes:
-        prompt: What should be seen, as text (UTF-8, no NUL, at most 100,000 bytes).
-        image: First picture; ``None`` asks for text-to-video.
+        prompt: Description of the clip, as text (UTF-8, no NUL, at most 100,000 bytes).
+        image: First picture; ``None`` means text-to-video.
         last_image: Last picture, for first-last-frame-to-video.
         depth_image: Depth picture (bright is near) for the draft generator's parallax.
         generator: A generator's name, or ``auto``.
-        size: Wanted size in pixels; generators may derive the real one from area and aspect (see the plan).
+        size: Size in pixels; generators may derive the real size from its area and aspect (see the plan).
         num_frames: Number of frames; excludes ``seconds``.
-        seconds: Length in seconds; the plan turns it into frames the generator can make.
-        fps: Frames per second, where the generator has a choice.
+        seconds: Length in seconds; the plan turns it into a number of frames that the generator can make.
+        fps: Frames per second, if the generator has a choice.
         steps: Number of sampling steps.
         guidance_scale: Classifier-free guidance scale.
         flow_shift: Shift of the flow-matching schedule.
         seed: Random seed; ``None`` lets the plan draw one, which is then recorded.
-        negative_prompt: What should not be seen, where the generator has it.
+        negative_prompt: Things that should not appear, if the generator supports it.
         camera: Camera move for the draft generator, such as ``push_in`` or ``pan_left slow``.
-        fit: How a picture of another aspect is brought to the size: crop (``cover``), pad (``contain``) or distort
+        fit: How a picture of another aspect is fitted to the size: crop (``cover``), pad (``contain``) or distort
             (``stretch``); ``None`` is the generator's own rule (Wan2.1 keeps the picture's aspect, the draft crops).
-        anchor: Which part survives a crop: ``center``, ``top``, ``bottom``, ``left``, ``right`` or ``x,y`` in 0..1.
-        strict_input: Refuse a picture that would need normalising instead of warning.
-        codec: ``h264`` or ``av1``, where we encode ourselves.
+        anchor: The part that a crop keeps: ``center``, ``top``, ``bottom``, ``left``, ``right`` or ``x,y`` in 0..1.
+        strict_input: Refuse a picture that needs normalising, instead of warning.
+        codec: ``h264`` or ``av1``, if Reelwright encodes the clip.
         label: Whether the draft generator writes its corner label.
 
-    ``anchor``, ``strict_input``, ``codec`` and ``label`` are settings too: what is given here wins, whatever its value.
+    ``anchor``, ``strict_input``, ``codec`` and ``label`` are settings too; a value in the request wins over them.
     """
 
     prompt: str
@@ -177,10 +177,10 @@ class VideoRequest:
 
 
 def read_request(**values: Any) -> tuple[VideoRequest, tuple[InvalidInputError, ...]]:
-    """A request from what people write (a size and paths as text), and every mistake in it.
+    """A request from values as people write them (a size and paths as text), and every mistake in them.
 
-    What is mistaken is left out of the request, or replaced by something harmless, so that everything else that is
-    wrong can be found too. Do not carry out a request with mistakes.
+    A wrong value is left out of the request or replaced by a harmless one, so that later checks can find other
+    mistakes. Do not carry out a request with mistakes.
 
         >>> request, mistakes = read_request(prompt="", size="big", steps=0)
         >>> [error.message for error in mistakes]
@@ -210,7 +210,7 @@ def _unknown_options(values: Mapping[str, Any]) -> Iterator[InvalidInputError]:
 
 
 def _mistakes(values: Mapping[str, Any]) -> dict[str, list[InvalidInputError]]:
-    """Everything that is wrong with a request for every generator, by the field to leave out."""
+    """The mistakes that are wrong for every generator, by the field to leave out."""
     found: dict[str, list[InvalidInputError]] = {}
     for name, field in FIELDS.items():
         value = values.get(name)
@@ -237,7 +237,8 @@ def check_prompt(prompt: object, *, name: str = "prompt", may_be_empty: bool = F
     """Refuse text that could not reach a generator's process byte for byte.
 
     Raises:
-        InvalidInputError: empty, not a string, holds NUL or a lone surrogate, or is over `MAX_PROMPT_BYTES`.
+        InvalidInputError: the text is empty, not a string, longer than `MAX_PROMPT_BYTES`, or holds NUL or a lone
+            surrogate.
     """
     if not isinstance(prompt, str):
         raise InvalidInputError(f"the {name} must be text, not {type(prompt).__name__}")
@@ -339,16 +340,16 @@ def _check_word(words: Any) -> Callable[[str, Any], None]:
 
 @dataclass(frozen=True)
 class RequestField:
-    """How one field of a request is checked, and written on the command line.
+    """The check and the command-line option of one field of a request.
 
     Attributes:
         check: Refuses a value that no generator can use; called with the field's name and a value that is not None.
-        option: Its option and what a help text shows for the value, such as ``--frames N``; empty for a field that is
-            no option of its own.
-        help: What the field means.
-        group: The heading of the options beside it.
+        option: The option, with the word that stands for its value in help texts, such as ``--frames N``; empty for a
+            field without an option.
+        help: The help text of the option.
+        group: The heading above the option in help texts.
         choices: The only words that the option takes.
-        sets: What an option without a value sets.
+        sets: The value that an option without a value sets.
     """
 
     check: Callable[[str, Any], None]
@@ -360,7 +361,7 @@ class RequestField:
 
     @property
     def kind(self) -> Literal["number", "path", "text"]:
-        """What the option's value is."""
+        """The kind of the option's value."""
         if self.check in (_check_count, _check_positive, _check_not_negative, _check_seed):
             return "number"
         return "path" if self.check is _check_path else "text"

@@ -1,7 +1,7 @@
-"""Attempts until a clip is good: reserve, run, verify; or diagnose, decide, and run the next plan.
+"""Makes attempts until a clip is verified: reserve, run, verify; or diagnose, decide, and run the next plan.
 
-`attempt_until_good` knows the policy, `_attempt` one run on the site and the verification of its clip. Publishing and
-the record of the run are `runs.runner`'s.
+`attempt_until_good` applies the policy. `_attempt` makes one run on the site and verifies its clip. `runs.runner`
+publishes the clip and records the run.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .journal import Journal
 from .order import Order
 from .prepare import Prepared, Preparer, planned
 
-#: A clip in the private folder, and what a full decode found in it.
+#: A clip in the private folder, and the facts that a full decode found in it.
 Clip = tuple[Path, dict[str, Any]]
 
 
 @dataclass
 class Run:
-    """One run's parts. ``latents`` is the file a clip was decoded from, deleted after publishing."""
+    """The parts of one run. ``latents`` is the file from which the clip was decoded; it is deleted after publishing."""
 
     order: Order
     folder: workspace.RunFolder
@@ -44,12 +44,12 @@ class Run:
     latents: Path | None = None
 
     def unfinished(self) -> bool:
-        """Whether the clip has its name and the manifest could not follow: the next `runs.recovery.recover` moves it."""
+        """Whether the clip is published but its manifest is not: the next `runs.recovery.recover` publishes it."""
         return self.published and self.folder.manifest.exists()
 
 
 def attempt_until_good(run: Run, prepared: Prepared) -> Clip:
-    """Attempts until one gives a verified clip or the policy says stop."""
+    """Make attempts until one gives a verified clip; raises the last failure when the policy stops."""
     settings = prepared.job.settings
     rules = retry.rules(settings)
     plan, step = prepared.plan, None
@@ -85,7 +85,7 @@ class _Try:
 
 
 def _hold(run: Run, prepared: Prepared, attempt: _Try, reservation: Reservation) -> Plan:
-    """Reserve the plan's GPUs; other ones where another run was faster and there is a choice; else wait for them."""
+    """Reserve the plan's GPUs; if another run holds them, reserve other GPUs, or wait if there are none."""
     plan, host = attempt.plan, prepared.job.host
     if not plan.stays_warm:
         for _ in plan.gpus:
@@ -105,7 +105,7 @@ def _hold(run: Run, prepared: Prepared, attempt: _Try, reservation: Reservation)
 
 
 def _plan_of(run: Run, prepared: Prepared, attempt: _Try, more: Mapping[str, Any]) -> Plan:
-    """What the backend plans for an attempt; ``more`` overrides come last."""
+    """The backend's plan for an attempt; the overrides in ``more`` win."""
     step = attempt.step
     overrides = {**prepared.job.overrides, **(step.overrides if step else {}), **more}
     output = run.folder.video(attempt.number)
@@ -116,7 +116,7 @@ def _plan_of(run: Run, prepared: Prepared, attempt: _Try, more: Mapping[str, Any
 
 
 def _next_step(run: Run, rules: retry.RetryRules, original: Plan, past: list[retry.Past], evidence: Evidence) -> Next:
-    """The policy's decision; raises the failure's own exception when it is to stop."""
+    """The policy's decision for the next attempt; raises the failure's exception if the policy stops."""
     found = past[-1].diagnosis
     if found.failure is Failure.CANCELLED or run.cancellation.requested:
         raise Cancelled(signal_number=run.cancellation.signal_number or 2)
@@ -142,7 +142,7 @@ def _replan(run: Run, prepared: Prepared, before: _Try, step: Next) -> Plan:
     avoided = prepared.job.overrides.get("avoid_gpus", ())
     more: dict[str, Any] = {"avoid_gpus": (*avoided, *before.plan.gpus)} if step.other_gpus else {}
     if before.plan.gpus and "gpu_count" not in step.overrides:
-        more["gpu_count"] = len(before.plan.gpus)  # a retry changes what it says and nothing else
+        more["gpu_count"] = len(before.plan.gpus)  # a retry changes only what it reports
     plan = _plan_of(run, prepared, replace(before, number=before.number + 1, step=step), more)
     preflight.raise_for(plan.findings)
     run.journal.planned(plan)
@@ -150,7 +150,7 @@ def _replan(run: Run, prepared: Prepared, before: _Try, step: Next) -> Plan:
 
 
 def _attempt(run: Run, plan: Plan, number: int, reservation: Reservation) -> tuple[Evidence, Clip | None]:
-    """One run on the site and the full verification of its clip; the second value is ``None`` unless it is good."""
+    """Run once on the site and verify the clip; the second value is ``None`` unless the clip is verified."""
     folder, settings = run.folder, run.order.settings
     folder.attempt(number).mkdir(mode=0o700)
     work = Work(
@@ -190,7 +190,7 @@ def _attempt(run: Run, plan: Plan, number: int, reservation: Reservation) -> tup
 
 @dataclass(frozen=True)
 class _Listening:
-    """The journal; and the verification process starts while the framework is still saving."""
+    """Passes events to the journal, and starts the verification process while the framework is still saving."""
 
     run: Run
     verifier: verification.VerificationProcess
@@ -202,9 +202,9 @@ class _Listening:
 
 
 def _verified(run: Run, plan: Plan, number: int, verifier: verification.VerificationProcess) -> Clip:
-    """The clip of an attempt and what a full decode finds in it; raises `OutputError` if it is not the promised one.
+    """The clip of an attempt and the facts of a full decode; raises `OutputError` if it is not the promised clip.
 
-    A framework's output is decoded in a process of its own; its copy with our tags and checksum is published.
+    A framework's output is decoded in a separate process; a copy with Reelwright's tags and checksum is published.
     """
     video = run.folder.video(number)
     if plan.run is not None and plan.run.trusted_output:
@@ -229,7 +229,7 @@ def _tags(plan: Plan, request: VideoRequest) -> dict[str, str]:
 
 
 def _used_before(plan: Plan, host: Host) -> int | None:
-    """The most memory of one of the plan's GPUs that others held when it was made."""
+    """The most memory that other programs held on one of the plan's GPUs when the plan was made."""
     chosen = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
     used = [gpu.total_bytes - gpu.free_bytes for gpu in chosen if gpu.total_bytes and gpu.free_bytes is not None]
     return max(used, default=None)
@@ -244,7 +244,7 @@ def _keep_log(run: Run, number: int) -> str | None:
 
 
 def _keep_video(run: Run, number: int, evidence: Evidence) -> str:
-    """Keep a video that may be whole although its program failed (row P13); says where it is."""
+    """Keep a video that may be complete although its program failed (row P13); returns a sentence with its path."""
     state_dir, run_id, settings = run.order.settings.state_dir, run.folder.run_id, run.order.settings
     ended_badly = bool(evidence.exit_status) and evidence.kill_reason is None
     if not evidence.output_exists or not (ended_badly or settings.keep_failed):

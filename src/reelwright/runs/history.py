@@ -1,9 +1,9 @@
-"""What this machine has learned, in the state folder: mitigations that worked, durations, records of failed runs.
+"""Keeps what this machine has learned in the state folder: useful mitigations, durations, records of failed runs.
 
-``learned.json`` has one entry per (generator, task, GPUs, size, frames). It is only advice: a missing,
-damaged or read-only file means that nothing is known. Failed runs leave ``runs/<run id>/`` with their manifest
-and logs, the newest `KEPT_RUNS` of them; in the temporary folder where the state folder cannot be written. No failure here
-ends a run.
+``learned.json`` has one entry per (generator, task, GPUs, size, frames). It is only advice: a missing, damaged or
+read-only file counts as empty. A failed run leaves ``runs/<run id>/`` with its manifest and logs, in the temporary
+folder if the state folder cannot be written. The newest `KEPT_RUNS` records are kept. No failure in this module ends a
+run.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _FILE = "learned.json"
 _SUSPECT = "suspect GPU|"
 _WHERE = "Give a film, or the .reel.json that lies beside it."
 Entries = dict[str, dict[str, Any]]
-#: Called with a sentence when something cannot be kept where it belongs.
+#: Called with a sentence when a file cannot be kept in the state folder.
 Warn = Callable[[str], None]
 
 
 def _unheard(text: str) -> None:
-    """The default listener: ignores the warning."""
+    """Ignore the warning: the default listener."""
 
 
 def key_of(plan: Plan, host: Host, requested: Mapping[str, Any]) -> str:
-    """The key under which runs share memory and time: generator, task, GPUs, size, frames, and an engine's weights."""
+    """The key of runs with the same memory and time: generator, task, GPUs, size, frames, and an engine's weights."""
     gpus = [gpu for gpu in host.gpus or () if gpu.index in plan.gpus]
     card = gpus[0].name if gpus else "cpu"
     weights = [str(requested.get(name)) for name in ("model", "speed")] if "placement" in requested else []
@@ -70,7 +70,7 @@ def key_of(plan: Plan, host: Host, requested: Mapping[str, Any]) -> str:
 
 
 def load_entries(state_dir: Path) -> Entries:
-    """All entries; empty when there are none or the file is damaged."""
+    """All entries; empty if the file is missing or damaged."""
     try:
         data = read_json(state_dir / _FILE, _MAX_BYTES)
     except (OSError, ValueError):
@@ -81,22 +81,22 @@ def load_entries(state_dir: Path) -> Entries:
 
 
 def _sound(entry: dict[str, Any]) -> dict[str, Any]:
-    """The values that have the type that `_update` writes; the file may have been edited since."""
+    """The values of the expected types: somebody may have edited the file."""
     return {name: value for name, value in entry.items() if isinstance(value, _TYPES.get(name, object))}
 
 
 class Learned:
-    """What `learned.json` of a state folder knew when it was read."""
+    """The content of a state folder's `learned.json` when it was read."""
 
     def __init__(self, state_dir: Path) -> None:
         self._entries = load_entries(state_dir)
 
     def _entry(self, plan: Plan, host: Host) -> dict[str, Any]:
-        """What is known of runs like this one."""
+        """The entry for runs like this one; empty if there is none."""
         return self._entries.get(key_of(plan, host, plan.parameters), {})
 
     def starting_overrides(self, plan: Plan, host: Host) -> dict[str, Any]:
-        """The mitigations with which the last run like this one succeeded, of those that cost no quality."""
+        """Overrides of the mitigations that the last successful run like this one used, if they cost no quality."""
         entry = self._entry(plan, host)
         wanted = entry.get("rung", ())
         overrides: dict[str, Any] = {}
@@ -110,13 +110,13 @@ class Learned:
         return overrides
 
     def measured_peaks(self, plan: Plan, host: Host) -> dict[str, int]:
-        """Measured peaks of GPU memory in runs like this one, by the engine's placement: bytes that torch allocated."""
+        """Peaks of GPU memory in runs like this one, by the engine's placement: bytes that torch allocated."""
         known = self._entry(plan, host).get("peaks")
         found = known.items() if isinstance(known, dict) else ()
         return {name: peak for name, peak in found if isinstance(peak, int)}
 
     def predicted_seconds(self, plan: Plan, host: Host) -> float | None:
-        """Duration of the last run like this one, scaled by its steps; ``None`` if there was none."""
+        """Duration of the last run like this one, scaled to the plan's steps; ``None`` if there was none."""
         entry = self._entry(plan, host)
         seconds, before, now = entry.get("seconds"), entry.get("steps"), plan.parameters.get("steps")
         if not isinstance(seconds, (int, float)):
@@ -127,16 +127,16 @@ class Learned:
         return float(seconds)
 
     def suspect_gpus(self) -> Mapping[str, str]:
-        """GPUs that failed and have made no clip since, by UUID, with the message; others are taken before them.
+        """GPUs that failed and have made no clip since, by UUID, with the message; other GPUs are preferred.
 
-        A card that fell off the bus once tends to do it again (Slurm drains such a node, row G06).
+        A card that fell off the bus once tends to do so again (Slurm drains such a node, row G06).
         """
         found = {key.removeprefix(_SUSPECT): item for key, item in self._entries.items() if key.startswith(_SUSPECT)}
         return {uuid: str(entry.get("message", "")) for uuid, entry in found.items()}
 
 
 def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, evidence: Evidence) -> None:
-    """Record the mitigations and durations of a run that gave a good clip; ``original`` is its first plan."""
+    """Record the mitigations and durations of a run that gave a verified clip; ``original`` is its first plan."""
     applied = [
         mitigation.name
         for mitigation in original.mitigations
@@ -149,7 +149,7 @@ def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, ev
         "steps": plan.parameters.get("steps"),
         "metrics": _peaks(evidence.metrics),
     }
-    if "placement" in plan.parameters:  # the engine chooses a lower placement by itself
+    if "placement" in plan.parameters:  # the engine may choose a lower placement
         ended, peak = evidence.facts.get("placement"), evidence.facts.get("peak_bytes")
         peaks = Learned(state_dir).measured_peaks(original, host)
         if isinstance(ended, str) and isinstance(peak, int):
@@ -212,12 +212,12 @@ def _locked(state_dir: Path) -> Iterator[None]:
 
 
 def run_folder(state_dir: Path, run_id: str) -> Path:
-    """The folder with the record of a run that gave no clip."""
+    """The folder of the record of a run that gave no clip."""
     return state_dir / "runs" / run_id
 
 
 def keep_record(state_dir: Path, manifest: Manifest, warn: Warn = _unheard) -> Path | None:
-    """Write the manifest of a run that gave no clip, where `keep_file` keeps its files."""
+    """Write the manifest of a run that gave no clip into the folder in which `keep_file` keeps its files."""
 
     def write(path: Path) -> None:
         path.write_text(manifest.to_text(), encoding="utf-8", errors="backslashreplace")
@@ -226,13 +226,13 @@ def keep_record(state_dir: Path, manifest: Manifest, warn: Warn = _unheard) -> P
 
 
 def keep_file(state_dir: Path, run_id: str, source: Path, name: str, warn: Warn = _unheard) -> Path | None:
-    """Copy a log or a refused clip into the record of a run; ``None`` if there is none or it cannot be kept.
+    """Copy a log or a refused clip into the record of a run; ``None`` if it does not exist or cannot be kept.
 
     If the state folder cannot be written, the record goes to this user's temporary folder.
 
     Args:
-        state_dir, run_id: Of the record.
-        source: The file.
+        state_dir, run_id: The state folder and the run of the record.
+        source: The file to copy.
         name: Its name in the record.
         warn: Called with a sentence if the state folder cannot be written.
     """
@@ -280,8 +280,8 @@ def load_manifest(path: Path) -> Manifest:
     """The manifest in a file.
 
     Raises:
-        InvalidInputError: it cannot be read, or is no manifest.
-        StateError: it is damaged or of a newer schema.
+        InvalidInputError: the file cannot be read, or is not a manifest.
+        StateError: the manifest is damaged or has a newer schema.
     """
     try:
         data = read_json(path, MAX_MANIFEST_BYTES)

@@ -1,7 +1,7 @@
-"""The journal of a run, and the manifest that is made of it.
+"""Keeps the journal of a run, and makes the manifest from it.
 
-A `Journal` belongs to one run. The runner reports facts to it and passes every event through it. However the run ends,
-`manifest` gives one complete record with exactly one final state.
+A `Journal` belongs to one run. The runner reports facts to it and passes every event through it. For any end of the
+run, `manifest` gives one complete record with exactly one final state.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ..policy import Diagnosis, Evidence, Next
 from ..sites import Emit
 from ..sites.local.execution import Reports
 
-#: The distributions whose version can change the pixels or the file.
+#: The distributions whose versions can change the pixels or the file.
 _SHAPING = ("av", "numpy", "opencv-python-headless", "pillow")
 
 
 class Journal:
-    """The record of one run while it goes on."""
+    """The growing record of one run."""
 
     def __init__(self, run_id: str, request: VideoRequest, emit: Emit) -> None:
         self.run_id = run_id
@@ -126,7 +126,7 @@ class Journal:
         self._warn_of(evidence, accepted=diagnosis is None)
 
     def _warn_of(self, evidence: Evidence, *, accepted: bool) -> None:
-        """Warn of what went wrong in an attempt, even if it gave a clip."""
+        """Warn of faults in an attempt, even if it gave a clip."""
         ended = evidence.leftovers - len(evidence.unkillable)
         if ended > 0:
             self.warn(f"{ended} processes that the generator left behind were ended")
@@ -142,7 +142,7 @@ class Journal:
             self.warn(f"the generator ended {how}; its clip is complete and accept_valid_on_nonzero is set")
 
     def manifest(self, error: VideoGenerationError | None = None) -> Manifest:
-        """The record of the run at this moment."""
+        """The record of the run so far; ``error`` is the reason for its end without a clip."""
         self._enter("done")
         plan, host = self.plan, self.host
         state = "completed" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
@@ -174,7 +174,7 @@ class Journal:
 
 
 def _measured(plan: Plan, evidence: Evidence) -> Mapping[str, Any] | None:
-    """The monitor's measurements, and the times of loading, one step and one frame."""
+    """The monitor's measurements, with the times of loading, one step and one frame."""
     if evidence.metrics is None:
         return None
     phases, frames = evidence.phase_seconds, plan.parameters.get("num_frames")

@@ -1,4 +1,4 @@
-"""`Order`: everything about one clip that is to be made, as plain data.
+"""Defines `Order`: everything about one clip to make, as plain data.
 
 An order holds no object of this process, so that a queue can store it and another machine can receive it.
 
@@ -24,17 +24,17 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Order:
-    """A request with everything about where and how the clip is made.
+    """A request, with everything that decides where and how the clip is made.
 
     Attributes:
         request: The request as the user wrote it.
         settings: The settings for every generator.
-        output: The clip's file.
+        output: The path of the clip.
         overrides: Effective parameters to force, as a retry does.
-        gpus: The only GPUs that may be used, by index; empty: all that are visible.
-        last_frame: Where the clip's last frame goes as a PNG, lossless where Reelwright encodes the clip. The frame is
-            there whenever the clip is.
-        match_last_frame_to: A picture whose colours that PNG gets: the picture on which a chain of clips began.
+        gpus: The only GPUs that the run may use, by index; empty: all visible GPUs.
+        last_frame: The path for the clip's last frame as a PNG, which is lossless if Reelwright encodes the clip. The
+            frame exists whenever the clip does.
+        match_last_frame_to: A picture whose colours that PNG gets: the first picture of a chain of clips.
         key: The name under which a store keeps the clip; the manifest repeats it.
     """
 
@@ -48,7 +48,7 @@ class Order:
     key: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The order as JSON values. ``settings`` holds secrets as they are: keep the text private."""
+        """The order as JSON values. ``settings`` contains secrets without a mask: keep the text private."""
         return {
             "schema": SCHEMA,
             "request": self.request.to_json(),

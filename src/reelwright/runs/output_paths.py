@@ -1,7 +1,7 @@
-"""Outputs that would overwrite an input are refused: paths are compared by inode.
+"""Refuses outputs that would overwrite an input: it compares paths by inode.
 
-A name proves nothing: a link, another spelling on a file system that ignores case, or a second mount can lead to the
-same file. A file that does not exist yet cannot be an input.
+Comparing names is not enough: a link, another spelling on a file system that ignores case, or a second mount can lead
+to the same file. A file that does not exist yet cannot be an input.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def refuse_inputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path | None]
     """Refuse a run that would overwrite one of its inputs, even with ``overwrite``.
 
     Args:
-        outputs: Paths by what they are: ``the clip``, ``the manifest``.
-        inputs: Paths by what they are: ``the first picture``; ``None`` for one that is not given.
-        advice: The fix, where the general one does not fit.
+        outputs: Paths by their role: ``the clip``, ``the manifest``.
+        inputs: Paths by their role: ``the first picture``; ``None`` for a missing one.
+        advice: The fix, if the general one does not fit.
 
     Raises:
         InvalidInputError: INPUT, an output is an input.
@@ -40,8 +40,9 @@ def check_picture(target: Path, suffixes: tuple[str, ...], *, overwrite: bool) -
     """Refuse a picture that could not be written, before any work is done.
 
     Raises:
-        InvalidInputError: another format's name, no such folder, a folder of that name; EXISTS, it is there already.
-        BackendUnavailableError: PERM, its folder may not be written.
+        InvalidInputError: the name has another format's suffix or is a folder, or the folder is missing; EXISTS, the
+            file exists already.
+        BackendUnavailableError: PERM, its folder is not writable.
     """
     if target.suffix.lower() not in suffixes:
         raise InvalidInputError(
@@ -73,7 +74,7 @@ def refuse_inputs_of(request: VideoRequest, output: Path) -> None:
     """Refuse a clip that would overwrite one of its own pictures.
 
     Raises:
-        InvalidInputError: INPUT, the clip or its manifest is one of them.
+        InvalidInputError: INPUT, the clip or its manifest is one of the pictures.
     """
     pictures = {
         "the first picture": request.image,
@@ -85,7 +86,7 @@ def refuse_inputs_of(request: VideoRequest, output: Path) -> None:
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the file at a path; ``None`` if there is none."""
+    """Device and inode of the file at a path; ``None`` if no file exists."""
     try:
         status = path.stat()
     except (OSError, ValueError):

@@ -1,9 +1,9 @@
-"""Before the GPU starts: an order becomes a plan for one site, or a list of everything that stands in its way.
+"""Turns an order into a plan for one site, or into a list of all obstacles, before a GPU starts.
 
-`Preparer` is the only place where a site is asked and a backend plans: for ``reel plan`` and ``reel generate``, for
+`Preparer` is the only place in which a site is asked and a backend plans: for ``reel plan`` and ``reel generate``, for
 the segments of a film, for ``reel doctor``, and for ``is_available`` and ``validate_inputs`` of the Python interface.
-It asks the site each question once, takes each picture in once, and reads what this machine has learned once. Nothing
-is run, and nothing is written but the private copies of pictures.
+It asks the site each question once, takes each picture in once, and reads the learned facts once. It runs nothing, and
+writes only the private copies of pictures.
 
     >>> Preparer(site).prepare(order, folder).plan.errors  # doctest: +SKIP
     ()
@@ -40,20 +40,20 @@ if TYPE_CHECKING:
 
 #: The pictures of a job, and the fields of the request that name them.
 ROLES: Mapping[str, str] = {"first": "image", "last": "last_image", "depth": "depth_image"}
-#: The size of a picture that cannot be read, for what else can be said about a plan.
+#: The size assumed for an unreadable picture, so that the plan can be checked for other mistakes.
 _ASSUMED_SIZE = Size(1280, 720)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An order, planned.
+    """An order with its plan.
 
     Attributes:
         backend: The generator.
-        job: What the backend planned from.
+        job: The input of the backend's plan.
         plan: The plan, with every finding.
-        first_plan: The plan before anything learned changed it: what this machine learns next is kept under it.
-        unusable: What is wrong with the pictures of the order.
+        first_plan: The plan before learned facts changed it: the machine stores what it learns under its key.
+        unusable: The errors of the order's pictures.
     """
 
     backend: Backend
@@ -65,7 +65,7 @@ class Prepared:
 
 @dataclass
 class Preparer:
-    """Plans orders on one site. Keep it for orders that belong together, and make a new one when time has passed."""
+    """Plans orders on one site. Keep it for orders that belong together; make a new one for a later look."""
 
     site: Site
     _hosts: list[tuple[HostQuery, Settings, Host]] = field(default_factory=list)
@@ -75,13 +75,13 @@ class Preparer:
     _report: Callable[[Log], None] = unreported
 
     def prepare(self, order: Order, folder: workspace.RunFolder, journal: Journal | None = None) -> Prepared:
-        """Pictures, site, plan and findings. Without a journal (``reel plan``) nothing is written.
+        """Take in the pictures, look at the site, plan and check. Without a journal (``reel plan``) it writes nothing.
 
         Findings of severity ``error`` do not raise: the caller decides (`preflight.raise_for`).
 
         Raises:
             VideoGenerationError: a picture cannot be used; ``also`` holds the faults of the other pictures and the
-                errors that a plan for them has.
+                errors of the plan.
         """
         self._report = journal or unreported
         prepared = self._first_able(order, folder, write=journal is not None)
@@ -97,13 +97,13 @@ class Preparer:
         return prepared
 
     def mistakes(self, order: Order, *, inputs_only: bool = False) -> list[VideoGenerationError]:
-        """Everything that stands in the way of an order: its output, its pictures, and the errors of its plan.
+        """Every obstacle of an order: in its output, in its pictures, and the errors of its plan.
 
-        Nothing is written. A caller that refuses an order for another mistake adds these.
+        It writes nothing. A caller that refuses an order for another mistake adds these mistakes.
 
         Args:
             order: The order.
-            inputs_only: Leave out the output, what the machine lacks, and settings that nobody has given.
+            inputs_only: Leave out the output, faults of the machine, and missing settings.
         """
         found: list[VideoGenerationError] = []
         output = here() / "film.mp4"
@@ -131,10 +131,10 @@ class Preparer:
         Args:
             backend: The generator.
             order: The order; its pictures may be assumed ones.
-            pictures: By role: ``first``, ``last``, ``depth``.
+            pictures: The pictures by role: ``first``, ``last``, ``depth``.
             video: The file that the plan writes.
-            learn: Start from what this machine has learned and avoid busy GPUs. The key of a film's clip must not
-                depend on either, so a film plans without.
+            learn: Start from learned facts and avoid busy GPUs. A film plans without: the key of a clip must not
+                depend on either.
         """
         settings = order.settings.for_generator(backend.name)
         host = self.look(backend.query(order.request, settings), settings, order.output.parent)
@@ -151,7 +151,7 @@ class Preparer:
         if learn:
             overrides = learned.starting_overrides(first_plan, host)
             peaks = learned.measured_peaks(first_plan, host)
-        if overrides and first_plan.gpus:  # they were learned on this number of GPUs
+        if overrides and first_plan.gpus:  # they were learned with this number of GPUs
             overrides = {"gpu_count": len(first_plan.gpus), **overrides}
         if overrides or peaks:
             job = job.evolve(overrides={**job.overrides, **overrides, **({"measured_peaks": peaks} if peaks else {})})
@@ -172,7 +172,7 @@ class Preparer:
         return Prepared(backend, job, plan, first_plan)
 
     def look(self, query: HostQuery, settings: Settings, folder: Path) -> Host:
-        """The site's answer to a backend's query and about the disk of ``folder``; asked once."""
+        """The site's answer to a backend's query, with the disk of ``folder``; the site is asked once."""
         query = replace(query, disks=(folder,))
         for before, of, host in self._hosts:
             if before == query and of == settings:
@@ -182,7 +182,7 @@ class Preparer:
         return host
 
     def avoided_gpus(self, backend: Backend, host: Host, settings: Settings) -> dict[str, Any]:
-        """An override that avoids GPUs that failed last time or that another run holds now, asked anew."""
+        """An override that avoids GPUs that failed last time or that another run holds; asks the site again."""
         self._busy = None
         return self._avoided(backend, host, settings)
 
@@ -200,7 +200,7 @@ class Preparer:
         return self._learned[settings.state_dir]
 
     def _first_able(self, order: Order, folder: workspace.RunFolder, *, write: bool) -> Prepared:
-        """The plan of the first generator that can do it, else of the first one that was asked for."""
+        """The plan of the first candidate generator that can make the clip, else of the first candidate."""
         order = replace(order, request=replace(order.request, seed=_seed(order)))
         first: Prepared | None = None
         for backend in backends.candidates(generator_of(order), order.settings):
@@ -217,9 +217,9 @@ class Preparer:
     def _pictures(
         self, backend: Backend, order: Order, folder: workspace.RunFolder, *, write: bool
     ) -> tuple[dict[str, Picture], list[VideoGenerationError]]:
-        """The private copies of the order's pictures; when only planning, they are inspected and not written.
+        """The private copies of the order's pictures; without ``write`` they are inspected and not written.
 
-        A picture that cannot be used is an error in the list, and an assumed one takes its place in the plan.
+        For an unusable picture, the list has an error and the plan uses an assumed picture.
         """
         intake, errors = _intake(backend, order)
         found: dict[str, Picture] = {}
@@ -228,7 +228,7 @@ class Preparer:
             if source is None:
                 continue
             own = intake if role == "first" else replace(intake, size=found["first"].size if found else None)
-            if role == "depth":  # numbers, not a picture: 16 bits and any size are as good
+            if role == "depth":  # a depth picture holds numbers: 16 bits and any size are allowed
                 own = replace(intake, strict=False, size=None)
             target, path = folder.picture(role), _absolute_source(source)
             taken = self._take(path, target, own, write=write)
@@ -254,12 +254,12 @@ class Preparer:
 
 
 def generator_of(order: Order) -> str:
-    """The generator that the request names, else the settings; ``auto`` where neither names one."""
+    """The generator that the request names, else the one of the settings; ``auto`` if neither names one."""
     return order.request.generator if order.request.generator != "auto" else order.settings.generator
 
 
 def planned(backend: Backend, job: Job) -> Plan:
-    """The backend's plan. The values of variables that the user set are hidden in it."""
+    """The backend's plan, which hides the values of variables that the user set."""
     plan = backend.plan(job)
     if plan.program is None:
         return plan
@@ -271,7 +271,7 @@ def _concerns_inputs(finding: Finding) -> bool:
 
 
 def _seed(order: Order) -> int:
-    """A concrete seed, always: ranks that draw their own make noise, and an unknown seed cannot be repeated."""
+    """The requested, configured or random seed: ranks with different seeds make noise, and a replay needs the seed."""
     for seed in (order.request.seed, order.settings.base_seed):
         if seed is not None and seed >= 0:
             return seed
@@ -279,7 +279,7 @@ def _seed(order: Order) -> int:
 
 
 def intake_of(backend: Backend, request: VideoRequest, settings: Settings) -> Intake:
-    """How a request's first picture is taken in; ``settings`` are those of the backend."""
+    """The rules for taking in a request's first picture; ``settings`` are those of the backend."""
     from ..media.image import Intake
 
     return Intake(
@@ -292,7 +292,7 @@ def intake_of(backend: Backend, request: VideoRequest, settings: Settings) -> In
 
 
 def _intake(backend: Backend, order: Order) -> tuple[Intake, list[VideoGenerationError]]:
-    """`intake_of` an order; with the middle in the place of an anchor that cannot be read, and the mistake."""
+    """`intake_of` an order, and its mistakes: the center replaces an anchor that cannot be read."""
     from ..media.image import parse_anchor
 
     intake = intake_of(backend, order.request, order.settings.for_generator(backend.name))
@@ -304,7 +304,7 @@ def _intake(backend: Backend, order: Order) -> tuple[Intake, list[VideoGeneratio
 
 
 def _picture_findings(pictures: Mapping[str, Picture]) -> Iterator[Finding]:
-    """What was normalised or cropped."""
+    """A warning for each normalisation or crop."""
     noted = dict.fromkeys(f"{picture.source.name}: {note}" for picture in pictures.values() for note in picture.notes)
     return (Finding("picture", "warning", text) for text in noted)
 

@@ -1,9 +1,9 @@
-"""Recovery after a crash: publish the finished clips of dead runs in a folder, and remove the rest.
+"""Recovers after a crash: publishes the finished clips of dead runs in a folder, and removes the rest.
 
 The folder may be shared, or come from an unknown archive, so a name in it proves nothing. `recover` changes a run's
 folder only if it belongs to this user with mode 0700, has no symbolic link in place of a file, and has a lock that
 names the run's output. It publishes a clip only if the manifest describes that file and a full decode agrees. It
-replaces only the files that the run was allowed to replace. It leaves everything else alone. See docs/trust.md.
+replaces only the files that the run was allowed to replace, and changes nothing else. See docs/trust.md.
 
     >>> recover(Path("films"))
     ()
@@ -31,7 +31,7 @@ from ..media.verification import examine
 from . import workspace
 from .workspace import PREFIX, FileSystem, RealFileSystem, RunFolder
 
-#: Time limit of one call for all folders; the next call does the rest.
+#: Time limit of one call, over all folders; the next call does the rest.
 LIMIT_S = 600.0
 _MAX_FOLDERS = 1000
 _MAX_ATTEMPTS = 200
@@ -45,12 +45,12 @@ _CHUNK = 1 << 20
 
 
 def _never() -> None:
-    """The default check."""
+    """Never stop: the default check."""
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What `recover` did with one dead run: ``finished``, ``adopted`` or ``removed``."""
+    """The action of `recover` for one dead run: ``finished``, ``adopted`` or ``removed``."""
 
     run_id: str
     action: Literal["finished", "adopted", "removed"]
@@ -58,7 +58,7 @@ class Recovery:
 
 
 class _NotUnderstoodError(Exception):
-    """No run of this user leaves a folder in this state, so it stays."""
+    """Raised for a folder in a state that no run of this user leaves: it stays unchanged."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class _Patience:
 def recover(
     directory: Path, *, files: FileSystem | None = None, check: Callable[[], None] = _never, limit_s: float = LIMIT_S
 ) -> tuple[Recovery, ...]:
-    """Finish or remove what dead runs left in a folder. It may run at any time, and in several processes at once.
+    """Finish or remove the folders of dead runs. It may run at any time, and in several processes at once.
 
-    ``finished``: the run had moved its clip, and its manifest follows. ``adopted``: the run was killed just before the
-    move; its verified clip is published, under the next free number if the name has been taken since. ``removed``: the
-    run had no verified clip. ``check`` is called often and may raise.
+    ``finished``: the run had published its clip, and now its manifest is published. ``adopted``: the run was killed
+    just before publishing; its verified clip is published, under the next free number if the name was taken since.
+    ``removed``: the run had no verified clip. ``check`` is called often and may raise.
     """
     files = files or RealFileSystem()
     patience = _Patience(check, time.monotonic() + limit_s)
@@ -121,7 +121,7 @@ def _dead(directory: Path, name: str) -> Iterator[_DeadRun]:
         if "lock" not in os.listdir(fd):  # noqa: PTH208 -- of a descriptor
             _remove_half_made(fd, directory / name)
         with open_regular(Path("lock"), _MAX_NOTE_BYTES, owned=True, dir_fd=fd, write=True) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: it lives
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: the run is alive
             if not os.path.samestat(os.fstat(lock.fileno()), os.stat("lock", dir_fd=fd, follow_symlinks=False)):
                 raise _NotUnderstoodError
             yield _DeadRun(fd, RunFolder(directory / name, run_id, directory / _output_name(lock, run_id)))
@@ -130,7 +130,7 @@ def _dead(directory: Path, name: str) -> Iterator[_DeadRun]:
 
 
 def _remove_half_made(fd: int, path: Path) -> None:
-    """Remove the folder of a run that was killed before it had its lock. A run that is starting makes it again."""
+    """Remove the folder of a run that was killed before it had a lock. A run that is starting makes it again."""
     names = os.listdir(fd)
     if names == [workspace.UNNAMED_LOCK]:
         with open_regular(Path(names[0]), _MAX_NOTE_BYTES, owned=True, dir_fd=fd, write=True) as lock:
@@ -157,7 +157,7 @@ def _is_output_name(name: str) -> bool:
 
 @dataclass(frozen=True)
 class _DeadRun:
-    """The folder of a dead run. ``fd`` is the open folder, which stays the same if the name is exchanged."""
+    """The folder of a dead run. ``fd`` is the open folder, which stays the same if another folder gets its name."""
 
     fd: int
     folder: RunFolder
@@ -179,7 +179,7 @@ class _DeadRun:
         return self._adopt(clip, intent, files)
 
     def _intent(self) -> Manifest | None:
-        """The manifest of a finished clip; ``None`` if the run had not come that far."""
+        """The manifest of a finished clip; ``None`` if the run had no finished clip."""
         try:
             data = read_json(Path("manifest.json"), MAX_MANIFEST_BYTES, owned=True, dir_fd=self.fd)
         except FileNotFoundError:
@@ -204,7 +204,7 @@ class _DeadRun:
         return None
 
     def _finish(self, files: FileSystem) -> Recovery:
-        """Publish the manifest of a clip that has its name."""
+        """Publish the manifest of a published clip."""
         target = manifest_path(self.folder.output)
         replace = self._may_replace("manifest", target)
         if not replace and os.path.lexists(target):
@@ -227,7 +227,7 @@ class _DeadRun:
         return Recovery(self.folder.run_id, "adopted", output)
 
     def _may_replace(self, kind: str, path: Path) -> bool:
-        """Whether the run may overwrite, and the file is the one it may replace, or there is none."""
+        """Whether the run may overwrite, and ``path`` is missing or is the file that the run may replace."""
         try:
             marker = read_json(Path("overwrite"), _MAX_NOTE_BYTES, owned=True, dir_fd=self.fd)
         except FileNotFoundError:
@@ -235,7 +235,7 @@ class _DeadRun:
         return isinstance(marker, dict) and workspace.identity(path) in (None, marker.get(kind))
 
     def _remove(self) -> Recovery:
-        """Remove the folder by its descriptor, if a run makes every name in it."""
+        """Remove the folder by its descriptor, if all names in it are names that a run makes."""
         unknown = [name for name in self._names() if name not in _OWN_NAMES and not _ATTEMPT.fullmatch(name)]
         if unknown:
             raise _NotUnderstoodError
@@ -249,7 +249,7 @@ class _DeadRun:
         return os.listdir(self.fd)  # noqa: PTH208 -- of a descriptor
 
     def _check_path(self) -> None:
-        """Check that the name still leads to the open folder."""
+        """Check that the name still leads to the open folder; raises if not."""
         if not os.path.samestat(os.fstat(self.fd), self.folder.path.lstat()):
             raise _NotUnderstoodError
 
@@ -257,7 +257,7 @@ class _DeadRun:
 def _digest(
     path: Path, facts: Any, patience: _Patience, *, owned: bool = True, dir_fd: int | None = None
 ) -> str | None:
-    """SHA-256 of a regular file of the recorded size; ``None`` for any other file."""
+    """SHA-256 of a regular file that has the recorded size; ``None`` for any other file."""
     digest = hashlib.sha256()
     try:
         with open_regular(path, owned=owned, dir_fd=dir_fd) as file:
@@ -272,7 +272,7 @@ def _digest(
 
 
 def _matches_manifest(clip: Path, facts: Any, patience: _Patience) -> bool:
-    """Whether a full decode in its own process finds the clip that the manifest describes."""
+    """Whether a full decode in a separate process finds the clip that the manifest describes."""
     fps = facts.get("fps")
     if not isinstance(fps, int | float) or not 0 < fps < 1000:
         return False

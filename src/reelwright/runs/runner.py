@@ -1,15 +1,15 @@
-"""One generation from request to result; read this file first.
+"""Runs one generation from request to result; read this file first.
 
-`generate` is a set of rings, each of which knows only the next:
+`generate` is a set of rings, each of which calls only the next:
 
-    generate        the output's name: free? writable? something to recover?
-      _recorded     every end of a run is recorded in this one place
+    generate        checks the output's name and folder, and recovers dead runs
+      _recorded     records every end of a run, in this one place
         _generate
           prepare             pictures -> site -> plan (pure) -> preflight; before any GPU (`runs.prepare`)
           attempt_until_good  reserve -> run -> verify, or diagnose -> decide -> next plan (`runs.attempts`)
           publish             the atomic move to the final name (`runs.workspace`)
 
-It knows no framework, no flag, and nothing about decoding.
+It does not know any framework or flag, and does not decode.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from .output_paths import refuse_inputs_of
 from .prepare import Preparer
 from .recovery import recover
 
-_MANY_PICTURES, _LARGE_PICTURE = 500, 256 * 1024 * 1024  # the most that is read to find a picture that was moved
+_MANY_PICTURES, _LARGE_PICTURE = 500, 256 * 1024 * 1024  # limits of the search for a moved picture
 
 
 def _ignore(event: Event) -> None:
-    """The default listener."""
+    """Ignore an event: the default listener."""
 
 
 @refusals()
@@ -60,14 +60,15 @@ def generate(
 ) -> Result:
     """Make the clip of an order, verify it and publish it with its manifest.
 
-    Blocks until the clip is at ``order.output`` or nothing is left of the run. A cancelled run leaves no unfinished
-    file. Two calls with the same output cannot both succeed unless the settings say ``overwrite``.
+    It blocks until the clip is at ``order.output``, or the run has failed and its private folder is removed. A
+    cancelled run leaves no unfinished file. Two calls with the same output cannot both succeed unless the settings say
+    ``overwrite``.
 
     Args:
-        order: What is made, and where it goes.
+        order: The clip to make, and its path.
         emit: Receives every event.
         cancellation: Requests a stop.
-        site: Where it runs; its workers stay warm. Left out, it is this machine, and no worker stays.
+        site: The site that runs it, whose workers stay warm. By default this machine, and no worker stays.
 
     Raises:
         VideoGenerationError: see `core.errors`; the exception's class says what a caller can do.
@@ -98,7 +99,7 @@ def generate(
 
 
 def _recorded(run: Run) -> Result:
-    """Run, and leave one record: beside the clip, or in the state folder if there is no clip."""
+    """Run, and leave one record: beside the clip, or in the state folder if the run gave no clip."""
     try:
         with workspace.open_folder(run.folder, keep=run.unfinished):
             try:
@@ -125,7 +126,7 @@ def _generate(run: Run) -> Result:
     run.cancellation.check()
     run.order = replace(run.order, settings=prepared.job.settings)  # with the settings of this generator
     video, facts = attempt_until_good(run, prepared)
-    run.cancellation.check()  # the last chance: a published clip stays
+    run.cancellation.check()  # the last check for a stop: a published clip stays
     run.journal.output = {"path": run.folder.output.name, **facts}
     run.journal(Phase("publishing"))
     run.journal.output = {**run.journal.output, **_hand_over(run, video)}
@@ -151,7 +152,7 @@ def _rescue(run: Run, video: Path, error: VideoGenerationError) -> None:
 
 
 def _hand_over(run: Run, video: Path) -> dict[str, Any]:
-    """Put the last frame where the order wants it, before the clip is published; returns facts for the manifest."""
+    """Move the last frame to the order's path before the clip is published; returns facts for the manifest."""
     target = run.order.last_frame
     known = {"key": run.order.key} if run.order.key else {}
     if target is None:
@@ -209,11 +210,11 @@ def _skipped(output: Path) -> Result:
 
 
 def replay_order(manifest: Manifest, settings: Settings, output: Path, *, beside: Path | None = None) -> Order:
-    """The order that makes a clip again: the recorded request, with the seed that was used.
+    """The order that makes a clip again: the recorded request, with the recorded seed.
 
     Args:
-        beside: The manifest's folder. A picture that is not at its recorded path is searched there by its content:
-            a project may have been moved or renamed.
+        beside: The manifest's folder. It is searched by content for a picture that is not at its recorded path,
+            because a project may have been moved or renamed.
 
     Raises:
         InvalidInputError: an input picture is gone or has changed.
@@ -238,7 +239,7 @@ def replay_order(manifest: Manifest, settings: Settings, output: Path, *, beside
 
 
 def find_picture(item: Mapping[str, Any], beside: Path | None) -> Path | None:
-    """The picture of a manifest: at its path, else a file beside the manifest with the same content."""
+    """The picture of a manifest at its path, else a file with the same content beside the manifest; else ``None``."""
     path, digest = Path(str(item.get("path"))), item.get("sha256")
     if not digest:
         return None

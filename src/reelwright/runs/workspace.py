@@ -1,13 +1,13 @@
-"""Every file name of a run, and publishing: the one place where a clip gets its final name.
+"""Names every file of a run, and publishes: the one place in which a clip gets its final name.
 
-A run owns a private folder ``.reelwright-<run id>`` beside its output, on the same file system. Inputs, logs and
-attempts live in it. `publish` moves only a verified clip out of it:
+A run owns a private folder ``.reelwright-<run id>`` beside its output, on the same file system. It contains the
+inputs, logs and attempts. `publish` moves only a verified clip out of it:
 
     fsync clip -> write and fsync the manifest (the intent) -> link/rename clip, replacing only with overwrite
     -> rename manifest -> fsync folder -> remove private folder
 
-Power may fail between any two steps: `runs.recovery` finishes or removes what a dead run left. A folder belongs to a
-living run while its ``lock`` file is locked (flock); the file names the run's output. No file outside the output's
+Power may fail between any two steps: `runs.recovery` finishes or removes the folder of a dead run. A folder belongs to
+a living run while its ``lock`` file is locked (flock); the file names the run's output. No file outside the output's
 folder changes.
 """
 
@@ -43,7 +43,7 @@ _AT_FDCWD = -100
 
 
 class FileSystem(Protocol):
-    """The calls that publishing makes, so that a test can make the n-th one fail."""
+    """The calls that publishing makes; a test replaces them to make the n-th one fail."""
 
     def fsync(self, path: Path) -> None: ...
     def write(self, path: Path, text: str) -> None: ...
@@ -63,21 +63,21 @@ class RealFileSystem:
             os.close(fd)
 
     def write(self, path: Path, text: str) -> None:
-        """Write a whole file and flush it to the disk."""
+        """Write a complete file and flush it to the disk."""
         with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
 
     def move(self, source: Path, target: Path, *, replace: bool) -> None:
-        """Rename inside one file system; without ``replace`` an existing target is `FileExistsError`, atomically."""
+        """Rename atomically inside one file system; without ``replace`` an existing target raises FileExistsError."""
         if replace:
             source.replace(target)
         else:
             _rename_noreplace(source, target)
 
     def remove(self, folder: Path) -> None:
-        """Remove a private folder; the lock goes last, so that an interrupted removal can be finished."""
+        """Remove a private folder, the lock last, so that an interrupted removal can be finished."""
         with contextlib.suppress(OSError):
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
@@ -88,7 +88,7 @@ class RealFileSystem:
 
 
 def empty(fd: int) -> None:
-    """Remove everything in an open private folder, the lock last; what cannot be removed stays."""
+    """Remove everything in an open private folder, the lock last; files that cannot be removed stay."""
     for name in sorted(os.listdir(fd), key=lambda name: name == "lock"):
         try:
             os.unlink(name, dir_fd=fd)
@@ -97,7 +97,7 @@ def empty(fd: int) -> None:
 
 
 def _rename_noreplace(source: Path, target: Path) -> None:
-    """renameat2(RENAME_NOREPLACE), or link and unlink where the file system does not support it."""
+    """Call renameat2(RENAME_NOREPLACE), or link and unlink if the file system does not support it."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         call = libc.renameat2
@@ -123,17 +123,17 @@ class RunFolder:
 
     @property
     def manifest(self) -> Path:
-        """The manifest that will be published; its presence with state ``completed`` is the intent to publish."""
+        """The manifest to publish; if it exists with state ``completed``, the run intends to publish."""
         return self.path / "manifest.json"
 
     @property
     def may_replace(self) -> Path:
-        """Exists when the run may overwrite; it identifies the files that `runs.recovery` may replace."""
+        """The marker of a run that may overwrite; it identifies the files that `runs.recovery` may replace."""
         return self.path / "overwrite"
 
     @property
     def lock(self) -> Path:
-        """The file that the run keeps locked while it lives."""
+        """The file that the run keeps locked while it is alive."""
         return self.path / "lock"
 
     def picture(self, role: str) -> Path:
@@ -141,7 +141,7 @@ class RunFolder:
         return self.path / f"{role}.png"
 
     def attempt(self, number: int) -> Path:
-        """Folder of one attempt; a name is never used twice, so an old clip cannot pass for a new one."""
+        """The folder of one attempt. No name is used twice, so an old clip cannot be taken for a new one."""
         return self.path / f"attempt-{number}"
 
     def video(self, number: int) -> Path:
@@ -149,7 +149,7 @@ class RunFolder:
         return self.attempt(number) / "film.mp4"
 
     def tagged(self, number: int) -> Path:
-        """The copy of a framework's output that carries our tags and checksum."""
+        """The copy of a framework's output with Reelwright's tags and checksum."""
         return self.attempt(number) / "tagged.mp4"
 
     def log(self, number: int) -> Path:
@@ -158,7 +158,7 @@ class RunFolder:
 
 
 def place(source: Path, target: Path, files: FileSystem | None = None) -> None:
-    """Move a file of a private folder to ``target`` on the same file system, whole or not at all."""
+    """Move a file of a private folder to ``target`` on the same file system, completely or not at all."""
     files = files or RealFileSystem()
     files.fsync(source)
     files.move(source, target, replace=True)
@@ -166,12 +166,12 @@ def place(source: Path, target: Path, files: FileSystem | None = None) -> None:
 
 
 def new_run_id() -> str:
-    """A sortable name for a run: UTC time and random letters."""
+    """A sortable name for a run: UTC time and random hexadecimal digits."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 def plan_folder(output: Path, run_id: str) -> RunFolder:
-    """The names of a run; no folder is made."""
+    """The names of a run's files; no folder is made."""
     return RunFolder(output.parent / f"{PREFIX}{run_id}", run_id, output)
 
 
@@ -179,7 +179,7 @@ def absolute_output(output: Path) -> Path:
     """The output as an absolute path with a name that every step can use.
 
     Raises:
-        InvalidInputError: the current folder is gone, the name is unusable, or it is not an ``.mp4``.
+        InvalidInputError: the current folder is gone, or the name is unusable or does not end in ``.mp4``.
     """
     try:
         path = Path(os.path.abspath(expanded(output)))  # noqa: PTH100 -- resolve() would follow a symlinked name
@@ -203,11 +203,11 @@ def absolute_output(output: Path) -> Path:
 
 
 def check_folder(output: Path) -> None:
-    """Refuse an output folder that is missing, no folder, or not writable.
+    """Refuse an output folder that is missing, is not a folder, or is not writable.
 
     Raises:
-        InvalidInputError: it does not exist.
-        BackendUnavailableError: PERM, it may not be written.
+        InvalidInputError: the folder does not exist.
+        BackendUnavailableError: PERM, the folder is not writable.
     """
     folder = output.parent
     _check_is_folder(folder)
@@ -247,7 +247,7 @@ def _check_is_folder(folder: Path) -> None:
 
 
 def settle_output(output: Path, if_exists: IfExists) -> Path | None:
-    """The path to publish to under the policy; ``None`` means skip: the file exists.
+    """The path to publish to under the policy; ``None`` to skip the run, because the file exists.
 
     Raises:
         InvalidInputError: EXISTS, with the policy ``error``.
@@ -285,7 +285,7 @@ def _exists(output: Path) -> InvalidInputError:
 
 @contextlib.contextmanager
 def open_folder(folder: RunFolder, *, keep: Callable[[], bool] = lambda: False) -> Iterator[RunFolder]:
-    """Make a run's private folder, hold its lock, and remove it at the end unless ``keep`` says otherwise.
+    """Make a run's private folder, hold its lock, and remove it at the end unless ``keep`` returns true.
 
     Raises:
         BackendUnavailableError: DISK or PERM, the folder cannot be made.
@@ -307,13 +307,13 @@ def open_folder(folder: RunFolder, *, keep: Callable[[], bool] = lambda: False) 
 
 
 def _made(folder: RunFolder) -> int:
-    """Make the folder and its lock, which this process then holds by the returned descriptor."""
+    """Make the folder and its lock; returns the descriptor that holds the lock."""
     note = json.dumps({"run": folder.run_id, "output": folder.output.name}).encode("ascii")
     unnamed = folder.path / UNNAMED_LOCK
     for tries_left in (4, 3, 2, 1, 0):
         folder.path.mkdir(mode=0o700)
         try:
-            # Locked before it has its name: `runs.recovery` must never see the lock of a living run free.
+            # It is locked before it gets its name: `runs.recovery` must never see the lock of a living run free.
             fd = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
@@ -324,7 +324,7 @@ def _made(folder: RunFolder) -> int:
                 os.close(fd)
                 raise
             return fd
-        except FileNotFoundError:  # another run removed it as the folder of a run that was killed just here
+        except FileNotFoundError:  # another run removed it, as the folder of a run killed at this point
             if not tries_left:
                 raise
     raise AssertionError
@@ -333,7 +333,7 @@ def _made(folder: RunFolder) -> int:
 def disk_error(error: OSError, path: Path) -> VideoGenerationError:
     """DISK, PERM or ENV for an operating-system error while writing ``path``."""
     found = path_error(error, path, "be written")
-    if found.failure is Failure.INPUT:  # the path was good when the run began
+    if found.failure is Failure.INPUT:  # the path was usable when the run began
         return error_for(Failure.DISK, found.message, advice="Check the disk, then run the same command again.")
     return found
 
@@ -346,7 +346,7 @@ def publish(
     Call it once. After an error the final path is unchanged, and the clip is still in the private folder.
 
     Raises:
-        InvalidInputError: EXISTS, another program has made the output since.
+        InvalidInputError: EXISTS, another program has made the output meanwhile.
         BackendUnavailableError: DISK or PERM.
     """
     files = files or RealFileSystem()
@@ -364,7 +364,7 @@ def publish(
         raise _exists(output) from None
     except OSError as error:
         raise disk_error(error, output) from error
-    # The clip is safe now; the next recovery finishes what fails from here on.
+    # The clip is published. If a later step fails, the next recovery finishes it.
     with contextlib.suppress(OSError):
         files.move(folder.manifest, manifest_path(output), replace=True)
         files.fsync(output.parent)
@@ -372,12 +372,12 @@ def publish(
 
 
 def replaceable(output: Path) -> str:
-    """The content of the marker `RunFolder.may_replace`: the clip and the manifest that may be replaced, as JSON."""
+    """The content of the marker `RunFolder.may_replace`, as JSON: the clip and the manifest that may be replaced."""
     return json.dumps({"film": identity(output), "manifest": identity(manifest_path(output))})
 
 
 def identity(path: Path) -> list[int] | None:
-    """Inode, size and time of a file, which another file does not share; ``None`` if there is none."""
+    """Inode, size and time of a file, which identify it; ``None`` if it does not exist."""
     try:
         status = path.lstat()
     except OSError:
