@@ -1,9 +1,9 @@
-"""The command ``reel``: it turns arguments into a call, and the outcome into text and an exit status.
+"""Implements the command ``reel``: turns arguments into a call, and the outcome into text and an exit status.
 
-Each command is a module of this package with ``add_arguments(parser)``, ``run(arguments) -> int`` and, if it checks more
-than its settings, ``check(arguments)``. Heavy imports are inside ``run``, so that ``reel --help`` answers at once. Errors
-become one message with advice (or one JSON object with ``--json``) and the exit status of their class, here and nowhere
-else.
+Each command is a module of this package with ``add_arguments(parser)``, ``run(arguments) -> int`` and, if it checks
+more than its settings, ``check(arguments)``. Heavy imports are inside ``run``, so that ``reel --help`` answers at once.
+Only this module turns errors into one message with advice (or one JSON object with ``--json``) and the exit status of
+their class.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .output import note, print_error, print_json
 from .parser import Parser
 from .streams import forgiving, prepare
 
-#: Every command, by its module: what it does.
+#: The help text of every command, by its module.
 COMMANDS = {
     "generate": "make one clip from a picture and a prompt",
     "plan": "show what would run, without running it",
@@ -44,11 +44,11 @@ COMMANDS = {
 }
 #: Commands that do more than print: a failing output stream does not stop their work.
 WORKING = frozenset({"generate", "film", "replay", "setup"})
-_BY_SIGNAL = 128  # exit statuses above it
+_BY_SIGNAL = 128  # a higher exit status means the end by a signal
 
 
 def build_parser() -> Parser:
-    """The whole command line; nothing heavy is imported."""
+    """The parser of the complete command line; it imports no heavy module."""
     parser = Parser(
         prog="reel",
         description="Make video on your own GPUs: planned, checked, watched, verified, reproducible.",
@@ -108,7 +108,7 @@ def _run(arguments: argparse.Namespace, mistakes: Sequence[VideoGenerationError]
 
 
 def _further(arguments: argparse.Namespace) -> list[VideoGenerationError]:
-    """Further mistakes in the understood words: a command's ``check`` reads them and runs nothing."""
+    """Other mistakes in the words that were understood: the command's ``check`` reads them and runs nothing."""
     try:
         if hasattr(arguments, "assignments"):
             arguments.check(arguments)
@@ -142,5 +142,5 @@ def _report(error: VideoGenerationError, *, as_json: bool) -> int:
 
 
 def _silence_stdout() -> None:
-    """Send what Python still holds for standard output nowhere."""
+    """Discard the text that Python still holds for standard output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,6 @@
-"""Options that several commands share, and their way into a request, settings and an order.
+"""Declares the options that several commands share, and turns them into a request, settings and an order.
 
-Options of the request come from `core.request.FIELDS`; options that are settings are in `_SETTINGS`.
+The request's options come from `core.request.FIELDS`. Options that override settings are in `_SETTINGS`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def add_setting_options(parser: argparse._ActionsContainer, *names: str) -> None:
-    """Some of the options that override settings."""
+    """Add some of the options that override settings."""
     for name in names:
         parser.add_argument(f"--{name.replace('_', '-')}", **_SETTINGS[name])
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--config`` and ``--set``."""
+    """Add ``--config`` and ``--set``."""
     group = parser.add_argument_group("settings")
     group.add_argument("--config", type=Path, metavar="FILE", help="settings file (YAML)")
     group.add_argument(
@@ -55,12 +55,12 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
-    """``--json``."""
+    """Add ``--json``."""
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
 def add_request_arguments(parser: argparse.ArgumentParser) -> None:
-    """Everything that describes one clip and how to make it."""
+    """Add all options that describe one clip and how to make it."""
     from ..core.request import FIELDS
 
     parser.add_argument(
@@ -86,14 +86,14 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _text(word: str) -> str:
-    """The text as it was typed, even in a locale that knows only ASCII."""
+    """The text as the user typed it, even in a locale that knows only ASCII."""
     with contextlib.suppress(UnicodeError):
         return os.fsencode(word).decode("utf-8")
     return word
 
 
 def _number(text: str) -> Any:
-    """A whole number, a number, or the text as it is: the request refuses it, together with whatever else is wrong."""
+    """An integer, a float, or the unchanged text, which the request refuses together with its other mistakes."""
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)
@@ -104,7 +104,7 @@ def existing(path: Path) -> Path:
     """The path of a file that can be read.
 
     Raises:
-        InvalidInputError: there is none, or it is a folder, a pipe or a device.
+        InvalidInputError: the file does not exist, or is a folder, a pipe or a device.
         BackendUnavailableError: PERM, this user may not read it.
     """
     if (error := unusable(path)) is not None:
@@ -116,7 +116,7 @@ def existing(path: Path) -> Path:
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:
-    """Defaults, file, environment and arguments as one value.
+    """The settings from defaults, file, environment and arguments.
 
     Raises:
         ConfigurationError: see `config.settings.load_settings`.
@@ -128,7 +128,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 
 
 def read_settings_from(arguments: argparse.Namespace) -> tuple[Settings, list[VideoGenerationError]]:
-    """The settings as far as they can be read, and every mistake in them."""
+    """The settings that can be read, and every mistake in them."""
     from ..backends.settings import parse_assignment, read_settings
 
     values: dict[str, Any] = {}
@@ -156,7 +156,7 @@ def read_settings_from(arguments: argparse.Namespace) -> tuple[Settings, list[Vi
 
 
 def _option_values(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings that the options in `_SETTINGS` give."""
+    """The settings that the options in `_SETTINGS` set."""
     given = {name: getattr(arguments, name, None) for name in _SETTINGS}
     values = {name: value for name, value in given.items() if value is not None and value is not False}
     if values.pop("overwrite", False):
@@ -174,10 +174,10 @@ def _option_values(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_gpus(text: str) -> dict[str, Any]:
-    """``4`` is a count, ``0,1`` and ``2,`` are a list of indices.
+    """The settings for a value of ``--gpus``: ``4`` is a count, ``0,1`` and ``2,`` are lists of indices.
 
     Raises:
-        InvalidInputError: neither; each mistake has its own advice.
+        InvalidInputError: the value is neither; each mistake has its own advice.
     """
     words = [part.strip() for part in text.split(",") if part.strip()]
     if not words or not all(word.isascii() and word.isdigit() for word in words):
@@ -195,7 +195,7 @@ def parse_gpus(text: str) -> dict[str, Any]:
 
 
 def _gpus_advice(text: str, words: list[str]) -> str:
-    """Advice for the value that was probably meant."""
+    """Advice with the value that was probably meant."""
     if match := re.fullmatch(r"(\d{1,3})\s*-\s*(\d{1,3})", text):
         first, last = sorted((int(match[1]), int(match[2])))
         return f"Write each index: --gpus {','.join(map(str, range(first, last + 1)))}"
@@ -211,11 +211,11 @@ def _gpus_advice(text: str, words: list[str]) -> str:
 
 
 def order_from(arguments: argparse.Namespace) -> Order:
-    """The whole order; without ``-o`` the clip is named after the picture (and ``.draft.mp4`` for a draft).
+    """The order for one clip; without ``-o`` the clip is named after the picture, with ``.draft.mp4`` for a draft.
 
     Raises:
-        VideoGenerationError: a request or a setting that cannot be used; ``also`` holds every other mistake, those of
-            the output, the pictures and the plan too.
+        VideoGenerationError: the request or a setting cannot be used; ``also`` holds every other mistake, including
+            those of the output, the pictures and the plan.
     """
     order, wrong, misread = _read_order(arguments)
     if order is None or wrong or misread:
@@ -224,10 +224,10 @@ def order_from(arguments: argparse.Namespace) -> Order:
 
 
 def check_order(arguments: argparse.Namespace) -> None:
-    """Find everything that is wrong with an order of which some words were not understood.
+    """Find all mistakes of an order from a command line with some unknown words.
 
     Raises:
-        VideoGenerationError: as `order_from`; what needs the picture and the prompt only where both are there.
+        VideoGenerationError: as `order_from`; the plan is checked only if both picture and prompt were given.
     """
     order, wrong, misread = _read_order(arguments)
     if found := [*wrong, *misread, *_of_the_plan(arguments, order, misread)]:
@@ -241,8 +241,8 @@ def _of_the_plan(
     from ..sites.local.site import LocalSite
 
     if order is None or arguments.prompt is None or (order.request.image is None and arguments.image != "-"):
-        return []  # the plan would be one of another request
-    # A setting that cannot be read shows in the plan as missing: that is not a second mistake.
+        return []  # the plan would belong to another request
+    # An unreadable setting appears in the plan as missing, which is not a second mistake.
     caused = (Failure.CONFIG, Failure.ENV, Failure.MODEL) if misread else ()
     return [error for error in Preparer(LocalSite()).mistakes(order) if error.failure not in caused]
 
@@ -250,7 +250,7 @@ def _of_the_plan(
 def _read_order(
     arguments: argparse.Namespace,
 ) -> tuple[Order | None, Sequence[VideoGenerationError], Sequence[VideoGenerationError]]:
-    """An order as far as it can be read, the mistakes of its request, and those of its settings."""
+    """The order if it can be read, the mistakes of its request, and those of its settings."""
     from ..core.request import FIELDS, read_request
     from ..runs.order import Order
 
@@ -272,7 +272,7 @@ def _read_order(
 
 
 def default_output(request: VideoRequest, settings: Settings) -> Path:
-    """``cat.jpg`` becomes ``cat.mp4``, or ``cat.draft.mp4`` when the draft generator makes it."""
+    """The default path of a clip: ``cat.mp4`` for ``cat.jpg``, or ``cat.draft.mp4`` from the draft generator."""
     from .. import backends
 
     generator = request.generator if request.generator != "auto" else settings.generator

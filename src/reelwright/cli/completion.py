@@ -1,4 +1,4 @@
-"""``reel completion SHELL``: a script that completes commands, options, their values and file names.
+"""Implements ``reel completion``: prints a script that completes commands, options, their values and file names.
 
 eval "$(reel completion bash)"                 # also in ~/.bashrc
 eval "$(reel completion zsh)"                  # also in ~/.zshrc
@@ -31,7 +31,7 @@ _BASH = """_reel() {{
 }}
 complete -o bashdefault -o default -F _reel reel
 """
-# zsh reads the script of bash; `compinit` runs only where nobody has run it yet.
+# zsh reads the script for bash; `compinit` runs only if the shell has not run it yet.
 _ZSH = """autoload -Uz compinit bashcompinit
 (( $+functions[compdef] )) || compinit
 bashcompinit
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _parsers(parser: argparse.ArgumentParser, path: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """The parser and those of its subcommands, each with the words that lead there."""
+    """The parser and the parsers of its subcommands, each with the words of its command."""
     from .parser import subcommands
 
     yield path, parser
@@ -68,7 +68,7 @@ def _parsers(parser: argparse.ArgumentParser, path: str = "") -> Iterator[tuple[
 
 
 def _choices(action: argparse.Action) -> Sequence[str]:
-    """The words that an option or an argument takes, beside any that only the machine knows."""
+    """The words that an option or an argument takes, without those that depend on the machine."""
     from ..backends import GENERATORS
     from . import COMMANDS
 

@@ -1,4 +1,4 @@
-"""``reel config``: every effective setting, where it comes from and what it means."""
+"""Implements ``reel config``: prints every effective setting, its source and its meaning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the settings; values of ``env`` are secrets and only their names are shown."""
+    """Print the settings; of ``env`` only the names are printed, because its values may be secrets."""
     settings = settings_from(arguments)
     rows = [_row(settings, key) for key in type(settings).model_fields]
     rows += _rows_of_packages(settings)
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _rows_of_packages(settings: Settings) -> list[dict[str, Any]]:
-    """The keys that generators of other packages have, each as ``generators.NAME.KEY``."""
+    """A row for each key of generators from other packages, as ``generators.NAME.KEY``."""
     from ..backends import GENERATORS, names
     from ..config.settings import Settings as Shared
 

@@ -1,4 +1,4 @@
-"""``reel contact-sheet``: one PNG with evenly spaced frames of a video."""
+"""Implements ``reel contact-sheet``: writes one PNG with evenly spaced frames of a video."""
 
 from __future__ import annotations
 

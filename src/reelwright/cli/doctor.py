@@ -1,4 +1,4 @@
-"""``reel doctor``: check the machine and the configuration before any run, for every generator, with fixes."""
+"""Implements ``reel doctor``: checks the machine and the configuration for every generator, and prints fixes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print every check; the exit status is that of the first error of a configured generator, else 0.
 
-    What killed runs have left on the GPUs is ended first: nothing else would end it before the next run.
+    It first ends processes that killed runs have left on the GPUs: otherwise they stay until the next run.
     """
     from ..doctor import check_all
     from ..sites.local.dead_runs import sweep_dead_runs

@@ -1,4 +1,4 @@
-"""``reel film``: a storyboard becomes a film; ``reel film status`` and ``reel film gc`` look after its clips."""
+"""Implements ``reel film``: makes a film from a storyboard; ``status`` and ``gc`` manage its stored clips."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _WHICH = ("output", "draft", "only", "start", "config", "assignments", "json")
 _HOW = ("parallel", "keep_going", "overwrite", "gpus", "simulate_gpus", "simulate_memory")
 _LOWER = ("strict_quality", "allow_degrade")
-#: The options that each way of calling ``reel film`` uses; it refuses all others.
+#: The options that each form of ``reel film`` uses; it refuses all others.
 USED: Mapping[str, tuple[str, ...]] = {
     "reel film": (*_WHICH, *_HOW, *_LOWER),
     "reel film --draft": (*_WHICH, *_HOW),
@@ -34,7 +34,7 @@ USED: Mapping[str, tuple[str, ...]] = {
     "reel film status": ("target", *_WHICH),
     "reel film gc": ("target", "yes", "grace", "dry_run", "config", "assignments", "json"),
 }
-#: Settings for single clips, and the key of a storyboard that sets the same for a film.
+#: Settings for single clips, and the storyboard's key with the same meaning for a film.
 _IN_THE_STORYBOARD = {
     "size": "size",
     "fps": "fps",
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the film, show its plan, or look after its clips."""
+    """Make the film, show its plan, or manage its clips."""
     way = _way(arguments)
     if way == "reel film gc":
         from .film_gc import collect
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         return show_status(order_from(arguments, arguments.target), as_json=arguments.json)
     if way == "reel film --watch":
         if unused := [*_unused(arguments, way), *_settings_of_a_clip(arguments)]:
-            raise all_of(unused)  # no save of the storyboard mends them
+            raise all_of(unused)  # saving the storyboard cannot fix them
         return _watch(arguments)
     order = order_from(arguments, Path(arguments.storyboard))
     if way == "reel film --dry-run":
@@ -91,10 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Find everything that is wrong with a film of which some words were not understood.
+    """Find all mistakes of a film from a command line with some unknown words.
 
     Raises:
-        VideoGenerationError: as `order_from`, or what stands in the way of the film.
+        VideoGenerationError: as `order_from`, or an error of the film's plan.
     """
     source = arguments.target if arguments.storyboard == "status" else arguments.storyboard
     if source is None or arguments.storyboard == "gc":
@@ -107,7 +107,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def _options_of(parser: argparse.ArgumentParser) -> dict[str, tuple[str, Any]]:
-    """By its name in a namespace: what a person writes for an option, and its value where it is not given."""
+    """The word of each option and its default value, by its name in a namespace."""
     actions = (action for action in parser._actions if action.dest not in ("help", "storyboard"))
     return {action.dest: ((action.option_strings or ["FILE"])[-1], action.default) for action in actions}
 
@@ -120,7 +120,7 @@ def _way(arguments: argparse.Namespace) -> str:
 
 
 def _unused(arguments: argparse.Namespace, way: str) -> Iterator[VideoGenerationError]:
-    """Every option that was given and has no effect here: none is accepted and then not used."""
+    """An error for every given option that has no effect in this form of the command: none is silently ignored."""
     for name, (text, default) in arguments.options.items():
         if getattr(arguments, name) == default or name in USED[way]:
             continue
@@ -134,7 +134,7 @@ def _unused(arguments: argparse.Namespace, way: str) -> Iterator[VideoGeneration
 
 
 def _settings_of_a_clip(arguments: argparse.Namespace) -> Iterator[VideoGenerationError]:
-    """Every ``--set`` of something that the storyboard sets for a film."""
+    """An error for every ``--set`` of a value that the storyboard sets for a film."""
     for text in arguments.assignments:
         key = text.partition("=")[0].strip()
         if key in _IN_THE_STORYBOARD:
@@ -143,10 +143,10 @@ def _settings_of_a_clip(arguments: argparse.Namespace) -> Iterator[VideoGenerati
 
 
 def order_from(arguments: argparse.Namespace, source: Path) -> FilmOrder:
-    """The whole order; without ``-o`` the film is named after the storyboard (and ``.draft.mp4`` for a draft).
+    """The order for a film; without ``-o`` the film is named after the storyboard, with ``.draft.mp4`` for a draft.
 
     Raises:
-        VideoGenerationError: an option without effect, a setting or a storyboard that cannot be used; ``also`` holds
+        VideoGenerationError: an option has no effect, or a setting or the storyboard cannot be used; ``also`` holds
             every other mistake.
     """
     from ..films.render import FilmOrder
@@ -198,7 +198,7 @@ def make_film(order: FilmOrder, *, as_json: bool) -> FilmResult:
 
 
 def print_film_result(result: FilmResult, *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
-    """The last words: the result object (with ``more`` in it) as the last line of JSON, or the film's path."""
+    """Print the result: as the last line of JSON, with ``more`` in the object, or as text with the film's path last."""
     from ..core.plan import counted
 
     if as_json:
@@ -218,15 +218,15 @@ def print_film_result(result: FilmResult, *, as_json: bool, more: Mapping[str, A
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    """Make the draft at every save; a mistake is shown, and the next save awaited. Ends with Ctrl-C."""
+    """Make the draft after every save until Ctrl-C. It prints a mistake and waits for the next save."""
     from ..core.errors import Cancelled
 
     source, seen = Path(arguments.storyboard), None
-    with contextlib.suppress(KeyboardInterrupt):  # while something is made, Ctrl-C is a cancellation and not this
+    with contextlib.suppress(KeyboardInterrupt):  # during a film, Ctrl-C raises Cancelled instead
         while True:
             stamp = _stamp(source)
             if stamp == seen:
-                time.sleep(0.2)  # one file is not worth a library that watches files
+                time.sleep(0.2)  # one file does not justify a library that watches files
                 continue
             seen = stamp
             try:

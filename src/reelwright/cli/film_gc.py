@@ -1,4 +1,4 @@
-"""``reel film gc``: list the clips that nothing in a folder names, and remove them on request."""
+"""Implements ``reel film gc``: lists the stored clips that no storyboard or film uses, and removes them on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def collect(arguments: argparse.Namespace, wrong: Iterable[VideoGenerationError]
     """List the clips to remove; remove them with ``--yes``, or if a person at a terminal agrees.
 
     Raises:
-        VideoGenerationError: what is ``wrong`` with the arguments already, or here; ``also`` holds the others.
+        VideoGenerationError: the first of the mistakes in ``wrong`` and of those found here; ``also`` holds the others.
     """
     from ..core.plan import counted
     from ..films.garbage import GRACE_DAYS, find_garbage, remove, store_of
@@ -108,7 +108,7 @@ def _line(clip: Lost) -> str:
 
 
 def _agreed(*, as_json: bool) -> bool:
-    """Whether a person at a terminal agrees; nobody is asked in a pipe."""
+    """Whether a person at a terminal agrees; in a pipe the answer is no."""
     if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
     note("Remove them? [y/N]")

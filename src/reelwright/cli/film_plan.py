@@ -1,4 +1,4 @@
-"""What ``reel film --dry-run`` and ``reel film status`` print: the film's clips, before any of them is made."""
+"""Prints a film's clips without making any, for ``reel film --dry-run`` and ``reel film status``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _lines(plan: FilmPlan) -> Iterator[str]:
 
 
 def _clip(clip: ClipPlan) -> str:
-    """One clip, as in ``two: 81 frames by wan2.1, goes on from one: to make, about 25 min, 71.0 GiB on GPU 0``."""
+    """One clip as text: ``two: 81 frames by wan2.1, goes on from one: to make, about 25 min, 71.0 GiB on GPU 0``."""
     from ..core.plan import in_words
 
     plan, segment = clip.planned.plan, clip.planned.segment

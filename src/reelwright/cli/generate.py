@@ -1,4 +1,4 @@
-"""``reel generate``: one clip, with progress, and the path of its video as the last line."""
+"""Implements ``reel generate``: makes one clip, with progress, and prints the path of its video as the last line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make_clip(order: Order, *, as_json: bool) -> Result:
 def interruptible(
     listener: AbstractContextManager[Callable[[EventT], None]],
 ) -> Iterator[tuple[Callable[[EventT], None], Cancellation]]:
-    """A listener, and a cancellation that Ctrl-C, SIGTERM and SIGHUP request; a second signal asks for an immediate end.
+    """The listener, and a cancellation that Ctrl-C, SIGTERM and SIGHUP request; a second signal stops at once.
 
     Signals that the parent process ignores stay ignored: ``nohup reel generate ...`` outlives its terminal.
     """
@@ -66,7 +66,7 @@ def interruptible(
 
 
 def print_result(result: Result, *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
-    """The last words: the result object (with ``more`` in it) as the last line of JSON, or the video's path."""
+    """Print the result: as the last line of JSON, with ``more`` in the object, or as text, the video's path last."""
     from ..core.plan import counted
 
     if not result.generative:

@@ -1,4 +1,4 @@
-"""``reel generators``: what can make video here, what each can do, and why one is unavailable."""
+"""Implements ``reel generators``: lists the generators, their capabilities, and why one is unavailable."""
 
 from __future__ import annotations
 

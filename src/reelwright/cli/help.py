@@ -1,4 +1,4 @@
-"""``reel help [COMMAND]``: the same as ``reel COMMAND --help``."""
+"""Implements ``reel help [COMMAND]``: prints the same text as ``reel COMMAND --help``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the help of the whole program, or of one command."""
+    """Print the help of the program or of one command."""
     from . import build_parser
     from .parser import no_such, subcommands
 

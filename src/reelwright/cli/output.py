@@ -1,7 +1,7 @@
-"""Lines, tables and JSON, as every command writes them. Text from outside cannot drive the terminal (row C06).
+"""Writes lines, tables and JSON for every command. Text from outside cannot control the terminal (row C06).
 
-Answers go to standard output, remarks and errors to standard error. Streams that are closed, full or ASCII only are
-the business of `streams`.
+Answers go to standard output, remarks and errors to standard error. `streams` handles streams that are closed, full or
+ASCII only.
 
     >>> printable("a\\x1b[31mb")
     'a\\\\x1b[31mb'
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from ..core.errors import VideoGenerationError
 
-# Control characters, and those that turn the direction of text or break its lines.
+# Control characters, and characters that change the direction of text or break its lines.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """Text without control characters, so that a prompt or a log line cannot drive the terminal."""
+    """The text without control characters, so that a prompt or a log line cannot control the terminal."""
     clean = _CONTROL.sub(_escaped, text.replace("\n", "\\n"))
     return clean.encode("utf-8", "backslashreplace").decode()
 
@@ -40,18 +40,18 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def print_lines(*lines: str) -> None:
-    """Lines on standard output."""
+    """Write lines to standard output."""
     for line in lines:
         print(printable(line), flush=True)
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON on standard output."""
+    """Write one line of JSON to standard output."""
     print(json.dumps(value), flush=True)
 
 
 def note(text: str) -> None:
-    """One line on standard error; a terminal that was closed meanwhile ends no run and changes no exit status."""
+    """Write one line to standard error; a closed terminal does not end a run or change its exit status."""
     try:
         print(printable(text), file=sys.stderr, flush=True)
     except OSError:
@@ -59,21 +59,21 @@ def note(text: str) -> None:
 
 
 def print_error(error: VideoGenerationError, prefix: str = "") -> None:
-    """An error for people: each mistake with its code, its evidence and what to do about it."""
+    """Write an error for people: each mistake with its code, its evidence and its fix."""
     for single in (error, *error.also):
         for line in (f"{prefix}{single.code}: {single.message}", *single.details):
             note(line)
 
 
 def cell(value: object, style: str = "") -> Text:
-    """A value as a table cell that cannot drive the terminal either."""
+    """The value as a table cell, which cannot control the terminal either."""
     from rich.text import Text
 
     return Text(printable(str(value)), style)
 
 
 def console() -> Console:
-    """Standard output for tables: as wide as the terminal; in a pipe a row is one line, for grep and for copying."""
+    """Standard output for tables: as wide as the terminal; in a pipe each row is one line, for grep and for copying."""
     from rich.console import Console
 
     class Piped(Console):
@@ -86,7 +86,7 @@ def console() -> Console:
 
 
 class _Unpadded(io.StringIO):
-    """Writes whole lines on, without the spaces that make a table's last column as wide as its longest row."""
+    """Passes complete lines on, without the spaces that pad a table's last column."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__()
@@ -95,22 +95,22 @@ class _Unpadded(io.StringIO):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream behind it, from which rich chooses its characters."""
+        """The encoding of the underlying stream, from which rich chooses its characters."""
         return self._out.encoding
 
     def write(self, text: str) -> int:
-        """Write the lines that are complete; the rest waits for its end."""
+        """Write the complete lines; the rest waits for the end of its line."""
         *lines, self._begun = (self._begun + text).split("\n")
         self._out.write("".join(f"{line.rstrip()}\n" for line in lines))
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream behind it."""
+        """Flush the underlying stream."""
         self._out.flush()
 
 
 def table(*columns: str, title: str = "", plain: bool = False) -> Table:
-    """A table with lines on a terminal, and without any if ``plain`` or in a pipe, where a row may be very wide."""
+    """A table, with lines on a terminal; without lines if ``plain`` or in a pipe, where a row may be very wide."""
     from rich import box
     from rich.table import Table
 
@@ -120,12 +120,12 @@ def table(*columns: str, title: str = "", plain: bool = False) -> Table:
         box=box.HEAVY_HEAD if sys.stdout.isatty() and not plain else None,
     )
     for name in columns:
-        shape.add_column(name, overflow="fold")  # a path that is cut off names nothing
+        shape.add_column(name, overflow="fold")  # a path that is cut off is useless
     return shape
 
 
 def print_flowing(lines: Iterable[Text]) -> None:
-    """Lines that a terminal may wrap but that keep every word: what they show can be copied."""
+    """Write lines that the terminal may wrap; no word is cut, so that the text can be copied."""
     out = console()
     for line in lines:
         out.print(line, soft_wrap=True)

@@ -1,7 +1,7 @@
-"""A parser that finds every mistake of a command line, says what was probably meant, and reads on.
+"""Parses a command line, finds every mistake in it, and says what was probably meant.
 
-`Parser.read` returns the understood part beside the mistakes, so that mistakes of the request itself can be reported
-together with them. A refused word is left out, and an option that nearly exists is read as the probable one.
+`Parser.read` returns the understood part with the mistakes, so that mistakes of the request can be reported together
+with them. A refused word is left out, and a misspelt option is read as the one that was probably meant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..core.errors import InvalidInputError, guess, nearest
 USAGE_STATUS = 2
 _CHOICE = re.compile(r"invalid choice: '?(?P<word>.*?)'? \(choose from (?P<choices>.*)\)", re.DOTALL)
 _KINDS = {"int": "a whole number", "float": "a number"}
-#: Our options, and what the frameworks' scripts and other tools call them.
+#: Options of ``reel``, and their names in the frameworks' scripts and other tools.
 _ELSEWHERE = {
     "--frames": "num-frames frame-num video-length",
     "--seconds": "length duration",
@@ -47,27 +47,27 @@ class UsageError(InvalidInputError):
 
 
 class _Stop(Exception):
-    """argparse cannot go on; the message is argparse's."""
+    """Raised when argparse cannot go on, with argparse's message."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An `argparse.ArgumentParser` that collects; subcommands get the same class."""
+    """An `argparse.ArgumentParser` that collects mistakes; subcommands get the same class."""
 
     #: Mistakes found so far by this parser and those of its subcommands.
     found: ClassVar[list[UsageError]] = []
     words: ClassVar[Sequence[str]] = ()
 
     def read(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[UsageError]]:
-        """The words as a namespace, and every mistake in them. With mistakes the namespace may lack anything."""
+        """The words as a namespace, and every mistake in them. With mistakes the namespace may lack any name."""
         return _Reading(self, list(words)).read()
 
     _apart = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Take files and options in any order: ``reel film gc --yes FOLDER`` as well as ``gc FOLDER --yes``."""
+        """Parse files and options in any order: ``reel film gc --yes FOLDER`` as well as ``gc FOLDER --yes``."""
         if self._apart or subcommands(self) or "--" in (args or ()):
             return super().parse_known_args(args, namespace)
-        self._apart = True  # the call below parses options and files apart, each with this method
+        self._apart = True  # the call below parses options and files separately, each with this method
         try:
             return self.parse_known_intermixed_args(args, namespace)
         finally:
@@ -124,7 +124,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Reading:
-    """One command line: read again without the refused words, until argparse understands the rest."""
+    """Reads one command line again and again without the refused words, until argparse understands the rest."""
 
     def __init__(self, parser: Parser, words: list[str]) -> None:
         self._parser, self._words = parser, words
@@ -151,7 +151,7 @@ class _Reading:
                 return namespace, [*self._mistakes, *Parser.found]
 
     def _went_on(self, message: str) -> bool:
-        """Note what stopped argparse, and take it out if the rest can be read without it."""
+        """Note the mistake that stopped argparse, and remove it; false if the rest cannot be read without it."""
         if ambiguous := re.match(r"ambiguous option: (\S+) could match (.*)", message):
             places = [
                 i for i, word in enumerate(self._words) if word.partition("=")[0] == ambiguous[1].partition("=")[0]
@@ -174,14 +174,14 @@ class _Reading:
         return False
 
     def _take_out(self, place: int, words_for: Any) -> None:
-        """Note an unknown option; go on with the one that was probably meant, or without it."""
+        """Note an unknown option; replace it by the one that was probably meant, or remove it."""
         word, equals, value = self._words[place].partition("=")
         text, fix, meant = words_for(word, self._parser.at(self._words))
         self._mistakes.append(UsageError(text, advice=fix))
         plain = place + 1 < len(self._words) and not _is_option(self._words[place + 1])
         valued = any(meant in item.option_strings and item.nargs != 0 for item in self._parser.at(self._words)._actions)
         if valued and not plain and not equals:
-            meant = ""  # a guess without a value is no second mistake
+            meant = ""  # a guess without a value is not a second mistake
         self._words[place : place + 1] = [meant + (equals + value if valued else "")] if meant else []
         after = place + 1 if meant else place
         self._values = [at - (not meant) if at > place else at for at in self._values]

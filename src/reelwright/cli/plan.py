@@ -1,4 +1,4 @@
-"""``reel plan``: show what would run, its result and its obstacles; nothing is run or written."""
+"""Implements ``reel plan``: prints the planned command, its result and its obstacles, and runs and writes nothing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _output_findings(order: Order, output: Path) -> Iterator[Finding]:
 
 
 def _lines(plan: Plan) -> Iterator[Text]:
-    """A line for each fact and finding: a table would break the command into pieces that cannot be copied."""
+    """A line for each fact and finding; a table would break the command into pieces that cannot be copied."""
     from rich.text import Text
 
     for name, value in _facts(plan):
@@ -113,7 +113,7 @@ def _flat(value: object) -> object:
 
 
 def _nothing_is_set_up(order: Order) -> bool:
-    """Whether cards are simulated and no generator is configured or named that could run on them."""
+    """Whether cards are simulated and no generator that could run on them is configured or named."""
     from .. import backends
     from ..runs.prepare import generator_of
 
@@ -126,7 +126,7 @@ def _nothing_is_set_up(order: Order) -> bool:
 
 
 def _compare(settings: Settings, *, as_json: bool) -> int:
-    """Print what these cards could run, since nothing is set up."""
+    """Print the models that these cards could run, since no generator is set up."""
     from ..doctor.card_comparison import compare
 
     rows = compare(settings.simulate_gpus or "", settings)

@@ -1,4 +1,4 @@
-"""``reel probe``: decode any video completely, show its facts and its faults."""
+"""Implements ``reel probe``: decodes any video completely and prints its facts and its faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the facts; exit status 25 (OUTPUT) if the video is not whole."""
+    """Print the facts; the exit status is 25 (OUTPUT) if the video is not complete."""
     from ..core.errors import Failure
     from ..media.verification import examine
 
@@ -54,7 +54,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     names = {**facts, "codec": CODECS.get(known.codec, known.codec)}
     names["colour"] = ", ".join(f"{name} {value}" for name, value in known.colour.items() if value)
     if known.shown[0] == known.width:
-        del names["pixel_aspect"]  # square, as nearly always
+        del names["pixel_aspect"]  # square pixels, the usual case
     else:
         names["pixel_aspect"] = f"{known.pixel_aspect} (SAR): players show {known.shown[0]}x{known.shown[1]}"
     if known.trimmed:

@@ -1,7 +1,7 @@
-"""How a run reports: a live display on a terminal, plain lines in a file, JSON lines for programs.
+"""Shows the progress of a run: a live display on a terminal, plain lines in a file, JSON lines for programs.
 
-The same three ways serve a clip (`clip_listener`), a film (`film_listener`) and an installation (`setup_listener`).
-A listener is a function that takes events; that of a film may be called from several threads.
+A clip (`clip_listener`) and a film (`film_listener`) have all three, an installation (`setup_listener`) the first two.
+A listener is a function that takes events; several threads may call that of a film.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LINE_EVERY_S = 10.0
 
 
 class Lines:
-    """Lines on standard error: every message, and of progress at most one line in ten seconds."""
+    """Writes lines to standard error: every message, and at most one line of progress in ten seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -41,13 +41,13 @@ class Lines:
         self._phase = ""
 
     def progress(self, text: str, *, last: bool = False) -> None:
-        """A line about progress, if it is time for one or if it is the ``last``."""
+        """Write a line about progress if ten seconds have passed since the one before, or if it is the ``last``."""
         if last or self._clock() - self._last >= _LINE_EVERY_S:
             self._last = self._clock()
             note(text)
 
     def clip(self, event: Event) -> None:
-        """What a clip reports."""
+        """Write an event of a clip."""
         if isinstance(event, Phase) and event.name not in (*_QUIET, self._phase):
             self._phase = event.name
             note(event.name)
@@ -57,7 +57,7 @@ class Lines:
             note(text)
 
     def film(self, event: FilmEvent) -> None:
-        """What a film reports."""
+        """Write an event of a film."""
         if isinstance(event, SegmentState):
             note(f"{event.segment}: {event.state}" + (f" ({event.detail})" if event.detail else ""))
         elif isinstance(event, Joining):
@@ -69,7 +69,7 @@ class Lines:
             note(f"{event.segment}: {text}")
 
     def setup(self, event: SetupEvent) -> None:
-        """What an installation reports."""
+        """Write an event of an installation."""
         if event.text:
             note(f"{event.part}: {event.text}")
         else:
@@ -77,7 +77,7 @@ class Lines:
 
 
 def _message(event: Event, *, details: bool = True) -> str:
-    """What an event says to people, if anything; without ``details`` only warnings, errors and new attempts."""
+    """The event's text for people, or empty; without ``details`` only for warnings, errors and new attempts."""
     if isinstance(event, Log):
         return f"{event.level}: {event.text}" if event.level != "info" else event.text * details
     if isinstance(event, AttemptStarted) and event.number > 1:
@@ -128,7 +128,7 @@ def _clip_bar() -> Bar:
 
 
 class _ClipBar:
-    """Phase, step, rate, elapsed time and time to come in one line."""
+    """Shows phase, step, rate, elapsed time and remaining time in one line."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
@@ -152,7 +152,7 @@ class _ClipBar:
 
 
 def _rate(steps_per_s: float | None) -> str:
-    """``2.3/s`` for fast steps, ``68.6 s each`` for slow ones."""
+    """The rate as text: ``2.3/s`` for fast steps, ``68.6 s each`` for slow ones."""
     if not steps_per_s:
         return ""
     return f"{steps_per_s:.1f}/s" if steps_per_s >= 1 else f"{1 / steps_per_s:.1f} s each"
@@ -163,7 +163,7 @@ def _rate(steps_per_s: float | None) -> str:
 
 @contextlib.contextmanager
 def film_listener(*, as_json: bool) -> Iterator[Callable[[FilmEvent], None]]:
-    """The listener for a film; it may be called from several threads."""
+    """The listener for a film; several threads may call it."""
     if as_json:
         yield _locked(_print_film_event)
     elif sys.stderr.isatty():
@@ -210,7 +210,7 @@ class _ClipRow:
 
 
 class _FilmTable:
-    """A row for each clip."""
+    """Shows a table with a row for each clip."""
 
     def __init__(self, live: Live) -> None:
         self._live = live

@@ -1,4 +1,4 @@
-"""``reel replay``: make a clip or a film again from its manifest and say whether it is the same."""
+"""Implements ``reel replay``: makes a clip or a film again from its manifest, and says whether both are equal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make it again; exit status 0 whether or not the two are equal, for the comparison is the answer.
+    """Make the video again; the exit status is 0 for different videos too, because the comparison is the answer.
 
     With ``--json`` the result object has ``replay``: ``same_bytes`` and ``same_frames``.
     """
@@ -62,7 +62,7 @@ def _replay_clip(arguments: argparse.Namespace, before: Manifest, path: Path) ->
 
 
 def _replay_film(arguments: argparse.Namespace, before: Manifest, path: Path) -> Mapping[str, Any]:
-    """Make a whole film again. Stored clips are used again; with ``-o`` in another folder every clip is made anew."""
+    """Make a film again. Stored clips are used again; with ``-o`` in another folder every clip is made anew."""
     from ..films.replaying import replay_film_order
     from ..runs.history import load_manifest
     from .film import make_film, print_film_result
@@ -78,7 +78,7 @@ def _replay_film(arguments: argparse.Namespace, before: Manifest, path: Path) ->
 
 
 def _same_frames(before: Path, after: Path) -> bool:
-    """Whether two videos decode to the same frames; false if the first is gone."""
+    """Whether two videos decode to the same frames; false if the first does not exist."""
     from ..media.verification import examine
 
     if not before.is_file():

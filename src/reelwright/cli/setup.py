@@ -1,4 +1,7 @@
-"""``reel setup``: fetch a framework, its interpreter and its weights, resumably. The only command that downloads."""
+"""Implements ``reel setup``: fetches a framework, its interpreter and its weights, resumably.
+
+It is the only command that downloads.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Plan, and unless it is a dry run, carry out."""
+    """Plan the installation and print the plan; carry it out unless it is a dry run."""
     from ..installer.planning import look
     from ..installer.steps import carry_out
     from ..installer.weight_sources import weights_source
@@ -62,10 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def order_from(arguments: argparse.Namespace) -> SetupOrder:
-    """What the arguments ask for.
+    """The order that the arguments describe.
 
     Raises:
-        ConfigurationError: a framework or model that is not known.
+        ConfigurationError: a framework or model is unknown.
     """
     from ..installer import SetupOrder, Sources
     from ..installer.recipes import find_models, find_recipe
@@ -87,7 +90,7 @@ def order_from(arguments: argparse.Namespace) -> SetupOrder:
 
 
 def default_directory() -> Path:
-    """``$XDG_DATA_HOME/reelwright``, else ``~/.local/share/reelwright``."""
+    """The default folder: ``$XDG_DATA_HOME/reelwright``, else ``~/.local/share/reelwright``."""
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else home() / ".local" / "share") / "reelwright"
 
@@ -114,7 +117,7 @@ def _show(installation: Installation) -> None:
 
 
 def _close(outcome: SetupOutcome) -> None:
-    """Print what was done, and what to do next."""
+    """Print the changes, and the next command."""
     for warning in outcome.warnings:
         note(f"warning: {warning}")
     if outcome.config_lines:

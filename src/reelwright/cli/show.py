@@ -1,4 +1,4 @@
-"""``reel show``: a manifest as tables; ``--plot`` draws the memory curve."""
+"""Implements ``reel show``: prints a manifest as tables; ``--plot`` draws the memory curve."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _show(manifest: Manifest, beside: Path) -> None:
 
 
 def _picture(item: Mapping[str, Any], beside: Path) -> str:
-    """The recorded path of a picture, and its present one if that differs."""
+    """The recorded path of a picture, and its present path if it differs."""
     from ..runs.runner import find_picture
 
     found = find_picture(item, beside)
@@ -111,7 +111,7 @@ def _pairs(out: Console, title: str, pairs: Mapping[str, Any]) -> None:
 
 
 def _rows(out: Console, title: str, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
-    """A table without lines, unless it would be empty."""
+    """Print a table without lines; print nothing if it has no rows."""
     from rich.text import Text
 
     shape = table(*columns, title=title, plain=True)
@@ -123,14 +123,14 @@ def _rows(out: Console, title: str, columns: tuple[str, ...], rows: Iterable[tup
 
 
 def _words(value: Any) -> object:
-    """A fact as text for a row; ``None`` for records, which have tables of their own or are for programs."""
+    """A fact as text for a row; ``None`` for records, which have separate tables or are for programs."""
     if isinstance(value, (list, tuple)) and value and not any(isinstance(item, (dict, list)) for item in value):
         return ", ".join(map(str, value))
     return None if isinstance(value, (list, tuple, dict)) else value
 
 
 def _shots(facts: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    """A row per clip of a film: its length, what made it, and how it is joined to the one before."""
+    """A row for each clip of a film: its length, its generator, and its joint with the clip before."""
     joints = {joint.get("part"): joint for joint in _records(facts.get("joints"))}
     for number, shot in enumerate(_records(facts.get("shots"))):
         made = _record(shot.get("manifest"))
@@ -165,7 +165,7 @@ def _attempts(attempts: Sequence[Attempt]) -> Iterator[tuple[object, ...]]:
 
 
 def _metric_rows(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Measurements in readable units; those that could not be taken are left out."""
+    """The measurements in readable units; missing ones are left out."""
     rows: dict[str, str] = {}
     for name, value in metrics.items():
         if name not in ("curve", "schema") and value not in (None, {}):

@@ -1,4 +1,4 @@
-"""``reel storyboard``: write an example, check a storyboard, or print the schema for editors."""
+"""Implements ``reel storyboard``: writes an example, checks a storyboard, or prints the schema for editors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do the action."""
+    """Carry out the action."""
     if arguments.action == "init":
         return _init(arguments.storyboard, as_json=arguments.json)
     if arguments.action == "schema":
@@ -92,7 +92,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _understood(item: Planned, board: Storyboard) -> dict[str, Any]:
-    """A clip as it was understood: what was written, and what the generator makes of it."""
+    """A clip as Reelwright understood it: the request, with the length and size that the generator makes."""
     segment, request, expected = item.segment, item.segment.request, item.plan.expected
     return {
         "segment": segment.id,

@@ -1,9 +1,9 @@
-"""Standard output and error as they may be: closed, full, without a reader, standing still, or ASCII only.
+"""Handles standard output and error that are closed, full, without a reader, stopped, or ASCII only.
 
-A failing output stream never stops a run. `prepare` makes both streams safe to write any text to. Inside
-`forgiving` a stream that fails is silent from then on, and a terminal that takes no text (Ctrl-S, a hung window) holds
-nothing up: a generation goes on, and Ctrl-C ends it. `watched` lets the run's manifest note what was lost. Commands that
-only print are not forgiven: what they print is all that they do.
+A failing output stream never stops a run. `prepare` makes both streams safe for any text. Inside `forgiving`, a stream
+that fails is silent from then on, and a terminal that takes no text (Ctrl-S, a hung window) does not block a run: a
+generation goes on, and Ctrl-C ends it. With `watched` the run's manifest notes the loss. Commands that only print still
+fail with their stream, because printing is all that they do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_KEPT = 64 * 1024
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    r"""``\uXXXX``, in pairs beyond the first plane: readable, and valid inside a JSON string."""
+    r"""The escape ``\uXXXX``, two of them beyond the first plane: readable, and valid inside a JSON string."""
     assert isinstance(error, UnicodeEncodeError)
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     pairs = (units[place : place + 2].hex() for place in range(0, len(units), 2))
@@ -34,9 +34,9 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 
 def prepare() -> None:
-    """Give the process three open standard descriptors, and let both streams write any text.
+    """Open missing standard descriptors, and let both streams write any text.
 
-    A descriptor that was closed would be taken by the next file that is opened, and a child's output would go there.
+    Otherwise the next opened file would get the number of a closed descriptor, and receive a child's output.
     """
     codecs.register_error(_ESCAPE, _escaped)
     for fd in range(3):
@@ -55,17 +55,17 @@ def prepare() -> None:
 class _Terminal:
     """Writes to a terminal without waiting for it.
 
-    Text that it does not take now is kept, at most `_MAX_KEPT` bytes of whole lines, and written before the next text.
+    Text that the terminal does not take is kept, at most `_MAX_KEPT` bytes of complete lines, for the next write.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        # A description of its own: O_NONBLOCK on the stream's would also hold for the shell.
+        # A separate open file description: O_NONBLOCK on the stream's own would also apply to the shell.
         self._fd = os.open(f"/proc/self/fd/{stream.fileno()}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         self._kept = b""
         self._lock = threading.RLock()
 
     def write(self, data: bytes = b"") -> None:
-        """Write what the terminal takes at once, and keep the rest."""
+        """Write the bytes that the terminal takes at once, and keep the rest."""
         with self._lock:
             self._kept += data
             with contextlib.suppress(BlockingIOError):
@@ -75,7 +75,7 @@ class _Terminal:
                 self._kept = self._kept[-_MAX_KEPT:].partition(b"\n")[2]
 
     def close(self, patience_s: float | None) -> None:
-        """Wait until the terminal has taken everything, or for some seconds, or until Ctrl-C."""
+        """Wait until the terminal has taken everything, until Ctrl-C, or for at most ``patience_s`` between writes."""
         with contextlib.suppress(OSError, KeyboardInterrupt):
             self.write()
             while self._kept and select.select([], [self._fd], [], patience_s)[1]:
@@ -91,7 +91,7 @@ class _Forgiving:
         self.lost = ""
 
     def write(self, text: str) -> int:
-        """Write, until the first failure."""
+        """Write; after the first failure do nothing."""
         if self._terminal:
             self._try(self._terminal.write, text.encode(self._stream.encoding, self._stream.errors or "strict"))
         else:
@@ -99,7 +99,7 @@ class _Forgiving:
         return len(text)
 
     def flush(self) -> None:
-        """Flush, until the first failure."""
+        """Flush; after the first failure do nothing."""
         self._try(self._terminal.write if self._terminal else self._stream.flush)
 
     def _try(self, call: Callable[..., Any], *values: Any) -> None:
@@ -111,7 +111,7 @@ class _Forgiving:
             gone = isinstance(error, OSError) and error.errno == errno.EPIPE
             reason = "its reader is gone" if gone else getattr(error, "strerror", None) or str(error)
             self.lost = f"{self._name} could not be written: {reason}"
-            with contextlib.suppress(OSError, ValueError):  # also what Python still holds for it, at its own end
+            with contextlib.suppress(OSError, ValueError):  # Python's own flush at its end fails otherwise
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
     def __getattr__(self, name: str) -> Any:
@@ -119,16 +119,16 @@ class _Forgiving:
 
 
 class Patience:
-    """How long `forgiving` waits at its end for a terminal that takes no text; ``None``: until it does, or Ctrl-C."""
+    """The seconds that `forgiving` waits at its end for a terminal; ``None``: until it takes the text, or Ctrl-C."""
 
     seconds: float | None = None
 
 
 @contextlib.contextmanager
 def forgiving() -> Iterator[Patience]:
-    """Inside, a stream that cannot be written is silent from then on, and a terminal holds nothing up."""
+    """Make a stream that fails silent from then on, and never wait for a terminal, inside ``with``."""
     before, patience = (sys.stdout, sys.stderr), Patience()
-    terminals: dict[int, _Terminal] = {}  # by device: one order for what both streams write to it
+    terminals: dict[int, _Terminal] = {}  # by device, to keep the order of what both streams write to it
     for name, title in (("stdout", "standard output"), ("stderr", "standard error")):
         stream = getattr(sys, name)
         setattr(sys, name, _Forgiving(stream, title, _terminal(stream, terminals)))
@@ -143,7 +143,7 @@ def forgiving() -> Iterator[Patience]:
 
 
 def _terminal(stream: TextIO, known: dict[int, _Terminal]) -> _Terminal | None:
-    """The terminal that a stream writes to; ``None`` if it writes elsewhere, or if the terminal cannot be opened again."""
+    """The terminal of a stream; ``None`` if it writes to something else, or the terminal cannot be opened again."""
     with contextlib.suppress(OSError, ValueError):
         if stream.isatty():
             stream.flush()
@@ -153,7 +153,7 @@ def _terminal(stream: TextIO, known: dict[int, _Terminal]) -> _Terminal | None:
 
 
 def watched(listen: Callable[[EventT], None]) -> Callable[[EventT], None]:
-    """A listener that also says when what it writes is lost."""
+    """A listener that also raises `ReportLost` when its output is lost."""
 
     def call(event: EventT) -> None:
         listen(event)

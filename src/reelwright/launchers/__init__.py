@@ -1,4 +1,4 @@
-"""Programs that other interpreters run: the shim around a command, and launchers in front of a framework's script.
+"""Contains programs that other interpreters run: the shim around a command, and launchers for frameworks' scripts.
 
-They are started by path, and import the standard library alone.
+They are started by path, and at their start they import only the standard library.
 """

@@ -1,13 +1,13 @@
-"""Starts an unmodified sample_video.py or sample_image2video.py, and gives its clip a name that a disk can hold.
+"""Starts an unmodified sample_video.py or sample_image2video.py, and shortens its clip's name if a disk cannot hold it.
 
 Run by path with the FRAMEWORK's interpreter (Python >= 3.8), in the checkout, alone or as a rank of torchrun::
 
     python .../launchers/hunyuan.py sample_video.py --prompt=...
 
 The scripts put the first 100 characters of the prompt into the name of the clip. In Chinese these are 300 bytes, and
-saving fails with "File name too long" after the whole generation (HunyuanVideo#37). Before the script runs, as
-``__main__`` and with its own argv, the one function that saves is wrapped so that a longer name is cut. It does not
-change what the model computes, and it never writes a file of the checkout.
+saving fails with "File name too long" after the complete generation (HunyuanVideo#37). Before the script runs, as
+``__main__`` and with its own argv, the launcher wraps the one function that saves, so that a longer name is cut. It
+does not change the model's computation, and it never writes a file of the checkout.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAME_MAX = 255
 
 
 def main(argv: Sequence[str]) -> None:
-    """Wrap the function that saves, and become the script."""
+    """Wrap the function that saves, and run the script."""
     script = os.path.abspath(argv[0])  # noqa: PTH100 -- standard library's own cheap function
     sys.path[0] = os.path.dirname(script)  # noqa: PTH120 -- as `python sample_video.py` sets it
     module = importlib.import_module("hyvideo.utils.file_utils")
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def shorten_names(module: Any) -> None:
-    """Give ``save_videos_grid`` a path whose last part fits."""
+    """Make ``save_videos_grid`` shorten the last part of its path."""
     original = module.save_videos_grid
 
     @functools.wraps(original)
@@ -55,7 +55,7 @@ def shorten_names(module: Any) -> None:
 
 
 def short_path(path: str) -> str:
-    """The path, its last part cut to 255 bytes between two characters and with its suffix kept."""
+    """The path with its last part cut, between two characters, to 255 bytes; the suffix stays."""
     folder, name = os.path.split(path)
     stem, suffix = os.path.splitext(name)  # noqa: PTH122
     if len(os.fsencode(name)) <= NAME_MAX:

@@ -1,12 +1,12 @@
-"""Starts a worker: one of our engines, in an interpreter that has its packages.
+"""Starts a worker: one of Reelwright's engines, in an interpreter that has its packages.
 
 Run by path with the ENGINE's interpreter (Python >= 3.10), by `sites.local.worker`::
 
     python .../launchers/resident.py diffusers READ_FD WRITE_FD
 
-Our package becomes importable without the folder that it is installed in, because the other packages in that folder
-(another numpy, say) are not for this interpreter. The modules that a worker imports need the standard library and the
-engine's own packages alone.
+The program makes `reelwright` importable without the folder in which it is installed, because other packages in that
+folder (such as another numpy) are not for this interpreter. The modules that a worker imports need only the standard
+library and the engine's own packages.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def make_importable(folder: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Serve until the owner goes; returns the exit status."""
+    """Serve requests until the owner ends; returns the exit status."""
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 -- pathlib would cost start-up time
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != here]  # noqa: PTH100
     make_importable(os.path.dirname(here))  # noqa: PTH120

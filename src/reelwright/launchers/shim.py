@@ -1,22 +1,23 @@
-"""The supervisor between the runner and a framework's command: no process outlives its run.
+"""Supervises a framework's command for the runner, so that no process outlives its run.
 
-Started by path (``python -I -S shim.py CONTROL STATUS KEEP...``), standard library only. The runner gives it:
+It is started by path (``python -I -S shim.py CONTROL STATUS KEEP...``) and uses the standard library only. The runner
+passes it:
 
 * stdin: one JSON object ``{"argv", "cwd", "env", "mark", "grace_s"}`` (never on the command line: E2BIG, secrets),
-  with ``"pass_fds"`` if the command gets descriptors of its own;
-* CONTROL: the read end of a pipe; ``T`` asks for TERM, grace, KILL; ``K`` for KILL at once; the end of the pipe means
+  with ``"pass_fds"`` if the command gets more descriptors;
+* CONTROL: the read end of a pipe; ``T`` means TERM, grace, KILL; ``K`` means KILL at once; the end of the pipe means
   that the runner is gone, and counts as ``T``;
 * STATUS: the write end of a pipe for one JSON line per event: ``started`` (pid), ``failed`` (errno), ``exited``
   (status, signal, leftovers, unkillable);
 * KEEP: descriptors of GPU leases, held until everything has ended; the command does not get them;
-* fds 1 and 2: the log pipe, for the command; the shim itself writes nothing there.
+* fds 1 and 2: the log pipe, for the command; the shim does not write to it.
 
-torchrun starts its ranks in sessions of their own, so killing a process group does not reach them (pytorch#113231).
-The shim is a child subreaper: an orphan becomes its child, so that every descendant can be found by walking the tree
-and by the mark in the environment (``REELWRIGHT_RUN``), ended and reaped. PID reuse is guarded by start times. Every
-wait is bounded: a process that cannot be killed is reported, not waited for.
+torchrun starts its ranks in separate sessions, so killing a process group does not reach them (pytorch#113231).
+The shim is a child subreaper: an orphan becomes its child. So it can find every descendant by walking the tree and by
+the mark in the environment (``REELWRIGHT_RUN``), end it and reap it. Start times guard against PID reuse. Every wait is
+bounded: the shim reports a process that cannot be killed, and does not wait for it.
 
-The functions below are also used by the runner, which is a subreaper too in case the shim itself is killed.
+The runner uses the functions below too. It is also a subreaper, in case the shim is killed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _POLL_S = 0.02
 
 
 def become_subreaper(on: bool = True) -> bool:
-    """Make orphans among our descendants our children (Linux >= 3.4); returns what it was before."""
+    """Make this process the parent of orphans among its descendants (Linux >= 3.4); returns the previous state."""
     libc = ctypes.CDLL(None, use_errno=True)
     before = ctypes.c_int(0)
     libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
@@ -56,7 +57,7 @@ def become_subreaper(on: bool = True) -> bool:
 
 
 def _stat(pid: int) -> tuple[str, int, int] | None:
-    """(state, parent, start time in clock ticks since boot), or ``None`` if there is no such process."""
+    """(state, parent, start time in clock ticks since boot); ``None`` if the process does not exist."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -66,13 +67,13 @@ def _stat(pid: int) -> tuple[str, int, int] | None:
 
 
 def start_time(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot; pid and start time together identify a process for ever."""
+    """Start time of a process in clock ticks since boot; pid and start time together identify a process."""
     found = _stat(pid)
     return found[2] if found else None
 
 
 def descendants(root: int) -> dict[int, int]:
-    """pid -> start time of everything below ``root``, without zombies; reads /proc once."""
+    """pid -> start time of all descendants of ``root``, without zombies; reads /proc once."""
     children: dict[int, list[tuple[int, str, int]]] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 -- pathlib would double the start-up time
         if name.isdigit():
@@ -91,7 +92,7 @@ def descendants(root: int) -> dict[int, int]:
 
 
 def marked(mark: str) -> dict[int, int]:
-    """pid -> start time of our own user's processes that carry the mark in their environment."""
+    """pid -> start time of this user's processes that have the mark in their environment."""
     wanted = b"\0" + f"{MARK}={mark}".encode() + b"\0"
     result: dict[int, int] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208
@@ -109,10 +110,10 @@ def marked(mark: str) -> dict[int, int]:
 
 
 def send(processes: dict[int, int], number: int) -> None:
-    """Signal these processes, where pid and start time still match."""
+    """Signal those of the processes whose pid and start time still match."""
     for pid, started in processes.items():
         if start_time(pid) != started:
-            continue  # it has ended, and another process may have its pid
+            continue  # the process has ended, and another one may have its pid
         try:
             os.kill(pid, number)
             if number == signal.SIGTERM:
@@ -122,7 +123,7 @@ def send(processes: dict[int, int], number: int) -> None:
 
 
 def reap() -> dict[int, int]:
-    """Collect every child that has ended; pid -> wait status."""
+    """Collect every child that has ended; returns pid -> wait status."""
     ended: dict[int, int] = {}
     while True:
         try:
@@ -135,7 +136,7 @@ def reap() -> dict[int, int]:
 
 
 class Tree:
-    """Everything that one run has started: the descendants of ``root`` and all processes with the mark."""
+    """The processes of one run: the descendants of ``root`` and all processes with the mark."""
 
     def __init__(self, root: int, mark: str) -> None:
         self.root = root
@@ -144,7 +145,7 @@ class Tree:
         self.reaps = root == os.getpid()
 
     def alive(self) -> dict[int, int]:
-        """pid -> start time of the processes that are left, after reaping."""
+        """pid -> start time of the remaining processes, after reaping."""
         if self.reaps:
             self.ended.update(reap())
         found = {**descendants(self.root), **(marked(self.mark) if self.mark else {})}
@@ -152,9 +153,9 @@ class Tree:
         return found
 
     def end(self, grace_s: float, hurry: Callable[[], bool] | None = None) -> list[int]:
-        """TERM, a bounded grace, KILL, a bounded wait; returns the pids that cannot be killed.
+        """Send TERM, wait for the grace, send KILL, wait a bounded time; returns the pids that cannot be killed.
 
-        ``hurry`` is called while waiting; true ends the grace.
+        ``hurry`` is called during the grace; true ends it.
         """
         deadline = time.monotonic() + grace_s
         asked: dict[int, int] = {}
@@ -197,7 +198,7 @@ def _report(status_fd: int, **event: object) -> None:
 
 
 def _spawn(spec: dict[str, Any], closed: list[int]) -> int:
-    """Start the command in a session of its own; raises OSError if it cannot be executed."""
+    """Start the command in a new session; raises OSError if it cannot be executed."""
     read, write = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
@@ -224,7 +225,7 @@ def _spawn(spec: dict[str, Any], closed: list[int]) -> int:
 
 
 class _Control:
-    """The runner's request: none yet, a clean stop, or an immediate one."""
+    """The runner's request: none, a clean stop, or an immediate stop."""
 
     def __init__(self, fd: int, wake: int) -> None:
         self._fd = fd
@@ -250,7 +251,7 @@ class _Control:
 
 
 def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[int]) -> int:
-    """Run the command to its end, or end it; returns the shim's exit status."""
+    """Run the command until it ends or the runner stops it; returns the shim's exit status."""
     become_subreaper()
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -268,7 +269,7 @@ def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[
     except OSError as error:
         _report(status_fd, event="failed", errno=error.errno)
         return 0
-    for fd in spec.get("pass_fds", ()):  # only the command may hold them, so that its end is the end of its pipes
+    for fd in spec.get("pass_fds", ()):  # only the command may hold them, so that its pipes end with it
         os.close(fd)
     # Only the command may hold the log: the runner sees the end of the pipe when the last writer has ended.
     devnull = os.open(os.devnull, os.O_WRONLY)
@@ -295,14 +296,14 @@ def supervise(spec: dict[str, Any], control_fd: int, status_fd: int, keep: list[
         leftovers=len(leftovers),
         unkillable=unkillable,
     )
-    # While an unkillable process lives, this process holds its leases.
+    # While an unkillable process exists, this process holds its leases.
     while not tree.alive().keys().isdisjoint(unkillable):
         time.sleep(0.5)
     return 0
 
 
 def main(argv: list[str]) -> int:
-    """See the module."""
+    """Run the shim; the module's docstring describes the arguments."""
     os.setsid()
     signal.pthread_sigmask(
         signal.SIG_SETMASK, ()

@@ -1,4 +1,4 @@
-"""Starts an unmodified generate.py of Wan2.1 with more sizes in its tables, or without flash-attn.
+"""Starts an unmodified generate.py of Wan2.1, with more sizes in its tables or without flash-attn.
 
 Run by path with the FRAMEWORK's interpreter (Python >= 3.8), in the checkout, alone or as a rank of torchrun::
 
@@ -7,14 +7,14 @@ Run by path with the FRAMEWORK's interpreter (Python >= 3.8), in the checkout, a
 Before generate.py runs, as ``__main__`` and with its own argv:
 
 * ``--add-size`` adds a row to each of the checkout's own tables of sizes (t2v-14B, i2v-14B, flf2v-14B). The tables
-  only name sizes; the model itself is not bound to them.
-* A flash-attn build that cannot be imported is left out, as if it were not installed.
+  only name sizes; the model is not limited to them.
+* A flash-attn build that cannot be imported is hidden, as if it were not installed.
 * ``--attention=sdpa`` replaces ``flash_attention`` by PyTorch's scaled_dot_product_attention, because
-  wan/modules/model.py calls it directly although an unused fallback exists (Wan2.1#40). On several GPUs, where xfuser
-  computes the attention, it asks xfuser for its own PyTorch kernel.
+  wan/modules/model.py calls ``flash_attention`` directly although an unused fallback exists (Wan2.1#40). On several
+  GPUs, where xfuser computes the attention, it selects xfuser's own PyTorch kernel.
 
-Anything unexpected ends it with status 3 and one line, before any weights are loaded. It does not change what the
-model computes, and it never writes a file of the checkout.
+If the checkout is not as expected, the launcher prints one line and ends with status 3, before any weights are loaded.
+It does not change the model's computation, and it never writes a file of the checkout.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _USAGE = "wan21.py [--add-size=W*H ...] [--attention=sdpa] -- generate.py ARGS..
 
 
 class CheckoutRefused(Exception):
-    """Something is not as this launcher needs it; the message names it."""
+    """Raised if the checkout does not have what the launcher needs; the message names it."""
 
 
 @dataclass(frozen=True)
 class LauncherOptions:
-    """The launcher's own command line."""
+    """The launcher's own options, and the script with its arguments."""
 
     sizes: tuple[tuple[int, int], ...]
     sdpa: bool
@@ -53,7 +53,7 @@ class LauncherOptions:
 
 
 def parse(argv: Sequence[str]) -> LauncherOptions:
-    """The launcher's own options end at ``--``."""
+    """The options in the command line; the launcher's own end at ``--``."""
     words = list(argv)
     if "--" not in words or words[-1] == "--":
         raise CheckoutRefused(f"usage: {_USAGE}")
@@ -71,7 +71,7 @@ def parse(argv: Sequence[str]) -> LauncherOptions:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prepare, print the changes, and become generate.py."""
+    """Make the changes, print them, and run generate.py."""
     try:
         options = parse(argv)
         script = os.path.abspath(options.script)  # noqa: PTH100 -- standard library's own cheap function
@@ -93,13 +93,13 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _own_path(checkout: str) -> None:
-    """Set the path as `python generate.py` does: the checkout first, without the folder of this file (it has a shim)."""
+    """Set the path as `python generate.py` does: the checkout first, and not this file's folder, which has a shim."""
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     sys.path[:] = [checkout, *(entry for entry in sys.path if os.path.abspath(entry) != here)]  # noqa: PTH100
 
 
 def _prepare(options: LauncherOptions, checkout: str) -> list[str]:
-    """Make the changes that the options ask for; returns a line about each."""
+    """Make the changes that the options request; returns a line about each."""
     if not os.path.isfile(os.path.join(checkout, "wan", "configs", "__init__.py")):  # noqa: PTH113, PTH118
         raise CheckoutRefused(f"{checkout} is no checkout of Wan2.1: it has no wan/configs")
     changes = hide_broken_flash_attn()
@@ -120,7 +120,7 @@ def _prepare(options: LauncherOptions, checkout: str) -> list[str]:
 
 
 def add_size(configs: Any, size: tuple[int, int]) -> None:
-    """Add a row to each of the three tables, in the structure that they have; refuse if one has another structure."""
+    """Add a row to each of the three tables; refuse a checkout whose tables have another structure."""
     tables: list[Any] = [
         getattr(configs, name, None) for name in ("SIZE_CONFIGS", "MAX_AREA_CONFIGS", "SUPPORTED_SIZES")
     ]
@@ -149,8 +149,8 @@ def add_size(configs: Any, size: tuple[int, int]) -> None:
 def hide_broken_flash_attn() -> list[str]:
     """Make a build that cannot be imported look absent; returns a line about each.
 
-    wan/modules/attention.py expects flash-attn to be absent or whole: the undefined symbol of a build for another
-    torch is no ModuleNotFoundError, and ends the import of all of Wan.
+    wan/modules/attention.py expects flash-attn to be absent or intact: the undefined symbol of a build for another
+    torch is not a ModuleNotFoundError, and ends the import of all of Wan.
     """
     changes = []
     for name in ("flash_attn_interface", "flash_attn"):
@@ -165,7 +165,7 @@ def hide_broken_flash_attn() -> list[str]:
 
 
 def use_sdpa(torch: Any) -> None:
-    """Replace ``flash_attention`` where it is defined, and in every module that has imported it."""
+    """Replace ``flash_attention`` in its own module and in every module that has imported it."""
     attention = importlib.import_module("wan.modules.attention")
     original: Any = getattr(attention, "flash_attention", None)
     if not callable(original):
@@ -177,7 +177,7 @@ def use_sdpa(torch: Any) -> None:
 
 
 def use_torch_in_xfuser(parallel: Any) -> None:
-    """Make xfuser use PyTorch instead of flash-attn; it has that option since 0.4.1 (AttnType.TORCH, with ring as well)."""
+    """Make xfuser use PyTorch instead of flash-attn, an option since 0.4.1 (AttnType.TORCH, for ring attention too)."""
     layer: Any = getattr(parallel, "xFuserLongContextAttention", None)
     try:
         kinds = importlib.import_module("yunchang.kernels").AttnType
@@ -193,17 +193,17 @@ def use_torch_in_xfuser(parallel: Any) -> None:
 
 
 def _sequence_parallel(arguments: Sequence[str]) -> bool:
-    """Whether generate.py will split the sequence, so that xfuser computes the attention."""
+    """Whether generate.py splits the sequence, so that xfuser computes the attention."""
     text = " ".join(word for word in arguments if not word.startswith("--prompt="))
     degrees = re.findall(r"--(?:ulysses|ring)\w*[= ](\d+)", text)
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(int(degree) > 1 for degree in degrees)
 
 
 def flash_attention_of(torch: Any) -> Callable[..., Any]:
-    """A function with signature and meaning of Wan's ``flash_attention``, on PyTorch's operator.
+    """A function with the signature and meaning of Wan's ``flash_attention``, on PyTorch's operator.
 
-    Tensors are [batch, length, heads, channels]. Other tensors than half precision are computed in ``dtype``; the result
-    has the type of ``q``. It is zero for a query that sees no key, and beyond ``q_lens``.
+    Tensors are [batch, length, heads, channels]. Tensors that are not half precision are computed in ``dtype``; the
+    result has the type of ``q``. It is zero for a query that sees no key, and beyond ``q_lens``.
     """
     halves = (torch.float16, torch.bfloat16)
 
@@ -222,7 +222,7 @@ def flash_attention_of(torch: Any) -> Callable[..., Any]:
         dtype: Any = torch.bfloat16,
         version: int | None = None,
     ) -> Any:
-        del deterministic, version  # of the backward pass, and of flash-attn
+        del deterministic, version  # for the backward pass, and for flash-attn
         assert dtype in halves, f"dtype {dtype} is not half precision"
         wanted = q.dtype
         q, k, v = (x if x.dtype in halves else x.to(dtype) for x in (q, k, v))
@@ -243,7 +243,7 @@ def flash_attention_of(torch: Any) -> Callable[..., Any]:
 
 
 def _spans(q_lens: Any, k_lens: Any, q: Any, k: Any) -> list[tuple[int, int]] | None:
-    """Valid lengths of each sample; ``None`` if all are full, so that one call computes the batch."""
+    """The valid lengths of each sample; ``None`` if all are full, so that one call computes the batch."""
     full = [(q.shape[1], k.shape[1])] * q.shape[0]
     queries = [lq for lq, _ in full] if q_lens is None else [int(length) for length in q_lens]
     keys = [lk for _, lk in full] if k_lens is None else [int(length) for length in k_lens]
@@ -254,7 +254,7 @@ def _spans(q_lens: Any, k_lens: Any, q: Any, k: Any) -> list[tuple[int, int]] | 
 def _attend(  # noqa: PLR0913 -- tensors, and what the operator needs
     torch: Any, q: Any, k: Any, v: Any, *, window: tuple[int, int], dropout_p: float, scale: Any
 ) -> Any:
-    """Attention of samples that are valid in their whole length."""
+    """The attention of samples that are valid in their full length."""
     if k.shape[1] == 0:
         return q.new_zeros((*q.shape[:3], v.shape[-1]))
     repeats = q.shape[2] // k.shape[2]
@@ -269,7 +269,7 @@ def _attend(  # noqa: PLR0913 -- tensors, and what the operator needs
 
 
 def _mask(torch: Any, q: Any, k: Any, window: tuple[int, int]) -> Any:
-    """The keys that each query may see: flash-attn aligns the last query with the last key, PyTorch the first ones."""
+    """The mask of visible keys: flash-attn aligns the last query with the last key, PyTorch the first ones."""
     left, right = window
     if left < 0 and right < 0:
         return None
