@@ -514,8 +514,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "log",
         "a full disk holds the program up",
         "sites/local/log_file.py",
-        "            except OSError:  # disk full: the child must not be held up or ended for it\n                self.lost = True\n                return",
-        "            except OSError:  # disk full: the child must not be held up or ended for it\n                raise",
+        "            except OSError:  # disk full: the child must not wait or end for it\n                self.lost = True\n                return",
+        "            except OSError:  # disk full: the child must not wait or end for it\n                raise",
         "tests/sites/test_logfile.py",
     ),
     Mutant(

@@ -39,7 +39,7 @@ bashcompinit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("shell", choices=SHELLS, help='bash and zsh: eval "$(reel completion bash)"')
 
 

@@ -11,7 +11,7 @@ from .output import print_json, print_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("video", type=Path, metavar="VIDEO", help="any video")
     parser.add_argument("-o", "--output", type=Path, metavar="SHEET.png", help="default: beside the video")
     parser.add_argument("--count", type=int, default=9, metavar="N", help="number of frames (default 9)")

@@ -10,7 +10,7 @@ from .output import cell, console, note, print_json, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_setting_options(parser, "simulate_gpus", "simulate_memory")
     add_config_arguments(parser)
 

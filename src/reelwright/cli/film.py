@@ -44,7 +44,7 @@ _IN_THE_STORYBOARD = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("storyboard", metavar="STORYBOARD", help="storyboard (YAML); or: status, gc")
     parser.add_argument("target", nargs="?", type=Path, metavar="FILE", help="for status: STORYBOARD; for gc: folder")
     parser.add_argument("-o", "--output", type=Path, metavar="FILM.mp4", help="the video file to write")

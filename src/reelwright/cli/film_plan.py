@@ -60,7 +60,7 @@ def _clip(clip: ClipPlan) -> str:
 
 
 def show_status(order: FilmOrder, *, as_json: bool) -> int:
-    """Print which clips of a film are stored."""
+    """Print for each clip of a film whether it is stored."""
     from ..films.render import plan_film
     from ..films.store import Store
     from ..sites.local.site import LocalSite

@@ -10,7 +10,7 @@ from .output import cell, console, print_json, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("generator", nargs="?", metavar="NAME", help="only this one, with its capabilities")
     add_config_arguments(parser)
 

@@ -8,7 +8,7 @@ from .output import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("topic", nargs="*", metavar="COMMAND", help="such as: generate, or storyboard check")
 
 

@@ -37,12 +37,12 @@ class UsageError(InvalidInputError):
 
     @property
     def code(self) -> str:
-        """``USAGE``."""
+        """The code ``USAGE``."""
         return "USAGE"
 
     @property
     def exit_status(self) -> int:
-        """2, as for every command."""
+        """The exit status 2, the usual one for usage errors."""
         return USAGE_STATUS
 
 

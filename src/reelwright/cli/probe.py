@@ -12,7 +12,7 @@ from .output import print_json, print_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("video", type=Path, metavar="VIDEO", help="any video")
 
 

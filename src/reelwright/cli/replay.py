@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="manifest, or the video beside it")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="default: NAME.replay.mp4")
     add_setting_options(parser, "overwrite", "gpus", "simulate_gpus", "simulate_memory")

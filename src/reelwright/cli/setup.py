@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("framework", metavar="FRAMEWORK", help="wan2.1")
     parser.add_argument("--models", metavar="LIST", help="weights to fetch, such as i2v-720p,flf2v (default i2v-720p)")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="folder for everything")

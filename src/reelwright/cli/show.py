@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("path", type=Path, metavar="MANIFEST_OR_VIDEO", help="manifest, or the video beside it")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw GPU memory over time (extra: plot)")
 

@@ -84,7 +84,7 @@ class _Terminal:
 
 
 class _Forgiving:
-    """A text stream whose failures are kept instead of raised."""
+    """A text stream that notes its first failure instead of raising it."""
 
     def __init__(self, stream: TextIO, name: str, terminal: _Terminal | None) -> None:
         self._stream, self._name, self._terminal = stream, name, terminal

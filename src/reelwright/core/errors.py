@@ -10,8 +10,8 @@
     │   ├── OutOfMemoryError             OOM_GPU, OOM_HOST
     │   └── GenerationTimeoutError       TIMEOUT: the wall-clock limit
     ├── OutputError                      OUTPUT: no video, or not the promised one
-    ├── StateError                       STATE, INTERNAL: our own records or code
-    └── Cancelled                        CANCELLED: asked to stop by a signal or a caller
+    ├── StateError                       STATE, INTERNAL: Reelwright's own records or code
+    └── Cancelled                        CANCELLED: a signal or a caller requested a stop
 
     KeyboardInterrupt
     └── Interrupted                      Ctrl-C in a Python program while it makes a clip or a film

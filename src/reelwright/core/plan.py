@@ -135,7 +135,7 @@ class Command:
 
     @property
     def program(self) -> Command:
-        """The program that is started: this one."""
+        """The program that is started: the command itself."""
         return self
 
     @property

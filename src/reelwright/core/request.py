@@ -344,8 +344,7 @@ class RequestField:
 
     Attributes:
         check: Refuses a value that no generator can use; called with the field's name and a value that is not None.
-        option: The option, with the word that stands for its value in help texts, such as ``--frames N``; empty for a
-            field without an option.
+        option: The option, as help texts show it, such as ``--frames N``; empty for a field without an option.
         help: The help text of the option.
         group: The heading above the option in help texts.
         choices: The only words that the option takes.

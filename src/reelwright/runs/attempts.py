@@ -178,7 +178,7 @@ def _attempt(run: Run, plan: Plan, number: int, reservation: Reservation) -> tup
             return replace(evidence, output_problem=error.message, output_exists=work.video.exists()), None
         except (
             VideoGenerationError
-        ) as error:  # the clip could not be read; it may be good, and have cost hours of a GPU
+        ) as error:  # the clip could not be read; it may be valid, and have cost hours of GPU time
             kept = history.keep_file(
                 settings.state_dir, folder.run_id, work.video, "unexamined.mp4", run.journal.warn_at_once
             )

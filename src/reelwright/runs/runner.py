@@ -143,7 +143,7 @@ def _generate(run: Run) -> Result:
 
 
 def _rescue(run: Run, video: Path, error: VideoGenerationError) -> None:
-    """Keep a verified clip that cannot be published: it may have cost hours of a GPU."""
+    """Keep a verified clip that cannot be published: it may have cost hours of GPU time."""
     run.journal.output = None
     state_dir, run_id = run.order.settings.state_dir, run.folder.run_id
     kept = history.keep_file(state_dir, run_id, video, "unpublished.mp4", run.journal.warn_at_once)

@@ -26,7 +26,7 @@ _KILL_WAIT_S = 1.0
 
 @dataclass(frozen=True)
 class BoundedRun:
-    """How a program ended.
+    """The end of a program.
 
     Attributes:
         status: Its exit status, negative for a signal; ``None`` if it could not be killed in time.
@@ -42,7 +42,7 @@ class BoundedRun:
 
     @property
     def ending(self) -> str:
-        """How it ended, in words."""
+        """A description of the end."""
         if self.given_up:
             return self.given_up
         if self.status is not None and self.status < 0:

@@ -260,7 +260,7 @@ def _ahead(folder: int, wanted: tuple[str, ...], place: int | None) -> str | Non
 
 
 def _write(fd: int, note: Mapping[str, Any]) -> None:
-    # The note is for people, so a full disk is no reason to refuse. A ticket without a note loses its place.
+    # The note is for people, so a full disk must not stop a claim. A ticket without a note loses its place.
     with contextlib.suppress(OSError):
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(note, default=str).encode("utf-8"), 0)

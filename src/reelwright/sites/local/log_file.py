@@ -83,7 +83,7 @@ class BoundedLog:
         while fd is not None and data:
             try:
                 data = data[os.write(fd, data) :]
-            except OSError:  # disk full: the child must not be held up or ended for it
+            except OSError:  # disk full: the child must not wait or end for it
                 self.lost = True
                 return
 

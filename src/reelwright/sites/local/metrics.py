@@ -175,7 +175,7 @@ def _highest(one: Usage, other: Usage) -> Usage:
 
 
 def _merged(samples: list[Sample]) -> Sample:
-    """The latest time with the highest values."""
+    """One sample with the latest time and the highest values."""
     usage, gpus = samples[0].usage, dict(samples[0].gpus)
     for sample in samples[1:]:
         usage = _highest(usage, sample.usage)
