@@ -34,7 +34,7 @@ _SCRIPT: list[str | None] = []
 
 @contextlib.contextmanager
 def scripted(*failures: str | None) -> Iterator[None]:
-    """Inside the block, attempt n of any run ends with the n-th failure code; ``None`` or no n-th code means success."""
+    """Inside the block, attempt n of any run ends with the n-th failure code; ``None`` or a missing one is success."""
     before = list(_SCRIPT)
     _SCRIPT[:] = failures
     try:

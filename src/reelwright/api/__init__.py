@@ -135,7 +135,7 @@ class LocalVideoGenerator(VideoGenerator):
 
     @refusals()
     def validate_inputs(self, prompt: str, input_image_path: str, duration: float) -> list[str]:
-        """Every mistake in the request, the pictures and the plan, one sentence each. Faults of the machine do not count."""
+        """Every mistake in the request, the pictures and the plan, one sentence each; no faults of the machine."""
         try:
             request, wrong = self._request(prompt, input_image_path, duration, {})
             found = [

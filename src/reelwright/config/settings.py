@@ -330,7 +330,7 @@ def _made(model: type[S], values: Mapping[str, Any], where: Mapping[str, str]) -
 
 
 def _inherited(model: type[Settings], flat: type[Settings]) -> frozenset[str]:
-    """The keys of a generator's class that are allowed at top level: all if the flat class extends it, else shared ones."""
+    """The keys of a generator's class that are valid at top level: all if the flat class extends it, else shared."""
     return frozenset(model.model_fields if issubclass(flat, model) else Settings.model_fields)
 
 

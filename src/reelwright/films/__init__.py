@@ -1,10 +1,10 @@
-"""Films: a storyboard of shots becomes one film, and nothing is ever rendered twice or lost.
+"""Makes one film from a storyboard of shots; finished clips are kept and are never rendered twice.
 
-    storyboard --timeline--> segments --store--> what is missing --schedule, runner--> clips --assembly--> film
+    storyboard --timeline--> segments --store--> missing segments --schedule, runner--> clips --assembly--> film
 
-A segment is one clip of a generator. `storyboard` reads what a person wrote, `timeline` says which clips it needs,
-`schedule` in which order, `store` keeps every clip under a key of all that determines it, `render` does the work,
-`assembly` joins. Nothing here knows a GPU or a framework: clips are made by `runs.runner.generate`.
+A segment is one clip of a generator. `storyboard` reads the file, `timeline` decides which clips it needs, `schedule`
+decides their order, `store` keeps each clip under a key of everything that determines it, `render` makes the missing
+ones, and `assembly` joins them. These modules know no GPU and no framework: `runs.runner.generate` makes the clips.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ State = Literal["waiting", "stored", "rendering", "rendered", "failed", "blocked
 
 @dataclass(frozen=True)
 class SegmentState:
-    """A segment is now in this state; ``detail`` says why it failed, or what it waits for."""
+    """The new state of a segment; ``detail`` says why it failed, or what it waits for."""
 
     segment: str
     state: State
@@ -30,7 +30,7 @@ class SegmentState:
 
 @dataclass(frozen=True)
 class SegmentEvent:
-    """What the generation of a segment said (see `core.events`)."""
+    """An event from the generation of a segment (see `core.events`)."""
 
     segment: str
     event: Event
@@ -50,15 +50,15 @@ EmitFilm = Callable[[FilmEvent], None]
 
 @dataclass(frozen=True)
 class FilmResult:
-    """What a successful `film` returns.
+    """The result of a successful `film`.
 
     Attributes:
         output, manifest, sheet: The film, its manifest, and a picture with a row per shot.
-        rendered, stored: Segments that were made now, and that were there.
+        rendered, stored: Segments that were made now, and segments from the store.
         how: Whether the clips were copied or encoded again, and why.
-        joints: What was measured at every joint (`films.editing.joining.JointReport`).
-        estimate: For a draft: what the real film would take, in words.
-        unchanged: The film was there already, and is what would be made now.
+        joints: The measurements at every joint (`films.editing.joining.JointReport`).
+        estimate: For a draft: sentences about the time and memory of the real film.
+        unchanged: Whether the existing film is up to date and was left as it is.
     """
 
     output: Path

@@ -1,6 +1,6 @@
-"""From clips to the film: join, verify, publish with a manifest of every shot; an unchanged film is left as it is.
+"""Joins clips into the film, verifies it, and publishes it with a manifest of every shot, unless nothing has changed.
 
-The film gets its name by the same atomic move as a clip. It replaces an older film only if that is exactly the file
+The film is published by the same atomic move as a clip. It replaces an older file only if that is exactly the film
 that its manifest describes, made from the same storyboard.
 """
 
@@ -51,12 +51,13 @@ def film(
     cancellation: Cancellation | None = None,
     site: Site | None = None,
 ) -> FilmResult:
-    """Make the film of an order: what is missing is rendered, what is there is used; then it is joined and verified.
+    """Make the film of an order: use the stored clips, render the missing ones, then join and verify.
 
-    May be interrupted at any moment and called again. Two calls for one output cannot run at the same time.
+    The call may be interrupted at any moment and repeated. Two calls for one output cannot run at the same time.
 
     Raises:
-        VideoGenerationError: see `core.errors`; of a shot that failed, with its name, after all that does not need it.
+        VideoGenerationError: see `core.errors`. The error of a failed shot names the shot; it comes after the clips
+            that do not need that shot were made.
     """
     if site is None:
         from ..sites.local.site import LocalSite
@@ -92,7 +93,7 @@ def film(
 
 
 class _Noting:
-    """Writes a film's record in its store while the film is made (`records`)."""
+    """Writes a film's record to its store while the film is made (see `records`)."""
 
     def __init__(self, order: FilmOrder, store: Store, site: Site) -> None:
         self._store, self._folder = store, order.output.parent
@@ -101,15 +102,15 @@ class _Noting:
         self._keys = tuple(_keys(order, store, site))
 
     def begun(self, before: Manifest | None) -> None:
-        """Before any clip is made: record what the storyboard uses. The present film keeps its cached files."""
+        """Record what the storyboard uses, before any clip is made. The present film keeps its cached files."""
         self._note(Use(self._keys), _kept(before))
 
     def drawn(self, sheet: Path) -> None:
-        """Before the sheet has its name: if this process dies between sheet and film, the record knows the sheet."""
+        """Record the sheet before it is published: if this process dies before the film is, the sheet is known."""
         self._note(Use(self._keys), None, (str(workspace.file_digest(sheet)),))
 
     def finished(self, manifest: Manifest) -> None:
-        """The film is published."""
+        """Record that the film is published."""
         self._note(Use(self._keys, finished=True), _kept(manifest))
 
     def _note(self, use: Use, cached: tuple[str, ...] | None, sheets: tuple[str, ...] = ()) -> None:
@@ -119,7 +120,7 @@ class _Noting:
 
 
 def _keys(order: FilmOrder, store: Store, site: Site) -> list[str]:
-    """The keys of every clip of the storyboard, also of shots that are not chosen now: they may have cost hours."""
+    """The keys of all clips of the storyboard, including shots that are not chosen now: they may have cost hours."""
     _, planned = plan_film(replace(order, only=(), start=None), store, site)
     return [item.key for item in planned]
 
@@ -135,7 +136,7 @@ def _failed(made: Made) -> VideoGenerationError:
 
 
 def _ended(made: Made, error: VideoGenerationError) -> VideoGenerationError:
-    """One message for a failure of the machine: shots that were not begun would have failed as well."""
+    """The error for a failure of the machine. Shots that were not begun would have failed too."""
     name = next(name for name, failure in made.failures.items() if failure is error)
     waiting = [item.segment.id for item in made.planned if item.segment.id not in (*made.clips, *made.failures)]
     lines = [f"not begun: {', '.join(waiting)}"] if waiting else []
@@ -163,7 +164,7 @@ def _parts(order: FilmOrder, made: Made) -> tuple[_FilmClip, ...]:
 
 
 class _Assembly:
-    """Joining, verifying and publishing one film."""
+    """Joins, verifies and publishes one film."""
 
     def __init__(self, order: FilmOrder, made: Made, store: Store, before: Manifest | None) -> None:
         self._order, self._made, self._before = order, made, before
@@ -173,7 +174,7 @@ class _Assembly:
         self._store = store
 
     def manifest(self, estimated: list[str], emit: EmitFilm, cancellation: Cancellation, noting: _Noting) -> Manifest:
-        """The manifest of the present film if nothing has changed; otherwise the film is made now."""
+        """The manifest of the present film if nothing has changed; otherwise make the film now."""
         key = self._key()
         there = self._output.exists() and self._sheet.exists()
         if self._before is not None and self._before.facts.get("key") == key and there:
@@ -182,7 +183,7 @@ class _Assembly:
 
     @functools.cached_property
     def _sound(self) -> str | None:
-        """SHA-256 of the sound file, as it is when the film is joined."""
+        """SHA-256 of the sound file at the time of joining."""
         audio = self._order.board.audio
         return file_digest(audio.file) if audio else None
 
@@ -198,7 +199,7 @@ class _Assembly:
         )
 
     def _joint(self, index: int) -> tuple[bool, int]:
-        """Whether a clip continues the one shown before it, and its dissolve."""
+        """Whether a clip continues the one shown before it, and the frames of its dissolve."""
         if index == 0:
             return False, 0
         segment, before = self._clips[index].planned.segment, self._clips[index - 1]
@@ -229,7 +230,7 @@ class _Assembly:
             cancellation.check()
             digest = workspace.file_digest(sheet)
             noting.drawn(sheet)
-            check_sheet(self._order, self._before, self._store)  # it may have come meanwhile
+            check_sheet(self._order, self._before, self._store)  # another file may have taken its name meanwhile
             workspace.place(sheet, self._sheet)
             recorded = {
                 **known,
@@ -245,7 +246,7 @@ class _Assembly:
         return manifest
 
     def _shots(self, report: JoinReport) -> list[dict[str, Any]]:
-        """Each clip's entry in the film's manifest: its own manifest, where it lies, and how it came into the film."""
+        """Each clip's entry in the film's manifest: its key, its own manifest, and why it was encoded again."""
         return [
             {
                 "segment": film_clip.name,

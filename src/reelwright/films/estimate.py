@@ -1,6 +1,6 @@
-"""The cost of the real film, for a draft of its storyboard, in sentences.
+"""Estimates the cost of the real film from a draft's storyboard, in sentences.
 
-Times are measured on this machine where it has made such a clip; others are published times of another machine, and the
+A time is from this machine if it has made such a clip. Otherwise it is a published time of another machine, and the
 sentence says so.
 """
 
@@ -16,12 +16,12 @@ from .planning import Planned, Planner
 from .render import FilmOrder, rules
 from .timeline import segments
 
-#: Codes of findings about the storyboard, which hold on every machine.
+#: How the codes of findings about the storyboard begin, which hold on every machine.
 _ASKED = ("frames.", "size.", "fps.", "steps.", "task.", "image.")
 
 
 def estimate(order: FilmOrder, folder: Path, site: Site) -> list[str]:
-    """For a draft of a film that names another generator; else nothing."""
+    """The sentences for a draft of a film that names another generator; otherwise none."""
     if not order.draft:
         return []
     planner = Planner(order.settings, folder, site)
@@ -35,7 +35,7 @@ def estimate(order: FilmOrder, folder: Path, site: Site) -> list[str]:
 
 
 def _problems(real: Sequence[Planned]) -> Iterator[str]:
-    """Each mistake of the storyboard; all that this machine lacks in one sentence, because another may make the film."""
+    """Each mistake of the storyboard, and one sentence on what this machine lacks: another one may make the film."""
     found = {finding.message: finding.code for item in real for finding in item.plan.errors}
     asked = [text for text, code in found.items() if code.startswith(_ASKED)]
     yield from (f"for the real film this must change: {text}" for text in asked)
@@ -53,7 +53,7 @@ def _size(real: Sequence[Planned]) -> str:
 
 
 def times(real: Sequence[Planned]) -> Iterator[str]:
-    """One sentence for each source of times; all are of one clip after the other."""
+    """One sentence for each source of times. All times are for clips made one after the other."""
     found: dict[str, list[float]] = {}
     unknown = 0
     for item in real:

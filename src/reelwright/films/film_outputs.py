@@ -1,7 +1,7 @@
-"""Where a film may be written: over its own files and no others; checked before anything is rendered.
+"""Checks, before anything is rendered, that a film replaces only its own files.
 
-A film has three files: the video, its manifest, and its sheet. Each replaces an older file only if that is the same
-film's: exactly the file that its manifest describes, made from the same storyboard.
+A film has three files: the video, its manifest, and its sheet. Each replaces an older file only if that belongs to the
+same film: it is exactly the file that its manifest describes, and was made from the same storyboard.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def name_of(output: Path) -> str:
 
 
 def sheet_of(output: Path) -> Path:
-    """Where the film's sheet lies: ``film.mp4`` has ``film.sheet.png``."""
+    """The path of the film's sheet: ``film.mp4`` has ``film.sheet.png``."""
     return output.with_name(name_of(output) + SHEET_SUFFIX)
 
 
 def film_findings(order: FilmOrder, planned: Sequence[Planned]) -> tuple[ShotFinding, ...]:
-    """Findings about the film and not its clips: its files, what joining would refuse, and unused settings."""
+    """Findings about the film apart from its clips: its files, problems of joining, and unused settings."""
     own = (ShotFinding(finding) for finding in (*_output_findings(order), *_unused(order)))
     return (*own, *join_findings(order, planned))
 
@@ -57,7 +57,7 @@ def _output_findings(order: FilmOrder) -> Iterator[Finding]:
 
 
 def _unused(order: FilmOrder) -> Iterator[Finding]:
-    """Settings for single clips, which a film takes from its storyboard."""
+    """Findings about settings for single clips; a film takes these values from its storyboard."""
     for name in ("size", "fps", "frame_num", "base_seed"):
         if getattr(order.settings, name) is not None and order.settings.origin(name) != "default":
             text = f"the setting {name} ({order.settings.origin(name)}) is for single clips: a storyboard has its own"
@@ -65,10 +65,10 @@ def _unused(order: FilmOrder) -> Iterator[Finding]:
 
 
 def settled_output(order: FilmOrder) -> Path:
-    """The path to publish to: with ``if_exists: rename`` the first free or own one where another's film lies.
+    """The path to publish to; with ``if_exists: rename``, the first numbered path that is free or already this film's.
 
     Raises:
-        InvalidInputError: the path cannot be a film's; EXISTS with ``if_exists: skip``, which films do not have.
+        InvalidInputError: the path cannot be a film's; EXISTS with ``if_exists: skip``, which films do not support.
     """
     output = workspace.absolute_output(order.output)
     policy = order.settings.if_exists
@@ -106,7 +106,7 @@ def check_sheet(order: FilmOrder, before: Manifest | None, store: Store) -> None
     """Refuse to draw the sheet over a picture that is not a sheet of this film.
 
     Raises:
-        InvalidInputError: EXISTS, something else has its name.
+        InvalidInputError: EXISTS, another file has its name.
     """
     output = workspace.absolute_output(order.output)
     sheet = sheet_of(output)
@@ -119,7 +119,7 @@ def check_sheet(order: FilmOrder, before: Manifest | None, store: Store) -> None
     if order.settings.if_exists == "overwrite":
         return
     if before is not None and "sheet" not in before.facts:
-        return  # a film of an older version, which noted nothing of its sheet
+        return  # a film of an older version, which did not record its sheet
     recorded = before.facts["sheet"] if before else None
     if sheet.is_symlink() or file_digest(sheet) not in {recorded, *store.record(name_of(output)).sheets}:
         changed = recorded is not None and not sheet.is_symlink()
@@ -132,10 +132,10 @@ def check_sheet(order: FilmOrder, before: Manifest | None, store: Store) -> None
 
 
 def replaceable_film(order: FilmOrder, output: Path) -> Manifest | None:
-    """The manifest of the film at ``output``, if it may be replaced; ``None`` if there is no film.
+    """The manifest of the film at ``output``, if it may be replaced; ``None`` if no film exists.
 
     Raises:
-        InvalidInputError: EXISTS, the file is not a film of Reelwright, has changed, or is another storyboard's.
+        InvalidInputError: EXISTS, the file is not a film of Reelwright, has changed, or belongs to another storyboard.
     """
     record = manifest_of(output)
     if not os.path.lexists(output) and not os.path.lexists(record):
@@ -175,7 +175,7 @@ def _unchanged(manifest: Manifest, output: Path) -> bool:
 
 
 def _other_storyboard(order: FilmOrder, manifest: Manifest, output: Path) -> str | None:
-    """The storyboard that a film was made from, if that is not the order's; in words.
+    """A short name of the storyboard that a film was made from, if it is not the order's.
 
     A storyboard that no longer exists may have been renamed to the order's, so it does not count as another one.
     """
@@ -191,7 +191,7 @@ def _other_storyboard(order: FilmOrder, manifest: Manifest, output: Path) -> str
 
 
 def _alike(order: FilmOrder, manifest: Manifest) -> bool:
-    """Whether a storyboard without a file can be the one of a film: the title or a shot is the same."""
+    """Whether a storyboard without a file may have made a film: the title or a shot is the same."""
     if manifest.requested.get("prompt") == order.board.title:
         return True
     shots = manifest.facts.get("shots", ())

@@ -1,8 +1,9 @@
-"""Unused clips of a folder: found, listed with their cost, and removed on request.
+"""Finds the unused clips of a folder, with their cost, and removes them on request.
 
-A clip is in use if a record of an unfinished or present film names it, or a film's manifest, or a storyboard in the
-folder: one with a shot of the same prompt, seed, size and sampling values, or with the clip's key in its text. A file
-that cannot be read may name any clip, so nothing is removed then. Clips that were used within the grace period stay.
+A clip is in use if it is named by the record of an unfinished or existing film, by a film's manifest, or by a
+storyboard in the folder. A storyboard names it by a shot with the same prompt, seed, size and sampling values, or by
+the clip's key in its text. A file that cannot be read may name any clip, so nothing is removed then. Clips that were
+used within the grace period stay.
 
 >>> found = find_garbage(Path("films"), settings)  # doctest: +SKIP
 >>> found.clips, found.reasons_to_keep_all         # doctest: +SKIP
@@ -39,7 +40,7 @@ _BOARDS = (".yaml", ".yml", ".json")
 _MAX_BOARD_BYTES = 4 * 1024 * 1024
 _MAX_FILES = 10_000
 _KEY = re.compile(r"[0-9a-f]{32}")
-#: What a shot says that decides which clip it is, whatever the machine; pictures and lengths are not compared.
+#: The values of a shot that identify its clip on every machine; pictures and lengths are not compared.
 _SAME = ("prompt", "seed", "size", "negative_prompt", "steps", "guidance_scale", "flow_shift")
 
 
@@ -49,10 +50,10 @@ class Lost:
 
     Attributes:
         key: Its name in the store.
-        files: The film first, its manifest last.
-        size: Bytes of all of them.
+        files: The video first, its manifest last.
+        size: Bytes of all files.
         used: When it was made or last named, seconds since the epoch.
-        manifest: What is known of it; ``None`` for remains of a clip that was never finished.
+        manifest: The clip's manifest; ``None`` for the remains of a clip that was never finished.
     """
 
     key: str
@@ -63,13 +64,13 @@ class Lost:
 
     @property
     def gpu_seconds(self) -> float:
-        """GPU time that was spent on it; 0 for a draft, and where that is not known."""
+        """The GPU time that was spent on it; 0 for a draft, or if the time is unknown."""
         plan = self.manifest.plan if self.manifest else None
         gpus = plan.get("gpus") if plan else None
         return self.manifest.seconds * len(gpus) if self.manifest and isinstance(gpus, list) else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """What ``reel film gc --json`` prints of it."""
+        """The clip's object in ``reel film gc --json``."""
         known = self.manifest
         return {
             "key": self.key,
@@ -88,10 +89,10 @@ class Garbage:
     """The files that can be removed.
 
     Attributes:
-        clips: Clips that nothing names, and remains of clips.
+        clips: Unused clips, and remains of clips.
         cached: Files of the artifact cache that no film here uses; they are made again in seconds.
-        young: Clips that nothing names and that were used within the grace.
-        reasons_to_keep_all: Files that could not be read, in words: they may name any clip, so nothing is removed.
+        young: Number of unnamed clips that stay because they were used within the grace period.
+        reasons_to_keep_all: Sentences about files that could not be read. These may name any clip, so all clips stay.
         odd: Unknown files in the store; they stay.
     """
 
@@ -124,12 +125,12 @@ def store_of(folder: Path) -> Store:
 
 
 def find_garbage(store: Store, settings: Settings, grace_days: float = GRACE_DAYS) -> Garbage:
-    """What nothing in the store's folder names. Hold the store meanwhile (`Store.all_held`).
+    """Find the clips and cached files that the store's folder does not use. Hold the store (`Store.all_held`).
 
     Args:
-        store: Of the folder.
-        settings: Say which generator ``auto`` is, and with it how shots are split.
-        grace_days: What was made or named in so many days stays.
+        store: The folder's store.
+        settings: They decide which generator ``auto`` is, and so how shots are split.
+        grace_days: Clips that were made or named within so many days stay.
     """
     named = _Named(store, settings)
     lost, odd = _lost(store, named)
@@ -142,7 +143,7 @@ def find_garbage(store: Store, settings: Settings, grace_days: float = GRACE_DAY
 
 
 def remove(garbage: Garbage) -> None:
-    """Remove what was found; a clip's manifest goes last, so that an interrupted removal can be continued.
+    """Remove the files. A clip's manifest goes last, so that an interrupted removal can be continued.
 
     Raises:
         VideoGenerationError: PERM or DISK, a file cannot be removed.
@@ -155,7 +156,7 @@ def remove(garbage: Garbage) -> None:
 
 
 def _lost(store: Store, named: _Named) -> tuple[list[Lost], list[Path]]:
-    """Clips that nothing names, and files that are not understood."""
+    """The unused clips, and the unknown files."""
     by_key: dict[str, list[Path]] = {}
     odd: list[Path] = []
     for path in _files(store.clips):
@@ -172,7 +173,7 @@ def _lost(store: Store, named: _Named) -> tuple[list[Lost], list[Path]]:
         try:
             manifest = load_manifest(manifest_path(video))
         except VideoGenerationError:
-            if video in files:  # it may have cost hours, and nothing says whose it is
+            if video in files:  # it may have cost hours, and its manifest cannot be read
                 odd += files
                 continue
         if manifest is None or not named.by_storyboard(manifest):
@@ -184,7 +185,7 @@ def _lost(store: Store, named: _Named) -> tuple[list[Lost], list[Path]]:
 
 
 class _Named:
-    """Everything that a folder names: keys of clips, cached files, and what shots ask for."""
+    """Collects everything that a folder names: keys of clips, cached files, and values of shots."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._folder, self._settings = store.root.parent, settings
@@ -215,10 +216,13 @@ class _Named:
                 self._cannot(path, reason(error), "Remove it if the film that it is of has been made again.")
 
     def _take_record(self, record: Record, *, renamed: bool) -> None:
-        """Its clips count unless the film was finished and is gone, and its storyboard is gone too."""
+        """Count a record's clips as used.
+
+        They are unused if the film was finished and is gone, its storyboard is gone, and none can be the renamed one.
+        """
         lies_there = os.path.lexists(self._folder / record.output)
         for board, use in record.uses.items():
-            here = os.path.lexists(board_path(board, self._folder))  # also without a file: then it is the folder
+            here = os.path.lexists(board_path(board, self._folder))  # without a file, this is the folder
             if here or lies_there or renamed or not use.finished:
                 self.keys.update(use.keys)
                 self.cached.update(record.cached)
@@ -248,7 +252,7 @@ class _Named:
         try:
             text = read_text(path, _MAX_BOARD_BYTES)
         except (UnsafeFileError, ValueError):
-            return False  # no regular file, no text, or too large: no storyboard can be read from it
+            return False  # not a regular file, not text, or too large: it cannot be a storyboard
         except OSError as error:
             self._cannot(path, reason(error), "It may be a storyboard.")
             return False
@@ -257,7 +261,7 @@ class _Named:
         try:
             value = read_yaml_text(text, path.name)
         except VideoGenerationError:
-            return True  # `_take_storyboard` says what is wrong with it
+            return True  # `_take_storyboard` reports its mistakes
         return isinstance(value, dict) and "shots" in value
 
     def _take_storyboard(self, path: Path) -> None:
@@ -290,7 +294,7 @@ def _used(files: Sequence[Path]) -> float:
 
 
 def _files(folder: Path) -> list[Path]:
-    """What lies in a folder, without folders and without what is just being written."""
+    """The files in a folder, without subfolders and without hidden files, which are still being written."""
     try:
         found = sorted(folder.iterdir())
     except FileNotFoundError:

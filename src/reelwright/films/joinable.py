@@ -1,7 +1,7 @@
-"""What joining would refuse, found from the plans before the first clip is made.
+"""Finds problems of joining from the plans, before the first clip is made.
 
-`storyboard check`, ``film --dry-run`` and every film call `join_findings`. The rules themselves are those of the
-joining code: `timing.crowded`, `writer.size_problem`, `sound.check_sound`.
+`storyboard check`, ``film --dry-run`` and every film call `join_findings`. The rules are those of the joining code:
+`timing.crowded`, `writer.size_problem`, `sound.check_sound`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from .render import FilmOrder
 
 _GIB = 1024**3
-#: Frames that an encoder of this size holds at once: its look-ahead, those that wait for it, and the one being made.
+#: Frames that an encoder holds at once: its look-ahead, the frames that wait for it, and the one being encoded.
 _HELD_FRAMES = 56
 
 
 def join_findings(order: FilmOrder, planned: Sequence[Planned]) -> Iterator[ShotFinding]:
     """The findings about the joined film, each with its shot and its line.
 
-    Clips whose plan has an error are left out: their own findings say more.
+    If a clip's plan has an error, only the sound is checked: that clip's own findings say more.
     """
     shown = [item for item in planned if item.plan.expected is not None and not item.plan.errors]
     yield from _sound(order)
@@ -96,7 +96,7 @@ def _transitions(
 
 
 def _other_sizes(order: FilmOrder, shown: Sequence[Planned]) -> Iterator[ShotFinding]:
-    """Clips that come out in another size than the film asks for: generators derive it from area and aspect."""
+    """Warnings about clips of another size than the film's: a generator may derive the size from area and aspect."""
     wanted = order.board.frame
     found: dict[Size, dict[str, None]] = {}
     for item in shown:
@@ -152,7 +152,7 @@ def _fade(
 
 
 def _at_shot(order: FilmOrder, shot: str, text: str, fix: str) -> ShotFinding:
-    """A transition that does not fit, at the key of the shot that explains it best."""
+    """The finding about a transition that does not fit, at the key of the shot that explains it best."""
     index = next(number for number, item in enumerate(order.board.shots) if item.id == shot)
     keys = [("shots", index, key) for key in ("transition", "frames", "seconds", "prompt")]
     line = next((found for place in keys if (found := _line(order, place))), "")
@@ -167,7 +167,7 @@ def _at(
 
 
 def _line(order: FilmOrder, place: tuple[Any, ...]) -> str:
-    """The place in the storyboard's file, such as ``line 12``; empty if there is no file or no such key."""
+    """The place in the storyboard's file, such as ``line 12``; empty without a file or such a key."""
     if order.source is None:
         return ""
     try:

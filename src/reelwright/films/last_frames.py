@@ -1,8 +1,8 @@
-"""The last frame beside a stored clip: verified before another clip begins with it, and repaired if it is damaged.
+"""Verifies the last frame beside a stored clip before another clip begins with it, and repairs a damaged one.
 
-The clip's manifest has the frame's SHA-256 and a digest of its content, which does not depend on the PNG writer. A frame
-that was decoded from the clip can be decoded again. A frame that a renderer saved before it encoded the clip cannot be
-restored from the clip: then the clip is made again.
+The clip's manifest has the frame's SHA-256 and a digest of its content, which does not depend on the PNG writer. A
+frame that was decoded from the clip can be decoded again. A frame that a renderer saved before it encoded the clip
+cannot be restored from the clip, so that clip is made again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from ..core.errors import VideoGenerationError
 from ..runs.workspace import file_digest, place
 from .store import Clip
 
-#: How far a decoded frame of a small, hard-coded clip is from the lossless one, and more: in levels, on average.
+#: A decoded frame differs less than this from the lossless one, even for a small, strongly compressed clip: in levels,
+#: on average.
 _CODED = 12.0
 
 
 def is_whole(clip: Clip) -> bool:
-    """Whether the last frame is the one that was saved with the clip; for a clip of an older version, whether it may be."""
+    """Whether the last frame is the one that was saved with the clip, or may be for a clip of an older version."""
     recorded = (clip.manifest.output or {}).get("last_frame")
     if isinstance(recorded, dict):
         return file_digest(clip.last_frame) == recorded.get("sha256")
@@ -27,7 +28,7 @@ def is_whole(clip: Clip) -> bool:
 
 
 def _resembles(clip: Clip) -> bool:
-    """Whether the frame can be the clip's last one: its manifest has no digest of it."""
+    """Whether the frame can be the clip's last one, for a clip whose manifest has no digest of it."""
     import numpy as np
 
     from ..media.continuity import read_picture
@@ -43,10 +44,10 @@ def _resembles(clip: Clip) -> bool:
 
 
 def mended(clip: Clip, match_to: Path | None) -> bool:
-    """Decode the last frame from the clip again; false if that is not the frame that was saved with it.
+    """Decode the last frame from the clip again; return false if it is not the frame that was saved with the clip.
 
     Args:
-        clip: A clip whose last frame is not whole.
+        clip: A clip whose last frame is damaged.
         match_to: The picture whose colours the frame got, see `runs.order.Order.match_last_frame_to`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Mistakes in a storyboard, all in one error, each with its line, its shot and a suggestion.
+"""Reports all mistakes in a storyboard in one error, each with its line, its shot and a suggestion.
 
 >>> storyboard_error([(11, "shot rocket: promt: there is no such key; did you mean prompt?")]).code
 'CONFIG'
@@ -89,7 +89,7 @@ _LIMITS = {
 
 
 def _wrong(item: Any, place: Where, written: str | None) -> str:
-    """What is wrong with a value, in plain words."""
+    """The mistake in a value, in plain words."""
     kind, value, context = item["type"], item.get("input"), item.get("ctx", {})
     odd = surprise(written, value) if written else ""
     if kind == "missing":
@@ -124,7 +124,7 @@ def _choice(value: str, expected: str) -> str:
 
 
 def _is_said_elsewhere(item: Any, document: Document, prefix: Where) -> bool:
-    """Whether `raw_problems` reports it: a blank value, or a number that YAML reads differently than it is written."""
+    """Whether `raw_problems` reports it: a blank value, or a number that YAML reads differently."""
     place = _place(item, prefix)
     if item["type"] in _LIMITS:
         return any(place == misread for misread, _ in document.misread_numbers())
@@ -132,10 +132,10 @@ def _is_said_elsewhere(item: Any, document: Document, prefix: Where) -> bool:
 
 
 def raw_problems(document: Document, camera_problem: Callable[[str], str]) -> list[Problem]:
-    """Mistakes that are visible in the text itself, beside any others.
+    """Mistakes that are visible in the text itself, in addition to those of the model.
 
-    These are values that YAML reads differently from what was meant or drops, keys without a value, duplicate ids, two
-    lengths for one shot, and unknown camera moves.
+    They are values that YAML drops or reads differently from how they are meant, keys without a value, duplicate ids,
+    two lengths for one shot, and unknown camera moves.
     """
     return [*document.mistakes, *_misread(document), *_twice(document), *_of_shots(document, camera_problem)]
 
@@ -193,7 +193,7 @@ def _name(document: Document, index: str | int) -> str:
 
 
 def missing_files(document: Document, roles: Sequence[str]) -> list[Problem]:
-    """Every missing picture and sound, also beside other mistakes."""
+    """A mistake for every missing picture and sound, even if the storyboard has other mistakes."""
     found: list[Problem] = []
     for index, shot in enumerate(_shots(document)):
         for role in roles:
@@ -213,7 +213,7 @@ def _shots(document: Document) -> Iterator[Mapping[str, Any]]:
 
 
 def _missing(document: Document, name: object) -> str | None:
-    """What is wrong with a file's name, with a suggestion if a file has a similar name."""
+    """The mistake in a file's name, with a suggestion if another file has a similar name; else ``None``."""
     if not isinstance(name, str) or not name:
         return None
     path = document.path.parent / expanded(name)
@@ -229,6 +229,6 @@ def _missing(document: Document, name: object) -> str | None:
 
 def _names_in(folder: Path) -> list[str]:
     try:
-        return os.listdir(folder)  # noqa: PTH208 -- names are what is compared
+        return os.listdir(folder)  # noqa: PTH208 -- names are compared
     except OSError:
         return []

@@ -1,7 +1,7 @@
-"""The plan, the key and the mistakes of every segment, before any clip is made.
+"""Finds the plan, the key and the mistakes of every segment, before any clip is made.
 
-A picture that does not exist yet (the last frame of the clip before) is assumed to have the film's size, which it will
-have.
+For a picture that does not exist yet (the last frame of the clip before), the planner uses a placeholder of the film's
+size, which that picture will have.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .timeline import Segment
 
 
 def overrides_for(segment: Segment) -> dict[str, Any]:
-    """A clip of a film has a clean last frame; a clip that continues another starts exactly on its picture."""
+    """The overrides of a segment's plan: a clean last frame, and an exact start if it continues another segment."""
     return {"last_frame": True, **({"identity_start": True} if segment.upstream else {})}
 
 
@@ -72,11 +72,11 @@ class Planned:
 
 @dataclass
 class Planner:
-    """Plans the segments of one film on one site (`runs.prepare` does), and keys them.
+    """Plans the segments of one film on one site with `runs.prepare`, and computes their keys.
 
     Attributes:
-        settings: Of the film.
-        folder: Where its clips go.
+        settings: The film's settings.
+        folder: The folder for its clips.
         site: Where they run.
         color: How the storyboard matches colours between clips.
     """
@@ -92,7 +92,7 @@ class Planner:
         self._preparer = Preparer(self.site)
 
     def backend(self, segment: Segment) -> Backend:
-        """The generator of that name; ``auto`` is the first that can make this, and the same for the whole film."""
+        """The generator of a segment; ``auto`` is the first that can make it, and stays the same for the film."""
         asked = segment.request.generator
         name = asked if asked != "auto" else self.settings.generator
         if name not in self._chosen:
@@ -102,7 +102,7 @@ class Planner:
         return self._chosen[name]
 
     def plan(self, segments: Sequence[Segment]) -> tuple[Planned, ...]:
-        """All segments, in their order; a chained one's key holds its upstream's."""
+        """Plan all segments, in their order; the key of a chained one includes the key of its upstream."""
         found: dict[str, Planned] = {}
         for segment in segments:
             backend = self.backend(segment)
@@ -196,7 +196,7 @@ class Planner:
 
 
 def grouped(found: Iterable[tuple[str, Finding]], shots: Collection[str]) -> tuple[ShotFinding, ...]:
-    """Findings of single shots; each message once, with all shots that it concerns."""
+    """The findings of single shots, each message once with all shots that it concerns."""
     concerned: dict[str, dict[str, None]] = {}
     findings: dict[str, Finding] = {}
     for shot, finding in found:

@@ -1,4 +1,4 @@
-"""Analysing each clip as soon as it is made, while others are being made, so that joining takes no time.
+"""Analyses each clip as soon as it is made, while others are being made, so that joining is quick.
 
 >>> prefetch = Prefetch(board, planned, store)
 >>> prefetch.analyse("opening", clip)
@@ -16,7 +16,7 @@ from .storyboard import Storyboard
 
 
 class Prefetch:
-    """Knows how many frames of each clip the film shows; ``planned`` are the film's clips in their order."""
+    """Analyses the frames of each clip that the film shows; ``planned`` are the film's clips in their order."""
 
     def __init__(self, board: Storyboard, planned: Sequence[Planned], store: Store) -> None:
         self._board, self._store = board, store
@@ -27,7 +27,7 @@ class Prefetch:
         }
 
     def analyse(self, name: str, clip: Clip) -> None:
-        """Analyse the clip if its packets will be copied; joining reports what is wrong with it."""
+        """Analyse the clip if its packets will be copied. An error is ignored here: joining reports it."""
         finish = self._board.finish
         if self._dissolving[name] or finish.double_fps or finish.upscale > 1:
             return

@@ -1,4 +1,4 @@
-"""A film's plan: the stored clips, the time and memory of the others, and the findings. It runs nothing.
+"""Plans a film without running it: the stored clips, the time and memory of the others, and the findings.
 
 >>> plan = preview(order)                                        # doctest: +SKIP
 >>> [(clip.id, clip.stored) for clip in plan.clips], plan.errors  # doctest: +SKIP
@@ -41,7 +41,7 @@ class ClipPlan:
         return self.planned.segment.id
 
     def to_json(self) -> dict[str, Any]:
-        """What ``reel film --dry-run --json`` prints of the clip."""
+        """The clip's object in ``reel film --dry-run --json``."""
         segment, plan = self.planned.segment, self.planned.plan
         return {
             "segment": segment.id,
@@ -64,7 +64,7 @@ class ClipPlan:
 
 @dataclass(frozen=True)
 class FilmPlan:
-    """What `assembly.film` would do with the same order.
+    """The plan of a film: `assembly.film` would follow it for the same order.
 
     Attributes:
         output: The film's path.

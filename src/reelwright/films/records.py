@@ -1,8 +1,7 @@
-"""Records of the clips and cached files that a film uses: ``.reel/films/NAME.json``.
+"""Records the clips and cached files that a film uses, in ``.reel/films/NAME.json``.
 
 A record is written before a clip is made, and `garbage` reads it. Paths of storyboards are relative to the film's
-folder, so that a project can be moved as a whole. Several storyboards may have made a film of the same name; each keeps
-its clips.
+folder, so that a project can be moved. Several storyboards may have made a film of the same name; each keeps its clips.
 
     >>> read_record(Path(".reel/films/film.json")).keys  # doctest: +SKIP
     {'5f1c...', '90ab...'}
@@ -21,13 +20,13 @@ from ..core.files import read_json
 
 SCHEMA = 2
 _MAX_BYTES = 16 * 1024 * 1024
-#: Stands for a storyboard that is a value of a Python program and has no file.
+#: The name of a storyboard that is a value of a Python program and has no file.
 NO_FILE = ""
 
 
 @dataclass(frozen=True)
 class Use:
-    """The clips that one storyboard uses for a film; ``finished``: the film was published with them."""
+    """The clips that one storyboard uses for a film; ``finished`` means that the film was published with them."""
 
     keys: tuple[str, ...]
     finished: bool = False
@@ -39,7 +38,7 @@ class Record:
 
     Attributes:
         output: The film's file name; empty in a record of an older version.
-        uses: By storyboard: its path relative to the film's folder (absolute in a record of an older version).
+        uses: The clips of each storyboard, by its path relative to the film's folder (absolute in an older record).
         cached: Names of the files in ``.reel/pieces`` that belong to the present film.
         sheets: SHA-256 of the sheets that were made for the film.
     """
@@ -62,7 +61,7 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a file, also in one of an older version.
+    """The record in a file, which may be of an older version.
 
     Raises:
         OSError: it cannot be read.
@@ -102,7 +101,7 @@ def board_name(storyboard: Path | None, folder: Path) -> str:
 
 
 def board_path(name: str, folder: Path) -> Path:
-    """The file of a recorded storyboard; an absolute name of an older record is also found after the folder was moved."""
+    """The file of a recorded storyboard; an older record's absolute name is also found after the folder was moved."""
     path = folder / name
     if Path(name).is_absolute() and not path.exists() and (folder / path.name).exists():
         return folder / path.name
@@ -115,6 +114,6 @@ def noted(before: Record, board: str, folder: Path, use: Use, sheets: Sequence[s
     others = {
         name: old
         for name, old in before.uses.items()
-        if name != board and not (name and here and os.path.abspath(board_path(name, folder)) == os.path.abspath(here))  # noqa: PTH100 -- links stay as they are named
+        if name != board and not (name and here and os.path.abspath(board_path(name, folder)) == os.path.abspath(here))  # noqa: PTH100 -- links are not resolved
     }
     return Record(before.output, {**others, board: use}, before.cached, tuple(dict.fromkeys((*before.sheets, *sheets))))

@@ -1,8 +1,8 @@
-"""The clips of a film: plan them, find the stored ones, and make the missing ones.
+"""Plans the clips of a film, finds the stored ones, and makes the missing ones.
 
 Like `make`, the same command continues where it stopped, and after an edit only changed clips are made again.
-`runs.runner.generate` makes each clip, several at once where GPUs allow, and publishes it into the store; a kill at any
-moment loses at most the unfinished clips. `assembly` joins them.
+`runs.runner.generate` makes each clip and publishes it into the store; several run at once if GPUs are free. A
+kill at any moment loses at most the unfinished clips. `assembly` joins them.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Made:
 
 
 def plan_film(order: FilmOrder, store: Store, site: Site) -> tuple[Planner, tuple[Planned, ...]]:
-    """Plan every segment that the order wants, and those that they need. Pictures are not opened.
+    """Plan every segment of the order's shots, and the segments that these continue. Pictures are not opened.
 
     Raises:
         InvalidInputError: ``only`` or ``start`` names an unknown shot.
@@ -113,7 +113,7 @@ class Looked:
     Attributes:
         planner, planned: The plan of each clip.
         clips: Clips that are stored and intact, by segment.
-        frames: Segments of those whose last frame is needed and damaged.
+        frames: Segments with a stored clip whose last frame is needed and damaged.
         damaged: Segments whose stored clip cannot be verified.
     """
 
@@ -130,7 +130,7 @@ class Looked:
 
 
 def look(order: FilmOrder, store: Store, site: Site) -> Looked:
-    """Plan a film and find which of its clips are stored; nothing is written. Raises what `plan_film` raises."""
+    """Plan a film and find which of its clips are stored; nothing is written. The errors are those of `plan_film`."""
     planner, planned = plan_film(order, store, site)
     found = {item.segment.id: store.find(item.key) for item in planned}
     clips = {name: clip for name, clip in found.items() if clip is not None}
@@ -196,7 +196,7 @@ def make_clips(  # noqa: PLR0913 -- the parts of a film
         site: Where the clips run.
         emit: Receives the state of every clip.
         cancellation: Requests a stop.
-        looked: The answer of `look`, if the caller has it.
+        looked: The result of `look`, if the caller has it.
 
     Raises:
         VideoGenerationError: a mistake that is known before any clip starts; the message names the shot.
@@ -232,8 +232,8 @@ def _mend_frame(order: FilmOrder, item: Planned, made: Made) -> None:
 
 
 def _colours(order: FilmOrder, item: Planned, given: Path | None) -> Path | None:
-    """The picture whose colours a clip's last frame gets: the one it was made from, whose colours are already matched."""
-    wanted = item.backend.generative and order.board.color == "anchor"  # a draft begins on its very picture
+    """The picture whose colours a clip's last frame gets: the one that it was made from, which is already matched."""
+    wanted = item.backend.generative and order.board.color == "anchor"  # a draft begins exactly with its picture
     return given if item.segment.upstream is not None and wanted else None
 
 
@@ -268,7 +268,7 @@ class _Making:
             raise Cancelled(signal_number=self._cancellation.signal_number or 2)
 
     def _next_ended(self) -> tuple[str, Place, VideoGenerationError | None]:
-        """The next clip that ends. Ctrl-C stops the others, and the pool waits for their end."""
+        """Wait for the next clip to end. Ctrl-C stops the others, and the pool waits for their end."""
         try:
             return self._ended.get()
         except KeyboardInterrupt:
@@ -291,7 +291,7 @@ class _Making:
         self._emit(SegmentState(name, "failed", f"{error.code}: {error.message}"))
         if error.failure in OF_THE_MACHINE:
             self._made.ended_by = self._made.ended_by or error
-            schedule.stop()  # clips that are running may still succeed
+            schedule.stop()  # running clips may still succeed
         for lost in schedule.fail(name):
             self._made.blocked[lost] = name
             self._emit(SegmentState(lost, "blocked", f"it continues {name}, which failed"))
@@ -343,7 +343,7 @@ class _Making:
         return request.evolve(image=self._made.clips[segment.upstream].last_frame)
 
     def _watch_quality(self, item: Planned, clip: Clip) -> None:
-        """A clip that succeeded with lower quality sets it for all that start later, so that the film looks alike."""
+        """Use a clip's lowered quality for all clips that start later, so that the film looks alike."""
         if not clip.manifest.degraded:
             return
         lowered = {

@@ -1,7 +1,7 @@
-"""Making a film again from its manifest: the same storyboard, generators and choice of shots.
+"""Prepares making a film again from its manifest: the same storyboard, generators and choice of shots.
 
-A film's manifest repeats its storyboard, with pictures relative to the film's folder. Clips that are in the store are
-used again; in another folder every clip is made again.
+A film's manifest has its storyboard, with pictures relative to the film's folder. Stored clips are used again; in
+another folder every clip is made again.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def replay_film_order(manifest: Manifest, path: Path, settings: Settings, output
     """The order that makes a film again.
 
     Args:
-        manifest: The film's.
-        path: Where the manifest lies.
-        settings: As for any film.
-        output: Where the film goes; beside the first one, as ``NAME.replay.mp4``, if not given.
+        manifest: The film's manifest.
+        path: The path of the manifest.
+        settings: The settings, as for any film.
+        output: The path of the new film; by default ``NAME.replay.mp4`` beside the first one.
 
     Raises:
         InvalidInputError: a picture or the sound is gone or has changed, or the storyboard of a film of an older version
@@ -65,7 +65,7 @@ def replay_film_order(manifest: Manifest, path: Path, settings: Settings, output
 
 
 def _board(manifest: Manifest, folder: Path, target: Path) -> tuple[Storyboard, Path | None, Mapping[str, Any]]:
-    """The storyboard, its file if it still exists, and what else the manifest records of the order."""
+    """The storyboard, its file if it still exists, and the other values of the order in the manifest."""
     name = manifest.requested.get("storyboard")
     file = board_path(name, folder) if isinstance(name, str) and name else None
     source = file if file and file.is_file() else None
@@ -89,7 +89,7 @@ def _board(manifest: Manifest, folder: Path, target: Path) -> tuple[Storyboard, 
 
 
 def _check_files(manifest: Manifest, board: Storyboard, sound: object) -> None:
-    """Refuse if a picture of the film has changed, or the sound, if its hash is known."""
+    """Refuse if a picture of the film has changed, or if its sound has changed and the sound's hash is known."""
     if board.audio and isinstance(sound, str) and file_digest(board.audio.file) != sound:
         raise InvalidInputError(
             f"{shown(board.audio.file)} is gone or has changed since {manifest.created_at}",
@@ -115,7 +115,7 @@ def _clips(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
 
 
 def _pinned(board: Storyboard, manifest: Manifest) -> Storyboard:
-    """Each shot by the generator that made it, whatever ``auto`` is now."""
+    """The storyboard with the generator that made each shot, because ``auto`` may be another one now."""
     found = {
         str(shot.get("shot")): shot["manifest"].get("generator")
         for shot in manifest.facts.get("shots", ())

@@ -1,4 +1,4 @@
-"""The order in which clips are made: each as soon as the clips it needs exist and a place is free. Pure, no clock.
+"""Decides the order in which clips are made: each starts when the clips it needs exist and a place is free.
 
 >>> plan = Schedule({"a": (), "b": ("a",), "c": ()}, places=2)
 >>> plan.start(), plan.start(), plan.start()
@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 
 
 class Schedule:
-    """The clips that may start now.
+    """Knows which clips may start now.
 
     Args:
         needs: For each clip, in the order of the film, the clips that it continues.
-        places: How many may run at once.
+        places: How many clips may run at once.
     """
 
     def __init__(self, needs: Mapping[str, Sequence[str]], places: int) -> None:
@@ -41,12 +41,12 @@ class Schedule:
         return name
 
     def finished(self, name: str) -> None:
-        """``name`` is finished."""
+        """Note that a clip is finished."""
         self._running.discard(name)
         self._done.add(name)
 
     def fail(self, name: str) -> tuple[str, ...]:
-        """``name`` has failed; returns the clips that cannot be made because of it."""
+        """Note that a clip has failed; return the clips that cannot be made because of it."""
         self._running.discard(name)
         self.failed.append(name)
         lost: list[str] = []

@@ -1,9 +1,9 @@
-"""The store of a film's clips, each under a key of everything that determines it: ``.reel/`` beside the film.
+"""Stores a film's clips in ``.reel/`` beside the film, each under a key of everything that determines it.
 
     .reel/clips/KEY.mp4, KEY.reel.json, KEY.last.png      one clip, its manifest, its lossless last frame
-    .reel/pieces/KEY.*                                    analyses of clips, and encoded stretches (`films.editing.artifact_cache`)
+    .reel/pieces/KEY.*                                    analyses, encoded stretches (`films.editing.artifact_cache`)
     .reel/films/NAME.json                                 which of these a film uses (`records`)
-    .reel/films/NAME.lock, .reel/lock                     held while it is being made, or while clips are removed
+    .reel/films/NAME.lock, .reel/lock                     locked while a film is made, or while clips are removed
 
 A clip is found only if it is exactly the file that its manifest describes. Two films in one folder share clips.
 """
@@ -31,7 +31,7 @@ from .records import Record, read_record
 FOLDER = ".reel"
 KEY_SCHEMA = 1
 _KEY = re.compile(r"[0-9a-f]{32}")
-#: What the manifest of a clip that can be joined must hold, and the types.
+#: The values that the manifest of a joinable clip must have, with their types.
 _FACTS: dict[str, type | tuple[type, ...]] = {
     "sha256": str,
     "width": int,
@@ -79,7 +79,7 @@ def _describes(manifest: Manifest, key: str, video: Path) -> bool:
 
 
 class Store:
-    """The clips beside a film; ``root`` is made when it is first written to."""
+    """The clips beside a film; ``root`` is created at the first write."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / FOLDER
@@ -88,10 +88,10 @@ class Store:
         self.cache = self.root / "pieces"
 
     def check(self) -> None:
-        """Refuse a store of another user, before anything is made.
+        """Refuse a store that this user may not write, before anything is made.
 
         Raises:
-            VideoGenerationError: PERM, it may not be written.
+            VideoGenerationError: PERM, the store may not be read or written.
         """
         for folder in (self.root, self.clips, self.films):
             if os.path.lexists(folder) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -110,21 +110,21 @@ class Store:
                 raise path_error(error, folder, "be made") from None
 
     def video(self, key: str) -> Path:
-        """The path of the clip of that key, present or not."""
+        """The path of the clip of that key, whether or not it exists."""
         return self.clips / f"{key}.mp4"
 
     def last_frame(self, key: str) -> Path:
-        """The path of its last frame."""
+        """The path of the last frame of that clip."""
         return self.clips / f"{key}.last.png"
 
     def find(self, key: str) -> Clip | None:
-        """The clip of that key, if it is there and is exactly the file that was verified for this key.
+        """The clip of that key, if it is exactly the file that was verified for this key; otherwise ``None``.
 
-        A clip whose manifest is damaged is known by the manifest of a film that holds it. Its last frame may be
-        damaged: see `last_frames.is_whole`.
+        If the clip's manifest is damaged, the copy in a film's manifest is used. The clip's last frame may be damaged:
+        see `last_frames.is_whole`.
         """
         video = self.video(key)
-        if not os.path.isfile(video):  # noqa: PTH113 -- which is false, too, where the store may not be read
+        if not os.path.isfile(video):  # noqa: PTH113 -- also false if the store may not be read
             return None
         try:
             manifest = load_manifest(manifest_path(video))
@@ -135,7 +135,7 @@ class Store:
         return next((Clip(key, video, self.last_frame(key), one) for one in found if _describes(one, key, video)), None)
 
     def _in_films(self, key: str) -> Iterator[Manifest]:
-        """A clip's manifest as the films beside the store repeat it."""
+        """The copies of a clip's manifest in the manifests of the films beside the store."""
         for path in sorted(self.root.parent.glob(f"*{MANIFEST_SUFFIX}")):
             with contextlib.suppress(VideoGenerationError, TypeError, AttributeError):
                 for shot in load_manifest(path).facts.get("shots", ()):
@@ -144,10 +144,10 @@ class Store:
 
     @contextlib.contextmanager
     def held(self, name: str) -> Iterator[None]:
-        """Keep the film of that name for this process, and its clips from being removed.
+        """Lock the film of that name for this process, and keep its clips from being removed.
 
         Raises:
-            BusyError: another process makes it now, or removes clips.
+            BusyError: another process is making it, or is removing clips.
             VideoGenerationError: PERM, DISK or INPUT, the store cannot be written.
         """
         self.prepare()
@@ -164,10 +164,10 @@ class Store:
 
     @contextlib.contextmanager
     def all_held(self) -> Iterator[None]:
-        """Keep the whole store for this process.
+        """Lock the complete store for this process.
 
         Raises:
-            BusyError: a film here is being made: not all that it has made is in a record yet.
+            BusyError: a film here is being made, and not all of its clips are in a record yet.
         """
         with contextlib.ExitStack() as stack:
             for path in sorted(self.films.glob("*.lock")):
@@ -191,7 +191,7 @@ class Store:
             yield lock
 
     def record(self, name: str) -> Record:
-        """What is noted of the film of that name; an empty record if nothing is, or if it cannot be read."""
+        """The record of the film of that name; an empty one if it does not exist or cannot be read."""
         try:
             return read_record(self._record(name))
         except (OSError, ValueError):
@@ -214,7 +214,7 @@ class Store:
                 os.utime(manifest_path(self.video(key)))
         try:
             if os.path.lexists(path) and not _readable(path):
-                path.replace(path.with_name(f"{name}.unreadable.json"))  # `garbage` removes nothing while it is there
+                path.replace(path.with_name(f"{name}.unreadable.json"))  # while it exists, `garbage` removes nothing
             with replacing(path) as unfinished:
                 unfinished.write_text(record.to_text(), encoding="utf-8")
         except OSError as error:

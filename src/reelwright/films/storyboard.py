@@ -1,4 +1,4 @@
-"""The storyboard: one YAML file that describes a film, with errors that name the shot and the line.
+"""Reads a storyboard, one YAML file that describes a film; its errors name the shot and the line.
 
     title: Morning
     generator: wan2.1
@@ -45,7 +45,7 @@ def _as_size(value: object) -> object:
 
 
 def _as_value_error(parse: Callable[[Any], Any], value: object) -> Any:
-    """Parse a value, with our own errors as the ValueError that the model expects."""
+    """Parse a value; turn Reelwright's error into the ValueError that the model expects."""
     try:
         return parse(value)
     except InvalidInputError as error:
@@ -138,7 +138,7 @@ class Finish(BaseModel):
 
 
 class Storyboard(BaseModel):
-    """A film."""
+    """The description of a film."""
 
     model_config = _STRICT
 
@@ -204,7 +204,7 @@ def load_storyboard(path: Path) -> Storyboard:
 
 
 def _merged(values: dict[str, Any]) -> dict[str, Any]:
-    """Defaults under each shot, and a name for each; wrong types are left for the model to find."""
+    """Merge the defaults into each shot, and name each shot; wrong types are left for the model to report."""
     defaults, shots = values.get("defaults") or {}, values.get("shots")
     if not isinstance(shots, list):
         return values
@@ -227,7 +227,7 @@ def _problems(board: Storyboard, document: Document) -> list[Problem]:
 
 
 def _camera_problem(text: str) -> str:
-    """Why the draft does not know that camera move; empty if it does."""
+    """The reason why the draft does not know a camera move; empty if it does."""
     from ..backends.draft.camera import parse_camera
 
     try:

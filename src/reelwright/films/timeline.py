@@ -1,7 +1,7 @@
-"""The clips that a storyboard needs: shots are split where a generator's clip is too short; with seeds and joints.
+"""Splits a storyboard's shots into clips that a generator can make, and decides their seeds and joints.
 
-Pure. A shot of 10 s needs two clips of Wan2.1 (81 frames at 16 fps), the second of which begins with the last frame
-of the first. A draft of the same storyboard has the same clips, lengths and joints.
+A shot of 10 s needs two clips of Wan2.1 (81 frames at 16 fps). The second one begins with the last frame of the first.
+A draft of the same storyboard has the same clips, lengths and joints.
 
     >>> [part.request.num_frames for part in segments(board, rules=WAN)]  # doctest: +SKIP
     [81, 81]
@@ -22,7 +22,7 @@ from .storyboard import Shot, Storyboard
 
 DEFAULT_FRAMES = 81
 DEFAULT_FPS = 16.0
-#: Stands for the last frame of the clip before, until that clip is there.
+#: Placeholder for the last frame of the clip before, until that clip exists.
 PENDING = Path("last-frame-of-the-clip-before.png")
 
 
@@ -33,7 +33,7 @@ class Segment:
     Attributes:
         id: ``opening``, or ``opening.2`` for the second clip of a shot.
         shot: The shot's id.
-        request: What is asked of the generator; ``image`` is `PENDING` if it begins with the end of ``upstream``.
+        request: The request to the generator; ``image`` is `PENDING` if it begins with the end of ``upstream``.
         upstream: The segment whose last frame is the first picture of this one.
         dissolve: Frames of the dissolve from the segment before; 0 is a cut.
     """
@@ -46,7 +46,7 @@ class Segment:
 
 
 def segments(board: Storyboard, rules_of: Callable[[str], ClipRules], *, draft: bool = False) -> tuple[Segment, ...]:
-    """The clips in the order of the film. With ``draft``, the draft generator makes the very same ones."""
+    """The clips in the order of the film. With ``draft``, the draft generator makes the same ones."""
     found: list[Segment] = []
     rules = {name: rules_of(name) for name in dict.fromkeys(shot.generator or board.generator for shot in board.shots)}
     for index, shot in enumerate(board.shots):
@@ -96,10 +96,10 @@ def _frames(shot: Shot, fps: float, rules: ClipRules) -> int:
 
 
 def split(frames: int, rules: ClipRules, *, keyframed: bool = False) -> Sequence[int]:
-    """Lengths of the clips that show ``frames`` frames together, each joint frame counted once.
+    """The lengths of the clips that show ``frames`` frames together; each shared frame counts once.
 
-    Lengths are ``multiple * n + 1``; the sum is the nearest that these can give. A clip between two keyframes is
-    as long as a clip can be, if others are there to take the rest.
+    Lengths are ``multiple * n + 1``, and the sum is the nearest that these can give. With ``keyframed``, the last of
+    several clips is as long as a clip can be.
     """
     steps = max(rules.multiple, round((frames - 1) / rules.multiple) * rules.multiple) if frames > 1 else 0
     most = rules.max_frames - 1
@@ -111,7 +111,7 @@ def split(frames: int, rules: ClipRules, *, keyframed: bool = False) -> Sequence
 
 
 def _seed(board: Storyboard, shot: Shot, number: int) -> int:
-    """A shot's own seed for its first clip; else one that stays the same as long as the id does."""
+    """The shot's own seed for its first clip; otherwise a derived one, which stays the same as long as the id does."""
     if shot.seed is not None and number == 1:
         return shot.seed
     text = f"{board.seed if shot.seed is None else shot.seed}:{shot.id}:{number}"

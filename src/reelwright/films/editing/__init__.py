@@ -1,3 +1,3 @@
-"""Joining clips into one film: segments, dissolves, sound, and the proof of the result."""
+"""Joins clips into one film, with dissolves and sound, and verifies the result."""
 
 from __future__ import annotations

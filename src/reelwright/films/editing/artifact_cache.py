@@ -1,7 +1,7 @@
-"""A folder of files that can be made again, each named by a key of everything that determines it.
+"""Keeps files that can be made again in a folder, each named by a key of everything that determines it.
 
-It holds what was measured in a clip and the parts of a film that had to be encoded, so that joining a film again costs
-little. A file is complete or absent; the reader checks its content, because power may fail before it reaches the disk.
+They are measurements of clips and encoded parts of a film, so that joining a film again costs little. A file is
+complete or absent; the reader still checks its content, because power may fail before the content reaches the disk.
 
     >>> cache = ArtifactCache(folder)
     >>> cache.put("ab12.json", lambda path: path.write_text("{}"))
@@ -28,12 +28,12 @@ _UNFINISHED = re.compile(r"\.(\d+)-[0-9a-f]+-.*\.part")
 
 
 def cache_key(**material: Any) -> str:
-    """The key of this material and of the way this version of Reelwright renders it."""
+    """The key of this material and of Reelwright's rendering version."""
     return key_of({"version": RENDERING_VERSION, **material})
 
 
 class ArtifactCache:
-    """The folder; it is made at the first `put`. ``used`` names the files that were looked for or put."""
+    """The cache in a folder, which the first `put` creates. ``used`` holds the names that were looked up or put."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,13 +41,13 @@ class ArtifactCache:
         self._remove_unfinished()
 
     def find(self, name: str) -> Path | None:
-        """The file of that name, if there is one."""
+        """The file of that name, or ``None``."""
         path = self.folder / name
         self.used.add(name)
         return path if path.is_file() else None
 
     def put(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Have ``write`` make a temporary file, then give it its name.
+        """Let ``write`` make a temporary file, then rename it to ``name``.
 
         Raises:
             BackendUnavailableError: the disk is full or cannot be written.
@@ -82,5 +82,5 @@ class ArtifactCache:
 
 
 def _digest(name: str, value: Mapping[str, Any]) -> str:
-    """A digest of the content and the name: a file that was exchanged for another one counts as damaged."""
+    """The digest of the content and the name, so that a file that was swapped with another counts as damaged."""
     return hashlib.sha256(json.dumps([name, value], sort_keys=True).encode()).hexdigest()

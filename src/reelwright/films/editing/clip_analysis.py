@@ -1,8 +1,9 @@
-"""What a film needs to know of a clip: its header, that it decodes, how it moves, and some small pictures.
+"""Analyses a clip for a film: its header, whether it decodes, how it moves, and some small pictures.
 
-A clip is decoded once and then copied into many versions of a film. The result is cached under the clip's SHA-256: the
-digest of exactly those packets that decoded without a complaint (`proof` verifies the film by it), the differences of
-neighbouring frames (`joining` judges joints by them), and the tiles of the contact sheet. Not for unverified files.
+A clip is decoded once and then copied into many versions of a film, so the result is cached under the clip's SHA-256.
+It has the digest of exactly those packets that decoded without an error (`proof` verifies the film with it), the
+differences of neighbouring frames (`joining` judges joints by them), and the tiles of the contact sheet. Only verified
+files may be analysed.
 
     >>> analysis = analyse(VerifiedClip(clip, digest), 80, cache)
     >>> analysis.frames, len(analysis.differences), len(analysis.tiles)
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-#: Reading a whole film may take long; this limit ends only what would never end.
+#: Reading a complete film may take long; this limit only stops a read that would never end.
 FILM_LIMIT_S = 24 * 3600.0
 _TILES = 6
 _TILE_AREA = 22_500  # 200x112
@@ -63,15 +64,15 @@ class VerifiedClip:
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What a clip's header and timestamps say; nothing is decoded.
+    """The facts in a clip's header and timestamps, read without decoding.
 
     Attributes:
-        kind: What must be equal for packets of two clips to lie in one track: codec, size, pixel format, colours,
+        kind: The properties that must be equal for two clips to share one track: codec, size, pixel format, colours,
             the decoder's settings (they differ between qualities of one encoder), clock and frame rate.
-        size: Width and height.
-        fps: Frames in a second.
+        size: Width and height in pixels.
+        fps: Frames per second.
         b_frames: Whether frames are stored in another order than they are shown.
-        count: Frames.
+        count: Number of frames.
     """
 
     kind: tuple[str, ...]
@@ -81,7 +82,7 @@ class ClipFacts:
     count: int
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """The facts as JSON values."""
         return {**asdict(self), "fps": str(self.fps)}
 
     @classmethod
@@ -92,7 +93,7 @@ class ClipFacts:
 
 
 def cached_facts(source: VerifiedClip, cache: ArtifactCache) -> ClipFacts:
-    """A clip's `ClipFacts`, read once."""
+    """A clip's `ClipFacts`, from the cache or read now."""
     name = f"{cache_key(facts=1, clip=source.digest)}.json"
     return ClipFacts.from_json(cache.value(name, lambda: clip_facts(source.video).to_json()))
 
@@ -140,12 +141,14 @@ def demand_whole(video: Path, problems: tuple[str, ...] | list[str]) -> None:
 
 @dataclass(frozen=True)
 class ClipAnalysis:
-    """The first frames of a clip, as many as a film shows. Pictures stay on disk: a film may have hundreds of clips.
+    """The analysis of the first frames of a clip, as many as a film shows.
+
+    Its pictures stay on disk, because a film may have hundreds of clips.
 
     Attributes:
-        frames: How many.
+        frames: Number of frames.
         packets: Digest of their packets, see `PacketDigest`.
-        differences: Of each two neighbours, in levels of brightness.
+        differences: Differences of neighbouring frames, in levels of brightness.
         mean_luma, is_black: As in `VideoFacts`.
         file: The cached file.
     """
@@ -197,7 +200,7 @@ def analyse(source: VerifiedClip, frames: int, cache: ArtifactCache) -> ClipAnal
     """The analysis of the first ``frames`` of a clip, from the cache or by decoding them.
 
     Raises:
-        OutputError: they do not decode as they should.
+        OutputError: they do not all decode without errors, or the cached file cannot be read back.
     """
     name = f"{cache_key(analysis=1, clip=source.digest, frames=frames)}.npz"
     path = cache.find(name)
@@ -211,7 +214,10 @@ def analyse(source: VerifiedClip, frames: int, cache: ArtifactCache) -> ClipAnal
 
 
 def _decoded(video: Path, frames: int, name: str) -> bytes:
-    """The content of the cached file. It holds its own name: a file exchanged for another one counts as damaged."""
+    """Decode the frames; return the content of the cached file.
+
+    The content includes the file's name, so that a file that was swapped with another counts as damaged.
+    """
     tally, digest, wanted = Tally(hash_frames=False), PacketDigest(), set(spread(frames, _TILES))
     differences: list[float] = []
     tiles: list[Pixels] = []
@@ -250,7 +256,7 @@ def _first_packets(clip: Decoding, frames: int, digest: PacketDigest) -> Iterato
     taken = 0
     for packet in clip.packets(clip.stream):
         if packet.dts is None:
-            yield packet  # the empty one, after which a decoder gives its last frames
+            yield packet  # the empty packet, after which a decoder returns its last frames
         elif taken < frames:
             digest.add(packet)
             yield packet
@@ -263,7 +269,7 @@ def _tile(frame: VideoFrame) -> Pixels:
 
 
 def _block_means(frame: VideoFrame) -> NDArray[np.float32]:
-    """The mean brightness of each block of a frame: grain and encoding, which differ from clip to clip, cancel out."""
+    """The mean brightness of each block of a frame. Grain and coding noise, which differ between clips, cancel out."""
     plane = frame.planes[0]
     luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:, : plane.width]
     size = (max(1, plane.width // _BLOCK), max(1, plane.height // _BLOCK))
@@ -271,12 +277,12 @@ def _block_means(frame: VideoFrame) -> NDArray[np.float32]:
 
 
 def difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Mean difference of the blocks of two frames, in levels."""
+    """The mean difference of the blocks of two frames, in levels of brightness."""
     return float(np.abs(one - other).mean())
 
 
 def _plain_archive(path: Path) -> io.BytesIO:
-    """The content of a cached file. Nothing in it is compressed, so nothing in it can expand."""
+    """The content of a cached file. A file with compressed parts is refused, because they could expand."""
     content = io.BytesIO(read_bytes(path, _MAX_BYTES))
     with zipfile.ZipFile(content) as archive:
         if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
@@ -286,9 +292,9 @@ def _plain_archive(path: Path) -> io.BytesIO:
 
 
 def _loaded(path: Path) -> ClipAnalysis | None:
-    """The analysis in a cached file; ``None`` if it is damaged (every part has a checksum) or is another file."""
+    """The analysis in a cached file; ``None`` if it is damaged (every part has a checksum) or of another name."""
     with contextlib.suppress(*_DAMAGED), np.load(_plain_archive(path)) as arrays:
-        sizes = [arrays[name].size for name in ("first", "last", "tiles")]  # reads them whole
+        sizes = [arrays[name].size for name in ("first", "last", "tiles")]  # reads them completely
         facts, differences = json.loads(arrays["facts"].tobytes()), arrays["differences"]
         if all(sizes) and facts["name"] == path.name:
             return ClipAnalysis(

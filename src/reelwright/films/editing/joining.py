@@ -1,8 +1,8 @@
-"""Clips become one film: copied packet by packet where possible, encoded again elsewhere, with a report of both.
+"""Joins clips into one film: copies their packets where possible, encodes the rest again, and reports on both.
 
-A chained clip's first frame repeats the last frame of the clip before. That last frame is dropped: nothing refers to
-it, because our clips have no B-frames, while all other frames of a clip refer to its first one. Frames stream: a film
-of an hour needs no more memory than one of a second.
+A chained clip's first frame repeats the last frame of the clip before. The last frame is dropped, because no frame
+refers to it: Reelwright's clips have no B-frames. The first frame must stay, because all other frames of its clip
+refer to it. Frames are streamed: a film of an hour needs no more memory than one of a second.
 
     >>> join([JoinPart(a), JoinPart(b, first_picture=a_last, chained=True)], target, options).num_frames
     161
@@ -31,22 +31,22 @@ from .segments import Segmenting, Stretch
 from .sound import with_sound
 from .timing import JoinOptions, JoinPart, expected_frames, finished, kind_of_joint, pace, places
 
-_NAMED = 4  # clips that are named in a sentence; the list has all
+_NAMED = 4  # clips that are named in a sentence; `JoinReport.encoded` has all
 _JUMP = 3.0
-_FLAT = 1 / 3  # levels, for still clips: a jump of under a level is not seen
-_ENOUGH = 8  # differences that have a median worth comparing with
+_FLAT = 1 / 3  # levels, for still clips: a jump of less than a level cannot be seen
+_ENOUGH = 8  # differences that are enough for a meaningful median
 
 
 @dataclass(frozen=True)
 class JointReport:
-    """Where part ``part`` begins.
+    """The joint at the beginning of part ``part``.
 
     Attributes:
-        kind: How it begins: ``cut``, ``chained`` or ``dissolve``.
-        frame: The film's frame with which it begins.
-        difference: Mean difference of the two frames that meet, in levels of brightness; of a crossfade the greatest.
-        ratio: That over the median difference of neighbouring frames in the two clips that meet.
-        colour: What was measured and corrected, for chained clips (`ColourMatch.to_json`).
+        kind: How the part begins: ``cut``, ``chained`` or ``dissolve``.
+        frame: The film's frame at which it begins.
+        difference: Mean difference of the two frames that meet, in levels of brightness; the greatest in a crossfade.
+        ratio: ``difference`` over the median difference of neighbouring frames in the two clips that meet.
+        colour: For a chained clip, the colours that were measured and corrected (`ColourMatch.to_json`).
         jump: Whether a chained joint can be seen: its ratio is over 3.
     """
 
@@ -61,12 +61,12 @@ class JointReport:
 
 @dataclass(frozen=True)
 class JoinReport:
-    """What became of the clips.
+    """The result of joining.
 
     Attributes:
-        how: Which were copied and which encoded again, in a sentence.
-        encoded: For each clip that was encoded again (from 0) the reason.
-        promise: `proof` verifies the film by it.
+        how: A sentence about which clips were copied and which were encoded again.
+        encoded: The reason for each clip that was encoded again, by its number from 0.
+        promise: `proof` verifies the film against it.
     """
 
     num_frames: int
@@ -80,7 +80,7 @@ class JoinReport:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """For the film's manifest."""
+        """The values for the film's manifest."""
         return {"how": self.how, "joints": [asdict(joint) for joint in self.joints], "warnings": list(self.warnings)}
 
 
@@ -97,13 +97,13 @@ def join(  # noqa: PLR0913 -- the last one by name only
     *,
     cache: ArtifactCache | None = None,
 ) -> JoinReport:
-    """Write the film to ``target``, which does not exist yet; after an error it is removed.
+    """Write the film to ``target``, which must not exist yet; after an error, remove it.
 
-    ``on_progress`` gets the frames done and in all; ``check`` raises when the caller wants to stop. The ``cache`` keeps
-    what was measured and encoded for the next time.
+    ``on_progress`` receives the frames done and the total; ``check`` raises when the caller wants to stop. The
+    ``cache`` keeps measurements and encoded stretches for the next call.
 
     Raises:
-        OutputError: a clip cannot be read whole.
+        OutputError: a clip cannot be read completely.
         InvalidInputError: a clip is too short for its transitions, or the sound cannot be read.
         BackendUnavailableError: the disk is full.
     """
@@ -121,7 +121,7 @@ def join(  # noqa: PLR0913 -- the last one by name only
 
 @contextlib.contextmanager
 def _or_temporary(cache: ArtifactCache | None, target: Path) -> Iterator[ArtifactCache]:
-    """The cache, or one that is removed at the end."""
+    """The given cache, or a temporary one."""
     if cache is not None:
         yield cache
         return
@@ -164,14 +164,14 @@ class _Join:
         )
 
     def _report(self, ready: int) -> None:
-        self._on_progress(min(ready, self._total - 1), self._total)  # the film is complete when its packets are
+        self._on_progress(min(ready, self._total - 1), self._total)  # the last frame: after joining
 
     def _tags(self) -> dict[str, str]:
         options = self._clips.options
         return {"title": options.title, "generator": "film", **options.metadata}
 
     def _adjustments(self) -> Iterator[str]:
-        """What was done to clips whose size or rate differs from the film's."""
+        """Sentences about clips whose size or rate differs from the film's."""
         size, fps = self._clips.options.size, self._clips.options.fps
         for number, facts in enumerate(self._clips.facts, 1):
             if facts.size != tuple(size):
@@ -181,7 +181,7 @@ class _Join:
                 yield f"clip {number} has {float(facts.fps):g} frames a second, the film {fps:g}: {change}"
 
     def _joints(self, analyses: Sequence[ClipAnalysis]) -> tuple[JointReport, ...]:
-        """A joint for each clip but the first: how much frames differ there, against the frames around."""
+        """The joint at each clip except the first: how much frames differ there, compared with those around it."""
         clips, doubled = self._clips, 2 if self._clips.options.double_fps else 1
         begins = places(clips.lengths, clips.parts, clips.options)
         differences: list[float] = []
@@ -193,7 +193,7 @@ class _Join:
             begin, mixed = begins[index], clips.mixed(index) * doubled
             most = max(differences[max(0, begin - 1) : begin + mixed], default=0.0)
             end = begins[index + 1] - 1 if index + 1 < len(begins) else len(differences)
-            # Only the two clips that meet: one lively clip must not hide a jump between two quiet ones.
+            # Only the two clips that meet count: one lively clip must not hide a jump between two quiet ones.
             near = [*differences[begins[index - 1] : begin - 1], *differences[begin + mixed : end]]
             ratio = most / _median(near if len(near) >= _ENOUGH else differences)
             kind, colour = kind_of_joint(clips.parts[index]), clips.colours[index]
@@ -208,12 +208,12 @@ def _median(differences: Sequence[float]) -> float:
 
 
 def _copy(stretches: Sequence[Stretch], target: Path, tags: Mapping[str, str], check: Callable[[], None]) -> None:
-    """Write the packets of each stretch into one film; ``check`` may raise before each. Nothing is decoded.
+    """Copy the packets of each stretch into one film without decoding them; ``check`` may raise before each packet.
 
-    Clips of other encoders may have edit lists and other timing: they are copied with the timing of the film.
+    Clips of other encoders may have edit lists and other timing; their packets get the timing of the film.
 
     Raises:
-        OutputError: a clip cannot be read whole.
+        OutputError: a clip cannot be read completely.
         BackendUnavailableError: the disk is full.
     """
     done, stream = 0, None
@@ -237,7 +237,7 @@ def _copy(stretches: Sequence[Stretch], target: Path, tags: Mapping[str, str], c
 
 
 def _how(stretches: Sequence[Stretch]) -> str:
-    """Which clips were copied and which encoded again, and why."""
+    """A sentence about which clips were copied, and which were encoded again and why."""
     reasons: dict[str, list[int]] = {}
     for number, stretch in enumerate(stretches, 1):
         reasons.setdefault(stretch.encoded_because, []).append(number)

@@ -1,10 +1,10 @@
-"""Verification of a joined film without decoding all of it again.
+"""Verifies a joined film without decoding all of it again.
 
-Each stretch of the film was decoded once, completely, and the digest of its packets is known (`clip_analysis`). Here
-the film is read back from disk: every packet must be one of those, in order and number and at its time, the decoder's
-settings must be theirs, and the first frame must decode to the promised size. Decoding a packet depends on nothing
-else, because every stretch begins with a frame that needs no other. Then the whole file is hashed. Not for films that
-were not joined here (`media.video.verify`).
+Each stretch of the film was decoded completely once, and the digest of its packets is known (`clip_analysis`). This
+module reads the film back from disk. The packets must be the same, in order and number and at their times. The
+decoder's settings must be the same, and the first frame must decode to the promised size. Decoding a packet depends on
+nothing else, because every stretch begins with a frame that needs no other. Then the complete file is hashed. Other
+videos, which Reelwright did not join, need `media.video.verify`.
 
     >>> facts = proven(film, report.promise)
     >>> facts.problems
@@ -31,19 +31,19 @@ from .clip_analysis import FILM_LIMIT_S, ClipAnalysis, PacketDigest, kind_of
 if TYPE_CHECKING:
     from av.packet import Packet
 
-_SOUND_SHORT_S = 0.1  # the last frame of sound ends so much before the last picture, at most
+_SOUND_SHORT_S = 0.1  # the sound may end at most this long before the pictures
 
 
 @dataclass(frozen=True)
 class Promise:
-    """What the film must be.
+    """The properties that the film must have.
 
     Attributes:
-        expected: Frames, size, rate.
+        expected: Frames, size and rate.
         kind: See `ClipFacts.kind`; its clock and rate are not compared.
-        analyses: Of each stretch, in order.
-        tags: Metadata that it must have.
-        sound: Whether it has a sound track of its length, or none.
+        analyses: The analysis of each stretch, in order.
+        tags: The metadata.
+        sound: Whether the film must have a sound track of its length; otherwise it must have none.
     """
 
     expected: ExpectedVideo
@@ -54,7 +54,7 @@ class Promise:
 
 
 def proven(film: Path, promise: Promise) -> VideoFacts:
-    """The facts of a film that is complete and made of the promised packets.
+    """Verify that a film is complete and consists of the promised packets; return its facts.
 
     Raises:
         OutputError: the film differs; the evidence lists every difference.
@@ -127,7 +127,7 @@ class _FilmReading:
             self._notes.append(f"{more} pictures belong to no clip")
 
     def _pictures(self, rate: Fraction) -> Iterator[Packet[Any]]:
-        """The stored pictures, each at its time."""
+        """The packets of the pictures. Notes a picture at a wrong time, and measures the sound on the way."""
         for packet in self._source.packets(*self._source.tracks):
             if packet.dts is None:
                 continue

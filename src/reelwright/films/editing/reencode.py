@@ -1,9 +1,9 @@
-"""Frames of a film whose packets cannot be copied: in its size, rate and colours, with dissolves. They stream.
+"""Makes the frames of a film whose packets cannot be copied: in the film's size, rate and colours, with dissolves.
 
-At most an overlap of frames is held. The frame rate is doubled by optical flow: on held-out middle frames of real
-clips, averaging both neighbours' warps along DIS flow at half resolution is 4 to 9 dB better than blending them.
-Across a cut nothing lies between two frames: the first one is shown twice. The film's own cuts are known; cuts inside a
-clip are found by a limit, which cannot see a cut between dark pictures.
+Frames are streamed: memory holds the frames of one overlap at most. Optical flow doubles the frame rate: on held-out
+middle frames of real clips, averaging both neighbours' warps along DIS flow at half resolution is 4 to 9 dB better than
+blending them. Across a cut no frame is interpolated: the frame before the cut is shown twice. The film's own cuts are
+known. Cuts inside a clip are found by a limit, which misses a cut between dark pictures.
 
     >>> for frame in FilmFrames(clips).stretch(1):
     ...     film.write(frame)
@@ -28,16 +28,16 @@ from .timing import JoinOptions, JoinPart, kind_of_joint, length_in_film, overla
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-_CUT = 24.0  # mean difference of both warps, in levels: they show different things
-_LEAST = 16  # pixels a side that the flow needs
+_CUT = 24.0  # mean difference of both warps, in levels, above which they show different things
+_LEAST = 16  # the flow needs at least so many pixels a side
 
 
 @dataclass(frozen=True)
 class FilmClips:
-    """The clips of a film in their order, with what is known of each before any is decoded.
+    """The clips of a film in order, with the facts that are known before any is decoded.
 
     Attributes:
-        colours: How a clip's colours are brought back; ``None`` where nothing is matched.
+        colours: The colour correction of each clip; ``None`` where no colours are matched.
     """
 
     parts: Sequence[JoinPart]
@@ -47,7 +47,7 @@ class FilmClips:
 
     @property
     def lengths(self) -> list[int]:
-        """Of each clip, in the film's frames before doubling."""
+        """The length of each clip, in the film's frames before doubling."""
         return [length_in_film(facts.count, facts.fps, self.options) for facts in self.facts]
 
     def overlap(self, index: int) -> int:
@@ -72,17 +72,17 @@ class FilmFrames:
         self._clips = clips
 
     def stretch(self, index: int) -> Generator[Pixels]:
-        """The frames from the beginning of a clip to that of the next one, ready to be encoded.
+        """The frames from the beginning of a clip to the beginning of the next one, ready for encoding.
 
         Raises:
-            OutputError: a clip cannot be read whole.
+            OutputError: a clip cannot be read completely.
         """
         options = self._clips.options
         for frame in self._doubled(index) if options.double_fps else self._plain(index):
             yield enlarged(frame, options.upscale)
 
     def _doubled(self, index: int) -> Generator[Pixels]:
-        """With a frame between each two; the last of these leads to the next clip."""
+        """The frames of a stretch with an interpolated one after each; the last of these leads to the next clip."""
         visible = self._clips.visible(index)
         if index + 1 == len(self._clips.parts):
             yield from doubled(self._plain(index))
@@ -95,7 +95,7 @@ class FilmFrames:
                 yield frame
 
     def _plain(self, index: int) -> Generator[Pixels]:
-        """In the film's size, rate and colours, mixed with the end of the clip before."""
+        """The frames of a stretch in the film's size, rate and colours, mixed with the end of the clip before."""
         clips, mixed = self._clips, self._clips.mixed(index)
         # The last frames of the clip before, as the film would show them.
         before = deque(self._paced(index - 1), maxlen=mixed) if mixed else deque()
@@ -137,7 +137,7 @@ def _blend(one: Pixels, other: Pixels, share: float) -> Pixels:
 
 
 def fitted(frame: Pixels, width: int, height: int) -> Pixels:
-    """A frame in another size: as large as fits, centred on black."""
+    """A frame scaled to fit into another size, centred on black."""
     if frame.shape[:2] == (height, width):
         return frame
     scale = min(width / frame.shape[1], height / frame.shape[0])
@@ -161,7 +161,7 @@ def enlarged(frame: Pixels, times: int) -> Pixels:
 
 
 def doubled(frames: Iterator[Pixels], cuts: Collection[int] = ()) -> Iterator[Pixels]:
-    """2n - 1 frames from n: one between each two; before the frames numbered in ``cuts`` the earlier one repeats."""
+    """2n - 1 frames from n, with one between each two. Before a frame numbered in ``cuts``, the earlier one repeats."""
     between: _Between | None = None
     before: Pixels | None = None
     for number, frame in enumerate(frames):
@@ -173,7 +173,7 @@ def doubled(frames: Iterator[Pixels], cuts: Collection[int] = ()) -> Iterator[Pi
 
 
 class _Between:
-    """The frame half-way between two of one size."""
+    """Interpolates the frame half-way between two frames of the same size."""
 
     def __init__(self, width: int, height: int) -> None:
         self._size = (width, height)
@@ -184,7 +184,7 @@ class _Between:
         self._scale = np.array([width / self._half[0], height / self._half[1]], dtype=np.float32) * np.float32(-0.5)
 
     def of(self, one: Pixels, other: Pixels) -> Pixels:
-        """The frame half-way, or ``one`` where they show different things."""
+        """The frame half-way, or ``one`` if the two show different things."""
         grey = [
             cv2.cvtColor(cv2.resize(picture, self._half, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
             for picture in (one, other)
@@ -196,7 +196,7 @@ class _Between:
         return np.asarray(cv2.addWeighted(ahead, 0.5, behind, 0.5, 0), dtype=np.uint8)
 
     def _warped(self, picture: Pixels, flow: Floats) -> Pixels:
-        """A picture moved along half of a flow (looked up backwards, which small motion allows)."""
+        """A picture moved along half of a flow. Pixels are looked up backwards, which works for small motion."""
         where = cv2.resize(flow * self._scale, self._size)
         cv2.add(where, self._grid, where)
         moved = cv2.remap(picture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

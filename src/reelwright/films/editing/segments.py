@@ -1,8 +1,8 @@
-"""What each clip becomes in a film: its own packets where that is possible, else an encoded file, kept in the cache.
+"""Makes each clip's stretch of a film: the clip's own packets where possible, otherwise an encoded file in the cache.
 
-A stretch begins where a clip begins, with the dissolve or crossfade from the clip before if there is one, and ends
-where the next clip begins. The film is its stretches, one after the other, so that a change costs only the stretches
-that it touches. An encoded one has a key of everything that determines it.
+A stretch begins where a clip begins and ends where the next clip begins. It includes the dissolve or crossfade from the
+clip before. A film is its stretches, one after the other, so a change costs only the stretches that it touches. An
+encoded stretch has a key of everything that determines it.
 
     >>> stretches = Segmenting(parts, options, cache, check).stretches(on_progress)
     >>> [stretch.encoded_because for stretch in stretches]
@@ -30,7 +30,7 @@ from .clip_analysis import ClipAnalysis, ClipFacts, VerifiedClip, analyse, cache
 from .reencode import FilmClips, FilmFrames
 from .timing import JoinOptions, JoinPart, demand_room, finished, overlaps, pace
 
-_RECIPE = 1  # of encoded stretches; another recipe makes other bytes of the same clips
+_RECIPE = 1  # version of how stretches are encoded; another one makes other bytes of the same clips
 _CRF = {"h264": 15, "av1": 24}  # finer than clips (`writer.Encoding`): this is their second encoding
 
 
@@ -40,9 +40,9 @@ class Stretch:
 
     Attributes:
         video: The file with its packets: the clip itself, or the encoded file.
-        facts: Of that file.
-        analysis: Of the packets that are taken.
-        encoded_because: Why it was encoded; empty where the clip's own packets are taken.
+        facts: The facts of that file.
+        analysis: The analysis of the packets that the film takes.
+        encoded_because: Why it was encoded; empty if the clip's own packets are taken.
     """
 
     video: Path
@@ -56,7 +56,7 @@ class Segmenting:
 
     Args:
         parts, options: See `timing`.
-        cache: Keeps what was measured and encoded.
+        cache: Keeps measurements and encoded stretches.
         check: Raises when the caller wants to stop.
     """
 
@@ -71,10 +71,10 @@ class Segmenting:
         self._frames = FilmFrames(self.clips)
 
     def stretches(self, on_progress: Callable[[int], None]) -> tuple[Stretch, ...]:
-        """Every stretch, in the film's order; ``on_progress`` gets how many of the film's frames are ready.
+        """Make every stretch, in the film's order; ``on_progress`` receives how many of the film's frames are ready.
 
         Raises:
-            OutputError: a clip cannot be read whole.
+            OutputError: a clip cannot be read completely.
             BackendUnavailableError: the disk is full.
         """
         reasons, facts = self._reasons(), self.clips.facts
@@ -97,7 +97,7 @@ class Segmenting:
     # --- decisions
 
     def _matches(self, parts: Sequence[JoinPart], options: JoinOptions) -> list[ColourMatch | None]:
-        """For each part, how its colours differ from those of its chain's beginning."""
+        """For each part, how its colours differ from those at the beginning of its chain; ``None`` without matching."""
         found: list[ColourMatch | None] = []
         for part, source in zip(parts, self._sources, strict=True):
             self._check()
@@ -119,7 +119,7 @@ class Segmenting:
         return ColourMatch.from_cache(self._cache.value(f"{key}.json", make))
 
     def _reasons(self) -> list[str]:
-        """For each clip why its own packets cannot be taken; empty where they can."""
+        """For each clip, why its own packets cannot be copied; empty if they can."""
         facts = self.clips.facts
         found = [self._why_not_copied(index) for index in range(len(facts))]
         odd = [index for index in range(len(facts)) if facts[index].kind != facts[0].kind]
@@ -148,7 +148,7 @@ class Segmenting:
     # --- encoding
 
     def _encoded(self, index: int, reason: str, written: Callable[[int], None]) -> Stretch:
-        """The stretch from the cache, if that file is complete, or encoded now."""
+        """The stretch from the cache, if its file is complete and has the right name; otherwise encode it now."""
         name = f"{cache_key(**self._material(index))}.mp4"
         path = self._cache.find(name)
         if path is None or not (has_valid_checksum(path) and _is_named(path, name)):
@@ -171,7 +171,7 @@ class Segmenting:
         }
 
     def _pixels(self, index: int) -> list[Any]:
-        """What determines a clip's pixels in the film."""
+        """Everything that determines a clip's pixels in the film."""
         colour = self.clips.colours[index]
         return [self._sources[index].digest, colour.matrix.tolist() if colour and colour.corrects else None]
 
@@ -189,13 +189,13 @@ class Segmenting:
 
 
 def prefetch(source: VerifiedClip, frames: int, cache: ArtifactCache) -> None:
-    """Analyse now what a film will need of a clip whose packets it copies: its first ``frames`` frames."""
+    """Analyse the first ``frames`` frames of a clip before they are needed, for a film that copies its packets."""
     cached_facts(source, cache)
     analyse(source, frames, cache)
 
 
 def _is_named(path: Path, name: str) -> bool:
-    """Whether an encoded file says that name of itself: another file may have been put there."""
+    """Whether an encoded file has this name in its metadata; another file may have been put in its place."""
     try:
         with av.open(str(path)) as video:
             return video.metadata.get("comment") == name

@@ -1,4 +1,4 @@
-"""Sound for a film: any audio file becomes AAC of the film's length; the pictures are copied bit for bit.
+"""Adds sound to a film: any audio file becomes AAC of the film's length; the pictures are copied bit for bit.
 
 >>> with_sound(Path("film.mp4"), Path("music.mp3"), fade_s=1.0)
 """
@@ -25,32 +25,32 @@ from .clip_analysis import FILM_LIMIT_S
 
 RATE = 48_000
 _CHUNK = 1024  # samples of an AAC frame
-_GAP_S = 0.05  # smaller differences are the codec's own delay and the rounding of timestamps
+_GAP_S = 0.05  # smaller differences come from the codec's delay and from rounded timestamps
 _MOST_BROKEN = 10_000
-_LOUD = 1.41  # of full scale: 3 dB; a lossy codec alone goes up to 1 dB beyond
-# Containers that say how long their sound is; others only estimate it.
+_LOUD = 1.41  # times full scale: 3 dB above it; a lossy codec alone exceeds it by up to 1 dB
+# Containers that store the exact length of their sound; others only estimate it.
 _EXACT = frozenset({"wav", "w64", "flac", "aiff", "caf", "mov,mp4,m4a,3gp,3g2,mj2"})
 _CUT_S = 0.5
-#: Containers whose clock starts anywhere: a player begins at their first timestamp.
+#: Containers whose clock may start at any time; a player begins at the first timestamp.
 _FREE_CLOCKS = frozenset({"mpegts", "mpeg", "ogg", "flv", "asf"})
 Samples = NDArray[np.float32]
 _OPTIONS = {"protocol_whitelist": "file"}  # a playlist named music.mp3 must not reach into the network
 
 
 def check_sound(audio: Path) -> None:
-    """Decode the first moment of an audio file: before hours of rendering, not after.
+    """Decode the start of an audio file, so that an unusable file is refused before hours of rendering.
 
-    What is damaged further on does not matter: `with_sound` skips it.
+    Damage further on does not matter: `with_sound` skips it.
 
     Raises:
-        InvalidInputError: it is not there, or holds no sound that can be read.
+        InvalidInputError: the file does not exist, or holds no sound that can be read.
     """
     if next(_decoded(audio, []), None) is None:
         raise InvalidInputError(f"{shown(audio)} holds no sound", advice="Give an audio file.")
 
 
 def with_sound(film: Path, audio: Path, fade_s: float) -> tuple[str, ...]:
-    """Replace the film by one with sound, trimmed or padded with silence to its length, faded out at the end.
+    """Replace the film by one with sound. The sound is cut or padded with silence to its length, and fades out.
 
     Returns:
         Notes on the sound: skipped damage, a shortened fade.
@@ -119,7 +119,7 @@ def _encoded(blocks: Iterable[Samples], seconds: float, fade_s: float, sound: An
 
 
 def _with_peak_noted(blocks: Iterable[Samples], name: str, notes: list[str]) -> Iterator[Samples]:
-    """The blocks as they are; ``notes`` gets how far they are beyond full scale."""
+    """The same blocks; ``notes`` receives a sentence if they exceed full scale by much."""
     peak = 0.0
     for block in blocks:
         peak = max(peak, float(np.abs(block).max(initial=0.0)))
@@ -155,9 +155,9 @@ def _blocks(decoded: Iterable[Samples], length: int) -> Iterator[Samples]:
 
 
 def _decoded(audio: Path, notes: list[str]) -> Iterator[Samples]:
-    """The sound as stereo at `RATE`, each sample at its own time; ``notes`` gets what was skipped."""
+    """The sound as stereo at `RATE`, each sample at its own time; ``notes`` receives sentences about skipped damage."""
     try:
-        with open_regular(audio) as file:  # opening a named pipe would wait for ever
+        with open_regular(audio) as file:  # opening a named pipe would block for ever
             if not file.peek(1):
                 raise InvalidInputError(f"{shown(audio)} is empty (0 bytes)", advice="Give an audio file.")
         # An absolute path, because "name:..." would be taken for a protocol.
@@ -176,20 +176,20 @@ def _decoded(audio: Path, notes: list[str]) -> Iterator[Samples]:
 
 
 class _Timeline:
-    """Frames of sound on the time at which they are played: gaps become silence, and overlaps are cut off."""
+    """Puts frames of sound at the time at which they are played. Gaps become silence, and overlaps are cut off."""
 
     def __init__(self, source: Any, notes: list[str], name: str) -> None:
         self._source, self._notes, self._name = source, notes, name
         self._resampler: AudioResampler | None = None
         self._kind: tuple[str, int, str] | None = None
         self._next_s = 0.0  # when the next frame is due
-        self._drop = 0  # samples of the output that lie before the time that is reached
+        self._drop = 0  # samples of the output to drop, because their time is already filled
         started = source.start_time
         free = source.format.name in _FREE_CLOCKS and started is not None
         self._base_s = started / av.time_base if free else 0.0
 
     def samples(self) -> Iterator[Samples]:
-        """Stereo at `RATE`."""
+        """The sound as stereo at `RATE`."""
         for frame in self._frames():
             yield from self._placed(frame)
         yield from self._flushed()
@@ -238,7 +238,7 @@ class _Timeline:
         elif late < -_GAP_S:
             self._drop += round(-late * RATE)
         else:
-            at = self._next_s  # rounding of timestamps: shifting samples for it would click
+            at = self._next_s  # the timestamp is only rounded; moving samples for that would click
         if self._resampler is None:
             layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
             self._resampler, self._kind = AudioResampler(format="fltp", layout=layout, rate=RATE), kind
@@ -257,7 +257,7 @@ class _Timeline:
         cut = min(self._drop, samples.shape[1])
         self._drop -= cut
         samples = samples[:, cut:]
-        # One channel goes to both as it is: the resampler would lower it by 3 dB.
+        # One channel is copied to both sides: the resampler would lower it by 3 dB.
         yield np.repeat(samples, 2, axis=0) if samples.shape[0] == 1 else samples
 
 

@@ -1,4 +1,4 @@
-"""Where clips lie in a film: which frames overlap, how many frames there are, and where each clip begins. Pure.
+"""Computes a film's timing: which frames overlap, how many frames it has, and where each clip begins.
 
 >>> parts = [JoinPart(a), JoinPart(b, chained=True)]
 >>> expected_frames([81, 81], parts, options), places([81, 81], parts, options)
@@ -26,7 +26,7 @@ class JoinPart:
         video: The clip.
         first_picture: The picture that the clip continues, even if the clip it comes from is not in the film. The
             colours are matched to it.
-        chained: It continues the clip before: unless it dissolves, its first frame is the last one of that clip.
+        chained: Whether it continues the clip before; unless it dissolves, its first frame is that clip's last one.
         dissolve: Frames of the dissolve at its beginning; 0 is a cut.
         digest: The clip's SHA-256, if the caller has just computed it.
     """
@@ -43,15 +43,15 @@ class JoinOptions:
     """How clips are joined.
 
     Attributes:
-        size, fps: Of the film, before enlargement and doubling. A clip of another size is fitted in on black; of a clip
-            with another rate, frames are left out or shown again, so that it keeps its duration.
-        color: ``off``, or correct each chained clip by the picture that it was given. ``joint`` adds up the corrections
-            of a chain; with ``anchor`` those pictures are corrected already.
+        size, fps: The film's size and rate, before enlargement and doubling. A clip of another size is fitted in on
+            black. A clip of another rate keeps its duration: frames are left out or shown again.
+        color: ``off`` changes no colours; the others correct each chained clip by the picture that it was made from.
+            ``joint`` adds up the corrections of a chain; with ``anchor`` those pictures are already corrected.
         overlap: Frames of crossfade at chained joints; 0 only drops the repeated frame.
-        double_fps: Twice the frame rate, see `reencode`.
-        upscale: How many times as long each side is.
-        audio, audio_fade_s: Sound for the whole film, and its fade-out.
-        metadata: More tags.
+        double_fps: Whether to double the frame rate, see `reencode`.
+        upscale: The factor by which each side is enlarged.
+        audio, audio_fade_s: The sound of the film, and its fade-out in seconds.
+        metadata: Further tags of the file.
     """
 
     size: Size
@@ -73,19 +73,19 @@ def overlaps(parts: Sequence[JoinPart], options: JoinOptions) -> tuple[int, ...]
 
 
 def length_in_film(count: int, fps: float | Fraction, options: JoinOptions) -> int:
-    """How many of the film's frames ``count`` frames of a clip take."""
+    """How many of the film's frames ``count`` frames of a clip fill."""
     rate = pace(fps, options)
     return count if rate == 1 else max(1, math.ceil(count / rate - Fraction(1, 2)))
 
 
 def pace(fps: float | Fraction, options: JoinOptions) -> Fraction:
-    """The clip's frames for each of the film's."""
+    """The number of the clip's frames for each frame of the film."""
     clip, film = (Fraction(rate).limit_denominator(1001) for rate in (fps, options.fps))
     return Fraction(1) if abs(clip - film) < film / 1000 else clip / film
 
 
 def expected_frames(lengths: Sequence[int], parts: Sequence[JoinPart], options: JoinOptions) -> int:
-    """Frames of the film: every overlap counts once, and doubling the rate adds one between each two.
+    """The number of the film's frames. Every overlap counts once, and doubling the rate adds one between each two.
 
     ``lengths`` are those of the parts in the film's frames (`length_in_film`).
     """
@@ -94,7 +94,7 @@ def expected_frames(lengths: Sequence[int], parts: Sequence[JoinPart], options: 
 
 
 def places(lengths: Sequence[int], parts: Sequence[JoinPart], options: JoinOptions) -> tuple[int, ...]:
-    """For each part, the film's frame with which it begins."""
+    """For each part, the film's frame at which it begins."""
     times = 2 if options.double_fps else 1
     return tuple(begin * times for begin in begins(lengths, overlaps(parts, options)))
 
@@ -120,7 +120,7 @@ def demand_room(lengths: Sequence[int], overlapping: Sequence[int]) -> None:
 
 def crowded(lengths: Sequence[int], overlapping: Sequence[int]) -> list[int]:
     """The numbers, from 0, of the clips that are not longer than their overlaps."""
-    mixed = [0 if overlap == 1 else overlap for overlap in overlapping]  # a single frame is the repeated one
+    mixed = [0 if overlap == 1 else overlap for overlap in overlapping]  # an overlap of one frame is the repeated frame
     sides = zip(lengths, mixed, (*overlapping[1:], 0), strict=True)
     return [
         index for index, (length, before, after) in enumerate(sides) if before + after >= length and len(lengths) > 1
@@ -128,12 +128,12 @@ def crowded(lengths: Sequence[int], overlapping: Sequence[int]) -> list[int]:
 
 
 def kind_of_joint(part: JoinPart) -> str:
-    """How a clip begins, in a word."""
+    """How a clip begins: ``dissolve``, ``chained`` or ``cut``."""
     return "dissolve" if part.dissolve else "chained" if part.chained else "cut"
 
 
 def begins(lengths: Sequence[int], overlapping: Sequence[int]) -> list[int]:
-    """The film's frame with which each part begins, before doubling."""
+    """The film's frame at which each part begins, before doubling."""
     found: list[int] = []
     place = 0
     for length, overlap in zip(lengths, overlapping, strict=True):
