@@ -30,6 +30,8 @@ from typing import Any, cast
 REEL = [sys.executable, "-m", "reelwright"]
 #: Variables that Python and its libraries read while they start, or while they are imported.
 _READ_EARLY = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC", "GLIBC", "OPENBLAS", "OMP", "OPENCV", "COV", "TZ")
+#: Signals whose being ignored a new process inherits, as `nohup` uses it.
+_INHERITED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT)
 _OPTIONS = {"stdin", "stdout", "stderr", "text", "cwd", "env", "start_new_session", "encoding", "errors"}
 
 
@@ -38,7 +40,9 @@ class WarmReel(subprocess.Popen[str]):
 
     def _execute_child(self, args: Sequence[str], *options: Any) -> None:
         cwd, env, pipes, new_session = options[4], options[5], options[9:15], options[20]
+        ignored = [number for number in _INHERITED if signal.getsignal(number) is signal.SIG_IGN]
         request = {"argv": args[3:], "cwd": os.fspath(cwd or Path.cwd()), "env": dict(env), "session": new_session}
+        request["ignored"] = ignored
         theirs = [pipes[0] if pipes[0] >= 0 else 0, *(p if p >= 0 else n for n, p in enumerate(pipes[3::2], 1))]
         self._messages = _request(json.dumps(request).encode(), theirs)
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
@@ -176,7 +180,9 @@ def _become_reel(request: dict[str, Any], streams: list[int]) -> list[str]:
     os.environ.update(request["env"])
     sys.path[0] = str(Path.cwd())
     _open_streams()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in _INHERITED:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in request["ignored"] else usual)
     return cast(list[str], request["argv"])
 
 

@@ -49,7 +49,7 @@ def test_a_film_is_made_through_the_documented_interface(hunyuan: HunyuanMachine
 def test_a_picture_for_a_text_to_video_checkout_is_no_valid_input(hunyuan: HunyuanMachine) -> None:
     generator = HunyuanVideoGenerator(config_of(hunyuan))
     (problem,) = generator.validate_inputs("a cat", str(hunyuan.photo), 5.0)
-    assert "cannot make image-to-video films" in problem
+    assert "cannot make image-to-video clips" in problem
     with pytest.raises(InvalidInputError):
         generator.generate_video("a cat", str(hunyuan.photo), str(hunyuan.output))
 

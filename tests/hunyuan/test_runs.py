@@ -328,7 +328,7 @@ def test_a_film_of_unknown_size_is_decoded_completely_and_published_as_it_is(hun
 def test_a_text_to_video_checkout_refuses_a_picture_and_names_the_fix(hunyuan: HunyuanMachine) -> None:
     outcome = hunyuan.run(ask={"image": hunyuan.photo})
     assert isinstance(outcome.error, InvalidInputError)
-    assert "HunyuanVideo cannot make image-to-video films" in outcome.error.message
+    assert "HunyuanVideo cannot make image-to-video clips" in outcome.error.message
     assert "github.com/Tencent-Hunyuan/HunyuanVideo-I2V" in outcome.error.advice
     assert launches(hunyuan.checkout) == []
 

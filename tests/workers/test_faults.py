@@ -42,7 +42,7 @@ def test_a_crash_in_a_step_is_a_failed_attempt_and_the_next_one_gives_the_same_b
     ("kind", "code", "words"),
     [
         ("oom", "OOM_GPU", "Tried to allocate"),
-        ("error", "FRAMEWORK", "told to fail"),
+        ("error", "FRAMEWORK", "the stand-in has to fail"),
         ("input", "INPUT", "no such picture"),
     ],
 )
