@@ -5,7 +5,7 @@ and reports its own cost. It does not judge the numbers (`policy.diagnosis` reco
 with a function that the caller passes, such as `probes.gpus.GpuWatch.read`.
 
     >>> with Sampler(root_pid=lambda: shim.pid, read_gpus=watch.read) as sampler:
-    ...     executor.run(plan, files, emit, cancellation)  # doctest: +SKIP
+    ...     evidence = site.run(plan, reservation, work, emit, cancellation)  # doctest: +SKIP
     >>> sampler.metrics().gpu_peak_bytes  # doctest: +SKIP
     {'GPU-...': 68719476736}
 """
