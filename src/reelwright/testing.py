@@ -57,7 +57,7 @@ def _plan(job: Job) -> Plan:
         "num_frames": frames,
         "fps": _FPS,
         "steps": request.steps or 4,
-        "guidance_scale": request.guidance_scale or 5.0,
+        "guidance_scale": 5.0 if request.guidance_scale is None else request.guidance_scale,
         "seed": request.seed or 0,
         **job.overrides,
     }

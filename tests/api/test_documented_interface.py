@@ -405,3 +405,20 @@ def test_generate_in_python_reports_every_mistake_at_once(tmp_path: Path) -> Non
     said = " | ".join(error.message for error in (caught.value, *caught.value.also))
     for words in ("prompt is empty", "no.png", "'big'", "num_frames", "does not end in .mp4"):
         assert words in said
+
+
+def test_a_name_that_two_packages_claim_is_an_error_that_names_both_and_breaks_no_other(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "rival-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[reelwright.backends]\nstudio = rival:studio\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    with pytest.raises(
+        reelwright.ConfigurationError, match="several packages provide a generator named 'studio'"
+    ) as caught:
+        create_video_generator("studio", {})
+    assert "rival:studio, studio_generators:studio" in caught.value.message
+    assert create_video_generator("draft", {}).get_backend_name() == "draft"

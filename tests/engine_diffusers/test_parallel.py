@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -295,3 +296,12 @@ def test_threads_that_listen_end_with_their_ranks() -> None:
     ranks.close()
     ranks.close()
     assert set(threading.enumerate()) - before == set()
+
+
+def test_a_rank_that_cannot_start_ends_those_before_it_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        parallel.Ranks.start(a_model(), [str(tmp_path / "no-such-program")])
+    assert list(tmp_path.iterdir()) == []

@@ -287,6 +287,16 @@ def test_watching_makes_the_draft_at_every_save_and_ends_quietly_with_ctrl_c(fol
     assert (folder / "film.draft.mp4").exists()
 
 
+def test_watching_a_file_that_does_not_exist_says_so_and_waits_for_it(folder: Path) -> None:
+    argv = [sys.executable, "-m", "reelwright", "film", str(folder / "later.yaml"), "--watch"]
+    process = warm.start(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "later.yaml cannot be read: it does not exist" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=100)
+    assert process.returncode == 0
+
+
 def test_a_storyboard_that_is_written_in_the_tick_in_which_it_was_emptied_is_another_one(tmp_path: Path) -> None:
     board, stamps = tmp_path / "film.yaml", set()
     for text in ("", BOARD):

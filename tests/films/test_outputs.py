@@ -218,7 +218,7 @@ def test_a_folder_under_the_name_of_the_manifest_is_told_before_a_clip_is_made(
     (folder / "clip.reel.json").mkdir()
     argv = [str(folder / "a.png"), "push in", "-o", str(folder / "clip.mp4"), "--generator", "draft", "--overwrite"]
     assert main(["generate", *argv]) == 32
-    assert "is a folder, and the film's manifest needs its name" in capsys.readouterr().err
+    assert "is a folder, and the manifest needs its name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

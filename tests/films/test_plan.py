@@ -96,8 +96,20 @@ def test_a_dry_run_says_all_that_stands_in_the_way_with_the_status_of_the_first(
     (folder / "film.mp4").write_bytes(b"mine")
     status, plan = planned(capsys, folder / "film.yaml", "--set", "generator=draft")
     errors = [(item["failure"], item["concerns"]) for item in plan["findings"] if item["severity"] == "error"]
-    assert errors == [("EXISTS", ""), ("INPUT", "shot three")]
+    assert errors == [("EXISTS", ""), ("INPUT", "shots three, five")]
     assert status == 32
+
+
+def test_a_picture_that_cannot_be_read_is_a_finding_of_every_shot_that_has_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shots = "".join(f"  - {{id: {name}, prompt: hold, image: b.png, frames: 3}}\n" for name in ("one", "two"))
+    (folder / "film.yaml").write_text(
+        f"size: 96x64\nshots:\n  - {{id: zero, prompt: hold, image: a.png, frames: 3}}\n{shots}"
+    )
+    (folder / "b.png").write_bytes(b"no picture")
+    _, plan = planned(capsys, folder / "film.yaml", "--draft")
+    assert [item["concerns"] for item in plan["findings"] if item["severity"] == "error"] == ["shots one, two"]
 
 
 def test_a_dry_run_of_a_film_by_a_framework_says_time_and_memory(wan: WanMachine) -> None:

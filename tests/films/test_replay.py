@@ -52,6 +52,20 @@ def test_a_part_of_a_film_is_made_again_after_its_folder_was_moved(
     assert (status, told["replay"]["same_bytes"], told["frames"]) == (0, True, 18)
 
 
+def test_a_film_whose_pictures_were_exchanged_is_not_made_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = "size: 96x64\nshots:\n  - {prompt: hold, image: a.png, frames: 3}\n  - {prompt: hold, image: b.png, frames: 3}\n"
+    (folder / "film.yaml").write_text(board)
+    make(folder)
+    (folder / "a.png").rename(folder / "c.png")
+    (folder / "b.png").rename(folder / "a.png")
+    (folder / "c.png").rename(folder / "b.png")
+    status, told = replayed(capsys, folder / "film.mp4")
+    assert (status, told["code"]) == (10, "INPUT")
+    assert "a.png is gone or has changed" in told["message"]
+
+
 def test_a_film_whose_picture_changed_is_not_made_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(folder)
     a_photo(folder / "b.png", (302, 200))

@@ -40,7 +40,7 @@ class World:
         """The plan for a request; ``picture`` is the size of the first picture."""
         return BACKEND.plan(self.job(picture, overrides, **ask))
 
-    def job(self, picture: Size | None = None, overrides: Mapping[str, Any] | None = None, **ask: Any) -> Job:
+    def job(self, picture: Size | None = None, overrides: Mapping[str, Any] | None = None, **ask: Any) -> Job[Any]:
         """What the plan is made from."""
         source = Path("cat.png") if picture else None
         request = VideoRequest(**{"prompt": "a cat", "seed": 7, "image": source, **ask})

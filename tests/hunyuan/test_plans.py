@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reelwright.backends.hunyuan import facts, members
+from reelwright.backends.hunyuan.decision import decide, has_fp8, transformer_file
 from reelwright.core.errors import Failure
-from reelwright.core.host import GIB
+from reelwright.core.host import GIB, Checkpoint
 from reelwright.core.request import Size
 from tests.hunyuan.planning import CHECKOUT, MEMBERS, OPTIONS, OUTPUT, PYTHON, WEIGHTS, World, command_of, errors_of
 
@@ -337,6 +339,18 @@ def test_a_mistake_in_the_options_file_is_refused_with_its_place_and_fix(
 def test_offloading_on_several_gpus_is_refused_before_the_script_does() -> None:
     plan = World("t2v", options={"use_cpu_offload": True}, settings={"gpu_count": 2}).plan()
     assert any("refused by the script on several GPUs" in text for text in errors_of(plan))
+
+
+def test_eight_bits_are_found_beside_a_main_file_of_another_name() -> None:
+    world = World("t2v", options={"use_fp8": True}, settings={"gpu_count": 1, "ckpt_path": "/weights/mine.pt"})
+    job = world.job()
+    decision = decide(job, MEMBERS["t2v"], job.host.checkouts[CHECKOUT])
+    folder = transformer_file(decision).parent
+    assert transformer_file(decision) == folder / "mine_fp8.pt"
+    found = Checkpoint(folder, files=dict.fromkeys(("mine.pt", "mine_fp8.pt", "mine_fp8_map.pt"), 1))
+    host = replace(decision.job.host, checkpoints={**decision.job.host.checkpoints, folder: found})
+    assert has_fp8(replace(decision, job=decision.job.evolve(host=host)))
+    assert not has_fp8(decision)
 
 
 def test_eight_bits_take_another_file_and_less_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -534,3 +535,14 @@ def test_workers_end_when_the_caller_is_interrupted(tmp_path: Path, models: Path
     with pytest.raises(KeyboardInterrupt):
         fetch(Fetch(source, listing, tmp_path, listing.files), interrupt)
     eventually(lambda: not any(thread.name.startswith("fetch-") for thread in threading.enumerate()))
+
+
+def test_an_environment_that_is_made_again_has_no_package_of_the_earlier_one(site: Site) -> None:
+    order = replace(site.order, multi_gpu=True)
+    fake_pip(order, 0)
+    environments.make(order, programs())
+    assert environments.look_at(order).done
+    shutil.rmtree(order.environment)
+    assert environments.look_at(order).todo_bytes == order.recipe.environment_bytes
+    environments.make(replace(order, multi_gpu=False), programs())
+    assert not environments.look_at(order).done

@@ -108,8 +108,12 @@ class Backend:
         return self.clip_of(settings.for_generator(self.name)) if self.clip_of else self.clip
 
 
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+def _entry_points() -> dict[str, dict[str, EntryPoint]]:
+    """Per name, the entry points by their values: one, unless two packages claim the name."""
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        found.setdefault(point.name, {})[point.value] = point
+    return found
 
 
 def names() -> tuple[str, ...]:
@@ -121,15 +125,20 @@ def load_backend(name: str) -> Backend:
     """The backend of that name.
 
     Raises:
-        ConfigurationError: The name is unknown, the package cannot be imported, or it provides no valid `Backend`.
+        ConfigurationError: The name is unknown, two packages claim it, the package cannot be imported, or it provides
+            no valid `Backend`.
     """
     if name in _MODULES:
         backend: Backend = importlib.import_module(_MODULES[name]).BACKEND
         return backend
-    point = _entry_points().get(name)
-    if point is None:
+    claims = _entry_points().get(name, {})
+    if not claims:
         advice = guess(name, names(), "Known generators")
         raise ConfigurationError(f"there is no generator named {name!r}", advice=advice)
+    point, *others = claims.values()
+    if others:
+        text = f"several packages provide a generator named {name!r}: {', '.join(sorted(claims))}"
+        raise ConfigurationError(text, advice="Remove all of these packages but one.")
     try:
         loaded = point.load()
     except Exception as error:  # another author's package may raise anything; it must not break the others

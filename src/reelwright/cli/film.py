@@ -221,7 +221,8 @@ def _watch(arguments: argparse.Namespace) -> int:
     """Make the draft after every save until Ctrl-C. It prints a mistake and waits for the next save."""
     from ..core.errors import Cancelled
 
-    source, seen = Path(arguments.storyboard), None
+    source = Path(arguments.storyboard)
+    seen: object = object()  # no stamp equals it, so the first look makes the film or reports a missing file
     with contextlib.suppress(KeyboardInterrupt):  # during a film, Ctrl-C raises Cancelled instead
         while True:
             stamp = _stamp(source)

@@ -128,12 +128,12 @@ class Planner:
     def _picture_problems(self, planned: Sequence[Planned]) -> Iterator[tuple[str, Finding]]:
         from ..media.image import Intake, inspect_picture
 
-        wanted: dict[tuple[Path, Intake], str] = {}
+        wanted: dict[tuple[Path, Intake], list[str]] = {}
         for item in planned:
             settings = self.settings.for_generator(item.backend.name)
             intake = intake_of(item.backend, item.segment.request, settings)
             for path in _own_pictures(item.segment):
-                wanted.setdefault((path, intake), item.segment.shot)
+                wanted.setdefault((path, intake), []).append(item.segment.shot)
 
         def problem(place: tuple[Path, Intake]) -> Finding | None:
             try:
@@ -143,9 +143,9 @@ class Planner:
             return None
 
         with ThreadPoolExecutor(max_workers=4) as pool:
-            for (_, shot), found in zip(wanted.items(), pool.map(problem, wanted), strict=True):
+            for shots, found in zip(wanted.values(), pool.map(problem, wanted), strict=True):
                 if found:
-                    yield shot, found
+                    yield from ((shot, found) for shot in shots)
 
     def _prepared(self, backend: Backend, segment: Segment) -> Prepared:
         """The plan of a segment. A picture that does not exist yet is assumed to have the segment's size."""

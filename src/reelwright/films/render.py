@@ -35,7 +35,7 @@ from .storyboard import Shot, Storyboard
 from .timeline import Segment, segments
 
 #: Parameters that a retry may lower. Later clips of the film get the lower value too, so that they look alike.
-_QUALITY = {"steps": "steps", "guidance_scale": "guidance_scale"}
+_QUALITY = ("steps", "guidance_scale")
 #: Failures of the machine or the settings: the next shot would fail in the same way.
 OF_THE_MACHINE = frozenset({Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG})
 

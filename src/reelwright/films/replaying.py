@@ -95,23 +95,25 @@ def _check_files(manifest: Manifest, board: Storyboard, sound: object) -> None:
             f"{shown(board.audio.file)} is gone or has changed since {manifest.created_at}",
             advice="Bring the sound back to where it was.",
         )
-    wanted = {str(item.get("sha256")) for record in _clips(manifest) for item in record.get("inputs", ())}
-    made = {str(shot.get("shot")) for shot in manifest.facts.get("shots", ()) if isinstance(shot, dict)}
+    wanted: dict[str, set[str]] = {}
+    for name, record in _clips(manifest):
+        wanted.setdefault(name, set()).update(str(item.get("sha256")) for item in record.get("inputs", ()))
     for shot in board.shots:
         for role in PICTURES:
             path = getattr(shot, role)
-            if path is not None and shot.id in made and file_digest(path) not in wanted:
+            if path is not None and shot.id in wanted and file_digest(path) not in wanted[shot.id]:
                 raise InvalidInputError(
                     f"shot {shot.id}: {shown(path)} is gone or has changed since {manifest.created_at}",
                     advice="Bring the picture back to where it was.",
                 )
 
 
-def _clips(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
+def _clips(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The shot and the manifest of each clip of the film."""
     for shot in manifest.facts.get("shots", ()):
         record = shot.get("manifest") if isinstance(shot, dict) else None
         if isinstance(record, dict):
-            yield record
+            yield str(shot.get("shot")), record
 
 
 def _pinned(board: Storyboard, manifest: Manifest) -> Storyboard:

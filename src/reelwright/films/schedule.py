@@ -26,7 +26,6 @@ class Schedule:
         self._waiting = list(self._needs)
         self._running: set[str] = set()
         self._done: set[str] = set()
-        self.failed: list[str] = []
         self.blocked: dict[str, str] = {}
 
     def start(self) -> str | None:
@@ -48,7 +47,6 @@ class Schedule:
     def fail(self, name: str) -> tuple[str, ...]:
         """Note that a clip has failed; return the clips that cannot be made because of it."""
         self._running.discard(name)
-        self.failed.append(name)
         lost: list[str] = []
         for other in list(self._waiting):  # in the film's order: a clip comes after those it needs
             cause = next((need for need in self._needs[other] if need == name or need in lost), None)

@@ -61,7 +61,8 @@ def look_at(order: SetupOrder) -> SetupPart:
     note = ("with " + ", ".join(extras)) if extras else ""
     if done:
         return SetupPart(NAME, order.environment, "pip", True, note=note)
-    size = 0 if "requirements" in notes else order.recipe.environment_bytes
+    installed = "requirements" in notes and order.interpreter.exists()
+    size = 0 if installed else order.recipe.environment_bytes
     return SetupPart(NAME, order.environment, "pip", False, size, origin="estimate", note=note)
 
 
@@ -80,6 +81,7 @@ def make(order: SetupOrder, programs: Programs) -> tuple[str, ...]:
         shutil.rmtree(order.environment, ignore_errors=True)
         programs.run([python, "-I", "-m", "venv", str(order.environment)], title="making the environment", log=log)
         _note(order, {"begun": True, "made": True})
+        notes = {}  # a new environment has nothing of what an earlier one had
     listed = order.state / "requirements.txt"
     listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     pip = [str(order.interpreter), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]

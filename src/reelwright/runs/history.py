@@ -42,7 +42,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 }
 _FILE = "learned.json"
 _SUSPECT = "suspect GPU|"
-_WHERE = "Give a film, or the .reel.json that lies beside it."
+_WHERE = "Give a clip or a film, or the .reel.json beside it."
 Entries = dict[str, dict[str, Any]]
 #: Called with a sentence when a file cannot be kept in the state folder.
 Warn = Callable[[str], None]

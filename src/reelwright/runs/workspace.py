@@ -221,7 +221,7 @@ def check_folder(output: Path) -> None:
         )
     if manifest_path(output).is_dir():
         raise InvalidInputError(
-            f"{shown(manifest_path(output))} is a folder, and the film's manifest needs its name",
+            f"{shown(manifest_path(output))} is a folder, and the manifest needs its name",
             failure=Failure.EXISTS,
             advice="Give another -o, or rename the folder.",
         )

@@ -184,8 +184,10 @@ def transformer_file(decision: HunyuanDecision) -> Path:
 
 def has_fp8(decision: HunyuanDecision) -> bool:
     """Whether the weights in eight bits and their map exist in the same folder."""
-    found = decision.job.host.checkpoints.get(transformer_file(decision).parent)
-    return found is not None and {f"{MAIN}_fp8.pt", f"{MAIN}_fp8_map.pt"} <= set(found.files)
+    path = transformer_file(decision)
+    found = decision.job.host.checkpoints.get(path.parent)
+    name = path.stem.removesuffix("_fp8")
+    return found is not None and {f"{name}_fp8{path.suffix}", f"{name}_fp8_map{path.suffix}"} <= set(found.files)
 
 
 def _release(job: Job, member: Member, file: FileOptions, size: Size) -> Release:

@@ -62,10 +62,14 @@ class Ranks:
         store = str(folder / "store")
         started: list[RankProcess] = []
         ranks = cls(collective.Rank(0, count, store, model), folder, started)
-        for rank in range(1, count):
-            process = RankProcess([*(program or default_program()), engine], rank, ranks._failed)
-            ranks._processes.append(process)
-            process.send(Load({"rank": rank, "ranks": count, "store": store, "model": dict(model)}))
+        try:
+            for rank in range(1, count):
+                process = RankProcess([*(program or default_program()), engine], rank, ranks._failed)
+                ranks._processes.append(process)
+                process.send(Load({"rank": rank, "ranks": count, "store": store, "model": dict(model)}))
+        except BaseException:  # a rank that cannot start leaves the others without a group
+            ranks.close()
+            raise
         return ranks
 
     @property

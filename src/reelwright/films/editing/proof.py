@@ -93,7 +93,7 @@ class _FilmReading:
             self._notes.append(f"it declares {stream.frames} frames and has {self._count}")
         if promise.sound != self._source.has_audio:
             self._notes.append("it has no sound" if promise.sound else "it has sound that was not asked for")
-        elif promise.sound and self._sound_s < self._count / rate - _SOUND_SHORT_S:
+        elif promise.sound and rate and self._sound_s < self._count / rate - _SOUND_SHORT_S:
             self._notes.append(f"its sound ends after {self._sound_s:.2f} s")
         lost = [name for name, value in promise.tags.items() if self._source.metadata.get(name, "") != value]
         self._notes += [f"its tag {name!r} has another value" for name in lost]

@@ -108,7 +108,7 @@ def start(program: ChildProgram, work: LocalWork, grace_s: float = 10.0, *, pass
     Raises:
         OSError: the shim cannot be started. If the program cannot be started, `Child.ended` says why.
     """
-    mark = run_mark(work.run_id)
+    mark = run_mark(work.run_id, work.environ)
     spec = {
         "argv": list(program.argv),
         "cwd": str(program.cwd),

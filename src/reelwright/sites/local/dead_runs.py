@@ -20,9 +20,9 @@ from ...launchers import shim
 from .leases import lease_directory
 
 
-def run_mark(run_id: str) -> str:
+def run_mark(run_id: str, environ: Mapping[str, str] = os.environ) -> str:
     """The mark of a run's processes: its id, its runner by pid and start time, and its folder of GPU locks."""
-    return f"{run_id}:{os.getpid()}:{shim.start_time(os.getpid())}:{_locks(os.environ)}"
+    return f"{run_id}:{os.getpid()}:{shim.start_time(os.getpid())}:{_locks(environ)}"
 
 
 def _locks(environ: Mapping[str, str]) -> str:
