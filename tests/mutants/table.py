@@ -594,7 +594,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "proof",
         "the sound may end early",
         "films/editing/proof.py",
-        "        elif promise.sound and self._sound_s < self._count / rate - _SOUND_SHORT_S:",
+        "        elif promise.sound and rate and self._sound_s < self._count / rate - _SOUND_SHORT_S:",
         "        elif promise.sound and self._sound_s < 0:",
         "tests/films/test_proof.py",
     ),
