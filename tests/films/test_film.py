@@ -204,7 +204,7 @@ def test_a_shot_that_is_not_there_is_told_with_those_that_are(folder: Path, opti
 
 def test_a_mistake_in_any_shot_is_told_before_any_clip_is_made(folder: Path) -> None:
     (folder / "b.png").write_bytes(b"no picture")
-    with pytest.raises(VideoGenerationError, match="shot three"):
+    with pytest.raises(VideoGenerationError, match="shots three, five"):
         make(folder)
     assert not list((folder / ".reel" / "clips").glob("*.mp4"))
 
