@@ -21,7 +21,7 @@ def planned(world: World, **ask: Any) -> Plan:
     """The plan with what `reel plan` would say of the machine's memory."""
     job = world.job(**ask)
     plan = load_backend("hunyuan").plan(job)
-    found = (*plan.findings, *preflight.findings(plan, job.host, job.settings))
+    found = (*plan.findings, *preflight.findings(plan, job.host))
     return plan.evolve(findings=fitting.advised(found, load_backend("hunyuan"), job))
 
 
@@ -103,4 +103,4 @@ def test_many_processes_do_not_load_more_than_the_host_holds() -> None:
     host = replace(job.host, memory_total_bytes=64 * GIB, memory_available_bytes=60 * GIB)
     plan = load_backend("hunyuan").plan(job.evolve(host=host))
     assert plan.gpus == (0, 1)
-    assert preflight.findings(plan, host, job.settings)[-1].severity == "warning"
+    assert preflight.findings(plan, host)[-1].severity == "warning"

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from reelwright import load_settings
 from reelwright.core.errors import BusyError, Failure, OutOfMemoryError
 from reelwright.core.host import GIB, Disk, Gpu, GpuProcess, Host, Interpreter
 from reelwright.core.plan import Command, Finding, Plan
 from reelwright.policy.preflight import findings, raise_for
 
 PYTHON = Path("/venv/bin/python")
-SETTINGS = load_settings(environ={}, arguments={})
 
 
 def a_card(index: int = 0, *, total: int | None = 80, free: int | None = 80, users: tuple[GpuProcess, ...] = ()) -> Gpu:
@@ -32,7 +30,7 @@ def a_host(*gpus: Gpu, **about: object) -> Host:
 
 
 def found(plan: Plan, host: Host) -> dict[str, Finding]:
-    return {finding.code: finding for finding in findings(plan, host, SETTINGS)}
+    return {finding.code: finding for finding in findings(plan, host)}
 
 
 def test_a_fit_machine_has_nothing_to_say() -> None:
@@ -69,8 +67,8 @@ def test_who_uses_a_busy_card_is_named_with_what_is_known() -> None:
 
 
 def test_cards_of_a_kind_are_warned_about_once_and_busy_ones_each() -> None:
-    small = [item.code for item in findings(a_plan(0, 1, need=99), a_host(a_card(0), a_card(1)), SETTINGS)]
-    busy = [item.code for item in findings(a_plan(0, 1), a_host(a_card(0, free=1), a_card(1, free=1)), SETTINGS)]
+    small = [item.code for item in findings(a_plan(0, 1, need=99), a_host(a_card(0), a_card(1)))]
+    busy = [item.code for item in findings(a_plan(0, 1), a_host(a_card(0, free=1), a_card(1, free=1)))]
     assert (small, busy) == (["gpu.too_small"], ["gpu.busy", "gpu.busy"])
 
 
@@ -135,11 +133,11 @@ def test_a_torch_that_cannot_use_the_cards(cuda: str | None, devices: int | None
 def test_the_first_error_is_raised_with_the_others_as_evidence() -> None:
     host = a_host(a_card(0, free=1), a_card(1, total=24, free=24))
     with pytest.raises(OutOfMemoryError) as caught:  # waiting for GPU 0 would not make GPU 1 larger
-        raise_for(findings(a_plan(0, 1), host, SETTINGS))
+        raise_for(findings(a_plan(0, 1), host))
     assert caught.value.advice
     assert "only 1.0 GiB are free" in caught.value.evidence[0]
     with pytest.raises(BusyError):
-        raise_for(findings(a_plan(0), host, SETTINGS))
+        raise_for(findings(a_plan(0), host))
     raise_for([Finding("x", "warning", "only a warning")])
 
 

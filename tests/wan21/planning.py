@@ -88,7 +88,7 @@ class World:
         """The plan with everything that `reel plan` would say of the machine."""
         job = self.job(overrides, **ask)
         plan = BACKEND.plan(job)
-        found = (*plan.findings, *preflight.findings(plan, job.host, job.settings))
+        found = (*plan.findings, *preflight.findings(plan, job.host))
         return plan.evolve(findings=fitting.advised(found, BACKEND, job))
 
 
@@ -129,7 +129,7 @@ def _with_the_engine(job: Job[Any], gpus: Mapping[str, Any]) -> Plan:
     settings = job.settings.evolve(weights=FOLDER, **fixed)
     job = job.evolve(settings=settings, host=replace(job.host, checkpoints={FOLDER: weights}))
     plan = engine.plan(job)
-    found = (*plan.findings, *preflight.findings(plan, job.host, settings))
+    found = (*plan.findings, *preflight.findings(plan, job.host))
     return plan.evolve(findings=[item for item in found if not item.code.startswith(("module", "packages", "torch"))])
 
 

@@ -283,6 +283,10 @@ class Host:
     checkpoints: Mapping[Path, Checkpoint] = field(default_factory=dict)
     options_files: Mapping[Path, OptionsFile] = field(default_factory=dict)
 
+    def uuids(self, indices: Sequence[int]) -> tuple[str, ...]:
+        """The UUIDs of the GPUs with these indices, in the host's order."""
+        return tuple(gpu.uuid for gpu in self.gpus or () if gpu.index in indices)
+
 
 def passed_through(environ: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
     """The variables that are passed through to a program, chosen by name or with a trailing ``*``."""

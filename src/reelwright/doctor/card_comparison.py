@@ -132,7 +132,7 @@ def _planned(
     first, last = taken if request.image else None, taken if request.last_image else None
     job = Job(request, own, host, Path("/imagined/film.mp4"), first, last)
     plan = backend.plan(job)
-    found = (*plan.findings, *preflight.findings(plan, host, own))
+    found = (*plan.findings, *preflight.findings(plan, host))
     errors = [item for item in found if item.severity == "error"]
     memory = [item for item in errors if item.failure in (Failure.OOM_GPU, Failure.OOM_HOST)]
     return plan.evolve(findings=found), (memory or errors)[0].message if errors else ""

@@ -17,12 +17,12 @@ from .._version import RENDERING_VERSION
 from ..backends import Backend
 from ..config.settings import Settings
 from ..core.errors import VideoGenerationError, all_of, error_for
-from ..core.files import sha256_of
 from ..core.host import Host
 from ..core.plan import Finding, Plan
 from ..core.request import Picture, VideoRequest
 from ..runs.order import Order
 from ..runs.prepare import ROLES, Prepared, Preparer, intake_of
+from ..runs.workspace import file_digest
 from ..sites import Site
 from .store import clip_key
 from .timeline import Segment
@@ -188,10 +188,7 @@ class Planner:
 
     def _digest(self, path: Path) -> str:
         if path not in self._digests:
-            try:
-                self._digests[path] = sha256_of(path)
-            except (OSError, ValueError):
-                self._digests[path] = "unreadable"  # `check` reports it
+            self._digests[path] = file_digest(path) or "unreadable"  # `check` reports it
         return self._digests[path]
 
 

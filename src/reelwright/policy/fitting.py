@@ -60,7 +60,7 @@ class _Unfit:
         """The plan of a changed job, if it fits."""
         changed = job.evolve(overrides={**job.overrides, **(overrides or {})})
         plan = self.backend.plan(changed)
-        found = (*plan.findings, *preflight.findings(plan, changed.host, None))
+        found = (*plan.findings, *preflight.findings(plan, changed.host))
         return None if any(item.severity == "error" and item.code not in self.other for item in found) else plan
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..backends.shared.gpu_choice import HOPELESS
-from ..config.settings import Settings
 from ..core.errors import Failure, VideoGenerationError, all_of, error_for
 from ..core.host import GIB, Gpu, Host, host_too_small
 from ..core.plan import Command, Finding, Plan
@@ -19,9 +18,8 @@ MIB = 1024 * 1024
 _DISK_MARGIN_BYTES = 64 * 1024 * 1024
 
 
-def findings(plan: Plan, host: Host, settings: Settings | None) -> tuple[Finding, ...]:
+def findings(plan: Plan, host: Host) -> tuple[Finding, ...]:
     """Findings about a plan on this machine: memory, disk, rights, simulated GPUs."""
-    del settings
     simulated = [item for item in simulation_findings(host) if plan.gpus or item.code != "gpu.simulated"]
     gpus = (*_cuda_findings(plan, host), *simulated, *_gpu_findings(plan, host))
     memory = (*_host_memory_findings(plan, host), *_shared_memory_findings(plan, host))

@@ -160,7 +160,7 @@ def remember_success(state_dir: Path, original: Plan, plan: Plan, host: Host, ev
 
     def note(entries: Entries) -> None:
         entries[key_of(original, host, original.parameters)] = entry
-        for uuid in _uuids(plan, host):
+        for uuid in host.uuids(plan.gpus):
             entries.pop(f"{_SUSPECT}{uuid}", None)
 
     _update(state_dir, note)
@@ -179,13 +179,11 @@ def remember_failure(state_dir: Path, plan: Plan, host: Host, diagnosis: Diagnos
         before = failures.get(diagnosis.failure.name)
         failures[diagnosis.failure.name] = (before if isinstance(before, int) else 0) + 1
         if diagnosis.cause == GPU_FAULT:
-            entries.update({f"{_SUSPECT}{uuid}": {"message": diagnosis.message[:200]} for uuid in _uuids(plan, host)})
+            entries.update(
+                {f"{_SUSPECT}{uuid}": {"message": diagnosis.message[:200]} for uuid in host.uuids(plan.gpus)}
+            )
 
     _update(state_dir, note)
-
-
-def _uuids(plan: Plan, host: Host) -> tuple[str, ...]:
-    return tuple(gpu.uuid for gpu in host.gpus or () if gpu.index in plan.gpus)
 
 
 def _update(state_dir: Path, change: Callable[[Entries], None]) -> None:

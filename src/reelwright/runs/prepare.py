@@ -159,7 +159,7 @@ class Preparer:
         findings = fitting.advised(
             (
                 *plan.findings,
-                *preflight.findings(plan, host, settings),
+                *preflight.findings(plan, host),
                 *unused.findings(backend, settings, plan, joined=bool(order.key)),
             ),
             backend,

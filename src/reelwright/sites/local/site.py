@@ -147,7 +147,7 @@ class LocalReservation:
         """See `sites.Reservation.hold`. A warm worker keeps the locks of its GPUs."""
         self.end_turn()
         self._sweep(plan)
-        uuids = tuple(gpu.uuid for gpu in host.gpus or () if gpu.index in plan.gpus)
+        uuids = host.uuids(plan.gpus)
         workers = self._site.workers
         if isinstance(plan.run, EngineCall) and plan.stays_warm:
             self.turn = workers.turn(uuids, cancellation)
