@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return folders[name]
 
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _attention_of_this_test() -> Iterator[None]:
+    """Give each test the process's default attention backend again.
+
+    diffusers keeps the last backend that a model chose for models that choose none, and the tests run in random order.
+    """
+    yield
+    if dispatch := sys.modules.get("diffusers.models.attention_dispatch"):
+        dispatch._AttentionBackendRegistry.set_active_backend(dispatch.AttentionBackendName.NATIVE)
 
 
 @pytest.fixture
