@@ -12,17 +12,11 @@ from reelwright.backends import Backend
 from reelwright.backends.shared.capabilities import Capabilities
 from reelwright.backends.shared.job import Job
 from reelwright.config.settings import Settings
-from reelwright.core.host import Host, HostQuery
+from reelwright.core.host import Host
 from reelwright.core.plan import EngineCall, ExpectedVideo, Plan
-from reelwright.core.request import Size, VideoRequest
+from reelwright.core.request import Size
 
 FPS = 16.0
-
-
-def query(request: VideoRequest, settings: Settings) -> HostQuery:
-    """The facts about the machine that the plan needs: none."""
-    del request, settings
-    return HostQuery()
 
 
 def plan(job: Job) -> Plan:
@@ -52,7 +46,6 @@ BACKEND = Backend(
     title="Plain colours, to show how a generator is added",
     generative=False,
     requires_gpu=False,
-    query=query,
     plan=plan,
     capabilities=capabilities,
 )

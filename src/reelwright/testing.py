@@ -24,9 +24,9 @@ from .backends.shared.job import Job
 from .config.settings import Settings
 from .core.errors import Failure, error_for
 from .core.events import Event, Phase, Progress
-from .core.host import Host, HostQuery
+from .core.host import Host
 from .core.plan import EngineCall, ExpectedVideo, Mitigation, Plan
-from .core.request import Size, VideoRequest
+from .core.request import Size
 
 _FPS = 16.0
 _SCRIPT: list[str | None] = []
@@ -41,11 +41,6 @@ def scripted(*failures: str | None) -> Iterator[None]:
         yield
     finally:
         _SCRIPT[:] = before
-
-
-def _query(request: VideoRequest, settings: Settings) -> HostQuery:
-    del request, settings
-    return HostQuery()
 
 
 def _plan(job: Job) -> Plan:
@@ -119,7 +114,6 @@ backend = Backend(
     title="Deterministic generator for tests",
     generative=False,
     requires_gpu=False,
-    query=_query,
     plan=_plan,
     capabilities=_capabilities,
 )

@@ -53,24 +53,24 @@ class ClipRules:
     multiple: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Backend:
     """One generator.
 
     Attributes:
         name: The name that users write.
         title: One line for ``reel generators``.
-        generative: Whether a model generates the picture.
-        requires_gpu: Whether it needs a CUDA device.
-        query: Returns the facts about the machine that a request needs.
         plan: Turns a job into a `core.plan.Plan`. It is pure. It returns a user's mistakes as findings and never raises
             for them.
+        capabilities: Its abilities with these settings on this machine.
+        query: Returns the facts about the machine that a request needs: none by default.
+        generative: Whether a model generates the picture.
+        requires_gpu: Whether it needs a CUDA device.
         frame: The size that pictures get before planning; ``None`` keeps their own size. A last picture always gets
             the size of the first.
         fits_pictures: Whether it crops or pads pictures itself, by the request's ``fit``. Reelwright then leaves them
             unchanged.
         configured: Whether the settings configure it (its keys are set); ``generator: auto`` uses this.
-        capabilities: Its abilities with these settings on this machine.
         configuration_hint: The settings that make it available, in a sentence.
         clip: The limits of one clip.
         clip_of: The same limits, if they depend on the settings.
@@ -86,11 +86,11 @@ class Backend:
 
     name: str
     title: str
-    generative: bool
-    requires_gpu: bool
-    query: Callable[[VideoRequest, Any], HostQuery]
     plan: Callable[[Job[Any]], Plan]
     capabilities: Callable[[Any, Host], Capabilities]
+    query: Callable[[VideoRequest, Any], HostQuery] = lambda _request, _settings: HostQuery()
+    generative: bool = True
+    requires_gpu: bool = True
     frame: Callable[[VideoRequest, Any], Size | None] = lambda _request, _settings: None
     configured: Callable[[Any], bool] = lambda _settings: False
     configuration_hint: str = ""

@@ -17,39 +17,14 @@ ALIASES = {"default_backend": "generator", "simulated_gpus": "simulate_gpus"}
 #: Top-level sections that hold the settings of one generator, with that generator.
 NESTED = {"hunyuan_video": "hunyuan"}
 #: Keys of an existing pipeline_config.yaml that only the surrounding pipeline uses.
-PIPELINE_KEYS = frozenset(
-    [
-        "task",
-        "prompt",
-        "generation_mode",
-        "runway_ml",
-        "google_veo",
-        "minimax",
-        "fal",
-        "remote_api_settings",
-        "image_generation_model",
-        "reference_images_dir",
-        "image_size",
-        "auto_generate_initial",
-        "single_keyframe_mode",
-        "keyframe_position",
-        "gemini_api_key",
-        "openai_api_key",
-        "openai_base_url",
-        "stability_api_key",
-        "image_router_api_key",
-        "image_router_token",
-        "prompt_enhancement_model",
-        "keyframe_prompt_model",
-        "video_aspect_ratio",
-        "segment_duration_seconds",
-        "initial_image",
-        "default_video_generation_backend",
-        "i2i_mode",
-        "motion_amount",
-        "framepack_dir",
-    ]
-)
+PIPELINE_KEYS = frozenset((
+    "task", "prompt", "generation_mode", "runway_ml", "google_veo", "minimax", "fal", "remote_api_settings",
+    "image_generation_model", "reference_images_dir", "image_size", "auto_generate_initial", "single_keyframe_mode",
+    "keyframe_position", "gemini_api_key", "openai_api_key", "openai_base_url", "stability_api_key",
+    "image_router_api_key", "image_router_token", "prompt_enhancement_model", "keyframe_prompt_model",
+    "video_aspect_ratio", "segment_duration_seconds", "initial_image", "default_video_generation_backend", "i2i_mode",
+    "motion_amount", "framepack_dir",
+))  # fmt: skip
 #: Values of `default_backend` that name a network service. Reelwright has no generator for these.
 REMOTE_BACKENDS = frozenset({"runway", "runway_ml", "veo3", "google_veo", "minimax", "fal", "fal.ai"})
 #: Other spellings of the generators' names.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Union
+from typing import Any, Union, get_args
 
 #: The phases of one generation in order; a generator may skip some, and never goes back to an earlier one.
 PHASES = (
@@ -165,15 +165,8 @@ Event = Union[Phase, Progress, Log, Output, AttemptStarted, Memory, LatentsSaved
 Request = Union[Load, Generate, Cancel, Unload]
 Answer = Union[Hello, Loaded, Saved, Failed]
 Message = Union[Event, Request, Answer]
-_REQUESTS = (Load, Generate, Cancel, Unload)  # no part of a request may be ignored
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (
-        *(Phase, Progress, Log, Output, AttemptStarted, Memory, LatentsSaved),
-        *_REQUESTS,
-        *(Hello, Loaded, Saved, Failed),
-    )
-}
+_REQUESTS = get_args(Request)  # no part of a request may be ignored
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def encode(event: Message) -> str:

@@ -245,8 +245,6 @@ def clip_of(settings: Settings) -> ClipRules:
 BACKEND = Backend(
     name="diffusers",
     title="Resident engine: Wan2.1, Wan2.2 and HunyuanVideo on diffusers, weights loaded once",
-    generative=True,
-    requires_gpu=True,
     query=query,
     plan=plan,
     capabilities=capabilities,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Iterator
 
 from ...core.errors import Failure
@@ -51,16 +49,11 @@ def findings(decision: EngineDecision) -> Iterator[Finding]:
 def _version_findings(decision: EngineDecision) -> Iterator[Finding]:
     found = decision.interpreter.modules
     for name, least in LEAST.items():
-        if name in found and _numbers(found[name]) < least:
+        if name in found and compatibility.numbers(found[name]) < least:
             wanted = ".".join(map(str, least))
             text = f"{name} {found[name]} in {decision.interpreter.path} is too old: the engine needs {wanted}"
             fix = f"Install it there: {decision.interpreter.path} -m pip install '{name}>={wanted}'"
             yield Finding("packages.old", "error", text, fix, Failure.ENV)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """``(2, 9)`` for ``2.9.1+cu128``. A build from source may have no number; it counts as new enough."""
-    return tuple(map(int, re.findall(r"\d+", version)[:2])) or (sys.maxsize,)
 
 
 def _folder_findings(decision: EngineDecision) -> Iterator[Finding]:

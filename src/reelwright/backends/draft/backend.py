@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.errors import Failure
-from ...core.host import Host, HostQuery
+from ...core.host import Host
 from ...core.plan import EngineCall, ExpectedVideo, Finding, Plan
 from ...core.request import Picture, Size, VideoRequest, parse_size
 from .. import Backend
 from ..shared.capabilities import Capabilities
+from ..shared.rules import first
 from .camera import MOVES, Camera, parse_camera, read_prompt
 from .settings import DraftJob as Job
 from .settings import DraftSettings as Settings
@@ -127,7 +128,7 @@ def _options(job: Job, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shape(job: Job, findings: list[Finding]) -> _Shape:
-    fps = _first_set(job.request.fps, job.settings.fps, DEFAULT_FPS)
+    fps = float(first(job.request.fps, job.settings.fps, DEFAULT_FPS))
     if not 1 <= fps <= 120:
         fix = f"Use {DEFAULT_FPS:g}."
         findings.append(_wrong("fps.range", f"{fps:g} frames per second is outside 1 to 120", fix))
@@ -245,10 +246,6 @@ def _wrong(code: str, message: str, fix: str) -> Finding:
     return Finding(code, "error", message, fix, Failure.INPUT)
 
 
-def _first_set(*values: float | None) -> float:
-    return float(next(value for value in values if value is not None))
-
-
 def _capabilities(settings: Settings, host: Host) -> Capabilities:
     del settings
     return Capabilities(
@@ -260,18 +257,11 @@ def _capabilities(settings: Settings, host: Host) -> Capabilities:
     )
 
 
-def _query(request: VideoRequest, settings: Settings) -> HostQuery:
-    """An empty query: the draft needs no GPU, checkout or weights."""
-    del request, settings
-    return HostQuery()
-
-
 BACKEND = Backend(
     name="draft",
     title="CPU animatic: camera moves over a picture, or from a first to a last one; not AI generated",
     generative=False,
     requires_gpu=False,
-    query=_query,
     plan=plan,
     fits_pictures=True,
     capabilities=_capabilities,

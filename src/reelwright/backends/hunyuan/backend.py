@@ -119,8 +119,6 @@ def configured(settings: Settings) -> bool:
 BACKEND = Backend(
     name="hunyuan",
     title="HunyuanVideo, HunyuanVideo-I2V or HunyuanVideo-1.5 through its official script",
-    generative=True,
-    requires_gpu=True,
     query=query,
     plan=plan,
     capabilities=capabilities,

@@ -76,7 +76,7 @@ def findings(decision: HunyuanDecision) -> Iterator[Finding]:
     yield from member_findings(job, member, decision.checkout)
     yield from decision.file.findings
     several = ("xfuser",) if decision.ranks > 1 and member.parallel == "degrees" else ()
-    yield from interpreter_findings(decision.interpreter, member.modules, framework=member.title, multi_gpu=several)
+    yield from interpreter_findings(decision.interpreter, (*member.modules, *several), framework=member.title)
     yield from _weights_findings(decision)
     yield from decision.gpus.findings
     yield from _card_findings(decision)

@@ -305,7 +305,7 @@ def _parameters(decision: HunyuanDecision) -> dict[str, Any]:
         **(_by_degrees(decision) if member.parallel == "degrees" else {}),
         **decision.file.flags,
     }
-    chosen = forced(chosen, decision.job.overrides, ("size", "num_frames", "gpu_count"))
+    chosen = forced(chosen, decision.job.overrides)
     if chosen.get("use_cpu_offload", False) is None:
         chosen["use_cpu_offload"] = _needs_offload(replace(decision, parameters=chosen))
     return chosen

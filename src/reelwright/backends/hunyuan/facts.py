@@ -30,17 +30,9 @@ HV15_BASE: Mapping[str, int] = {"480p": 640, "720p": 960, "1080p": 1440}
 SUPER: Mapping[str, tuple[str, int]] = {"480p": ("720p", 6), "720p": ("1080p", 8)}
 #: Sizes of the table in HunyuanVideo's README; other sizes also run, untrained.
 HV_SIZES = (
-    Size(1280, 720),
-    Size(720, 1280),
-    Size(1104, 832),
-    Size(832, 1104),
-    Size(960, 960),
-    Size(960, 544),
-    Size(544, 960),
-    Size(832, 624),
-    Size(624, 832),
-    Size(720, 720),
-)
+    Size(1280, 720), Size(720, 1280), Size(1104, 832), Size(832, 1104), Size(960, 960), Size(960, 544), Size(544, 960),
+    Size(832, 624), Size(624, 832), Size(720, 720),
+)  # fmt: skip
 _ALIGN = 16
 
 

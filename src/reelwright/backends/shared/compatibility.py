@@ -107,7 +107,7 @@ def attention_bytes(gpus: Sequence[Gpu], tokens: int, heads: float) -> int:
 
 def _python_findings(run: RunEnvironment) -> Iterator[Finding]:
     python = run.interpreter
-    version = _numbers(python.python_version)
+    version = numbers(python.python_version)
     spoken = f"{python.path} is Python {python.python_version}"
     for wanted in run.required("requires_python"):
         if _satisfied(wanted, python.python_version or "") is False:
@@ -117,7 +117,7 @@ def _python_findings(run: RunEnvironment) -> Iterator[Finding]:
             return
     least = next((torch for first, torch in _PYTHON_NEEDS if version >= first), None)
     torch = python.modules.get("torch")
-    if least and torch and _numbers(torch) < least:
+    if least and torch and numbers(torch) < least:
         text = f"{spoken}, and torch {torch} is from before it: torch {_dotted(least)} is the first for that Python"
         fix = f"Install torch {_dotted(least)} or newer there, or set `python` to an older Python."
         yield Finding("python.version", "warning", text, fix)
@@ -132,14 +132,14 @@ def _python_findings(run: RunEnvironment) -> Iterator[Finding]:
 def _older_torch(run: RunEnvironment, least: tuple[int, ...]) -> bool:
     """Whether the requirements pin torch below the first release for this Python."""
     pinned = [item for item in _requirements(run) if item.name.lower() == "torch"]
-    exact = [_numbers(spec.version) for item in pinned for spec in item.specifier if spec.operator in ("==", "<=", "<")]
+    exact = [numbers(spec.version) for item in pinned for spec in item.specifier if spec.operator in ("==", "<=", "<")]
     return any(version < least for version in exact)
 
 
 def _numpy_findings(run: RunEnvironment) -> Iterator[Finding]:
     python = run.interpreter
     torch, numpy = python.modules.get("torch"), _version_of(python, "numpy")
-    if torch and numpy and _numbers(numpy)[0] >= 2 and _numbers(torch) < _NUMPY_2_SINCE:
+    if torch and numpy and numbers(numpy)[0] >= 2 and numbers(torch) < _NUMPY_2_SINCE:
         text = f"torch {torch} in {python.path} was built for numpy 1 and cannot work with numpy {numpy}"
         fix = f"Run {python.path} -m pip install 'numpy<2', or install torch 2.3 or newer."
         yield Finding("packages.numpy", "error", text, fix, Failure.ENV)
@@ -153,7 +153,7 @@ def _driver_findings(run: RunEnvironment, host: Host) -> Iterator[Finding]:
     python, driver = run.interpreter, host.driver_cuda
     if python.cuda_version is None or driver is None or host.simulated or not run.gpus:
         return
-    built = _numbers(python.cuda_version)
+    built = numbers(python.cuda_version)
     if built[0] <= driver[0]:
         return
     first = f" ({_DRIVERS[built[0]]} or newer)" if built[0] in _DRIVERS else ""
@@ -232,7 +232,7 @@ def _requirement_findings(run: RunEnvironment) -> Iterator[Finding]:
     wrong = []
     for item in _requirements(run):
         found = _version_of(run.interpreter, item.name)
-        if found is not None and _fits(item, found) is False:
+        if found is not None and _satisfied(str(item.specifier), found) is False:
             wrong.append(f"{item.name} {found} (asks for {item.specifier})")
     if wrong:
         text = f"{run.interpreter.path} differs from the requirements.txt of {run.framework}: {', '.join(wrong)}"
@@ -251,14 +251,16 @@ def _requirements(run: RunEnvironment) -> Iterator[Requirement]:
             item = Requirement(line.split(" --")[0].strip().rstrip("\\").strip())
         except InvalidRequirement:
             continue
-        module = _MODULES.get(_normal(item.name), _normal(item.name).replace("-", "_"))
         applies = item.marker is None or item.marker.evaluate(environment)
-        if applies and module in (*run.checked, "numpy", "torch", "tokenizers", "accelerate", "huggingface_hub"):
+        if applies and _module(item.name) in (
+            *run.checked,
+            "numpy",
+            "torch",
+            "tokenizers",
+            "accelerate",
+            "huggingface_hub",
+        ):
             yield item
-
-
-def _fits(item: Requirement, version: str) -> bool | None:
-    return _satisfied(str(item.specifier), version)
 
 
 def _satisfied(specifier: str, version: str) -> bool | None:
@@ -274,18 +276,21 @@ def _satisfied(specifier: str, version: str) -> bool | None:
 
 def _version_of(python: Interpreter, name: str) -> str | None:
     """The version of a distribution, as installed, else from its module; ``None`` if it is unknown or not installed."""
-    normal = _normal(name)
-    module = _MODULES.get(normal, normal.replace("-", "_"))
-    found = python.packages.get(normal) or python.modules.get(module)
+    found = python.packages.get(_normal(name)) or python.modules.get(_module(name))
     return None if found == "unknown" else found
+
+
+def _module(name: str) -> str:
+    """The module of a distribution."""
+    return _MODULES.get(_normal(name), _normal(name).replace("-", "_"))
 
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _numbers(version: str | None) -> tuple[int, ...]:
-    """``(2, 9)`` for ``2.9.1+cu128``; a high number for a version without any, as in a build from source."""
+def numbers(version: str | None) -> tuple[int, ...]:
+    """``(2, 9)`` for ``2.9.1+cu128``. A build from source may have no number; it counts as new enough."""
     return tuple(map(int, re.findall(r"\d+", version or "")[:2])) or (1 << 30,)
 
 

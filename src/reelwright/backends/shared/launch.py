@@ -23,33 +23,11 @@ from .decision import Decision
 #: Environment variables that a framework may see, by name or with a trailing ``*``. All others are dropped:
 #: LD_PRELOAD, PYTHON*, and the rank variables of a cluster shell (RANK=1 makes Wan render and save nothing).
 ENV_NAMES = (
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "CUDA_HOME",
-    "CUDA_PATH",
-    "CUDA_CACHE_PATH",
-    "CUDA_MODULE_LOADING",
-    "NVIDIA_*",
-    "NCCL_*",
-    "GLOO_SOCKET_IFNAME",
-    "OMP_NUM_THREADS",
-    "TRITON_CACHE_DIR",
-    "TORCHINDUCTOR_CACHE_DIR",
-    "TORCH_HOME",
-    "HF_HOME",
-    "HF_HUB_CACHE",
-    "XDG_CACHE_HOME",
-    "SSL_CERT_FILE",
-    "IMAGEIO_FFMPEG_EXE",
-)
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_HOME",
+    "CUDA_PATH", "CUDA_CACHE_PATH", "CUDA_MODULE_LOADING", "NVIDIA_*", "NCCL_*", "GLOO_SOCKET_IFNAME",
+    "OMP_NUM_THREADS", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_HOME", "HF_HOME", "HF_HUB_CACHE",
+    "XDG_CACHE_HOME", "SSL_CERT_FILE", "IMAGEIO_FFMPEG_EXE",
+)  # fmt: skip
 
 BASE_ENV: Mapping[str, str] = {
     "PYTHONUNBUFFERED": "1",
@@ -163,9 +141,7 @@ def pick_interpreter(queries: Sequence[InterpreterQuery], host: Host) -> Interpr
     return next((item for item in able if "torch" in item.modules), (able or found)[0])
 
 
-def interpreter_findings(
-    interpreter: Interpreter, required: Sequence[str], *, framework: str, multi_gpu: Sequence[str] = ()
-) -> Iterator[Finding]:
+def interpreter_findings(interpreter: Interpreter, required: Sequence[str], *, framework: str) -> Iterator[Finding]:
     """Report an interpreter that cannot run the framework; ``required`` modules must be importable."""
     if interpreter.problem:
         yield Finding(
@@ -176,7 +152,7 @@ def interpreter_findings(
             Failure.ENV,
         )
         return
-    lacking = [module for module in (*required, *multi_gpu) if module not in interpreter.modules]
+    lacking = [module for module in required if module not in interpreter.modules]
     reasons = {module: interpreter.broken.get(module, "is not installed") for module in lacking}
     absent = [module for module in lacking if _is_absent(module, reasons[module])]
     groups = [absent] * bool(absent) + [[module] for module in lacking if module not in absent]

@@ -65,10 +65,10 @@ def requested_frames(job: Job, fps: float, default: int) -> int:
     return job.settings.frame_num or default
 
 
-def forced(parameters: Mapping[str, Any], overrides: Mapping[str, Any], decided: Sequence[str]) -> dict[str, Any]:
-    """The parameters with the overrides of a retry; those in ``decided`` already include them."""
-    names = [name for name in overrides if name in parameters and name not in decided]
-    return {**parameters, **{name: overrides[name] for name in names}}
+def forced(parameters: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with the overrides of a retry; size, length and GPUs already include them."""
+    decided = ("size", "num_frames", "gpu_count")
+    return {**parameters, **{k: value for k, value in overrides.items() if k in parameters and k not in decided}}
 
 
 def disk_bytes(settings: Settings, expected: ExpectedVideo | None) -> int:

@@ -171,8 +171,6 @@ def configured(settings: Settings) -> bool:
 BACKEND = Backend(
     name="wan2.1",
     title="Wan2.1 through the official generate.py (t2v, i2v, first-last-frame)",
-    generative=True,
-    requires_gpu=True,
     query=query,
     plan=plan,
     capabilities=capabilities,

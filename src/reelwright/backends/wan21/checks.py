@@ -18,17 +18,9 @@ from .variants import SMALL_SIZES, VARIANTS
 
 #: imageio imports imageio_ffmpeg only when the video is written, and hides its absence (row P27).
 MODULES = (
-    "torch",
-    "torchvision",
-    "diffusers",
-    "transformers",
-    "easydict",
-    "ftfy",
-    "imageio",
-    "imageio_ffmpeg",
-    "cv2",
+    "torch", "torchvision", "diffusers", "transformers", "easydict", "ftfy", "imageio", "imageio_ffmpeg", "cv2",
     "dashscope",
-)
+)  # fmt: skip
 #: Files without which generate.py cannot be imported; they are missing in an incomplete clone or a zip of one folder.
 PROGRAM = ("generate.py", "wan/__init__.py", "wan/configs/__init__.py", "wan/modules/model.py", "wan/utils/__init__.py")
 _FLAGS = ("--task", "--size", "--frame_num", "--ckpt_dir", "--offload_model", "--save_file", "--prompt", "--base_seed")
@@ -39,12 +31,8 @@ def findings(decision: WanDecision) -> Iterator[Finding]:
     settings = decision.job.settings
     yield from _checkout_findings(decision)
     flash = None if decision.sdpa else flash_attn_missing(decision.variant, decision.interpreter)
-    yield from interpreter_findings(
-        decision.interpreter,
-        (*MODULES, *([flash] if flash else [])),
-        framework="Wan2.1",
-        multi_gpu=("xfuser",) if decision.ranks > 1 else (),
-    )
+    needed = (*MODULES, *([flash] if flash else []), *(["xfuser"] if decision.ranks > 1 else []))
+    yield from interpreter_findings(decision.interpreter, needed, framework="Wan2.1")
     if decision.sdpa and "torch" in decision.interpreter.modules:
         yield _sdpa_finding(decision)
     yield from _card_findings(decision)

@@ -183,7 +183,7 @@ def _parameters(decision: WanDecision) -> dict[str, Any]:
         "attention": decision.attention,
         "expandable_segments": False,
     }
-    return forced(parameters, decision.job.overrides, ("size", "num_frames", "gpu_count"))
+    return forced(parameters, decision.job.overrides)
 
 
 def _offload(decision: WanDecision) -> bool:
