@@ -71,7 +71,7 @@ def _plan(job: Job) -> Plan:
         run=EngineCall("reelwright.testing:ENGINE", options),
         expected=ExpectedVideo(size.width, size.height, frames, _FPS),
         parameters=parameters,
-        mitigations=(Mitigation("offload", {"offload_model": True}, "memory", "time", "pretends to save memory"),),
+        mitigations=(Mitigation("offload", {"offload_model": True}, "time", "pretends to save memory"),),
     )
 
 

@@ -122,9 +122,9 @@ def test_the_phases_the_steps_and_the_film_are_read_in_the_log_of_a_real_run() -
 
 # --------------------------------------------------------------------------------------------- mitigations of the picture
 
-FREE = Mitigation("offload", {"use_cpu_offload": True}, "memory", "time", "offload")
-PICTURE = Mitigation("cfg_scale", {"cfg_scale": 1.0}, "memory", "guidance", "one pass")
-FRAMES = Mitigation("frames_81", {"num_frames": 81}, "memory", "frames", "shorter")
+FREE = Mitigation("offload", {"use_cpu_offload": True}, "time", "offload")
+PICTURE = Mitigation("cfg_scale", {"cfg_scale": 1.0}, "guidance", "one pass")
+FRAMES = Mitigation("frames_81", {"num_frames": 81}, "frames", "shorter")
 MEMORY = Diagnosis(Failure.OOM_GPU, "no memory", cause="dit", phase="denoising")
 
 

@@ -17,12 +17,12 @@ from reelwright.runs import history
 
 HOST = Host(gpus=(Gpu(0, "GPU-a", "A card", 24 * GIB, 24 * GIB), Gpu(1, "GPU-b", "A card", 24 * GIB, 24 * GIB)))
 LEVERS = (
-    Mitigation("offload", {"offload_model": True}, "memory", "time", "offload"),
-    Mitigation("segments", {"expandable_segments": True}, "memory", "nothing", "fragmentation"),
-    Mitigation("frames_49", {"num_frames": 49}, "memory", "frames", "fewer frames"),
-    Mitigation("size_480p", {"size": "832x480"}, "memory", "size", "smaller"),
-    Mitigation("fp8", {"use_fp8": True}, "memory", "precision", "smaller weights"),
-    Mitigation("cfg", {"cfg_scale": 1.0}, "memory", "guidance", "one pass"),
+    Mitigation("offload", {"offload_model": True}, "time", "offload"),
+    Mitigation("segments", {"expandable_segments": True}, "nothing", "fragmentation"),
+    Mitigation("frames_49", {"num_frames": 49}, "frames", "fewer frames"),
+    Mitigation("size_480p", {"size": "832x480"}, "size", "smaller"),
+    Mitigation("fp8", {"use_fp8": True}, "precision", "smaller weights"),
+    Mitigation("cfg", {"cfg_scale": 1.0}, "guidance", "one pass"),
 )
 PULLED = {name: value for mitigation in LEVERS for name, value in mitigation.overrides.items()}
 

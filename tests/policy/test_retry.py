@@ -12,12 +12,12 @@ from reelwright.policy import Diagnosis, Next, Stop
 from reelwright.policy.retry import Past, RetryRules, decide, quality_step
 
 LEVERS = (
-    Mitigation("offload", {"offload_model": True}, "memory", "time", "offload"),
-    Mitigation("expandable_segments", {"expandable_segments": True}, "memory", "nothing", "fragmentation"),
-    Mitigation("more_gpus", {"gpu_count": 4}, "memory", "nothing", "more GPUs"),
-    Mitigation("frames_49", {"num_frames": 49}, "memory", "frames", "fewer frames"),
-    Mitigation("frames_33", {"num_frames": 33}, "memory", "frames", "fewer frames still"),
-    Mitigation("size_480p", {"size": "832x480", "flow_shift": 3.0}, "memory", "size", "smaller"),
+    Mitigation("offload", {"offload_model": True}, "time", "offload"),
+    Mitigation("expandable_segments", {"expandable_segments": True}, "nothing", "fragmentation"),
+    Mitigation("more_gpus", {"gpu_count": 4}, "nothing", "more GPUs"),
+    Mitigation("frames_49", {"num_frames": 49}, "frames", "fewer frames"),
+    Mitigation("frames_33", {"num_frames": 33}, "frames", "fewer frames still"),
+    Mitigation("size_480p", {"size": "832x480", "flow_shift": 3.0}, "size", "smaller"),
 )
 
 
@@ -131,8 +131,8 @@ def test_a_number_of_gpus_that_was_asked_for_is_not_exceeded_by_default() -> Non
 
 def test_guidance_is_lowered_for_memory_only_by_documented_and_precision_unless_strict() -> None:
     mitigations = (
-        Mitigation("cfg", {"cfg_scale": 1.0}, "memory", "guidance", "one pass"),
-        Mitigation("fp8", {"use_fp8": True}, "memory", "precision", "smaller weights"),
+        Mitigation("cfg", {"cfg_scale": 1.0}, "guidance", "one pass"),
+        Mitigation("fp8", {"use_fp8": True}, "precision", "smaller weights"),
     )
     plan = a_plan(mitigations, cfg_scale=6.0, use_fp8=False)
     assert overrides(play(DEFAULT, Failure.OOM_GPU, plan=plan)) == [{"use_fp8": True}]

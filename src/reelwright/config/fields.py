@@ -13,13 +13,13 @@ from __future__ import annotations
 import re
 import shutil
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 
-from ..core.errors import ConfigurationError, guess
+from ..core.errors import ConfigurationError, VideoGenerationError, guess
 
 LISTED = "`reel config` lists every key and its meaning."
 _SECRET = re.compile(r"token|key|secret|passw|credential|auth", re.IGNORECASE)
@@ -63,6 +63,14 @@ def _as_program(value: object, info: ValidationInfo) -> object:
 def as_tuple(value: object) -> object:
     """A tuple instead of YAML's list."""
     return tuple(value) if isinstance(value, list) else value
+
+
+def parsed(parse: Callable[[str], Any], value: str) -> Any:
+    """Parse a text. An error becomes a `ValueError`, as pydantic expects; settings and storyboards add their advice."""
+    try:
+        return parse(value)
+    except VideoGenerationError as error:
+        raise ValueError(error.message) from error
 
 
 def _auto_is_none(value: object) -> object:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
-from ..core.errors import ConfigurationError, VideoGenerationError, all_of
+from ..core.errors import ConfigurationError, all_of
 from ..core.files import home
 from ..core.host import simulated_gpus, simulated_memory
 from ..core.request import MAX_SEED, parse_size
@@ -34,6 +34,7 @@ from .fields import (
     Seconds,
     is_secret,
     mistakes_in,
+    parsed,
     plain,
 )
 
@@ -160,7 +161,7 @@ class Settings(BaseModel):
     @field_validator("size")
     @classmethod
     def _size(cls, value: str | None) -> str | None:
-        return None if value is None else str(_parsed(parse_size, value))
+        return None if value is None else str(parsed(parse_size, value))
 
     @field_validator("env")
     @classmethod
@@ -180,7 +181,7 @@ class Settings(BaseModel):
     @classmethod
     def _simulated(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
-            _parsed(simulated_memory if info.field_name == "simulate_memory" else simulated_gpus, value)
+            parsed(simulated_memory if info.field_name == "simulate_memory" else simulated_gpus, value)
         return value
 
     # ------------------------------------------------------------------------------------------ where values come from
@@ -351,14 +352,6 @@ def _hidden(model: type[Settings], key: str, value: Any) -> Any:
     if is_secret(model, key) and value is not None:
         return dict.fromkeys(value, "***") if isinstance(value, Mapping) else "***"
     return plain(value)
-
-
-def _parsed(parse: Callable[[str], Any], value: str) -> Any:
-    """Parse a value; an error becomes a `ValueError`, as pydantic expects."""
-    try:
-        return parse(value)
-    except VideoGenerationError as error:
-        raise ValueError(error.message) from error  # settings give their own advice
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:

@@ -290,9 +290,9 @@ def guess(word: str, known: Iterable[str], listed: str = "") -> str:
     """
     names = list(known)
     near = nearest(word.lower(), names)
-    return " ".join(
-        [*([f"Did you mean {near}?"] if near else []), *([f"{listed}: {', '.join(names)}."] if listed else [])]
-    )
+    meant = f"Did you mean {near}?" if near else ""
+    every = f"{listed}: {', '.join(names)}." if listed else ""
+    return f"{meant} {every}".strip()
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -19,7 +19,6 @@ from .request import Size, Task
 
 SCHEMA = 1
 Severity = Literal["info", "warning", "error"]
-Helps = Literal["memory", "time", "none"]
 _SECRET = re.compile(r"token|key|secret|passw|credential|auth", re.IGNORECASE)
 _MIN_SECRET = 6
 
@@ -212,12 +211,11 @@ class EngineCall:
 
 @dataclass(frozen=True)
 class Mitigation:
-    """One change that a retry may make: overrides for the next ``plan``.
+    """One change that lowers the use of memory, which a retry may make: overrides for the next ``plan``.
 
     Attributes:
         name: Stable name, such as ``offload`` or ``fewer_frames``.
         overrides: Effective parameters to force.
-        helps: The quantity that it lowers.
         costs: ``nothing``, ``time``, or the quality that it lowers: ``frames``, ``size``, ``steps``, ``guidance``,
             ``precision``.
         why: One sentence for the manifest, with the source of the fact.
@@ -225,7 +223,6 @@ class Mitigation:
 
     name: str
     overrides: Mapping[str, Any]
-    helps: Helps
     costs: str
     why: str
 
@@ -342,7 +339,7 @@ class Plan:
             "published": self.published.to_json() if self.published else None,
             "findings": [finding.to_json() for finding in self.findings],
             "levers": [
-                {"name": mitigation.name, "helps": mitigation.helps, "costs": mitigation.costs, "why": mitigation.why}
-                for mitigation in self.mitigations
+                {"name": item.name, "helps": "memory", "costs": item.costs, "why": item.why}
+                for item in self.mitigations
             ],
         }

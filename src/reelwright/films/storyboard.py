@@ -21,8 +21,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from ..config.fields import parsed
 from ..config.yamlfile import Document, read_yaml_with_mistakes
-from ..core.errors import InvalidInputError
 from ..core.files import expanded, refusals
 from ..core.request import MAX_SEED, Size, check_prompt, parse_size
 from .mistakes import Problem, missing_files, model_problems, raw_problems, storyboard_error
@@ -36,20 +36,8 @@ def _as_path(value: object) -> object:
     return expanded(value) if isinstance(value, str) and value else value
 
 
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _as_size(value: object) -> object:
-    return str(_as_value_error(parse_size, value)) if isinstance(value, str) else value
-
-
-def _as_value_error(parse: Callable[[Any], Any], value: object) -> Any:
-    """Parse a value; turn Reelwright's error into the ValueError that the model expects."""
-    try:
-        return parse(value)
-    except InvalidInputError as error:
-        raise ValueError(error.message) from error
+    return str(parsed(parse_size, value)) if isinstance(value, str) else value
 
 
 def _as_color(value: object) -> object:
@@ -109,7 +97,7 @@ class Shot(Parameters):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _as_value_error(check_prompt, self.prompt)
+        parsed(check_prompt, self.prompt)
         if self.seconds is not None and self.frames is not None:
             raise ValueError("seconds and frames are both given; give one of them")
         if self.image is not None and self.continues:

@@ -66,7 +66,8 @@ def diagnose(evidence: Evidence, plan: Plan) -> Diagnosis:
             break
     else:
         found = _unknown(evidence)
-    return replace(found, sampling=_sampling(evidence), signature=found.signature or _signature(evidence, plan))
+    signature = _signature(evidence, plan)
+    return replace(found, phase=found.phase or evidence.phase, sampling=_sampling(evidence), signature=signature)
 
 
 def described(text: str) -> KnownFailure | None:
@@ -105,27 +106,27 @@ def _inline(evidence: Evidence, plan: Plan) -> Diagnosis | None:
         return None
     row = described(error.message)
     cause = row.cause if row and row.failure is error.failure else ""
-    return Diagnosis(error.failure, error.message, error.evidence, error.advice, evidence.phase, cause)
+    return Diagnosis(error.failure, error.message, error.evidence, error.advice, cause=cause)
 
 
 def _own_reason(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     del plan
-    reason, phase = evidence.kill_reason, evidence.phase
+    reason = evidence.kill_reason
     lines = _lines(evidence)[-3:]
     if evidence.unkillable:
         pids = ", ".join(map(str, evidence.unkillable))
         text = f"process {pids} cannot be ended (it waits in the kernel); its GPU stays reserved"
-        return Diagnosis(Failure.HANG, text, lines, "Look at `dmesg`; a reboot may be needed.", phase, "unkillable")
+        return Diagnosis(Failure.HANG, text, lines, "Look at `dmesg`; a reboot may be needed.", cause="unkillable")
     if reason == "cancelled":
-        return Diagnosis(Failure.CANCELLED, "stopped on request", (), "", phase)
+        return Diagnosis(Failure.CANCELLED, "stopped on request")
     where = _where(evidence)
     if reason == "timeout":
         text = f"the time limit was reached {where}, after {evidence.wall_s:.0f} s"
-        return Diagnosis(Failure.TIMEOUT, text, lines, "Raise `timeout`, or ask for fewer steps.", phase)
+        return Diagnosis(Failure.TIMEOUT, text, lines, "Raise `timeout`, or ask for fewer steps.")
     if reason == "hang":
         text = f"no progress {where} for longer than the limit; it was ended"
         advice = "Run with NCCL_DEBUG=INFO if several GPUs were used; raise `progress_timeout` if it is only slow."
-        return Diagnosis(Failure.HANG, text, lines, advice, phase)
+        return Diagnosis(Failure.HANG, text, lines, advice)
     return None
 
 
@@ -242,17 +243,15 @@ def _from_signals(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     shortage = _shm_shortage(evidence) if number == signal.SIGBUS else ""
     if shortage:
         text = f"{shortage}: a process was ended by SIGBUS {where}"
-        return Diagnosis(Failure.ENV, text, _lines(evidence), known.SHM_ADVICE, evidence.phase, "shm")
+        return Diagnosis(Failure.ENV, text, _lines(evidence), known.SHM_ADVICE, cause="shm")
     if number == signal.SIGKILL and evidence.oom_kills:
         text = f"the kernel ended a process {where} because the host's memory ran out"
         advice = "Use fewer GPUs (each rank loads the whole model), leave t5_cpu off, or add memory or swap."
-        return Diagnosis(Failure.OOM_HOST, text, _lines(evidence), advice, evidence.phase, "oom-killer")
+        return Diagnosis(Failure.OOM_HOST, text, _lines(evidence), advice, cause="oom-killer")
     advice = _SIGNAL_ADVICE.get(
         number, "A driver, torch or an extension crashed: check that their versions fit; try another GPU."
     )
-    return Diagnosis(
-        Failure.CRASH, f"a process was ended by {name} {where}", _lines(evidence), advice, evidence.phase, name
-    )
+    return Diagnosis(Failure.CRASH, f"a process was ended by {name} {where}", _lines(evidence), advice, cause=name)
 
 
 def _shm_shortage(evidence: Evidence) -> str:
@@ -300,14 +299,13 @@ def _unknown(evidence: Evidence) -> Diagnosis:
     text = f"the framework failed {_where(evidence)} with exit status {evidence.exit_status}"
     seen = next(iter(_failing(evidence)), None)
     if seen is None:
-        return Diagnosis(Failure.FRAMEWORK, text, _lines(evidence), "The log has the whole story.", evidence.phase)
+        return Diagnosis(Failure.FRAMEWORK, text, _lines(evidence), "The log has the whole story.")
     words = seen.text.partition("\n")[0][:300]
     if not seen.text.startswith("AssertionError"):
-        advice = "The log has the whole story."
-        return Diagnosis(Failure.FRAMEWORK, f"{text}: {words}", _evidence_of(seen), advice, evidence.phase)
+        return Diagnosis(Failure.FRAMEWORK, f"{text}: {words}", _evidence_of(seen), "The log has the whole story.")
     shown = seen.line if _is_bare_assertion(seen) and seen.line else words
     advice = "The framework checks this itself and refuses to go on; the line shows the condition that does not hold."
-    return Diagnosis(Failure.FRAMEWORK, f"{text}: {shown}", _evidence_of(seen), advice, evidence.phase, "assertion")
+    return Diagnosis(Failure.FRAMEWORK, f"{text}: {shown}", _evidence_of(seen), advice, cause="assertion")
 
 
 # -------------------------------------------------------------------------------------------------------- wording
@@ -337,7 +335,7 @@ def _out_of_memory(evidence: Evidence, seen: ExceptionSeen) -> Diagnosis:
     crowded = others is not None and before is not None and others > before + _GIB // 2
     if crowded:
         text += f"; other programs hold {(others or 0) / _GIB:.1f} GiB of the card, more than when the run was planned"
-    return Diagnosis(Failure.OOM_GPU, text, _evidence_of(seen), advice, evidence.phase, cause, crowded=crowded)
+    return Diagnosis(Failure.OOM_GPU, text, _evidence_of(seen), advice, cause=cause, crowded=crowded)
 
 
 _CAPACITY = re.compile(r"total capacity of ([\d.]+) ([GM])iB of which ([\d.]+) ([GM])iB is free")
@@ -365,7 +363,7 @@ def _known(evidence: Evidence, row: KnownFailure, seen: ExceptionSeen) -> Diagno
         text = f"{row.cause}: {seen.line or text}"
     rank = "" if seen.rank is None else f"rank {seen.rank}: "
     message = f"{rank}{text[:300]} ({_where(evidence)})"
-    return Diagnosis(row.failure, message, _evidence_of(seen), row.advice, evidence.phase, row.cause)
+    return Diagnosis(row.failure, message, _evidence_of(seen), row.advice, cause=row.cause)
 
 
 def _evidence_of(seen: ExceptionSeen) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config.settings import Settings
@@ -95,12 +95,15 @@ class _Case:
     rules: RetryRules
     plan: Plan
     past: Sequence[Past]
-    found: Diagnosis
-    alike: int = field(init=False, default=0)
 
-    def __post_init__(self) -> None:
-        alike = sum(item.diagnosis.failure is self.found.failure for item in self.past)
-        object.__setattr__(self, "alike", alike)
+    @property
+    def alike(self) -> int:
+        """The number of failures of this class so far."""
+        return sum(item.diagnosis.failure is self.found.failure for item in self.past)
+
+    @property
+    def found(self) -> Diagnosis:
+        return self.past[-1].diagnosis
 
     @property
     def last_step(self) -> int:
@@ -108,12 +111,12 @@ class _Case:
 
     @property
     def current(self) -> dict[str, Any]:
-        return dict(self.past[-1].overrides) if self.past else {}
+        return dict(self.past[-1].overrides)
 
 
 def decide(rules: RetryRules, original: Plan, past: Sequence[Past]) -> Next | Stop:
     """Choose the next attempt after the failures so far (the last one is the newest), or stop with a reason."""
-    case = _Case(rules, original, past, past[-1].diagnosis)
+    case = _Case(rules, original, past)
     decision = _resident(case) or _decide(case)
     if isinstance(decision, Stop):
         return decision
@@ -131,12 +134,11 @@ def decide(rules: RetryRules, original: Plan, past: Sequence[Past]) -> Next | St
 
 def _resident(case: _Case) -> Stop | None:
     """Stop at once if the engine itself has already tried everything that another attempt would try."""
-    resident = case.plan.stays_warm
     why = {
         Failure.OOM_GPU: "The engine has tried every placement of its weights.",
         Failure.FRAMEWORK: "The engine would fail the same way again.",
     }.get(case.found.failure)
-    return Stop(why) if resident and why else None
+    return Stop(why) if case.plan.stays_warm and why else None
 
 
 def _decide(case: _Case) -> Next | Stop:
@@ -144,13 +146,15 @@ def _decide(case: _Case) -> Next | Stop:
     if case.rules.policy == "none":
         return Stop("Retries are switched off (retry_policy: none).")
     if failure is Failure.ENV and case.found.cause == "start-transient":
-        again = _same_once(case, "starting a process failed because resources ran out; once more after a pause")
-        return again if isinstance(again, Stop) else replace(again, pause_s=RESOURCE_PAUSE_S)
+        why = "starting a process failed because resources ran out; once more after a pause"
+        return _same_once(case, why, pause_s=RESOURCE_PAUSE_S)
     special = {Failure.OOM_GPU: _memory, Failure.NCCL: _nccl, Failure.PORT: _port, Failure.HANG: _hang}
     if failure in special:
         return special[failure](case)
     if failure.retry is Retry.SAME:
-        return _same_once(case, "a crash may be a passing fault; once more, on other GPUs if there are any", other=True)
+        return _same_once(
+            case, "a crash may be a passing fault; once more, on other GPUs if there are any", other_gpus=True
+        )
     if failure.retry is Retry.LADDER:
         return _ladder_case(case)
     return Stop("A retry cannot cure this.")
@@ -159,27 +163,15 @@ def _decide(case: _Case) -> Next | Stop:
 # ------------------------------------------------------------------------------------- the same parameters again
 
 
-def _same_once(case: _Case, why: str, *, other: bool = False, env: Mapping[str, str] | None = None) -> Next | Stop:
-    if case.alike > 1:
-        return Stop("It failed the same way twice.")
-    return _again(case, why, other=other, env=env or {})
+def _same_once(case: _Case, why: str, **more: Any) -> Next | Stop:
+    return Stop("It failed the same way twice.") if case.alike > 1 else _again(case, why, **more)
 
 
-def _again(
-    case: _Case, why: str, *, other: bool = False, env: Mapping[str, str] | None = None, counts: bool = True
-) -> Next:
-    before = case.past[-1].step
-    return Next(
-        case.current,
-        before.changed if before else (),
-        why,
-        before.helps if before else (),
-        counts=counts,
-        degrades=_degrades(case.current, case.plan),
-        ladder_step=case.last_step,
-        other_gpus=other,
-        env=env or {},
-    )
+def _again(case: _Case, why: str, **more: Any) -> Next:
+    """The same parameters once more; ``more`` are fields of `Next`."""
+    before = case.past[-1].step or Next({}, (), "")
+    degrades = _degrades(case.current, case.plan)
+    return Next(case.current, before.changed, why, before.helps, degrades=degrades, ladder_step=case.last_step, **more)
 
 
 def _nccl(case: _Case) -> Next | Stop:
@@ -254,7 +246,7 @@ def _lower(case: _Case) -> Next | Stop:
     for step in range(case.last_step + 1, LADDER_STEPS + 1):
         overrides = {**_memory_overrides(case), **quality_step(step, case.plan.parameters)}
         if overrides != _memory_overrides(case):
-            return _next(case, step, overrides, "a smaller job may succeed", skipped=skipped)
+            return _next(case, step, overrides, "a smaller job may succeed", skipped)
         skipped.append(f"step {step} would change nothing")
     return Stop("No step of the ladder is left.")
 
@@ -283,7 +275,7 @@ def _memory(case: _Case) -> Next | Stop:
     If decoding ran out of memory, all steps were done (Wan2.2#90): fewer steps would only cost quality (P02).
     """
     documented = case.rules.policy == "documented" and case.found.sampling
-    held = _held(case)
+    held = {**case.plan.parameters, **case.current}
     skipped: list[str] = []
     for step in range(case.last_step + 1, len(_ORDER) + 1):
         mitigations = [mitigation for mitigation in _mitigations_of(step, case) if not _holds(mitigation, held)]
@@ -293,14 +285,8 @@ def _memory(case: _Case) -> Next | Stop:
         overrides = {**_memory_overrides(case), **_merged(mitigations)}
         if documented and not case.rules.strict_quality:
             overrides = {**quality_step(step, case.plan.parameters), **overrides}
-        return _next(
-            case,
-            step,
-            overrides,
-            "; ".join(mitigation.why for mitigation in mitigations),
-            skipped=skipped,
-            mitigations=mitigations,
-        )
+        why = "; ".join(mitigation.why for mitigation in mitigations)
+        return _next(case, step, overrides, why, skipped)
     if case.found.crowded and not any(item.diagnosis.crowded for item in case.past[:-1]):
         return _again(case, "the card had less free memory than planned; once more with the same parameters")
     return Stop("No memory mitigation is left that you allow. " + _would_help(case))
@@ -330,18 +316,19 @@ def _mitigations_of(step: int, case: _Case) -> Iterator[Mitigation]:
                 return
 
 
-def _held(case: _Case) -> dict[str, Any]:
-    return {**case.plan.parameters, **case.current}
-
-
 def _holds(mitigation: Mitigation, parameters: Mapping[str, Any]) -> bool:
     return all(parameters.get(name) == value for name, value in mitigation.overrides.items())
 
 
 def _memory_overrides(case: _Case) -> dict[str, Any]:
     """The overrides of mitigations that an earlier attempt used; the ladder's own values are computed again."""
-    names = {name for mitigation in case.plan.mitigations for name in mitigation.overrides}
+    names = _of_mitigations(case)
     return {name: value for name, value in case.current.items() if name in names}
+
+
+def _of_mitigations(case: _Case) -> set[str]:
+    """The parameters that the plan's mitigations change."""
+    return {name for mitigation in case.plan.mitigations for name in mitigation.overrides}
 
 
 def _merged(mitigations: Sequence[Mitigation]) -> dict[str, Any]:
@@ -360,18 +347,10 @@ def _would_help(case: _Case) -> str:
 # ----------------------------------------------------------------------------------------------------- the result
 
 
-def _next(  # noqa: PLR0913 -- the parts of one value
-    case: _Case,
-    step: int,
-    overrides: Mapping[str, Any],
-    why: str,
-    *,
-    skipped: Sequence[str] = (),
-    mitigations: Sequence[Mitigation] = (),
-) -> Next:
+def _next(case: _Case, step: int, overrides: Mapping[str, Any], why: str, skipped: Sequence[str]) -> Next:
     changed = {name: value for name, value in overrides.items() if case.plan.parameters.get(name) != value}
-    by_mitigation = {name for mitigation in mitigations for name in mitigation.overrides} | set(_memory_overrides(case))
-    helps = tuple("memory" if name in by_mitigation else "time" if name == "steps" else "none" for name in changed)
+    memory = _of_mitigations(case)
+    helps = tuple("memory" if name in memory else "time" if name == "steps" else "none" for name in changed)
     return Next(
         overrides,
         tuple(f"{name} {case.plan.parameters.get(name)} -> {value}" for name, value in changed.items()),

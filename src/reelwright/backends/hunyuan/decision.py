@@ -12,7 +12,7 @@ from ...core.request import Size
 from ..shared import compatibility
 from ..shared.decision import Decision
 from ..shared.gpu_choice import GpuChoice, SetNeeds, choose_for, smallest_free_bytes, split_degrees
-from ..shared.launch import interpreter_queries, pick_interpreter
+from ..shared.launch import interpreter_queries, lacks_xfuser, pick_interpreter
 from ..shared.rules import first, forced, requested_frames, requested_size
 from . import facts
 from .members import MAIN, SUPER_PARTS
@@ -269,16 +269,14 @@ def can_share(decision: HunyuanDecision, ranks: int) -> bool:
 
 def _needs(draft: HunyuanDecision, cards: tuple[Gpu, ...]) -> SetNeeds:
     """The needs of a run on these cards, and its relative time."""
-    ranks, member = len(cards), draft.member
+    ranks = len(cards)
     decision = replace(draft, gpus=GpuChoice(cards), ranks=ranks)
     decision = replace(decision, parameters=_parameters(decision))
-    missing = ranks > 1 and member.parallel == "degrees" and not draft.interpreter.problem
-    missing = missing and "xfuser" not in draft.interpreter.modules
     return SetNeeds(
         gpu_bytes=decision.gpu_bytes,
         host_bytes=decision.host_bytes,
         seconds=facts.relative_seconds(ranks, moved=bool(decision.parameters.get("use_cpu_offload"))),
-        lacks="xfuser is not installed, which several GPUs need to share a clip" if missing else "",
+        lacks=lacks_xfuser(draft.interpreter, ranks) if draft.member.parallel == "degrees" else "",
     )
 
 

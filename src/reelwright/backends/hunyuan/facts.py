@@ -202,27 +202,16 @@ _MISSING_PACKAGE = (
     r"'NoneType' object is not callable|flex-block-attn is not|sgl_kernel is not installed|Please install angelslim"
 )
 _FAILURES = (
-    (
-        Failure.CONFIG,
-        r"Latent channels \(.*must match the VAE channels|cannot be enabled simultaneously|Enabling both step distilled",
-        "The options do not fit the checkout: compare `reel plan` with its README.",
-    ),
-    (
-        Failure.MODEL,
-        _MISSING_WEIGHTS,
-        "The folder of weights is not complete, or for another model. `reel doctor` names what is missing.",
-    ),
-    (
-        Failure.ENV,
-        _MISSING_PACKAGE,
-        "flash-attn, or a package that an option of config_file needs (flex-block-attn, sgl-kernel, angelslim), is missing.",
-    ),
-    (
-        Failure.INPUT,
-        r"File name too long",
-        "The prompt became part of the video's name. Use shorter folders, or a shorter prompt.",
-    ),
-)
+    (Failure.CONFIG,
+     r"Latent channels \(.*must match the VAE channels|cannot be enabled simultaneously|Enabling both step distilled",
+     "The options do not fit the checkout: compare `reel plan` with its README."),
+    (Failure.MODEL, _MISSING_WEIGHTS,
+     "The folder of weights is not complete, or for another model. `reel doctor` names what is missing."),
+    (Failure.ENV, _MISSING_PACKAGE,
+     "flash-attn, or a package that an option of config_file needs (flex-block-attn, sgl-kernel, angelslim), is missing."),
+    (Failure.INPUT, r"File name too long",
+     "The prompt became part of the video's name. Use shorter folders, or a shorter prompt."),
+)  # fmt: skip
 
 
 #: The text of a log record of sample_video.py or sample_image2video.py -> the phase that begins with it.

@@ -15,37 +15,17 @@ from . import facts
 from .decision import HunyuanDecision, has_fp8
 
 _OFFERED = (
-    Mitigation(
-        "offload",
-        {"offloading": True},
-        "memory",
-        "time",
-        "encoders, transformer and VAE leave the GPU when they are not needed",
-    ),
-    Mitigation(
-        "group_offload",
-        {"offloading": True, "group_offloading": True},
-        "memory",
-        "time",
-        "the transformer's blocks come to the GPU one by one",
-    ),
-    Mitigation(
-        "offload",
-        {"gpu_count": 1, "use_cpu_offload": True},
-        "memory",
-        "time",
-        "only what is needed at the moment is on the GPU (README); the script can do it on one GPU only",
-    ),
+    Mitigation("offload", {"offloading": True}, "time",
+               "encoders, transformer and VAE leave the GPU when they are not needed"),
+    Mitigation("group_offload", {"offloading": True, "group_offloading": True}, "time",
+               "the transformer's blocks come to the GPU one by one"),
+    Mitigation("offload", {"gpu_count": 1, "use_cpu_offload": True}, "time",
+               "only what is needed at the moment is on the GPU (README); the script can do it on one GPU only"),
     EXPANDABLE_SEGMENTS,
-    Mitigation(
-        "cfg_scale",
-        {"cfg_scale": 1.0},
-        "memory",
-        "guidance",
-        "cfg_scale above 1 computes the picture with and without the prompt side by side",
-    ),
-    Mitigation("fp8", {"use_fp8": True}, "memory", "precision", "weights in eight bits take about 10 GB less (README)"),
-)
+    Mitigation("cfg_scale", {"cfg_scale": 1.0}, "guidance",
+               "cfg_scale above 1 computes the picture with and without the prompt side by side"),
+    Mitigation("fp8", {"use_fp8": True}, "precision", "weights in eight bits take about 10 GB less (README)"),
+)  # fmt: skip
 
 
 def mitigations(decision: HunyuanDecision) -> Iterator[Mitigation]:
@@ -78,4 +58,4 @@ def _smaller_size(decision: HunyuanDecision) -> Iterator[Mitigation]:
     if size.area > 1.2 * small.area:
         without = {"super_resolution": False} if decision.member.enlarges else {}
         why = f"{small} has {size.area / small.area:.1f} times fewer pixels than {size}"
-        yield Mitigation("smaller", {"size": str(small), **without}, "memory", "size", why)
+        yield Mitigation("smaller", {"size": str(small), **without}, "size", why)

@@ -170,6 +170,13 @@ def interpreter_findings(interpreter: Interpreter, required: Sequence[str], *, f
         )
 
 
+def lacks_xfuser(interpreter: Interpreter, ranks: int) -> str:
+    """The reason why several GPUs cannot share a clip; empty if the package for it is installed."""
+    if ranks == 1 or interpreter.problem or "xfuser" in interpreter.modules:
+        return ""
+    return "xfuser is not installed, which several GPUs need to share a clip"
+
+
 def _is_absent(module: str, reason: str) -> bool:
     """Whether a package is not installed; a broken package fails with another error."""
     return reason in ("is not installed", f"ModuleNotFoundError: No module named {module!r}")

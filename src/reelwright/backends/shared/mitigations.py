@@ -10,13 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ...core.plan import Mitigation
 
-EXPANDABLE_SEGMENTS = Mitigation(
-    "expandable_segments",
-    {"expandable_segments": True},
-    "memory",
-    "nothing",
-    "less memory is lost to fragmentation (Wan2.1#198)",
-)
+_WHY = "less memory is lost to fragmentation (Wan2.1#198)"
+EXPANDABLE_SEGMENTS = Mitigation("expandable_segments", {"expandable_segments": True}, "nothing", _WHY)
 
 
 def fewer_frames(frames: int, offered: Iterable[int], tokens: Callable[[int], int]) -> Iterator[Mitigation]:
@@ -24,4 +19,4 @@ def fewer_frames(frames: int, offered: Iterable[int], tokens: Callable[[int], in
     for fewer in offered:
         if fewer < frames:
             why = f"{fewer} frames have {tokens(fewer):,} tokens instead of {tokens(frames):,}"
-            yield Mitigation(f"frames_{fewer}", {"num_frames": fewer}, "memory", "frames", why)
+            yield Mitigation(f"frames_{fewer}", {"num_frames": fewer}, "frames", why)

@@ -15,7 +15,7 @@ def assumed_models(files: tuple[str, ...]) -> tuple[AssumedModel, ...]:
 
 
 def _assumed(variant: Variant, checkout: Checkout) -> AssumedModel:
-    weights = Checkpoint(WEIGHTS, config={"model_type": variant.model_type, "num_heads": variant.heads})
+    weights = Checkpoint(WEIGHTS, config={"model_type": variant.makes, "num_heads": variant.heads})
     return AssumedModel(
         model=f"Wan2.1 {variant.task}",
         task=variant.makes,

@@ -112,11 +112,11 @@ def _task_findings(decision: WanDecision, config: Mapping[str, object]) -> Itera
     """Report weights for another task or of another size; their missing files alone would not name the cause."""
     variant, directory = decision.variant, model_dir(decision.variant, decision.job.settings)
     found = config.get("model_type")
-    if found is not None and found != variant.model_type:
-        right = {item.model_type: item.key for item in reversed(VARIANTS)}.get(str(found))
-        text = f"{variant.key} {directory} holds {found} weights; {variant.task} needs {variant.model_type}"
+    if found is not None and found != variant.makes:
+        right = next((item.key for item in VARIANTS if item.makes == found), None)
+        text = f"{variant.key} {directory} holds {found} weights; {variant.task} needs {variant.makes}"
         fix = f"Set {right} to this folder, and {variant.key}" if right else f"Set {variant.key}"
-        yield Finding("model.task", "error", text, f"{fix} to {variant.model_type} weights.", Failure.MODEL)
+        yield Finding("model.task", "error", text, f"{fix} to {variant.makes} weights.", Failure.MODEL)
         return
     heads = config.get("num_heads")
     if isinstance(heads, int) and heads != variant.heads:

@@ -11,7 +11,7 @@ from ...core.request import Size, VideoRequest
 from ..shared import compatibility, wan
 from ..shared.decision import Decision
 from ..shared.gpu_choice import GpuChoice, SetNeeds, choose_for, smallest_free_bytes, split_degrees
-from ..shared.launch import interpreter_queries, pick_interpreter
+from ..shared.launch import interpreter_queries, lacks_xfuser, pick_interpreter
 from ..shared.rules import first, forced, requested_frames, requested_size
 from . import facts
 from .settings import Wan21Job as Job
@@ -129,13 +129,12 @@ def _needs(draft: WanDecision, cards: tuple[Gpu, ...]) -> SetNeeds:
     decision = replace(draft, gpus=GpuChoice(cards), ranks=ranks)
     decision = replace(decision, parameters=_parameters(decision))
     steps = decision.parameters["steps"]
-    missing = ranks > 1 and not draft.interpreter.problem and "xfuser" not in draft.interpreter.modules
     return SetNeeds(
         gpu_bytes=facts.peak_gpu_bytes(decision.memory),
         host_bytes=facts.host_bytes(decision.memory),
         seconds=facts.published_seconds(draft.variant, draft.size, draft.frames, steps, ranks),
         detour=draft.variant.heads % ranks != 0,
-        lacks="xfuser is not installed, which several GPUs need to share a clip" if missing else "",
+        lacks=lacks_xfuser(draft.interpreter, ranks),
     )
 
 
@@ -169,9 +168,7 @@ def _parameters(decision: WanDecision) -> dict[str, Any]:
         "fps": wan.FPS,
         "steps": request.steps or settings.sample_steps or (variant.framework_steps if framework else 50),
         "guidance_scale": first(request.guidance_scale, settings.guide_scale, 5.0 if framework else 7.5),
-        "flow_shift": first(
-            request.flow_shift, settings.sample_shift, wan.default_shift(variant.model_type, decision.size)
-        ),
+        "flow_shift": first(request.flow_shift, settings.sample_shift, wan.default_shift(variant.makes, decision.size)),
         "seed": first(request.seed, settings.base_seed, 0),
         "offload_model": _offload(decision),
         # The text encoder alone peaks at 10.6 GiB: on a smaller card it must stay on the CPU.

@@ -17,15 +17,15 @@ def mitigations(decision: WanDecision) -> Iterator[Mitigation]:
     parameters = decision.parameters
     if not parameters["offload_model"]:
         why = "text encoder, image encoder and transformer leave the GPU between phases (Wan README)"
-        yield Mitigation("offload", {"offload_model": True}, "memory", "time", why)
+        yield Mitigation("offload", {"offload_model": True}, "time", why)
     if not parameters["t5_cpu"] and not decision.fsdp:
-        yield Mitigation("t5_cpu", {"t5_cpu": True}, "memory", "time", "the text encoder stays on the CPU (Wan README)")
+        yield Mitigation("t5_cpu", {"t5_cpu": True}, "time", "the text encoder stays on the CPU (Wan README)")
     if not parameters["expandable_segments"]:
         yield EXPANDABLE_SEGMENTS
     more = _more_gpus(decision)
     if more:
         why = f"weights and sequence are split over {more} GPUs instead of {decision.ranks}"
-        yield Mitigation("more_gpus", {"gpu_count": more, "offload_model": False}, "memory", "nothing", why)
+        yield Mitigation("more_gpus", {"gpu_count": more, "offload_model": False}, "nothing", why)
     if decision.variant.fixed is None or decision.variant.fixed.old:
         yield from fewer_frames(decision.frames, (49, 33), lambda frames: wan.tokens(decision.size, frames))
     yield from _smaller_size(decision)
@@ -37,10 +37,10 @@ def _smaller_size(decision: WanDecision) -> Iterator[Mitigation]:
     if size.area > SMALL_SIZES[0].area:
         small = SMALL_SIZES[0 if size.width >= size.height else 1]
         shift = first(
-            job.request.flow_shift, job.settings.sample_shift, wan.default_shift(decision.variant.model_type, small)
+            job.request.flow_shift, job.settings.sample_shift, wan.default_shift(decision.variant.makes, small)
         )
         why = "480p has 2.3 times fewer tokens and pixels than 720p"
-        yield Mitigation("size_480p", {"size": str(small), "flow_shift": shift}, "memory", "size", why)
+        yield Mitigation("size_480p", {"size": str(small), "flow_shift": shift}, "size", why)
 
 
 def _more_gpus(decision: WanDecision) -> int | None:

@@ -54,7 +54,7 @@ class Variant:
 
     Attributes:
         task: The ``--task`` value.
-        makes: The task of a request.
+        makes: The task of a request, and ``model_type`` in the weights' config.json.
         key: The setting that names its weights.
         setup: Its name for ``reel setup wan2.1 --models``.
         published: Published times of this model, or of one of the same size.
@@ -86,11 +86,6 @@ class Variant:
     fixed: FixedLength | None = None
 
     @property
-    def model_type(self) -> str:
-        """``model_type`` in the weights' config.json."""
-        return self.makes
-
-    @property
     def files(self) -> tuple[str, ...]:
         """The files that its folder of weights must hold; folders end with a slash (wan/configs/*.py)."""
         common = (T5_FILE, VAE_FILE, TOKENIZER, "config.json")
@@ -98,55 +93,30 @@ class Variant:
 
 
 I2V_14B = Variant(
-    "i2v-14B",
-    "i2v",
-    "i2v_model_dir",
-    "i2v-720p (or i2v-480p)",
+    "i2v-14B", "i2v", "i2v_model_dir", "i2v-720p (or i2v-480p)",
     PublishedTimes("H100", Size(1280, 720), 40, {1: 1491.6, 2: 753.9, 4: 403.9, 8: 238.8}),
-    weight_bytes=65_600_000_000,
-    framework_steps=40,
-    channels=36,
-    clip=True,
+    weight_bytes=65_600_000_000, framework_steps=40, channels=36, clip=True,
     fixed=FixedLength(
-        "i2v_81",
-        "frames.old_checkout",
+        "i2v_81", "frames.old_checkout",
         "this checkout is older than 2025-12-02: its image-to-video code makes exactly 81 frames, not {frames}",
-        "Update it: git pull, in wan2_dir.",
-        old=True,
+        "Update it: git pull, in wan2_dir.", old=True,
     ),
-)
+)  # fmt: skip
 FLF2V_14B = replace(
-    I2V_14B,
-    task="flf2v-14B",
-    makes="flf2v",
-    key="flf2v_model_dir",
-    setup="flf2v-720p",
-    framework_steps=50,
+    I2V_14B, task="flf2v-14B", makes="flf2v", key="flf2v_model_dir", setup="flf2v-720p", framework_steps=50,
     fixed=FixedLength(
-        "flf2v_81",
-        "frames.flf2v",
+        "flf2v_81", "frames.flf2v",
         "first-last-frame clips have exactly 81 frames (5.06 s) in this checkout, not {frames}",
         "Leave out --frames and --seconds, or ask for 81 frames.",
     ),
-)
+)  # fmt: skip
 T2V_14B = Variant(
-    "t2v-14B",
-    "t2v",
-    "t2v_model_dir",
-    "t2v-14b",
+    "t2v-14B", "t2v", "t2v_model_dir", "t2v-14b",
     PublishedTimes("H100", Size(1280, 720), 50, {1: 1837.9, 2: 945.1, 4: 497.0, 8: 287.9}),
-)
+)  # fmt: skip
 T2V_1_3B = Variant(
-    "t2v-1.3B",
-    "t2v",
-    "t2v_1_3b_model_dir",
-    "t2v-1.3b",
+    "t2v-1.3B", "t2v", "t2v_1_3b_model_dir", "t2v-1.3b",
     PublishedTimes("RTX 4090", Size(832, 480), 50, {1: 261.4, 2: 188.5, 4: 120.8, 8: 112.3}),
-    heads=12,
-    dim=1536,
-    layers=30,
-    weight_bytes=5_680_000_000,
-    sizes=SMALL_SIZES,
-    added_sizes=(),
-)
+    heads=12, dim=1536, layers=30, weight_bytes=5_680_000_000, sizes=SMALL_SIZES, added_sizes=(),
+)  # fmt: skip
 VARIANTS = (I2V_14B, FLF2V_14B, T2V_14B, T2V_1_3B)
