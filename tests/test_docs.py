@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from tools import cards
 from tools import settings as settings_table
 
@@ -21,6 +22,7 @@ from reelwright.core.errors import Failure
 from reelwright.installer.recipes import find_models, find_recipe
 from tests.conftest import REPOSITORY
 
+RUN = "<!-- CI runs these commands. -->"
 PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").rglob("*.md")])
 
 
@@ -29,7 +31,7 @@ def commands() -> Iterator[tuple[str, str]]:
     for page in PAGES:
         text = page.read_text("utf-8").replace("\\\n", " ")
         for line in text.splitlines():
-            match = re.match(r"^(?: {4}|\$ )?(?:\.venv/bin/)?(reel [^#]*)", line)
+            match = re.match(r"^(?: {4}|\$ )?(reel [^#]*)", line)
             if match and (line.startswith((" ", "$")) or _fenced(text, line)) and "…" not in match[1]:
                 yield page.name, match[1].strip()
 
@@ -49,12 +51,28 @@ def test_every_command_in_the_documents_is_one() -> None:
     assert len(found) > 20
 
 
-def test_the_commands_of_every_page_that_need_no_gpu_really_run(tmp_path: Path) -> None:
-    """Those that begin with `.venv/bin/reel`: the README first, the others in the same folder, where its film is."""
+def test_every_picture_that_a_command_reads_is_in_the_repository() -> None:
+    read = [
+        (page, word)
+        for page, command in commands()
+        for word in re.findall(r"(?:generate|plan|--last-image) (\S+\.(?:jpe?g|png|webp|heic|avif))\b", command)
+    ]
+    assert len(read) > 8
+    assert [item for item in read if not (REPOSITORY / item[1]).exists()] == []
+
+
+def runnable(page: Path) -> list[str]:
+    """The `reel` lines of each block that has the mark `RUN` above it."""
+    blocks = re.findall(rf"^{re.escape(RUN)}\n\n((?: {{4}}.*\n)+)", page.read_text("utf-8"), re.MULTILINE)
+    return [line.strip() for block in blocks for line in block.splitlines() if line.startswith("    reel ")]
+
+
+def test_the_commands_with_the_mark_really_run(tmp_path: Path) -> None:
+    """The README first, the others in the same folder, where its film is."""
     pages = [REPOSITORY / "README.md", *(page for page in PAGES if page.name != "README.md")]
-    texts = [page.read_text("utf-8") for page in pages]
-    lines = [line for text in texts for line in re.findall(r"^ {4}\.venv/bin/(reel .*)$", text, re.MULTILINE)]
-    assert len(lines) >= 9
+    lines = [line for page in pages for line in runnable(page)]
+    assert len(lines) >= 10
+    assert all(len(runnable(REPOSITORY / page)) > 0 for page in ("README.md", "docs/films.md", "docs/wan21.md"))
     shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
     story = tmp_path / "examples" / "film.yaml"
     story.write_text(story.read_text("utf-8").replace("1280x720", "640x360"), "utf-8")  # the same film, sooner
@@ -73,7 +91,7 @@ def test_every_page_says_what_it_is() -> None:
 def test_the_python_of_the_readme_runs_beside_what_its_commands_made_before(tmp_path: Path) -> None:
     text = (REPOSITORY / "README.md").read_text("utf-8")
     program = re.search(r"^ {4}import reelwright\n(?: {4}.*\n)+", text, re.MULTILINE)
-    outputs = re.findall(r"^ {4}(?:\.venv/bin/)?reel (?:generate|film) .*-o (\S+)", text, re.MULTILINE)
+    outputs = re.findall(r"^ {4}reel (?:generate|film) .*-o (\S+)", text, re.MULTILINE)
     assert program
     assert len(outputs) == len(set(outputs)) >= 3
     for name in outputs:
@@ -112,9 +130,9 @@ def test_the_readme_shows_every_command(reel: Callable[..., subprocess.Completed
             assert f"`reel {match[1]}" in text, match[1]
 
 
-def test_the_table_of_cards_is_current() -> None:
-    page = (REPOSITORY / "README.md").read_text("utf-8")
-    assert cards.updated(page) == page, "a plan or a model changed: run `make tree`"
+@pytest.mark.parametrize("page", [cards.README, cards.ENGINE], ids=lambda page: page.name)
+def test_the_tables_of_cards_are_current(page: Path) -> None:
+    assert cards.updated(page) == page.read_text("utf-8"), "a plan or a model changed: run `make tree`"
 
 
 def test_the_table_of_settings_is_current() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tools import cards
 
 from reelwright.backends.diffusers.decision import CACHE_THRESHOLD
 from reelwright.backends.diffusers.models import MODELS
@@ -16,7 +17,6 @@ from reelwright.core.request import Size
 from tests.backends.test_diffusers import folder, official, picture, planned
 
 PAGE = Path(__file__).parents[1] / "docs" / "engine.md"
-CARDS = re.compile(r"^\| model, size \|(.*)\|$", re.MULTILINE)
 ROW = re.compile(r"^\| (\S+), (\d+)x(\d+) \|(.*)\|$", re.MULTILINE)
 
 
@@ -28,9 +28,6 @@ def released(name: str, shape: dict[str, Any], **sizes: float) -> Checkpoint:
 
 _I2V, _HEADS = "WanImageToVideoPipeline", "num_attention_heads"
 _T5_GB, _VAE_GB = 11.36, 0.51
-#: Two bytes a weight: 12.8 and 8.3 thousand million in the transformers, Llama 3 8B and CLIP, Qwen2.5-VL 7B and SigLIP.
-_HUNYUAN = {_HEADS: 24, "num_layers": 20, "num_single_layers": 40}
-_HUNYUAN_15 = {_HEADS: 16, "num_layers": 54}
 FOLDERS = {
     "wan2.1-t2v-1.3B": official("t2v", 1536),
     "wan2.1-i2v-14B": official("i2v"),
@@ -45,15 +42,11 @@ FOLDERS = {
         files={"transformer/a.safetensors": 57_200_000_000, "transformer_2/a.safetensors": 57_200_000_000,
                "text_encoder/a.safetensors": 11_360_000_000, "vae/a.safetensors": 510_000_000},
     ),
-    "hunyuanvideo-i2v": released("HunyuanVideoImageToVideoPipeline", _HUNYUAN,
-                                 transformer=25.6, text_encoder=16.1, text_encoder_2=0.25, vae=0.99),
-    "hunyuanvideo-1.5-i2v": released("HunyuanVideo15ImageToVideoPipeline", _HUNYUAN_15,
-                                     transformer=16.7, text_encoder=16.6, text_encoder_2=0.44, image_encoder=0.86,
-                                     vae=5.0),
 }  # fmt: skip
 
 
 def rows() -> list[tuple[str, Size, list[str]]]:
+    """Name, size, and the cells of every card; the last one is the host's memory."""
     return [
         (name, Size(int(width), int(height)), [cell.strip() for cell in cells.split("|")])
         for name, width, height, cells in ROW.findall(PAGE.read_text("utf-8"))
@@ -68,32 +61,18 @@ def predicted(name: str, size: Size, card: int) -> str:
     return "refused" if made.errors else f"{made.parameters['placement']} ({made.gpu_bytes / GIB:.0f})"
 
 
-@pytest.mark.parametrize(("name", "size", "cells"), rows())
-def test_the_table_of_placements_is_what_the_planner_says(name: str, size: Size, cells: list[str]) -> None:
-    found = CARDS.search(PAGE.read_text("utf-8"))
-    assert found is not None
-    cards = [int(cell.split()[0]) for cell in found[1].split("|")]
-    assert cells == [predicted(name, size, card) for card in cards]
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("wan2.1-i2v-14B", "Wan2.1 i2v-14B"),
-        ("wan2.2-i2v-A14B", "Wan2.2 A14B"),
-        ("hunyuanvideo-i2v", "HunyuanVideo)"),
-    ],
-)
-def test_what_streams_needs_as_much_of_the_host_as_the_page_says(name: str, told: str) -> None:
-    found = re.search(rf"(\d+) GB for {re.escape(told)}", " ".join(PAGE.read_text("utf-8").split()))
-    assert found is not None
+@pytest.mark.parametrize(("name", "size", "cells"), [row for row in rows() if row[0] in FOLDERS])
+def test_folders_of_the_released_sizes_get_the_plans_of_the_table(name: str, size: Size, cells: list[str]) -> None:
+    assert cells[:-1] == [predicted(name, size, card) for card in cards.ENGINE_CARDS]
     made = planned(FOLDERS[name], gpus="1x141GiB", placement="group_offload")
     assert made.host_bytes is not None
-    assert int(found[1]) == round(made.host_bytes / 1e9)
+    assert cells[-1] == f"{made.host_bytes / GIB:.0f} GiB"
 
 
 def test_the_table_of_placements_has_every_size_of_model() -> None:
-    assert {name for name, _, _ in rows()} == FOLDERS.keys()
+    assert {name for name, _, _ in rows()} == set(cards.ENGINE_MODELS) >= FOLDERS.keys()
+    families = {(MODELS[name].family, MODELS[name].two_experts, MODELS[name].side) for name in cards.ENGINE_MODELS}
+    assert families == {(model.family, model.two_experts, model.side) for model in MODELS.values()}
 
 
 def test_every_model_of_the_planner_is_in_the_first_table() -> None:

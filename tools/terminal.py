@@ -31,7 +31,7 @@ CELL_WIDTH, CELL_HEIGHT, MARGIN = 8.4, 18, 14
 LONGEST_WAIT_S, LAST_WAIT_S, SHORTEST_WAIT_S = 0.8, 15.0, 0.1
 PLAYED_IN_S = 30.0
 COMMANDS = (
-    'reel generate examples/americas.jpg "slow push in" -o clip.mp4',
+    'reel generate examples/americas.jpg "push in" -o clip.mp4 --generator draft',
     "reel film examples/film.yaml -o film.mp4 --draft",
     "reel film examples/film.yaml -o film.mp4 --draft   # again: nothing changed",
 )

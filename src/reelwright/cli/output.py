@@ -9,6 +9,7 @@ ASCII only.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -53,9 +54,32 @@ def print_json(value: Any) -> None:
 def note(text: str) -> None:
     """Write one line to standard error; a closed terminal does not end a run or change its exit status."""
     try:
-        print(printable(text), file=sys.stderr, flush=True)
+        line = printable(text)
+        print(fitted(line, _columns()) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # also for Python's own last flush
+
+
+def fitted(text: str, columns: int) -> str:
+    """The text in lines that fit a terminal, divided at spaces; a command in backquotes stays in one piece.
+
+    >>> fitted("no model made it: `reel plan - cat`", 18)
+    'no model made it:\\n  `reel plan - cat`'
+    """
+    if len(text) < columns:
+        return text
+    import textwrap
+
+    whole = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(whole, columns - 1, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ")
+
+
+def _columns() -> int:
+    """The width of the terminal of standard error; 80 if it does not say."""
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    return 80
 
 
 def print_error(error: VideoGenerationError, prefix: str = "") -> None:

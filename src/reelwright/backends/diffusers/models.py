@@ -40,7 +40,7 @@ class Model:
         tasks: The class of diffusers' pipeline for each task.
         mark: The feature that distinguishes its folder from others of the same class; see `_mark_of`.
         shape: The published configuration of its transformer.
-        beside: Bytes in memory of the text encoder, the image encoder and the VAE.
+        beside: Bytes in memory of the text encoder, the image encoder and the VAE (four bytes a weight in the last two).
         fps, frames: Frame rate, and the length it was trained for.
         steps, guidance: The official defaults.
         shift: The official flow shift; ``None`` if it depends on the size (`wan.default_shift`).
@@ -89,8 +89,9 @@ _HUNYUAN = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers": 
 _HUNYUAN_15 = {"num_attention_heads": 16, "attention_head_dim": 128, "num_layers": 54}
 _WAN_PARTS = (2 * T5_BYTES, 0, 507_609_880)
 _WAN_PARTS_WITH_CLIP = (2 * T5_BYTES, 2_530_000_000, 507_609_880)
+_WAN22_PARTS_5B = (2 * T5_BYTES, 0, 2_820_000_000)  # its VAE compresses more and is larger
 _HUNYUAN_PARTS = (15_250_000_000, 0, 986_000_000)
-_HUNYUAN_15_PARTS = (14_500_000_000, 860_000_000, 2_500_000_000)
+_HUNYUAN_15_PARTS = (14_500_000_000, 860_000_000, 5_000_000_000)
 
 MODELS: Mapping[str, Model] = {
     model.name: model
@@ -111,7 +112,7 @@ MODELS: Mapping[str, Model] = {
         ),
         Model(
             "wan2.2-ti2v-5B", "wan", "ti2v", {"t2v": _T2V, "i2v": _I2V}, "expand_timesteps",
-            {**_LARGE, "num_attention_heads": 24, "num_layers": 30, "ffn_dim": 14336}, _WAN_PARTS,
+            {**_LARGE, "num_attention_heads": 24, "num_layers": 30, "ffn_dim": 14336}, _WAN22_PARTS_5B,
             fps=24.0, frames=121, shift=5.0, side=16,
         ),
         Model(
