@@ -20,9 +20,10 @@ from reelwright.films.assembly import film
 from reelwright.films.editing import joining
 from reelwright.films.joinable import join_findings
 from reelwright.films.preview import preview
-from reelwright.films.render import FilmOrder, make_clips, plan_film
+from reelwright.films.render import FilmOrder, look, make_clips, plan_film
 from reelwright.films.store import Store
 from reelwright.films.storyboard import load_storyboard
+from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.site import LocalSite
 from tests import warm
 from tests.conftest import a_photo
@@ -140,7 +141,8 @@ def test_clips_are_looked_at_while_others_are_being_made_so_that_joining_has_onl
     board = load_storyboard(folder / "film.yaml")
     store = Store(folder)
     store.prepare()
-    make_clips(FilmOrder(board, settings, folder / "film.mp4"), store, LocalSite())
+    order = FilmOrder(board, settings, folder / "film.mp4")
+    make_clips(order, store, LocalSite(), lambda _: None, Cancellation(), look(order, store, LocalSite()))
     pieces = folder / ".reel" / "pieces"
     seen = {path.name for path in pieces.iterdir()}
     make(folder)
@@ -352,7 +354,7 @@ def test_a_size_that_the_generator_makes_otherwise_is_said_before(wan: WanMachin
     order = wan_order(wan)
     _, planned = plan_film(order, Store(wan.output.parent), wan.site)
     said = {item.finding.code: item for item in join_findings(order, planned)}["film.size"]
-    assert said.message == "shots one, two, three: the storyboard asks for 832x480; the clip will be 832x464"
+    assert said.message == "every shot: the storyboard asks for 832x480; the clip will be 832x464"
 
 
 def test_a_film_by_the_framework_goes_on_from_the_last_frame(wan: WanMachine, wan_film: Path) -> None:

@@ -538,8 +538,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "films",
         "a clip is begun before the one that it goes on from",
         "films/schedule.py",
-        "        ready = (name for name in self._waiting if set(self._needs[name]) <= self._done)",
-        "        ready = (name for name in self._waiting)",
+        "(name for name in self._waiting if self._needs[name] in self._done)",
+        "(name for name in self._waiting)",
         "tests/films/test_timeline.py tests/films/test_film.py -k schedule or order or chain",
     ),
     Mutant(

@@ -266,6 +266,15 @@ def unusable(path: Path, doing: str = "be read", *, advice: str = "") -> VideoGe
 
 
 @contextlib.contextmanager
+def path_errors(path: Path, doing: str = "be read", *, advice: str = "") -> Iterator[None]:
+    """Turn a refusal of the operating system into the `path_error` of this path."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise path_error(error, path, doing, advice=advice) from None
+
+
+@contextlib.contextmanager
 def refusals() -> Iterator[None]:
     """Turn errors of the operating system into those of `core.errors`, inside ``with`` or in a decorated function.
 

@@ -19,20 +19,24 @@ from .._version import RENDERING_VERSION, __version__
 from ..core.errors import Cancelled, VideoGenerationError, error_for
 from ..core.files import refusals
 from ..core.manifest import Manifest, manifest_path
+from ..core.request import Size
 from ..runs import workspace
 from ..runs.recovery import recover
 from ..runs.workspace import file_digest
 from ..sites import Site
 from ..sites.cancellation import Cancellation
 from ..sites.local.execution import Reports
-from . import EmitFilm, FilmEvent, FilmResult, Joining
+from . import EmitFilm, FilmResult, Joining
+from .editing.timing import JoinOptions, JoinPart
 from .estimate import estimate
 from .film_outputs import TASK, check_sheet, film_findings, name_of, replaceable_film, settled_output, sheet_of
+from .joinable import join_options, join_parts
 from .planning import Planned, raise_for
 from .records import Use, board_name, noted
 from .render import FilmOrder, Made, chosen_shots, look, make_clips, plan_film
 from .replaying import replay_facts
 from .store import Clip, Store, clip_key
+from .timeline import joints
 
 if TYPE_CHECKING:
     from .editing.joining import JoinReport
@@ -40,14 +44,10 @@ if TYPE_CHECKING:
 __all__ = ["FilmResult", "film"]
 
 
-def _ignore(event: FilmEvent) -> None:
-    """The default listener."""
-
-
 @refusals()
 def film(
     order: FilmOrder,
-    emit: EmitFilm = _ignore,
+    emit: EmitFilm = lambda _: None,
     cancellation: Cancellation | None = None,
     site: Site | None = None,
 ) -> FilmResult:
@@ -126,21 +126,19 @@ def _keys(order: FilmOrder, store: Store, site: Site) -> list[str]:
 
 
 def _failed(made: Made) -> VideoGenerationError:
-    name, error = next(iter(made.failures.items()))
-    if made.ended_by:
-        return _ended(made, made.ended_by)
-    lines = [f"{other}: {failure.code}: {failure.message}" for other, failure in made.failures.items() if other != name]
-    lines += [f"{other}: not made, it goes on from {cause}" for other, cause in made.blocked.items()]
-    advice = f"{error.advice} The other clips are kept: the same command goes on from here.".strip()
-    return error_for(error.failure, f"shot {name}: {error.message}", evidence=(*error.evidence, *lines), advice=advice)
-
-
-def _ended(made: Made, error: VideoGenerationError) -> VideoGenerationError:
-    """The error for a failure of the machine. Shots that were not begun would have failed too."""
+    """The first error, or that of the machine: then the shots that were not begun would have failed too."""
+    error = made.ended_by or next(iter(made.failures.values()))
     name = next(name for name, failure in made.failures.items() if failure is error)
-    waiting = [item.segment.id for item in made.planned if item.segment.id not in (*made.clips, *made.failures)]
-    lines = [f"not begun: {', '.join(waiting)}"] if waiting else []
-    advice = f"{error.advice} The clips that are made are kept: the same command goes on from here.".strip()
+    if made.ended_by:
+        kept = "The clips that are made are kept"
+        waiting = [item.segment.id for item in made.planned if item.segment.id not in (*made.clips, *made.failures)]
+        lines = [f"not begun: {', '.join(waiting)}"] if waiting else []
+    else:
+        kept = "The other clips are kept"
+        others = {other: failure for other, failure in made.failures.items() if other != name}
+        lines = [f"{other}: {failure.code}: {failure.message}" for other, failure in others.items()]
+        lines += [f"{other}: not made, it goes on from {cause}" for other, cause in made.blocked.items()]
+    advice = f"{error.advice} {kept}: the same command goes on from here.".strip()
     return error_for(error.failure, f"shot {name}: {error.message}", evidence=(*error.evidence, *lines), advice=advice)
 
 
@@ -170,6 +168,8 @@ class _Assembly:
         self._order, self._made, self._before = order, made, before
         self._output = workspace.absolute_output(order.output)
         self._clips = _parts(order, made)
+        self._segments = [film_clip.planned.segment for film_clip in self._clips]
+        self._generative = any(film_clip.clip.manifest.generative for film_clip in self._clips)
         self._sheet = sheet_of(self._output)
         self._store = store
 
@@ -191,19 +191,12 @@ class _Assembly:
         board = self._order.board
         return clip_key(
             clips=[(film_clip.clip.manifest.output or {}).get("sha256") for film_clip in self._clips],
-            joints=[self._joint(index) for index in range(len(self._clips))],
+            joints=joints(self._segments),
             film=board.model_dump(mode="json", include={"title", "size", "color", "overlap", "finish", "fps"}),
             audio=[str(self._sound), board.audio.fade_s] if board.audio else None,
             codec=self._order.settings.codec,
             engine=RENDERING_VERSION,
         )
-
-    def _joint(self, index: int) -> tuple[bool, int]:
-        """Whether a clip continues the one shown before it, and the frames of its dissolve."""
-        if index == 0:
-            return False, 0
-        segment, before = self._clips[index].planned.segment, self._clips[index - 1]
-        return segment.upstream == before.name, segment.dissolve
 
     def _made_now(
         self, known: Mapping[str, Any], emit: EmitFilm, cancellation: Cancellation, noting: _Noting
@@ -267,51 +260,26 @@ class _Assembly:
         film_sheet([film_clip.name for film_clip in self._clips], lambda number: analyses[number].tiles, target)
         return target
 
-    def _join_parts(self) -> list[Any]:
-        from .editing.timing import JoinPart
-
+    def _join_parts(self) -> list[JoinPart]:
+        clips = [film_clip.clip for film_clip in self._clips]
         parts = []
-        for index, film_clip in enumerate(self._clips):
-            chained, dissolve = self._joint(index)
-            first = self._clips[index - 1].clip.last_frame if chained else None
-            digest = str((film_clip.clip.manifest.output or {})["sha256"])  # `Store.find` has just compared it
-            parts.append(JoinPart(film_clip.clip.video, first, chained and not dissolve, dissolve, digest))
+        for index, (part, (chained, _)) in enumerate(
+            zip(join_parts(self._segments), joints(self._segments), strict=True)
+        ):
+            first = clips[index - 1].last_frame if chained else None
+            digest = str((clips[index].manifest.output or {})["sha256"])  # `Store.find` has just compared it
+            parts.append(replace(part, video=clips[index].video, first_picture=first, digest=digest))
         return parts
 
-    def _join_options(self) -> Any:
-        from .editing.timing import JoinOptions
-
-        board, generative = self._order.board, self._generative()
+    def _join_options(self) -> JoinOptions:
         first = self._clips[0].clip.manifest.output or {}
-        how = "a model generated it" if generative else "an animatic preview, no model has generated anything"
-        return JoinOptions(
-            size=self._size(),
-            fps=float(first["fps"]),
-            title=board.title,
-            color=board.color,
-            overlap=board.overlap,
-            double_fps=board.finish.double_fps,
-            upscale=board.finish.upscale,
-            audio=board.audio.file if board.audio else None,
-            audio_fade_s=board.audio.fade_s if board.audio else 1.0,
-            metadata={
-                "comment": f"Joined by reelwright from {len(self._clips)} clips; {how}.",
-                "generative": str(generative).lower(),
-            },
-            codec=self._order.settings.codec,
-        )
-
-    def _board_name(self) -> str | None:
-        return board_name(self._order.source, self._output.parent) or None
-
-    def _size(self) -> Any:
-        from ..core.request import Size
-
-        first = self._clips[0].clip.manifest.output or {}
-        return Size(int(first["width"]), int(first["height"]))
-
-    def _generative(self) -> bool:
-        return any(film_clip.clip.manifest.generative for film_clip in self._clips)
+        how = "a model generated it" if self._generative else "an animatic preview, no model has generated anything"
+        tags = {
+            "comment": f"Joined by reelwright from {len(self._clips)} clips; {how}.",
+            "generative": str(self._generative).lower(),
+        }
+        size = Size(int(first["width"]), int(first["height"]))
+        return replace(join_options(self._order, size, float(first["fps"])), metadata=tags)
 
     def _manifest(
         self, run_id: str, started: datetime, facts: Mapping[str, Any], output: Mapping[str, Any]
@@ -331,10 +299,13 @@ class _Assembly:
             reelwright=__version__,
             generator=", ".join(dict.fromkeys(film_clip.planned.backend.name for film_clip in self._clips)),
             task=TASK,
-            generative=self._generative(),
+            generative=self._generative,
             state="completed",
             created_at=started.isoformat(timespec="seconds"),
-            requested={"prompt": order.board.title, "storyboard": self._board_name()},
+            requested={
+                "prompt": order.board.title,
+                "storyboard": board_name(order.source, self._output.parent) or None,
+            },
             output={"path": self._output.name, **output},
             seconds=(datetime.now(UTC) - started).total_seconds(),
             degraded=any(film_clip.clip.manifest.degraded for film_clip in self._clips) or bool(self._made.failures),

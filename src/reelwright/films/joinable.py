@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.yamlfile import read_yaml
 from ..core.errors import Failure, VideoGenerationError
+from ..core.host import GIB
 from ..core.plan import Finding, counted
 from ..core.request import Size
-from .planning import Planned, ShotFinding
+from .editing.timing import JoinOptions, JoinPart, crowded, expected_frames, finished, length_in_film, overlaps
+from .planning import Planned, ShotFinding, grouped
+from .timeline import Segment, joints
 
 if TYPE_CHECKING:
-    from .editing.timing import JoinOptions, JoinPart
     from .render import FilmOrder
 
-_GIB = 1024**3
 #: Frames that an encoder holds at once: its look-ahead, the frames that wait for it, and the one being encoded.
 _HELD_FRAMES = 56
 
@@ -36,53 +37,43 @@ def join_findings(order: FilmOrder, planned: Sequence[Planned]) -> Iterator[Shot
     if not shown or len(shown) < len(planned):
         return
     yield from _other_sizes(order, shown)
-    parts, options = _parts(shown), _options(order, shown[0])
-    yield from _transitions(order, shown, parts, options)
+    videos = [item.plan.expected for item in shown if item.plan.expected]
+    options = join_options(order, Size(videos[0].width, videos[0].height), videos[0].fps)
+    lengths = [length_in_film(video.num_frames, video.fps, options) for video in videos]
+    parts = join_parts([item.segment for item in shown])
+    yield from _transitions(order, shown, lengths, overlaps(parts, options))
     yield from _size(order, options)
-    yield from _fade(order, shown, parts, options)
+    yield from _fade(order, expected_frames(lengths, parts, options) / finished(options)[1])
 
 
-def _options(order: FilmOrder, first: Planned) -> JoinOptions:
-    from .editing.timing import JoinOptions
-
-    board, expected = order.board, first.plan.expected
-    assert expected is not None
+def join_options(order: FilmOrder, size: Size, fps: float) -> JoinOptions:
+    """How the clips of an order are joined, if the first one has this size and rate."""
+    board, audio = order.board, order.board.audio
     return JoinOptions(
-        Size(expected.width, expected.height),
-        expected.fps,
+        size,
+        fps,
+        title=board.title,
+        color=board.color,
         overlap=board.overlap,
         double_fps=board.finish.double_fps,
         upscale=board.finish.upscale,
+        audio=audio.file if audio else None,
+        audio_fade_s=audio.fade_s if audio else 1.0,
         codec=order.settings.codec,
     )
 
 
-def _parts(shown: Sequence[Planned]) -> list[JoinPart]:
-    from .editing.timing import JoinPart
-
-    parts, before = [], None
-    for item in shown:
-        segment = item.segment
-        dissolve = segment.dissolve if before is not None else 0
-        chained = before is not None and segment.upstream == before and not dissolve
-        parts.append(JoinPart(Path(segment.id), chained=chained, dissolve=dissolve))
-        before = segment.id
-    return parts
-
-
-def _lengths(shown: Sequence[Planned], options: JoinOptions) -> list[int]:
-    from .editing.timing import length_in_film
-
-    expected = [item.plan.expected for item in shown]
-    return [length_in_film(video.num_frames, video.fps, options) for video in expected if video is not None]
+def join_parts(shown: Sequence[Segment]) -> list[JoinPart]:
+    """The clips as parts of the film; each has the segment's name instead of a file."""
+    return [
+        JoinPart(Path(segment.id), chained=chained and not dissolve, dissolve=dissolve)
+        for segment, (chained, dissolve) in zip(shown, joints(shown), strict=True)
+    ]
 
 
 def _transitions(
-    order: FilmOrder, shown: Sequence[Planned], parts: Sequence[JoinPart], options: JoinOptions
+    order: FilmOrder, shown: Sequence[Planned], lengths: Sequence[int], over: Sequence[int]
 ) -> Iterator[ShotFinding]:
-    from .editing.timing import crowded, overlaps
-
-    lengths, over = _lengths(shown, options), overlaps(parts, options)
     for index in crowded(lengths, over):
         before, after = over[index], (*over[1:], 0)[index]
         taken = " and ".join(
@@ -98,23 +89,20 @@ def _transitions(
 def _other_sizes(order: FilmOrder, shown: Sequence[Planned]) -> Iterator[ShotFinding]:
     """Warnings about clips of another size than the film's: a generator may derive the size from area and aspect."""
     wanted = order.board.frame
-    found: dict[Size, dict[str, None]] = {}
+    found: list[tuple[str, Finding]] = []
     for item in shown:
         expected = item.plan.expected
         size = Size(expected.width, expected.height) if expected else wanted
         if size != wanted:
-            found.setdefault(size, {})[item.segment.shot] = None
-    for size, shots in found.items():
-        text = f"the storyboard asks for {wanted}; the clip will be {size}"
-        fix = f"Write size: {size} to be asked for what will be made."
-        whom = f"shots {', '.join(shots)}" if len(shots) > 1 else f"shot {next(iter(shots))}"
-        yield ShotFinding(Finding("film.size", "warning", text, fix), whom)
+            text = f"the storyboard asks for {wanted}; the clip will be {size}"
+            fix = f"Write size: {size} to be asked for what will be made."
+            found.append((item.segment.shot, Finding("film.size", "warning", text, fix)))
+    yield from grouped(found, [item.segment.shot for item in shown])
 
 
 def _size(order: FilmOrder, options: JoinOptions) -> Iterator[ShotFinding]:
     from ..media.writer import size_problem
     from ..sites.local.probes.memory import take_memory
-    from .editing.timing import finished
 
     size, _ = finished(options)
     problem = size_problem(size, options.codec)
@@ -123,7 +111,7 @@ def _size(order: FilmOrder, options: JoinOptions) -> Iterator[ShotFinding]:
         yield _at(order, ("finish", "upscale") if options.upscale > 1 else ("size",), problem, fix)
     total, need = take_memory().total_bytes, size.width * size.height * 3 // 2 * _HELD_FRAMES
     if not problem and options.upscale > 1 and total is not None and need > total:
-        text = f"encoding {size} takes about {need / _GIB:.0f} GiB of memory; this machine has {total / _GIB:.0f} GiB"
+        text = f"encoding {size} takes about {need / GIB:.0f} GiB of memory; this machine has {total / GIB:.0f} GiB"
         yield _at(order, ("finish", "upscale"), text, "Lower finish.upscale or the size.")
 
 
@@ -138,13 +126,8 @@ def _sound(order: FilmOrder) -> Iterator[ShotFinding]:
         yield _at(order, ("audio", "file"), error.message, error.advice, error.failure)
 
 
-def _fade(
-    order: FilmOrder, shown: Sequence[Planned], parts: Sequence[JoinPart], options: JoinOptions
-) -> Iterator[ShotFinding]:
-    from .editing.timing import expected_frames, finished
-
+def _fade(order: FilmOrder, seconds: float) -> Iterator[ShotFinding]:
     audio = order.board.audio
-    seconds = expected_frames(_lengths(shown, options), parts, options) / finished(options)[1]
     if audio is not None and audio.fade_s > seconds:
         text = f"the fade of {audio.fade_s:g} s is longer than the film ({seconds:.2f} s): it takes the whole film"
         finding = Finding("film.fade", "warning", text, "Lower audio.fade_s.")

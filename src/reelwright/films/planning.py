@@ -112,14 +112,6 @@ class Planner:
             found[segment.id] = Planned(segment, backend, prepared.plan, key, prepared.job.host)
         return tuple(found.values())
 
-    def check(self, planned: Sequence[Planned]) -> None:
-        """Inspect every picture of these segments, and raise for the first mistake; the others are in ``also``.
-
-        Raises:
-            VideoGenerationError: see `raise_for`.
-        """
-        raise_for(self.findings(planned))
-
     def findings(self, planned: Sequence[Planned]) -> tuple[ShotFinding, ...]:
         """The findings of these segments and of their pictures; one that holds for several shots appears once."""
         found = [(item.segment.shot, finding) for item in planned for finding in item.plan.findings]
@@ -188,7 +180,7 @@ class Planner:
 
     def _digest(self, path: Path) -> str:
         if path not in self._digests:
-            self._digests[path] = file_digest(path) or "unreadable"  # `check` reports it
+            self._digests[path] = file_digest(path) or "unreadable"  # `findings` reports it
         return self._digests[path]
 
 

@@ -13,36 +13,34 @@ from ..core.errors import VideoGenerationError
 from .planning import Planned
 from .store import Clip, Store
 from .storyboard import Storyboard
+from .timeline import joints
 
 
 class Prefetch:
     """Analyses the frames of each clip that the film shows; ``planned`` are the film's clips in their order."""
 
     def __init__(self, board: Storyboard, planned: Sequence[Planned], store: Store) -> None:
-        self._board, self._store = board, store
-        followers = [*planned[1:], None]
-        self._dissolving = {item.segment.id: item.segment.dissolve > 0 for item in planned}
+        self._store = store
+        joined = joints([item.segment for item in planned])
+        over = [dissolve or (max(1, board.overlap) if chained else 0) for chained, dissolve in joined]
+        copied = not board.finish.double_fps and board.finish.upscale == 1
+        # For each clip that is copied, how many of its last frames the next one overlaps.
         self._hidden = {
-            item.segment.id: self._over(item, after) for item, after in zip(planned, followers, strict=True)
+            item.segment.id: hidden
+            for item, hidden in zip(planned, [*over[1:], 0], strict=True)
+            if copied and not item.segment.dissolve
         }
 
     def analyse(self, name: str, clip: Clip) -> None:
         """Analyse the clip if its packets will be copied. An error is ignored here: joining reports it."""
-        finish = self._board.finish
-        if self._dissolving[name] or finish.double_fps or finish.upscale > 1:
+        if name not in self._hidden:
             return
         from .editing.artifact_cache import ArtifactCache
-        from .editing.clip_analysis import VerifiedClip
-        from .editing.segments import prefetch
+        from .editing.clip_analysis import VerifiedClip, analyse, cached_facts
 
         output = clip.manifest.output or {}
         source = VerifiedClip(clip.video, str(output["sha256"]))
+        cache = ArtifactCache(self._store.cache)
         with contextlib.suppress(VideoGenerationError):
-            prefetch(source, int(output["frames"]) - self._hidden[name], ArtifactCache(self._store.cache))
-
-    def _over(self, item: Planned, after: Planned | None) -> int:
-        """How many of a clip's last frames the next clip overlaps."""
-        if after is None:
-            return 0
-        chained = after.segment.upstream == item.segment.id
-        return after.segment.dissolve or (max(1, self._board.overlap) if chained else 0)
+            cached_facts(source, cache)
+            analyse(source, int(output["frames"]) - self._hidden[name], cache)

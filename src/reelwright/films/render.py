@@ -25,9 +25,9 @@ from ..runs import runner
 from ..runs.order import Order
 from ..sites import Place, Site
 from ..sites.cancellation import Cancellation
-from . import EmitFilm, FilmEvent, SegmentEvent, SegmentState
+from . import EmitFilm, SegmentEvent, SegmentState
 from .last_frames import is_whole, mended
-from .planning import Planned, Planner, overrides_for
+from .planning import Planned, Planner, overrides_for, raise_for
 from .prefetch import Prefetch
 from .schedule import Schedule
 from .store import Clip, Store
@@ -38,10 +38,6 @@ from .timeline import Segment, segments
 _QUALITY = ("steps", "guidance_scale")
 #: Failures of the machine or the settings: the next shot would fail in the same way.
 OF_THE_MACHINE = frozenset({Failure.ENV, Failure.MODEL, Failure.DISK, Failure.PERM, Failure.CONFIG})
-
-
-def _ignore(event: FilmEvent) -> None:
-    """The default listener."""
 
 
 @dataclass(frozen=True)
@@ -185,9 +181,9 @@ def make_clips(  # noqa: PLR0913 -- the parts of a film
     order: FilmOrder,
     store: Store,
     site: Site,
-    emit: EmitFilm = _ignore,
-    cancellation: Cancellation | None = None,
-    looked: Looked | None = None,
+    emit: EmitFilm,
+    cancellation: Cancellation,
+    looked: Looked,
 ) -> Made:
     """Take every clip of the film from the store or make it. Failures of single shots are in the result.
 
@@ -196,13 +192,12 @@ def make_clips(  # noqa: PLR0913 -- the parts of a film
         site: Where the clips run.
         emit: Receives the state of every clip.
         cancellation: Requests a stop.
-        looked: The result of `look`, if the caller has it.
+        looked: The result of `look`; the caller has refused its mistakes.
 
     Raises:
-        VideoGenerationError: a mistake that is known before any clip starts; the message names the shot.
+        VideoGenerationError: a picture of a clip that was to be taken from the store has a mistake.
         Cancelled: a stop was requested; finished clips stay in the store.
     """
-    looked = looked or look(order, store, site)
     made = Made(looked.planned, dict(looked.clips))
     made.warnings += [f"the clip of {name} was damaged in the store and was made again" for name in looked.damaged]
     for item in looked.planned:
@@ -212,8 +207,8 @@ def make_clips(  # noqa: PLR0913 -- the parts of a film
             emit(SegmentState(item.segment.id, "stored"))
     missing = [item for item in looked.planned if item.segment.id not in made.clips]
     if missing:
-        looked.planner.check(missing)
-        _Making(order, store, site, made, emit, cancellation or Cancellation()).run(missing)
+        raise_for(looked.planner.findings([item for item in missing if item.segment.id in looked.clips]))
+        _Making(order, store, site, made, emit, cancellation).run(missing)
     return made
 
 
@@ -253,10 +248,8 @@ class _Making:
         host = next((item.host for item in missing if item.host.gpus), missing[0].host)
         free = list(self._site.places([item.plan for item in missing], host, self._order.settings))
         by_id = {item.segment.id: item for item in missing}
-        needs = {
-            name: [item.segment.upstream] if item.segment.upstream in by_id else [] for name, item in by_id.items()
-        }
-        schedule = Schedule({name: [need for need in others if need] for name, others in needs.items()}, len(free))
+        needs = {name: item.segment.upstream for name, item in by_id.items()}
+        schedule = Schedule({name: need if need in by_id else None for name, need in needs.items()}, len(free))
         with ThreadPoolExecutor(len(free), thread_name_prefix="clip") as pool:
             while not schedule.idle:
                 while (name := schedule.start()) is not None:

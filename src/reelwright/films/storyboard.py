@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from ..config.fields import parsed
+from ..config.fields import LIST, parsed
 from ..config.yamlfile import Document, read_yaml_with_mistakes
 from ..core.files import expanded, refusals
 from ..core.request import MAX_SEED, Size, check_prompt, parse_size
@@ -146,9 +146,7 @@ class Storyboard(BaseModel):
     audio: Audio | None = Field(default=None, description="sound for the whole film")
     finish: Finish = Field(default=Finish(), description="interpolation and enlargement")
     defaults: Parameters = Field(default=Parameters(), description="parameters of all shots")
-    shots: Annotated[
-        tuple[Shot, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
-    ]
+    shots: Annotated[tuple[Shot, ...], LIST]
 
     @property
     def frame(self) -> Size:
@@ -211,7 +209,9 @@ def _problems(board: Storyboard, document: Document) -> list[Problem]:
     """Mistakes that concern several shots, as (line, text)."""
     if not board.shots:
         return [(document.line_of("shots"), "shots: there is no shot")]
-    return [(document.line_of("shots", 0), text) for text in _first_shot_problems(board)]
+    first, line = board.shots[0], document.line_of("shots", 0)
+    needs = {"continue": first.continues, "dissolve from": first.dissolve}
+    return [(line, f"shot {first.id}: the first shot has nothing to {what}") for what, asked in needs.items() if asked]
 
 
 def _camera_problem(text: str) -> str:
@@ -223,15 +223,6 @@ def _camera_problem(text: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
-
-
-def _first_shot_problems(board: Storyboard) -> list[str]:
-    first = board.shots[0]
-    return [
-        f"shot {first.id}: the first shot has nothing to {what}"
-        for what, asked in (("continue", first.continues), ("dissolve from", first.dissolve))
-        if asked
-    ]
 
 
 def _keys_at(place: tuple[str | int, ...]) -> list[str]:

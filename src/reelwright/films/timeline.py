@@ -56,6 +56,12 @@ def segments(board: Storyboard, rules_of: Callable[[str], ClipRules], *, draft: 
     return tuple(found)
 
 
+def joints(shown: Sequence[Segment]) -> list[tuple[bool, int]]:
+    """For each clip that a film shows, whether it continues the one before it, and the frames of its dissolve."""
+    later = [(after.upstream == before.id, after.dissolve) for before, after in itertools.pairwise(shown)]
+    return [(False, 0), *later]
+
+
 def _clips_of(board: Storyboard, shot: Shot, rules: ClipRules, upstream: str | None, *, draft: bool) -> list[Segment]:
     fps = rules.fps or board.fps or DEFAULT_FPS
     lengths = split(_frames(shot, fps, rules), rules, keyframed=shot.last_image is not None)

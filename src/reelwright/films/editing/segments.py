@@ -188,12 +188,6 @@ class Segmenting:
                 written(done)
 
 
-def prefetch(source: VerifiedClip, frames: int, cache: ArtifactCache) -> None:
-    """Analyse the first ``frames`` frames of a clip before they are needed, for a film that copies its packets."""
-    cached_facts(source, cache)
-    analyse(source, frames, cache)
-
-
 def _is_named(path: Path, name: str) -> bool:
     """Whether an encoded file has this name in its metadata; another file may have been put in its place."""
     try:
