@@ -15,12 +15,11 @@ import pytest
 from reelwright.core.errors import BackendUnavailableError, Cancelled, Failure, InvalidInputError, OutputError
 from reelwright.core.request import Size
 from reelwright.films.editing.artifact_cache import ArtifactCache
-from reelwright.films.editing.joining import join
 from reelwright.films.editing.timing import JoinOptions, JoinPart, expected_frames, length_in_film, places
 from reelwright.media.sheet import film_sheet
 from reelwright.media.video import Encoding, examine
 from tests.media.clips import a_foreign_clip, cut, file_size_limit, number_in
-from tests.media.parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, frames, packets, read, save, seen
+from tests.media.parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, frames, join, packets, read, save, seen
 
 
 @pytest.fixture
@@ -319,7 +318,7 @@ def test_a_sheet_has_a_row_for_each_clip_of_frames_that_the_film_shows(chain: li
 _MEASURE = """
 import sys
 from pathlib import Path
-from reelwright.films.editing.joining import join
+from tests.media.parts import join
 from reelwright.films.editing.timing import JoinOptions, JoinPart
 from reelwright.core.request import Size
 parts = [JoinPart(Path(sys.argv[1])) for _ in range(int(sys.argv[3]))]

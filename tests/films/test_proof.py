@@ -15,7 +15,7 @@ import pytest
 
 from reelwright.core.errors import OutputError, VideoGenerationError
 from reelwright.films.editing.artifact_cache import ArtifactCache
-from reelwright.films.editing.joining import JoinReport, join
+from reelwright.films.editing.joining import JoinReport
 from reelwright.films.editing.proof import proven
 from reelwright.films.editing.sound import with_sound
 from reelwright.films.editing.timing import JoinOptions, JoinPart
@@ -24,7 +24,7 @@ from reelwright.media.decoding import decoding
 from reelwright.media.video import Encoding, examine
 from reelwright.media.writer import add_copied, create_container
 from tests.media.clips import a_foreign_clip
-from tests.media.parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, packets, read
+from tests.media.parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, join, packets, read
 
 CHECKSUM_BYTES = 56
 

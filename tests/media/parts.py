@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelwright.core.request import Size
+from reelwright.films.editing.artifact_cache import ArtifactCache
+from reelwright.films.editing.joining import JoinReport
+from reelwright.films.editing.joining import join as join_kept
 from reelwright.films.editing.timing import JoinOptions, JoinPart
 from reelwright.media.decoding import decoding, to_rgb
 from reelwright.media.video import Encoding, VideoWriter
@@ -41,6 +44,19 @@ def a_chain(folder: Path) -> list[JoinPart]:
     """Three clips, each of which begins with the last frame of the one before."""
     clips = [a_coded_clip(folder / f"{n}.mp4", range(n * 10, n * 10 + 11)) for n in range(3)]
     return [JoinPart(clips[0]), JoinPart(clips[1], chained=True), JoinPart(clips[2], chained=True)]
+
+
+def join(
+    parts: Sequence[JoinPart],
+    target: Path,
+    options: JoinOptions,
+    *,
+    cache: ArtifactCache | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> JoinReport:
+    """Join clips, with a cache for this film alone unless one is given."""
+    cache = cache or ArtifactCache(target.with_suffix(".cache"))
+    return join_kept(parts, target, options, cache, lambda *_: None, check)
 
 
 def frames(path: Path) -> list[Pixels]:

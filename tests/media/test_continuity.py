@@ -14,7 +14,6 @@ from PIL import Image
 from reelwright.core.errors import Cancelled, OutputError
 from reelwright.core.request import Size
 from reelwright.films.editing.artifact_cache import ArtifactCache
-from reelwright.films.editing.joining import join
 from reelwright.films.editing.timing import JoinOptions, JoinPart
 from reelwright.media.continuity import (
     Matrix,
@@ -28,7 +27,7 @@ from reelwright.media.continuity import (
     unchanged,
 )
 from reelwright.media.video import Encoding, VideoWriter, last_frame
-from tests.media.parts import Pixels, frames, packets, save
+from tests.media.parts import Pixels, frames, join, packets, save
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 SIZE = Size(208, 120)

@@ -215,7 +215,7 @@ class _Assembly:
                 emit(Joining(done, total))
 
             cache = ArtifactCache(self._store.cache)
-            report = joining.join(parts, video, options, joined, cancellation.check, cache=cache)
+            report = joining.join(parts, video, options, cache, joined, cancellation.check)
             with ThreadPoolExecutor(1, thread_name_prefix="sheet") as pool:
                 drawn = pool.submit(self._draw, report, folder.attempt(1) / "sheet.png")
                 facts = proof.proven(video, report.promise)
@@ -223,7 +223,7 @@ class _Assembly:
             cancellation.check()
             digest = workspace.file_digest(sheet)
             noting.drawn(sheet)
-            check_sheet(self._order, self._before, self._store)  # another file may have taken its name meanwhile
+            check_sheet(self._order, self._output, self._before)  # another file may have taken its name meanwhile
             workspace.place(sheet, self._sheet)
             recorded = {
                 **known,

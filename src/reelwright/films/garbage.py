@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,22 +23,22 @@ from typing import Any
 from ..config.settings import Settings
 from ..config.yamlfile import read_yaml_text
 from ..core.errors import InvalidInputError, VideoGenerationError
-from ..core.files import UnsafeFileError, path_error, read_text, reason, shown
+from ..core.files import UnsafeFileError, path_error, path_errors, read_text, reason, shown
 from ..core.manifest import MANIFEST_SUFFIX, Manifest, manifest_path
 from ..runs.history import load_manifest
 from .film_outputs import TASK
 from .records import Record, board_path, read_record
 from .render import rules
-from .store import FOLDER, Store, is_key
+from .store import FOLDER, KEY, Store, film_shots
 from .storyboard import load_storyboard
 from .timeline import segments
 
 GRACE_DAYS = 14.0
+_FOLDER_ADVICE = "Give the folder in which the films are."
 _DAY_S = 86_400.0
 _BOARDS = (".yaml", ".yml", ".json")
 _MAX_BOARD_BYTES = 4 * 1024 * 1024
 _MAX_FILES = 10_000
-_KEY = re.compile(r"[0-9a-f]{32}")
 #: The values of a shot that identify its clip on every machine; pictures and lengths are not compared.
 _SAME = ("prompt", "seed", "size", "negative_prompt", "steps", "guidance_scale", "flow_shift")
 
@@ -116,11 +115,9 @@ def store_of(folder: Path) -> Store:
         BackendUnavailableError: PERM, it may not be read.
     """
     if folder.is_file():
-        raise InvalidInputError(f"{shown(folder)} is a file", advice="Give the folder in which the films lie.")
-    try:
+        raise InvalidInputError(f"{shown(folder)} is a file", advice=_FOLDER_ADVICE)
+    with path_errors(folder, "be cleaned up", advice=_FOLDER_ADVICE):
         os.scandir(folder).close()
-    except (OSError, ValueError) as error:
-        raise path_error(error, folder, "be cleaned up", advice="Give the folder in which the films lie.") from None
     return Store(folder.parent if folder.name == FOLDER else folder)
 
 
@@ -149,10 +146,8 @@ def remove(garbage: Garbage) -> None:
         VideoGenerationError: PERM or DISK, a file cannot be removed.
     """
     for path in garbage.files:
-        try:
+        with path_errors(path, "be removed"):
             path.unlink(missing_ok=True)
-        except OSError as error:
-            raise path_error(error, path, "be removed") from None
 
 
 def _lost(store: Store, named: _Named) -> tuple[list[Lost], list[Path]]:
@@ -161,7 +156,7 @@ def _lost(store: Store, named: _Named) -> tuple[list[Lost], list[Path]]:
     odd: list[Path] = []
     for path in _files(store.clips):
         key = path.name.partition(".")[0]
-        if is_key(key) and not path.is_symlink():
+        if KEY.fullmatch(key) and not path.is_symlink():
             by_key.setdefault(key, []).append(path)
         else:
             odd.append(path)
@@ -234,8 +229,7 @@ class _Named:
             self._cannot(path, error.message, "")
             return
         if manifest.task == TASK:
-            shots = manifest.facts.get("shots", ())
-            self.keys.update(str(shot.get("key")) for shot in shots if isinstance(shot, dict))
+            self.keys.update(str(shot.get("key")) for shot in film_shots(manifest))
             self.cached.update(str(name) for name in manifest.facts.get("kept", ()))
 
     def _storyboards(self, records: Iterable[Record]) -> list[Path]:
@@ -274,7 +268,7 @@ class _Named:
         except VideoGenerationError as error:
             self._cannot(path, error.message, "")
         else:
-            self.keys.update(_KEY.findall(text))
+            self.keys.update(KEY.findall(text))
 
     def _cannot(self, path: Path, why: str, fix: str) -> None:
         self.not_understood.append(f"{shown(path)} cannot be understood: {why}. {fix}".strip())

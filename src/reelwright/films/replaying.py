@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..runs.output_paths import refuse_inputs
 from ..runs.workspace import file_digest
 from .records import board_path
 from .render import FilmOrder
+from .store import clip_manifests
 from .storyboard import PICTURES, Storyboard, load_storyboard, with_paths
 
 
@@ -96,7 +97,7 @@ def _check_files(manifest: Manifest, board: Storyboard, sound: object) -> None:
             advice="Bring the sound back to where it was.",
         )
     wanted: dict[str, set[str]] = {}
-    for name, record in _clips(manifest):
+    for name, record in clip_manifests(manifest):
         wanted.setdefault(name, set()).update(str(item.get("sha256")) for item in record.get("inputs", ()))
     for shot in board.shots:
         for role in PICTURES:
@@ -108,20 +109,8 @@ def _check_files(manifest: Manifest, board: Storyboard, sound: object) -> None:
                 )
 
 
-def _clips(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The shot and the manifest of each clip of the film."""
-    for shot in manifest.facts.get("shots", ()):
-        record = shot.get("manifest") if isinstance(shot, dict) else None
-        if isinstance(record, dict):
-            yield str(shot.get("shot")), record
-
-
 def _pinned(board: Storyboard, manifest: Manifest) -> Storyboard:
     """The storyboard with the generator that made each shot, because ``auto`` may be another one now."""
-    found = {
-        str(shot.get("shot")): shot["manifest"].get("generator")
-        for shot in manifest.facts.get("shots", ())
-        if isinstance(shot, dict) and isinstance(shot.get("manifest"), dict)
-    }
+    found = {name: record.get("generator") for name, record in clip_manifests(manifest)}
     shots = (shot.model_copy(update={"generator": found.get(shot.id) or shot.generator}) for shot in board.shots)
     return board.model_copy(update={"shots": tuple(shots)})

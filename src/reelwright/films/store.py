@@ -15,14 +15,14 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import BusyError, VideoGenerationError
-from ..core.files import key_of, open_lock, path_error, replacing
+from ..core.files import key_of, open_lock, path_error, path_errors, replacing
 from ..core.manifest import MANIFEST_SUFFIX, Manifest, manifest_path
 from ..runs.history import load_manifest
 from ..runs.workspace import file_digest
@@ -30,7 +30,7 @@ from .records import Record, read_record
 
 FOLDER = ".reel"
 KEY_SCHEMA = 1
-_KEY = re.compile(r"[0-9a-f]{32}")
+KEY = re.compile(r"[0-9a-f]{32}")
 #: The values that the manifest of a joinable clip must have, with their types.
 _FACTS: dict[str, type | tuple[type, ...]] = {
     "sha256": str,
@@ -56,9 +56,17 @@ def clip_key(**material: Any) -> str:
     return key_of({"key": KEY_SCHEMA, **material})
 
 
-def is_key(text: str) -> bool:
-    """Whether a text is a key of a clip."""
-    return bool(_KEY.fullmatch(text))
+def film_shots(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
+    """The entries of the clips in a film's manifest, without damaged ones."""
+    shots = manifest.facts.get("shots")
+    yield from (shot for shot in (shots if isinstance(shots, list) else ()) if isinstance(shot, dict))
+
+
+def clip_manifests(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The shot and the manifest of each clip in a film's manifest."""
+    for shot in film_shots(manifest):
+        if isinstance(shot.get("manifest"), dict):
+            yield str(shot.get("shot")), shot["manifest"]
 
 
 def _readable(path: Path) -> bool:
@@ -104,10 +112,8 @@ class Store:
             VideoGenerationError: PERM, DISK or INPUT, they cannot be made.
         """
         for folder in (self.clips, self.films):
-            try:
+            with path_errors(folder, "be made"):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise path_error(error, folder, "be made") from None
 
     def video(self, key: str) -> Path:
         """The path of the clip of that key, whether or not it exists."""
@@ -138,7 +144,7 @@ class Store:
         """The copies of a clip's manifest in the manifests of the films beside the store."""
         for path in sorted(self.root.parent.glob(f"*{MANIFEST_SUFFIX}")):
             with contextlib.suppress(VideoGenerationError, TypeError, AttributeError):
-                for shot in load_manifest(path).facts.get("shots", ()):
+                for shot in film_shots(load_manifest(path)):
                     if shot.get("key") == key:
                         yield Manifest.from_json(shot["manifest"])
 
@@ -154,12 +160,10 @@ class Store:
         with self._locked(self.root / "lock", fcntl.LOCK_SH, "the clips here are being cleaned up"):
             path, busy = self.films / f"{name}.lock", f"the film {name} is being made"
             with self._locked(path, fcntl.LOCK_EX, busy) as lock:
-                try:
+                with path_errors(path, "be written"):
                     lock.truncate(0)
                     lock.write(str(os.getpid()).encode("ascii"))
                     lock.flush()
-                except OSError as error:
-                    raise path_error(error, path, "be written") from None
                 yield
 
     @contextlib.contextmanager
@@ -177,10 +181,8 @@ class Store:
 
     @contextlib.contextmanager
     def _locked(self, path: Path, kind: int, busy: str) -> Iterator[BufferedRandom]:
-        try:
+        with path_errors(path, advice="Remove it, or give another -o."):
             fd = open_lock(path)
-        except OSError as error:
-            raise path_error(error, path, advice="Remove it, or give another -o.") from None
         with os.fdopen(fd, "r+b") as lock:
             try:
                 fcntl.flock(lock, kind | fcntl.LOCK_NB)
@@ -209,13 +211,11 @@ class Store:
             VideoGenerationError: DISK or PERM, it cannot be written.
         """
         path = self._record(name)
-        for key in filter(is_key, self.record(name).keys - record.keys):
+        for key in filter(KEY.fullmatch, self.record(name).keys - record.keys):
             with contextlib.suppress(OSError):
                 os.utime(manifest_path(self.video(key)))
-        try:
+        with path_errors(path, "be written"):
             if os.path.lexists(path) and not _readable(path):
                 path.replace(path.with_name(f"{name}.unreadable.json"))  # while it exists, `garbage` removes nothing
             with replacing(path) as unfinished:
                 unfinished.write_text(record.to_text(), encoding="utf-8")
-        except OSError as error:
-            raise path_error(error, path, "be written") from None

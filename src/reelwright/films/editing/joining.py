@@ -4,15 +4,14 @@ A chained clip's first frame repeats the last frame of the clip before. The last
 refers to it: Reelwright's clips have no B-frames. The first frame must stay, because all other frames of its clip
 refer to it. Frames are streamed: a film of an hour needs no more memory than one of a second.
 
-    >>> join([JoinPart(a), JoinPart(b, first_picture=a_last, chained=True)], target, options).num_frames
+    >>> parts = [JoinPart(a), JoinPart(b, first_picture=a_last, chained=True)]
+    >>> join(parts, target, options, cache, print, check).num_frames
     161
 """
 
 from __future__ import annotations
 
-import contextlib
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -84,18 +83,13 @@ class JoinReport:
         return {"how": self.how, "joints": [asdict(joint) for joint in self.joints], "warnings": list(self.warnings)}
 
 
-def _ignore(done: int, total: int) -> None:
-    """The default listener."""
-
-
-def join(  # noqa: PLR0913 -- the last one by name only
+def join(  # noqa: PLR0913 -- the parts of a film
     parts: Sequence[JoinPart],
     target: Path,
     options: JoinOptions,
-    on_progress: Callable[[int, int], None] = _ignore,
-    check: Callable[[], None] = lambda: None,
-    *,
-    cache: ArtifactCache | None = None,
+    cache: ArtifactCache,
+    on_progress: Callable[[int, int], None],
+    check: Callable[[], None],
 ) -> JoinReport:
     """Write the film to ``target``, which must not exist yet; after an error, remove it.
 
@@ -111,22 +105,11 @@ def join(  # noqa: PLR0913 -- the last one by name only
         raise InvalidInputError("there is no clip to join", advice="Name at least one shot that is there.")
     if any(target.exists() and target.samefile(part.video) for part in parts):
         raise ValueError(f"{target} would be written over while it is read")
-    with _or_temporary(cache, target) as kept:
-        try:
-            return _Join(Segmenting(parts, options, kept, check), on_progress, check).made(target)
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
-
-
-@contextlib.contextmanager
-def _or_temporary(cache: ArtifactCache | None, target: Path) -> Iterator[ArtifactCache]:
-    """The given cache, or a temporary one."""
-    if cache is not None:
-        yield cache
-        return
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
-        yield ArtifactCache(Path(folder))
+    try:
+        return _Join(Segmenting(parts, options, cache, check), on_progress, check).made(target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 class _Join:

@@ -12,6 +12,7 @@ known. Cuts inside a clip are found by a limit, which misses a cut between dark 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class FilmFrames:
         with contextlib.closing(self._plain(index + 1)) as others:
             following = next(others)
         cuts = {visible} if kind_of_joint(self._clips.parts[index + 1]) == "cut" else set()
-        for number, frame in enumerate(doubled(_followed(self._plain(index), following), cuts)):
+        for number, frame in enumerate(doubled(itertools.chain(self._plain(index), [following]), cuts)):
             if number < 2 * visible:
                 yield frame
 
@@ -122,11 +123,6 @@ class FilmFrames:
                 picture = to_rgb(frame)
                 yield fitted(picture if colour is None else colour.applied(picture), size.width, size.height)
             demand_whole(video, clip.problems)
-
-
-def _followed(frames: Iterator[Pixels], last: Pixels) -> Iterator[Pixels]:
-    yield from frames
-    yield last
 
 
 def _blend(one: Pixels, other: Pixels, share: float) -> Pixels:

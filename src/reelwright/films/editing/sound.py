@@ -16,12 +16,12 @@ from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from ...core.errors import InvalidInputError, OutputError
+from ...core.errors import InvalidInputError
 from ...core.files import open_regular, shown
 from ...media.checksum_box import append_checksum
 from ...media.decoding import decoding, file_problems
 from ...media.writer import add_copied, create_container, explained
-from .clip_analysis import FILM_LIMIT_S
+from .clip_analysis import FILM_LIMIT_S, clip_facts
 
 RATE = 48_000
 _CHUNK = 1024  # samples of an AAC frame
@@ -72,13 +72,13 @@ def with_sound(film: Path, audio: Path, fade_s: float) -> tuple[str, ...]:
 
 def _write(film: Path, audio: Path, fade_s: float, target: Path, notes: list[str]) -> None:
     """Write pictures and sound in turn, as they are played, so that neither waits in memory for the other."""
-    seconds = _seconds(film)
+    pictures = clip_facts(film)
+    seconds = pictures.count / float(pictures.fps)
     if fade_s > seconds:
         notes.append(f"the fade of {fade_s:g} s is longer than the film: it takes the whole film, {seconds:.2f} s")
         fade_s = seconds
     with decoding(film, FILM_LIMIT_S) as source, explained(target):
-        if source.stream is None:
-            raise OutputError(f"{film} cannot be read", evidence=source.problems)
+        assert source.stream is not None  # `clip_facts` has read it
         with create_container(target, source.metadata) as container:
             video = add_copied(container, source.stream)
             sound: Any = container.add_stream("aac", rate=RATE, layout="stereo")
@@ -97,14 +97,6 @@ def _write(film: Path, audio: Path, fade_s: float, target: Path, notes: list[str
                         break
             for sample in packets:
                 container.mux(sample)
-
-
-def _seconds(film: Path) -> float:
-    with decoding(film, FILM_LIMIT_S) as source:
-        if source.stream is None:
-            raise OutputError(f"{film} cannot be read", evidence=source.problems)
-        count = sum(1 for packet in source.packets(source.stream) if packet.dts is not None)
-        return count / float(source.stream.average_rate or 1)
 
 
 def _encoded(blocks: Iterable[Samples], seconds: float, fade_s: float, sound: Any) -> Iterator[Any]:

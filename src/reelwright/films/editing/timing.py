@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,8 +96,9 @@ def expected_frames(lengths: Sequence[int], parts: Sequence[JoinPart], options: 
 
 def places(lengths: Sequence[int], parts: Sequence[JoinPart], options: JoinOptions) -> tuple[int, ...]:
     """For each part, the film's frame at which it begins."""
-    times = 2 if options.double_fps else 1
-    return tuple(begin * times for begin in begins(lengths, overlaps(parts, options)))
+    times, over = 2 if options.double_fps else 1, overlaps(parts, options)
+    ends = itertools.accumulate(length - overlap for length, overlap in zip(lengths, over, strict=True))
+    return tuple((end - length) * times for end, length in zip(ends, lengths, strict=True))
 
 
 def finished(options: JoinOptions) -> tuple[Size, float]:
@@ -130,14 +132,3 @@ def crowded(lengths: Sequence[int], overlapping: Sequence[int]) -> list[int]:
 def kind_of_joint(part: JoinPart) -> str:
     """How a clip begins: ``dissolve``, ``chained`` or ``cut``."""
     return "dissolve" if part.dissolve else "chained" if part.chained else "cut"
-
-
-def begins(lengths: Sequence[int], overlapping: Sequence[int]) -> list[int]:
-    """The film's frame at which each part begins, before doubling."""
-    found: list[int] = []
-    place = 0
-    for length, overlap in zip(lengths, overlapping, strict=True):
-        place -= overlap
-        found.append(place)
-        place += length
-    return found
