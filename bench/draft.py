@@ -24,7 +24,7 @@ SECONDS_LIMIT, BYTES_LIMIT, RATIO_LIMIT = 2.0, 300_000_000, 2.0  # of issue 2, f
 
 _ENCODER = """
 import json
-from reelwright.media.video import Encoding
+from reelwright.media.writer import Encoding
 print(json.dumps([Encoding().encoder, Encoding().threads, Encoding().options()]))
 """
 _ZOOMPAN = """

@@ -64,7 +64,7 @@ def one_changed(folder: Path, changed: int) -> tuple[Run, Run]:
 
 def hundred(folder: Path) -> Path:
     """Make a hundred different clips of 81 frames: five rendered ones with a hundred titles."""
-    from reelwright.media.video import write_metadata
+    from reelwright.media.writer import write_metadata
 
     clips = sorted((folder / ".reel" / "clips").glob("*.mp4"), key=lambda path: path.stat().st_size)[-5:]
     here = folder / "hundred"

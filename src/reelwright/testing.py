@@ -88,7 +88,7 @@ class _Engine:
     ) -> Mapping[str, Any]:
         import numpy as np
 
-        from .media.video import Encoding, VideoWriter
+        from .media.writer import Encoding, VideoWriter
 
         failure = _SCRIPT.pop(0) if _SCRIPT else None
         emit(Phase("denoising"))

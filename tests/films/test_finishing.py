@@ -14,7 +14,8 @@ from reelwright.core.errors import InvalidInputError
 from reelwright.films.editing.reencode import doubled
 from reelwright.films.editing.sound import check_sound, with_sound
 from reelwright.films.editing.timing import JoinOptions, JoinPart
-from reelwright.media.video import Encoding, VideoWriter, examine
+from reelwright.media.video import examine
+from reelwright.media.writer import Encoding, VideoWriter
 from tests.media.parts import OPTIONS, SIZE, Pixels, a_chain, a_coded_clip, a_grey_clip, frames, join, packets, seen
 
 PHOTOS = Path(__file__).parents[1] / "photos"

@@ -17,7 +17,8 @@ from reelwright.core.request import Size
 from reelwright.films.editing.artifact_cache import ArtifactCache
 from reelwright.films.editing.timing import JoinOptions, JoinPart, expected_frames, length_in_film, places
 from reelwright.media.sheet import film_sheet
-from reelwright.media.video import Encoding, examine
+from reelwright.media.video import examine
+from reelwright.media.writer import Encoding
 from tests.media.clips import a_foreign_clip, cut, file_size_limit, number_in
 from tests.media.parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, frames, join, packets, read, save, seen
 

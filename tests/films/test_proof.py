@@ -21,8 +21,8 @@ from reelwright.films.editing.sound import with_sound
 from reelwright.films.editing.timing import JoinOptions, JoinPart
 from reelwright.media.checksum_box import append_checksum
 from reelwright.media.decoding import decoding
-from reelwright.media.video import Encoding, examine
-from reelwright.media.writer import add_copied, create_container
+from reelwright.media.video import examine
+from reelwright.media.writer import Encoding, add_copied, create_container
 from tests.media.clips import a_foreign_clip
 from tests.media.parts import OPTIONS, SIZE, a_chain, a_coded_clip, a_grey_clip, join, packets, read
 

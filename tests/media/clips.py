@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from reelwright.core.plan import ExpectedVideo
 from reelwright.core.request import Size
-from reelwright.media.video import Encoding, VideoWriter
+from reelwright.media import verification
+from reelwright.media.video_facts import VideoFacts
+from reelwright.media.writer import Encoding, VideoWriter
 
 Picture = NDArray[np.uint8]
 SMALL = Size(96, 64)
@@ -45,6 +47,11 @@ def a_picture(number: int, size: Size = SMALL) -> Picture:
     for bit in range(_BITS):
         picture[: size.height // 4, bit * block : (bit + 1) * block] = 255 if number >> bit & 1 else 0
     return picture
+
+
+def verify(path: Path, expected: ExpectedVideo) -> VideoFacts:
+    """The facts of a video that `verification` accepts."""
+    return VideoFacts.from_json(verification.verify(path, expected, apart=False))
 
 
 def number_in(picture: Picture) -> int:

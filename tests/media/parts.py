@@ -16,7 +16,7 @@ from reelwright.films.editing.joining import JoinReport
 from reelwright.films.editing.joining import join as join_kept
 from reelwright.films.editing.timing import JoinOptions, JoinPart
 from reelwright.media.decoding import decoding, to_rgb
-from reelwright.media.video import Encoding, VideoWriter
+from reelwright.media.writer import Encoding, VideoWriter
 from tests.media.clips import a_picture, number_in
 
 Pixels = NDArray[np.uint8]
@@ -55,7 +55,7 @@ def join(
     check: Callable[[], None] = lambda: None,
 ) -> JoinReport:
     """Join clips, with a cache for this film alone unless one is given."""
-    cache = cache or ArtifactCache(target.with_suffix(".cache"))
+    cache = cache or ArtifactCache(target.parent / "caches" / target.stem)
     return join_kept(parts, target, options, cache, lambda *_: None, check)
 
 

@@ -26,7 +26,8 @@ from reelwright.media.continuity import (
     read_picture,
     unchanged,
 )
-from reelwright.media.video import Encoding, VideoWriter, last_frame
+from reelwright.media.video import last_frame
+from reelwright.media.writer import Encoding, VideoWriter
 from tests.media.parts import Pixels, frames, join, packets, save
 
 PHOTOS = Path(__file__).parents[1] / "photos"

@@ -16,13 +16,14 @@ import pytest
 from reelwright.core.errors import OutputError
 from reelwright.core.request import Size
 from reelwright.media.decoding import decoding
-from reelwright.media.video import examine, verify
+from reelwright.media.video import examine
 from tests.media.clips import (
     PROMISE,
     a_clip,
     a_foreign_clip,
     cut,
     patched,
+    verify,
     with_flipped_bit,
     with_random_bytes,
 )

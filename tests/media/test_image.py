@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageChops, ImageCms
 
 from reelwright.core.errors import InvalidInputError
-from reelwright.core.request import Size
+from reelwright.core.request import Size, parse_anchor
 from reelwright.media.framing import cover_crop_share, place
 from reelwright.media.image import (
     MAX_ASPECT,
@@ -19,7 +19,6 @@ from reelwright.media.image import (
     Intake,
     describe_picture,
     inspect_picture,
-    parse_anchor,
     take_picture,
 )
 from tests.media import pictures

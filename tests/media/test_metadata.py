@@ -10,7 +10,8 @@ import pytest
 
 from reelwright.core.errors import BackendUnavailableError, Failure, OutputError
 from reelwright.core.request import Size
-from reelwright.media.video import examine, write_metadata
+from reelwright.media.video import examine
+from reelwright.media.writer import write_metadata
 from tests.media.clips import (
     FOREIGN,
     a_clip,

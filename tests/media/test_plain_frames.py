@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reelwright.media.video import examine, verify
-from tests.media.clips import PROMISE, Picture, a_clip, a_picture
+from reelwright.media.video import examine
+from tests.media.clips import PROMISE, Picture, a_clip, a_picture, verify
 
 BLACK = np.zeros((64, 96, 3), np.uint8)
 

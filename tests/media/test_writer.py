@@ -25,8 +25,8 @@ from reelwright.core.errors import (
 )
 from reelwright.core.plan import ExpectedVideo
 from reelwright.core.request import Size
-from reelwright.media.video import Encoding, VideoWriter, examine, first_frame, verify
-from reelwright.media.writer import size_problem
+from reelwright.media.video import examine, first_frame
+from reelwright.media.writer import Encoding, VideoWriter, size_problem
 from tests.media.clips import (
     PROMISE,
     SMALL,
@@ -35,6 +35,7 @@ from tests.media.clips import (
     file_size_limit,
     numbers_in,
     open_files,
+    verify,
 )
 
 PATCHES = (

@@ -1074,7 +1074,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "decoders",
         "the processor time ends with SIGKILL",
         "media/image_child.py",
-        "resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_s, hard), hard))",
+        "resource.setrlimit(resource.RLIMIT_CPU, (_lower(min(cpu_s, hard), soft), hard))",
         "resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_s, hard), min(cpu_s, hard)))",
         "tests/media/test_confinement.py -k limit_of_its_own",
     ),

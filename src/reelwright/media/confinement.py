@@ -1,4 +1,4 @@
-"""Confines a process that decodes an untrusted file: no new processes, no network, no other files.
+"""Confines a process that decodes an untrusted file: no new processes, no network, no other files, limited memory and time.
 
 A process calls `confine` once, after all imports and before it reads the first hostile byte. It uses three features of
 the kernel, each only if it exists. Landlock (from Linux 5.13 on) blocks every file that is not named. A seccomp filter
@@ -17,9 +17,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _NO_NEW_PRIVS = 38
 _TSYNC = 1  # the filter applies to every thread of the process
@@ -70,6 +71,24 @@ _CHANGES: tuple[tuple[int | None, int | None], ...] = (
 _OPENS: tuple[tuple[int | None, int | None], ...] = (
     (2, None), (85, None), (257, 56), (437, 437),  # open creat openat openat2
 )  # fmt: skip
+
+
+def limit(limits: Mapping[int, int], cpu_s: int) -> None:
+    """Lower limits of this process (`resource`) and its processor time, and forbid core dumps; none is ever raised.
+
+    At the hard limit of processor time the kernel sends SIGKILL, which may also come from another process. At the soft
+    one, five seconds before, it sends SIGXCPU, which shows that the file was the cause.
+    """
+    for kind, value in {**limits, resource.RLIMIT_CORE: 0}.items():
+        lower = _lower(value, resource.getrlimit(kind)[1])
+        resource.setrlimit(kind, (lower, lower))
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    hard = _lower(cpu_s + 5, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (_lower(min(cpu_s, hard), soft), hard))
+
+
+def _lower(value: int, before: int) -> int:
+    return value if before == resource.RLIM_INFINITY else min(value, before)
 
 
 def confine(

@@ -10,10 +10,13 @@ out-of-memory killer, an administrator or a stopping container is not.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import BackendUnavailableError, Failure, OutOfMemoryError, VideoGenerationError
 
+#: What a decoder leaves: its exit status (``None`` if it was killed at a time limit), its output and its errors.
+Ending = tuple[int | None, bytes, bytes]
 #: How often a decoder is started if signals from outside end it.
 TRIES = 2
 _BY_ITSELF = frozenset(
@@ -46,6 +49,21 @@ def kills_for_memory() -> int:
     except (OSError, ValueError):
         pass
     return 0
+
+
+def run_again(subject: str, run: Callable[[], Ending]) -> Ending:
+    """Run a decoder with ``run``, and once more if something outside ended it.
+
+    Raises:
+        BackendUnavailableError, OutOfMemoryError: it was ended from outside each time.
+    """
+    before, ended_by = kills_for_memory(), ""
+    for _ in range(TRIES):
+        ending = run()
+        if not (name := from_outside(ending[0])):
+            return ending
+        ended_by = name
+    raise killed(subject, ended_by, for_memory=kills_for_memory() > before)
 
 
 def killed(subject: str, signal_sent: str, *, for_memory: bool) -> VideoGenerationError:

@@ -13,7 +13,6 @@ which sizes they take.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,33 +21,15 @@ from typing import Any
 
 from ..core.errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
 from ..core.files import shown
-from ..core.request import Fit, Picture, Size
+from ..core.request import Fit, Picture, Size, parse_anchor
 from .framing import PicturePlacement, cover_crop_share, place
 from .image_decoder import decode
 from .picture_file import Held, hold
-
-__all__ = [
-    "MAX_ASPECT",
-    "MIN_SIDE",
-    "Intake",
-    "cover_crop_share",
-    "describe_picture",
-    "inspect_picture",
-    "parse_anchor",
-    "take_picture",
-]
 
 MIN_SIDE = 32  # below this nothing can be recognised, and every generator would enlarge it ten times or more
 MAX_ASPECT = 5.0  # wider than any screen (32:9 is 3.6); a generator that keeps the aspect would make a ribbon
 _NOTED_CROP = 0.25
 _NOTED_ENLARGEMENT = 2.0
-_ANCHORS = {
-    "center": (0.5, 0.5),
-    "top": (0.5, 0.0),
-    "bottom": (0.5, 1.0),
-    "left": (0.0, 0.5),
-    "right": (1.0, 0.5),
-}
 
 
 @dataclass(frozen=True)
@@ -58,7 +39,7 @@ class Intake:
     Attributes:
         strict: Refuse a picture that needs a change that the user did not request.
         fit: How it is fitted to ``size``; ``None`` covers, and adds a note if a large part is lost.
-        anchor: The part that survives a crop, or the picture's position between bars: see `parse_anchor`.
+        anchor: The part that survives a crop, or the picture's position between bars: see `core.request.parse_anchor`.
         size: The exact size of the copy; ``None`` keeps the picture's size.
         max_pixels: Refuse more pixels than this before decoding any.
         max_bytes: Refuse larger files before reading them.
@@ -143,26 +124,6 @@ def _info(taken: _Taken) -> dict[str, Any]:
         "color_space": facts["color_space"],
         "notes": list(taken.notes),
     }
-
-
-def parse_anchor(text: str) -> tuple[float, float]:
-    """Parse ``center``, ``top``, ``bottom``, ``left``, ``right`` or ``x,y`` into shares of the area to crop.
-
-    ``0,0`` keeps the upper left corner, ``1,1`` the lower right one.
-
-    Raises:
-        InvalidInputError: the text is none of these.
-    """
-    if text in _ANCHORS:
-        return _ANCHORS[text]
-    try:
-        x, y = (float(part) for part in text.split(","))
-    except ValueError:
-        x = y = math.nan
-    if not (0 <= x <= 1 and 0 <= y <= 1):  # NaN is neither
-        names = ", ".join(_ANCHORS)
-        raise InvalidInputError(f"{text!r} is not an anchor", advice=f"Use {names}, or x,y with both from 0 to 1.")
-    return x, y
 
 
 # --- the intake

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn, cast
 
 from PIL import Image, ImageChops, PngImagePlugin, UnidentifiedImageError
 
-from .confinement import confine
+from .confinement import confine, limit
 from .framing import place
 from .image_colours import BROKEN, color_space, colour_change, declare_colours, gamma_power, use_adobe_rgb
 from .image_formats import (
@@ -105,21 +105,8 @@ def _limit(job: dict[str, Any], num_pixels: int) -> None:
     memory = 512 * _MIB + 24 * num_pixels + 3 * job["num_bytes"]
     cpu_s = 10 + num_pixels // 2_000_000
     file_size = 4 * max(job["max_pixels"], job["frame_pixels"]) + _MIB
-    for kind, value in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_FSIZE, file_size),
-        (resource.RLIMIT_NOFILE, max(2, job["png_fd"] or 0) + 2),  # one more, for a copy of descriptor 0
-    ):
-        lower = _lower(value, resource.getrlimit(kind)[1])
-        resource.setrlimit(kind, (lower, lower))
-    # At the hard limit the kernel sends SIGKILL, which may also come from another process; at the soft one SIGXCPU.
-    hard = _lower(cpu_s + 5, resource.getrlimit(resource.RLIMIT_CPU)[1])
-    resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_s, hard), hard))
-
-
-def _lower(value: int, hard: int) -> int:
-    return value if hard == resource.RLIM_INFINITY else min(value, hard)
+    files = max(2, job["png_fd"] or 0) + 2  # one more, for a copy of descriptor 0
+    limit({resource.RLIMIT_AS: memory, resource.RLIMIT_FSIZE: file_size, resource.RLIMIT_NOFILE: files}, cpu_s)
 
 
 def _work(job: dict[str, Any]) -> dict[str, Any]:

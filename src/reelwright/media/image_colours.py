@@ -84,7 +84,7 @@ def declare_colours(info: dict[str, Any], notes: list[str]) -> str | None:
 
 def _use_chromaticities(info: dict[str, Any], notes: list[str]) -> None:
     gamma = info.get("gamma")
-    curve = power(1 / gamma) if gamma and gamma_power(info) else srgb_curve()
+    curve = power(1 / gamma) if gamma and gamma_power(info) else _srgb
     try:
         info["icc_profile"] = profile("PNG chromaticities", tuple(info["chromaticity"]), curve)
     except BROKEN:
@@ -270,11 +270,6 @@ def profile(name: str, chromaticities: Chromaticities, curve: Curve) -> bytes:
 def power(exponent: float) -> Curve:
     """A plain gamma curve."""
     return lambda value: value**exponent
-
-
-def srgb_curve() -> Curve:
-    """The curve of sRGB."""
-    return _srgb
 
 
 def _xyz(values: tuple[float, ...]) -> bytes:

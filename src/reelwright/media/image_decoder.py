@@ -26,7 +26,7 @@ from typing import Any
 
 from ..core.errors import BackendUnavailableError, InvalidInputError
 from ..core.files import shown
-from .decoder_exits import TRIES, from_outside, killed, kills_for_memory, signal_name
+from .decoder_exits import Ending, run_again, signal_name
 from .picture_file import Held
 
 TIMEOUT_S = 120.0
@@ -81,8 +81,16 @@ def decode(
     try:
         full = {**job, "path": _import_folders(), "png_fd": png_fd if write else None}
         child = [*(argv or command()), json.dumps(full)]
-        status = _run_again(held, child, (report_fd, error_fd, png_fd), timeout_s)
-        yield _report(held, status, report_fd, error_fd), png_fd
+
+        def run() -> Ending:
+            os.lseek(held.fd, 0, os.SEEK_SET)  # the child shares this descriptor's offset
+            for fd in (report_fd, error_fd, png_fd):
+                os.ftruncate(fd, 0)
+                os.lseek(fd, 0, os.SEEK_SET)
+            status = _run(child, (held.fd, report_fd, error_fd), png_fd, timeout_s)
+            return status, os.pread(report_fd, _MAX_REPORT_BYTES, 0), os.pread(error_fd, _MAX_REPORT_BYTES, 0)
+
+        yield _report(held, run_again(f"{shown(held.source)} could not be decoded", run)), png_fd
     finally:
         for fd in (report_fd, png_fd, error_fd):
             os.close(fd)
@@ -104,27 +112,7 @@ def _import_folders() -> list[str]:
     return [str(Path(__file__).parents[2]), *others]
 
 
-def _run_again(held: Held, argv: Sequence[str], fds: tuple[int, int, int], timeout_s: float) -> int | None:
-    """The exit status of the child; it is started once more if something outside ended it.
-
-    Raises:
-        BackendUnavailableError, OutOfMemoryError: it was ended from outside each time.
-    """
-    before, ended_by = kills_for_memory(), ""
-    for _ in range(TRIES):
-        os.lseek(held.fd, 0, os.SEEK_SET)  # the child shares this descriptor's offset
-        for fd in fds:
-            os.ftruncate(fd, 0)
-            os.lseek(fd, 0, os.SEEK_SET)
-        status = _run(argv, (held.fd, fds[0], fds[1]), fds[2:], timeout_s)
-        if not (name := from_outside(status)):
-            return status
-        ended_by = name
-    subject = f"{shown(held.source)} could not be decoded"
-    raise killed(subject, ended_by, for_memory=kills_for_memory() > before)
-
-
-def _run(argv: Sequence[str], fds: tuple[int, int, int], passed: tuple[int, ...], timeout_s: float) -> int | None:
+def _run(argv: Sequence[str], fds: tuple[int, int, int], passed: int, timeout_s: float) -> int | None:
     """The child's exit status; ``None`` if it was killed at the time limit."""
     environ = _FEW_ARENAS | {name: os.environ[name] for name in _ENVIRON if name in os.environ}
     try:
@@ -133,7 +121,7 @@ def _run(argv: Sequence[str], fds: tuple[int, int, int], passed: tuple[int, ...]
             stdin=fds[0],
             stdout=fds[1],
             stderr=fds[2],
-            pass_fds=passed,
+            pass_fds=(passed,),
             env=environ,
             start_new_session=True,  # Ctrl-C in a terminal must reach only the runner: it is no crash of the decoder
         )
@@ -157,16 +145,16 @@ def _ended(pid: int, timeout_s: float) -> bool:
         os.close(watch)
 
 
-def _report(held: Held, status: int | None, report_fd: int, error_fd: int) -> dict[str, Any]:
-    name = shown(held.source)
+def _report(held: Held, ending: Ending) -> dict[str, Any]:
+    (status, answer, errors), name = ending, shown(held.source)
     if status is None:
         raise InvalidInputError(f"{name} cannot be decoded in reasonable time", advice="Export the picture again.")
     try:
-        report: dict[str, Any] = {} if status else json.loads(os.pread(report_fd, _MAX_REPORT_BYTES, 0))
+        report: dict[str, Any] = {} if status else json.loads(answer)
     except ValueError:
         report = {}
     if not report:
-        raise _crash(name, status, os.pread(error_fd, _MAX_REPORT_BYTES, 0))
+        raise _crash(name, status, errors)
     if "refused" in report:
         raise InvalidInputError(
             f"{name}: {report['refused']}", evidence=tuple(report["evidence"]), advice=report["advice"]

@@ -10,18 +10,16 @@ the copy, so a file that is replaced meanwhile cannot make the hash and the pixe
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import InvalidInputError
-from ..core.files import shown
+from ..core.files import open_regular, reason, shown
 
 _CHUNK_BYTES = 1 << 20
 _ADVICE = "Give a JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP or JPEG XL file."
@@ -155,20 +153,15 @@ def hold(source: Path, max_bytes: int) -> Iterator[Held]:
         InvalidInputError: the file is missing, not a regular file, empty, over ``max_bytes``, unreadable, or of an
             unsupported format.
     """
-    try:
-        origin = _open(source, max_bytes)
-    except (OSError, ValueError) as error:
-        raise unreadable(source, error) from None
     fd = os.memfd_create("reelwright-picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         try:
-            digest, num_bytes = _copy(origin, fd, max_bytes)
-        except OSError as error:
+            with open_regular(source) as origin:
+                _check_bytes(source, os.fstat(origin.fileno()).st_size, max_bytes)
+                digest, num_bytes = _copy(origin.fileno(), fd, max_bytes)
+        except (OSError, ValueError) as error:
             raise unreadable(source, error) from None
-        finally:
-            os.close(origin)
-        if num_bytes > max_bytes:
-            raise _too_big(source, num_bytes, max_bytes)
+        _check_bytes(source, num_bytes, max_bytes)
         yield Held(source, fd, digest, num_bytes, _format(source, os.pread(fd, 4096, 0)))
     finally:
         os.close(fd)
@@ -176,50 +169,22 @@ def hold(source: Path, max_bytes: int) -> Iterator[Held]:
 
 def unreadable(source: Path, error: OSError | ValueError) -> InvalidInputError:
     """The error for a picture that cannot be opened or read."""
-    number = error.errno if isinstance(error, OSError) else None
-    reason = {
-        errno.ENOENT: "there is no such file",
-        errno.ENOTDIR: "there is no such file",
-        errno.ELOOP: "its symbolic links go round in a circle",
-        errno.EACCES: "permission was denied",
-        errno.EPERM: "permission was denied",
-    }.get(number or 0, os.strerror(number) if number else str(error))
-    if number == errno.ENOENT and source.is_symlink():
-        reason = "it is a symbolic link to a file that does not exist"
-    return InvalidInputError(f"{shown(source)} cannot be read: {reason}", advice="Check the path of the picture.")
+    why = reason(error)
+    if isinstance(error, FileNotFoundError) and source.is_symlink():
+        why = "it is a symbolic link to a file that does not exist"
+    return InvalidInputError(f"{shown(source)} cannot be read: {why}", advice="Check the path of the picture.")
 
 
-def _open(source: Path, max_bytes: int) -> int:
-    """Open a regular file within the limit. Its kind is checked first, because opening a device can have an effect."""
-    _check(source, source.stat(), max_bytes)
-    # O_NONBLOCK: if a FIFO takes the file's place now, opening it must not wait for a writer.
-    fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        _check(source, os.fstat(fd), max_bytes)
-    except InvalidInputError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _check(source: Path, status: os.stat_result, max_bytes: int) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
-        kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
-        raise InvalidInputError(f"{shown(source)} is {kind}, not a picture file", advice=_ADVICE)
-    if status.st_size == 0:
+def _check_bytes(source: Path, num_bytes: int, max_bytes: int) -> None:
+    if num_bytes == 0:
         raise InvalidInputError(f"{shown(source)} is empty (0 bytes)", advice="Download or export it again.")
-    if status.st_size > max_bytes:
-        raise _too_big(source, status.st_size, max_bytes)
-
-
-def _too_big(source: Path, num_bytes: int, max_bytes: int) -> InvalidInputError:
-    return InvalidInputError(
-        f"{shown(source)} is {num_bytes / 2**20:,.0f} MiB large; "
-        f"the limit for a picture is {max_bytes / 2**20:,.0f} MiB",
-        evidence=f"{num_bytes} bytes",
-        advice=_ADVICE,
-    )
+    if num_bytes > max_bytes:
+        raise InvalidInputError(
+            f"{shown(source)} is {num_bytes / 2**20:,.0f} MiB large; "
+            f"the limit for a picture is {max_bytes / 2**20:,.0f} MiB",
+            evidence=f"{num_bytes} bytes",
+            advice=_ADVICE,
+        )
 
 
 def _copy(origin: int, target: int, max_bytes: int) -> tuple[str, int]:

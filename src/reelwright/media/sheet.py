@@ -1,7 +1,7 @@
 """Draws a contact sheet: one PNG with evenly spaced frames of a video, always with the first and the last.
 
 A sheet shows a video in one picture, for example in a bug report. It does not check whether the video is complete
-(`video.verify`); of a damaged video it shows the frames that can be decoded.
+(`verification`); of a damaged video it shows the frames that can be decoded.
 
     >>> contact_sheet(Path("clip.mp4"), Path("clip.sheet.png"), columns=3, count=9)
 """

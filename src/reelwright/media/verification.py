@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BackendUnavailableError, OutputError, VideoGenerationError
-from ..core.files import path_error
+from ..core.files import path_errors
 from ..core.plan import ExpectedVideo
-from .decoder_exits import TRIES, from_outside, killed, kills_for_memory, signal_name
+from .decoder_exits import Ending, run_again, signal_name
 
 TIMEOUT_S = 900.0
 _LOOK_S = 0.2
@@ -36,10 +36,6 @@ _FEW_THREADS = {"MALLOC_ARENA_MAX": "4", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_T
 # Address space; the largest video that is decoded takes 2 GB.
 _MAX_BYTES = 8 << 30
 _CPU_S = 4 * int(TIMEOUT_S)  # four threads decode
-
-
-def _never() -> None:
-    """The default check, which never ends a child."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class VerificationProcess:
         if self._child is None:
             self._child = _started(_CHILD, stdin=subprocess.PIPE)
 
-    def facts(self, order: list[Any], check: Callable[[], None] = _never) -> dict[str, Any]:
+    def facts(self, order: list[Any], check: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """The facts that the child finds; if the video crashes the child, that is a problem of the video.
 
         ``check`` is called while the child works; if it raises, the child ends. If something outside ended the child,
@@ -73,22 +69,20 @@ class VerificationProcess:
         Raises:
             BackendUnavailableError, OutOfMemoryError: something outside ended it each time; the video may be valid.
         """
-        before, ended_by = kills_for_memory(), ""
-        for _ in range(TRIES):
+
+        def run() -> Ending:
             self.start()
             child, self._child = self._child, None
             assert child is not None
             try:
                 out, errors = _answer(child, json.dumps(order).encode(), check)
             except subprocess.TimeoutExpired:
-                return _unreadable(f"decoding took longer than {TIMEOUT_S:.0f} s")
+                return None, b"", b""
             finally:
                 _end(child)
-            name = from_outside(child.returncode)
-            if not name:
-                return _facts_from(child.returncode, out, errors)
-            ended_by = name
-        raise killed(f"{order[0]} could not be verified", ended_by, for_memory=kills_for_memory() > before)
+            return child.returncode, out, errors
+
+        return _facts_from(run_again(f"{order[0]} could not be verified", run))
 
     def close(self) -> None:
         """End a child that has no order."""
@@ -113,7 +107,10 @@ def _started(program: str, *arguments: str, stdin: int, stdout: Any = subprocess
         ) from error
 
 
-def _facts_from(status: int, out: bytes, errors: bytes) -> dict[str, Any]:
+def _facts_from(ending: Ending) -> dict[str, Any]:
+    status, out, errors = ending
+    if status is None:
+        return _unreadable(f"decoding took longer than {TIMEOUT_S:.0f} s")
     if status != 0:
         last = " ".join(errors.decode(errors="replace").strip().splitlines()[-1:])[:300]
         how = f"with status {status}" if status > 0 else f"by {signal_name(-status)}"
@@ -147,7 +144,7 @@ def examine(
     *,
     apart: bool | VerificationProcess,
     tagging: Tagging | None = None,
-    check: Callable[[], None] = _never,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """The `video.VideoFacts` of a file as a mapping; a damaged file is not an error, but has ``problems``.
 
@@ -160,12 +157,13 @@ def examine(
         return _examine_here(path, promise, tagging)
     copy = [str(tagging.target), dict(tagging.metadata)] if tagging else None
     process = apart if isinstance(apart, VerificationProcess) else VerificationProcess()
+    order = [str(path), promise, copy]
     if tagging is None:
-        return process.facts([str(path), promise, copy], check)
+        return process.facts(order, check)
     _make(tagging.target)
     tagged = False
     try:
-        facts = process.facts([str(path), promise, copy], check)
+        facts = process.facts(order, check)
         tagged = facts.pop("tagged", False)
     finally:
         if not tagged:
@@ -175,11 +173,9 @@ def examine(
 
 def _make(target: Path) -> None:
     """Create the empty file that a confined child fills; the child cannot create one."""
-    try:
+    with path_errors(target, "be written"):
         target.unlink(missing_ok=True)
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
-    except OSError as error:
-        raise path_error(error, target, "be written") from error
 
 
 def _examine_here(path: Path, promise: list[Any] | None, tagging: Tagging | None) -> dict[str, Any]:
@@ -193,10 +189,10 @@ def _examine_here(path: Path, promise: list[Any] | None, tagging: Tagging | None
 
 def _tagged(path: Path, promise: list[Any] | None, tagging: Tagging) -> dict[str, Any] | None:
     """The facts of a copy with tags; ``None`` if no valid copy can be made."""
-    from . import video  # the decoder is large: only a process that decodes imports it
+    from .writer import write_metadata  # the decoder is large: only a process that decodes imports it
 
     with contextlib.suppress(VideoGenerationError):  # the facts of the video itself list its problems
-        video.write_metadata(path, tagging.target, tagging.metadata)
+        write_metadata(path, tagging.target, tagging.metadata)
         facts = _facts(tagging.target, promise)
         if not facts["problems"] and not facts["differences"]:
             return facts
@@ -241,25 +237,26 @@ def save_last_frame(path: Path, target: Path) -> None:
         OutputError: the video has no last frame that can be trusted.
         BackendUnavailableError, OutOfMemoryError: something outside ended the decoder; the video may be valid.
     """
-    before, ended_by = kills_for_memory(), ""
-    for _ in range(TRIES):
+
+    def run() -> Ending:
         with target.open("wb") as file:
             child = _started(_LAST_FRAME_CHILD, str(path), stdin=subprocess.DEVNULL, stdout=file)
             try:
                 _, errors = child.communicate(timeout=TIMEOUT_S)
-                name = from_outside(child.returncode)
             except subprocess.TimeoutExpired:
-                errors, name = f"it takes longer than {TIMEOUT_S:.0f} s".encode(), None
+                return None, b"", f"it takes longer than {TIMEOUT_S:.0f} s".encode()
             finally:
                 _end(child)
-        if child.returncode == 0:
-            return
-        target.unlink(missing_ok=True)
-        if not name:
+        return child.returncode, b"", errors
+
+    try:
+        status, _, errors = run_again(f"{path} could not be read", run)
+        if status != 0:
             last = errors.decode(errors="replace").strip().splitlines()[-1:]
             raise OutputError(f"{path} has no last frame to continue from", evidence=last)
-        ended_by = name
-    raise killed(f"{path} could not be read", ended_by, for_memory=kills_for_memory() > before)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def write_last_frame() -> None:
@@ -291,20 +288,9 @@ def _confine(path: Path, target: Path | None) -> None:
     """Give up everything but this video and its copy, and limit memory and time to more than any video needs."""
     import resource
 
-    from .confinement import confine
+    from .confinement import confine, limit
 
-    for kind, value in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, _MAX_BYTES),
-        (resource.RLIMIT_NOFILE, 64),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (lower, lower))
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    if hard == resource.RLIM_INFINITY or hard > _CPU_S + 5:
-        # Soft before hard: SIGXCPU shows that the video was the cause, SIGKILL would not.
-        resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S + 5))
+    limit({resource.RLIMIT_AS: _MAX_BYTES, resource.RLIMIT_NOFILE: 64}, _CPU_S)
     confine([path, *_code_folders()], [target] if target else [], opens=True)
 
 

@@ -1,9 +1,9 @@
-"""Checks a video completely (`examine`, `verify`), and reads its exact first and last frames.
+"""Examines a video completely, and reads its exact first and last frames.
 
-`VideoWriter` and `write_metadata` come from `writer`. Limits for hostile files are in `decoding`, the meaning of the
+`verification` compares a video with what was promised, and `writer` writes one. Limits for hostile files are in `decoding`, the meaning of the
 facts in `video_facts`, joining in `films.editing`.
 
-    >>> verify(path, ExpectedVideo(1280, 720, 81, 16.0)).problems
+    >>> examine(path).problems
     ()
 """
 
@@ -18,35 +18,21 @@ from ..core.errors import OutputError
 from ..core.files import sha256_of
 from .decoding import LIMIT_S, Decoding, decoding, pixel_aspect, to_rgb
 from .video_facts import CONTAINERS, Tally, VideoFacts, look_of
-from .writer import Encoding, VideoWriter, write_metadata
 
 if TYPE_CHECKING:
     import numpy as np
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
-    from ..core.plan import ExpectedVideo
 
-__all__ = [
-    "Encoding",
-    "VideoFacts",
-    "VideoWriter",
-    "examine",
-    "first_frame",
-    "last_frame",
-    "verify",
-    "write_metadata",
-]
-
-
-def examine(path: Path, *, hash_frames: bool = True, limit_s: float = LIMIT_S) -> VideoFacts:
+def examine(path: Path, *, limit_s: float = LIMIT_S) -> VideoFacts:
     """Decode a video completely; a damaged file is not an error, but has ``problems``.
 
     Decoding does not find all damage: a third of the small damaged videos and one in thirty of the large ones decode to
     other, valid pictures. Reelwright's videos carry a checksum (`checksum_box`), and the manifest has the hashes.
     """
     with decoding(path, limit_s) as video:
-        tally = Tally(hash_frames=hash_frames, in_order=video.container_format == "avi")
+        tally = Tally(hash_frames=True, in_order=video.container_format == "avi")
         for frame in video.frames():
             tally.add(frame)
         facts = _facts_of(video, tally)
@@ -96,19 +82,6 @@ def container_of(video: Decoding) -> str:
     if name.startswith("matroska") and video.is_webm:
         return "WebM"
     return next((title for start, title in CONTAINERS.items() if name.startswith(start)), name)
-
-
-def verify(path: Path, expected: ExpectedVideo, *, limit_s: float = LIMIT_S) -> VideoFacts:
-    """The facts of a complete video that matches ``expected``.
-
-    Raises:
-        OutputError: the video is missing, damaged or different; the evidence lists every problem.
-    """
-    facts = examine(path, limit_s=limit_s)
-    found = facts.problems + (facts.differences(expected) if facts.num_frames else ())
-    if found:
-        raise OutputError(f"{path} is not the promised video: {found[0]}", evidence=found)
-    return facts
 
 
 def first_frame(path: Path) -> NDArray[np.uint8]:

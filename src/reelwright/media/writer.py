@@ -1,6 +1,6 @@
 """Writes an mp4: encodes pictures while they are rendered, or copies a video with other tags.
 
-It does not verify the result (`video.verify`), and it does not publish it.
+It does not verify the result (`verification`), and it does not publish it.
 
     >>> with VideoWriter(path, Size(1280, 720), 16, Encoding(), {"title": "Sea"}) as video:
     ...     for picture in pictures:
@@ -10,7 +10,6 @@ It does not verify the result (`video.verify`), and it does not publish it.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,8 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
-from ..core.errors import ConfigurationError, Failure, OutputError, VideoGenerationError, error_for
+from ..core.errors import ConfigurationError, Failure, OutputError, error_for
+from ..core.files import path_error
 from .checksum_box import append_checksum
 from .decoding import Decoding, decoding
 
@@ -238,16 +238,9 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (FFmpegError, OSError) as error:
-        raise _explanation(error, path) from error
-
-
-def _explanation(error: FFmpegError | OSError, path: Path) -> VideoGenerationError:
-    why = f"{path} cannot be written: {error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-        return error_for(Failure.DISK, why, advice="Make room on that disk, or choose another folder.")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return error_for(Failure.PERM, why, advice="Choose a folder you may write to.")
-    return error_for(Failure.CRASH, why)
+        found = path_error(OSError(error.errno, error.strerror or str(error)), path, "be written")
+        crash = found.failure is Failure.INPUT  # the name is Reelwright's: it is not at fault
+        raise (error_for(Failure.CRASH, found.message) if crash else found) from error
 
 
 def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> None:

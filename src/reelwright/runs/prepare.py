@@ -28,7 +28,7 @@ from ..core.events import Log
 from ..core.files import expanded
 from ..core.host import Host, HostQuery
 from ..core.plan import Finding, Plan
-from ..core.request import MAX_SEED, Picture, Size, VideoRequest
+from ..core.request import MAX_SEED, Picture, Size, VideoRequest, parse_anchor
 from ..policy import fitting, preflight, unused
 from ..sites import Site, unreported
 from . import history, workspace
@@ -293,8 +293,6 @@ def intake_of(backend: Backend, request: VideoRequest, settings: Settings) -> In
 
 def _intake(backend: Backend, order: Order) -> tuple[Intake, list[VideoGenerationError]]:
     """`intake_of` an order, and its mistakes: the center replaces an anchor that cannot be read."""
-    from ..media.image import parse_anchor
-
     intake = intake_of(backend, order.request, order.settings.for_generator(backend.name))
     try:
         parse_anchor(intake.anchor)

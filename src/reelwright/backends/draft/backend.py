@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.errors import Failure
+from ...core.errors import Failure, InvalidInputError
 from ...core.host import Host
 from ...core.plan import EngineCall, ExpectedVideo, Finding, Plan
-from ...core.request import Picture, Size, VideoRequest, parse_size
+from ...core.request import Picture, Size, VideoRequest, parse_anchor, parse_size
 from .. import Backend
 from ..shared.capabilities import Capabilities
 from ..shared.rules import first
@@ -31,13 +31,6 @@ DEFAULT_FRAMES = 81  # at 16 fps the length of a Wan2.1 clip: 5.06 s
 DEFAULT_FPS = 16.0
 LONGEST_S = 600.0
 _SIDE_MIN, _SIDE_MAX = 64, 7680  # SVT-AV1 refuses less than 64; 8K is far more than an animatic needs
-_ANCHORS = {
-    "center": (0.5, 0.5),
-    "top": (0.5, 0.0),
-    "bottom": (0.5, 1.0),
-    "left": (0.0, 0.5),
-    "right": (1.0, 0.5),
-}
 _CROP_WARNING = 0.25
 _FORCED = ("seed", "codec", "identity_start", "last_frame")  # the last two are for clips that are joined
 _MEANINGLESS = ("steps", "guidance_scale", "flow_shift", "negative_prompt")
@@ -198,17 +191,11 @@ def _camera(job: Job, findings: list[Finding]) -> Camera:
 
 def _anchor(job: Job, findings: list[Finding]) -> tuple[float, float]:
     text = job.settings.anchor if job.request.anchor is None else job.request.anchor
-    if text in _ANCHORS:
-        return _ANCHORS[text]
     try:
-        x, y = (float(part) for part in text.split(","))
-        if 0 <= x <= 1 and 0 <= y <= 1:
-            return x, y
-    except ValueError:
-        pass
-    fix = f"Use {', '.join(_ANCHORS)}, or x,y with both from 0 to 1."
-    findings.append(_wrong("anchor.unknown", f"{text!r} is not an anchor", fix))
-    return 0.5, 0.5
+        return parse_anchor(text)
+    except InvalidInputError as error:
+        findings.append(_wrong("anchor.unknown", error.message, error.advice))
+        return 0.5, 0.5
 
 
 def _picture_findings(job: Job, picture: Picture, size: Size) -> list[Finding]:

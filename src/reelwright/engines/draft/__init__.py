@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ...core.events import Event, Log, Phase, Progress
 from ...core.files import path_error
 from ...core.request import Size
-from ...media.video import Encoding, VideoWriter
+from ...media.writer import Encoding, VideoWriter
 from . import camera_path, passages, stills, transitions
 from .label import Label
 

@@ -4,7 +4,7 @@ Each stretch of the film was decoded completely once, and the digest of its pack
 module reads the film back from disk. The packets must be the same, in order and number and at their times. The
 decoder's settings must be the same, and the first frame must decode to the promised size. Decoding a packet depends on
 nothing else, because every stretch begins with a frame that needs no other. Then the complete file is hashed. Other
-videos, which Reelwright did not join, need `media.video.verify`.
+videos, which Reelwright did not join, need `media.verification`.
 
     >>> facts = proven(film, report.promise)
     >>> facts.problems
