@@ -274,7 +274,7 @@ def test_n08_a_file_that_may_not_be_read_says_so(source: Any) -> None:
 def test_n08_a_path_with_nul_or_control_characters_is_told_harmlessly(tmp_path: Path) -> None:
     assert "NUL" in refusal(tmp_path / "a\0b.png").message
     assert "\x1b" not in refusal(tmp_path / "\x1b[2Ja.png").message
-    assert "a name too long" in refusal(tmp_path / ("x" * 300)).message.replace("File name too long", "a name too long")
+    assert "its name is too long" in refusal(tmp_path / ("x" * 300)).message
 
 
 def test_n08_a_hostile_folder_name_is_no_obstacle(hostile_path: Path) -> None:

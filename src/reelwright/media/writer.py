@@ -238,9 +238,11 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (FFmpegError, OSError) as error:
-        found = path_error(OSError(error.errno, error.strerror or str(error)), path, "be written")
-        crash = found.failure is Failure.INPUT  # the name is Reelwright's: it is not at fault
-        raise (error_for(Failure.CRASH, found.message) if crash else found) from error
+        why = error.strerror or str(error)
+        found = path_error(OSError(error.errno, why), path, "be written")
+        if found.failure is Failure.INPUT:  # the name is Reelwright's and not at fault
+            found = error_for(Failure.CRASH, f"{path} cannot be written: {why}")
+        raise found from error
 
 
 def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
