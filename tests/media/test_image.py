@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageChops, ImageCms
 
 from reelwright.core.errors import InvalidInputError
-from reelwright.core.request import Size, parse_anchor
-from reelwright.media.framing import cover_crop_share, place
+from reelwright.core.request import Size
+from reelwright.media.framing import cover_crop_share, parse_anchor, place
 from reelwright.media.image import (
     MAX_ASPECT,
     MIN_SIDE,

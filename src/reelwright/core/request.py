@@ -33,13 +33,6 @@ SCHEMA = 1
 MAX_PROMPT_BYTES = 100_000
 MAX_SEED = 2**63 - 1
 _PICTURES = ("image", "last_image", "depth_image")
-_ANCHORS = {
-    "center": (0.5, 0.5),
-    "top": (0.5, 0.0),
-    "bottom": (0.5, 1.0),
-    "left": (0.0, 0.5),
-    "right": (1.0, 0.5),
-}
 _SIZE = re.compile(r"\s*(\d{1,6})\s*[xX*×]\s*(\d{1,6})\s*")
 
 
@@ -70,26 +63,6 @@ def parse_size(text: str) -> Size:
             f"{text!r} is not a size", advice="Write width x height in pixels, for example 1280x720."
         )
     return Size(int(match[1]), int(match[2]))
-
-
-def parse_anchor(text: str) -> tuple[float, float]:
-    """The part of a picture that survives a crop, as shares of the area to crop: ``center``, ``top``, ... or ``x,y``.
-
-    ``0,0`` keeps the upper left corner, ``1,1`` the lower right one.
-
-    Raises:
-        InvalidInputError: the text is no anchor.
-    """
-    if text in _ANCHORS:
-        return _ANCHORS[text]
-    try:
-        x, y = (float(part) for part in text.split(","))
-    except ValueError:
-        x = y = math.nan
-    if not (0 <= x <= 1 and 0 <= y <= 1):  # NaN is neither
-        names = ", ".join(_ANCHORS)
-        raise InvalidInputError(f"{text!r} is not an anchor", advice=f"Use {names}, or x,y with both from 0 to 1.")
-    return x, y
 
 
 @dataclass(frozen=True)

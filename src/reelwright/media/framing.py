@@ -1,7 +1,7 @@
 """Computes how a picture is placed in a frame of another size: cropped, padded or stretched.
 
-It is pure arithmetic and changes no pixel. It imports only the standard library, because the decoder's child process
-imports it.
+It is pure arithmetic and changes no pixel. Importing it loads only the standard library, because the decoder's
+child process imports it.
 
     >>> place((1000, 1000), (1280, 720), "cover", (0.5, 0.0)).box
     (0.0, 0.0, 1000.0, 562.5)
@@ -9,9 +9,17 @@ imports it.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 Sides = tuple[int, int]
+_ANCHORS = {
+    "center": (0.5, 0.5),
+    "top": (0.5, 0.0),
+    "bottom": (0.5, 1.0),
+    "left": (0.0, 0.5),
+    "right": (1.0, 0.5),
+}
 
 
 class PicturePlacement(NamedTuple):
@@ -68,6 +76,28 @@ def place(size: Sides, frame: Sides | None, fit: str, anchor: tuple[float, float
 
 def _side(length: float, limit: int) -> int:
     return max(1, min(round(length), limit))
+
+
+def parse_anchor(text: str) -> tuple[float, float]:
+    """The part of a picture that survives a crop, as shares of the area to crop: ``center``, ``top``, ... or ``x,y``.
+
+    ``0,0`` keeps the upper left corner, ``1,1`` the lower right one.
+
+    Raises:
+        InvalidInputError: the text is no anchor.
+    """
+    from ..core.errors import InvalidInputError
+
+    if text in _ANCHORS:
+        return _ANCHORS[text]
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        x = y = math.nan
+    if not (0 <= x <= 1 and 0 <= y <= 1):  # NaN is neither
+        names = ", ".join(_ANCHORS)
+        raise InvalidInputError(f"{text!r} is not an anchor", advice=f"Use {names}, or x,y with both from 0 to 1.")
+    return x, y
 
 
 def cover_crop_share(size: Sides, target: Sides) -> float:

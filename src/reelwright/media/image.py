@@ -21,8 +21,8 @@ from typing import Any
 
 from ..core.errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError
 from ..core.files import shown
-from ..core.request import Fit, Picture, Size, parse_anchor
-from .framing import PicturePlacement, cover_crop_share, place
+from ..core.request import Fit, Picture, Size
+from .framing import PicturePlacement, cover_crop_share, parse_anchor, place
 from .image_decoder import decode
 from .picture_file import Held, hold
 
@@ -39,7 +39,7 @@ class Intake:
     Attributes:
         strict: Refuse a picture that needs a change that the user did not request.
         fit: How it is fitted to ``size``; ``None`` covers, and adds a note if a large part is lost.
-        anchor: The part that survives a crop, or the picture's position between bars: see `core.request.parse_anchor`.
+        anchor: The part that survives a crop, or the picture's position between bars: see `framing.parse_anchor`.
         size: The exact size of the copy; ``None`` keeps the picture's size.
         max_pixels: Refuse more pixels than this before decoding any.
         max_bytes: Refuse larger files before reading them.

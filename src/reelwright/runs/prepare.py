@@ -28,7 +28,8 @@ from ..core.events import Log
 from ..core.files import expanded
 from ..core.host import Host, HostQuery
 from ..core.plan import Finding, Plan
-from ..core.request import MAX_SEED, Picture, Size, VideoRequest, parse_anchor
+from ..core.request import MAX_SEED, Picture, Size, VideoRequest
+from ..media.framing import parse_anchor
 from ..policy import fitting, preflight, unused
 from ..sites import Site, unreported
 from . import history, workspace

@@ -18,7 +18,8 @@ from typing import Any
 from ...core.errors import Failure, InvalidInputError
 from ...core.host import Host
 from ...core.plan import EngineCall, ExpectedVideo, Finding, Plan
-from ...core.request import Picture, Size, VideoRequest, parse_anchor, parse_size
+from ...core.request import Picture, Size, VideoRequest, parse_size
+from ...media.framing import parse_anchor
 from .. import Backend
 from ..shared.capabilities import Capabilities
 from ..shared.rules import first
