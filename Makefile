@@ -73,9 +73,9 @@ fix: $(VENV)/.dev
 # What is made from the source: the list of files in docs/architecture.md, the table of cards in README.md,
 # the table of settings in docs/configuration.md.
 tree: $(VENV)/.core
-	$(BIN)/python tools/tree.py
-	$(BIN)/python tools/cards.py
-	$(BIN)/python tools/settings.py
+	$(BIN)/python -m tools.tree
+	$(BIN)/python -m tools.cards
+	$(BIN)/python -m tools.settings
 
 # The moving pictures of README.md; a minute on two cores.
 pictures: $(VENV)/.core

@@ -3,7 +3,7 @@
 Both come from `doctor.card_comparison`, which plans published models for cards that it imagines. The script runs no
 model and needs no card.
 
-    .venv/bin/python tools/cards.py        # rewrites the tables; tests/test_docs.py fails while one is stale
+    .venv/bin/python -m tools.cards        # rewrites the tables; tests/test_docs.py fails while one is stale
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tools.page import replaced
+
 from reelwright import Settings
 from reelwright.backends.diffusers.models import MODELS
 from reelwright.core.host import GIB
@@ -23,7 +25,7 @@ from reelwright.doctor.card_comparison import ComparedModel, compare
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README, ENGINE = REPOSITORY / "README.md", REPOSITORY / "docs" / "engine.md"
-BEGIN, END = "<!-- cards: made by `make tree` -->\n", "<!-- end of cards -->\n"
+MARKS = "<!-- cards: made by `make tree` -->\n", "<!-- end of cards -->\n"
 
 CARDS = (8, 12, 16, 24, 48, 80)
 SMALL, LARGE = "832x480", "1280x720"
@@ -74,12 +76,8 @@ def main() -> None:
 
 def updated(page: Path) -> str:
     """The text of a page with a new table."""
-    before, _, rest = page.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{page} has no line {BEGIN!r}, or no {END!r} after it.")
     table = "".join(_readme() if page == README else _engine())
-    return before + BEGIN + table + "\n" + END + after
+    return replaced(page, page.read_text("utf-8"), MARKS, table + "\n")
 
 
 @cache

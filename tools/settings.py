@@ -1,6 +1,6 @@
 """Writes the table of settings in docs/configuration.md, from the classes of the generators' settings.
 
-.venv/bin/python tools/settings.py     # rewrites the table; tests/test_docs.py fails while it is stale
+.venv/bin/python -m tools.settings     # rewrites the table; tests/test_docs.py fails while it is stale
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
+from tools.page import replaced
 
 from reelwright.backends import GENERATORS, load_backend
 from reelwright.backends.settings import FlatSettings
 from reelwright.policy.unused import COMMON, uses
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
-BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
+MARKS = "<!-- settings -->\n", "<!-- end of settings -->\n"
 HEAD = """
 | setting | takes | default | for | meaning |
 |---|---|---|---|---|
@@ -30,12 +31,8 @@ def main() -> None:
 
 def updated(page: str) -> str:
     """The page with a new table."""
-    before, _, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{PAGE} has no line {BEGIN!r}, or no {END!r} after it.")
     fields = sorted(FlatSettings.model_fields.items(), key=lambda item: (_generators(item[0]) != "all", item[0]))
-    return before + BEGIN + HEAD + "".join(_line(key, field) for key, field in fields) + "\n" + END + after
+    return replaced(PAGE, page, MARKS, HEAD + "".join(_line(key, field) for key, field in fields) + "\n")
 
 
 def _line(key: str, field: FieldInfo) -> str:

@@ -2,7 +2,7 @@
 
 The rooms are in the order of the import rule in pyproject.toml, from the edges down. The script imports none of them.
 
-    python tools/tree.py            # rewrites the list; tests/test_architecture.py fails while it is stale
+    python -m tools.tree            # rewrites the list; tests/test_architecture.py fails while it is stale
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import re
 import tomllib
 from pathlib import Path
 
+from tools.page import replaced
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCE = REPOSITORY / "src" / "reelwright"
 PAGE = REPOSITORY / "docs" / "architecture.md"
-BEGIN, END = "<!-- tree: made by `make tree` -->\n", "<!-- end of tree -->\n"
+MARKS = "<!-- tree: made by `make tree` -->\n", "<!-- end of tree -->\n"
 
 
 def main() -> None:
@@ -24,11 +26,7 @@ def main() -> None:
 
 def updated(page: str) -> str:
     """The page with a new list."""
-    before, _, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{PAGE} has no line {BEGIN!r}, or no {END!r} after it.")
-    return before + BEGIN + listing() + END + after
+    return replaced(PAGE, page, MARKS, listing())
 
 
 def listing() -> str:
