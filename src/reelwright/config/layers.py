@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -23,7 +23,9 @@ from ..core.errors import ConfigurationError, VideoGenerationError, guess
 from .fields import LISTED, here, is_text, mistakes_in
 from .pipeline_keys import ALIASES, NESTED, SPELLINGS, understood
 from .settings import ARGUMENT, ENVIRONMENT, FILE, Settings
-from .yamlfile import Document, read_yaml_text, read_yaml_with_mistakes
+
+if TYPE_CHECKING:
+    from .yamlfile import Document
 
 PREFIX = "REELWRIGHT_"
 #: Variables with Reelwright's prefix that are not settings.
@@ -69,6 +71,8 @@ class Layer:
 
 def file_layer(path: Path, flat: type[Settings]) -> Layer:
     """The layer of a settings file. If the file cannot be read, the layer has no values and that mistake."""
+    from .yamlfile import read_yaml_with_mistakes  # a run without a settings file does not wait for PyYAML
+
     try:
         document = read_yaml_with_mistakes(path)
     except VideoGenerationError as error:
@@ -160,6 +164,8 @@ def typed(key: str, text: str, origin: str, flat: type[Settings]) -> Any:
     Raises:
         ConfigurationError: the text is not valid YAML.
     """
+    from .yamlfile import read_yaml_text
+
     _, name, inner = _parts(key)
     model = (flat.model_of(_spelled(name, flat)) if name else None) or flat
     return text if is_text(model, inner) and text != "null" else read_yaml_text(text, origin)
