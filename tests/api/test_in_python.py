@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 import subprocess
 import sys
@@ -165,3 +166,8 @@ def test_ctrl_c_in_a_program_is_a_keyboard_interrupt_that_except_exception_lets_
     assert "swallowed" not in done.stdout
     assert not (tmp_path / "a.mp4").exists()
     assert not list(tmp_path.glob(".reelwright-*"))
+
+
+@pytest.mark.parametrize(("blocking", "waiting"), [("generate", "agenerate"), ("film", "afilm")])
+def test_a_call_for_asyncio_has_the_signature_of_the_blocking_one(blocking: str, waiting: str) -> None:
+    assert inspect.signature(getattr(reelwright, waiting)) == inspect.signature(getattr(reelwright, blocking))

@@ -15,6 +15,7 @@ import functools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ from ..core.request import VideoRequest, read_request
 from ..runs.order import Order
 from ..runs.prepare import Preparer
 from ..runs.runner import generate as run_order
+from ..sites import unreported
+from ..sites.cancellation import Cancellation
 from ..sites.local.site import LocalSite
 
 if TYPE_CHECKING:
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     from ..films.assembly import FilmResult
     from ..films.render import FilmOrder
     from ..films.storyboard import Storyboard
+
+#: The cancellation of a call that `api.asynchronous` makes in a thread.
+CANCELLATION: ContextVar[Cancellation | None] = ContextVar("CANCELLATION", default=None)
 #: Keyword names of ``generate_video`` in docs/requirement.md, and the fields of the request that they set.
 _DOCUMENTED = {
     "sample_steps": "steps",
@@ -117,9 +123,8 @@ class LocalVideoGenerator(VideoGenerator):
             )
         if "num_frames" not in values and "seconds" not in values:
             # The documented default of 5.0 s means "one clip"; a configured frame_num gives its exact length.
-            values["seconds" if duration != 5.0 or self.settings.frame_num is None else "num_frames"] = (
-                duration if duration != 5.0 or self.settings.frame_num is None else self.settings.frame_num
-            )
+            exact = duration == 5.0 and self.settings.frame_num is not None
+            values["num_frames" if exact else "seconds"] = self.settings.frame_num if exact else duration
         named = {"generator": self.backend_name, **values}
         return read_request(prompt=prompt, image=input_image_path or None, **named)
 
@@ -195,10 +200,7 @@ class DiffusersGenerator(LocalVideoGenerator):
 
 
 _CLASSES: Mapping[str, type[LocalVideoGenerator]] = {
-    "draft": DraftGenerator,
-    "wan2.1": Wan21Generator,
-    "hunyuan": HunyuanVideoGenerator,
-    "diffusers": DiffusersGenerator,
+    kind.backend_name: kind for kind in (DraftGenerator, Wan21Generator, HunyuanVideoGenerator, DiffusersGenerator)
 }
 
 
@@ -263,7 +265,7 @@ def generate(
 
 
 def _run(order: Order, on_progress: Callable[[Event], None] | None) -> Result:
-    return run_order(order, on_progress or (lambda _event: None), site=local_site())
+    return run_order(order, on_progress or unreported, CANCELLATION.get(), local_site())
 
 
 @refusals()
@@ -296,7 +298,7 @@ def film(  # noqa: PLR0913 -- a public function; all but two arguments are given
     from ..films.assembly import film as make_film
 
     order = film_order(storyboard, output, settings, draft=draft, keep_going=keep_going)
-    return make_film(order, on_event or (lambda _event: None), site=local_site())
+    return make_film(order, on_event or (lambda _event: None), CANCELLATION.get(), local_site())
 
 
 @refusals()

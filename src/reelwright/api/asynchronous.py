@@ -9,36 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from ..config.settings import Settings
-from ..core.events import Event
 from ..core.manifest import Result
-from ..core.request import read_request
-from ..runs.runner import generate as run_order
 from ..sites.cancellation import Cancellation
-from . import effective_settings, film_order, local_site, order_of
+from . import CANCELLATION, film, generate
 
 if TYPE_CHECKING:
-    from ..films import FilmEvent
     from ..films.assembly import FilmResult
-    from ..films.storyboard import Storyboard
 
 Made = TypeVar("Made")
+Parameters = ParamSpec("Parameters")
 
 
-async def agenerate(
-    prompt: str,
-    image: str | Path | None = None,
-    output: str | Path = "film.mp4",
-    *,
-    settings: Settings | Mapping[str, Any] | None = None,
-    on_progress: Callable[[Event], None] | None = None,
-    **options: Any,
-) -> Result:
+def _like(
+    call: Callable[Parameters, Made],
+) -> Callable[[Callable[..., Coroutine[Any, Any, Made]]], Callable[Parameters, Coroutine[Any, Any, Made]]]:
+    """Give a coroutine function the signature of the blocking ``call``, for editors and for `help`."""
+
+    def decorate(function: Callable[..., Coroutine[Any, Any, Made]]) -> Any:
+        cast(Any, function).__signature__ = inspect.signature(call)
+        return function
+
+    return decorate
+
+
+@_like(generate)
+async def agenerate(*arguments: Any, **options: Any) -> Result:
     """`generate` for asyncio: the event loop stays free, and cancelling the task stops the run.
 
     A cancelled task ends after its run has stopped and cleaned up. A second cancellation kills the generator at once.
@@ -48,24 +49,11 @@ async def agenerate(
         VideoGenerationError: or a subclass; see `core.errors`.
         asyncio.CancelledError: the task was cancelled.
     """
-    request, wrong = read_request(prompt=prompt, image=image or None, **options)
-    loaded = effective_settings(settings)
-
-    def make(report: Callable[[Any], None], cancellation: Cancellation) -> Result:
-        return run_order(order_of(request, wrong, loaded, output), report, cancellation, local_site())
-
-    return await _in_thread(make, on_progress)
+    return await _in_thread(generate, arguments, options, listener="on_progress")
 
 
-async def afilm(  # noqa: PLR0913 -- as `film`
-    storyboard: str | Path | Storyboard,
-    output: str | Path = "film.mp4",
-    *,
-    draft: bool = False,
-    keep_going: bool = False,
-    settings: Settings | Mapping[str, Any] | None = None,
-    on_event: Callable[[FilmEvent], None] | None = None,
-) -> FilmResult:
+@_like(film)
+async def afilm(*arguments: Any, **options: Any) -> FilmResult:
     """`film` for asyncio: the event loop stays free, and cancelling the task stops the film.
 
     Finished clips stay in the store. ``on_event`` is called in the event loop.
@@ -74,27 +62,23 @@ async def afilm(  # noqa: PLR0913 -- as `film`
         VideoGenerationError: or a subclass; see `core.errors`.
         asyncio.CancelledError: the task was cancelled.
     """
-    from ..films.assembly import film as make_film
-
-    def make(report: Callable[[Any], None], cancellation: Cancellation) -> FilmResult:
-        order = film_order(storyboard, output, settings, draft=draft, keep_going=keep_going)
-        return make_film(order, report, cancellation, local_site())
-
-    return await _in_thread(make, on_event)
+    return await _in_thread(film, arguments, options, listener="on_event")
 
 
 async def _in_thread(
-    make: Callable[[Callable[[Any], None], Cancellation], Made], listen: Callable[[Any], None] | None
+    call: Callable[..., Made], arguments: tuple[Any, ...], options: dict[str, Any], *, listener: str
 ) -> Made:
     """Run a call in a separate thread; if the task is cancelled, stop the call and wait for its end."""
     loop, cancellation = asyncio.get_running_loop(), Cancellation()
+    if options.get(listener) is not None:
+        options[listener] = functools.partial(loop.call_soon_threadsafe, options[listener])
 
-    def report(event: Any) -> None:
-        if listen is not None:
-            loop.call_soon_threadsafe(listen, event)
+    def make() -> Made:
+        CANCELLATION.set(cancellation)  # in this thread only
+        return call(*arguments, **options)
 
     with contextlib.closing(cancellation), ThreadPoolExecutor(1, thread_name_prefix="reelwright") as pool:
-        running = loop.run_in_executor(pool, make, report, cancellation)
+        running = loop.run_in_executor(pool, make)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
