@@ -32,7 +32,7 @@ def claim(leases: Leases, name: str, uuids: str, wait_s: str) -> None:
             shim = subprocess.Popen(["cat"], stdin=sys.stdin, pass_fds=lease.fds)
             say("shim", shim.pid)
         elif line.strip() == "release":
-            lease.release()
+            lease.close()
             say("released")
 
 

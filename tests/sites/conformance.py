@@ -176,8 +176,8 @@ class SiteContract:
             assert not world.holds(plan)
             assert world.holds(world.script("true", 1))
             assert {gpu.uuid for gpu in world.host.gpus or () if gpu.index == 0} == world.other.busy_gpus()
-            reservation.release()
-            reservation.release()
+            reservation.close()
+            reservation.close()
             assert world.holds(plan)
         assert world.other.busy_gpus() == frozenset()
 

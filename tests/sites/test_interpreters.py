@@ -15,7 +15,7 @@ from reelwright import load_settings
 from reelwright.backends.shared.launch import ENV_NAMES, interpreter_query
 from reelwright.core.host import Interpreter, InterpreterQuery, passed_through
 from reelwright.core.plan import Command
-from reelwright.sites.local.child import environment
+from reelwright.sites.local.child import program_of
 from reelwright.sites.local.probes.interpreters import ask_interpreter
 from tests.conftest import eventually, is_running, patiently
 from tests.wan21.planning import BACKEND, World
@@ -284,7 +284,7 @@ def test_the_interview_has_the_variables_of_the_run() -> None:
     (query,) = BACKEND.query(job.request, job.settings).interpreters
     command = world.plan().run
     assert isinstance(command, Command)
-    run = environment(command, environ)
+    run = program_of(command, environ).env
     assert {**passed_through(environ, query.env_names), **query.env} == run
     assert "RANK" not in run
     assert query.folder == command.cwd

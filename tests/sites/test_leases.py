@@ -85,7 +85,7 @@ def test_a_lease_holds_a_descriptor_per_gpu(leases: Leases) -> None:
         assert len(fds) == 2
         assert not any(os.get_inheritable(fd) for fd in fds)
     assert lease.fds == ()
-    lease.release()
+    lease.close()
 
 
 def test_no_gpu_needs_no_lock(leases: Leases) -> None:
@@ -103,7 +103,7 @@ def test_g01_the_second_run_learns_which_run_has_the_gpu(leases: Leases, a_claim
     assert caught.value.code == "BUSY"
     assert leases.holders().keys() == {"GPU-1", "GPU-2"}
     assert leases.holders()["GPU-1"]["run"] == "r1"
-    leases.claim(["GPU-0"], **NOW).release()  # the refused claim keeps no GPU
+    leases.claim(["GPU-0"], **NOW).close()  # the refused claim keeps no GPU
 
 
 def test_g01_a_waiting_run_gets_the_gpu_when_it_is_free(leases: Leases, a_claimant: StartClaimant) -> None:
@@ -127,7 +127,7 @@ def test_g01_waiting_runs_are_served_in_the_order_of_their_arrival(leases: Lease
     for number, uuids in enumerate(["GPU-1,GPU-2", "GPU-1", "GPU-2,GPU-3", "GPU-1"]):
         waiting.append(a_claimant(f"w{number}", "claim", uuids, "600"))
         assert waiting[-1].line().startswith("waiting")
-    first.release()
+    first.close()
     assert waiting[0].line() == "got w0"
     assert not select.select([claimant.stdout for claimant in waiting[1:]], [], [], 0.2)[0]
     waiting[0].order("release")
@@ -148,7 +148,7 @@ def test_g01_no_run_takes_a_free_gpu_that_another_run_has_waited_for_longer(
             leases.claim(["GPU-2"], **NOW)
         with pytest.raises(BusyError, match="came first"):
             leases.claim(["GPU-2"], wait_s=0.1, owner={})
-        leases.claim(["GPU-3"], **NOW).release()
+        leases.claim(["GPU-3"], **NOW).close()
     assert both.line() == "got w0"
 
 
@@ -158,8 +158,8 @@ def test_g01_a_run_that_died_while_waiting_delays_no_other_run(leases: Leases, a
         assert dead.line().startswith("waiting")
         dead.process.kill()
         dead.process.wait()
-        leases.claim(["GPU-2"], **NOW).release()
-    leases.claim(["GPU-1"], **NOW).release()
+        leases.claim(["GPU-2"], **NOW).close()
+    leases.claim(["GPU-1"], **NOW).close()
     assert not list(leases.directory.glob("ticket-*"))
 
 
@@ -168,7 +168,7 @@ def test_g01_a_killed_runner_frees_its_gpus_at_once(leases: Leases, a_claimant: 
     assert first.line() == "got r1"
     first.process.kill()
     first.process.wait()
-    leases.claim(["GPU-1"], **NOW).release()
+    leases.claim(["GPU-1"], **NOW).close()
 
 
 def test_g01_the_lease_outlives_the_runner_while_the_shim_lives(leases: Leases, a_claimant: StartClaimant) -> None:
@@ -183,17 +183,17 @@ def test_g01_the_lease_outlives_the_runner_while_the_shim_lives(leases: Leases, 
     first.stdin.close()  # the shim reads end of file and ends
     assert select.select([watched], [], [], 60)[0]
     os.close(watched)
-    leases.claim(["GPU-1"], **NOW).release()
+    leases.claim(["GPU-1"], **NOW).close()
 
 
 def test_g01_releasing_does_not_unlock_a_gpu_that_another_process_still_holds(leases: Leases) -> None:
     own = leases.claim(["GPU-1"], **NOW)
     of_the_shim = os.dup(own.fds[0])
-    own.release()
+    own.close()
     with pytest.raises(BusyError):
         leases.claim(["GPU-1"], **NOW)
     os.close(of_the_shim)
-    leases.claim(["GPU-1"], **NOW).release()
+    leases.claim(["GPU-1"], **NOW).close()
 
 
 def test_g02_random_rounds_of_three_runs_neither_deadlock_nor_share_a_gpu(a_claimant: StartClaimant) -> None:
@@ -207,7 +207,7 @@ def test_g02_opposite_orders_do_not_deadlock(leases: Leases) -> None:
     def run(uuids: list[str]) -> None:
         try:
             for _ in range(100):
-                leases.claim(uuids, wait_s=60, owner={}).release()
+                leases.claim(uuids, wait_s=60, owner={}).close()
         except BusyError as error:
             failures.append(error)
 
@@ -235,7 +235,7 @@ def test_a_request_to_stop_ends_the_waiting_at_once(tmp_path: Path) -> None:
 
 
 def test_a_lock_on_a_file_that_a_cleaner_deletes_meanwhile_is_never_taken_for_a_lease(leases: Leases) -> None:
-    leases.claim(["GPU-1"], **NOW).release()
+    leases.claim(["GPU-1"], **NOW).close()
     file = leases.directory / "GPU-1.gpu"
     clean = (  # deletes only unlocked files, as such programs do
         "import contextlib, fcntl, os, sys\n"
@@ -293,7 +293,7 @@ def test_any_name_of_a_gpu_becomes_one_file_in_the_folder(leases: Leases, tmp_pa
 
 
 def test_only_this_user_can_open_the_folder(leases: Leases) -> None:
-    leases.claim(["GPU-1"], **NOW).release()
+    leases.claim(["GPU-1"], **NOW).close()
     assert leases.directory.stat().st_mode & 0o777 == 0o700
     assert (leases.directory / "GPU-1.gpu").stat().st_mode & 0o777 == 0o600
 
@@ -319,7 +319,7 @@ def test_a_folder_that_another_user_may_have_prepared_is_refused(tmp_path: Path,
 
 
 def test_a_link_in_the_place_of_a_lock_is_not_followed(leases: Leases, tmp_path: Path) -> None:
-    leases.claim(["GPU-2"], **NOW).release()
+    leases.claim(["GPU-2"], **NOW).close()
     (leases.directory / "GPU-1.gpu").symlink_to(tmp_path / "victim")
     with pytest.raises(BackendUnavailableError, match=os.strerror(errno.ELOOP)):
         leases.claim(["GPU-1"], **NOW)

@@ -26,7 +26,7 @@ def must_wait(workers: Workers, *gpus: str) -> bool:
     asked = Cancellation()
     asked.request()
     try:
-        workers.turn(gpus, asked).release()
+        workers.turn(gpus, asked).close()
     except Cancelled:
         return True
     return False
@@ -35,7 +35,7 @@ def must_wait(workers: Workers, *gpus: str) -> bool:
 ENDED_BY: dict[str, Callable[[Workers], object]] = {
     "a script that wants its GPU": lambda workers: workers.release_idle(["GPU-1"]),
     "release": lambda workers: workers.release_idle(),
-    "a run on more GPUs": lambda workers: workers.turn(["GPU-1", "GPU-3"], Cancellation()).release(),
+    "a run on more GPUs": lambda workers: workers.turn(["GPU-1", "GPU-3"], Cancellation()).close(),
     "close": lambda workers: workers.close(),
 }
 

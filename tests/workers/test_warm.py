@@ -122,7 +122,7 @@ def test_one_turn_at_a_time_in_the_order_of_arrival(machine: Machine) -> None:
     workers, order = machine.workers, []
     first = workers.turn(["g"], Cancellation())
     other = workers.turn(["h"], Cancellation())  # another GPU: no wait
-    other.release()
+    other.close()
 
     def wait(name: str, arrived: threading.Event) -> None:
         arrived.set()
@@ -138,7 +138,7 @@ def test_one_turn_at_a_time_in_the_order_of_arrival(machine: Machine) -> None:
         while len(workers._turns) == before:
             arrived.wait(0.01)
     assert order == []
-    first.release()
+    first.close()
     for thread in threads:
         thread.join(60)
     assert order == ["a", "b"]
@@ -151,4 +151,4 @@ def test_waiting_for_a_turn_can_be_cancelled(machine: Machine) -> None:
     cancellation.request(15)
     with machine.workers.turn(["g"], Cancellation()), pytest.raises(Cancelled):
         machine.workers.turn(["g"], cancellation)
-    machine.workers.turn(["g"], Cancellation()).release()
+    machine.workers.turn(["g"], Cancellation()).close()

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 from ..config.settings import Settings
@@ -79,6 +78,20 @@ class Work:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
+class Closing:
+    """Something to close: leaving ``with`` calls `close`."""
+
+    def close(self) -> None:
+        """Give everything back; a second call does nothing."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
 class Reservation(Protocol):
     """The GPUs of one run; its attempts may need different ones. Leaving ``with`` gives them back."""
 
@@ -94,15 +107,13 @@ class Reservation(Protocol):
         """
         ...
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Give everything back; a second call does nothing."""
         ...
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_error: object) -> None: ...
 
 
 class Site(Protocol):

@@ -60,6 +60,7 @@ class AttemptMonitor:
         self._masker = Masker(command.secrets)
         self._log_open = True
         self._active_s = time.monotonic()
+        self._end_s = attempt.started_s + (work.timeout_s or _NEVER)
         self._kill_s = self._give_up_s = _NEVER
         self._killed = False
         self._metrics: Mapping[str, Any] = {}
@@ -99,9 +100,8 @@ class AttemptMonitor:
         self._active_s = time.monotonic()
 
     def _next_deadline(self) -> float:
-        timeout_s = self.attempt.work.timeout_s or _NEVER
-        wall, quiet = self.attempt.started_s + timeout_s, self._active_s + self._quiet_limit()
-        return min(wall, quiet, self._kill_s, self._give_up_s) - time.monotonic()
+        quiet_s = self._active_s + self._quiet_limit()
+        return min(self._end_s, quiet_s, self._kill_s, self._give_up_s) - time.monotonic()
 
     def _quiet_limit(self) -> float:
         limits = self.attempt.command.quiet_limits_s
@@ -120,10 +120,9 @@ class AttemptMonitor:
             self._child.process.kill()  # the shim does not answer; `child.make_sure` ends what it supervised
 
     def _limit_reached(self, now: float) -> KillReason | None:
-        timeout_s = self.attempt.work.timeout_s
         if self.attempt.cancellation.requested:
             return "cancelled"
-        if timeout_s is not None and now - self.attempt.started_s > timeout_s:
+        if now > self._end_s:
             return "timeout"
         return "hang" if now - self._active_s > self._quiet_limit() else None
 

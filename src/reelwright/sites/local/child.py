@@ -92,14 +92,9 @@ class ChildProgram:
     env: Mapping[str, str]
 
 
-def environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
-    """The program's variables: the allowed ones of the runner's environment, replaced by the command's own."""
-    return {**passed_through(environ, command.env_names), **command.env}
-
-
 def program_of(command: Command, environ: Mapping[str, str]) -> ChildProgram:
-    """The program that a command starts in the runner's environment."""
-    return ChildProgram(command.argv, command.cwd, environment(command, environ))
+    """The program that a command starts: its variables replace the allowed ones of the runner's environment."""
+    return ChildProgram(command.argv, command.cwd, {**passed_through(environ, command.env_names), **command.env})
 
 
 def start(program: ChildProgram, work: LocalWork, grace_s: float = 10.0, *, pass_fds: tuple[int, ...] = ()) -> Child:

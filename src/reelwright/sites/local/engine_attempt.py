@@ -58,18 +58,17 @@ def run_in_worker(
     evidence = session.evidence()
     if not isinstance(answer, Saved) or evidence.kill_reason is not None:
         return evidence
-    reservation.release()
+    reservation.close()
     facts = {**answer.facts, "versions": dict(worker.versions)}
     return replace(_encoded(plan, answer, attempt, evidence), facts=facts)
 
 
 def _worker(command: Command, work: LocalWork, reservation: WorkerReservation) -> Worker:
     """The warm worker if it runs the right program, or a new worker in its place."""
-    program, warm = program_of(command, work.environ), reservation.worker
-    if warm is not None and warm.program == program:
-        return warm
+    if reservation.worker is not None and reservation.worker.runs(command, work.environ):
+        return reservation.worker
     reservation.end_worker()
-    worker = start_worker(program, work)
+    worker = start_worker(program_of(command, work.environ), work)
     reservation.keep(worker)
     return worker
 

@@ -8,9 +8,7 @@ is a bug and is raised.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 
 from ...core.errors import Cancelled, VideoGenerationError
 from ...core.events import Phase
@@ -30,12 +28,14 @@ def run_inline(plan: Plan, work: LocalWork, emit: Emit, cancellation: Cancellati
     clock(Phase("starting"))
     error: VideoGenerationError | None = None
     facts = {}
-    with _partial_removed(work):
-        try:
-            engine = load_engine(plan.run.engine)
-            facts = dict(engine.generate(plan.run.options, work.video, clock, cancellation.check))
-        except VideoGenerationError as caught:
-            error = caught
+    try:
+        engine = load_engine(plan.run.engine)
+        facts = dict(engine.generate(plan.run.options, work.video, clock, cancellation.check))
+    except VideoGenerationError as caught:
+        error = caught
+    except BaseException:  # a bug in the engine
+        work.video.unlink(missing_ok=True)
+        raise
     return Evidence(
         exit_status=0 if error is None else error.exit_status,
         kill_reason="cancelled" if isinstance(error, Cancelled) else None,
@@ -48,13 +48,3 @@ def run_inline(plan: Plan, work: LocalWork, emit: Emit, cancellation: Cancellati
         phase_seconds=clock.stop(),
         facts=facts,
     )
-
-
-@contextlib.contextmanager
-def _partial_removed(work: LocalWork) -> Iterator[None]:
-    """Remove a half-written video after a bug in an engine."""
-    try:
-        yield
-    except BaseException:
-        work.video.unlink(missing_ok=True)
-        raise

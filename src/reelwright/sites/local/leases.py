@@ -22,12 +22,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote, unquote
 
 from ...core.errors import BackendUnavailableError, BusyError, Failure
 from ...core.files import open_lock, read_json, temporary_folder
+from .. import Closing
 from ..cancellation import Cancellation
 
 _TICKET = "ticket-"
@@ -45,26 +45,18 @@ def lease_directory(environ: Mapping[str, str]) -> Path:
     return temporary_folder(environ)
 
 
-class Lease:
-    """GPUs that belong to this run until `release` is called and every process that got ``fds`` has ended."""
+class Lease(Closing):
+    """GPUs that belong to this run until `close` is called and every process that got ``fds`` has ended."""
 
     def __init__(self, uuids: tuple[str, ...], fds: tuple[int, ...]) -> None:
         self.uuids = uuids
         self.fds = fds
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Close this process's descriptors; a second call does nothing. A rank that still runs keeps its GPU locked."""
         fds, self.fds = self.fds, ()
         for fd in fds:
             os.close(fd)
-
-    def __enter__(self) -> Lease:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
 
 class Leases:
@@ -280,7 +272,7 @@ def _described(note: Mapping[str, Any]) -> str:
     return f"run {note.get('run', 'unknown')} (process {note.get('pid', 'unknown')}{since})"
 
 
-class LeaseHolder:
+class LeaseHolder(Closing):
     """The GPUs of one run, held inside ``with``; its attempts may need different ones.
 
     ``on_wait`` is called once with the holder that a claim waits for.
@@ -307,22 +299,14 @@ class LeaseHolder:
         given back first: two runs that each hold some and wait for others would wait for each other forever.
         """
         if set(uuids) != set(self._lease.uuids):
-            self.give_back()
+            self.close()
         if uuids and not self._lease.fds:
             owner = {"run": self._run_id}
             patience_s = self._wait_s if wait_s is None else wait_s
             self._lease = self._leases.claim(uuids, wait_s=patience_s, owner=owner, cancellation=cancellation)
         return self._lease.fds
 
-    def give_back(self) -> None:
+    def close(self) -> None:
         """Close this process's descriptors. A shim that got them holds the GPUs as long as it runs."""
         lease, self._lease = self._lease, Lease((), ())
-        lease.release()
-
-    def __enter__(self) -> LeaseHolder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lease.release()
+        lease.close()

@@ -9,7 +9,6 @@ during the run. `dead_runs` ends the processes that a dead runner left behind.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from .attempt_monitor import AttemptMonitor
 from .bounded_run import run_bounded
 from .child import ChildProgram, make_sure, program_of, start, subreaping
 from .execution import LocalWork, PhaseClock, RunningAttempt
+from .probes.host import take_disk
 
 _WRITER_CHECK_S = 30.0
 
@@ -68,7 +68,7 @@ def _with_output(evidence: Evidence, monitor: AttemptMonitor, env: Mapping[str, 
     exists = work.video.exists()
     return replace(
         evidence,
-        disk_free_bytes=_free_bytes(work.folder),
+        disk_free_bytes=take_disk(work.folder).free_bytes,
         output_exists=exists,
         writer_problem=writer_problem(command, env) if evidence.ran_to_end and not exists else None,
     )
@@ -99,11 +99,3 @@ def writer_problem(command: Command, env: Mapping[str, str]) -> str | None:
     if done.status == 0:
         return None
     return f"its video writer (imageio-ffmpeg) does not work: {done.last_line[:300]}"
-
-
-def _free_bytes(folder: Path) -> int | None:
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return None
-    return found.f_bavail * found.f_frsize

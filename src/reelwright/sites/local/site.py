@@ -11,8 +11,6 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 from ...config.settings import Settings
 from ...core.errors import VideoGenerationError
@@ -20,10 +18,9 @@ from ...core.events import Log
 from ...core.host import Host, HostQuery
 from ...core.plan import Command, EngineCall, Plan
 from ...policy import Evidence
-from .. import Claim, Emit, Place, Reservation, Work, unreported
+from .. import Claim, Closing, Emit, Place, Reservation, Work, unreported
 from ..cancellation import Cancellation
 from ..places import gpu_places
-from .execution import LocalWork
 from .workers import WorkerReservation, Workers
 
 #: Clips at once on the GPUs of one warm engine: the engine makes one, the clip before it is encoded, verified and
@@ -31,7 +28,7 @@ from .workers import WorkerReservation, Workers
 _IN_FLIGHT = 3
 
 
-class LocalSite:
+class LocalSite(Closing):
     """The GPUs of this machine, and the workers that stay warm on them until `close`.
 
     Args:
@@ -87,6 +84,8 @@ class LocalSite:
 
     def run(self, plan: Plan, reservation: Reservation, work: Work, emit: Emit, cancellation: Cancellation) -> Evidence:
         """See `sites.Site.run`."""
+        from .execution import LocalWork
+
         assert isinstance(reservation, LocalReservation)
         run_id, lease_fds = reservation.claim.run_id, reservation.lease_fds
         local = LocalWork(**vars(work), run_id=run_id, lease_fds=lease_fds, environ=self.environ)
@@ -113,16 +112,8 @@ class LocalSite:
         """See `sites.Site.close`."""
         self.workers.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class LocalReservation:
+class LocalReservation(Closing):
     """The lock files of a run's GPUs, and its turn with the worker that is warm on them.
 
     Attributes:
@@ -151,11 +142,12 @@ class LocalReservation:
         workers = self._site.workers
         if isinstance(plan.run, EngineCall) and plan.stays_warm:
             self.turn = workers.turn(uuids, cancellation)
-            if self.turn.worker is not None and self.turn.serves(plan.run, self._site.environ):
+            assert plan.run.worker is not None
+            if self.turn.worker is not None and self.turn.worker.runs(plan.run.worker, self._site.environ):
                 self.lease_fds = ()
                 return
             self.turn.end_worker()
-            self.turn.when_kept = self._leases.give_back  # the new worker holds the locks during the encoding
+            self.turn.when_kept = self._leases.close  # the new worker holds the locks during the encoding
         else:
             workers.release_idle(uuids)
         self.lease_fds = self._leases.hold(uuids, cancellation, wait_s=wait_s)
@@ -174,18 +166,10 @@ class LocalReservation:
         """Give the worker to the next run; a second call does nothing."""
         turn, self.turn = self.turn, None
         if turn is not None:
-            turn.release()
+            turn.close()
 
-    def release(self) -> None:
-        """See `sites.Reservation.release`."""
+    def close(self) -> None:
+        """See `sites.Reservation.close`."""
         self.end_turn()
-        self._leases.give_back()
+        self._leases.close()
         self.lease_fds = ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()

@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from ...core.line_channel import LineChannel, Received, channel_to_child
-from .child import Child, ChildProgram, make_sure, start
+from ...core.plan import Command
+from .child import Child, ChildProgram, make_sure, program_of, start
 from .execution import LocalWork
 
 
@@ -41,6 +42,10 @@ class Worker:
         """Whether the process and its shim still run."""
         self.child.read_status()
         return not self.child.over
+
+    def runs(self, command: Command, environ: Mapping[str, str]) -> bool:
+        """Whether this is the program that the command starts in this environment."""
+        return self.program == program_of(command, environ)
 
     def receive(self) -> None:
         """Move the messages that it has sent into the inbox."""

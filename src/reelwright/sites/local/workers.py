@@ -15,34 +15,28 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
 
 from ...core.host import Gpu
-from ...core.plan import EngineCall
-from ...launchers import shim
+from .. import Closing
 from ..cancellation import Cancellation
-from .child import program_of, subreaping
-from .worker import Worker
+
+if TYPE_CHECKING:
+    from .worker import Worker
 
 #: The name used instead of a GPU's UUID for a worker on the CPU.
 _NO_GPU = "cpu"
 _LOOK_S = 0.1
 
 
-class WorkerReservation:
-    """The right to use the worker of some GPUs until `release`; ``worker`` is the warm one, or ``None``."""
+class WorkerReservation(Closing):
+    """The right to use the worker of some GPUs until `close`; ``worker`` is the warm one, or ``None``."""
 
     def __init__(self, workers: Workers, gpus: frozenset[str]) -> None:
         self.gpus = gpus
         self.worker: Worker | None = None
         self.when_kept: Callable[[], None] = lambda: None
         self._workers = workers
-
-    def serves(self, call: EngineCall, environ: Mapping[str, str]) -> bool:
-        """Whether the warm worker runs this call's program."""
-        assert call.worker is not None
-        return self.worker is not None and self.worker.program == program_of(call.worker, environ)
 
     def keep(self, worker: Worker) -> None:
         """Keep this worker warm for the next runs; from now on only its shim holds its GPUs."""
@@ -57,20 +51,12 @@ class WorkerReservation:
             self._workers.forget(self.gpus)
             worker.end()
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Give the worker to the next run; a second call does nothing."""
         self._workers.leave(self)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-class Workers:
+class Workers(Closing):
     """The owner of warm workers. Any thread may call its methods; `close` ends every worker."""
 
     def __init__(self) -> None:
@@ -151,6 +137,8 @@ class Workers:
         """Note a warm worker. For `WorkerReservation` only."""
         with self._changed:
             if not self._reaps:  # if a shim is killed, the processes that it supervised become this process's children
+                from .child import subreaping  # imported where used: a plan starts no worker
+
                 self._reaping.enter_context(subreaping())
                 self._reaps = True
             self._warm[gpus] = worker
@@ -178,17 +166,11 @@ class Workers:
             self._reaps = False
             self._reaping.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def _given_back(gpu: Gpu, worker: Worker) -> Gpu:
     """The GPU without the worker's processes; entirely free if the driver does not say which process uses what."""
+    from ...launchers import shim
+
     pids = {*shim.descendants(worker.child.process.pid)}
     held = [process.used_bytes for process in gpu.processes if process.pid in pids]
     known = [size for size in held if size is not None]

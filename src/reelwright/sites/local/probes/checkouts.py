@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ....core.files import open_regular
+from ....core.files import read_start
 from ....core.host import Checkout, CheckoutQuery
 from ..bounded_run import run_bounded
 
@@ -69,8 +69,7 @@ def _folder_problem(directory: Path) -> str | None:
 
 def _source(path: Path) -> str:
     try:
-        with open_regular(path) as file:
-            return file.read(_MAX_SOURCE_BYTES).decode("utf-8", "replace")
+        return read_start(path, _MAX_SOURCE_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""
 

@@ -16,17 +16,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from ....config.yamlfile import read_yaml
 from ....core import host as host_values
 from ....core.errors import VideoGenerationError
-from ....core.host import Disk, Gpu, Host, HostQuery, OptionsFile, simulated_gpus
+from ....core.host import GIB, Disk, Gpu, Host, HostQuery, OptionsFile, simulated_gpus
 from .checkouts import look_at_checkout
 from .checkpoints import look_at_checkpoint
 from .gpus import Taken, take_gpus
 from .interpreters import ask_interpreter
 from .memory import HostMemory, cpu_count, shared_memory, take_memory
 
-_GIB = 1 << 30
 _REPORT_EVERY_S = 10.0
 CACHE = "interpreters"  # the folder of remembered answers, in the state folder
 
@@ -109,7 +107,7 @@ class Hashed:
             sizes = list(self._folders.values())
             done, total = sum(size[0] for size in sizes), sum(size[1] for size in sizes)
             if total:
-                report(f"verifying the weights: {done / _GIB:.1f} of {total / _GIB:.1f} GiB")
+                report(f"verifying the weights: {done / GIB:.1f} of {total / GIB:.1f} GiB")
 
 
 def _gpus(query: HostQuery, environ: Mapping[str, str], imagined: tuple[Gpu, ...] | None) -> Taken:
@@ -142,6 +140,8 @@ def take_disk(path: Path) -> Disk:
 
 def take_options(path: Path) -> OptionsFile:
     """The content of a YAML file of options, or its problem: the backend turns a bad file into a finding."""
+    from ....config.yamlfile import read_yaml
+
     try:
         document = read_yaml(path)
     except VideoGenerationError as error:
