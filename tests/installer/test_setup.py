@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from reelwright.installer import git_checkout as checkouts
 from reelwright.installer.planning import gigabytes, require_space
 from reelwright.installer.programs import Programs
 from reelwright.installer.recipes import RECIPES, WAN21, find_models, find_recipe
-from reelwright.installer.weight_sources import FolderSource, Listing, RemoteFile, TransferInterrupted
+from reelwright.installer.weight_sources import FolderSource, Listing, RemoteFile, Stream, TransferInterrupted
 from reelwright.sites.local.probes.host import take_disk
 from tests.conftest import a_photo, eventually
 from tests.installer.conftest import Site, snapshot
@@ -491,26 +492,14 @@ class Stalling:
     def listing(self, repository: str) -> Listing:
         return Listing(repository, (RemoteFile("a.bin", len(self.data)),))
 
-    def open(self, listing: Listing, file: RemoteFile, start: int) -> Any:
-        import contextlib
-
+    @contextlib.contextmanager
+    def open(self, listing: Listing, file: RemoteFile, start: int) -> Iterator[Stream]:
         self.opened += 1
-        pieces = iter([self.data[start : start + self.step]])
+        yield Stream(start, self._pieces(start))
 
-        class Pieces:
-            def __init__(self) -> None:
-                self.start = start
-
-            def read(self) -> bytes:
-                for piece in pieces:
-                    return piece
-                raise TransferInterrupted("gone")
-
-        @contextlib.contextmanager
-        def opened() -> Iterator[Pieces]:
-            yield Pieces()
-
-        return opened()
+    def _pieces(self, start: int) -> Iterator[bytes]:
+        yield self.data[start : start + self.step]
+        raise TransferInterrupted("gone")
 
 
 def test_a_source_that_always_gives_a_little_is_gone_through_to_the_end(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_kept_logs_of_runs_that_succeeded_in_the_end_do_not_pile_up(tmp_path: Pa
     log = tmp_path / "x.log"
     log.write_text("words")
     for number in range(history.KEPT_RUNS + 3):
-        kept = history.keep_file(tmp_path, f"20260101-0000{number:02}-a", log, "attempt-1.log")
+        kept = history.keep_file(tmp_path, f"20260101-0000{number:02}-a", log, "attempt-1.log", print)
     assert len(list((tmp_path / "runs").iterdir())) == history.KEPT_RUNS
     assert kept is not None
     assert kept.read_text() == "words"

@@ -21,7 +21,7 @@ from reelwright.core.request import Size, VideoRequest
 from reelwright.runs import workspace
 from reelwright.runs.order import Order
 from reelwright.runs.runner import generate
-from reelwright.runs.workspace import RealFileSystem, RunFolder, open_folder, place, plan_folder, publish, settle_output
+from reelwright.runs.workspace import FileSystem, RunFolder, open_folder, place, plan_folder, publish, settle_output
 from reelwright.sites.cancellation import Cancellation
 
 FILM = b"not decoded here: publishing is about bytes" * 100
@@ -62,7 +62,7 @@ def test_a_published_film_has_its_bytes_and_its_manifest_and_nothing_else(tmp_pa
     assert (tmp_path / "clip.mp4").read_bytes() == FILM
 
 
-class FailsAt(RealFileSystem):
+class FailsAt(FileSystem):
     """The n-th call fails with an error number."""
 
     def __init__(self, number: int, error: int) -> None:
@@ -279,7 +279,7 @@ def test_d10_the_longest_name_that_leaves_room_for_the_manifest_works(tmp_path: 
     assert manifest_path(output).exists()
 
 
-class Noted(RealFileSystem):
+class Noted(FileSystem):
     """Every call, in its order."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from reelwright.core.manifest import Manifest, manifest_path
 from reelwright.media.verification import examine
 from reelwright.runs import recovery, workspace
 from reelwright.runs.recovery import recover
-from reelwright.runs.workspace import RealFileSystem, RunFolder, identity, open_folder, plan_folder, publish
+from reelwright.runs.workspace import FileSystem, RunFolder, identity, open_folder, plan_folder, publish
 from tests.conftest import opened_below
 from tests.media.clips import a_clip
 
@@ -419,10 +419,10 @@ _KILLED = """
 import os, sys, signal
 from pathlib import Path
 from reelwright.core.manifest import Manifest
-from reelwright.runs.workspace import RealFileSystem, open_folder, plan_folder, publish
+from reelwright.runs.workspace import FileSystem, open_folder, plan_folder, publish
 import json
 
-class DiesAfter(RealFileSystem):
+class DiesAfter(FileSystem):
     left = int(sys.argv[2])
     def _step(self, name, *args, **kwargs):
         if DiesAfter.left == 0:
@@ -471,7 +471,7 @@ def test_d08_kill_minus_9_at_every_point_ends_with_one_whole_film_or_none(tmp_pa
 
 
 def test_what_publishing_writes_can_be_recovered(tmp_path: Path) -> None:
-    class Stops(RealFileSystem):
+    class Stops(FileSystem):
         def move(self, source: Path, target: Path, *, replace: bool) -> None:
             raise OSError(5, "the disk is gone")
 

@@ -162,7 +162,7 @@ def test_d04_whichever_call_of_publishing_fails_the_run_ends_with_all_or_nothing
     wan.script({})
     for number in itertools.count(1):
         files = FailsAt(number, error)
-        monkeypatch.setattr(workspace, "RealFileSystem", lambda files=files: files)
+        monkeypatch.setattr(workspace, "FileSystem", lambda files=files: files)
         order = Order(wan.request(), wan.settings(), wan.output)
         try:
             generate(order, site=wan.site)

@@ -229,8 +229,7 @@ def check_order(arguments: argparse.Namespace) -> None:
     Raises:
         VideoGenerationError: as `order_from`; the plan is checked only if both picture and prompt were given.
     """
-    order, wrong, misread = _read_order(arguments)
-    if found := [*wrong, *misread, *_of_the_plan(arguments, order, misread)]:
+    if found := _of_the_plan(arguments, order_from(arguments), ()):
         raise all_of(found)
 
 

@@ -86,11 +86,10 @@ def machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
 
 
 def _generator_rows(backend: Backend, settings: Settings, preparer: Preparer) -> Iterator[Row]:
-    own = settings.for_generator(backend.name)
-    if backend.requires_gpu and not backend.configured(own):
+    asked = _ask_all(backend, settings, preparer)
+    if not asked:
         yield Row(backend.name, Finding("unconfigured", "warning", "not configured", backend.configuration_hint), False)
         return
-    asked = {task: _ask(backend, settings, preparer, task) for task in _tasks(backend)}
     ready = [f"{task}{answer.only_at}" for task, answer in asked.items() if answer.ready]
     reported: dict[str, Row] = {}
     for task, answer in _concerned(asked).items():
@@ -137,12 +136,10 @@ def availability(backend: Backend, settings: Settings, site: Site) -> tuple[Find
 
     Without an error among them, at least one task would run.
     """
-    preparer = Preparer(site)
-    own = settings.for_generator(backend.name)
-    if backend.requires_gpu and not backend.configured(own):
+    asked = _ask_all(backend, settings, Preparer(site))
+    if not asked:
         hint = backend.configuration_hint
         return (Finding("unconfigured", "error", f"not configured: {hint}" if hint else "not configured", hint),)
-    asked = {task: _ask(backend, settings, preparer, task) for task in _tasks(backend)}
     answers = [answer for answer in asked.values() if answer.ready]
     if answers:
         return tuple(dict.fromkeys(item for answer in answers for item in answer.reported if item.severity != "error"))
@@ -150,10 +147,14 @@ def availability(backend: Backend, settings: Settings, site: Site) -> tuple[Find
     return tuple(dict.fromkeys((*first.errors, *(item for item in first.reported if item.severity != "error"))))
 
 
-def _tasks(backend: Backend) -> tuple[Task, ...]:
+def _ask_all(backend: Backend, settings: Settings, preparer: Preparer) -> dict[Task, _Answer]:
+    """The answer for each task; empty for a generator that is not configured."""
     if not backend.requires_gpu:
-        return ("i2v",)
-    return ("i2v", "flf2v", "t2v")
+        return {"i2v": _ask(backend, settings, preparer, "i2v")}
+    if not backend.configured(settings.for_generator(backend.name)):
+        return {}
+    tasks: tuple[Task, ...] = ("i2v", "flf2v", "t2v")
+    return {task: _ask(backend, settings, preparer, task) for task in tasks}
 
 
 @dataclass(frozen=True)

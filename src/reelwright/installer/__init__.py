@@ -189,16 +189,8 @@ class SetupPart:
 
     def to_json(self) -> dict[str, Any]:
         """All fields except the list of files, as JSON values."""
-        return {
-            "name": self.name,
-            "target": str(self.target),
-            "source": self.source,
-            "done": self.done,
-            "todo_bytes": self.todo_bytes,
-            "there_bytes": self.there_bytes,
-            "sizes_from": self.origin,
-            "note": self.note,
-        }
+        kept = {name: getattr(self, name) for name in ("name", "source", "done", "todo_bytes", "there_bytes", "note")}
+        return {**kept, "target": str(self.target), "sizes_from": self.origin}
 
 
 @dataclass(frozen=True)
@@ -227,13 +219,7 @@ class Space:
 
     def to_json(self) -> dict[str, Any]:
         """``folder``, ``need_bytes``, ``free_bytes``, ``enough`` and ``writable``."""
-        return {
-            "folder": str(self.folder),
-            "need_bytes": self.need_bytes,
-            "free_bytes": self.free_bytes,
-            "enough": self.enough,
-            "writable": self.writable,
-        }
+        return {**vars(self), "folder": str(self.folder), "enough": self.enough}
 
 
 @dataclass(frozen=True)

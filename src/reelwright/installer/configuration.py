@@ -16,7 +16,7 @@ import yaml
 from ..config.loading import default_config
 from ..config.yamlfile import read_yaml
 from ..core.files import expanded
-from ..runs.workspace import RealFileSystem
+from ..runs.workspace import FileSystem
 from . import SetupOrder, SetupPart
 
 NAME = "configuration"
@@ -63,7 +63,7 @@ def write(order: SetupOrder, environ: Mapping[str, str]) -> tuple[str, ...]:
     private = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         private.write_text(_HEAD.format(name=order.recipe.name) + text_of(order.settings()), "utf-8")
-        RealFileSystem().move(private, target, replace=False)
+        FileSystem().move(private, target, replace=False)
     except FileExistsError:
         return tuple(text_of(left).splitlines())
     finally:

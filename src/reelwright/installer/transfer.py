@@ -225,7 +225,7 @@ class _Shared:
             target.seek(stream.start)
             target.truncate()
             self.count(stream.start - start)
-            while not self.stop.is_set() and (piece := stream.read()):
+            while not self.stop.is_set() and (piece := next(stream.pieces, b"")):
                 if len(piece) > file.size - target.tell():
                     target.truncate(0)
                     raise ModelNotFoundError(f"{file.name} from {self.job.source.name} is longer than announced")

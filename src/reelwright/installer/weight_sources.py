@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from .._version import __version__
 from ..core.errors import BackendUnavailableError, Failure, ModelNotFoundError
@@ -53,14 +53,17 @@ class Listing:
         return sum(file.size for file in self.files)
 
 
-class Stream(Protocol):
-    """An open file of a source."""
+@dataclass(frozen=True)
+class Stream:
+    """An open file of a source.
 
-    start: int  #: the offset of the first byte; a server may send the complete file although the rest was requested
+    Attributes:
+        start: The offset of the first byte; a server may send the complete file although the rest was requested.
+        pieces: The bytes from there to the end.
+    """
 
-    def read(self) -> bytes:
-        """The next piece; empty at the end."""
-        ...
+    start: int
+    pieces: Iterator[bytes]
 
 
 class WeightsSource(Protocol):
@@ -117,15 +120,6 @@ def _is_wanted(name: str, unwanted: tuple[str, ...]) -> bool:
 # ---------------------------------------------------------------------------------------------------------- a folder
 
 
-@dataclass
-class _FileStream:
-    start: int
-    file: BinaryIO
-
-    def read(self) -> bytes:
-        return self.file.read(_CHUNK_BYTES)
-
-
 @dataclass(frozen=True)
 class FolderSource:
     """A folder of models, each under its repository's name (with or without the owner), or the files of one model."""
@@ -156,7 +150,7 @@ class FolderSource:
         try:
             with open_regular(path) as opened:
                 opened.seek(start)
-                yield _FileStream(start, opened)
+                yield Stream(start, iter(lambda: opened.read(_CHUNK_BYTES), b""))
         except OSError as error:
             if error.filename == str(path):
                 raise ModelNotFoundError(f"{path} cannot be read: {error.strerror}") from None
@@ -183,15 +177,6 @@ def _text(path: Path) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- a hub
-
-
-@dataclass
-class _HubStream:
-    start: int
-    pieces: Iterator[bytes]
-
-    def read(self) -> bytes:
-        return next(self.pieces, b"")
 
 
 class HubSource:
@@ -250,7 +235,7 @@ class HubSource:
         )
         with self._explaining(listing.repository), request as answer:
             self._utils.hf_raise_for_status(answer)
-            yield _HubStream(_first_byte(answer), answer.iter_bytes())
+            yield Stream(_first_byte(answer), answer.iter_bytes())
 
     @contextlib.contextmanager
     def _explaining(self, repository: str) -> Iterator[None]:

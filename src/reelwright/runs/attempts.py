@@ -47,6 +47,16 @@ class Run:
         """Whether the clip is published but its manifest is not: the next `runs.recovery.recover` publishes it."""
         return self.published and self.folder.manifest.exists()
 
+    def keep(self, file: Path, name: str) -> Path | None:
+        """Keep a file of this run with its record; ``None`` if it does not exist or cannot be kept."""
+        state_dir = self.order.settings.state_dir
+        return history.keep_file(state_dir, self.folder.run_id, file, name, self.journal.warn_at_once)
+
+    def keep_log(self, number: int) -> str | None:
+        """Keep the log of a failed attempt; returns its path."""
+        kept = self.keep(self.folder.log(number), f"attempt-{number}.log")
+        return str(kept) if kept else None
+
 
 def attempt_until_good(run: Run, prepared: Prepared) -> Clip:
     """Make attempts until one gives a verified clip; raises the last failure when the policy stops."""
@@ -67,7 +77,7 @@ def attempt_until_good(run: Run, prepared: Prepared) -> Clip:
             evidence = replace(evidence, planned_used_bytes=_used_before(plan, prepared.job.host))
             found = diagnosis.diagnose(evidence, plan)
             run.journal.ended(plan, evidence, found, step)
-            run.journal.attempts[-1] = run.journal.attempts[-1].evolve(log=_keep_log(run, number))
+            run.journal.attempts[-1] = run.journal.attempts[-1].evolve(log=run.keep_log(number))
             past.append(retry.Past(found, evidence.wall_s, step))
             history.remember_failure(settings.state_dir, plan, prepared.job.host, found)
             before = _Try(number, plan, step)
@@ -179,12 +189,9 @@ def _attempt(run: Run, plan: Plan, number: int, reservation: Reservation) -> tup
         except (
             VideoGenerationError
         ) as error:  # the clip could not be read; it may be valid, and have cost hours of GPU time
-            kept = history.keep_file(
-                settings.state_dir, folder.run_id, work.video, "unexamined.mp4", run.journal.warn_at_once
-            )
-            if kept:
+            if kept := run.keep(work.video, "unexamined.mp4"):
                 error.advice = f"{error.advice} The clip is kept, not verified, as {kept}."
-            error.log = _keep_log(run, number)
+            error.log = run.keep_log(number)
             raise
 
 
@@ -235,20 +242,10 @@ def _used_before(plan: Plan, host: Host) -> int | None:
     return max(used, default=None)
 
 
-def _keep_log(run: Run, number: int) -> str | None:
-    """Keep the log of a failed attempt; returns its path."""
-    state_dir, run_id = run.order.settings.state_dir, run.folder.run_id
-    name = f"attempt-{number}.log"
-    kept = history.keep_file(state_dir, run_id, run.folder.log(number), name, run.journal.warn_at_once)
-    return str(kept) if kept else None
-
-
 def _keep_video(run: Run, number: int, evidence: Evidence) -> str:
     """Keep a video that may be complete although its program failed (row P13); returns a sentence with its path."""
-    state_dir, run_id, settings = run.order.settings.state_dir, run.folder.run_id, run.order.settings
     ended_badly = bool(evidence.exit_status) and evidence.kill_reason is None
-    if not evidence.output_exists or not (ended_badly or settings.keep_failed):
+    if not evidence.output_exists or not (ended_badly or run.order.settings.keep_failed):
         return ""
-    name = f"attempt-{number}.partial.mp4"
-    clip = history.keep_file(state_dir, run_id, run.folder.video(number), name, run.journal.warn_at_once)
+    clip = run.keep(run.folder.video(number), f"attempt-{number}.partial.mp4")
     return f"The unverified clip is kept as {clip}." if clip else ""

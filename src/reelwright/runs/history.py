@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 from ..backends.diffusers.settings import DiffusersSettings
 from ..core.errors import InvalidInputError
-from ..core.files import is_own, open_lock, path_error, read_json, reason, shown, temporary_folder
+from ..core.files import is_own, open_lock, path_error, read_json, reason, replacing, shown, temporary_folder
 from ..core.host import Host
 from ..core.manifest import MAX_MANIFEST_BYTES, Manifest
 from ..core.plan import Plan
@@ -46,10 +46,6 @@ _WHERE = "Give a clip or a film, or the .reel.json beside it."
 Entries = dict[str, dict[str, Any]]
 #: Called with a sentence when a file cannot be kept in the state folder.
 Warn = Callable[[str], None]
-
-
-def _unheard(text: str) -> None:
-    """Ignore the warning: the default listener."""
 
 
 def key_of(plan: Plan, host: Host, requested: Mapping[str, Any]) -> str:
@@ -190,9 +186,8 @@ def _update(state_dir: Path, change: Callable[[Entries], None]) -> None:
     with contextlib.suppress(OSError), _locked(state_dir):
         entries = load_entries(state_dir)
         change(entries)
-        unfinished = state_dir / f"{_FILE}.{os.getpid()}"
-        unfinished.write_text(json.dumps({"schema": SCHEMA, "entries": entries}, indent=1), encoding="utf-8")
-        unfinished.replace(state_dir / _FILE)
+        with replacing(state_dir / _FILE) as unfinished:
+            unfinished.write_text(json.dumps({"schema": SCHEMA, "entries": entries}, indent=1), encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -214,7 +209,7 @@ def run_folder(state_dir: Path, run_id: str) -> Path:
     return state_dir / "runs" / run_id
 
 
-def keep_record(state_dir: Path, manifest: Manifest, warn: Warn = _unheard) -> Path | None:
+def keep_record(state_dir: Path, manifest: Manifest, warn: Warn) -> Path | None:
     """Write the manifest of a run that gave no clip into the folder in which `keep_file` keeps its files."""
 
     def write(path: Path) -> None:
@@ -223,7 +218,7 @@ def keep_record(state_dir: Path, manifest: Manifest, warn: Warn = _unheard) -> P
     return _keep(state_dir, manifest.run_id, "manifest.json", write, warn)
 
 
-def keep_file(state_dir: Path, run_id: str, source: Path, name: str, warn: Warn = _unheard) -> Path | None:
+def keep_file(state_dir: Path, run_id: str, source: Path, name: str, warn: Warn) -> Path | None:
     """Copy a log or a refused clip into the record of a run; ``None`` if it does not exist or cannot be kept.
 
     If the state folder cannot be written, the record goes to this user's temporary folder.
@@ -248,7 +243,8 @@ def _keep(state_dir: Path, run_id: str, name: str, write: Callable[[Path], objec
             if base is not state_dir and not is_own(base.lstat()):
                 raise PermissionError(errno.EPERM, "it belongs to another user or others may write to it")
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_whole(path, write)
+            with replacing(path) as unfinished:
+                write(unfinished)
             _forget_old_runs(path.parent.parent)
         except OSError as error:
             problem = problem or f"the state folder {shown(state_dir)} cannot be written ({reason(error)})"
@@ -258,15 +254,6 @@ def _keep(state_dir: Path, run_id: str, name: str, write: Callable[[Path], objec
         return path
     warn(f"{problem}: the logs and the record of this run are lost")
     return None
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    try:
-        write(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)  # only a part of it was written
-        raise
 
 
 def _forget_old_runs(folder: Path) -> None:

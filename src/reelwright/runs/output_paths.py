@@ -6,14 +6,14 @@ to the same file. A file that does not exist yet cannot be an input.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..core.errors import BackendUnavailableError, Failure, InvalidInputError
+from ..core.errors import Failure, InvalidInputError
 from ..core.files import expanded, path_error, shown
 from ..core.manifest import manifest_path
 from ..core.request import VideoRequest
+from .workspace import check_writable
 
 
 def refuse_inputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path | None], *, advice: str = "") -> None:
@@ -61,13 +61,7 @@ def check_picture(target: Path, suffixes: tuple[str, ...], *, overwrite: bool) -
         raise InvalidInputError(
             f"{shown(target)} exists already", failure=Failure.EXISTS, advice="Give another name, or --overwrite."
         )
-    folder = target.absolute().parent
-    if not folder.is_dir():
-        raise InvalidInputError(f"the folder {shown(folder)} does not exist", advice="Make it first.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise BackendUnavailableError(
-            f"the folder {shown(folder)} is not writable", failure=Failure.PERM, advice="Choose a folder of your own."
-        )
+    check_writable(target.absolute().parent)
 
 
 def refuse_inputs_of(request: VideoRequest, output: Path) -> None:

@@ -33,11 +33,11 @@ from ..media.framing import parse_anchor
 from ..policy import fitting, preflight, unused
 from ..sites import Site, unreported
 from . import history, workspace
-from .journal import Journal
 from .order import Order
 
 if TYPE_CHECKING:
     from ..media.image import Intake
+    from .journal import Journal
 
 #: The pictures of a job, and the fields of the request that name them.
 ROLES: Mapping[str, str] = {"first": "image", "last": "last_image", "depth": "depth_image"}

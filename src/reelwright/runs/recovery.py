@@ -29,7 +29,7 @@ from ..core.manifest import MAX_MANIFEST_BYTES, Manifest, manifest_path
 from ..core.plan import ExpectedVideo
 from ..media.verification import examine
 from . import workspace
-from .workspace import PREFIX, FileSystem, RealFileSystem, RunFolder
+from .workspace import PREFIX, FileSystem, RunFolder
 
 #: Time limit of one call, over all folders; the next call does the rest.
 LIMIT_S = 600.0
@@ -42,10 +42,6 @@ _OWN_NAMES = frozenset({"lock", "manifest.json", "overwrite", "first.png", "last
 #: The facts of a clip that its manifest needs, with their types.
 _FACTS = {"path": (str,), "sha256": (str,), "bytes": (int,), "width": (int,), "height": (int,), "frames": (int,)}
 _CHUNK = 1 << 20
-
-
-def _never() -> None:
-    """Never stop: the default check."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,11 @@ class _Patience:
 
 
 def recover(
-    directory: Path, *, files: FileSystem | None = None, check: Callable[[], None] = _never, limit_s: float = LIMIT_S
+    directory: Path,
+    *,
+    files: FileSystem | None = None,
+    check: Callable[[], None] = lambda: None,
+    limit_s: float = LIMIT_S,
 ) -> tuple[Recovery, ...]:
     """Finish or remove the folders of dead runs. It may run at any time, and in several processes at once.
 
@@ -83,7 +83,7 @@ def recover(
     just before publishing; its verified clip is published, under the next free number if the name was taken since.
     ``removed``: the run had no verified clip. ``check`` is called often and may raise.
     """
-    files = files or RealFileSystem()
+    files = files or FileSystem()
     patience = _Patience(check, time.monotonic() + limit_s)
     done = []
     for name in _names(directory):

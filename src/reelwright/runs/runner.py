@@ -33,11 +33,11 @@ from ..core.errors import (
     VideoGenerationError,
     all_of,
 )
-from ..core.events import Event, Log, Phase
+from ..core.events import Log, Phase
 from ..core.files import refusals, shown
 from ..core.manifest import Manifest, Result, manifest_of, manifest_path
 from ..policy import preflight
-from ..sites import LAST_FRAME, Emit, Site
+from ..sites import LAST_FRAME, Emit, Site, unreported
 from ..sites.cancellation import Cancellation
 from . import history, workspace
 from .attempts import Run, attempt_until_good
@@ -50,13 +50,9 @@ from .recovery import recover
 _MANY_PICTURES, _LARGE_PICTURE = 500, 256 * 1024 * 1024  # limits of the search for a moved picture
 
 
-def _ignore(event: Event) -> None:
-    """Ignore an event: the default listener."""
-
-
 @refusals()
 def generate(
-    order: Order, emit: Emit = _ignore, cancellation: Cancellation | None = None, site: Site | None = None
+    order: Order, emit: Emit = unreported, cancellation: Cancellation | None = None, site: Site | None = None
 ) -> Result:
     """Make the clip of an order, verify it and publish it with its manifest.
 
@@ -145,9 +141,7 @@ def _generate(run: Run) -> Result:
 def _rescue(run: Run, video: Path, error: VideoGenerationError) -> None:
     """Keep a verified clip that cannot be published: it may have cost hours of GPU time."""
     run.journal.output = None
-    state_dir, run_id = run.order.settings.state_dir, run.folder.run_id
-    kept = history.keep_file(state_dir, run_id, video, "unpublished.mp4", run.journal.warn_at_once)
-    if kept:
+    if kept := run.keep(video, "unpublished.mp4"):
         error.advice = f"{error.advice} The finished clip is kept as {kept}."
 
 

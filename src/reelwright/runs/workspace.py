@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from ..core.errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError, error_for
 from ..core.files import expanded, path_error, sha256_of, shown
@@ -42,17 +42,8 @@ _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 
 
-class FileSystem(Protocol):
+class FileSystem:
     """The calls that publishing makes; a test replaces them to make the n-th one fail."""
-
-    def fsync(self, path: Path) -> None: ...
-    def write(self, path: Path, text: str) -> None: ...
-    def move(self, source: Path, target: Path, *, replace: bool) -> None: ...
-    def remove(self, folder: Path) -> None: ...
-
-
-class RealFileSystem:
-    """The machine's own file system."""
 
     def fsync(self, path: Path) -> None:
         """Flush a file or folder to the disk."""
@@ -159,7 +150,7 @@ class RunFolder:
 
 def place(source: Path, target: Path, files: FileSystem | None = None) -> None:
     """Move a file of a private folder to ``target`` on the same file system, completely or not at all."""
-    files = files or RealFileSystem()
+    files = files or FileSystem()
     files.fsync(source)
     files.move(source, target, replace=True)
     files.fsync(target.parent)
@@ -209,12 +200,7 @@ def check_folder(output: Path) -> None:
         InvalidInputError: the folder does not exist.
         BackendUnavailableError: PERM, the folder is not writable.
     """
-    folder = output.parent
-    _check_is_folder(folder)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise BackendUnavailableError(
-            f"the folder {shown(folder)} is not writable", failure=Failure.PERM, advice="Choose a folder of your own."
-        )
+    check_writable(output.parent)
     if output.is_dir():
         raise BackendUnavailableError(
             f"{shown(output)} is a folder", failure=Failure.PERM, advice="Give the path of a file in a folder."
@@ -227,7 +213,8 @@ def check_folder(output: Path) -> None:
         )
 
 
-def _check_is_folder(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made; raises as `check_folder`."""
     try:
         is_folder = stat.S_ISDIR(folder.stat().st_mode)
     except FileNotFoundError:
@@ -243,6 +230,10 @@ def _check_is_folder(folder: Path) -> None:
             f"{shown(folder)} is not a folder",
             failure=Failure.PERM,
             advice="Give the path of a file in an existing folder.",
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BackendUnavailableError(
+            f"the folder {shown(folder)} is not writable", failure=Failure.PERM, advice="Choose a folder of your own."
         )
 
 
@@ -302,7 +293,7 @@ def open_folder(folder: RunFolder, *, keep: Callable[[], bool] = lambda: False) 
     finally:
         if not keep():
             with contextlib.suppress(OSError):  # the next run in this folder removes the rest
-                RealFileSystem().remove(folder.path)
+                FileSystem().remove(folder.path)
         os.close(fd)
 
 
@@ -349,7 +340,7 @@ def publish(
         InvalidInputError: EXISTS, another program has made the output meanwhile.
         BackendUnavailableError: DISK or PERM.
     """
-    files = files or RealFileSystem()
+    files = files or FileSystem()
     output = folder.output
     try:
         files.fsync(video)
