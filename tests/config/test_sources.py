@@ -12,12 +12,14 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from reelwright import Settings, load_settings
+from reelwright.backends import load_backend
 from reelwright.backends.diffusers.settings import DiffusersSettings, Lora
 from reelwright.backends.settings import parse_assignment, read_settings, settings_from_mapping
+from reelwright.config.loading import SettingsLoader
 from reelwright.config.settings import Settings as SharedSettings
 from reelwright.core.errors import ConfigurationError, VideoGenerationError
 from tests.config.test_settings import a_file
-from tests.plugin.installed import install
+from tests.plugin.installed import add_distribution, install
 
 SECRET = "hunter2-is-shown-nowhere"
 
@@ -389,6 +391,93 @@ def test_a_mistake_in_a_plugins_section_is_reported_with_its_line(
         load_settings(a_file(tmp_path, f"generators:\n  studio:\n    {key}\n"), environ={})
     assert "config.yaml:3: generators.studio" in caught.value.message
     assert hint in caught.value.advice
+
+
+_PLUGINS = """\
+from dataclasses import replace
+from pydantic import SecretStr, model_validator
+from reelwright.config.settings import Settings
+from reelwright.testing import backend
+
+class Strict(Settings):
+    lens: int = 1
+    word: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def _rule(self):
+        if self.lens > 9:
+            raise ValueError("a lens this long needs a tripod")
+        return self
+
+class Wanting(Settings):
+    lens: int
+
+STRICT = replace(backend, name="strict", settings=Strict)
+WANTING = replace(backend, name="wanting", settings=Wanting)
+ODD = replace(backend, name="odd", settings=dict)
+NOTHING = 3
+"""
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "site"
+    add_distribution(
+        folder, "own", "1.0", {name: f"own_plugins:{name.upper()}" for name in ("strict", "odd", "nothing", "wanting")}
+    )
+    add_distribution(folder, "rival", "1.0", {"strict2": "own_plugins:STRICT", "broken": "no_such_module:BACKEND"})
+    (folder / "own_plugins.py").write_text(_PLUGINS)
+    monkeypatch.syspath_prepend(str(folder))
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("odd", "are not a subclass of reelwright.Settings"),
+        ("nothing", "is not a Backend of that name"),
+        ("strict2", "is not a Backend of that name"),
+        ("wanting", "have no default for lens"),
+        ("broken", "cannot be loaded"),
+        ("stric", "there is no generator named 'stric'"),
+    ],
+)
+def test_a_package_that_provides_no_generator_is_refused_with_the_reason(name: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        load_backend(name)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_section_of_a_broken_package_is_noted_and_a_rule_of_a_plugin_is_a_mistake(tmp_path: Path) -> None:
+    settings = load_settings(a_file(tmp_path, "generators: {broken: {lens: 3}, strict: {lens: 9}}\n"), environ={})
+    (note,) = settings.notes
+    assert "generators.broken: the package that provides it cannot be loaded" in note
+    with pytest.raises(ConfigurationError, match="strict: a lens this long needs a tripod"):
+        load_settings(a_file(tmp_path, "generators: {strict: {lens: 10}}\n"), environ={})
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plugins_settings_come_back_from_their_json_with_the_secret(tmp_path: Path) -> None:
+    path = a_file(tmp_path, f"generators: {{strict: {{lens: 5, word: {SECRET}, size: null}}}}\n")
+    own = load_settings(path, environ={}).for_generator("strict")
+    assert (own.shown("word"), SECRET in repr(own)) == ("***", False)
+    data = json.loads(json.dumps(own.to_json()))
+    again: Any = Settings.from_json(data)
+    assert (again.to_json(), again.word.get_secret_value()) == (own.to_json(), SECRET)
+    with pytest.raises(ConfigurationError, match="schema 2"):
+        Settings.from_json({**data, "schema": 2})
+
+
+def test_settings_without_any_generator_still_have_sections() -> None:
+    settings = SettingsLoader(SharedSettings).load(environ={}, arguments={"generators": {"mine": {"fps": 8}}})
+    assert "generators.mine: no generator of that name is installed" in settings.notes[0]
+    assert settings.for_generator("mine").fps is None
+    assert SharedSettings(simulate_gpus=None, size=None).simulate_gpus is None
+
+
+def test_the_section_of_an_existing_pipeline_file_is_read_from_a_mapping_too() -> None:
+    settings = settings_from_mapping({"hunyuan_video": {"hunyuan_dir": "/h"}, "wan2_dir": "/w"}, generator="hunyuan")
+    assert (settings.hunyuan_dir, settings.wan2_dir) == (Path("/h"), Path("/w"))
 
 
 # --------------------------------------------------------------------------------------------------------- secrets

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,22 @@ def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsafeFileError, match="larger"):
         read_bytes(tmp_path / "large", 10)
     assert read_bytes(tmp_path / "large", 11) == b"x" * 11
+
+
+def test_a_file_that_does_not_tell_its_size_is_read_up_to_the_limit() -> None:
+    with pytest.raises(UnsafeFileError, match="larger"):
+        read_bytes(Path("/proc/self/status"), 10)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
+def test_a_user_without_a_home_folder_is_told_what_to_set() -> None:
+    program = (
+        "import os; from reelwright.core.files import expanded, home\n"
+        "os.environ.pop('HOME', None); os.setuid(54321)\n"
+        "assert str(expanded('~/x')) == '~/x'\ntry: home()\nexcept Exception as error: print(error.code, error.advice)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "CONFIG Set HOME to a folder of your own.\n"
 
 
 def test_an_own_file_is_no_link_and_writable_by_nobody_else(tmp_path: Path) -> None:

@@ -69,3 +69,5 @@ def test_the_end_of_the_other_process_is_seen_on_both_pipes(ends: tuple[LineChan
     assert ours.receive() == []
     assert ours.receive() is None
     assert not ours.send(Unload())
+    ours.close_receiving()
+    assert ours.receive() is None  # what this process has closed itself has ended too

@@ -14,7 +14,7 @@ from reelwright.core import events
 from reelwright.core.errors import ConfigurationError, StateError
 from reelwright.core.events import Log, decode, encode
 from reelwright.core.host import GIB, simulated_gpus
-from reelwright.core.manifest import Attempt, Manifest, Result, manifest_path
+from reelwright.core.manifest import Attempt, Manifest, Result, manifest_of, manifest_path
 from reelwright.core.plan import Command, ExpectedVideo, Finding, Plan
 from reelwright.core.request import Size
 
@@ -84,7 +84,11 @@ def test_c06_no_text_can_forge_a_second_message(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "{}", "[]", '{"event":"Nothing"}', '{"event":"Phase"}', '{"event":"Phase","x":1}', "3"]
+    "line",
+    [
+        *("", "{}", "[]", '{"event":"Nothing"}', '{"event":"Phase"}', '{"event":"Phase","x":1}', "3"),
+        '{"event":"Progress","phase":"denoising","step":"3","total":50}',
+    ],
 )
 def test_what_is_no_message_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="not an event"):
@@ -176,6 +180,21 @@ def test_the_first_manifest_ever_written_still_loads() -> None:
 def test_a_manifest_that_cannot_be_understood_is_refused(damage: dict[str, object]) -> None:
     with pytest.raises(StateError):
         Manifest.from_json({**json.loads(a_manifest().to_text()), **damage})
+
+
+@pytest.mark.parametrize("requested", [{"prompt": "a cat", "image": 5}, {"prompt": "a cat", "size": 5}, {}])
+def test_a_request_that_cannot_be_understood_is_refused(requested: dict[str, object]) -> None:
+    with pytest.raises(StateError, match="damaged: requested"):
+        _ = a_manifest().evolve(requested=requested).request
+
+
+@pytest.mark.parametrize(
+    "text", ['{"output": {"path": "clip.MP4"}}', '{"output": 3}', "{", '{"output": {"path": "o"}}']
+)
+def test_a_manifest_of_an_older_version_counts_only_if_it_names_the_video(tmp_path: Path, text: str) -> None:
+    video, older = tmp_path / "clip.MP4", tmp_path / "clip.reel.json"
+    older.write_text(text)
+    assert manifest_of(video) == (older if "clip.MP4" in text else tmp_path / "clip.MP4.reel.json")
 
 
 def test_the_manifest_lies_beside_its_film() -> None:

@@ -208,6 +208,7 @@ UNREADABLE = {
     "apostrophe in single quotes": ("  - prompt: 'it's a gull'", 10, "the text goes on behind its closing quote"),
     "words behind quotes": ('  - prompt: "gull" she said', 10, "the text goes on behind its closing quote"),
     "backslash": ('  - prompt: "C:\\Users"', 10, "a \\ in double quotes begins an escape"),
+    "quotes above a wrong indent": ('  - prompt: "a gull"\n      seed: 3', 11, "this line does not fit those around it"),
     "open brace": ("  - {prompt: a gull", 10, "the { in this line is not closed"),
     "open bracket": ("  - prompt: [a gull", 10, "the [ in this line is not closed"),
     "bracket and text": ("  - prompt: [wide] a gull", 10, "a text that begins with [ must be in quotes"),
@@ -248,10 +249,11 @@ def test_a_line_that_yaml_cannot_read_is_named_with_what_is_commonly_meant(
         (b"a: " + b"[" * 5000, "too many levels"),
         (b"a: &a [x, x, x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (c, c, c - 1, c - 1) for c in range(98, 115)), "too many"),
         (b"shots: &a [*a]", "too many"),
+        (b"fps: 1" + b"0" * 5000, "film.yaml: Exceeds the limit"),
         (b"- a\n- b\n", "must hold keys and values"),
         (b"# nothing\n", "shots: it is required"),
     ],
-    ids=["UTF-16", "Latin-1", "large", "deep", "laughs", "itself", "list", "comments"],
+    ids=["UTF-16", "Latin-1", "large", "deep", "laughs", "itself", "long", "list", "comments"],
 )  # fmt: skip
 def test_a_file_that_is_no_storyboard_is_refused_in_a_sentence(folder: Path, data: bytes, told: str) -> None:
     (folder / "film.yaml").write_bytes(data)

@@ -80,6 +80,11 @@ def test_when_nothing_fits_the_plan_says_what_would(gpus: str, settings: dict[st
     assert [word for word in words if word not in error.fix] == [], error.fix
 
 
+def test_a_smaller_clip_is_one_without_super_resolution() -> None:
+    (error,) = [item for item in planned(World("1.5", "1x12.9GiB"), picture=None).errors if "too_small" in item.code]
+    assert "with --size 832x480 --set super_resolution=false" in error.fix
+
+
 def test_a_card_that_another_program_uses_is_not_taken_for_a_free_one() -> None:
     cards = simulated_gpus("2x24GiB")
     world = World("t2v", "2x24GiB")

@@ -215,6 +215,12 @@ def test_torchruns_summary_puts_the_first_failing_rank_first() -> None:
     assert [(error.rank, error.exit_status) for error in reader.rank_errors] == [(1, -9), (0, -15)]
 
 
+def test_a_summary_that_begins_in_its_middle_names_only_what_it_knows() -> None:
+    reader = a_reader(3)
+    reader.feed(b"Failures:\n  exitcode  : 1 (pid: 5)\n  rank      : 1 (local_rank: 1)\n  exitcode  : -9 (pid: 6)\n")
+    assert [(error.rank, error.exit_status) for error in reader.rank_errors] == [(1, -9)]
+
+
 @given(st.binary(max_size=3000), st.integers(1, 400))
 def test_any_bytes_in_any_pieces_give_the_same_phase_and_step(data: bytes, size: int) -> None:
     lines = re.sub(rb"[\r\n%]", b"", data)

@@ -29,10 +29,9 @@ S = TypeVar("S", bound=Settings)
 
 def find_config(environ: Mapping[str, str]) -> Path | None:
     """The settings file when none is given: ``$REELWRIGHT_CONFIG``, else config.yaml in the user's config folder."""
-    if environ.get("REELWRIGHT_CONFIG"):
-        return expanded(environ["REELWRIGHT_CONFIG"])
     found = default_config(environ)
-    return found if found.is_symlink() or found.exists() else None  # a folder of that name is refused, not overlooked
+    named = bool(environ.get("REELWRIGHT_CONFIG"))
+    return found if named or found.is_symlink() or found.exists() else None  # a folder of that name is not overlooked
 
 
 def default_config(environ: Mapping[str, str]) -> Path:

@@ -97,12 +97,9 @@ def open_regular(
     _check(path, os.stat(path, dir_fd=dir_fd, follow_symlinks=not owned), max_bytes, owned=owned, private=private)
     flags = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (os.O_NOFOLLOW if owned else 0)
     fd = os.open(path, flags | (os.O_RDWR if write else os.O_RDONLY), dir_fd=dir_fd)
-    try:
+    with _closed_after_error(fd):
         _check(path, os.fstat(fd), max_bytes, owned=owned, private=private)
         return os.fdopen(fd, "rb")
-    except BaseException:
-        os.close(fd)
-        raise
 
 
 def open_lock(path: Path, *, dir_fd: int | None = None) -> int:
@@ -114,12 +111,18 @@ def open_lock(path: Path, *, dir_fd: int | None = None) -> int:
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600, dir_fd=dir_fd)
-    try:
+    with _closed_after_error(fd):
         _check(path, os.fstat(fd), None, owned=False, private=False)
+    return fd
+
+
+@contextlib.contextmanager
+def _closed_after_error(fd: int) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         os.close(fd)
         raise
-    return fd
 
 
 def _check(path: Path, status: os.stat_result, max_bytes: int | None, *, owned: bool, private: bool) -> None:

@@ -141,10 +141,7 @@ class Manifest:
             InvalidInputError: no generator can fulfil it.
         """
         try:
-            request = VideoRequest.from_json(self.requested)
-            return _requests().validate_python({item.name: getattr(request, item.name) for item in fields(request)})
-        except ValidationError as error:
-            raise StateError(f"this manifest is damaged: requested: {_first_problem(error)}") from None
+            return VideoRequest.from_json(self.requested)
         except (TypeError, ValueError) as error:
             raise StateError(f"this manifest is damaged: requested: {error}") from None
 
@@ -175,7 +172,9 @@ class Manifest:
         try:
             manifest = _adapter().validate_python(dict(data))
         except ValidationError as error:
-            raise StateError(f"this manifest is damaged: {_first_problem(error)}") from None
+            item = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = ".".join(map(str, item["loc"]))  # the value may hold any text, and is not shown
+            raise StateError(f"this manifest is damaged: {place!r:.80}: {item['msg']:.120}") from None
         if problem := _unusable(manifest):
             raise StateError(f"this manifest is damaged: {problem}")
         return manifest
@@ -196,17 +195,6 @@ def _unusable(manifest: Manifest) -> str | None:
 @functools.cache
 def _adapter() -> TypeAdapter[Manifest]:
     return TypeAdapter(Manifest)
-
-
-@functools.cache
-def _requests() -> TypeAdapter[VideoRequest]:
-    return TypeAdapter(VideoRequest)
-
-
-def _first_problem(error: ValidationError) -> str:
-    """The place and the description of the first mistake, without the value, which may hold any text."""
-    item = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in item['loc'])!r:.80}: {item['msg']:.120}"
 
 
 def manifest_path(video: Path) -> Path:

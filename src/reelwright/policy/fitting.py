@@ -91,12 +91,7 @@ def _other_gpus(unfit: _Unfit) -> Iterator[str]:
 def _smaller(unfit: _Unfit) -> Iterator[str]:
     """Suggest the largest clip that fits: a smaller size, fewer frames, or both."""
     plan = unfit.backend.plan(unfit.job)
-    sizes: list[Mapping[str, Any]] = [
-        mitigation.overrides for mitigation in plan.mitigations if mitigation.costs == "size"
-    ]
-    frames: list[Mapping[str, Any]] = [
-        mitigation.overrides for mitigation in plan.mitigations if mitigation.costs == "frames"
-    ]
+    sizes, frames = ([item.overrides for item in plan.mitigations if item.costs == cost] for cost in ("size", "frames"))
     if not plan.mitigations and plan.expected:
         width, height = plan.expected.width, plan.expected.height
         small = "832x480" if width >= height else "480x832"
@@ -125,30 +120,27 @@ def _on(job: Job, cards: tuple[Gpu, ...]) -> Job:
     return job.evolve(host=replace(job.host, gpus=cards, simulated=True), settings=settings, overrides=kept)
 
 
-def _cards(count: int, gib: float, like: Gpu | None) -> tuple[Gpu, ...]:
+def _cards(count: int, gib: float, like: tuple[int, int] | None) -> tuple[Gpu, ...]:
     """Cards with this much memory, of Ampere or a newer architecture."""
-    size = round(gib * GIB)
-    capability = max(like.capability, _AMPERE) if like and like.capability else None
+    size, capability = round(gib * GIB), max(like, _AMPERE) if like else None
     return tuple(Gpu(place, f"GPU-imagined-{place}", "imagined", size, size, capability) for place in range(count))
 
 
 def _larger_card(unfit: _Unfit) -> Iterator[str]:
     """Suggest the smallest sold card that fits, and the number of cards like the present ones that fits."""
-    here = sorted(unfit.job.host.gpus or (), key=lambda gpu: gpu.total_bytes or 0)
-    if not here or here[-1].total_bytes is None:
-        return
-    largest = here[-1]
-    size = (largest.total_bytes or 0) / GIB
-    old = " of Ampere or a newer architecture" if largest.capability and largest.capability < _AMPERE else ""
+    here = unfit.job.host.gpus or ()
+    largest = max(here, key=lambda gpu: gpu.total_bytes or 0, default=None)
+    size, capability = ((largest.total_bytes or 0) / GIB, largest.capability) if largest else (0.0, None)
+    old = " of Ampere or a newer architecture" if capability and capability < _AMPERE else ""
     for gib in _SOLD:
         if gib > size + 0.5 or old:
-            found = _with_memory(unfit, _on(unfit.job, _cards(1, gib, largest)))
+            found = _with_memory(unfit, _on(unfit.job, _cards(1, gib, capability)))
             if found:
                 yield f"on one card of {gib} GiB{old}{found[1] and f' {found[1]}'}"
                 break
     for count in (2, 4, 8):
         if count > len(here) and not old:
-            found = _with_memory(unfit, _on(unfit.job, _cards(count, size, largest)))
+            found = _with_memory(unfit, _on(unfit.job, _cards(count, size, capability)))
             if found and len(found[0].gpus) > 1:
                 yield f"on {len(found[0].gpus)} cards of {size:.0f} GiB{found[1] and f' {found[1]}'}"
                 break
@@ -185,9 +177,7 @@ def _resident(backend: Backend, job: Job) -> Iterator[str]:
         return
     from ..backends.diffusers.models import MODELS, published_folder
 
-    model = MODELS.get(_model_of(backend, job))
-    if model is None:
-        return
+    model = MODELS[_model_of(backend, job)]
     keys = {"gpus": None, "gpu_count": None, "total_gpus": None, "placement": "auto", "lora": (), "speed": "exact"}
     settings = job.settings.for_generator("diffusers").evolve(weights=WEIGHTS, model=None, engine_device="cuda", **keys)
     host = replace(job.host, checkpoints={WEIGHTS: published_folder(model, WEIGHTS)})
@@ -207,15 +197,12 @@ def _resident(backend: Backend, job: Job) -> Iterator[str]:
 
 
 def _model_of(backend: Backend, job: Job) -> str:
-    """The resident engine's name for the model that a script would run; empty if it has none."""
-    plan = backend.plan(job)
-    member = str(plan.parameters.get("member", ""))
+    """The resident engine's name for the model that a script would run; it has every model whose memory is known."""
     if backend.name == "wan2.1":
         from ..backends.wan21.decision import variant_of
         from ..backends.wan21.settings import Wan21Settings
 
         assert isinstance(job.settings, Wan21Settings)
         return f"wan2.1-{variant_of(job.request, job.settings).task}"
-    if member.startswith("HunyuanVideo-1.5"):
-        return f"hunyuanvideo-1.5-{job.request.task}"
-    return f"hunyuanvideo-{job.request.task}" if member.startswith("HunyuanVideo") else ""
+    newer = "-1.5" if "1.5" in backend.plan(job).parameters["member"] else ""
+    return f"hunyuanvideo{newer}-{job.request.task}"

@@ -74,7 +74,7 @@ class EngineDecision(Decision[Settings]):
     @property
     def expected(self) -> ExpectedVideo:
         """The expected video; the pipelines round down to 4n+1 frames."""
-        return ExpectedVideo(*self.size, 4 * ((self.frames - 1) // 4) + 1, self.parameters["fps"])
+        return ExpectedVideo(*self.output_size, 4 * ((self.frames - 1) // 4) + 1, self.parameters["fps"])
 
 
 def decide(job: Job) -> EngineDecision:

@@ -60,10 +60,10 @@ def _checkout_findings(decision: WanDecision) -> Iterator[Finding]:
         yield Finding("wan2_dir.unset", "error", "wan2_dir is not set", fix)
         return
     fault = checkout_fault(checkout, PROGRAM, f"wan2_dir {settings.wan2_dir}", "github.com/Wan-Video/Wan2.1")
-    if checkout is None or fault:
-        text, fix = fault or (f"wan2_dir {settings.wan2_dir} was not looked at", "Run it again.")
-        yield Finding("wan2_dir.wrong", "error", text, fix, Failure.ENV)
+    if fault:
+        yield Finding("wan2_dir.wrong", "error", *fault, Failure.ENV)
         return
+    assert checkout is not None
     tasks = checkout.matches.get("tasks", ())
     if tasks and decision.variant.task not in tasks:
         kind = "a checkout of Wan2.2" if "i2v-A14B" in tasks else "a checkout"
