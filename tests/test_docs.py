@@ -17,6 +17,7 @@ from tools import cards
 from tools import settings as settings_table
 
 from reelwright import Settings
+from reelwright.backends.settings import FlatSettings
 from reelwright.cli import build_parser
 from reelwright.core.errors import Failure
 from reelwright.installer.recipes import find_models, find_recipe
@@ -139,6 +140,33 @@ def test_the_table_of_settings_is_current() -> None:
     page = (REPOSITORY / "docs" / "configuration.md").read_text("utf-8")
     assert settings_table.updated(page) == page, "a setting changed: run `make tree`"
     assert [key for key in Settings.model_fields if f"\n| `{key}` |" not in page] == []
+
+
+#: Column of the table of three names -> the backend that writes the flags, and the stand-in of the script that takes them.
+SCRIPTS = {2: ("wan21", "wan21"), 3: ("hunyuan", "hunyuan/older"), 4: ("hunyuan", "hunyuan/newer")}
+
+
+def test_the_three_names_of_a_value_are_those_of_command_settings_and_scripts(
+    reel: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text("utf-8")
+    table = page.partition("## One value, three names\n")[2]
+    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in re.findall(r"^\|.*\|$", table, re.M)][2:]
+    assert len(rows) > 12
+    options = set(re.findall(r"--[\w-]+", reel("generate", "--help").stdout))
+    assert {word for row in rows for word in re.findall(r"`(--[\w-]+)`", row[0])} <= options
+    assert {word for row in rows for word in re.findall(r"`(\w+)`", row[1])} <= set(FlatSettings.model_fields)
+    for column, (backend, stand_in) in SCRIPTS.items():
+        written, taken = _text("src/reelwright/backends", backend), _text("tests/stand_ins", stand_in)
+        for flag in (flag for row in rows for flag in re.findall(r"`(--[\w-]+)`", row[column])):
+            assert re.search(flag[2:].replace("-", "[-_]"), written), (backend, flag)
+            assert f'"{flag}"' in taken, (stand_in, flag)
+    keys = {word for row in rows for word in re.findall(r"`(\w+)`", row[5])} - {"weights"}
+    assert {word for word in keys if f'"{word}"' not in _text("src/reelwright/engines", "diffusers")} == set()
+
+
+def _text(*folder: str) -> str:
+    return "\n".join(path.read_text("utf-8") for path in sorted(REPOSITORY.joinpath(*folder).rglob("*.py")))
 
 
 def test_the_pictures_of_the_readme_are_here_and_small() -> None:
