@@ -31,8 +31,11 @@ demo: $(VENV)/.core
 # more takes tests from another. In one process: ARGS="-n 0".
 SPREAD ?= -n $(shell echo $$((($$(nproc) * 3 + 1) / 2))) --dist worksteal
 
+# tests/conftest.py says how much of the source the tests must cover.
+COVERAGE ?= --cov --cov-report=
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(SPREAD) -m "not engine and not real and not gpu" $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(COVERAGE) -m "not engine and not real and not gpu" $(ARGS)
 
 $(ENGINE_VENV)/.engine: pyproject.toml $(wildcard constraints/*)
 	$(call new_enough,$(PYTHON))

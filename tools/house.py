@@ -156,13 +156,14 @@ def test_measures(root: Path) -> dict[str, str]:
     functions = [f for module in modules for f in module.functions() if f.name.startswith("test_")]
     last = root / ".pytest_cache" / "v" / "reelwright" / "make-test"
     record = json.loads(last.read_text("utf-8")) if last.exists() else {}
-    seconds = record.get("seconds")
+    seconds, coverage = record.get("seconds"), (record.get("coverage") or {}).items()
     return {
         "lines of tests": f"{sum(module.lines for module in modules):,}",
         "test functions": f"{len(functions):,}",
         "cases of the last `make test`": f"{record['cases']:,}" if record else "not known",
         "time of the last `make test`": f"{seconds // 60}:{seconds % 60:02}" if seconds is not None else "not known",
-        "branch coverage of the last `make test`": record.get("coverage") or "not known",
+        "coverage of lines and branches in the last `make test`": "; ".join(f"{k} {v}" for k, v in coverage)
+        or "not known",
     }
 
 
