@@ -172,7 +172,7 @@ def read_text(path: Path, max_bytes: int, *, owned: bool = False) -> str:
     return read_bytes(path, max_bytes, owned=owned).decode("utf-8")
 
 
-def read_json(path: Path, max_bytes: int, *, owned: bool = False, dir_fd: int | None = None) -> Any:
+def read_json(path: Path, max_bytes: int = 16 * 2**20, *, owned: bool = False, dir_fd: int | None = None) -> Any:
     """The JSON value in a small regular file, nested at most `MAX_DEPTH` deep.
 
     Raises:

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from ..core.errors import ConfigurationError
 from ..core.events import Event, Saved
 
+Emit = Callable[[Event], None]
+Check = Callable[[], None]
 _MODULES: Mapping[str, str] = {
     "draft": "reelwright.engines.draft",
     "diffusers": "reelwright.engines.diffusers",
@@ -25,9 +27,7 @@ _MODULES: Mapping[str, str] = {
 class Engine(Protocol):
     """One renderer."""
 
-    def generate(
-        self, options: Mapping[str, Any], output: Path, emit: Callable[[Event], None], check: Callable[[], None]
-    ) -> Mapping[str, Any]:
+    def generate(self, options: Mapping[str, Any], output: Path, emit: Emit, check: Check) -> Mapping[str, Any]:
         """Render to ``output``; returns facts for the manifest (such as the draft's mode and camera).
 
         ``check`` raises `core.errors.Cancelled` when the caller cancels.
@@ -45,15 +45,11 @@ class ResidentEngine(Protocol):
         """Versions of Python and packages, for the manifest."""
         ...
 
-    def load(
-        self, model: Mapping[str, Any], emit: Callable[[Event], None], check: Callable[[], None]
-    ) -> Mapping[str, Any]:
+    def load(self, model: Mapping[str, Any], emit: Emit, check: Check) -> Mapping[str, Any]:
         """Load this model in place of any other; returns facts. A second load of the same model returns at once."""
         ...
 
-    def generate(
-        self, options: Mapping[str, Any], folder: Path, emit: Callable[[Event], None], check: Callable[[], None]
-    ) -> Saved:
+    def generate(self, options: Mapping[str, Any], folder: Path, emit: Emit, check: Check) -> Saved:
         """Make a clip; the answer names the file in ``folder`` that holds its frames."""
         ...
 

@@ -19,7 +19,7 @@ from ..config.settings import Settings
 from ..core.errors import VideoGenerationError, all_of, error_for
 from ..core.host import Host
 from ..core.plan import Finding, Plan
-from ..core.request import Picture, VideoRequest
+from ..core.request import Picture
 from ..runs.order import Order
 from ..runs.prepare import ROLES, Prepared, Preparer, intake_of
 from ..runs.workspace import file_digest
@@ -124,8 +124,9 @@ class Planner:
         for item in planned:
             settings = self.settings.for_generator(item.backend.name)
             intake = intake_of(item.backend, item.segment.request, settings)
-            for path in _own_pictures(item.segment):
-                wanted.setdefault((path, intake), []).append(item.segment.shot)
+            for role, path in _pictures_by_role(item.segment).items():
+                if role != "depth":
+                    wanted.setdefault((path, intake), []).append(item.segment.shot)
 
         def problem(place: tuple[Path, Intake]) -> Finding | None:
             try:
@@ -142,8 +143,9 @@ class Planner:
     def _prepared(self, backend: Backend, segment: Segment) -> Prepared:
         """The plan of a segment. A picture that does not exist yet is assumed to have the segment's size."""
         request = segment.request
-        assumed = {role: _assumed(getattr(request, name), request) for role, name in ROLES.items()}
-        pictures = {role: picture for role, picture in assumed.items() if picture is not None}
+        size, paths = request.size, {role: getattr(request, name) for role, name in ROLES.items()}
+        assert size is not None
+        pictures = {role: Picture(path, path, size, size, "0" * 64) for role, path in paths.items() if path}
         video = self.folder / "film.mp4"
         order = Order(request, self.settings, video, overrides_for(segment))
         return self._preparer.plan(backend, order, pictures, video, learn=False)
@@ -213,18 +215,8 @@ def _named(names: Collection[str], shots: Collection[str]) -> str:
     return "every shot" if len(names) == len(shots) else f"shots {', '.join(names)}"
 
 
-def _assumed(path: Path | None, request: VideoRequest) -> Picture | None:
-    size = request.size
-    assert size is not None
-    return Picture(path, path, size, size, "0" * 64) if path else None
-
-
 def _pictures_by_role(segment: Segment) -> dict[str, Path]:
     pictures = {role: getattr(segment.request, name) for role, name in ROLES.items()}
     if segment.upstream:
         pictures["first"] = None  # it comes from upstream, whose key is part of this one
     return {role: path for role, path in pictures.items() if path}
-
-
-def _own_pictures(segment: Segment) -> list[Path]:
-    return [path for role, path in _pictures_by_role(segment).items() if role != "depth"]

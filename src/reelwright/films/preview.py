@@ -28,12 +28,15 @@ class ClipPlan:
     Attributes:
         planned: The segment, its plan and its key.
         stored: Whether the store has it.
-        seconds: Predicted duration; ``None`` if the clip is stored or the time is unknown.
     """
 
     planned: Planned
     stored: bool
-    seconds: float | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Predicted duration; ``None`` if the clip is stored or the time is unknown."""
+        return None if self.stored else self.planned.plan.seconds
 
     @property
     def id(self) -> str:
@@ -118,14 +121,7 @@ def preview(order: FilmOrder, site: Site) -> FilmPlan:
     order = replace(order, output=settled_output(order))
     looked = look(order, Store(order.output.parent), site)
     planner, missing = looked.planner, looked.missing
-    clips = tuple(
-        ClipPlan(
-            item,
-            item.segment.id in looked.clips,
-            None if item.segment.id in looked.clips else item.plan.seconds,
-        )
-        for item in looked.planned
-    )
+    clips = tuple(ClipPlan(item, item.segment.id in looked.clips) for item in looked.planned)
     return FilmPlan(
         order.output,
         clips,

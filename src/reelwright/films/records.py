@@ -19,7 +19,6 @@ from typing import Any
 from ..core.files import read_json
 
 SCHEMA = 2
-_MAX_BYTES = 16 * 1024 * 1024
 #: The name of a storyboard that is a value of a Python program and has no file.
 NO_FILE = ""
 
@@ -67,7 +66,7 @@ def read_record(path: Path) -> Record:
         OSError: it cannot be read.
         ValueError: it is not a record, or is one of a newer version.
     """
-    data = read_json(path, _MAX_BYTES)
+    data = read_json(path)
     if not isinstance(data, dict):
         raise ValueError("it is not a record of a film")
     if "schema" not in data:

@@ -97,7 +97,8 @@ def plan_film(order: FilmOrder, store: Store, site: Site) -> tuple[Planner, tupl
         InvalidInputError: ``only`` or ``start`` names an unknown shot.
         ConfigurationError: a generator is unknown.
     """
-    planner = Planner(order.settings, _existing(store.root.parent), site, order.board.color)
+    folder = store.root.parent if store.root.parent.exists() else Path.cwd()
+    planner = Planner(order.settings, folder, site, order.board.color)
     everything = segments(order.board, lambda name: rules(name, order.settings), draft=order.draft)
     return planner, planner.plan(_wanted(everything, order))
 
@@ -134,10 +135,6 @@ def look(order: FilmOrder, store: Store, site: Site) -> Looked:
     frames = tuple(name for name in needed if name in clips and not is_whole(clips[name]))
     damaged = (item for item in planned if item.segment.id not in clips and os.path.lexists(store.video(item.key)))
     return Looked(planner, planned, clips, frames, tuple(item.segment.id for item in damaged))
-
-
-def _existing(folder: Path) -> Path:
-    return folder if folder.exists() else Path.cwd()
 
 
 def rules(generator: str, settings: Settings) -> backends.ClipRules:

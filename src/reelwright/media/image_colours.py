@@ -12,6 +12,7 @@ almost nothing, does not refuse a picture. Other modules handle size, transparen
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Callable
@@ -39,21 +40,14 @@ _BAD_PROFILE = "its colour profile cannot be used, so its colours were read as s
 # --- from a picture's colours to sRGB
 
 
-class Change:
-    """A conversion to sRGB: an ICC transform, a table of levels, or a plain conversion."""
+#: A conversion to sRGB.
+Change = Callable[[Image.Image], Image.Image]
 
-    def __init__(self, transform: Any = None, levels: list[int] | None = None) -> None:
-        self.transform = transform
-        self.levels = levels
 
-    def __call__(self, image: Image.Image) -> Image.Image:
-        if self.transform is not None:
-            if image.mode != self.transform.input_mode:
-                image = image.convert(self.transform.input_mode)
-            result: Image.Image = self.transform.apply(image)
-            return result
-        image = image.convert("RGB")
-        return image.point(self.levels * 3) if self.levels else image
+def _transformed(transform: Any, image: Image.Image) -> Image.Image:
+    """The picture after an ICC transform."""
+    result: Image.Image = transform.apply(image.convert(transform.input_mode))
+    return result
 
 
 def declare_colours(info: dict[str, Any], notes: list[str]) -> str | None:
@@ -106,10 +100,11 @@ def colour_change(image: Image.Image, info: dict[str, Any], notes: list[str]) ->
     power = gamma_power(info)
     if power:
         notes.append(f"its gamma ({info['gamma']:.3g}) was brought to that of sRGB")
-        return Change(levels=[round(255 * (value / 255) ** power) for value in range(256)])
+        levels = [round(255 * (value / 255) ** power) for value in range(256)]
+        return lambda image: image.convert("RGB").point(levels * 3)
     if image.mode == "CMYK" and not (profile and notes[-1:] == [_BAD_PROFILE]):
         notes.append("its CMYK colours were converted to RGB without a colour profile, so they may look off")
-    return Change()
+    return lambda image: image.convert("RGB")
 
 
 def _icc_change(image: Image.Image, profile: bytes, notes: list[str]) -> Change | None:
@@ -136,7 +131,7 @@ def _icc_change(image: Image.Image, profile: bytes, notes: list[str]) -> Change 
         return None
     kind = "CMYK colours" if mode == "CMYK" else "colours"
     notes.append(f"its {kind} were converted to sRGB by its colour profile ({name or 'unnamed'})")
-    return Change(transform)
+    return functools.partial(_transformed, transform)
 
 
 def _changes(transform: Any, mode: str) -> bool:

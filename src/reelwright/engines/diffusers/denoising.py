@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.events import Event, Phase, Progress
+from ...core.events import Phase, Progress
+from .. import Check, Emit
 
 
 @dataclass(frozen=True)
 class Callbacks:
     """``emit`` reports events; ``check`` raises when the caller cancels."""
 
-    emit: Callable[[Event], None]
-    check: Callable[[], None]
+    emit: Emit
+    check: Check
 
 
 def denoise(pipeline: Any, options: Mapping[str, Any], callbacks: Callbacks) -> Any:

@@ -16,14 +16,15 @@ import contextlib
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import ConfigurationError, OutOfMemoryError, StateError
-from ...core.events import Event, LatentsSaved, Log, Memory, Phase, Saved
+from ...core.events import LatentsSaved, Log, Memory, Phase, Saved
+from .. import Check, Emit
 from . import decoding, denoising, latents, loading, speed
 from .blocks import transformers, use_compiled
 from .denoising import Callbacks
@@ -32,8 +33,6 @@ from .parallel import Ranks
 from .torch_errors import first_line, is_compilation_failure, is_out_of_memory
 from .weight_placement import Placement, release_memory
 
-Emit = Callable[[Event], None]
-Check = Callable[[], None]
 _PACKAGES = ("torch", "diffusers", "transformers")
 _NOT_COMPILED = "the blocks cannot be compiled here ({}); going on without, which takes longer"
 

@@ -15,14 +15,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...core.events import Event, Log, Saved
+from ...core.events import Log, Saved
+from .. import Check, Emit
 from . import collective, speed
 from .blocks import transformers
 
 #: The text of the `Log` that it sends when it is loaded and waits for the other ranks.
 READY = "ready to join"
-Emit = Callable[[Event], None]
-Check = Callable[[], None]
 
 
 class Follower:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ConfigurationError, ModelNotFoundError
-from ...core.files import read_json
 from .blocks import TRANSFORMERS
 from .official_precision import compute_officially, transformer_class
+from .official_weights import read_object
 from .torch_errors import first_line
 
-_MAX_JSON_BYTES = 16 * 1024 * 1024
+_INDEX = "model_index.json"
 #: Phases by the start of a component's name; other components are small.
 _PHASES = {
     "text_encoder": "loading text encoder",
@@ -65,7 +65,7 @@ def load_transformers(model: Mapping[str, Any], device: str) -> dict[str, Any]:
 
         task = next(iter(model["tasks"]))
         return {"transformer": load_transformer(directory, task, model["dtype"], device)}
-    index = _index(directory)
+    index = read_object(directory / _INDEX)
     named = {name: index[name] for name in TRANSFORMERS if index.get(name, [None])[0]}
     return {name: _component(directory, name, kind, model["dtype"]).to(device) for name, kind in named.items()}
 
@@ -82,21 +82,11 @@ def _pipeline_class(name: str) -> Any:
         ) from error
 
 
-def _index(directory: Path) -> dict[str, Any]:
-    try:
-        found = read_json(directory / "model_index.json", _MAX_JSON_BYTES)
-    except (OSError, ValueError) as error:
-        raise ModelNotFoundError(f"{directory} has no model_index.json that can be read: {error}") from error
-    if not isinstance(found, dict):
-        raise ModelNotFoundError(f"{directory}/model_index.json names no components")
-    return found
-
-
 def _components(
     directory: Path, dtype: str, phase: Callable[[str], object]
 ) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Every component that the folder's index names, and the pipeline's own configuration in it."""
-    index = _index(directory)
+    index = read_object(directory / _INDEX)
     named = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
     config = {name: value for name, value in index.items() if name not in named and not name.startswith("_")}
     components: dict[str, Any] = {}

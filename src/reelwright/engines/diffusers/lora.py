@@ -10,16 +10,13 @@ would round the weights, so another preset loads them again. This module downloa
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import ConfigurationError, ModelNotFoundError
-from ...core.files import open_regular
-
-_BYTES = 2**22
+from ...core.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -64,11 +61,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         tensors = load_file(path)
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ModelNotFoundError(f"the LoRA {path} cannot be read: {error}", advice=advice) from error
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(_BYTES):
-            digest.update(block)
-    return tensors, digest.hexdigest()
+    return tensors, sha256_of(path)
 
 
 def _attach(pipeline: Any, adapter: Adapter, tensors: dict[str, Any]) -> set[str]:

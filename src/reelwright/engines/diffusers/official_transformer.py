@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ModelNotFoundError
-from ...core.files import read_json
 from .official_precision import compute_officially, is_kept, transformer_class
-from .official_weights import Shapes, Weight, empty_model, fill, unusable
+from .official_weights import Shapes, Weight, empty_model, fill, read_object, unusable
 
-_MAX_JSON_BYTES = 16 * 1024 * 1024
 _STEM = "diffusion_pytorch_model"
 #: Missing in the names that diffusers' converter exports (they are only in its conversion script).
 _POSITIONS = ("img_emb.emb_pos", "condition_embedder.image_embedder.pos_embed")
@@ -60,7 +58,7 @@ def load_transformer(directory: Path, task: str, dtype: Any, device: str = "cpu"
 def _shards(directory: Path) -> list[Path]:
     """The transformer's files: those that the index names, or the only one."""
     index = directory / f"{_STEM}.safetensors.index.json"
-    named = _json(index).get("weight_map", {}) if index.exists() else {"": f"{_STEM}.safetensors"}
+    named = read_object(index).get("weight_map", {}) if index.exists() else {"": f"{_STEM}.safetensors"}
     names = sorted(set(named.values()))
     missing = [name for name in names if Path(name).name != name or not (directory / name).is_file()]
     if missing or not names:
@@ -109,21 +107,11 @@ def _places(keys: Collection[str]) -> dict[str, str]:
 
 
 def _config(directory: Path) -> dict[str, Any]:
-    values = _json(directory / "config.json")
+    values = read_object(directory / "config.json")
     missing = [name for name in _CONFIGURED if name not in values]
     if missing:
         raise unusable(directory / "config.json", f"it does not say {' and '.join(missing)}")
     return values
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = read_json(path, _MAX_JSON_BYTES)
-    except (OSError, ValueError) as error:
-        raise unusable(path, f"it is no JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise unusable(path, "it is no JSON object")
-    return value
 
 
 def _shapes(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:

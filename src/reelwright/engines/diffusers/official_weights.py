@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...core.errors import ModelNotFoundError
+from ...core.files import read_json
 
 ADVICE = "Download the file again, from the official repository of the model; `reel setup` can do it."
 Shapes = Mapping[str, tuple[int, ...]]
@@ -33,6 +34,21 @@ class Weight(NamedTuple):
 def unusable(file: Path | str, reason: str) -> ModelNotFoundError:
     """The error for a damaged or foreign weight file."""
     return ModelNotFoundError(f"{file} cannot be used: {reason}.", advice=ADVICE)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file beside the weights.
+
+    Raises:
+        ModelNotFoundError: it is missing, cannot be read or is no object.
+    """
+    try:
+        value = read_json(path)
+    except (OSError, ValueError) as error:
+        raise unusable(path, f"it is no JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise unusable(path, "it is no JSON object")
+    return value
 
 
 def read_pickle(path: Path) -> Mapping[str, Any]:

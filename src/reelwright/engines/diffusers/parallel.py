@@ -118,8 +118,11 @@ class Ranks:
         except BaseException:
             if self._inside.is_set():
                 self.close()
-            elif not self._closed:
-                self._end_clip_after_error()
+            elif not self._closed:  # between two steps (of a cancelled clip, say) the others stay for the next clip
+                try:
+                    self._end_clip()
+                except Exception:  # noqa: BLE001 -- the first error is raised; without the others there is no next clip
+                    self.close()
             raise
         finally:
             for hook in hooks:
@@ -146,13 +149,6 @@ class Ranks:
         for process in self._processes:
             process.wait_for(lambda answer: isinstance(answer, Saved), _ANSWER_S)
         self._inside.clear()
-
-    def _end_clip_after_error(self) -> None:
-        """Free the other ranks between two steps (of a cancelled clip, say); they stay for the next clip."""
-        try:
-            self._end_clip()
-        except Exception:  # noqa: BLE001 -- the first error is raised; without the others there is no next clip
-            self.close()
 
     @contextlib.contextmanager
     def _together(self) -> Iterator[None]:
@@ -191,10 +187,14 @@ class Ranks:
             return
         if self._rank.device.startswith("cuda"):
             _abort_collectives()
-        if not _cleared_within(self._inside, GRACE_S, lambda: self._closed):
-            sys.stderr.write(f"reelwright: rank 0 cannot be freed after a rank failed: {error}\n")
-            sys.stderr.flush()
-            os._exit(Failure.NCCL.exit_status)
+        end = time.monotonic() + GRACE_S
+        while time.monotonic() < end:
+            if not self._inside.is_set() or self._closed:
+                return
+            time.sleep(0.05)
+        sys.stderr.write(f"reelwright: rank 0 cannot be freed after a rank failed: {error}\n")
+        sys.stderr.flush()
+        os._exit(Failure.NCCL.exit_status)
 
     def close(self) -> None:
         """End the other ranks. Calling it twice is harmless."""
@@ -226,12 +226,3 @@ def _abort_collectives() -> None:
 
     with contextlib.suppress(Exception):  # the process ends anyway
         torch.distributed.distributed_c10d._abort_process_group()
-
-
-def _cleared_within(event: threading.Event, seconds: float, done: Any) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not event.is_set() or done():
-            return True
-        time.sleep(0.05)
-    return False

@@ -14,7 +14,7 @@ Same options, same pictures and same library versions give the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.events import Event, Log, Phase, Progress
-from ...core.files import path_error
+from ...core.events import Log, Phase, Progress
+from ...core.files import path_errors
 from ...core.request import Size
 from ...media.writer import Encoding, VideoWriter
+from .. import Check, Emit
 from . import camera_path, passages, stills, transitions
 from .label import Label
 
@@ -45,13 +46,7 @@ class Scene:
 class DraftEngine:
     """See `engines.Engine`."""
 
-    def generate(
-        self,
-        options: Mapping[str, Any],
-        output: Path,
-        emit: Callable[[Event], None],
-        check: Callable[[], None],
-    ) -> Mapping[str, Any]:
+    def generate(self, options: Mapping[str, Any], output: Path, emit: Emit, check: Check) -> Mapping[str, Any]:
         """Render to ``output``; on cancellation the unfinished file is removed.
 
         With ``last_frame`` the last frame is also written, clean and lossless, to ``last.png`` beside the
@@ -217,10 +212,8 @@ def _summary(facts: Mapping[str, Any]) -> str:
 
 def _save_lossless(frame: Pixels, path: Path) -> None:
     _, data = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    try:
+    with path_errors(path, "be written"):
         path.write_bytes(data.tobytes())  # `cv2.imwrite` crashes on a name that is not UTF-8
-    except OSError as error:
-        raise path_error(error, path, "be written") from None
 
 
 ENGINE = DraftEngine()

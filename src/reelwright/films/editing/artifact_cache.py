@@ -23,7 +23,6 @@ from ..._version import RENDERING_VERSION
 from ...core.files import key_of, read_json, replacing
 from ...media.writer import explained
 
-_MAX_BYTES = 16 * 1024 * 1024
 _UNFINISHED = re.compile(r"\.(\d+)-[0-9a-f]+-.*\.part")
 
 
@@ -65,7 +64,7 @@ class ArtifactCache:
         path = self.find(name)
         if path:
             with contextlib.suppress(OSError, ValueError):
-                kept = read_json(path, _MAX_BYTES)
+                kept = read_json(path)
                 if isinstance(kept, dict) and kept.pop("sha256", None) == _digest(name, kept):
                     return kept
         made = dict(make())

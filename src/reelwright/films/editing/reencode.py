@@ -5,7 +5,7 @@ middle frames of real clips, averaging both neighbours' warps along DIS flow at 
 blending them. Across a cut no frame is interpolated: the frame before the cut is shown twice. The film's own cuts are
 known. Cuts inside a clip are found by a limit, which misses a cut between dark pictures.
 
-    >>> for frame in FilmFrames(clips).stretch(1):
+    >>> for frame in clips.stretch(1):
     ...     film.write(frame)
 """
 
@@ -65,50 +65,43 @@ class FilmClips:
         overlap = self.overlap(index)
         return 0 if overlap == 1 and kind_of_joint(self.parts[index]) == "chained" else overlap
 
-
-class FilmFrames:
-    """The frames of a film, one stretch at a time."""
-
-    def __init__(self, clips: FilmClips) -> None:
-        self._clips = clips
-
     def stretch(self, index: int) -> Generator[Pixels]:
         """The frames from the beginning of a clip to the beginning of the next one, ready for encoding.
 
         Raises:
             OutputError: a clip cannot be read completely.
         """
-        options = self._clips.options
+        options = self.options
         for frame in self._doubled(index) if options.double_fps else self._plain(index):
             yield enlarged(frame, options.upscale)
 
     def _doubled(self, index: int) -> Generator[Pixels]:
         """The frames of a stretch with an interpolated one after each; the last of these leads to the next clip."""
-        visible = self._clips.visible(index)
-        if index + 1 == len(self._clips.parts):
+        visible = self.visible(index)
+        if index + 1 == len(self.parts):
             yield from doubled(self._plain(index))
             return
         with contextlib.closing(self._plain(index + 1)) as others:
             following = next(others)
-        cuts = {visible} if kind_of_joint(self._clips.parts[index + 1]) == "cut" else set()
+        cuts = {visible} if kind_of_joint(self.parts[index + 1]) == "cut" else set()
         for number, frame in enumerate(doubled(itertools.chain(self._plain(index), [following]), cuts)):
             if number < 2 * visible:
                 yield frame
 
     def _plain(self, index: int) -> Generator[Pixels]:
         """The frames of a stretch in the film's size, rate and colours, mixed with the end of the clip before."""
-        clips, mixed = self._clips, self._clips.mixed(index)
+        mixed = self.mixed(index)
         # The last frames of the clip before, as the film would show them.
         before = deque(self._paced(index - 1), maxlen=mixed) if mixed else deque()
         with contextlib.closing(self._paced(index)) as frames:
             for number, frame in enumerate(frames, 1):
-                if number > clips.visible(index):
+                if number > self.visible(index):
                     return
                 yield _blend(before.popleft(), frame, number / (mixed + 1)) if before else frame
 
     def _paced(self, index: int) -> Generator[Pixels]:
         """A clip's frames at the film's rate."""
-        facts, options = self._clips.facts[index], self._clips.options
+        facts, options = self.facts[index], self.options
         rate, done, length = pace(facts.fps, options), 0, length_in_film(facts.count, facts.fps, options)
         with contextlib.closing(self._decoded(index)) as frames:
             for number, frame in enumerate(frames):
@@ -117,7 +110,7 @@ class FilmFrames:
                     done += 1
 
     def _decoded(self, index: int) -> Generator[Pixels]:
-        video, colour, size = self._clips.parts[index].video, self._clips.colours[index], self._clips.options.size
+        video, colour, size = self.parts[index].video, self.colours[index], self.options.size
         with decoding(video, FILM_LIMIT_S) as clip:
             for frame in clip.frames():
                 picture = to_rgb(frame)

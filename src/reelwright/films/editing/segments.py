@@ -27,7 +27,7 @@ from ...media.continuity import ColourMatch, match_given
 from ...media.writer import Encoding, VideoWriter
 from .artifact_cache import ArtifactCache, cache_key
 from .clip_analysis import ClipAnalysis, ClipFacts, VerifiedClip, analyse, cached_facts
-from .reencode import FilmClips, FilmFrames
+from .reencode import FilmClips
 from .timing import JoinOptions, JoinPart, demand_room, finished, overlaps, pace
 
 _RECIPE = 1  # version of how stretches are encoded; another one makes other bytes of the same clips
@@ -68,7 +68,6 @@ class Segmenting:
         facts = [cached_facts(source, cache) for source in self._sources]
         self.clips = FilmClips(parts, options, facts, self._matches(parts, options))
         demand_room(self.clips.lengths, overlaps(parts, options))
-        self._frames = FilmFrames(self.clips)
 
     def stretches(self, on_progress: Callable[[int], None]) -> tuple[Stretch, ...]:
         """Make every stretch, in the film's order; ``on_progress`` receives how many of the film's frames are ready.
@@ -181,7 +180,7 @@ class Segmenting:
         encoding = Encoding(codec=options.codec, crf=_CRF[options.codec])
         with (
             VideoWriter(target, size, fps, encoding, {"comment": name}) as film,
-            contextlib.closing(self._frames.stretch(index)) as frames,
+            contextlib.closing(self.clips.stretch(index)) as frames,
         ):
             for done, frame in enumerate(frames, 1):
                 film.write(frame)
