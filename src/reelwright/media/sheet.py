@@ -9,7 +9,7 @@ A sheet shows a video in one picture, for example in a bug report. It does not c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +35,14 @@ def contact_sheet(path: Path, target_png: Path, *, columns: int = 4, count: int 
     Raises:
         OutputError: no frame can be decoded.
     """
-    times = [time for _, time in _timed_frames(path)]
-    if not times:
-        with decoding(path) as video:
+    with decoding(path) as video:
+        times = [float(frame.time or 0.0) for frame in video.frames()]
+        if not times or video.stream is None:
             raise OutputError(f"{path} has no frames to show", evidence=video.problems)
+        wide = min(4.0, max(0.25, float(pixel_aspect(video.stream))))  # what a sheet can show
     wanted = spread(len(times), count)
-    wide = _pixel_width(path)
-    tiles = [(n, times[n], _tile(frame, wide)) for n, (frame, _) in enumerate(_timed_frames(path)) if n in wanted]
+    with decoding(path) as video:
+        tiles = [(n, times[n], _tile(frame, wide)) for n, frame in enumerate(video.frames()) if n in wanted]
     step = (times[-1] - times[0]) / max(1, len(times) - 1)
     title = f"{path.name}    {len(times)} frames, {step * len(times):.2f} s"
     _replace(_drawn(tiles, min(columns, len(tiles)), title), target_png)
@@ -82,18 +83,6 @@ def spread(total: int, count: int) -> tuple[int, ...]:
     if count <= 1:
         return (0,) * count
     return tuple(round(index * (total - 1) / (count - 1)) for index in range(count))
-
-
-def _timed_frames(path: Path) -> Iterator[tuple[VideoFrame, float]]:
-    with decoding(path) as video:
-        for frame in video.frames():
-            yield frame, float(frame.time or 0.0)
-
-
-def _pixel_width(path: Path) -> float:
-    """The `decoding.pixel_aspect` of a video, limited to what a sheet can show."""
-    with decoding(path) as video:
-        return min(4.0, max(0.25, float(pixel_aspect(video.stream)))) if video.stream else 1.0
 
 
 def _tile(frame: VideoFrame, wide: float) -> Image.Image:

@@ -148,13 +148,13 @@ def examine(
 ) -> dict[str, Any]:
     """The `video.VideoFacts` of a file as a mapping; a damaged file is not an error, but has ``problems``.
 
-    With ``expected``, ``differences`` lists the differences from it. With ``tagging``, the facts are those of the copy;
-    if no valid copy can be made, they are those of the file itself and the copy does not exist. ``apart`` may be a
+    With ``expected``, ``differences`` lists the differences from it. With ``tagging``, a child makes a copy and the facts are
+    those of the copy; if no valid copy can be made, they are those of the file itself and the copy does not exist. ``apart`` may be a
     child that is already started; ``check`` is called while a child works, and may raise to end it.
     """
     promise = [expected.width, expected.height, expected.num_frames, expected.fps] if expected else None
     if apart is False:
-        return _examine_here(path, promise, tagging)
+        return _facts(path, promise)
     copy = [str(tagging.target), dict(tagging.metadata)] if tagging else None
     process = apart if isinstance(apart, VerificationProcess) else VerificationProcess()
     order = [str(path), promise, copy]
@@ -176,15 +176,6 @@ def _make(target: Path) -> None:
     with path_errors(target, "be written"):
         target.unlink(missing_ok=True)
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
-
-
-def _examine_here(path: Path, promise: list[Any] | None, tagging: Tagging | None) -> dict[str, Any]:
-    if tagging is not None:
-        facts = _tagged(path, promise, tagging)
-        if facts is not None:
-            return facts
-        tagging.target.unlink(missing_ok=True)
-    return _facts(path, promise)
 
 
 def _tagged(path: Path, promise: list[Any] | None, tagging: Tagging) -> dict[str, Any] | None:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..core.errors import BackendUnavailableError, Failure, InvalidInputError, VideoGenerationError, error_for
-from ..core.files import expanded, path_error, sha256_of, shown
+from ..core.files import expanded, flush, path_error, sha256_of, shown
 from ..core.manifest import Manifest, manifest_path
 
 IfExists = Literal["error", "overwrite", "skip", "rename"]
@@ -47,11 +47,7 @@ class FileSystem:
 
     def fsync(self, path: Path) -> None:
         """Flush a file or folder to the disk."""
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        flush(path)
 
     def write(self, path: Path, text: str) -> None:
         """Write a complete file and flush it to the disk."""

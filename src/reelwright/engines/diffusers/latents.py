@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ...core.files import open_regular
+from ...core.files import flush, open_regular
 
 _NAME, _METADATA = "latents", "reelwright"  # one entry: with more, their order in the file would vary
 
@@ -31,9 +31,9 @@ def save(path: Path, tensor: Any, key: str) -> None:
     whole = tensor.detach().cpu().contiguous()
     try:
         save_file({_NAME: whole}, str(partial), metadata={_METADATA: _mark(key, whole)})
-        _sync(partial)
+        flush(partial)
         partial.replace(path)
-        _sync(path.parent)
+        flush(path.parent)
     except SafetensorError as error:  # safetensors raises it for a full disk
         raise OSError(str(error)) from error
     finally:
@@ -61,11 +61,3 @@ def _mark(key: str, tensor: Any) -> str:
     import torch
 
     return f"{key} {hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).hexdigest()}"
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -39,17 +39,15 @@ def load_components(
     directory: Path,
     task: str,
     dtype: Any,
-    device: str = "cpu",
     before: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Every component of the pipeline for ``task``, by the name of its constructor's argument.
+    """Every component of the pipeline for ``task`` in the host's memory, by the name of its constructor's argument.
 
     Args:
         directory: The official folder.
         task: ``i2v``, ``flf2v`` or ``t2v``.
         dtype: The transformer's type (a torch dtype or its name). The text encoder stays as stored, in bfloat16; the
             VAE and CLIP are float32.
-        device: Where the transformer's weights go, each straight from its file.
         before: Called with the name of each phase before it begins; it may raise to stop the loading.
 
     Raises:
@@ -69,7 +67,7 @@ def load_components(
         components["image_encoder"] = load_image_encoder(_require(directory / _CLIP_WEIGHTS))
         components["image_processor"] = clip_processor(components["image_encoder"].config.image_size)
     before("loading transformer")
-    components["transformer"] = load_transformer(directory, task, dtype, device)
+    components["transformer"] = load_transformer(directory, task, dtype)
     return components
 
 

@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from ...core.events import Log, Phase, Progress
 from ...core.files import path_errors
@@ -30,8 +28,8 @@ from ...media.writer import Encoding, VideoWriter
 from .. import Check, Emit
 from . import camera_path, passages, stills, transitions
 from .label import Label
+from .stills import Pixels
 
-Pixels = NDArray[np.uint8]
 LAST_FRAME_NAME = "last.png"
 
 

@@ -12,14 +12,9 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ...core.request import Size
-from .stills import Still
-
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-Matrix = NDArray[np.float64]
+from .stills import Floats, Matrix, Pixels, Still
 
 _FEATHER = 0.12  # of the height: how softly one picture gives way to the other at its edges
 _FLOOR = 1e-4  # where neither picture has content, their mirrored edges are shown

@@ -22,9 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-Matrix = NDArray[np.float64]
+from .stills import Floats, Matrix, Pixels
 
 _MEASURED_WIDTH = 640  # of the copies on which cameras are fitted
 _MIN_INLIERS, _MIN_INLIER_SHARE = 40, 0.35

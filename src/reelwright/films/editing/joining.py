@@ -121,7 +121,8 @@ class _Join:
         self._total = expected_frames(self._clips.lengths, self._clips.parts, self._clips.options)
 
     def made(self, target: Path) -> JoinReport:
-        options, tags = self._clips.options, self._tags()
+        options = self._clips.options
+        tags = {"title": options.title, "generator": "film", **options.metadata}
         stretches = self._segmenting.stretches(self._report)
         _copy(stretches, target, tags, self._check)
         notes: tuple[str, ...] = ()
@@ -148,10 +149,6 @@ class _Join:
 
     def _report(self, ready: int) -> None:
         self._on_progress(min(ready, self._total - 1), self._total)  # the last frame: after joining
-
-    def _tags(self) -> dict[str, str]:
-        options = self._clips.options
-        return {"title": options.title, "generator": "film", **options.metadata}
 
     def _adjustments(self) -> Iterator[str]:
         """Sentences about clips whose size or rate differs from the film's."""
