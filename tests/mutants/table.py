@@ -994,8 +994,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "storyboard",
         "the first shot may go on from nothing",
         "films/storyboard.py",
-        'for what, asked in (("continue", first.continues), ("dissolve from", first.dissolve))',
-        'for what, asked in (("dissolve from", first.dissolve),)',
+        'needs = {"continue": first.continues, "dissolve from": first.dissolve}',
+        'needs = {"dissolve from": first.dissolve}',
         "tests/films/test_storyboard.py",
     ),
     Mutant(
@@ -1073,7 +1073,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "decoders",
         "the processor time ends with SIGKILL",
-        "media/image_child.py",
+        "media/confinement.py",
         "resource.setrlimit(resource.RLIMIT_CPU, (_lower(min(cpu_s, hard), soft), hard))",
         "resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_s, hard), min(cpu_s, hard)))",
         "tests/media/test_confinement.py -k limit_of_its_own",
