@@ -149,7 +149,7 @@ def test_calls_of_one_python_process_share_a_worker_until_it_is_released(
     monkeypatch.setenv("TMPDIR", machine.environ["TMPDIR"])
     settings = machine.settings()
     reelwright.generate("sea", output=machine.folder / "a.mp4", settings=settings, seed=1)
-    made = api.create_from_settings("resident", settings).generate_video(
+    made = api.create_video_generator("resident", settings).generate_video(
         "sea", "", str(machine.folder / "b.mp4"), num_frames=5, seed=1
     )
     assert Path(made).read_bytes() == (machine.folder / "a.mp4").read_bytes()

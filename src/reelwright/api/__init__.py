@@ -89,14 +89,15 @@ class VideoGenerator(ABC):
 
 
 class LocalVideoGenerator(VideoGenerator):
-    """The interface for any backend."""
+    """The interface for any backend, with a mapping of settings or with `Settings` that are already loaded."""
 
     backend_name = "auto"
 
-    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        self._configure(settings_from_mapping(config or {}, generator=self.backend_name))
-
-    def _configure(self, settings: Settings) -> None:
+    def __init__(self, config: Mapping[str, Any] | Settings | None = None) -> None:
+        if isinstance(config, Settings):
+            settings = config
+        else:
+            settings = settings_from_mapping(config or {}, generator=self.backend_name)
         self.settings = settings.for_generator(self.backend_name)
         self.backend: Backend = backends.load_backend(self.backend_name)
 
@@ -204,22 +205,14 @@ _CLASSES: Mapping[str, type[LocalVideoGenerator]] = {
 }
 
 
-def create_video_generator(backend: str, config: Mapping[str, Any] | None = None) -> LocalVideoGenerator:
-    """Create the generator of this name from the flat mapping of a pipeline_config.yaml.
+def create_video_generator(backend: str, config: Mapping[str, Any] | Settings | None = None) -> LocalVideoGenerator:
+    """Create the generator of this name from the flat mapping of a pipeline_config.yaml, or from loaded settings.
 
     Raises:
         ConfigurationError: unknown name or key.
     """
     name = backend.lower() if backend.lower() in (*_DOCUMENTED_NAMES, *_CLASSES) else backend
     return _class_of(_DOCUMENTED_NAMES.get(name, name))(config)
-
-
-def create_from_settings(name: str, settings: Settings) -> LocalVideoGenerator:
-    """Create the generator of this name with settings that are already loaded."""
-    kind = _class_of(name)
-    generator = kind.__new__(kind)
-    generator._configure(settings)
-    return generator
 
 
 def _class_of(name: str) -> type[LocalVideoGenerator]:

@@ -38,9 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _entry(name: str, settings: Any) -> dict[str, Any]:
-    from ..api import create_from_settings
+    from ..api import create_video_generator
 
-    generator = create_from_settings(name, settings)
+    generator = create_video_generator(name, settings)
     reasons = generator.unavailable_because()
     return {
         "name": name,

@@ -35,15 +35,14 @@ _LINE_EVERY_S = 10.0
 class Lines:
     """Writes lines to standard error: every message, and at most one line of progress in ten seconds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._last = -math.inf
         self._phase = ""
 
     def progress(self, text: str, *, last: bool = False) -> None:
         """Write a line about progress if ten seconds have passed since the one before, or if it is the ``last``."""
-        if last or self._clock() - self._last >= _LINE_EVERY_S:
-            self._last = self._clock()
+        if last or time.monotonic() - self._last >= _LINE_EVERY_S:
+            self._last = time.monotonic()
             note(text)
 
     def clip(self, event: Event) -> None:
