@@ -17,8 +17,12 @@ from typing import Any
 import pytest
 
 from reelwright.core.errors import BackendUnavailableError, BusyError, Cancelled
+from reelwright.core.host import Gpu, Host
+from reelwright.core.plan import Plan
+from reelwright.sites import Claim
 from reelwright.sites.cancellation import Cancellation
-from reelwright.sites.local.leases import LeaseHolder, Leases, lease_directory
+from reelwright.sites.local.leases import Leases, lease_directory
+from reelwright.sites.local.site import LocalSite
 from tests.conftest import eventually, opened_below
 
 NOW: dict[str, Any] = {"wait_s": 0, "owner": {"run": "r2"}}
@@ -342,18 +346,24 @@ def test_nothing_is_left_open(leases: Leases) -> None:
     assert opened_below(leases.directory) == []
 
 
-def test_a_holder_keeps_its_gpus_over_attempts_and_gives_them_back_for_others(tmp_path: Path) -> None:
+def test_a_reservation_keeps_its_gpus_over_attempts_and_gives_them_back_for_others(tmp_path: Path) -> None:
     environ = {"TMPDIR": str(tmp_path)}
     others = Leases(lease_directory(environ))
-    with LeaseHolder(environ, "r1", 0) as holder:
-        fds = holder.hold(["GPU-1"])
-        assert holder.hold(["GPU-1"]) == fds
+    host = Host(gpus=tuple(Gpu(index, f"GPU-{index}", "card", 1, 1) for index in range(4)))
+    with LocalSite(environ).reserve(Claim("r1")) as reservation:
+
+        def hold(*gpus: int) -> tuple[int, ...]:
+            reservation.hold(Plan("stand-in", "t2v", True, None, None, gpus=gpus), host, Cancellation())
+            return reservation.lease_fds
+
+        fds = hold(1)
+        assert hold(1) == fds
         assert others.holders()["GPU-1"]["run"] == "r1"
-        assert len(holder.hold(["GPU-2", "GPU-3"])) == 2
+        assert len(hold(2, 3)) == 2
         assert others.holders().keys() == {"GPU-2", "GPU-3"}
-        assert holder.hold([]) == ()
+        assert hold() == ()
         assert others.holders() == {}
-        holder.hold(["GPU-1"])
+        hold(1)
     assert others.holders() == {}
 
 

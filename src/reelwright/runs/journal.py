@@ -105,22 +105,16 @@ class Journal:
             Attempt(
                 number=len(self.attempts) + 1,
                 outcome="cancelled" if evidence.kill_reason == "cancelled" else outcome,
-                failure=diagnosis.failure.name if diagnosis else None,
-                cause=diagnosis.cause if diagnosis else "",
-                message=diagnosis.message if diagnosis else "",
-                evidence=diagnosis.evidence if diagnosis else (),
                 phase=evidence.phase,
                 step=evidence.step,
-                changed=step.changed if step else (),
-                why=step.why if step else "",
-                helps=step.helps if step else (),
-                skipped=step.skipped if step else (),
-                counts=step.counts if step else True,
                 parameters=plan.to_json()["parameters"],
                 seconds=round(evidence.wall_s, 3),
                 phase_seconds={name: round(value, 3) for name, value in evidence.phase_seconds.items()},
                 exit_status=evidence.exit_status,
                 signal_number=evidence.signal_number,
+                **_named(diagnosis, "cause", "message", "evidence"),
+                **_named(step, "changed", "why", "helps", "skipped", "counts"),
+                failure=diagnosis.failure.name if diagnosis else None,
             )
         )
         self._warn_of(evidence, accepted=diagnosis is None)
@@ -171,6 +165,11 @@ class Journal:
             error=error.to_json() if error else None,
             facts=dict(self.facts),
         )
+
+
+def _named(value: Diagnosis | Next | None, *names: str) -> dict[str, Any]:
+    """Some fields of a value; without a value, the record keeps its own defaults."""
+    return {name: getattr(value, name) for name in names} if value else {}
 
 
 def _measured(plan: Plan, evidence: Evidence) -> Mapping[str, Any] | None:

@@ -14,7 +14,6 @@ folder changes.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import json
@@ -85,6 +84,8 @@ def empty(fd: int) -> None:
 
 def _rename_noreplace(source: Path, target: Path) -> None:
     """Call renameat2(RENAME_NOREPLACE), or link and unlink if the file system does not support it."""
+    import ctypes  # 5 ms, which a plan does not need
+
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         call = libc.renameat2

@@ -13,14 +13,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ...core.errors import Cancelled, OutputError, VideoGenerationError
+from ...core.errors import OutputError, VideoGenerationError
 from ...core.events import Phase, Saved
 from ...core.plan import Command, EngineCall, Plan
 from ...policy import Evidence
 from .. import Emit
 from ..cancellation import Cancellation
 from .child import program_of
-from .execution import LocalWork, PhaseClock, RunningAttempt
+from .execution import LocalWork, PhaseClock, RunningAttempt, ending
 from .worker import Worker, start_worker
 from .worker_frames import encode_frames
 from .worker_session import WorkerSession
@@ -88,9 +88,7 @@ def _encoded(plan: Plan, saved: Saved, attempt: RunningAttempt, evidence: Eviden
         error = caught
     return replace(
         evidence,
-        exit_status=error.exit_status if error else 0,
-        error=error,
-        kill_reason="cancelled" if isinstance(error, Cancelled) else None,
+        **ending(error),
         output_exists=work.video.exists(),
         phase_seconds=attempt.phases.stop(),
         wall_s=attempt.wall_s,

@@ -11,11 +11,12 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from ...core.errors import Cancelled, VideoGenerationError
 from ...core.events import Event, Phase, Progress, ReportLost
 from ...core.plan import Command
-from ...policy import Evidence
+from ...policy import Evidence, KillReason
 from .. import Emit, Work
 from ..cancellation import Cancellation
 from .probes.memory import oom_kills
@@ -42,6 +43,15 @@ class Reports(Generic[Report]):
             self._emit(event)
         except ReportLost as lost:
             self.lost = str(lost)
+
+
+def ending(error: VideoGenerationError | None, kill_reason: KillReason | None = None) -> dict[str, Any]:
+    """How an engine's attempt ended, as values of `Evidence`: with its error, or well."""
+    return {
+        "exit_status": error.exit_status if error else 0,
+        "error": error,
+        "kill_reason": "cancelled" if isinstance(error, Cancelled) else kill_reason,
+    }
 
 
 @dataclass(frozen=True)

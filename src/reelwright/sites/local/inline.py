@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import time
 
-from ...core.errors import Cancelled, VideoGenerationError
+from ...core.errors import VideoGenerationError
 from ...core.events import Phase
 from ...core.plan import EngineCall, Plan
 from ...engines import load_engine
 from ...policy import Evidence
 from .. import Emit
 from ..cancellation import Cancellation
-from .execution import LocalWork, PhaseClock
+from .execution import LocalWork, PhaseClock, ending
 
 
 def run_inline(plan: Plan, work: LocalWork, emit: Emit, cancellation: Cancellation) -> Evidence:
@@ -37,12 +37,10 @@ def run_inline(plan: Plan, work: LocalWork, emit: Emit, cancellation: Cancellati
         work.video.unlink(missing_ok=True)
         raise
     return Evidence(
-        exit_status=0 if error is None else error.exit_status,
-        kill_reason="cancelled" if isinstance(error, Cancelled) else None,
+        **ending(error),
         phase=clock.phase,
         step=clock.step,
         total_steps=clock.total,
-        error=error,
         output_exists=work.video.exists(),
         wall_s=time.monotonic() - started,
         phase_seconds=clock.stop(),

@@ -117,25 +117,33 @@ class LocalReservation(Closing):
     """The lock files of a run's GPUs, and its turn with the worker that is warm on them.
 
     Attributes:
-        lease_fds: Descriptors of the locks, for the process that uses the GPUs; empty if a warm worker holds them.
         turn: The turn with a worker, for an engine that stays warm.
     """
 
     def __init__(self, site: LocalSite, claim: Claim) -> None:
-        from .leases import LeaseHolder
+        from .leases import Lease, Leases, lease_directory
 
         self.claim = claim
-        self.lease_fds: tuple[int, ...] = ()
         self.turn: WorkerReservation | None = None
         self._site = site
         self._swept = False
-        self._leases = LeaseHolder(site.environ, claim.run_id, claim.wait_s, self._report_wait)
+        self._leases = Leases(lease_directory(site.environ), on_wait=self._report_wait)
+        self._lease = Lease((), ())
+
+    @property
+    def lease_fds(self) -> tuple[int, ...]:
+        """Descriptors of the locks, for the process that uses the GPUs; empty if a warm worker holds them."""
+        return self._lease.fds
 
     def _report_wait(self, holder: str) -> None:
         self.claim.report(Log(f"waiting for up to {self.claim.wait_s:g} s: {holder}", "warning"))
 
     def hold(self, plan: Plan, host: Host, cancellation: Cancellation, wait_s: float | None = None) -> None:
-        """See `sites.Reservation.hold`. A warm worker keeps the locks of its GPUs."""
+        """See `sites.Reservation.hold`. A warm worker keeps the locks of its GPUs.
+
+        If the GPUs differ from the last attempt's, all are given back first: two runs that each hold some and wait for
+        others would wait for each other forever.
+        """
         self.end_turn()
         self._sweep(plan)
         uuids = host.uuids(plan.gpus)
@@ -144,13 +152,18 @@ class LocalReservation(Closing):
             self.turn = workers.turn(uuids, cancellation)
             assert plan.run.worker is not None
             if self.turn.worker is not None and self.turn.worker.runs(plan.run.worker, self._site.environ):
-                self.lease_fds = ()
+                self._lease.close()
                 return
             self.turn.end_worker()
-            self.turn.when_kept = self._leases.close  # the new worker holds the locks during the encoding
         else:
             workers.release_idle(uuids)
-        self.lease_fds = self._leases.hold(uuids, cancellation, wait_s=wait_s)
+        if set(uuids) != set(self._lease.uuids):
+            self._lease.close()
+        if uuids and not self._lease.fds:
+            patience_s, owner = self.claim.wait_s if wait_s is None else wait_s, {"run": self.claim.run_id}
+            self._lease = self._leases.claim(uuids, wait_s=patience_s, owner=owner, cancellation=cancellation)
+        if self.turn is not None:
+            self.turn.when_kept = self._lease.close  # the new worker holds the locks during the encoding
 
     def _sweep(self, plan: Plan) -> None:
         """End, once per run, the GPU processes of a killed run whose supervisor was killed too."""
@@ -171,5 +184,4 @@ class LocalReservation(Closing):
     def close(self) -> None:
         """See `sites.Reservation.close`."""
         self.end_turn()
-        self._leases.close()
-        self.lease_fds = ()
+        self._lease.close()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ...core.errors import Cancelled, Failure, VideoGenerationError, error_for
+from ...core.errors import Failure, VideoGenerationError, error_for
 from ...core.events import (
     VERSION,
     Answer,
@@ -36,7 +36,7 @@ from ...core.plan import EngineCall
 from ...policy import Evidence
 from ...policy.diagnosis import described
 from .attempt_monitor import AttemptMonitor
-from .execution import RunningAttempt
+from .execution import RunningAttempt, ending
 from .worker import Worker
 
 
@@ -170,11 +170,9 @@ class WorkerSession:
         error = _error_for(self.answer) if isinstance(self.answer, Failed) else None
         return replace(
             evidence,
-            exit_status=error.exit_status if error else 0,
             signal_number=None,
             unkillable=(),
-            error=error,
-            kill_reason="cancelled" if isinstance(error, Cancelled) else evidence.kill_reason,
+            **ending(error, evidence.kill_reason),
         )
 
 

@@ -37,7 +37,6 @@ def take_host(  # noqa: PLR0913 -- the query, and values that replace the machin
     state_dir: Path | None,
     simulated_memory: str | None = None,
     report: Callable[[str], None] | None = None,
-    report_every_s: float = _REPORT_EVERY_S,
 ) -> Host:
     """The answers to the query. While weights are verified, ``report`` is called in this thread.
 
@@ -62,7 +61,7 @@ def take_host(  # noqa: PLR0913 -- the query, and values that replace the machin
             pool.submit(look_at_checkpoint, item, on_progress=hashed.of(item.directory)) for item in query.checkpoints
         ]
         if report is not None:
-            hashed.report_until_done(checkpoints, report, report_every_s)
+            hashed.report_until_done(checkpoints, report, _REPORT_EVERY_S)
         taken = gpus.result()
         return Host(
             gpus=taken.gpus,

@@ -38,28 +38,18 @@ _CUDA = "torch.cuda"
 
 @dataclass
 class _Round:
-    """The answers of one start of the interpreter."""
+    """The answers of one start of the interpreter; ``facts`` has the last value of every key."""
 
-    python: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
-    cuda: str | None = None
-    devices: int | None = None
-    archs: tuple[str, ...] = ()
-    packages: dict[str, str] = field(default_factory=dict)
-    begun: str | None = None
-    done: bool = False
     ended: str = ""
     printed: str = ""
 
     def take(self, item: dict[str, Any]) -> None:
         """Take one line of `interview`."""
-        self.python = item.get("python", self.python)
-        self.begun = item.get("begin", self.begun)
-        self.done = item.get("done", self.done)
-        self.cuda, self.devices = item.get("cuda", self.cuda), item.get("devices", self.devices)
-        self.archs, self.packages = tuple(item.get("archs", self.archs)), item.get("packages", self.packages)
+        self.facts.update(item.items())
         self.files += [*item.get("paths", []), *filter(None, [item.get("file")])]
         if "module" in item:
             self.modules[item["module"]] = item["version"]
@@ -111,26 +101,27 @@ def _interview(
     while True:
         names = [name for name in query.modules if name not in crashed]
         found = _ask(query, names, environ, deadline)
-        if found.python is None:
+        facts, begun, done = found.facts, found.facts.get("begin"), found.facts.get("done")
+        if facts.get("python") is None:
             said = f": {found.printed}" if found.printed else ""
             problem = f"does not answer like a Python interpreter ({found.ended}){said}"
             return Interpreter(query.path, problem=problem), None
-        if not found.done and found.begun in names and time.monotonic() < deadline:
-            crashed[str(found.begun)] = f"importing it ended the interpreter ({found.ended}) {found.printed}".strip()
+        if not done and begun in names and time.monotonic() < deadline:
+            crashed[str(begun)] = f"importing it ended the interpreter ({found.ended}) {found.printed}".strip()
             continue
         missing = [name for name in names if name not in found.modules and name not in found.broken]
-        unasked = dict.fromkeys(missing, f"{found.ended} while importing {found.begun}")
+        unasked = dict.fromkeys(missing, f"{found.ended} while importing {begun}")
         answer = Interpreter(
             query.path,
-            python_version=found.python,
+            python_version=facts["python"],
             modules=found.modules,
             broken={**found.broken, **crashed, **unasked},
-            cuda_version=found.cuda,
-            cuda_devices=found.devices,
-            cuda_archs=found.archs,
-            packages=found.packages,
+            cuda_version=facts.get("cuda"),
+            cuda_devices=facts.get("devices"),
+            cuda_archs=tuple(facts.get("archs", ())),
+            packages=facts.get("packages", {}),
         )
-        return answer, found.files if found.done and not crashed else None
+        return answer, found.files if done and not crashed else None
 
 
 def _ask(query: InterpreterQuery, names: list[str], environ: Mapping[str, str], deadline: float) -> _Round:
