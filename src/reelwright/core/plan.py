@@ -43,12 +43,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """``code``, ``severity``, ``message``, ``fix``, and for errors ``failure``."""
-        data: dict[str, Any] = {
-            "code": self.code,
-            "severity": self.severity,
-            "message": self.message,
-            "fix": self.fix,
-        }
+        data: dict[str, Any] = {"code": self.code, "severity": self.severity, "message": self.message, "fix": self.fix}
         if self.severity == "error":
             data["failure"] = self.failure.name
         return data
@@ -163,12 +158,7 @@ class Command:
 
     def to_json(self) -> dict[str, Any]:
         """``argv``, ``cwd``, ``env`` (with ``***`` for hidden values) and ``env_names``."""
-        return {
-            "argv": list(self.argv),
-            "cwd": str(self.cwd),
-            "env": self.shown_env,
-            "env_names": list(self.env_names),
-        }
+        return {"argv": list(self.argv), "cwd": str(self.cwd), "env": self.shown_env, "env_names": list(self.env_names)}
 
 
 @dataclass(frozen=True)

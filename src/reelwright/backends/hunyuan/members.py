@@ -94,11 +94,7 @@ HV = Member(
     names_video=True,
     parts=_older_parts("hunyuan-video-t2v-720p", "text_encoder"),
     encoder=TextEncoder("text_encoder", whole=False),
-    options={
-        **_OLDER_OPTIONS,
-        "model": Option("text", ("HYVideo-T/2-cfgdistill", "HYVideo-T/2")),
-        "use_fp8": _FLAG,
-    },
+    options={**_OLDER_OPTIONS, "model": Option("text", ("HYVideo-T/2-cfgdistill", "HYVideo-T/2")), "use_fp8": _FLAG},
     parameters=_OLDER_PARAMETERS,
     defaults={"use_fp8": False},
     negative="neg_prompt",
