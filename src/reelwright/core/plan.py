@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from .errors import Failure
 from .request import Size, Task
@@ -126,21 +126,15 @@ class Command:
     collects: Path | None = None
     writer_check: str | None = None
     hidden: frozenset[str] = frozenset()
+    #: Whether Reelwright's encoder writes the video. A framework's file is decoded in a separate process.
+    trusted_output: ClassVar[bool] = False
+    #: Whether the program stays loaded for the next clip.
+    stays_warm: ClassVar[bool] = False
 
     @property
     def program(self) -> Command:
         """The program that is started: the command itself."""
         return self
-
-    @property
-    def trusted_output(self) -> bool:
-        """Whether Reelwright's encoder writes the video. A framework's file is decoded in a separate process."""
-        return False
-
-    @property
-    def stays_warm(self) -> bool:
-        """Whether the program stays loaded for the next clip."""
-        return False
 
     @property
     def shown_env(self) -> dict[str, str]:
@@ -177,16 +171,13 @@ class EngineCall:
     options: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     worker: Command | None = None
+    #: Whether Reelwright's encoder writes the video.
+    trusted_output: ClassVar[bool] = True
 
     @property
     def program(self) -> Command | None:
         """The program that is started: the worker, or ``None``."""
         return self.worker
-
-    @property
-    def trusted_output(self) -> bool:
-        """Whether Reelwright's encoder writes the video."""
-        return True
 
     @property
     def stays_warm(self) -> bool:

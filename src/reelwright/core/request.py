@@ -382,19 +382,11 @@ FIELDS: Mapping[str, RequestField] = {
     "flow_shift": RequestField(_check_not_negative, "--shift X", "flow shift"),
     "seed": RequestField(_check_seed, "--seed N", "random seed; drawn and recorded if not given"),
     "negative_prompt": RequestField(_check_negative_prompt, "--negative-prompt TEXT", "what to avoid, where supported"),
-    "fit": RequestField(
-        _check_word(Fit), "--fit", "crop, pad or distort a picture to the size", _PICTURE, get_args(Fit)
-    ),
-    "anchor": RequestField(
-        _check_text, "--anchor WHERE", "what a crop keeps: center, top, ... or x,y (0..1)", _PICTURE
-    ),
+    "fit": RequestField(_check_word(Fit), "--fit", "crop, pad or distort a picture to the size", _PICTURE, get_args(Fit)),
+    "anchor": RequestField(_check_text, "--anchor WHERE", "what a crop keeps: center, top, ... or x,y (0..1)", _PICTURE),
     "strict_input": RequestField(_check_flag, "--strict-input", "refuse pictures that need normalising", _PICTURE),
     "camera": RequestField(_check_text, "--camera MOVE", "draft: camera move, such as 'pan_left slow'", _PICTURE),
-    "depth_image": RequestField(
-        _check_path, "--depth IMG", "draft: depth picture for parallax (bright is near)", _PICTURE
-    ),
+    "depth_image": RequestField(_check_path, "--depth IMG", "draft: depth picture for parallax (bright is near)", _PICTURE),
     "label": RequestField(_check_flag, "--no-label", "draft: no corner label", _PICTURE, sets=False),
-    "codec": RequestField(
-        _check_word(Codec), "--codec", "video codec, where Reelwright encodes", _PICTURE, get_args(Codec)
-    ),
-}
+    "codec": RequestField(_check_word(Codec), "--codec", "video codec, where Reelwright encodes", _PICTURE, get_args(Codec)),
+}  # fmt: skip

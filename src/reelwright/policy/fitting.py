@@ -80,9 +80,7 @@ def _other_gpus(unfit: _Unfit) -> Iterator[str]:
     job, settings = unfit.job, unfit.job.settings
     if not (settings.gpus or settings.gpu_count or settings.total_gpus or "gpu_count" in job.overrides):
         return
-    kept = {name: value for name, value in job.overrides.items() if name != "gpu_count"}
-    free = job.evolve(settings=settings.evolve(gpus=None, gpu_count=None, total_gpus=None), overrides=kept)
-    plan = unfit.again(free)
+    plan = unfit.again(_without(job, "gpu_count"))
     if plan and plan.gpus:
         listed = ",".join(map(str, plan.gpus)) + ("," if len(plan.gpus) == 1 else "")
         yield f"with --gpus {listed} ({(plan.gpu_bytes or 0) / GIB:.1f} GiB each)"
@@ -115,9 +113,13 @@ def _as_options(change: Mapping[str, Any]) -> str:
 
 def _on(job: Job, cards: tuple[Gpu, ...]) -> Job:
     """The same job on other cards of the same machine."""
-    kept = {name: value for name, value in job.overrides.items() if name not in ("gpu_count", "avoid_gpus")}
-    settings = job.settings.evolve(gpus=None, gpu_count=None, total_gpus=None)
-    return job.evolve(host=replace(job.host, gpus=cards, simulated=True), settings=settings, overrides=kept)
+    return _without(job, "gpu_count", "avoid_gpus").evolve(host=replace(job.host, gpus=cards, simulated=True))
+
+
+def _without(job: Job, *overrides: str) -> Job:
+    """The same job without a chosen number or set of GPUs, and without these overrides."""
+    kept = {name: value for name, value in job.overrides.items() if name not in overrides}
+    return job.evolve(settings=job.settings.evolve(gpus=None, gpu_count=None, total_gpus=None), overrides=kept)
 
 
 def _cards(count: int, gib: float, like: tuple[int, int] | None) -> tuple[Gpu, ...]:

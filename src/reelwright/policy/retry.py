@@ -34,7 +34,7 @@ _ORDER = ("free", "gpus", "frames", "size")
 _MAX_PORT_RETRIES = 3
 #: A machine out of processes, memory or open files has often recovered after some seconds.
 RESOURCE_PAUSE_S = 5.0
-_BEFORE_STEPS = ("starting", "encoding")
+_BEFORE_STEPS = ("starting", "encoding", "loading")
 _QUALITY = ("steps", "guidance_scale", "num_frames", "size", "cfg_scale", "use_fp8")
 
 
@@ -190,10 +190,9 @@ def _port(case: _Case) -> Next | Stop:
 
 
 def _hang(case: _Case) -> Next | Stop:
-    phase = case.found.phase
     if case.found.cause == "unkillable":
         return Stop("The GPU is not free as long as that process lives.")
-    if phase not in _BEFORE_STEPS and not phase.startswith("loading"):
+    if not case.found.phase.startswith(_BEFORE_STEPS):
         return Stop("It hung after sampling had begun; the same would cost as much again.")
     return _same_once(case, "it hung before the first step; once more")
 
@@ -212,7 +211,7 @@ def _ladder_case(case: _Case) -> Next | Stop:
 
 
 def _time_limit(case: _Case) -> Next | Stop:
-    if case.found.phase in _BEFORE_STEPS or case.found.phase.startswith("loading"):
+    if case.found.phase.startswith(_BEFORE_STEPS):
         return Stop("The limit was reached before the first step: fewer steps cannot help. Raise `timeout`.")
     if case.found.phase not in ("denoising", ""):
         return Stop("All steps were done when the limit was reached. Raise `timeout`.")

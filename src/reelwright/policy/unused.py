@@ -14,22 +14,11 @@ from ..config.settings import ARGUMENT, Settings
 from ..core.plan import Finding, Plan
 
 #: Settings that apply to every generator, because Reelwright itself uses them.
-COMMON = frozenset(
-    {
-        *("generator", "generators", "output_dir", "if_exists", "strict_input", "fit", "anchor", "size", "frame_num"),
-        *(
-            "base_seed",
-            "state_dir",
-            "simulate_gpus",
-            "simulate_memory",
-            "strict_quality",
-            "allow_degrade",
-            "keep_failed",
-            "log_limit_mb",
-        ),
-        *("chaining_max_retries", "retry_policy", "retry_budget_s", "parallel_segments"),
-    }
-)
+COMMON = frozenset((
+    "generator", "generators", "output_dir", "if_exists", "strict_input", "fit", "anchor", "size", "frame_num",
+    "base_seed", "state_dir", "simulate_gpus", "simulate_memory", "strict_quality", "allow_degrade", "keep_failed",
+    "log_limit_mb", "chaining_max_retries", "retry_policy", "retry_budget_s", "parallel_segments",
+))  # fmt: skip
 #: Settings of drafts and films; in a file they are not meant for one generator.
 _OF_DRAFTS = frozenset({"codec", "label"})
 #: The effective parameter of a plan that a setting sets, by the setting's name.

@@ -41,6 +41,11 @@ _DOCUMENTED = Defaults(50, 7.5, 5.0)
 _HEADROOM = 0.3 * GIB
 #: CLIP's image tower: 632 million weights in four bytes; the official file also holds the text tower.
 _IMAGE_TOWER_BYTES = 2_530_000_000
+#: How the names of transformer, text encoder, image encoder and VAE begin, by whether the layout is the official one.
+_COMPONENTS = {
+    True: ("diffusion_pytorch_model", "models_t5", "models_clip", "Wan2.1_VAE"),
+    False: ("transformer", "text_encoder", "image_encoder", "vae"),
+}
 
 
 def weights_dir(request: VideoRequest, settings: Settings) -> Path | None:
@@ -168,13 +173,9 @@ def _weights(
         return placement.Weights(0, 0, 0, 0, 1)
     precision = 4 if settings.engine_device == "cpu" else 2
     copies = 2 if model.two_experts else 1
-    if layout_of(checkpoint) == "official":
-        on_disk, text = component_bytes(checkpoint, "diffusion_pytorch_model"), component_bytes(checkpoint, "models_t5")
-        image, vae = component_bytes(checkpoint, "models_clip"), component_bytes(checkpoint, "Wan2.1_VAE")
-        image = min(image, _IMAGE_TOWER_BYTES)
-    else:
-        on_disk, text = component_bytes(checkpoint, "transformer"), component_bytes(checkpoint, "text_encoder")
-        image, vae = component_bytes(checkpoint, "image_encoder"), component_bytes(checkpoint, "vae")
+    official = layout_of(checkpoint) == "official"
+    on_disk, text, image, vae = (component_bytes(checkpoint, name) for name in _COMPONENTS[official])
+    image = min(image, _IMAGE_TOWER_BYTES) if official else image
     denoiser = min(on_disk, network.parameters * precision * copies) if network.parameters else on_disk
     if model.family == "wan":  # the text encoder of a -Diffusers folder is stored in four bytes a weight
         text = min(text, T5_BYTES * precision // 2)

@@ -80,13 +80,14 @@ def peaks(weights: Weights, work: Work) -> Mapping[str, int]:
     """The predicted peak memory of the card for each placement, in bytes."""
     block = weights.denoiser / max(1, weights.blocks)
     denoising, decoding = work.denoising, work.decoding
+    by_leaf = weights.vae + max(_LEAF_BYTES + denoising, min(decoding, _TILE_BYTES))
     found = {
         "resident": weights.total + max(denoising, decoding),
         # If decoding does not fit beside the transformer, it takes that room too (`engines.diffusers.decoding`).
         "encoders_off": weights.vae + max(weights.denoiser + denoising, min(decoding, _TILE_BYTES)),
         "group_offload": weights.vae + max(_GROUPS * block + denoising, min(decoding, _TILE_BYTES)),
-        "group_offload_low": weights.vae + max(_LEAF_BYTES + denoising, min(decoding, _TILE_BYTES)),
-        "disk_offload": weights.vae + max(_LEAF_BYTES + denoising, min(decoding, _TILE_BYTES)),
+        "group_offload_low": by_leaf,
+        "disk_offload": by_leaf,
     }
     return {name: round(need + _BASE_BYTES) for name, need in found.items()}
 
@@ -97,18 +98,12 @@ def host_bytes(weights: Weights, placement: str, ranks: int = 1) -> int:
     Each further rank loads its own copy of the denoiser.
     """
     encoders = weights.text + weights.image
-    largest = max(weights.denoiser, weights.text, weights.loading)
-    others = (ranks - 1) * max(weights.denoiser, weights.loading)
-    return (
-        others
-        + {
-            "resident": largest,
-            "encoders_off": max(largest, encoders),
-            "group_offload": weights.denoiser + encoders,
-            "group_offload_low": weights.denoiser + encoders,
-            "disk_offload": largest,
-        }[placement]
-    )
+    own = max(weights.denoiser, weights.text, weights.loading)
+    if placement == "encoders_off":
+        own = max(own, encoders)
+    elif placement.startswith("group_offload"):
+        own = weights.denoiser + encoders
+    return own + (ranks - 1) * max(weights.denoiser, weights.loading)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 from ...core.errors import Failure, InvalidInputError
 from ...core.host import Host
 from ...core.plan import EngineCall, ExpectedVideo, Finding, Plan
-from ...core.request import Picture, Size, VideoRequest, parse_size
+from ...core.request import Picture, Size, parse_size
 from ...media.framing import parse_anchor
 from .. import Backend
 from ..shared.capabilities import Capabilities
@@ -59,14 +59,14 @@ def plan(job: Job) -> Plan:
     camera = _camera(job, findings)
     anchor = _anchor(job, findings)
     if job.first is None:
-        findings.append(
-            Finding("image.missing", "error", "the draft moves a camera over a picture, and there is none",
-                    "The draft needs a picture: give one, or choose a generator that makes video from text.",
-                    Failure.INPUT)
-        )  # fmt: skip
+        fix = "The draft needs a picture: give one, or choose a generator that makes video from text."
+        findings.append(_wrong("image.missing", "the draft moves a camera over a picture, and there is none", fix))
     else:
         findings.extend(_picture_findings(job, job.first, shape.size))
-    findings.extend(_ignored(job.request))
+    for name in _MEANINGLESS:
+        if getattr(job.request, name) is not None:
+            text = f"{name} is ignored by the draft: no model runs"
+            findings.append(Finding("parameter.ignored", "warning", text))
     refused = any(finding.severity == "error" for finding in findings)
     parameters = _parameters(job, shape, camera, anchor)
     pixels = shape.num_frames * shape.size.area
@@ -220,14 +220,6 @@ def _picture_findings(job: Job, picture: Picture, size: Size) -> list[Finding]:
     if job.depth is not None and job.last is not None:
         found.append(Finding("depth.ignored", "warning", "the depth picture is not used between two pictures"))
     return found
-
-
-def _ignored(request: VideoRequest) -> list[Finding]:
-    return [
-        Finding("parameter.ignored", "warning", f"{name} is ignored by the draft: no model runs")
-        for name in _MEANINGLESS
-        if getattr(request, name) is not None
-    ]
 
 
 def _wrong(code: str, message: str, fix: str) -> Finding:

@@ -25,22 +25,12 @@ _OPPOSITES = (
 )
 MOVES = (*(move for pair in _OPPOSITES for move in pair), "handheld", "static")
 _ALIASES = {
-    "zoom_in": "push_in",
-    "dolly_in": "push_in",
-    "zoom_out": "pull_out",
-    "pull_back": "pull_out",
-    "dolly_out": "pull_out",
-    "dolly_back": "pull_out",
-    "crane_up": "tilt_up",
-    "crane_down": "tilt_down",
-    "truck_left": "pan_left",
-    "truck_right": "pan_right",
-    "orbit": "orbit_left",
-    "arc": "orbit_left",
-    "roll": "roll_right",
-    "hand_held": "handheld",
+    "zoom_in": "push_in", "dolly_in": "push_in", "zoom_out": "pull_out", "pull_back": "pull_out",
+    "dolly_out": "pull_out", "dolly_back": "pull_out", "crane_up": "tilt_up", "crane_down": "tilt_down",
+    "truck_left": "pan_left", "truck_right": "pan_right", "orbit": "orbit_left", "arc": "orbit_left",
+    "roll": "roll_right", "hand_held": "handheld",
     **dict.fromkeys(("locked", "locked_off", "still", "hold", "fixed", "tripod", "none"), "static"),
-}
+}  # fmt: skip
 _SPEEDS = {
     "slow": SLOW, "slowly": SLOW, "gentle": SLOW, "gently": SLOW, "subtle": SLOW,
     "normal": NORMAL,

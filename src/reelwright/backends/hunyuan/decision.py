@@ -238,10 +238,13 @@ def _version(job: Job, member: Member, file: FileOptions, resolution: str, enlar
 
 
 def _is_there(job: Job, release: Release) -> bool:
-    root = root_of(job.settings)
-    names = [release.version, *([release.super_version] if release.super_version else [])]
-    found = [job.host.checkpoints.get(root / "transformer" / name) for name in names] if root else [None]
-    return all(checkpoint is not None and not checkpoint.problems for checkpoint in found)
+    return all(checkpoint is not None and not checkpoint.problems for checkpoint in _transformers(job, release))
+
+
+def _transformers(job: Job, release: Release) -> list[Checkpoint | None]:
+    """The folder of every transformer of the run, as far as the member has several."""
+    root, names = root_of(job.settings), (release.version, release.super_version)
+    return [job.host.checkpoints.get(root / "transformer" / name) if root else None for name in names if name]
 
 
 # --------------------------------------------------------------------------------------------------- GPUs and memory
@@ -249,11 +252,7 @@ def _is_there(job: Job, release: Release) -> bool:
 
 def heads(decision: HunyuanDecision) -> tuple[int, ...]:
     """The attention heads of every transformer of the run, from the weights' own config if it has them."""
-    root = root_of(decision.job.settings)
-    names = [name for name in (decision.release.version, decision.release.super_version) if name]
-    found: list[Checkpoint | None] = [
-        decision.job.host.checkpoints.get(root / "transformer" / name) for name in names if root
-    ]
+    found = _transformers(decision.job, decision.release)
     numbers = [checkpoint.config.get("heads_num") if checkpoint else None for checkpoint in found]
     return tuple(number if isinstance(number, int) else decision.member.heads for number in numbers or [None])
 

@@ -8,7 +8,7 @@ frames, size, guidance and shift; its other options become flags. `sites.local.p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from ...core.host import OptionsFile
 from ...core.plan import Finding
 from ...core.request import Size
 from .members import DECIDED
-from .record import Member, Option
+from .record import Member
 
 _LONGEST = 20_000  # characters; one word of a command line holds 131,071 bytes
-_WHOLE = ("steps", "num_frames")
 
 
 @dataclass(frozen=True)
@@ -60,54 +59,58 @@ def read_options(member: Member, path: Path | None, file: OptionsFile | None) ->
 def _problems(member: Member, name: str, value: Any) -> Iterator[tuple[str, str]]:
     if name in DECIDED:
         yield f"{name} is not chosen in config_file", DECIDED[name]
-    elif name in member.parameters:
-        wanted = _wanted_parameter(member.parameters[name], value)
-        if wanted:
-            yield f"{name} must be {wanted}, not {value!r}", "Correct it, or leave it out."
-    elif name not in member.options:
+    elif name not in member.parameters and name not in member.options:
         known = (*member.options, *member.parameters)
         yield (
             f"{member.title} has no option named {name!r} that can be set",
             guess(name, known) or f"Known: {', '.join(known)}.",
         )
     else:
-        wanted = _wanted(member.options[name], value)
-        if wanted:
+        option = member.options.get(name)
+        choices = option.choices if option else ()
+        wanted, fits = _KINDS[option.kind if option else member.parameters[name]]
+        if choices:
+            wanted, fits = f"one of {', '.join(choices)}", choices.__contains__
+        if not fits(value):
             yield f"{name} must be {wanted}, not {value!r}", "Correct it, or leave it out."
 
 
-def _wanted(option: Option, value: Any) -> str | None:
-    """The kind of value that an option takes; ``None`` if ``value`` is one."""
-    if option.choices:
-        return None if value in option.choices else f"one of {', '.join(option.choices)}"
-    right = {
-        "flag": isinstance(value, bool),
-        "switch": isinstance(value, bool),
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "float": _is_number(value),
-        "text": isinstance(value, str) and "\0" not in value and len(value) <= _LONGEST,
-    }[option.kind]
-    words = {"flag": "true or false", "switch": "true or false", "int": "a whole number", "float": "a number"}
-    return None if right else words.get(option.kind, "text")
-
-
-def _wanted_parameter(parameter: str, value: Any) -> str | None:
-    if parameter == "size":
-        right = isinstance(value, list) and len(value) == 2 and all(_is_whole(item, 1) for item in value)
-        return None if right else "height and width, such as [720, 1280]"
-    if parameter == "super_resolution":
-        return None if isinstance(value, bool) else "true or false"
-    if parameter in _WHOLE:
-        return None if _is_whole(value, 1) else "a whole number above 0"
-    return None if _is_number(value) and value >= 0 else "a number from 0"
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value and len(value) <= _LONGEST
+
+
+def _is_count(value: Any) -> bool:
+    return _is_whole(value) and value > 0
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
+
+
+#: What the value of an option of a kind, or of an effective parameter, must be, and the check.
+_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("flag", "switch", "super_resolution"), ("true or false", _is_bool)),
+    "int": ("a whole number", _is_whole),
+    "float": ("a number", _is_number),
+    "text": ("text", _is_text),
+    "size": ("height and width, such as [720, 1280]", _is_size),
+    **dict.fromkeys(("steps", "num_frames"), ("a whole number above 0", _is_count)),
+    **dict.fromkeys(
+        ("guidance_scale", "flow_shift"), ("a number from 0", lambda value: _is_number(value) and value >= 0)
+    ),
+}
 
 
 def _parameter(name: str, value: Any) -> Any:

@@ -42,26 +42,20 @@ def query(request: VideoRequest, settings: Settings) -> HostQuery:
     """Ask for the checkout, its interpreter, the weights of this task, and the GPUs."""
     variant = variant_of(request, settings)
     directory = model_dir(variant, settings)
-    checkpoints = (
-        (
-            CheckpointQuery(
-                directory,
-                required=variant.files,
-                weights=("diffusion_pytorch_model*.safetensors",),
-                config="config.json",
-                foreign=("model_index.json", "low_noise_model", "high_noise_model"),
-                verify=settings.verify_model,
-                layout="wan2.1",
-            ),
-        )
-        if directory
-        else ()
+    weights = CheckpointQuery(
+        directory or Path(),
+        required=variant.files,
+        weights=("diffusion_pytorch_model*.safetensors",),
+        config="config.json",
+        foreign=("model_index.json", "low_noise_model", "high_noise_model"),
+        verify=settings.verify_model,
+        layout="wan2.1",
     )
     return HostQuery(
         gpus=True,
         interpreters=interpreter_queries(settings, settings.wan2_dir, (*MODULES, *ATTENTION, "xfuser")),
         checkouts=(CheckoutQuery(settings.wan2_dir, FILES, PATTERNS),) if settings.wan2_dir else (),
-        checkpoints=checkpoints,
+        checkpoints=(weights,) if directory else (),
     )
 
 
