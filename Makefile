@@ -73,7 +73,7 @@ fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What is made from the source: the list of files in docs/architecture.md, the table of cards in README.md,
+# What is made from the source: the list of files in docs/architecture.md, the tables of cards in README.md and docs/engine.md,
 # the table of settings in docs/configuration.md.
 tree: $(VENV)/.core
 	$(BIN)/python -m tools.tree

@@ -16,10 +16,12 @@ import pytest
 from tools import cards
 from tools import settings as settings_table
 
-from reelwright import Settings
+from reelwright import Settings, load_settings
+from reelwright.backends.diffusers.settings import DiffusersSettings
 from reelwright.backends.settings import FlatSettings
 from reelwright.cli import build_parser
 from reelwright.core.errors import Failure
+from reelwright.installer import SetupOrder, configuration
 from reelwright.installer.recipes import find_models, find_recipe
 from tests.conftest import REPOSITORY
 
@@ -177,6 +179,27 @@ def test_the_pictures_of_the_readme_are_here_and_small() -> None:
     assert [str(file) for file in files if not 0 < file.stat().st_size < 2_000_000] == []
 
 
+def test_the_lines_of_the_readme_for_a_small_card_name_what_its_setup_made(tmp_path: Path) -> None:
+    page = (REPOSITORY / "README.md").read_text("utf-8")
+    added = re.findall(r"^ {4}echo '(.*)' >> ~/\.config/reelwright/config\.yaml$", page, re.MULTILINE)
+    models = re.search(r"^ {4}reel setup wan2\.1 --models (\S+) --dir ~/wan$", page, re.MULTILINE)
+    engine = re.search(r"^ {4}python3 -m venv (\S+) && \1/bin/pip install -r (\S+)$", page, re.MULTILINE)
+    assert len(added) == 2
+    assert models
+    assert engine
+    assert (REPOSITORY / engine[2]).exists()
+    recipe = find_recipe("wan2.1")
+    order = SetupOrder(recipe, find_models(recipe, models[1]), Path.home() / "wan", config=tmp_path / "config.yaml")
+    configuration.write(order, {})
+    with order.config.open("a") as file:  # type: ignore[union-attr]
+        file.writelines(f"{line}\n" for line in added)
+    settings = load_settings(order.config, environ={})
+    own = settings.for_generator("diffusers")
+    assert isinstance(own, DiffusersSettings)
+    assert (settings.generator, own.wan2_dir, own.i2v_model_dir) == ("diffusers", order.checkout, own.weights)
+    assert own.python == Path(engine[1]).expanduser() / "bin" / "python" != order.interpreter
+
+
 def test_links_and_named_documents_exist() -> None:
     missing = []
     for page in PAGES:
@@ -250,3 +273,18 @@ def test_every_module_that_the_documents_name_exists() -> None:
     ]
     assert len(named) > 40
     assert [item for item in named if not list(source.glob(item[1]))] == []
+
+
+def test_every_function_that_the_architecture_names_is_in_its_file() -> None:
+    """A name in code quotes right after a file, with or without brackets and a comma."""
+    source = REPOSITORY / "src" / "reelwright"
+    page = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")
+    named = re.findall(r"`([\w/]+\.py)`,?\s\(?`(\w+(?:\.\w+)?)`", page)
+    texts = {path: (source / path).read_text("utf-8") for path, _ in named if (source / path).exists()}
+    assert len(named) > 30
+    wrong = [
+        (path, name)
+        for path, name in named
+        if not all(re.search(rf"\b(?:def|class) {part}\b", texts.get(path, "")) for part in name.split("."))
+    ]
+    assert wrong == []
