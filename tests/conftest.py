@@ -25,6 +25,10 @@ from tests import warm
 REPOSITORY = Path(__file__).parents[1]
 _Found = TypeVar("_Found")
 
+# Tests start hundreds of Python processes. Without files of bytecode, each of them compiles the whole package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # The time to run or draw an example depends on the load of the machine, so no deadline is useful.
 hypothesis.settings.register_profile(
     "no deadline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
