@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import compileall
+import functools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -47,8 +49,15 @@ def make_hunyuan_checkout(folder: Path, member: str, plan: Sequence[Mapping[str,
 
 
 def _copy(source: Path, folder: Path) -> None:
-    ignored = shutil.ignore_patterns("__pycache__", ".*", "fake_*")
+    """Copy with bytecode, so that a launch compiles its script only."""
+    _compile(source)
+    ignored = shutil.ignore_patterns(".*", "fake_*")
     shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
+
+
+@functools.cache
+def _compile(source: Path) -> None:
+    compileall.compile_dir(source, quiet=1)
 
 
 def set_plan(checkout: Path, plan: Sequence[Mapping[str, Any]]) -> None:
