@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import backends
 from .._version import RENDERING_VERSION
@@ -26,6 +26,9 @@ from ..runs.workspace import file_digest
 from ..sites import Site
 from .store import clip_key
 from .timeline import Segment
+
+if TYPE_CHECKING:
+    from ..media.image import Intake
 
 
 def overrides_for(segment: Segment) -> dict[str, Any]:
@@ -87,6 +90,7 @@ class Planner:
     color: str = "anchor"
     _chosen: dict[str, Backend] = field(default_factory=dict)
     _digests: dict[Path, str] = field(default_factory=dict)
+    _problems: dict[tuple[Path, Intake], Finding | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._preparer = Preparer(self.site)
@@ -118,7 +122,7 @@ class Planner:
         return grouped([*found, *self._picture_problems(planned)], [item.segment.shot for item in planned])
 
     def _picture_problems(self, planned: Sequence[Planned]) -> Iterator[tuple[str, Finding]]:
-        from ..media.image import Intake, inspect_picture
+        from ..media.image import inspect_picture
 
         wanted: dict[tuple[Path, Intake], list[str]] = {}
         for item in planned:
@@ -128,17 +132,19 @@ class Planner:
                 if role != "depth":
                     wanted.setdefault((path, intake), []).append(item.segment.shot)
 
-        def problem(place: tuple[Path, Intake]) -> Finding | None:
+        def problem(use: tuple[Path, Intake]) -> Finding | None:
             try:
-                inspect_picture(*place)
+                inspect_picture(*use)
             except VideoGenerationError as error:
                 return Finding("picture", "error", error.message, error.advice, error.failure)
             return None
 
+        new = [use for use in wanted if use not in self._problems]
         with ThreadPoolExecutor(max_workers=4) as pool:
-            for shots, found in zip(wanted.values(), pool.map(problem, wanted), strict=True):
-                if found:
-                    yield from ((shot, found) for shot in shots)
+            self._problems.update(zip(new, pool.map(problem, new), strict=True))
+        for use, shots in wanted.items():
+            if found := self._problems[use]:
+                yield from ((shot, found) for shot in shots)
 
     def _prepared(self, backend: Backend, segment: Segment) -> Prepared:
         """The plan of a segment. A picture that does not exist yet is assumed to have the segment's size."""
