@@ -1,10 +1,10 @@
-"""`reel` in a process of its own that is forked from one with everything imported: imports are most of a short run.
+"""A Python process that is forked from one which has imported Reelwright: imports are most of a short run.
 
-`start` and `run` take what `subprocess.Popen` and `subprocess.run` take. A command that is not ``python -m reelwright``,
-or whose environment changes how Python or its libraries start, is started as usual.
+`start` and `run` take what `subprocess.Popen` and `subprocess.run` take. A command that is not ``python -m MODULE`` or
+``python -c TEXT``, or whose environment changes how Python or its libraries start, is started as usual.
 
-The server is this file run as a program. It answers each request with a waiter, which forks `reel`, sends its number
-and, at its end, its status.
+The server is this file run as a program. It answers each request with a waiter, which forks the process, sends its
+number and, at its end, its status.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-REEL = [sys.executable, "-m", "reelwright"]
+_PROGRAMS = ([sys.executable, "-m"], [sys.executable, "-c"])
 #: Variables that Python and its libraries read while they start, or while they are imported.
 _READ_EARLY = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC", "GLIBC", "OPENBLAS", "OMP", "OPENCV", "COV", "TZ")
 #: Signals whose being ignored a new process inherits, as `nohup` uses it.
@@ -35,13 +36,13 @@ _INHERITED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT)
 _OPTIONS = {"stdin", "stdout", "stderr", "text", "cwd", "env", "start_new_session", "encoding", "errors"}
 
 
-class WarmReel(subprocess.Popen[str]):
-    """A `reel` that the server forks."""
+class WarmProcess(subprocess.Popen[str]):
+    """A process that the server forks."""
 
     def _execute_child(self, args: Sequence[str], *options: Any) -> None:
         cwd, env, pipes, new_session = options[4], options[5], options[9:15], options[20]
         ignored = [number for number in _INHERITED if signal.getsignal(number) is signal.SIG_IGN]
-        request = {"argv": args[3:], "cwd": os.fspath(cwd or Path.cwd()), "env": dict(env), "session": new_session}
+        request = {"argv": args[1:], "cwd": os.fspath(cwd or Path.cwd()), "env": dict(env), "session": new_session}
         request["ignored"] = ignored
         theirs = [pipes[0] if pipes[0] >= 0 else 0, *(p if p >= 0 else n for n, p in enumerate(pipes[3::2], 1))]
         self._messages = _request(json.dumps(request).encode(), theirs)
@@ -67,9 +68,9 @@ def start(argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
     """``subprocess.Popen``, forked where that makes no difference."""
     argv = list(map(str, argv))
     env = dict(os.environ if options.get("env") is None else options["env"])
-    if argv[:3] != REEL or not options.keys() <= _OPTIONS or _early(env) != _early(os.environ):
+    if argv[:2] not in _PROGRAMS or not options.keys() <= _OPTIONS or _early(env) != _early(os.environ):
         return subprocess.Popen(argv, **options)
-    return WarmReel(argv, **{**options, "env": env})
+    return WarmProcess(argv, **{**options, "env": env})
 
 
 def run(argv: Sequence[str], *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -137,7 +138,7 @@ def _import_everything() -> None:
 
 
 def _serve(requests: socket.socket) -> list[str]:
-    """Fork for every request; returns, in the process that becomes `reel`, the words of its command line."""
+    """Fork for every request; returns, in the process that was asked for, the words of its command line."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # waiters end on their own
     while True:
         _, files, _, _ = socket.recv_fds(requests, 1, 5)
@@ -145,12 +146,12 @@ def _serve(requests: socket.socket) -> list[str]:
             os._exit(0)  # the tests are over
         if os.fork() == 0:
             requests.close()
-            return _wait_for_reel(files)
+            return _wait_for_child(files)
         for file in files:
             os.close(file)
 
 
-def _wait_for_reel(files: list[int]) -> list[str]:
+def _wait_for_child(files: list[int]) -> list[str]:
     data, messages, *streams = files
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
@@ -158,7 +159,7 @@ def _wait_for_reel(files: list[int]) -> list[str]:
         os.close(messages)
         request = json.loads(os.pread(data, os.fstat(data).st_size, 0))
         os.close(data)
-        return _become_reel(request, streams)
+        return _become(request, streams)
     for file in (data, *streams, 0, 1, 2):
         os.close(file)
     os.write(messages, pid.to_bytes(8, "big"))
@@ -168,7 +169,7 @@ def _wait_for_reel(files: list[int]) -> list[str]:
     os._exit(0)
 
 
-def _become_reel(request: dict[str, Any], streams: list[int]) -> list[str]:
+def _become(request: dict[str, Any], streams: list[int]) -> list[str]:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     for stream in streams:
@@ -200,5 +201,10 @@ def _open_streams() -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _import_everything()
-    sys.argv[1:] = _serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module("reelwright", run_name="__main__", alter_sys=True)
+    kind, program, *words = _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.argv = [kind, *words]
+    if kind == "-m":
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(program, "<string>", "exec"), vars(sys.modules["__main__"]))

@@ -26,6 +26,7 @@ from reelwright.installer.programs import Programs
 from reelwright.installer.recipes import RECIPES, WAN21, find_models, find_recipe
 from reelwright.installer.weight_sources import FolderSource, Listing, RemoteFile, Stream, TransferInterrupted
 from reelwright.sites.local.probes.host import take_disk
+from tests import warm
 from tests.conftest import a_photo, eventually
 from tests.installer.conftest import Site, snapshot
 from tests.installer.hub import Hub
@@ -65,7 +66,7 @@ def setup(tmp_path: Path) -> Reel:
 
     def call(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-c", SMALL, "setup", *map(str, arguments)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=100, cwd=tmp_path, check=False, **options)
+        return warm.run(argv, timeout=100, cwd=tmp_path, **options)
 
     return call
 

@@ -26,6 +26,7 @@ from reelwright.media.verification import examine
 from reelwright.runs import recovery, workspace
 from reelwright.runs.recovery import recover
 from reelwright.runs.workspace import FileSystem, RunFolder, identity, open_folder, plan_folder, publish
+from tests import warm
 from tests.conftest import opened_below
 from tests.media.clips import a_clip
 
@@ -455,7 +456,7 @@ def test_d08_kill_minus_9_at_every_point_ends_with_one_whole_film_or_none(tmp_pa
         if replace:
             output.write_bytes(b"old")
         argv = [sys.executable, "-c", _KILLED, str(output), str(steps), str(source)]
-        child = subprocess.run([*argv, *(["replace"] if replace else [])], check=False, cwd=folder)
+        child = warm.run([*argv, *(["replace"] if replace else [])], timeout=100, cwd=folder)
         found = actions(folder)
         assert not leftovers(folder), (steps, found)
         whole = output.exists() and output.read_bytes() == film_bytes()

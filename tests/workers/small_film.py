@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from reelwright.films.assembly import film
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
 from reelwright.sites.local.site import LocalSite
-from tests.conftest import a_photo
 from tests.stand_ins.checkout import whole_lines
 
 BACKEND = "tests.stand_ins.resident.backend"
@@ -26,11 +25,13 @@ SHOTS = tuple(f"s{number:02}" for number in range(1, 13))
 _CHAINED = ("s02", "s05", "s08", "s11")
 
 
-def set_up(here: Path) -> Path:
-    """Write the storyboard and its pictures into a folder, and return the folder."""
+def set_up(here: Path, shots: Sequence[str] = SHOTS) -> Path:
+    """Write the storyboard of these shots and its pictures into a folder, and return the folder."""
+    from tests.conftest import a_photo  # here, because the process of a film needs none of what it imports
+
     here.mkdir(exist_ok=True)
     lines = ["title: Twelve", "size: 64x48", "defaults: {frames: 5, steps: 3, seed: 7}", "shots:"]
-    for number, name in enumerate(SHOTS):
+    for number, name in enumerate(shots):
         a_photo(here / f"{name}.png", (64 + number, 48))
         image = "" if name in _CHAINED else f", image: {name}.png"
         lines.append(f"  - {{id: {name}, prompt: {name}{image}}}")
