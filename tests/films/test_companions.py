@@ -64,34 +64,31 @@ def a_link(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [one_byte, another_picture, gone, a_link])
 def test_a_damaged_last_frame_of_a_draft_is_made_again_with_its_clip(
-    folder: Path, harm: Callable[[Path], None], undisturbed: str
+    made: Path, harm: Callable[[Path], None], undisturbed: str
 ) -> None:
-    make(folder)
-    frame = Store(folder).last_frame(key_of(folder, "one"))
+    frame = Store(made).last_frame(key_of(made, "one"))
     whole = frame.read_bytes()
     harm(frame)
-    (folder / "film.mp4").unlink()
-    result, _ = make(folder)
+    (made / "film.mp4").unlink()
+    result, _ = make(made)
     assert result.rendered == ("one",)
     assert "the last frame of one was damaged" in result.warnings[0]
     assert frame.read_bytes() == whole
     assert not list(frame.parent.glob(".*"))
-    assert digest(folder) == undisturbed
+    assert digest(made) == undisturbed
 
 
 @pytest.mark.parametrize("harm", [one_byte, a_folder])
-def test_a_last_frame_that_no_clip_goes_on_from_is_not_needed(folder: Path, harm: Callable[[Path], None]) -> None:
-    make(folder)
-    harm(Store(folder).last_frame(key_of(folder, "five")))
-    assert make(folder)[0].unchanged
+def test_a_last_frame_that_no_clip_goes_on_from_is_not_needed(made: Path, harm: Callable[[Path], None]) -> None:
+    harm(Store(made).last_frame(key_of(made, "five")))
+    assert make(made)[0].unchanged
 
 
-def test_the_plan_of_a_film_tells_of_a_damaged_last_frame_and_mends_nothing(folder: Path) -> None:
-    make(folder)
-    frame = Store(folder).last_frame(key_of(folder, "one"))
+def test_the_plan_of_a_film_tells_of_a_damaged_last_frame_and_mends_nothing(made: Path) -> None:
+    frame = Store(made).last_frame(key_of(made, "one"))
     one_byte(frame)
     damaged = frame.read_bytes()
-    plan = preview(FilmOrder(load_storyboard(folder / "film.yaml"), draft_settings(), folder / "film.mp4"), LocalSite())
+    plan = preview(FilmOrder(load_storyboard(made / "film.yaml"), draft_settings(), made / "film.mp4"), LocalSite())
     assert [item.whom for item in plan.findings if item.finding.code == "store.frame"] == ["clip one"]
     assert frame.read_bytes() == damaged
 
@@ -112,19 +109,18 @@ def without_digests(manifest: Path) -> None:
     manifest.write_text(json.dumps(data))
 
 
-def test_clips_of_an_older_version_are_used_and_their_frames_are_looked_at(folder: Path) -> None:
-    make(folder)
-    store = Store(folder)
+def test_clips_of_an_older_version_are_used_and_their_frames_are_looked_at(made: Path) -> None:
+    store = Store(made)
     for path in store.clips.glob("*.reel.json"):
         without_digests(path)
-    assert make(folder)[0].unchanged
-    frame = store.last_frame(key_of(folder, "one"))
+    assert make(made)[0].unchanged
+    frame = store.last_frame(key_of(made, "one"))
     for harm in (another_picture, a_picture_of_another_size, one_byte, gone):
         harm(frame)
         harmed = frame.read_bytes() if frame.exists() else b""
-        assert not make(folder)[0].rendered
+        assert not make(made)[0].rendered
         assert frame.read_bytes() != harmed
-        clip = store.find(key_of(folder, "one"))
+        clip = store.find(key_of(made, "one"))
         assert clip is not None
         assert is_whole(clip)
 
@@ -150,32 +146,30 @@ def no_manifest(folder: Path, one: str, other: str) -> None:
 
 @pytest.mark.parametrize("harm", [exchanged, without_a_size, no_manifest])
 def test_a_clip_whose_files_are_not_its_own_is_made_again(
-    folder: Path, harm: Callable[[Path, str, str], None], undisturbed: str
+    made: Path, harm: Callable[[Path, str, str], None], undisturbed: str
 ) -> None:
-    make(folder)
-    harm(folder, key_of(folder, "five"), key_of(folder, "one"))
-    (folder / "film.mp4").unlink()
-    result, _ = make(folder)
+    harm(made, key_of(made, "five"), key_of(made, "one"))
+    (made / "film.mp4").unlink()
+    result, _ = make(made)
     assert result.rendered == ("five",)
-    assert digest(folder) == undisturbed
+    assert digest(made) == undisturbed
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".json", ".mp4"])
-def test_what_was_kept_of_one_clip_is_not_taken_for_another(folder: Path, suffix: str) -> None:
-    make(folder)
+def test_what_was_kept_of_one_clip_is_not_taken_for_another(made: Path, suffix: str) -> None:
     text = BOARD.replace("frames: 9, transition", "frames: 9, transition").replace(
         "prompt: hold, frames", "prompt: hold, transition: dissolve 3, frames"
     )
-    make(folder, text)
-    before = digest(folder)
-    kept = sorted((folder / ".reel" / "pieces").glob(f"*{suffix}"))
+    make(made, text)
+    before = digest(made)
+    kept = sorted((made / ".reel" / "pieces").glob(f"*{suffix}"))
     contents = [path.read_bytes() for path in kept]
     assert len(kept) > 1
     for path, content in zip(kept, [*contents[1:], contents[0]], strict=True):
         path.write_bytes(content)
-    (folder / "film.mp4").unlink()
-    assert not make(folder, text)[0].rendered
-    assert digest(folder) == before
+    (made / "film.mp4").unlink()
+    assert not make(made, text)[0].rendered
+    assert digest(made) == before
 
 
 # --------------------------------------------------------------------------------------------------- the frameworks

@@ -56,7 +56,7 @@ def test_nothing_is_made_again_when_nothing_changed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "made"),
+    ("old", "new", "again"),
     [
         ("prompt: pan left", "prompt: pan right", {"two"}),
         ("prompt: push in", "prompt: push in fast", {"one", "two"}),
@@ -67,11 +67,10 @@ def test_nothing_is_made_again_when_nothing_changed(folder: Path) -> None:
     ],
 )
 def test_d12_only_what_changed_and_what_goes_on_from_it_is_made_again(
-    folder: Path, old: str, new: str, made: set[str]
+    made: Path, old: str, new: str, again: set[str]
 ) -> None:
-    make(folder)
-    result, _ = make(folder, BOARD.replace(old, new))
-    assert set(result.rendered) == made
+    result, _ = make(made, BOARD.replace(old, new))
+    assert set(result.rendered) == again
     assert not result.unchanged
 
 
@@ -83,15 +82,14 @@ def test_a_film_is_joined_again_when_only_the_joining_changes(folder: Path, more
     assert (result.rendered, result.unchanged) == ((), False)
 
 
-def test_d12_a_damaged_or_missing_clip_is_made_again_and_gives_the_same_film(folder: Path) -> None:
-    make(folder)
-    before, clips = digest(folder), sorted((folder / ".reel" / "clips").glob("*.mp4"))
+def test_d12_a_damaged_or_missing_clip_is_made_again_and_gives_the_same_film(made: Path) -> None:
+    before, clips = digest(made), sorted((made / ".reel" / "clips").glob("*.mp4"))
     clips[0].write_bytes(clips[0].read_bytes()[:-100])
     clips[1].unlink()
-    (folder / "film.mp4").unlink()
-    result, _ = make(folder)
+    (made / "film.mp4").unlink()
+    result, _ = make(made)
     assert len(result.rendered) == 2
-    assert digest(folder) == before
+    assert digest(made) == before
 
 
 def test_d12_a_clip_whose_manifest_is_damaged_is_known_by_its_film_and_else_made_again_with_a_warning(
@@ -118,18 +116,16 @@ def test_d12_a_clip_whose_manifest_is_damaged_is_known_by_its_film_and_else_made
     assert result.warnings == ("the clip of one was damaged in the store and was made again",)
 
 
-def test_d12_another_picture_under_the_same_name_is_noticed(folder: Path) -> None:
-    make(folder)
-    a_photo(folder / "b.png", (302, 200))
-    result, _ = make(folder)
+def test_d12_another_picture_under_the_same_name_is_noticed(made: Path) -> None:
+    a_photo(made / "b.png", (302, 200))
+    result, _ = make(made)
     assert set(result.rendered) == {"three", "four", "five"}
 
 
-def test_a_changed_shot_touches_no_other_piece_of_the_film(folder: Path) -> None:
-    make(folder)
-    pieces = folder / ".reel" / "pieces"
+def test_a_changed_shot_touches_no_other_piece_of_the_film(made: Path) -> None:
+    pieces = made / ".reel" / "pieces"
     before = {path.name: path.stat().st_mtime_ns for path in pieces.iterdir()}
-    result, _ = make(folder, BOARD.replace("prompt: pull out", "prompt: push in slow"))
+    result, _ = make(made, BOARD.replace("prompt: pull out", "prompt: push in slow"))
     assert {name: (pieces / name).stat().st_mtime_ns for name in before} == before
     new = sorted(path.suffix for path in pieces.iterdir() if path.name not in before)
     assert new == [".json", ".npz"]  # what was seen in the changed clip
@@ -159,15 +155,14 @@ def test_the_manifest_says_which_clips_were_encoded_again_and_how_long_each_is(f
     assert result.how == "4 of 5 clips copied; encoded again: clip 3 (it dissolves in)"
 
 
-def test_d12_damaged_pieces_are_made_again_and_give_the_same_film(folder: Path) -> None:
-    make(folder)
-    before = digest(folder)
-    for path in (folder / ".reel" / "pieces").iterdir():
+def test_d12_damaged_pieces_are_made_again_and_give_the_same_film(made: Path) -> None:
+    before = digest(made)
+    for path in (made / ".reel" / "pieces").iterdir():
         path.write_bytes(path.read_bytes()[:-50])
-    (folder / "film.mp4").unlink()
-    result, _ = make(folder)
+    (made / "film.mp4").unlink()
+    result, _ = make(made)
     assert not result.rendered
-    assert digest(folder) == before
+    assert digest(made) == before
 
 
 def test_a_film_that_was_damaged_while_it_was_written_is_not_published(

@@ -236,18 +236,17 @@ def test_a_folder_under_the_name_of_the_manifest_is_told_before_a_clip_is_made(
     ],
 )
 def test_a_contact_sheet_goes_where_nothing_is_lost(
-    folder: Path, capsys: pytest.CaptureFixture[str], target: str, more: list[str], code: str, saying: str
+    made: Path, capsys: pytest.CaptureFixture[str], target: str, more: list[str], code: str, saying: str
 ) -> None:
-    make(folder)
-    (folder / "link.png").symlink_to(folder / "film.mp4")
-    (folder / "dangling.png").symlink_to(folder / "nothing")
-    (folder / "folder.png").mkdir()
-    before, picture = digest(folder), (folder / "a.png").read_bytes()
-    assert main(["contact-sheet", str(folder / "film.mp4"), "-o", str(folder / target), *more]) != 0
+    (made / "link.png").symlink_to(made / "film.mp4")
+    (made / "dangling.png").symlink_to(made / "nothing")
+    (made / "folder.png").mkdir()
+    before, picture = digest(made), (made / "a.png").read_bytes()
+    assert main(["contact-sheet", str(made / "film.mp4"), "-o", str(made / target), *more]) != 0
     told = capsys.readouterr().err
     assert code in told
     assert saying in told
-    assert (digest(folder), (folder / "a.png").read_bytes()) == (before, picture)
+    assert (digest(made), (made / "a.png").read_bytes()) == (before, picture)
 
 
 def test_what_does_not_exist_is_no_input(tmp_path: Path) -> None:

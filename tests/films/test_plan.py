@@ -16,7 +16,7 @@ from reelwright.films.preview import preview
 from reelwright.films.render import FilmOrder
 from reelwright.films.storyboard import load_storyboard
 from reelwright.sites.local.site import LocalSite
-from tests.films.small import BOARD, make
+from tests.films.small import BOARD
 from tests.stand_ins.checkout import launches
 from tests.wan21.conftest import WanMachine
 
@@ -43,12 +43,11 @@ def planned(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, dict[s
 
 
 def test_a_dry_run_says_what_is_stored_and_what_is_to_make_and_writes_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make(folder)
-    (folder / "film.yaml").write_text(BOARD.replace("prompt: pan left", "prompt: pan right"))
-    before = everything(folder)
-    argv = [folder / "film.yaml", "--set", "generator=draft"]
+    (made / "film.yaml").write_text(BOARD.replace("prompt: pan left", "prompt: pan right"))
+    before = everything(made)
+    argv = [made / "film.yaml", "--set", "generator=draft"]
     status, plan = planned(capsys, *argv)
     assert (status, plan["to_make"]) == (0, 1)
     (time,) = plan["times"]
@@ -70,7 +69,7 @@ def test_a_dry_run_says_what_is_stored_and_what_is_to_make_and_writes_nothing(
     text = capsys.readouterr().out
     assert "one: 9 frames by draft: stored" in text
     assert "two: 9 frames by draft, goes on from one: to make, about" in text
-    assert everything(folder) == before
+    assert everything(made) == before
 
 
 def test_a_dry_run_in_a_new_folder_leaves_nothing_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
