@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 
 from ..config.yaml_slips import surprise
 from ..config.yamlfile import Document
-from ..core.errors import ConfigurationError
+from ..core.errors import ConfigurationError, nearest
 from ..core.files import expanded, open_regular, reason, shown
 
 Problem = tuple[int | None, str]
@@ -36,7 +35,8 @@ def model_problems(error: ValidationError, document: Document, prefix: Where, ke
     """The errors of pydantic in plain words; ``keys_at`` gives the keys that are allowed at a place."""
     found: list[Problem] = []
     items = [item for item in error.errors(include_url=False) if not _is_said_elsewhere(item, document, prefix)]
-    meant = {(*_place(item, prefix)[:-1], _meant(_place(item, prefix), keys_at)) for item in items if _is_strange(item)}
+    strange = [_place(item, prefix) for item in items if _is_strange(item)]
+    meant = {(*place[:-1], nearest(str(place[-1]), keys_at(place))) for place in strange}
     for item in items:
         place = _place(item, prefix)
         if item["type"] == "missing" and place in meant:
@@ -53,15 +53,14 @@ def _is_strange(item: Any) -> bool:
     return bool(item["type"] == "extra_forbidden")
 
 
-def _meant(place: Where, keys_at: KeysAt) -> str | None:
-    near = difflib.get_close_matches(str(place[-1]), list(keys_at(place)), n=1)
-    return near[0] if near else None
+def _hint(word: str, known: Iterable[str]) -> str:
+    near = nearest(word, known)
+    return f"; did you mean {shown(near)}?" if near else ""
 
 
 def _wording(place: Where, item: Any, document: Document, keys_at: KeysAt) -> str:
     if _is_strange(item):
-        meant = _meant(place, keys_at)
-        text = "there is no such key" + (f"; did you mean {meant}?" if meant else "")
+        text = f"there is no such key{_hint(str(place[-1]), keys_at(place))}"
     else:
         text = _wrong(item, place, document.written.get(place))
     return _said(document, place, text)
@@ -119,8 +118,7 @@ def _shown(value: object) -> str:
 
 def _choice(value: str, expected: str) -> str:
     known = [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")]
-    near = difflib.get_close_matches(value, known, n=1)
-    return f"write {expected.replace(chr(39), '')}, not {value!r:.80}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"write {expected.replace(chr(39), '')}, not {value!r:.80}{_hint(value, known)}"
 
 
 def _is_said_elsewhere(item: Any, document: Document, prefix: Where) -> bool:
@@ -220,8 +218,7 @@ def _missing(document: Document, name: object) -> str | None:
     try:
         open_regular(path).close()
     except FileNotFoundError:
-        near = [] if path.is_symlink() else difflib.get_close_matches(path.name, _names_in(path.parent), n=1)
-        return f"{shown(name)} is no file" + (f"; did you mean {shown(near[0])}?" if near else "")
+        return f"{shown(name)} is no file{'' if path.is_symlink() else _hint(path.name, _names_in(path.parent))}"
     except (OSError, ValueError) as error:
         return f"{shown(name)} cannot be read: {reason(error)}"
     return None
