@@ -167,7 +167,8 @@ def test_a_storyboard_of_a_program_does_not_replace_the_film_of_a_file(folder: P
 
 
 def test_with_if_exists_rename_a_film_goes_beside_what_is_there_and_is_found_again(folder: Path) -> None:
-    (folder / "film.mp4").write_bytes(b"mine")
+    for name in ("film.mp4", "film.sheet.png"):
+        (folder / name).write_bytes(b"mine")
     result, _ = make(folder, settings={"if_exists": "rename"})
     assert result.output.name == "film-2.mp4"
     assert make(folder, settings={"if_exists": "rename"})[0].unchanged
