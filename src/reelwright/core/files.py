@@ -182,6 +182,15 @@ def read_json(path: Path, max_bytes: int = 16 * 2**20, *, owned: bool = False, d
     return parse_json(read_bytes(path, max_bytes, owned=owned, dir_fd=dir_fd))
 
 
+def read_object(path: Path, max_bytes: int, *, owned: bool = False, dir_fd: int | None = None) -> dict[str, Any]:
+    """The JSON object in a small file; empty if the file is missing, damaged or unsafe."""
+    try:
+        data = read_json(path, max_bytes, owned=owned, dir_fd=dir_fd)
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
 def parse_json(data: bytes | str) -> Any:
     """The JSON value in a text, nested at most `MAX_DEPTH` deep.
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.errors import BackendUnavailableError, Failure
-from ..core.files import read_bytes, read_json, replacing
+from ..core.files import read_bytes, read_object, replacing
 from ..sites.local.bounded_run import run_bounded
 from . import SetupOrder, SetupPart
 from .programs import Programs
@@ -117,11 +117,7 @@ def _digest(lines: list[str]) -> str:
 
 
 def _notes(order: SetupOrder) -> Mapping[str, Any]:
-    try:
-        found = read_json(order.state / "environment.json", _MAX_BYTES)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_object(order.state / "environment.json", _MAX_BYTES)
 
 
 def _note(order: SetupOrder, notes: Mapping[str, Any]) -> None:

@@ -20,7 +20,17 @@ from typing import Any, get_args
 
 from ..backends.diffusers.settings import DiffusersSettings
 from ..core.errors import InvalidInputError
-from ..core.files import is_own, open_lock, path_error, read_json, reason, replacing, shown, temporary_folder
+from ..core.files import (
+    is_own,
+    open_lock,
+    path_error,
+    read_json,
+    read_object,
+    reason,
+    replacing,
+    shown,
+    temporary_folder,
+)
 from ..core.host import Host
 from ..core.manifest import MAX_MANIFEST_BYTES, Manifest
 from ..core.plan import Plan
@@ -67,11 +77,8 @@ def key_of(plan: Plan, host: Host, requested: Mapping[str, Any]) -> str:
 
 def load_entries(state_dir: Path) -> Entries:
     """All entries; empty if the file is missing or damaged."""
-    try:
-        data = read_json(state_dir / _FILE, _MAX_BYTES)
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA or not isinstance(data.get("entries"), dict):
+    data = read_object(state_dir / _FILE, _MAX_BYTES)
+    if data.get("schema") != SCHEMA or not isinstance(data.get("entries"), dict):
         return {}
     return {key: _sound(value) for key, value in data["entries"].items() if isinstance(value, dict)}
 

@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ...core.errors import BackendUnavailableError, BusyError, Failure
-from ...core.files import open_lock, read_json, temporary_folder
+from ...core.files import open_lock, read_object, temporary_folder
 from .. import Closing
 from ..cancellation import Cancellation
 
@@ -260,11 +260,7 @@ def _write(fd: int, note: Mapping[str, Any]) -> None:
 
 def _note(folder: int, name: str) -> Mapping[str, Any]:
     """The note in a lock file; empty if it is damaged, since only people read it."""
-    try:
-        note = read_json(Path(name), 65536, owned=True, dir_fd=folder)
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
+    return read_object(Path(name), 65536, owned=True, dir_fd=folder)
 
 
 def _described(note: Mapping[str, Any]) -> str:

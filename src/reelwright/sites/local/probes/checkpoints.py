@@ -31,7 +31,7 @@ from ....core.host import Checkpoint, CheckpointQuery, Kind
 from .checksums import HUB_RECORDS, Checksum, digest_of, recorded
 from .folders import Files, Folder
 from .recognition import kind_of, precision_kind
-from .tensor_file import LFS_MAGIC, header_of, sample_digest, tensor_names, text_problem, weights_problem
+from .tensor_file import header_of, sample_digest, tensor_names, weights_problem
 
 OnProgress = Callable[[int, int], None]
 STALL_S = 60.0
@@ -168,7 +168,7 @@ class _Look:
         """Sample the content for the fingerprint; returns the file's fault."""
         self._samples[name] = sample_digest(file, size)
         file.seek(0)
-        problem = _content_problem(file, size, name)
+        problem = weights_problem(file, size, name)
         if problem is None and self._header is None and name.endswith(".safetensors"):
             self._header = (name, header_of(file, size))
         return problem
@@ -314,17 +314,6 @@ class _Look:
                 f"is damaged: its checksum is {digest[:12]}... and {expected.digest[:12]}... was published; "
                 "download it again",
             )
-
-
-def _content_problem(file: BinaryIO, size: int, name: str) -> str | None:
-    if name.endswith(_TENSORS):
-        return weights_problem(file, size, name)
-    if size == 0:
-        return "is empty"
-    head = file.read(64)
-    if size < 1024 and head.startswith(LFS_MAGIC):
-        return "is a Git LFS pointer: run `git lfs pull` or download it from the hub"
-    return text_problem(head)
 
 
 def _is_held(path: Path) -> bool:

@@ -21,6 +21,7 @@ _MAX_HEADER_BYTES = 100_000_000
 # First bytes of torch.save before 1.6: a pickle of its magic number 0x1950a86a20f9469cfc6c.
 _LEGACY_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 _AGAIN = "log in to the hub, or accept the model's terms there, and download the file again"
+_REFUSALS = (b'{"error', b"{'error", b'{"message', b"entry not found", b"repository not found", b"access to ")
 _SAMPLED_WHOLE_BYTES = 1 << 16
 _PIECES, _PIECE_BYTES = 24, 4096
 _END, _END_64, _ENTRY, _DIRECTORY = b"PK\x05\x06", b"PK\x06\x06", b"PK\x03\x04", b"PK\x01\x02"
@@ -32,10 +33,8 @@ def weights_problem(file: BinaryIO, size: int, name: str) -> str | None:
     if size == 0:
         return "is empty"
     head = file.read(64)
-    if head.startswith(LFS_MAGIC):
-        return "is a Git LFS pointer: run `git lfs pull` or download it from the hub"
-    if said := text_problem(head):
-        return said
+    if problem := _head_problem(head):
+        return problem
     if name.endswith(".safetensors"):
         return _header(file, size)[1]
     if name.endswith((".pth", ".pt", ".bin", ".ckpt")):
@@ -43,16 +42,14 @@ def weights_problem(file: BinaryIO, size: int, name: str) -> str | None:
     return None
 
 
-def text_problem(head: bytes) -> str | None:
-    """The fault of a file that holds a server's answer in place of the weights."""
+def _head_problem(head: bytes) -> str | None:
+    """The fault of a file that holds a pointer or a server's answer in place of its content."""
+    if head.startswith(LFS_MAGIC):
+        return "is a Git LFS pointer: run `git lfs pull` or download it from the hub"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return f"is a web page: {_AGAIN}"
-    if start.startswith(
-        (b'{"error', b"{'error", b'{"message', b"entry not found", b"repository not found", b"access to ")
-    ):
-        return f"is a server's refusal: {_AGAIN}"
-    return None
+    return f"is a server's refusal: {_AGAIN}" if start.startswith(_REFUSALS) else None
 
 
 def sample_digest(file: BinaryIO, size: int) -> str:
