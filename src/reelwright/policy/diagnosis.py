@@ -290,8 +290,8 @@ def _from_output(evidence: Evidence, plan: Plan) -> Diagnosis | None:
 
 
 def _unknown(evidence: Evidence) -> Diagnosis:
-    status = _usage_status(evidence)
-    if status == 2:
+    # torchrun's own status is always 1; that of the first failing rank is in its summary.
+    if (evidence.rank_errors[0] if evidence.rank_errors else evidence).exit_status == 2:
         advice = "The framework refused its options: the checkout may be of another version."
         return Diagnosis(
             Failure.CONFIG, "the framework printed its usage and ended", _lines(evidence), advice, "starting", "usage"
@@ -309,11 +309,6 @@ def _unknown(evidence: Evidence) -> Diagnosis:
 
 
 # -------------------------------------------------------------------------------------------------------- wording
-
-
-def _usage_status(evidence: Evidence) -> int | None:
-    """The exit status that counts: torchrun's own is always 1, the first failing rank's is in its summary."""
-    return evidence.rank_errors[0].exit_status if evidence.rank_errors else evidence.exit_status
 
 
 def _where(evidence: Evidence) -> str:

@@ -277,11 +277,13 @@ def _memory(case: _Case) -> Next | Stop:
     held = {**case.plan.parameters, **case.current}
     skipped: list[str] = []
     for step in range(case.last_step + 1, len(_ORDER) + 1):
-        mitigations = [mitigation for mitigation in _mitigations_of(step, case) if not _holds(mitigation, held)]
+        mitigations = [item for item in _mitigations_of(step, case) if not item.overrides.items() <= held.items()]
         if not mitigations:
             skipped.append(f"memory step {step} has nothing left to change")
             continue
-        overrides = {**_memory_overrides(case), **_merged(mitigations)}
+        overrides = _memory_overrides(case)
+        for mitigation in mitigations:
+            overrides |= mitigation.overrides
         if documented and not case.rules.strict_quality:
             overrides = {**quality_step(step, case.plan.parameters), **overrides}
         why = "; ".join(mitigation.why for mitigation in mitigations)
@@ -315,10 +317,6 @@ def _mitigations_of(step: int, case: _Case) -> Iterator[Mitigation]:
                 return
 
 
-def _holds(mitigation: Mitigation, parameters: Mapping[str, Any]) -> bool:
-    return all(parameters.get(name) == value for name, value in mitigation.overrides.items())
-
-
 def _memory_overrides(case: _Case) -> dict[str, Any]:
     """The overrides of mitigations that an earlier attempt used; the ladder's own values are computed again."""
     names = _of_mitigations(case)
@@ -328,10 +326,6 @@ def _memory_overrides(case: _Case) -> dict[str, Any]:
 def _of_mitigations(case: _Case) -> set[str]:
     """The parameters that the plan's mitigations change."""
     return {name for mitigation in case.plan.mitigations for name in mitigation.overrides}
-
-
-def _merged(mitigations: Sequence[Mitigation]) -> dict[str, Any]:
-    return {name: value for mitigation in mitigations for name, value in mitigation.overrides.items()}
 
 
 def _would_help(case: _Case) -> str:

@@ -51,7 +51,9 @@ def findings(backend: Backend, settings: Settings, plan: Plan, *, joined: bool =
         users = [name for name in GENERATORS if key in uses(load_backend(name))]
         meant = settings.rank(key) >= ARGUMENT or "(generators." in origin
         if not meant and (
-            is_path(type(flat), key) or key in _OF_DRAFTS or any(_is_set_up(name, settings) for name in users)
+            is_path(type(flat), key)
+            or key in _OF_DRAFTS
+            or any(load_backend(name).configured(settings.for_generator(name)) for name in users)
         ):
             continue
         text = f"{origin}: {key} is set, and the generator {backend.name} has no such setting: it is ignored"
@@ -61,13 +63,8 @@ def findings(backend: Backend, settings: Settings, plan: Plan, *, joined: bool =
 
 def uses(backend: Backend) -> frozenset[str]:
     """The keys that a generator uses besides the `COMMON` ones: its own, and those that it names."""
-    return frozenset(backend.settings.model_fields) - frozenset(Settings.model_fields) | (
-        backend.settings_used or frozenset()
-    )
-
-
-def _is_set_up(name: str, settings: Settings) -> bool:
-    return load_backend(name).configured(settings.for_generator(name))
+    own = frozenset(backend.settings.model_fields) - frozenset(Settings.model_fields)
+    return own | (backend.settings_used or frozenset())
 
 
 def _is_default(settings: Settings, key: str) -> bool:

@@ -176,11 +176,8 @@ def _mark_of(index: Mapping[str, Any], network: Mapping[str, Any]) -> str:
         return "boundary_ratio"
     if network.get("pos_embed_seq_len"):
         return "pos_embed_seq_len"
-    return "narrow" if _width(network) < _SMALL_WIDTH else ""
-
-
-def _width(network: Mapping[str, Any]) -> int:
-    return int(network.get("num_attention_heads", 0)) * int(network.get("attention_head_dim", 0))
+    width = int(network.get("num_attention_heads", 0)) * int(network.get("attention_head_dim", 0))
+    return "narrow" if width < _SMALL_WIDTH else ""
 
 
 @dataclass(frozen=True)

@@ -79,14 +79,12 @@ def nearest_class(size: Size, classes: Mapping[str, int]) -> str:
     return min(classes, key=lambda name: abs(math.log(size.area / classes[name] ** 2)))
 
 
-def latent_frames(frames: int) -> int:
-    """The number of latent frames: one for the first frame, then one for every four."""
-    return (frames - 1) // 4 + 1
-
-
 def tokens(size: Size, frames: int) -> int:
-    """The length of the transformer's sequence; a token has 16 pixels a side (8 x 2, or 16 x 1 in 1.5)."""
-    return latent_frames(frames) * (size.height // _ALIGN) * (size.width // _ALIGN)
+    """The length of the transformer's sequence; a token has 16 pixels a side (8 x 2, or 16 x 1 in 1.5).
+
+    There is one latent frame for the first frame, then one for every four.
+    """
+    return ((frames - 1) // 4 + 1) * (size.height // _ALIGN) * (size.width // _ALIGN)
 
 
 def can_split(size: Size, ranks: int) -> bool:

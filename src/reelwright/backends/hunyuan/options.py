@@ -49,8 +49,9 @@ def read_options(member: Member, path: Path | None, file: OptionsFile | None) ->
         findings += [_wrong(f"{place}: {text}", fix) for text, fix in problem]
         if problem:
             continue
-        if name in member.parameters:
-            parameters[member.parameters[name]] = _parameter(member.parameters[name], value)
+        parameter = member.parameters.get(name)
+        if parameter:
+            parameters[parameter] = str(Size(value[1], value[0])) if parameter == "size" else value
         else:
             flags[name] = value
     return FileOptions(parameters, flags, tuple(findings))
@@ -61,10 +62,8 @@ def _problems(member: Member, name: str, value: Any) -> Iterator[tuple[str, str]
         yield f"{name} is not chosen in config_file", DECIDED[name]
     elif name not in member.parameters and name not in member.options:
         known = (*member.options, *member.parameters)
-        yield (
-            f"{member.title} has no option named {name!r} that can be set",
-            guess(name, known) or f"Known: {', '.join(known)}.",
-        )
+        text = f"{member.title} has no option named {name!r} that can be set"
+        yield text, guess(name, known) or f"Known: {', '.join(known)}."
     else:
         option = member.options.get(name)
         choices = option.choices if option else ()
@@ -111,10 +110,6 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         ("guidance_scale", "flow_shift"), ("a number from 0", lambda value: _is_number(value) and value >= 0)
     ),
 }
-
-
-def _parameter(name: str, value: Any) -> Any:
-    return str(Size(value[1], value[0])) if name == "size" else value
 
 
 def _wrong(message: str, fix: str) -> Finding:

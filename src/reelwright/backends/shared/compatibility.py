@@ -170,7 +170,8 @@ def _arch_findings(run: RunEnvironment) -> Iterator[Finding]:
     python = run.interpreter
     if not python.cuda_archs:
         return
-    for gpu in _kinds(run.gpus):
+    one_of_each = {(gpu.name, gpu.capability): gpu for gpu in reversed(run.gpus)}
+    for gpu in one_of_each.values():
         if gpu.capability is None or _runs_on(python.cuda_archs, gpu.capability):
             continue
         torch = f"torch {python.modules.get('torch', '')} of {python.path} (CUDA {python.cuda_version or 'unknown'})"
@@ -217,11 +218,6 @@ def _bf16_findings(run: RunEnvironment) -> Iterator[Finding]:
     if problem:
         text = f"{problem}, in which {run.framework} works: it is emulated, many times slower, and attention needs more memory"
         yield Finding("gpu.bf16", "warning", text, "Use a card of compute capability 8.0 or newer (Ampere, 2020).")
-
-
-def _kinds(gpus: Sequence[Gpu]) -> list[Gpu]:
-    """One card of each model."""
-    return list({(gpu.name, gpu.capability): gpu for gpu in reversed(gpus)}.values())
 
 
 # --------------------------------------------------------------------------------------------- the checkout's pins

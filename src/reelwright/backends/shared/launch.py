@@ -208,12 +208,8 @@ def checkout_fault(checkout: Checkout | None, needed: Sequence[str], what: str, 
     if not lost:
         return None
     if needed[0] in lost:
-        there = (
-            f"Set it to {checkout.elsewhere}."
-            if checkout.elsewhere
-            else f"Set it to the folder that holds {needed[0]}."
-        )
-        return f"{what} has no {needed[0]}", there
+        there = checkout.elsewhere or f"the folder that holds {needed[0]}"
+        return f"{what} has no {needed[0]}", f"Set it to {there}."
     folders = dict.fromkeys(str(Path(file).parent) if Path(file).parent.parts[1:] else file for file in lost)
     fix = f"Clone {source} again: this one is incomplete."
     return f"{what} is incomplete: it has no {', '.join(folders)}", fix

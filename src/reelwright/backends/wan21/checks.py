@@ -85,9 +85,8 @@ def _card_findings(decision: WanDecision) -> Iterator[Finding]:
     problem = None if decision.sdpa else decision.flash_attn_problem
     if problem:
         fix = "Set `attention: auto` or `attention: sdpa`, or use another card."
-        hopeless = problem.startswith("flash_attn ") or any(
-            (gpu.capability or (9, 0))[0] != 8 for gpu in decision.gpus.gpus
-        )
+        newer_or_older = any((gpu.capability or (9, 0))[0] != 8 for gpu in decision.gpus.gpus)
+        hopeless = problem.startswith("flash_attn ") or newer_or_older
         yield Finding("attention.card", "error" if hopeless else "warning", problem, fix, Failure.ENV)
     environment = compatibility.RunEnvironment(
         decision.interpreter, decision.gpus.gpus, "Wan2.1", decision.checkout, (*MODULES, *ATTENTION, "xfuser")
