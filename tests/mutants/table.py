@@ -522,8 +522,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "processes",
         "the framework gets every variable of the shell",
         "sites/local/child.py",
-        "    return {**passed_through(environ, command.env_names), **command.env}",
-        "    return {**environ, **command.env}",
+        "{**passed_through(environ, command.env_names), **command.env}",
+        "{**environ, **command.env}",
         "tests/wan21/test_config.py -k c04 or c05",
     ),
     Mutant(
