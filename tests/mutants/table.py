@@ -794,8 +794,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "retry",
         "memory mitigations pulled before are let go",
         "policy/retry.py",
-        "        overrides = {**_memory_overrides(case), **_merged(mitigations)}",
-        "        overrides = _merged(mitigations)",
+        "        overrides = _memory_overrides(case)",
+        "        overrides: dict[str, Any] = {}",
         "tests/policy/test_retry.py",
     ),
     Mutant(
