@@ -16,6 +16,9 @@ import pytest
 from PIL import Image
 
 import reelwright
+from reelwright.api import effective_settings
+from reelwright.backends import load_backend
+from reelwright.config.settings import Settings as SharedSettings
 from reelwright.core.errors import Failure, InvalidInputError, OutOfMemoryError
 from reelwright.core.events import Event, Phase, Progress
 
@@ -78,6 +81,14 @@ def test_settings_of_a_wrong_type_are_our_error_with_the_way_to_give_them(photo:
     with pytest.raises(reelwright.ConfigurationError) as caught:
         reelwright.generate("x", photo, photo.with_suffix(".mp4"), settings=settings)
     assert "load_settings" in caught.value.advice
+
+
+@pytest.mark.parametrize("name", ["wan2.1", "hunyuan", "diffusers", "draft"])
+def test_the_settings_that_all_generators_share_serve_each_of_them(name: str, tmp_path: Path) -> None:
+    shared = SharedSettings(sample_steps=7, state_dir=tmp_path)
+    settings = effective_settings(shared).for_generator(name)
+    assert (type(settings), settings.sample_steps) == (load_backend(name).settings, 7)
+    assert settings.state_dir == tmp_path
 
 
 @pytest.mark.parametrize("board", [7, None, {"shots": []}, b"film.yaml"], ids=repr)

@@ -378,7 +378,7 @@ def test_exact_is_the_default_and_leaves_nothing_out() -> None:
 
 @pytest.mark.parametrize(("asked", "given"), [("auto", "auto"), ("flash", "flash"), ("sdpa", "native")])
 def test_attention_and_compilation_are_the_users_choice_and_recorded(asked: str, given: str) -> None:
-    made = planned(attention=asked, compile=False)
+    made = planned(attention=asked, compile=False, versions={"flash_attn": "2.8.3"})
     assert (call(made).model["attention"], call(made).model["speed"]["compile"]) == (given, False)
     assert (made.parameters["attention"], made.parameters["compile"]) == (given, False)
 
@@ -426,7 +426,13 @@ def test_packages_that_are_too_old_are_named_with_where_they_lie(name: str, vers
     made = planned(versions={name: version})
     assert codes(made) == {"packages.old"}
     assert f"{name} {version} in {PYTHON}" in made.errors[0].message
-    assert not planned(versions={name: "git"}).errors
+    assert not planned(versions={name: "git-1a2b"}).errors
+
+
+def test_a_lora_for_a_second_transformer_needs_a_model_that_has_one() -> None:
+    lora = [{"path": "/loras/a.safetensors", "into": "transformer_2"}]
+    there = Checkpoint(Path("/loras"), files={"a.safetensors": 5})
+    assert codes(planned(speed="fast", lora=lora, beside=there)) == {"lora.into"}
 
 
 def test_exact_takes_no_lora_and_no_lora_is_a_pickle() -> None:
@@ -518,6 +524,40 @@ def test_the_worker_is_told_its_gpus_and_keeps_the_users_values_to_itself() -> N
 def test_cards_that_cannot_hold_the_transformer_do_not_share_a_clip() -> None:
     assert codes(planned(gpus="2x24GiB", gpu_count=2)) == {"parallel.placement"}
     assert not planned(gpus="2x48GiB", gpu_count=2).errors
+
+
+def test_several_cards_cannot_use_flash_attn_and_the_plan_says_so() -> None:
+    shared: dict[str, Any] = {"gpus": "2x80GiB", "gpu_count": 2, "versions": {"flash_attn": "2.8.3"}}
+    made = planned(attention="flash", **shared)
+    assert call(made).model["attention"] == "native"
+    assert [finding.severity for finding in made.findings if finding.code == "attention.ranks"] == ["warning"]
+    assert all(
+        finding.code != "attention.ranks"
+        for other in (planned(attention="sdpa", **shared), planned(attention="flash", versions=shared["versions"]))
+        for finding in other.findings
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, "module.flash_attn"),
+        ({"engine_device": "cpu", "versions": {"flash_attn": "2.8.3"}}, "attention.cpu"),
+        ({"gpus": "1x80GiB@7.5", "versions": {"flash_attn": "2.8.3"}}, "attention.card"),
+        ({"gpus": "1x80GiB@8.0", "versions": {"flash_attn": "2.8.3"}}, None),
+        ({"gpus": "1x80GiB@9.0", "versions": {"flash_attn_interface": "3.0"}}, None),
+    ],
+)
+def test_flash_attn_that_cannot_compute_is_refused_before_the_weights_are_read(
+    changes: dict[str, Any], code: str | None
+) -> None:
+    made = codes(planned(attention="flash", compile=False, **changes)) - {"memory.gpu"}
+    assert made == ({code} if code else set())
+
+
+def test_a_model_that_masks_its_attention_cannot_use_flash_attn() -> None:
+    made = planned(FOLDERS["hunyuanvideo-i2v"][0], gpus="1x141GiB", attention="flash", versions={"flash_attn": "2.8.3"})
+    assert codes(made) == {"attention.model"}
 
 
 def test_heads_that_the_cards_do_not_divide_need_a_ring_and_its_attention() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,17 +22,6 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return folders[name]
 
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _attention_of_this_test() -> Iterator[None]:
-    """Give each test the process's default attention backend again.
-
-    diffusers keeps the last backend that a model chose for models that choose none, and the tests run in random order.
-    """
-    yield
-    if dispatch := sys.modules.get("diffusers.models.attention_dispatch"):
-        dispatch._AttentionBackendRegistry.set_active_backend(dispatch.AttentionBackendName.NATIVE)
 
 
 @pytest.fixture

@@ -172,8 +172,16 @@ def test_shards_are_read_and_a_lost_one_is_named(folder: Path) -> None:
     assert str(part) in _refused(folder).message
 
 
-def test_an_unknown_placement_is_named(folder: Path) -> None:
-    assert "cellar" in _refused(folder, ConfigurationError, placements=["cellar"]).message
+@pytest.mark.parametrize(("placements", "words"), [(["cellar"], "names cellar"), ([], "is empty")])
+def test_placements_that_cannot_be_used_are_refused_with_the_allowed_ones(
+    folder: Path, placements: list[str], words: str
+) -> None:
+    engine = Engine(tiny.model(NAME, folder))
+    with pytest.raises(ConfigurationError) as later:  # for the model that is already loaded
+        engine.engine.load(tiny.model(NAME, folder, placements=placements), engine.said.append, lambda: None)
+    for error in (_refused(folder, ConfigurationError, placements=placements), later.value):
+        assert f"`placements` {words}" in error.message
+        assert "resident, encoders_off" in error.advice
 
 
 def test_phases_are_told_before_they_begin_and_the_same_model_again_is_there_at_once(folder: Path) -> None:

@@ -14,6 +14,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.m
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+from diffusers.models import attention_dispatch  # noqa: E402
+
 from reelwright.engines.diffusers import attention, blocks, speed  # noqa: E402
 
 CACHE = {"kind": "first_block", "threshold": 0.2}
@@ -226,7 +228,10 @@ def test_the_kernel_that_native_takes_gives_the_same_bits(exact: Any) -> None:
 
 
 def test_another_order_of_the_same_sums_is_measured_and_recorded(exact: Any) -> None:
+    registry = attention_dispatch._AttentionBackendRegistry
+    before = registry.get_active_backend()
     pipeline, facts = applied({"preset": "exact"}, attention="_native_math")
+    assert registry.get_active_backend() == before  # which a module that chooses none takes, in the next model too
     assert 0 < facts["attention_difference"] < attention.rounding("float32")
     found = clip(pipeline)
     assert not torch.equal(found, exact)

@@ -284,11 +284,14 @@ def test_watching_makes_the_draft_at_every_save_and_ends_quietly_with_ctrl_c(fol
     assert (folder / "film.draft.mp4").exists()
 
 
-def test_watching_a_file_that_does_not_exist_says_so_and_waits_for_it(folder: Path) -> None:
-    argv = [sys.executable, "-m", "reelwright", "film", str(folder / "later.yaml"), "--watch"]
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_watching_a_file_that_does_not_exist_says_so_and_waits_for_it(folder: Path, form: tuple[str, ...]) -> None:
+    argv = [sys.executable, "-m", "reelwright", "film", str(folder / "later.yaml"), "--watch", *form]
     process = warm.start(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     assert process.stderr is not None
-    assert "later.yaml cannot be read: it does not exist" in process.stderr.readline()
+    line = process.stderr.readline() if not form else json.loads(process.stdout.readline())["message"]
+    assert "later.yaml cannot be read: it does not exist" in line
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=100)
     assert process.returncode == 0

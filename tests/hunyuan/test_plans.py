@@ -12,9 +12,20 @@ import pytest
 from reelwright.backends.hunyuan import facts, members
 from reelwright.backends.hunyuan.decision import decide, has_fp8, transformer_file
 from reelwright.core.errors import Failure
-from reelwright.core.host import GIB, Checkpoint
+from reelwright.core.host import GIB, Checkpoint, Gpu
 from reelwright.core.request import Size
-from tests.hunyuan.planning import CHECKOUT, MEMBERS, OPTIONS, OUTPUT, PYTHON, WEIGHTS, World, command_of, errors_of
+from tests.hunyuan.planning import (
+    BACKEND,
+    CHECKOUT,
+    MEMBERS,
+    OPTIONS,
+    OUTPUT,
+    PYTHON,
+    WEIGHTS,
+    World,
+    command_of,
+    errors_of,
+)
 
 WIDE = Size(1280, 720)
 PICTURES = {"t2v": None, "i2v": WIDE, "1.5": WIDE, "documented": WIDE}
@@ -283,6 +294,14 @@ def test_one_small_gpu_offloads_by_itself_and_a_large_one_does_not(name: str, si
     small = plans["40GiB"].gpu_bytes
     assert small is not None
     assert small < 40 * GIB
+
+
+def test_a_card_of_unknown_size_counts_as_a_large_one_in_the_prediction() -> None:
+    """As in the choice of GPUs: the script may keep all blocks on it."""
+    job = World("1.5", gpus="1x80GiB").job(PICTURES["1.5"])
+    unknown = job.evolve(host=replace(job.host, gpus=(Gpu(0, "GPU-0", "a card", None, None),)))
+    large, small = (World("1.5", gpus=f"1x{gib}GiB").plan(PICTURES["1.5"]).gpu_bytes for gib in (80, 48))
+    assert (BACKEND.plan(unknown).gpu_bytes, large != small) == (large, True)
 
 
 def test_one_point_five_is_predicted_to_fit_the_card_that_its_readme_names() -> None:

@@ -513,6 +513,26 @@ def test_a_source_that_always_gives_a_little_is_gone_through_to_the_end(tmp_path
     assert source.opened == 10
 
 
+def test_a_program_that_ignores_sigterm_is_killed_when_the_setup_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reelwright.installer.programs._GRACE_S", 0.1)
+    outlived = tmp_path / "outlived"
+    deaf = (
+        "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); "
+    )
+    deaf += "time.sleep(15); pathlib.Path(sys.argv[1]).touch()"
+
+    def interrupt(_line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Programs(os.environ, None, interrupt).run(
+            [sys.executable, "-c", deaf, str(outlived)], title="a deaf program", log=tmp_path / "log", show=("deaf",)
+        )
+    assert not outlived.exists()
+
+
 def test_workers_end_when_the_caller_is_interrupted(tmp_path: Path, models: Path) -> None:
     from reelwright.installer.transfer import Fetch, fetch
 

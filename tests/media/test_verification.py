@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reelwright.core.errors import OutputError, VideoGenerationError
+from reelwright.core.errors import BackendUnavailableError, OutputError, VideoGenerationError
 from reelwright.media import verification
 from reelwright.media.verification import Tagging, VerificationProcess, examine, save_last_frame
 from tests.media.clips import PROMISE, a_clip, a_foreign_clip, cut, number_in
@@ -124,6 +125,37 @@ def test_a_film_without_a_last_frame_leaves_none(tmp_path: Path) -> None:
         save_last_frame(cut(a_foreign_clip(tmp_path / "a.mp4"), 0.7), tmp_path / "last.png")
     assert caught.value.evidence
     assert not (tmp_path / "last.png").exists()
+
+
+_WRITES_AND_INTERRUPTS = """
+import os, signal, sys
+os.write(1, b"half a picture")
+os.kill(os.getppid(), signal.SIGINT)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("before", [b"an earlier picture", None])
+def test_ctrl_c_leaves_no_half_written_last_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+) -> None:
+    target = tmp_path / "out" / "last.png"
+    target.parent.mkdir()
+    if before:
+        target.write_bytes(before)
+    monkeypatch.setattr(verification, "_LAST_FRAME_CHILD", _WRITES_AND_INTERRUPTS)
+    with pytest.raises(KeyboardInterrupt):
+        save_last_frame(a_clip(tmp_path / "a.mp4"), target)
+    assert {file.name: file.read_bytes() for file in target.parent.iterdir()} == (
+        {"last.png": before} if before else {}
+    )
+
+
+def test_a_decoder_that_cannot_be_started_leaves_no_last_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    with pytest.raises(BackendUnavailableError):
+        save_last_frame(a_clip(tmp_path / "a.mp4"), tmp_path / "last.png")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
 
 
 def test_a_last_frame_that_something_outside_prevented_is_not_the_films_fault(

@@ -22,6 +22,25 @@ generators:
     look: a.cube
     api_token: {SECRET}
 """
+#: A generator with two keys that exclude each other.
+PICKY = """\
+from dataclasses import replace
+from pydantic import model_validator
+from reelwright import Settings
+from reelwright.testing import backend
+
+class PickySettings(Settings):
+    fast: bool = False
+    fine: bool = False
+
+    @model_validator(mode="after")
+    def _one(self):
+        if self.fast and self.fine:
+            raise ValueError("fast and fine exclude each other")
+        return self
+
+BACKEND = replace(backend, name="picky", settings=PickySettings, configured=lambda settings: settings.fast)
+"""
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -35,6 +54,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "BACKEND = replace(backend, name='odd', settings=dict)\n"
     )
     add_distribution(folder, "odd", "1.0", {"odd": "odd:BACKEND"})
+    (folder / "picky.py").write_text(PICKY)
+    add_distribution(folder, "picky", "1.0", {"picky": "picky:BACKEND"})
     return folder
 
 
@@ -95,6 +116,24 @@ def test_a_broken_package_is_one_line_of_the_doctor_and_stops_nothing(run: Run) 
     assert (listed["studio"], listed["broken"], listed["draft"]) == (True, False, True)
     noted = run("config", "--set", "generators.broken.lens=3")
     assert (noted.returncode, "generators.broken: the package that provides it" in noted.stderr) == (0, True)
+
+
+def test_settings_of_several_sources_that_exclude_each_other_stop_only_their_own_generator(
+    run: Run, tmp_path: Path
+) -> None:
+    words, fine = "fast and fine exclude each other", {"REELWRIGHT_GENERATORS__PICKY__FINE": "true"}
+    (tmp_path / "both.yaml").write_text("generators:\n  picky: {fast: true}\n" + FILE.partition("\n")[2])
+    clip = ("-", "a sea", "--config", "both.yaml", "-o", "sea.mp4")
+    done = run("generate", *clip, "--json", environ=fine)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, result["generator"]) == (0, "studio"), done.stderr
+    assert any("picky" in warning and words in warning for warning in result["warnings"])
+    rows = json.loads(run("doctor", "--config", "both.yaml", "--json", environ=fine).stdout)
+    assert [row["severity"] for row in rows if row["part"] == "picky" and words in row["message"]] == ["error"]
+    assert any(row["part"] == "studio" and row["code"] == "ready" for row in rows)
+    (tmp_path / "alone.yaml").write_text("generators: {picky: {fast: true}}\n")
+    alone = run("plan", "-", "a sea", "--config", "alone.yaml", environ=fine)  # no draft instead
+    assert (alone.returncode, words in alone.stderr) == (11, True)
 
 
 def test_a_clip_by_the_package_has_its_settings_in_the_manifest(run: Run, tmp_path: Path) -> None:

@@ -59,6 +59,11 @@ def test_what_a_card_does_not_tell_forbids_nothing(total: int | None, free: int 
     assert found(a_plan(need=70), a_host(a_card(total=total, free=free))) == {}
 
 
+def test_a_card_of_unknown_size_is_busy_and_its_size_is_not_called_zero() -> None:
+    text = found(a_plan(need=70), a_host(a_card(total=None, free=50)))["gpu.busy"].message
+    assert "GPU 0 (H100) has unknown memory, and only 50.0 GiB are free" in text
+
+
 def test_who_uses_a_busy_card_is_named_with_what_is_known() -> None:
     users = (GpuProcess(7, 30 * GIB, "python train.py"), GpuProcess(8, None, None))
     text = found(a_plan(), a_host(a_card(free=50, users=users)))["gpu.busy"].message

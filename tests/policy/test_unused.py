@@ -15,6 +15,11 @@ from reelwright.core.host import Host
 from reelwright.core.plan import Plan
 from reelwright.core.request import Picture, Size, VideoRequest
 from reelwright.policy import unused
+from reelwright.runs.order import Order
+from reelwright.runs.prepare import Preparer
+from reelwright.runs.runner import generate
+from reelwright.runs.workspace import plan_folder
+from reelwright.sites.local.site import LocalSite
 
 #: A value for every key that not all generators have.
 VALUES: dict[str, Any] = {
@@ -123,3 +128,31 @@ def test_an_option_that_a_script_ignores_is_a_warning(ask: dict[str, Any], optio
     assert (found.severity, option in found.message, found.fix) == ("warning", True, f"Leave out {option}.")
     encoded = list(request_findings(request, "the engine", 16.0, tokens=512, encodes=True))
     assert len(encoded) == (0 if option == "--codec" else 1)
+
+
+def in_a_section(photo: Path, tmp_path: Path, **section: Any) -> Plan:
+    """The plan of a draft with these keys in its section."""
+    settings = load_settings(environ={}, arguments={"generators": {"draft": section}, "state_dir": str(tmp_path)})
+    order = Order(VideoRequest(prompt="x", image=photo, generator="draft"), settings, tmp_path / "a.mp4")
+    with LocalSite() as site:
+        return Preparer(site).prepare(order, plan_folder(order.output, "PLAN")).plan
+
+
+def test_a_seed_in_a_generators_section_is_its_seed(photo: Path, tmp_path: Path) -> None:
+    assert in_a_section(photo, tmp_path, base_seed=7).parameters["seed"] == 7
+
+
+@pytest.mark.parametrize(("key", "value"), [("output_dir", "/somewhere"), ("if_exists", "overwrite")])
+def test_a_key_that_is_read_before_the_generator_is_known_has_no_effect_in_a_section_and_is_said(
+    photo: Path, tmp_path: Path, key: str, value: str
+) -> None:
+    found = in_a_section(photo, tmp_path, **{key: value}).findings
+    assert [item.severity for item in found if f"{key} has no effect in the section" in item.message] == ["warning"]
+
+
+def test_the_policy_that_let_a_run_begin_also_publishes_its_clip(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    values = {"if_exists": "overwrite", "generators": {"draft": {"if_exists": "error"}}, "state_dir": str(tmp_path)}
+    settings = load_settings(environ={}, arguments=values)
+    request = VideoRequest(prompt="x", image=photo, generator="draft", size=Size(96, 64), num_frames=2)
+    assert generate(Order(request, settings, tmp_path / "a.mp4")).num_frames == 2

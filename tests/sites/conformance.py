@@ -244,6 +244,19 @@ class SiteContract:
         world.site.release_idle()
         assert world.holds(plan, _WAIT_S)
 
+    def test_a_gpu_serves_others_while_the_frames_of_the_clip_before_are_encoded(self, world: World) -> None:
+        plan = world.engine(0)
+        given: list[bool] = []
+
+        def on(event: Event) -> None:
+            if event == Phase("saving"):
+                world.site.release_idle()
+                given.append(world.holds(plan))
+
+        evidence, work = world.run(plan, on=on)
+        assert (evidence.ran_to_end, work.video.exists()) == (True, True)
+        assert given[-1:] == [True]
+
     def test_a_script_gets_a_gpu_on_which_a_worker_is_idle(self, world: World) -> None:
         world.run(world.engine(0))
         evidence, _ = world.run(world.script("true", 0))

@@ -307,3 +307,11 @@ def test_an_unknown_card_has_the_speed_of_its_generation() -> None:
 def test_every_card_is_found_by_its_own_name_and_by_the_drivers(card: cards.Card) -> None:
     assert cards.find(card.name) is cards.find(f"Tesla {card.name}") is card
     assert cards.speed(f"NVIDIA {card.name}", card.capability) == card.tflops
+
+
+def test_a_version_that_is_not_known_contradicts_nothing() -> None:
+    unknown = replace(
+        WHOLE, python_version="unknown", cuda_version="git-99", modules={"torch": "git-1", "numpy": "git-2"}
+    )
+    host = Host(driver_cuda=(12, 4))
+    assert not list(findings(RunEnvironment(unknown, simulated_gpus("1xH100"), "Wan2.1"), host))

@@ -16,6 +16,7 @@ from reelwright.backends.shared.launch import ENV_NAMES, interpreter_query
 from reelwright.core.host import Interpreter, InterpreterQuery, passed_through
 from reelwright.core.plan import Command
 from reelwright.sites.local.child import program_of
+from reelwright.sites.local.probes import interview
 from reelwright.sites.local.probes.interpreters import ask_interpreter
 from tests.conftest import eventually, is_running, patiently
 from tests.wan21.planning import BACKEND, World
@@ -163,8 +164,10 @@ def test_c04_the_callers_python_variables_do_not_reach_the_interpreter(
     assert ask(framework, "plain").modules == {"plain": "HOME"}
 
 
-def test_reelwrights_modules_do_not_hide_the_frameworks(framework: Path) -> None:
-    assert ask(framework, "monitor", "memory").broken.keys() == {"monitor", "memory"}
+def test_the_modules_beside_the_interview_do_not_hide_the_frameworks(framework: Path) -> None:
+    beside = {path.stem for path in Path(interview.__file__).parent.glob("*.py") if path.stem != "__init__"}
+    assert {"memory", "gpus", "interview"} <= beside
+    assert ask(framework, *sorted(beside)).broken.keys() == beside
 
 
 def test_a_folder_in_the_working_folder_is_not_taken_for_a_module(framework: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import select
@@ -16,9 +17,11 @@ from typing import Any
 
 import pytest
 
+import reelwright
 from reelwright.core.errors import BackendUnavailableError, BusyError, Cancelled
 from reelwright.core.host import Gpu, Host
 from reelwright.core.plan import Plan
+from reelwright.media.child_starts import starting
 from reelwright.sites import Claim
 from reelwright.sites.cancellation import Cancellation
 from reelwright.sites.local.leases import Leases, lease_directory
@@ -198,6 +201,94 @@ def test_g01_releasing_does_not_unlock_a_gpu_that_another_process_still_holds(le
         leases.claim(["GPU-1"], **NOW)
     os.close(of_the_shim)
     leases.claim(["GPU-1"], **NOW).close()
+
+
+@contextlib.contextmanager
+def a_copy_of(fds: tuple[int, ...]) -> Iterator[None]:
+    """A child that has copies of the descriptors inside ``with``, as one that stands between fork and exec has."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=fds):
+        yield
+
+
+def test_a_released_gpu_is_free_although_a_child_was_about_to_start(leases: Leases) -> None:
+    lease = leases.claim(["GPU-1"], **NOW)
+    begun, free = threading.Event(), threading.Event()
+    found: list[Any] = []
+
+    def start_a_program() -> None:
+        with starting(), a_copy_of(lease.fds):
+            begun.set()
+            free.wait()
+
+    def release_and_claim() -> None:
+        lease.close()
+        try:
+            found.append(leases.claim(["GPU-1"], **NOW))
+        except BusyError as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=start_a_program), threading.Thread(target=release_and_claim)]
+    threads[0].start()
+    begun.wait()
+    threads[1].start()
+    threads[1].join(1)  # without the wait in `close` the claim has failed by now
+    free.set()
+    for thread in threads:
+        thread.join()
+    assert not isinstance(found[0], BusyError)
+    found[0].close()
+
+
+def test_a_look_at_the_locks_leaves_none_although_a_child_was_about_to_start(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases.claim(["GPU-1"], **NOW).close()
+    with contextlib.ExitStack() as children:
+        flock = fcntl.flock
+
+        def lock_and_start(fd: int, operation: int) -> None:
+            flock(fd, operation)
+            if operation & fcntl.LOCK_EX:
+                children.enter_context(a_copy_of((fd,)))
+
+        monkeypatch.setattr(fcntl, "flock", lock_and_start)
+        assert leases.holders() == {}
+        monkeypatch.setattr(fcntl, "flock", flock)
+        leases.claim(["GPU-1"], **NOW).close()
+
+
+def test_every_program_that_a_run_starts_is_counted_until_it_has_begun() -> None:
+    """Else `Lease.close` would not wait for it. An installer and a worker hold no lease."""
+    source = Path(reelwright.__file__).parent
+    starts = [path for path in source.rglob("*.py") if re.search(r"\bPopen\(", path.read_text())]
+    uncounted = [
+        path.relative_to(source).as_posix()
+        for path in starts
+        if len(re.findall(r"with starting\(\):\s+(?:return |\S+ = )subprocess\.Popen\(", path.read_text()))
+        != path.read_text().count("Popen(")
+    ]
+    assert sorted(uncounted) == ["engines/diffusers/rank_process.py", "installer/programs.py"]
+
+
+def test_a_fork_of_this_process_holds_no_gpu(leases: Leases) -> None:
+    """As in a program that uses multiprocessing while it makes a clip."""
+    lease = leases.claim(["GPU-1"], **NOW)
+    (runs, running), (ends, end) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(end)
+        os.write(running, b"x")
+        os.read(ends, 1)
+        os._exit(0)
+    try:
+        os.read(runs, 1)
+        assert leases.holders().keys() == {"GPU-1"}
+        lease.close()
+        leases.claim(["GPU-1"], **NOW).close()
+    finally:
+        for fd in (runs, running, ends, end):
+            os.close(fd)
+        os.waitpid(pid, 0)
 
 
 def test_g02_random_rounds_of_three_runs_neither_deadlock_nor_share_a_gpu(a_claimant: StartClaimant) -> None:

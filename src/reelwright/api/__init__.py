@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import backends
 from ..backends import Backend
-from ..backends.settings import load_settings, settings_from_mapping
+from ..backends.settings import load_settings, settings_from_mapping, with_every_key
 from ..config.settings import Settings
 from ..core.errors import ConfigurationError, InvalidInputError, VideoGenerationError, all_of, nearest
 from ..core.events import Event
@@ -340,4 +340,4 @@ def effective_settings(given: Settings | Mapping[str, Any] | None) -> Settings:
     if not isinstance(given, (Settings, Mapping)):
         text = f"settings are a Settings or a dict, not {type(given).__name__}"
         raise ConfigurationError(text, advice="Read a file with load_settings(Path(...), environ=os.environ).")
-    return given if isinstance(given, Settings) else settings_from_mapping(given, generator=None)
+    return with_every_key(given) if isinstance(given, Settings) else settings_from_mapping(given, generator=None)

@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from ..config.settings import Settings
-from ..core.errors import ConfigurationError, guess
+from ..core.errors import ConfigurationError, VideoGenerationError, all_of, guess
 from ..core.host import Host, HostQuery
 from ..core.plan import Plan
 from ..core.request import Size, VideoRequest
@@ -171,18 +171,33 @@ def _loadable() -> Iterator[Backend]:
             yield load_backend(name)
 
 
+def refused_settings(settings: Settings) -> dict[str, VideoGenerationError]:
+    """For each backend whose values are each valid but exclude each other, the reason."""
+    refused: dict[str, VideoGenerationError] = {}
+    for backend in _loadable():
+        try:
+            settings.for_generator(backend.name)
+        except VideoGenerationError as error:
+            refused[backend.name] = error
+    return refused
+
+
 def candidates(generator: str, settings: Settings) -> tuple[Backend, ...]:
     """The backends to consider for ``generator``, best first; never empty.
 
-    ``auto`` gives the configured backends, in the order of the configuration. It gives the draft only if nothing is
-    configured: the draft never silently replaces a configured GPU generator.
+    ``auto`` gives the configured backends, in the order of the configuration, without those of `refused_settings`. It
+    gives the draft only if nothing is configured: the draft never silently replaces a configured GPU generator.
 
     Raises:
-        ConfigurationError: No backend has that name.
+        ConfigurationError: No backend has that name, or the settings of every configured one exclude each other.
     """
     if generator != "auto":
         return (load_backend(generator),)
-    configured = tuple(backend for backend in _loadable() if backend.configured(settings.for_generator(backend.name)))
+    refused = refused_settings(settings)
+    usable = [backend for backend in _loadable() if backend.name not in refused]
+    configured = [backend for backend in usable if backend.configured(settings.for_generator(backend.name))]
+    if not configured and refused:
+        raise all_of(list(refused.values()))
     if not configured:
         return (load_backend("draft"),)
     order = {name: place for place, name in enumerate(settings.configured_order)}

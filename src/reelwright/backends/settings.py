@@ -55,3 +55,8 @@ load_settings = LOADER.load
 read_settings = LOADER.read
 parse_assignment = LOADER.assignment
 settings_from_mapping = LOADER.from_mapping
+
+
+def with_every_key(settings: Settings) -> Settings:
+    """Settings that serve every generator; an instance of the shared class alone gets the keys of all generators."""
+    return FlatSettings.from_json(settings.to_json()) if type(settings.flat) is Settings else settings

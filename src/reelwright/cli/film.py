@@ -236,7 +236,7 @@ def _watch(arguments: argparse.Namespace) -> int:
             except Cancelled:
                 raise
             except VideoGenerationError as error:
-                print_error(error)
+                print_json(error.to_json()) if arguments.json else print_error(error)
             note(f"watching {source}; Ctrl-C ends it")
     return 0
 

@@ -14,7 +14,7 @@ from typing import Any
 from .. import backends
 from ..backends import Backend
 from ..config.settings import Settings
-from ..core.errors import ConfigurationError, Failure
+from ..core.errors import ConfigurationError, Failure, VideoGenerationError
 from ..core.host import GIB, Host, HostQuery
 from ..core.plan import Finding, counted
 from ..core.request import Picture, Size, Task, VideoRequest
@@ -86,6 +86,11 @@ def machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
 
 
 def _generator_rows(backend: Backend, settings: Settings, preparer: Preparer) -> Iterator[Row]:
+    try:
+        settings.for_generator(backend.name)
+    except VideoGenerationError as error:
+        yield Row(backend.name, Finding("generator.settings", "error", error.message, error.advice))
+        return
     asked = _ask_all(backend, settings, preparer)
     if not asked:
         yield Row(backend.name, Finding("unconfigured", "warning", "not configured", backend.configuration_hint), False)

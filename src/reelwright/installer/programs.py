@@ -10,6 +10,7 @@ the hub's token. `sites.local.process` runs the frameworks' scripts.
 from __future__ import annotations
 
 import collections
+import contextlib
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..core.errors import BackendUnavailableError, Failure
 #: The hub's token, and variables that change an interpreter or point git to another repository.
 _NOT_PASSED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME", "GIT_DIR", "GIT_WORK_TREE")
 _KEPT_LINES = 20
+_GRACE_S, _KILL_WAIT_S = 10.0, 1.0  # git and pip remove unfinished files in this time
 
 
 class Programs:
@@ -64,8 +66,7 @@ class Programs:
                         self._on_line(line.rstrip())
             status = process.wait()
         except BaseException:
-            process.terminate()
-            process.wait()
+            _end(process)
             raise
         if status != 0:
             raise BackendUnavailableError(
@@ -75,3 +76,15 @@ class Programs:
                 advice=f"Its whole output is in {log}; solve the problem, then run the same command again.",
             )
         return list(last)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program, by force if it does not end in time or the user interrupts again."""
+    process.terminate()
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_GRACE_S)
+    finally:
+        process.kill()  # nothing happens to a program that has ended
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_KILL_WAIT_S)

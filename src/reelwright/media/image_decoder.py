@@ -26,6 +26,7 @@ from typing import Any
 
 from ..core.errors import BackendUnavailableError, InvalidInputError
 from ..core.files import shown
+from .child_starts import starting
 from .decoder_exits import Ending, run_again, signal_name
 from .picture_file import Held
 
@@ -116,15 +117,16 @@ def _run(argv: Sequence[str], fds: tuple[int, int, int], passed: int, timeout_s:
     """The child's exit status; ``None`` if it was killed at the time limit."""
     environ = _FEW_ARENAS | {name: os.environ[name] for name in _ENVIRON if name in os.environ}
     try:
-        child = subprocess.Popen(
-            argv,
-            stdin=fds[0],
-            stdout=fds[1],
-            stderr=fds[2],
-            pass_fds=(passed,),
-            env=environ,
-            start_new_session=True,  # Ctrl-C in a terminal must reach only the runner: it is no crash of the decoder
-        )
+        with starting():
+            child = subprocess.Popen(
+                argv,
+                stdin=fds[0],
+                stdout=fds[1],
+                stderr=fds[2],
+                pass_fds=(passed,),
+                env=environ,
+                start_new_session=True,  # Ctrl-C in a terminal must reach only the runner: it is no crash of the decoder
+            )
     except OSError as error:
         raise BackendUnavailableError(
             f"the picture decoder cannot be started: {error}", advice="Reinstall reelwright."

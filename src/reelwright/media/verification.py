@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BackendUnavailableError, OutputError, VideoGenerationError
-from ..core.files import path_errors
+from ..core.files import path_errors, replacing
 from ..core.plan import ExpectedVideo
+from .child_starts import starting
 from .decoder_exits import Ending, run_again, signal_name
 
 TIMEOUT_S = 900.0
@@ -94,13 +95,14 @@ class VerificationProcess:
 def _started(program: str, *arguments: str, stdin: int, stdout: Any = subprocess.PIPE) -> subprocess.Popen[bytes]:
     environ = {name: value for name, value in os.environ.items() if name in _ENVIRON or name.startswith("PYTHON")}
     try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-c", program, *arguments],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            env=environ | _FEW_THREADS,
-        )
+        with starting():
+            return subprocess.Popen(
+                [sys.executable, "-P", "-c", program, *arguments],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                env=environ | _FEW_THREADS,
+            )
     except OSError as error:
         raise BackendUnavailableError(
             f"the video decoder cannot be started: {error.strerror}", advice="Free memory or processes, and try again."
@@ -230,7 +232,7 @@ def save_last_frame(path: Path, target: Path) -> None:
     """
 
     def run() -> Ending:
-        with target.open("wb") as file:
+        with unfinished.open("wb") as file:
             child = _started(_LAST_FRAME_CHILD, str(path), stdin=subprocess.DEVNULL, stdout=file)
             try:
                 _, errors = child.communicate(timeout=TIMEOUT_S)
@@ -240,14 +242,11 @@ def save_last_frame(path: Path, target: Path) -> None:
                 _end(child)
         return child.returncode, b"", errors
 
-    try:
+    with replacing(target) as unfinished:
         status, _, errors = run_again(f"{path} could not be read", run)
         if status != 0:
             last = errors.decode(errors="replace").strip().splitlines()[-1:]
             raise OutputError(f"{path} has no last frame to continue from", evidence=last)
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
 
 
 def write_last_frame() -> None:

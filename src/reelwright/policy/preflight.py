@@ -80,7 +80,8 @@ def _share(plan: Plan, gpu: Gpu) -> float:
 
 
 def _sizes(plan: Plan, gpus: Sequence[Gpu]) -> str:
-    have = ", ".join(f"GPU {gpu.index} ({gpu.name}) has {(gpu.total_bytes or 0) / GIB:.1f} GiB" for gpu in gpus)
+    sizes = ["unknown memory" if gpu.total_bytes is None else f"{gpu.total_bytes / GIB:.1f} GiB" for gpu in gpus]
+    have = ", ".join(f"GPU {gpu.index} ({gpu.name}) has {size}" for gpu, size in zip(gpus, sizes, strict=True))
     return f"about {(plan.gpu_bytes or 0) / GIB:.1f} GiB are needed; {have}"
 
 

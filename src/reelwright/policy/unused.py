@@ -19,6 +19,8 @@ COMMON = frozenset((
     "base_seed", "state_dir", "simulate_gpus", "simulate_memory", "strict_quality", "allow_degrade", "keep_failed",
     "log_limit_mb", "chaining_max_retries", "retry_policy", "retry_budget_s", "parallel_segments",
 ))  # fmt: skip
+#: Settings that are read before the generator is chosen.
+_BEFORE_A_GENERATOR = ("output_dir", "if_exists")
 #: Settings of drafts and films; in a file they are not meant for one generator.
 _OF_DRAFTS = frozenset({"codec", "label"})
 #: The effective parameter of a plan that a setting sets, by the setting's name.
@@ -34,6 +36,10 @@ def findings(backend: Backend, settings: Settings, plan: Plan, *, joined: bool =
         plan: The plan of the run; a setting that agrees with it is not ignored.
         joined: Whether the clip is for a film, which has its own codec.
     """
+    for key in _BEFORE_A_GENERATOR:
+        if (origin := settings.origin(key)).endswith(f"(generators.{backend.name})"):
+            text = f"{origin}: {key} has no effect in the section of a generator: it is read before one is chosen"
+            yield Finding("setting.unused", "warning", text, "Move it to top level, or leave it out.")
     if backend.settings_used is None:
         return
     flat = settings.flat

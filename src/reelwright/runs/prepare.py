@@ -73,6 +73,7 @@ class Preparer:
     _learned: dict[Path, history.Learned] = field(default_factory=dict)
     _taken: dict[tuple[Path, Path, Intake], Picture | VideoGenerationError] = field(default_factory=dict)
     _busy: frozenset[str] | None = None
+    _passed_over: list[tuple[Settings, tuple[Finding, ...]]] = field(default_factory=list)
     _report: Callable[[Log], None] = unreported
 
     def prepare(self, order: Order, folder: workspace.RunFolder, journal: Journal | None = None) -> Prepared:
@@ -168,7 +169,13 @@ class Preparer:
         )
         seconds = plan.seconds or learned.predicted_seconds(first_plan, host)
         plan = plan.evolve(
-            findings=(*findings, *_picture_findings(pictures), *_learned_findings(overrides)), seconds=seconds
+            findings=(
+                *findings,
+                *_picture_findings(pictures),
+                *_learned_findings(overrides),
+                *(self._passed_over_findings(order.settings) if generator_of(order) == "auto" else ()),
+            ),
+            seconds=seconds,
         )
         return Prepared(backend, job, plan, first_plan)
 
@@ -195,6 +202,19 @@ class Preparer:
         avoided = {*self._learned_in(settings).suspect_gpus(), *self._busy}
         return {"avoid_gpus": tuple(gpu.index for gpu in host.gpus if gpu.uuid in avoided)}
 
+    def _passed_over_findings(self, settings: Settings) -> tuple[Finding, ...]:
+        """A warning for each generator that ``auto`` passes over because its settings exclude each other."""
+        for before, found in self._passed_over:
+            if before == settings:
+                return found
+        refused = backends.refused_settings(settings).items()
+        found = tuple(
+            Finding("generator.settings", "warning", f"{name} is passed over: {error.message}", error.advice)
+            for name, error in refused
+        )
+        self._passed_over.append((settings, found))
+        return found
+
     def _learned_in(self, settings: Settings) -> history.Learned:
         if settings.state_dir not in self._learned:
             self._learned[settings.state_dir] = history.Learned(settings.state_dir)
@@ -202,11 +222,12 @@ class Preparer:
 
     def _first_able(self, order: Order, folder: workspace.RunFolder, *, write: bool) -> Prepared:
         """The plan of the first candidate generator that can make the clip, else of the first candidate."""
-        order = replace(order, request=replace(order.request, seed=_seed(order)))
+        drawn = secrets.randbelow(min(2**31, MAX_SEED))
         first: Prepared | None = None
         for backend in backends.candidates(generator_of(order), order.settings):
             pictures, unusable = self._pictures(backend, order, folder, write=write)
-            placed = replace(order, output=folder.output)
+            seed = _seed(order.request, order.settings.for_generator(backend.name), drawn)
+            placed = replace(order, output=folder.output, request=replace(order.request, seed=seed))
             prepared = self.plan(backend, placed, pictures, folder.video(1))
             prepared = replace(prepared, unusable=tuple(unusable))
             if not prepared.plan.errors:
@@ -271,12 +292,10 @@ def _concerns_inputs(finding: Finding) -> bool:
     return finding.failure in (Failure.INPUT, Failure.CONFIG, Failure.OOM_GPU) and not finding.code.endswith(".unset")
 
 
-def _seed(order: Order) -> int:
-    """The requested, configured or random seed: ranks with different seeds make noise, and a replay needs the seed."""
-    for seed in (order.request.seed, order.settings.base_seed):
-        if seed is not None and seed >= 0:
-            return seed
-    return secrets.randbelow(min(2**31, MAX_SEED))
+def _seed(request: VideoRequest, settings: Settings, drawn: int) -> int:
+    """The requested, configured or drawn seed: ranks with different seeds make noise, and a replay needs the seed."""
+    known = (seed for seed in (request.seed, settings.base_seed) if seed is not None and seed >= 0)
+    return next(known, drawn)
 
 
 def intake_of(backend: Backend, request: VideoRequest, settings: Settings) -> Intake:

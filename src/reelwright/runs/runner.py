@@ -120,6 +120,7 @@ def _generate(run: Run) -> Result:
     prepared = run.preparer.prepare(run.order, run.folder, run.journal)
     preflight.raise_for(prepared.plan.findings)
     run.cancellation.check()
+    overwrite = run.order.settings.if_exists == "overwrite"
     run.order = replace(run.order, settings=prepared.job.settings)  # with the settings of this generator
     video, facts = attempt_until_good(run, prepared)
     run.cancellation.check()  # the last check for a stop: a published clip stays
@@ -128,7 +129,7 @@ def _generate(run: Run) -> Result:
     run.journal.output = {**run.journal.output, **_hand_over(run, video)}
     manifest = run.journal.manifest()
     try:
-        workspace.publish(run.folder, video, manifest, replace=run.order.settings.if_exists == "overwrite")
+        workspace.publish(run.folder, video, manifest, replace=overwrite)
     except VideoGenerationError as error:
         _rescue(run, video, error)
         raise

@@ -13,7 +13,7 @@ from ..shared.launch import interpreter_findings
 from ..shared.rules import Length, length_findings, request_findings, too_long_findings
 from ..shared.wan import short_name
 from . import placement
-from .decision import LEAST, MODULES, EngineDecision
+from .decision import FLASH_ATTN, LEAST, MODULES, EngineDecision
 from .models import MODELS, TEXT_TOKENS
 
 _ADVICE = "Set `weights` to a folder of Wan2.1 (either layout), Wan2.2 or HunyuanVideo (docs/engine.md)."
@@ -40,6 +40,7 @@ def findings(decision: EngineDecision) -> Iterator[Finding]:
         decision.job.request, decision.model.name, decision.model.fps, tokens=TEXT_TOKENS, encodes=True
     )
     yield from _size_findings(decision)
+    yield from _attention_findings(decision)
     yield from _speed_findings(decision)
     yield from _lora_findings(decision)
     yield from _placement_findings(decision)
@@ -49,7 +50,7 @@ def findings(decision: EngineDecision) -> Iterator[Finding]:
 def _version_findings(decision: EngineDecision) -> Iterator[Finding]:
     found = decision.interpreter.modules
     for name, least in LEAST.items():
-        if name in found and compatibility.numbers(found[name]) < least:
+        if name in found and compatibility.is_older(found[name], least):
             wanted = ".".join(map(str, least))
             text = f"{name} {found[name]} in {decision.interpreter.path} is too old: the engine needs {wanted}"
             fix = f"Install it there: {decision.interpreter.path} -m pip install '{name}>={wanted}'"
@@ -111,6 +112,39 @@ def _size_findings(decision: EngineDecision) -> Iterator[Finding]:
         yield Finding("size.derived", "info", text)
 
 
+def _attention_findings(decision: EngineDecision) -> Iterator[Finding]:
+    """Report flash-attn that is configured and cannot compute this clip, or is not used."""
+    if decision.job.settings.attention != "flash":
+        return
+    fix = "Set `attention: auto` or `attention: sdpa`."
+    model = decision.model
+    assert model is not None
+    if decision.ranks > 1:
+        text = "`attention: flash` is not used: several GPUs share a clip with PyTorch's own attention"
+        yield Finding("attention.ranks", "warning", text, f"{fix} With gpu_count: 1, flash-attn is used.")
+    elif decision.on_cpu:
+        yield Finding("attention.cpu", "error", "flash-attn does not run on a CPU, and engine_device is cpu", fix)
+    elif model.family != "wan":
+        text = f"{model.name} gives attention a mask, which flash-attn does not take"
+        yield Finding("attention.model", "error", text, fix)
+    elif not decision.interpreter.problem:
+        yield from _flash_attn_findings(decision, fix)
+
+
+def _flash_attn_findings(decision: EngineDecision, fix: str) -> Iterator[Finding]:
+    """Report flash-attn that cannot be imported, or that does not run on the card; either generation is enough."""
+    python, name = decision.interpreter, FLASH_ATTN[0]
+    installed = [module for module in FLASH_ATTN if module in python.modules]
+    if not installed:
+        text = f"{python.path} cannot import {name}: {python.broken.get(name, 'is not installed')}"
+        yield Finding(f"module.{name}", "error", text, fix, Failure.ENV)
+        return
+    for gpu in decision.gpus.gpus:
+        problems = [compatibility.flash_attn_problem(gpu, module) for module in installed]
+        if all(problems):
+            yield Finding("attention.card", "error", str(problems[0]), fix, Failure.ENV)
+
+
 def _speed_findings(decision: EngineDecision) -> Iterator[Finding]:
     settings = decision.job.settings
     guidance, steps = decision.parameters["guidance_scale"], decision.parameters["steps"]
@@ -140,6 +174,12 @@ def _lora_findings(decision: EngineDecision) -> Iterator[Finding]:
         if path.suffix != ".safetensors":
             fix = "Only .safetensors are read: other formats can run code."
             yield Finding("lora.format", "error", f"{path} is no .safetensors file", fix)
+    model = decision.model
+    assert model is not None
+    second = [lora.path.name for lora in decision.job.settings.lora if lora.into == "transformer_2"]
+    if second and not model.two_experts:
+        text = f"lora: {', '.join(second)} is for transformer_2, and {model.name} has one transformer"
+        yield Finding("lora.into", "error", text, "Leave out `into`.")
 
 
 def _placement_findings(decision: EngineDecision) -> Iterator[Finding]:

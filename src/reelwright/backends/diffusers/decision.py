@@ -32,6 +32,8 @@ from .settings import DiffusersSettings as Settings
 
 #: Packages that the worker's interpreter must have.
 MODULES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "ftfy")
+#: The modules of flash-attn, of which the engine uses either.
+FLASH_ATTN = ("flash_attn", "flash_attn_interface")
 #: The oldest versions that the engine works with, as in the extra `engine`.
 LEAST: Mapping[str, tuple[int, ...]] = {"torch": (2, 6), "diffusers": (0, 42), "transformers": (5,)}
 #: `balanced` skips blocks whose output changes by a smaller ratio than this.
@@ -58,7 +60,8 @@ def weights_dir(request: VideoRequest, settings: Settings) -> Path | None:
 
 def interpreters(settings: Settings) -> tuple[InterpreterQuery, ...]:
     """The configured interpreter, else the one that runs Reelwright."""
-    return (interpreter_query(settings, settings.python or Path(sys.executable), MODULES),)
+    modules = (*MODULES, *FLASH_ATTN) if settings.attention == "flash" else MODULES
+    return (interpreter_query(settings, settings.python or Path(sys.executable), modules),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -353,7 +353,8 @@ def memory_of(decision: HunyuanDecision, *, offload: bool | None = None) -> fact
     scores, enlarging = (compatibility.attention_bytes(unfused, count, share) for count in (small, large))
     blocks = parameters.get("group_offloading", True)
     if blocks is None:
-        blocks = any((gpu.total_bytes or 0) < facts.GROUP_OFFLOAD_BELOW for gpu in cards)
+        sizes = [gpu.total_bytes for gpu in cards if gpu.total_bytes is not None]
+        blocks = any(size < facts.GROUP_OFFLOAD_BELOW for size in sizes)
     return facts.HunyuanMemory(
         member.footprint,
         max(small * decision.passes, large),

@@ -107,7 +107,7 @@ def attention_bytes(gpus: Sequence[Gpu], tokens: int, heads: float) -> int:
 
 def _python_findings(run: RunEnvironment) -> Iterator[Finding]:
     python = run.interpreter
-    version = numbers(python.python_version)
+    version = version_numbers(python.python_version)
     spoken = f"{python.path} is Python {python.python_version}"
     for wanted in run.required("requires_python"):
         if _satisfied(wanted, python.python_version or "") is False:
@@ -115,9 +115,11 @@ def _python_findings(run: RunEnvironment) -> Iterator[Finding]:
             fix = f"Set `python` to an environment with a Python {wanted}."
             yield Finding("python.version", "error", text, fix, Failure.ENV)
             return
+    if version is None:
+        return
     least = next((torch for first, torch in _PYTHON_NEEDS if version >= first), None)
     torch = python.modules.get("torch")
-    if least and torch and numbers(torch) < least:
+    if least and torch and is_older(torch, least):
         text = f"{spoken}, and torch {torch} is from before it: torch {_dotted(least)} is the first for that Python"
         fix = f"Install torch {_dotted(least)} or newer there, or set `python` to an older Python."
         yield Finding("python.version", "warning", text, fix)
@@ -132,14 +134,14 @@ def _python_findings(run: RunEnvironment) -> Iterator[Finding]:
 def _older_torch(run: RunEnvironment, least: tuple[int, ...]) -> bool:
     """Whether the requirements pin torch below the first release for this Python."""
     pinned = [item for item in _requirements(run) if item.name.lower() == "torch"]
-    exact = [numbers(spec.version) for item in pinned for spec in item.specifier if spec.operator in ("==", "<=", "<")]
-    return any(version < least for version in exact)
+    exact = [spec.version for item in pinned for spec in item.specifier if spec.operator in ("==", "<=", "<")]
+    return any(is_older(version, least) for version in exact)
 
 
 def _numpy_findings(run: RunEnvironment) -> Iterator[Finding]:
     python = run.interpreter
     torch, numpy = python.modules.get("torch"), _version_of(python, "numpy")
-    if torch and numpy and numbers(numpy)[0] >= 2 and numbers(torch) < _NUMPY_2_SINCE:
+    if torch and (version_numbers(numpy) or (0,)) >= (2,) and is_older(torch, _NUMPY_2_SINCE):
         text = f"torch {torch} in {python.path} was built for numpy 1 and cannot work with numpy {numpy}"
         fix = f"Run {python.path} -m pip install 'numpy<2', or install torch 2.3 or newer."
         yield Finding("packages.numpy", "error", text, fix, Failure.ENV)
@@ -153,8 +155,8 @@ def _driver_findings(run: RunEnvironment, host: Host) -> Iterator[Finding]:
     python, driver = run.interpreter, host.driver_cuda
     if python.cuda_version is None or driver is None or host.simulated or not run.gpus:
         return
-    built = numbers(python.cuda_version)
-    if built[0] <= driver[0]:
+    built = version_numbers(python.cuda_version)
+    if built is None or built[0] <= driver[0]:
         return
     first = f" ({_DRIVERS[built[0]]} or newer)" if built[0] in _DRIVERS else ""
     text = (
@@ -285,9 +287,16 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def numbers(version: str | None) -> tuple[int, ...]:
-    """``(2, 9)`` for ``2.9.1+cu128``. A build from source may have no number; it counts as new enough."""
-    return tuple(map(int, re.findall(r"\d+", version or "")[:2])) or (1 << 30,)
+def version_numbers(version: str | None) -> tuple[int, ...] | None:
+    """``(2, 9)`` for ``2.9.1+cu128``; ``None`` for a version that is not known, as in a build from source."""
+    found = re.match(r"v?(\d+)(?:\.(\d+))?", version or "")
+    return tuple(int(number) for number in found.groups() if number) if found else None
+
+
+def is_older(version: str, least: tuple[int, ...]) -> bool:
+    """Whether a version is known to be older than ``least``."""
+    numbers = version_numbers(version)
+    return numbers is not None and numbers < least
 
 
 def _dotted(numbers: Sequence[int]) -> str:

@@ -96,8 +96,11 @@ def _use(transformers: Sequence[Any], name: str, model: Mapping[str, Any]) -> di
                 f"explains {limit:.0e}",
                 advice="Set `attention: sdpa`; the installed kernel may not fit this GPU.",
             )
-    for transformer in transformers:
-        transformer.set_attention_backend(name)
+    from diffusers.models.attention_dispatch import attention_backend
+
+    with attention_backend():  # diffusers also gives the name to all modules that choose none, until this block ends
+        for transformer in transformers:
+            transformer.set_attention_backend(name)
     return {"attention": name, "attention_difference": difference}
 
 

@@ -29,11 +29,8 @@ class Placement:
     """The components of a model and the placements allowed for them, the current one first."""
 
     def __init__(self, components: Mapping[str, Any], device: str, placements: Sequence[str]) -> None:
-        unknown = [name for name in placements if name not in PLACEMENTS]
-        if unknown or not placements:
-            raise ConfigurationError(f"there is no placement {unknown[:1]}", advice=f"Known: {', '.join(PLACEMENTS)}.")
         self._device = device
-        self._left = list(placements)
+        self._left = _checked(placements)
         self._folder: Path | None = None
         self._transformers, self._encoders, self._vaes = (
             [components[name] for name in names if components.get(name) is not None]
@@ -76,10 +73,11 @@ class Placement:
 
         Returns whether the current placement changed, and `apply` must be called.
         """
-        changed = self.current != placements[0]
+        allowed = _checked(placements)
+        changed = self.current != allowed[0]
         if changed:
             self.move_to_host()
-        self._left = list(placements)
+        self._left = allowed
         return changed
 
     def move_to_host(self) -> None:
@@ -139,6 +137,14 @@ class Placement:
             "offload_device": torch.device("cpu"),
             "use_stream": True,
         }
+
+
+def _checked(placements: Sequence[str]) -> list[str]:
+    unknown = [str(name) for name in placements if name not in PLACEMENTS]
+    if unknown or not placements:
+        wrong = f"names {', '.join(unknown)}" if unknown else "is empty"
+        raise ConfigurationError(f"`placements` {wrong}", advice=f"Allowed: {', '.join(PLACEMENTS)}.")
+    return list(placements)
 
 
 def _remove_offloading(module: Any) -> None:

@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...media.child_starts import starting
+
 _MAX_OUTPUT_BYTES = 1 << 20
 _MAX_ERROR_BYTES = 64 << 20
 _KEPT_ERROR_BYTES = 4096
@@ -65,15 +67,16 @@ def run_bounded(
     Raises:
         OSError: the program cannot be started.
     """
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=cwd,
-        env=dict(env),
-        start_new_session=True,
-    )
+    with starting():
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env=dict(env),
+            start_new_session=True,
+        )
     written = _Output(process)
     try:
         given_up = _read(process, written, time.monotonic() + deadline_s)

@@ -24,6 +24,7 @@ from ...core.host import passed_through
 from ...core.line_channel import LineBuffer, open_pipe
 from ...core.plan import Command
 from ...launchers import shim
+from ...media.child_starts import starting
 from .dead_runs import end_marked, run_mark
 from .execution import LocalWork
 
@@ -117,14 +118,15 @@ def start(program: ChildProgram, work: LocalWork, grace_s: float = 10.0, *, pass
         status, status_write = open_pipe(undo)
         log, log_write = open_pipe(undo)
         keep = [str(fd) for fd in work.lease_fds]
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", shim.__file__, str(control_read), str(status_write), *keep],
-            stdin=subprocess.PIPE,
-            stdout=log_write,
-            stderr=log_write,
-            pass_fds=(control_read, status_write, *work.lease_fds, *pass_fds),
-            env={},
-        )
+        with starting():
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", shim.__file__, str(control_read), str(status_write), *keep],
+                stdin=subprocess.PIPE,
+                stdout=log_write,
+                stderr=log_write,
+                pass_fds=(control_read, status_write, *work.lease_fds, *pass_fds),
+                env={},
+            )
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # the shim died at once; the end of its status pipe says so
             process.stdin.write(json.dumps(spec).encode("utf-8", "surrogateescape"))

@@ -19,6 +19,7 @@ import re
 import select
 import stat
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from urllib.parse import quote, unquote
 
 from ...core.errors import BackendUnavailableError, BusyError, Failure
 from ...core.files import open_lock, read_object, temporary_folder
+from ...media.child_starts import wait_for_starts
 from .. import Closing
 from ..cancellation import Cancellation
 
@@ -45,15 +47,33 @@ def lease_directory(environ: Mapping[str, str]) -> Path:
     return temporary_folder(environ)
 
 
+_leases: weakref.WeakSet[Lease] = weakref.WeakSet()
+
+
+def _leave_all() -> None:
+    """In a forked process, close the copies of the locks: else a fork without exec would hold the GPUs too."""
+    for lease in _leases:
+        lease.leave()
+
+
+os.register_at_fork(after_in_child=_leave_all)
+
+
 class Lease(Closing):
     """GPUs that belong to this run until `close` is called and every process that got ``fds`` has ended."""
 
     def __init__(self, uuids: tuple[str, ...], fds: tuple[int, ...]) -> None:
         self.uuids = uuids
         self.fds = fds
+        _leases.add(self)
 
     def close(self) -> None:
         """Close this process's descriptors; a second call does nothing. A rank that still runs keeps its GPU locked."""
+        self.leave()
+        wait_for_starts()  # a child has copies until its program begins
+
+    def leave(self) -> None:
+        """Close this process's descriptors without waiting."""
         fds, self.fds = self.fds, ()
         for fd in fds:
             os.close(fd)
@@ -114,7 +134,7 @@ class Leases:
         with self._opened() as folder, _mutex(folder, time.monotonic() + _MUTEX_WAIT_S):
             for name in sorted(os.listdir(folder)):  # noqa: PTH208 - of a descriptor
                 if name.endswith(".gpu") and (fd := _lock(folder, name)) is not None:
-                    os.close(fd)
+                    _unlock(fd)
                 elif name.endswith(".gpu"):
                     found[unquote(name.removesuffix(".gpu"))] = _note(folder, name)
         return found
@@ -175,6 +195,12 @@ def _lock(folder: int, name: str) -> int | None:
         os.close(fd)
 
 
+def _unlock(fd: int) -> None:
+    """Free a lock whose descriptor no process was given, also for a child that is about to start and has a copy."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
+
+
 @contextlib.contextmanager
 def _mutex(folder: int, deadline: float) -> Iterator[None]:
     """Exclude other processes from the folder, for about ten system calls."""
@@ -188,7 +214,7 @@ def _mutex(folder: int, deadline: float) -> Iterator[None]:
     try:
         yield
     finally:
-        os.close(fd)
+        _unlock(fd)
 
 
 def _locked(
@@ -202,7 +228,7 @@ def _locked(
             fd = _lock(folder, name)
             if fd is None:
                 return None, f"{uuid} is in use by {_described(_note(folder, name))}"
-            taken.callback(os.close, fd)
+            taken.callback(_unlock, fd)
             fds.append(fd)
         for fd in fds:
             _write(fd, {**owner, "pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")})
@@ -225,7 +251,7 @@ def _ticket(folder: int, wanted: tuple[str, ...], owner: Mapping[str, Any]) -> I
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
-        os.close(fd)
+        _unlock(fd)
 
 
 def _tickets(folder: int) -> list[tuple[int, str]]:
@@ -241,7 +267,7 @@ def _ahead(folder: int, wanted: tuple[str, ...], place: int | None) -> str | Non
         fd = _lock(folder, name)
         if fd is not None:
             os.unlink(name, dir_fd=folder)
-            os.close(fd)
+            _unlock(fd)
             continue
         note = _note(folder, name)
         uuids = note.get("uuids")

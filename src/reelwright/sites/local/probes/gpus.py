@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from ....core.errors import BackendUnavailableError, Failure
 from ....core.host import Gpu, GpuProcess
 from ....core.line_channel import LineBuffer
+from ....media.child_starts import starting
 from ..bounded_run import end_session, run_bounded
 from . import GpuReading
 
@@ -315,14 +316,15 @@ class GpuWatch:
         self._process: subprocess.Popen[bytes] | None = None
         self._lines = LineBuffer()
         with contextlib.suppress(OSError):
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=_passed(environ),
-                start_new_session=True,
-            )
+            with starting():
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env=_passed(environ),
+                    start_new_session=True,
+                )
             assert self._process.stdout is not None
             os.set_blocking(self._process.stdout.fileno(), False)
 
