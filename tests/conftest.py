@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import io
 import itertools
@@ -137,14 +138,21 @@ def opened_below(folder: Path) -> list[str]:
 
 def a_photo(path: Path, size: tuple[int, int] = (320, 180)) -> Path:
     """A picture with edges, gradients and colour, as a real file; the suffix decides the format."""
+    path.write_bytes(_photo(path.suffix.lower(), size))
+    return path
+
+
+@functools.cache
+def _photo(suffix: str, size: tuple[int, int]) -> bytes:
     width, height = size
     picture = Image.linear_gradient("L").resize(size).convert("RGB")
     draw = ImageDraw.Draw(picture)
     for index in range(12):
         x, y = (index * 97) % width, (index * 53) % height
         draw.ellipse((x, y, x + width // 8, y + height // 6), fill=(200 - index * 9, 40 + index * 15, index * 20))
-    picture.save(path)
-    return path
+    file = io.BytesIO()
+    picture.save(file, Image.registered_extensions()[suffix])
+    return file.getvalue()
 
 
 @pytest.fixture
