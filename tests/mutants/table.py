@@ -339,7 +339,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a run keeps its GPU while it encodes frames that are there",
         "sites/local/site.py",
         "            self.turn.when_kept = self._lease.close  # the new worker holds the locks during the encoding\n",
-        "",
+        "            pass\n",
         "tests/sites/test_local_site.py -k serves_others",
     ),
     Mutant(
