@@ -395,7 +395,7 @@ def test_a_broken_package_is_reported_and_breaks_nothing(installed: Path, reel: 
 def test_validate_inputs_reports_the_prompt_the_picture_and_the_length_at_once(name: str) -> None:
     said = create_video_generator(name, {}).validate_inputs("", "nope.jpg", 50)
     assert len(said) == 3
-    for words in ("the prompt is empty", "nope.jpg", "50 s are asked for"):
+    for words in ("the prompt is empty", "nope.jpg", "50 s are requested"):
         assert any(words in text for text in said), said
 
 

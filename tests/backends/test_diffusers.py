@@ -313,7 +313,7 @@ def test_the_limit_that_was_hit_is_named_and_no_other() -> None:
     (error,) = made.errors
     assert (error.code, error.failure) == ("memory.host", Failure.OOM_HOST)
     assert "22.0 GiB are available" in error.message
-    assert "the card would do" in error.message
+    assert "the card is large enough" in error.message
     small = planned(gpus="1x4GiB", host_gib=256)
     assert {item.failure for item in small.errors} == {Failure.OOM_GPU}
 

@@ -208,7 +208,7 @@ def test_probe_refuses_a_film_that_is_not_whole(reel: Reel, clip: Path, damage: 
     clip.write_bytes(DAMAGES[damage](clip.read_bytes()))
     done = reel("probe", clip)
     assert done.returncode == 25
-    assert "not a whole video" in done.stdout or "is not a video: it " in done.stdout
+    assert "not a complete video" in done.stdout or "is not a video: it " in done.stdout
 
 
 @pytest.mark.parametrize("which", ["clip.mp4", "clip.reel.json"])

@@ -524,8 +524,8 @@ def test_what_is_shown_of_the_settings_holds_no_secret_and_everything_else(tmp_p
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("sample_steps: 010", "2: sample_steps: YAML reads this number otherwise"),
-        ("timeout: 1:30", "timeout: YAML reads this number otherwise"),
+        ("sample_steps: 010", "2: sample_steps: YAML reads this number differently"),
+        ("timeout: 1:30", "timeout: YAML reads this number differently"),
         ("wan2_dir: /models/wan #2", "wan2_dir: what follows # on this line is a comment"),
         ("env: {TOKEN: abc #hidden-word", "begins a comment"),
     ],

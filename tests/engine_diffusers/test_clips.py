@@ -182,7 +182,7 @@ def test_denoising_without_memory_goes_down_a_rung_and_gives_the_same_bytes(
     assert Path(saved.path).read_bytes() == undisturbed(photo)
     assert saved.facts["placement"] == "encoders_off"
     assert engine.steps() == [(1, STEPS), (1, STEPS), (2, STEPS)]
-    (said,) = [line for line in engine.logs() if "begins again with encoders_off" in line]
+    (said,) = [line for line in engine.logs() if "starting the clip again with encoders_off" in line]
     assert "Tried to allocate 9.00 GiB" in said
     assert engine.clip(asked("i2v", photo), tmp_path / "2").facts["placement"] == "encoders_off"
 
@@ -194,7 +194,7 @@ def test_the_last_rung_without_memory_is_told_and_the_engine_goes_on(start: Star
     with pytest.raises(OutOfMemoryError, match="the last placement") as caught:
         engine.clip(asked("i2v", photo), tmp_path / "1")
     assert "Tried to allocate 9.00 GiB" in caught.value.evidence[0]
-    assert len([line for line in engine.logs() if "begins again" in line]) == 2
+    assert len([line for line in engine.logs() if "starting the clip again" in line]) == 2
     assert engine.clip(asked("i2v", photo), tmp_path / "2").facts["placement"] == "group_offload"
 
 
@@ -312,7 +312,7 @@ def test_a_new_process_goes_on_from_the_latents_of_a_dead_one(
     fresh = start()
     saved = fresh.clip(options, tmp_path / "next")
     assert saved.facts["resumed"] is True
-    assert "going on from latents" in fresh.logs()[0]
+    assert "continuing with the latents" in fresh.logs()[0]
     assert Path(saved.path).read_bytes() == undisturbed(photo)
 
 

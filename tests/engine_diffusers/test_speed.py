@@ -179,7 +179,7 @@ def test_a_lora_of_other_widths_is_refused_by_name(tmp_path: Path) -> None:
     [
         ("pickle.safetensors", b"\x80\x04garbage" * 9, "cannot be read"),
         ("lora.pt", b"", "not named .safetensors"),
-        ("missing.safetensors", None, "is no file"),
+        ("missing.safetensors", None, "is not a file"),
     ],
 )
 def test_only_safetensors_are_read(tmp_path: Path, name: str, content: bytes | None, says: str) -> None:

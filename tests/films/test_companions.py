@@ -243,7 +243,7 @@ def test_a_failure_of_the_machine_ends_a_film_at_once_and_what_runs_beside_it_is
             film(order, listen, site=wan.site)
         assert caught.value.code == "DISK"
         assert caught.value.evidence[-1] == "not begun: three, four"
-        assert "goes on from here" in caught.value.advice
+        assert "to continue" in caught.value.advice
         assert not wan.output.exists()
     assert len(launches(wan.checkout)) == 3
     assert len(list((wan.output.parent / ".reel" / "clips").glob("*.mp4"))) == 1

@@ -178,7 +178,7 @@ def test_a_film_that_was_damaged_while_it_was_written_is_not_published(
         return report
 
     monkeypatch.setattr(joining, "join", damaged)
-    with pytest.raises(VideoGenerationError, match="not the promised one"):
+    with pytest.raises(VideoGenerationError, match="does not match its plan"):
         make(folder)
     assert not (folder / "film.mp4").exists()
 
@@ -247,7 +247,7 @@ def test_p22_ctrl_c_keeps_what_is_made_and_the_same_command_goes_on(folder: Path
     out, err = process.communicate(timeout=100)
     assert process.returncode == 130
     assert b'"state": "failed"' not in out
-    assert b"the same command goes on from here" in err + out
+    assert b"run the same command again to continue" in err + out
     result = finished(folder, "--draft")
     assert 1 <= len(result["stored"]) < 5
     undisturbed = set_up(tmp_path / "undisturbed")
@@ -419,7 +419,7 @@ def test_a_failed_shot_stops_what_needs_it_and_the_rest_is_made(wan: WanMachine,
     wan.script({"exit": 1}, {})
     with pytest.raises(VideoGenerationError, match="shot one") as caught:
         film(wan_order(wan, retry_policy="none"), site=wan.site)
-    assert any("two: not made, it goes on from one" in line for line in caught.value.evidence)
+    assert any("two: not made, because it continues one" in line for line in caught.value.evidence)
     assert len(list((wan.folder / "out" / ".reel" / "clips").glob("*.mp4"))) == 1
     assert not wan.output.exists()
     wan.script({})

@@ -236,7 +236,7 @@ def test_a_film_of_an_older_version_goes_on_after_its_folder_was_moved(folder: P
         (".reel/films/film.json", '{"keys": 5}'),
         (".reel/films/film.json", '{"schema": 99}'),
         (".reel/films/film.json", '{"schema": 2, "output": "film.mp4", "uses": {"film.yaml": []}}'),
-        ("film.reel.json", "no JSON"),
+        ("film.reel.json", "not JSON"),
         ("film.yaml", "shots: [{prompt: a cat, image: gone.png}]"),
         ("film.yaml", "shots: [{promt: a cat}]"),
         ("film.yaml", "shots: [{"),
@@ -351,7 +351,7 @@ def test_gc_lists_what_each_clip_cost_and_removes_only_with_yes(store: Store, re
     told = reel("film", "gc", folder)
     assert (told.returncode, told.stderr) == (0, "")
     assert f"{TWO}: 60 min of GPU time, 0.0 MB, by wan2.1: 'a \\x1b[31mcat'" in told.stdout
-    assert "would be removed; nothing was (give --yes)" in told.stdout
+    assert "would be removed; nothing was removed (give --yes)" in told.stdout
     assert len(list(store.clips.iterdir())) == 6
     reel("film", "gc", folder, "--dry-run")
     assert len(list(store.clips.iterdir())) == 6

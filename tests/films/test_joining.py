@@ -243,7 +243,7 @@ def test_no_clip_at_all_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_a_clip_is_never_written_over(chain: list[JoinPart], tmp_path: Path) -> None:
     before = chain[1].video.read_bytes()
-    with pytest.raises(ValueError, match="written over"):
+    with pytest.raises(ValueError, match="overwritten"):
         join(chain, chain[1].video, OPTIONS)
     assert chain[1].video.read_bytes() == before
 

@@ -46,7 +46,7 @@ def test_a_film_is_not_written_over_its_sound(folder: Path, link: str) -> None:
     refused(
         folder,
         "INPUT",
-        "the film would be written over the sound",
+        "the film would overwrite the sound",
         BOARD + f"audio: {{file: {sound.name}}}\n",
         **OVERWRITE,
     )
@@ -56,7 +56,7 @@ def test_a_film_is_not_written_over_its_sound(folder: Path, link: str) -> None:
 def test_a_film_does_not_write_its_companions_over_a_picture(folder: Path, name: str, what: str) -> None:
     shutil.copy(folder / "a.png", folder / name)
     text = BOARD.replace("image: a.png, last_image", f"image: {name}, last_image")
-    refused(folder, "INPUT", f"{what} would be written over image of shot five", text, **OVERWRITE)
+    refused(folder, "INPUT", f"{what} would overwrite image of shot five", text, **OVERWRITE)
 
 
 def test_a_film_is_not_written_over_its_storyboard(folder: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_film_is_not_written_over_its_storyboard(folder: Path) -> None:
         folder / "film.mp4",
         folder / "film.mp4",
     )
-    with pytest.raises(VideoGenerationError, match="over the storyboard"):
+    with pytest.raises(VideoGenerationError, match="overwrite the storyboard"):
         film(order)
     assert (folder / "film.mp4").read_text() == BOARD
 
@@ -209,7 +209,7 @@ def test_a_clip_is_not_written_over_one_of_its_pictures(
     for command in ("plan", "generate"):
         assert main([command, *argv]) == 10
         told = capsys.readouterr()
-        assert "would be written over the" in told.out + told.err
+        assert "would overwrite the" in told.out + told.err
     assert (folder / "b.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -225,8 +225,8 @@ def test_a_folder_under_the_name_of_the_manifest_is_told_before_a_clip_is_made(
 @pytest.mark.parametrize(
     ("target", "more", "code", "saying"),
     [
-        ("film.mp4", ["--overwrite"], "INPUT", "over its own video"),
-        ("link.png", ["--overwrite"], "INPUT", "over its own video"),
+        ("film.mp4", ["--overwrite"], "INPUT", "overwrite its own video"),
+        ("link.png", ["--overwrite"], "INPUT", "overwrite its own video"),
         ("a.png", [], "EXISTS", "exists already"),
         ("dangling.png", [], "EXISTS", "exists already"),
         ("nodir/x.png", [], "INPUT", "nodir does not exist"),

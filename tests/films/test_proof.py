@@ -230,7 +230,7 @@ def test_clips_that_cannot_lie_beside_what_is_encoded_are_encoded_as_well(tmp_pa
     parts = dissolving(tmp_path)[:3]
     a_coded_clip(parts[0].video, range(12), Encoding(codec="av1"))
     report = join(parts, tmp_path / "film.mp4", OPTIONS)
-    assert dict(report.encoded) == {0: "it is coded in another way", 2: "it dissolves in"}
+    assert dict(report.encoded) == {0: "it is encoded differently", 2: "it dissolves in"}
     assert read(tmp_path / "film.mp4")[:21] == [*range(12), *range(20, 29)]
     proven(tmp_path / "film.mp4", report.promise)
 
@@ -287,7 +287,7 @@ def test_a_clip_whose_pictures_do_not_decode_is_not_copied(tmp_path: Path) -> No
     place = data.index(packet) + 8
     data[place : place + 40] = np.random.default_rng(1).bytes(40)
     clip.write_bytes(data)  # without a checksum: as another program's clip
-    with pytest.raises(OutputError, match=r"a\.mp4 cannot be read whole"):
+    with pytest.raises(OutputError, match=r"a\.mp4 cannot be read completely"):
         join([JoinPart(clip)], tmp_path / "film.mp4", OPTIONS)
 
 

@@ -114,7 +114,7 @@ def test_a_film_of_an_older_version_is_made_again_from_its_storyboard_or_says_ho
     (folder / "film.yaml").rename(folder / "elsewhere")
     status, told = replayed(capsys, folder / "film.mp4", "-o", folder / "again.mp4")
     assert status == 10
-    assert told["advice"] == f"Bring it back, then run: reel film {folder / 'film.yaml'} -o {folder / 'again.mp4'}"
+    assert told["advice"] == f"Restore it, then run: reel film {folder / 'film.yaml'} -o {folder / 'again.mp4'}"
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,8 @@ def test_the_doctor_says_which_checkout_it_is_and_what_it_can_do(hunyuan: Hunyua
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ((), "is no checkout of the HunyuanVideo family"),
-        (("generate.py",), "is no checkout of the HunyuanVideo family"),
+        ((), "is not a checkout of the HunyuanVideo family"),
+        (("generate.py",), "is not a checkout of the HunyuanVideo family"),
     ],
 )
 def test_the_doctor_names_a_folder_that_is_none_of_the_family(

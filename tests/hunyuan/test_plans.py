@@ -339,7 +339,7 @@ def test_a_request_and_a_setting_count_more_than_the_options_file() -> None:
         ("t2v", {"model_base": "/x"}, "Set ckpt_path."),
         ("t2v", {"seed": 3}, "Set base_seed"),
         ("t2v", {"precision": "int8"}, "must be one of fp32, fp16, bf16"),
-        ("t2v", {"latent_channels": 16}, "refused by the script's own check"),
+        ("t2v", {"latent_channels": 16}, "the script's own check refuses every number"),
         ("i2v", {"use_fp8": True}, "has no option named 'use_fp8'"),
         ("1.5", {"rewrite": True}, "sends the prompt to a server"),
         ("1.5", {"sparse_attn": True, "use_sageattn": True}, "exclude each other"),
@@ -357,7 +357,7 @@ def test_a_mistake_in_the_options_file_is_refused_with_its_place_and_fix(
 
 def test_offloading_on_several_gpus_is_refused_before_the_script_does() -> None:
     plan = World("t2v", options={"use_cpu_offload": True}, settings={"gpu_count": 2}).plan()
-    assert any("refused by the script on several GPUs" in text for text in errors_of(plan))
+    assert any("refuses use_cpu_offload on several GPUs" in text for text in errors_of(plan))
 
 
 def test_eight_bits_are_found_beside_a_main_file_of_another_name() -> None:

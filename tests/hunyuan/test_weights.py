@@ -66,7 +66,7 @@ def test_the_whole_of_llava_as_text_encoder_is_named(hunyuan: HunyuanMachine, ow
     make_llava(own_weights / "text_encoder")
     (finding,) = a_plan(hunyuan, ckpt_path=str(own_weights))
     assert (finding.code, finding.failure) == ("model.encoder", Failure.MODEL)
-    assert "holds the whole of LLaVA" in finding.message
+    assert "holds all of LLaVA" in finding.message
     assert "preprocess_text_encoder_tokenizer_utils.py" in finding.fix
 
 
@@ -76,7 +76,7 @@ def test_the_language_model_alone_is_too_little_for_image_to_video(hunyuan: Huny
     assert a_plan(hunyuan, ckpt_path=str(own_weights)) == []
     (own_weights / "text_encoder_i2v" / "config.json").write_text('{"model_type": "llama"}')
     (finding,) = a_plan(hunyuan, ckpt_path=str(own_weights))
-    assert "reads the whole of LLaVA" in finding.message
+    assert "needs all of LLaVA" in finding.message
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ def test_a_checkout_that_is_there_is_never_changed(bare: SetupOrder, repository:
 def test_a_folder_in_the_place_of_the_checkout_is_refused(bare: SetupOrder) -> None:
     bare.checkout.mkdir()
     (bare.checkout / "holiday.txt").write_text("x")
-    with pytest.raises(ConfigurationError, match="no checkout of"):
+    with pytest.raises(ConfigurationError, match="not a checkout of"):
         checkouts.look_at(bare)
 
 

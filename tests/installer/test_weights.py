@@ -107,7 +107,7 @@ def test_killed_in_the_middle_it_resumes_where_it_was(site: Site, hub: Hub, numb
     eventually(lambda: partial.stat().st_size >= MIDDLE)
     process.send_signal(number)
     _, said = process.communicate(timeout=100)
-    assert (b"what was fetched is kept" in said) == (number == signal.SIGINT)
+    assert (b"the fetched files are kept" in said) == (number == signal.SIGINT)
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     kept = partial.stat().st_size
     hub.release.set()

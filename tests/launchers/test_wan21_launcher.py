@@ -210,7 +210,7 @@ def test_something_that_is_no_checkout_is_refused(machine: Machine, tmp_path: Pa
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == wan21.REFUSED
-    assert "no checkout of Wan2.1" in done.stderr
+    assert "not a checkout of Wan2.1" in done.stderr
 
 
 @pytest.mark.parametrize("argv", [[], ["--add-size=1024*576"], ["--"], ["generate.py"]])

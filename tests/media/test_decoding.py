@@ -62,7 +62,7 @@ def test_random_bytes_are_no_film(tmp_path: Path, seed: int) -> None:
 
 def test_stray_bytes_behind_the_film_are_told(clip: Path) -> None:
     broken = patched(clip, lambda data: data + b"Killed\n")
-    assert examine(broken).problems == (f"7 bytes at {clip.stat().st_size:,} belong to nothing",)
+    assert examine(broken).problems == (f"7 bytes at {clip.stat().st_size:,} belong to no part of the file",)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_random_bytes_within_our_own_films_are_found(clip: Path, seed: int) -> N
 
 def test_a_changed_byte_of_a_film_that_still_decodes_is_named(clip: Path) -> None:
     changed = patched(clip, lambda data: data.replace(b"Lavf", b"Lavg"))
-    assert examine(changed).problems == ("its checksum does not fit: the file has changed since it was written",)
+    assert examine(changed).problems == ("its checksum does not match: the file has changed since it was written",)
 
 
 def test_other_programs_read_a_sealed_film_without_complaint(clip: Path) -> None:

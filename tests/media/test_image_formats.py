@@ -266,7 +266,7 @@ def test_n03_an_hdr_picture_is_brought_to_a_normal_screen_and_told(
         path = source(_flat((level,) * 3, chunk(b"cICP", bytes((9, code, 0, 1)))))
         picture = take_picture(path, target, Intake())
         levels.append(one_colour(target)[0])
-        assert f"it is an HDR picture ({name}), and was brought to the range of a normal screen" in picture.notes
+        assert f"it is an HDR picture ({name}), and was converted to the range of a normal screen" in picture.notes
     assert levels[0] < levels[1] < levels[2]
     assert 225 <= levels[1] < 255
     assert levels[2] == 255
@@ -330,7 +330,7 @@ def test_n04_an_animated_jpeg_xl_is_known_behind_its_preview(
 
 def test_n03_colours_that_nobody_knows_are_told(source: Any) -> None:
     notes = inspect_picture(source(_flat((9, 9, 9), chunk(b"cICP", b"\x63\x0d\0\1"))), Intake()).notes
-    assert notes == ("its colours are declared in a way that is not known here (primaries 99, transfer 13)",)
+    assert notes == ("its colours are declared in a way that Reelwright does not know (primaries 99, transfer 13)",)
 
 
 @pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
@@ -374,7 +374,9 @@ def test_n05_a_jpeg_that_lacks_only_its_end_marker_has_all_pixels(name: str, res
 
 def test_n05_a_jpeg_without_its_end_marker_is_taken_with_a_warning(source: Any, target: Path) -> None:
     path = source(as_bytes(four_corners(), "JPEG")[:-2], "a.jpg")
-    assert take_picture(path, target, Intake()).notes == ("its end marker is missing, but all of its pixels are there",)
+    assert take_picture(path, target, Intake()).notes == (
+        "its end marker is missing, but all of its pixels are present",
+    )
     assert corners_of(target) == CORNERS
 
 
@@ -420,7 +422,7 @@ def test_n05_a_png_with_a_wrong_checksum_in_what_its_pixels_need_is_refused(sour
 @pytest.mark.parametrize("missing", [1, 11])
 def test_n05_a_png_that_ends_within_its_end_mark_is_complete(source: Any, target: Path, missing: int) -> None:
     path = source(as_bytes(_NOISE, "PNG")[:-missing])
-    note = "its end mark is missing or damaged, but all of its pixels are there"
+    note = "its end marker is missing or damaged, but all of its pixels are present"
     assert take_picture(path, target, Intake()).notes == (note,)
 
 

@@ -73,7 +73,7 @@ def test_new_tags_keep_colour_and_rotation(clip: Path) -> None:
 
 def test_a_film_is_not_copied_onto_itself(clip: Path) -> None:
     before = clip.read_bytes()
-    with pytest.raises(ValueError, match="written over"):
+    with pytest.raises(ValueError, match="overwritten"):
         write_metadata(clip, clip, {"title": "x"})
     assert clip.read_bytes() == before
 

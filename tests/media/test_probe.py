@@ -163,7 +163,7 @@ NO_VIDEOS = {
     "song.mp3": (b"ID3\4" + bytes(60), "it looks like an MP3 file, which is sound"),
     "song.wav": (b"RIFF....WAVEfmt " + bytes(60), "it looks like a WAV file, which is sound"),
     "game.tga": (b"\0\0\2" + bytes(60), "it looks like a cursor or a Targa (TGA) picture"),
-    "noise.mp4": (b"\x93\x00\xfe\x17" * 90, "its first bytes are those of no known format"),
+    "noise.mp4": (b"\x93\x00\xfe\x17" * 90, "its first bytes match no known format"),
 }
 
 

@@ -78,7 +78,7 @@ def test_cards_of_a_kind_are_warned_about_once_and_busy_ones_each() -> None:
 
 
 def test_a_card_that_the_backend_has_called_too_small_is_not_told_twice() -> None:
-    said = Finding("memory.gpu", "error", "needs 99 GiB of a card even on the placement disk_offload")
+    said = Finding("memory.gpu", "error", "needs 99 GiB of a card even in the placement disk_offload")
     assert found(a_plan(need=99).evolve(findings=(said,)), a_host(a_card())) == {}
 
 

@@ -151,7 +151,7 @@ def test_g01_no_run_takes_a_free_gpu_that_another_run_has_waited_for_longer(
     with leases.claim(["GPU-1"], **NOW):
         both = a_claimant("w0", "claim", "GPU-1,GPU-2", "600")
         assert both.line().startswith("waiting")
-        with pytest.raises(BusyError, match=r"GPU-2 is awaited by run w0 .*, which came first"):
+        with pytest.raises(BusyError, match=r"GPU-2 is already reserved for run w0 .*, which waits in the queue"):
             leases.claim(["GPU-2"], **NOW)
         with pytest.raises(BusyError, match="came first"):
             leases.claim(["GPU-2"], wait_s=0.1, owner={})

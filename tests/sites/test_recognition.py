@@ -153,8 +153,8 @@ OTHERS: dict[str, tuple[Callable[[Path], Path], str, str, str]] = {
     "ComfyUI's folders": (holding("split_files/diffusion_models/a.safetensors", ("a",)), "comfyui", "ComfyUI", "hub"),
     "one shard": (below(model, "diffusion_pytorch_model-00001-of-00007.safetensors"), "level", "one file", "Wan2.1-I2V-14B-720P"),
     "one level too high": (lambda folder: model(folder).parent, "level", "one level too high", "Wan2.1-I2V-14B-720P"),
-    "one level too deep": (below(model, "xlm-roberta-large"), "level", "too deep", "Wan2.1-I2V-14B-720P"),
-    "two levels too deep": (below(model, "google/umt5-xxl"), "level", "too deep", "Wan2.1-I2V-14B-720P"),
+    "one level too deep": (below(model, "xlm-roberta-large"), "level", "only a part of a model", "Wan2.1-I2V-14B-720P"),
+    "two levels too deep": (below(model, "google/umt5-xxl"), "level", "only a part of a model", "Wan2.1-I2V-14B-720P"),
     "HunyuanVideo": (lambda folder: make_hunyuan_checkpoint(folder / "ckpts", "t2v"), "family", "HunyuanVideo", "ckpt_path"),
     "HunyuanVideo-1.5": (lambda folder: make_hunyuan_checkpoint(folder / "ckpts", "1.5"), "family", "HunyuanVideo-1.5", "ckpt_path"),
     "LLaVA": (holding("config.json", b'{"model_type": "llava"}'), "family", "LLaVA", "hub"),
@@ -245,7 +245,7 @@ def test_m02_a_servers_answer_in_place_of_a_file_is_named_in_one_line(
     (path / name).write_bytes(data)
     (finding,) = findings_for(path)
     assert f"{name} {words}" in finding.message
-    assert finding.fix.startswith("Delete what is wrong")
+    assert finding.fix.startswith("Delete the damaged files")
 
 
 @pytest.mark.parametrize("mark", [".incomplete", ".part", ".aria2", ".!qB"])

@@ -254,7 +254,9 @@ def test_a_number_of_gpus_takes_of_the_listed_ones() -> None:
 
 def test_cards_that_are_too_small_are_one_line_with_the_memory_of_each() -> None:
     error = finding(World("1x24GiB,1x8GiB", settings={"gpu_count": 2}).plan(), "gpu.too_small")
-    assert "GPU 0 (simulated 24 GiB) has 24.0 GiB, GPU 1 (simulated 8 GiB) has 8.0 GiB: this would" in error.message
+    assert (
+        "GPU 0 (simulated 24 GiB) has 24.0 GiB, GPU 1 (simulated 8 GiB) has 8.0 GiB: it would run out" in error.message
+    )
 
 
 @pytest.mark.parametrize("name", ["t2v-1.3B", "T2V-1.3b", "wan2.1-t2v-1.3B"])

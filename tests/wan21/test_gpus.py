@@ -253,7 +253,7 @@ def test_g03_a_gpu_hidden_by_the_environment_cannot_be_listed(wan: WanMachine, d
     outcome = on_a_driver(wan, gpus=[1], gpu_count=None)
     assert (outcome.code, launches(wan.checkout)) == ("ENV", [])
     assert outcome.error is not None
-    assert "GPU 1 is not there; visible: 0" in outcome.error.message
+    assert "GPU 1 does not exist; visible: 0" in outcome.error.message
     wan.check()
 
 

@@ -96,7 +96,9 @@ def test_p21_the_next_run_ends_what_a_killed_runner_with_a_killed_shim_left(wan:
     outcome = wan.run()
     assert outcome.code == "ok"
     assert not any(is_running(pid) for pid in left)
-    assert any(isinstance(event, Log) and "left of the killed run" in event.text for event in outcome.events)
+    assert any(
+        isinstance(event, Log) and "leftover processes of the killed run" in event.text for event in outcome.events
+    )
     wan.check()
 
 
@@ -106,7 +108,7 @@ def test_p21_reel_doctor_ends_it_too(wan: WanMachine) -> None:
     said = subprocess.run(
         argv, capture_output=True, text=True, env={**os.environ, **wan.environ}, timeout=100, check=False
     )
-    assert "ended what was left of the killed run" in said.stderr
+    assert "ended the leftover processes of the killed run" in said.stderr
     assert not any(is_running(pid) for pid in left)
     wan.check(killed=True)
 

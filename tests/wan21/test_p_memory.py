@@ -89,7 +89,7 @@ def test_p02_the_user_is_told_that_decoding_took_the_memory(wan: WanMachine) -> 
     outcome = wan.run({"oom_phase": "vae"}, retry_policy="none")
     assert outcome.error is not None
     assert outcome.code == "OOM_GPU"
-    assert outcome.error.advice.startswith("All steps were done; decoding the clip took more memory than is free.")
+    assert outcome.error.advice.startswith("All steps were done; decoding the clip took more memory than was free.")
     wan.check()
 
 

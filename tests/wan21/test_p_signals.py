@@ -147,7 +147,7 @@ def test_p07_a_hang_after_sampling_has_begun_is_not_repeated(
     assert (outcome.code, outcome.error.exit_status) == ("HANG", 23)
     (attempt,) = outcome.manifest.attempts
     assert attempt.phase == phase
-    assert "the same would cost as much again" in outcome.error.advice
+    assert "another attempt would cost as much again" in outcome.error.advice
     wan.check()
 
 

@@ -51,7 +51,7 @@ def test_p22_a_second_ctrl_c_kills_at_once_what_ignores_the_first(wan: WanMachin
     eventually(lambda: reached(wan.checkout, "hang"), what="the hang")
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    assert any("ask once more" in line for line in process.stderr)  # reads up to that line
+    assert any("a second interrupt kills" in line for line in process.stderr)  # reads up to that line
     process.send_signal(signal.SIGINT)
     assert wan.finish(process, within_s=100).status == 130  # before the grace is over
     wan.check()

@@ -45,7 +45,7 @@ def test_documented_an_unknown_failure_climbs_the_three_rungs_from_the_original_
     assert outcome.code == "FRAMEWORK"
     assert outcome.error is not None
     assert outcome.error.exit_status == 28
-    assert "No step of the ladder is left." in outcome.error.advice
+    assert "No step of the retry ladder is left." in outcome.error.advice
     assert options(wan, "sample_steps", "sample_guide_scale") == [
         ("30", "7.5"),
         ("22", "7.5"),

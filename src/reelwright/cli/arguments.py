@@ -32,7 +32,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "strict_quality": {"action": "store_true", "help": "never lower quality to succeed"},
     "allow_degrade": {"metavar": "frames,size", "help": "what a retry may lower"},
     "verify_model": {"action": "store_true", "help": "check the hashes of the weights first"},
-    "parallel": {"type": int, "metavar": "N", "help": "clips at the same time (parallel_segments)"},
+    "parallel": {"type": int, "metavar": "N", "help": "clips made at the same time (parallel_segments)"},
 }
 
 
@@ -66,7 +66,7 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image", metavar="IMAGE", help="first picture (JPEG, PNG, WebP, HEIC, AVIF, ...); - for none (text-to-video)"
     )
-    parser.add_argument("prompt", type=_text, metavar="PROMPT", help="what should be seen")
+    parser.add_argument("prompt", type=_text, metavar="PROMPT", help="what the video should show")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT.mp4", help="the video file to write")
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, field in FIELDS.items():

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = settings_from(arguments)
     for run_id in sweep_dead_runs():
-        note(f"ended what was left of the killed run {run_id}")
+        note(f"ended the leftover processes of the killed run {run_id}")
     rows = check_all(settings, LocalSite())
     if arguments.json:
         print_json([row.to_json() for row in rows])

@@ -48,7 +48,11 @@ def collect(arguments: argparse.Namespace, wrong: Iterable[VideoGenerationError]
     if arguments.json:
         print_json(_as_json(garbage, size, removed=agreed))
     elif garbage.files:
-        done = "removed" if agreed else "would be removed; nothing was" + ("" if arguments.dry_run else " (give --yes)")
+        done = (
+            "removed"
+            if agreed
+            else "would be removed; nothing was removed" + ("" if arguments.dry_run else " (give --yes)")
+        )
         print_lines(f"{counted(len(garbage.files), 'file')} ({size / 1e6:.1f} MB) {done}")
     return 0
 

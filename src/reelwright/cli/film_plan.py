@@ -43,7 +43,7 @@ def _clip(clip: ClipPlan) -> str:
     from ..core.plan import in_words
 
     plan, segment = clip.planned.plan, clip.planned.segment
-    origin = f", goes on from {segment.upstream}" if segment.upstream else ""
+    origin = f", continues {segment.upstream}" if segment.upstream else ""
     text = f"{clip.id}: {segment.request.num_frames} frames by {clip.planned.backend.name}{origin}"
     if clip.stored:
         return f"{text}: stored"

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif is_still or not (facts.get("codec") or facts.get("container")):
         print_lines(f"{path} is not a video: {looks}")
     else:
-        verdict = "not a whole video" if facts["problems"] else "ok: decoded completely"
+        verdict = "not a complete video" if facts["problems"] else "ok: decoded completely"
         print_lines(*_lines(facts), verdict)
     return Failure.OUTPUT.exit_status if facts["problems"] else 0
 

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         with setup_listener() as listen:
             outcome = carry_out(installation, source, os.environ, listen)
     except KeyboardInterrupt:
-        raise Cancelled("Stopped; what was fetched is kept. Run the same command again to go on.") from None
+        raise Cancelled("Stopped; the fetched files are kept. Run the same command again to continue.") from None
     if arguments.json:
         print_json(outcome.to_json())
     else:

@@ -54,7 +54,7 @@ def _show_metadata(path: Path, *, as_json: bool) -> int:
 
     facts = examine(path, apart=True)
     if facts["problems"]:
-        raise InvalidInputError(f"{path} is not a whole video and has no manifest", evidence=facts["problems"])
+        raise InvalidInputError(f"{path} is not a complete video and has no manifest", evidence=facts["problems"])
     if as_json:
         print_json(facts["metadata"])
     else:
@@ -155,7 +155,7 @@ def _record(value: Any) -> Mapping[str, Any]:
 def _joined(joint: Mapping[str, Any] | None) -> str | None:
     if joint is None:
         return None
-    return f"{joint.get('kind')}" + (", a jump can be seen" if joint.get("jump") else "")
+    return f"{joint.get('kind')}" + (", a visible jump" if joint.get("jump") else "")
 
 
 def _attempts(attempts: Sequence[Attempt]) -> Iterator[tuple[object, ...]]:

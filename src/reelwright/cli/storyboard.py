@@ -113,7 +113,7 @@ def _understood(item: Planned, board: Storyboard) -> dict[str, Any]:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    begin = f"goes on from {row['goes_on_from']}" if row["goes_on_from"] else "no picture"
+    begin = f"continues {row['goes_on_from']}" if row["goes_on_from"] else "no picture"
     begin = f"from {Path(row['image']).name}" if row["image"] else begin
     end = f" to {Path(row['last_image']).name}" if row["last_image"] else ""
     more = [f"camera {row['camera']}"] if row["camera"] else []

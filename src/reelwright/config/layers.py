@@ -90,7 +90,7 @@ def _misread(document: Document) -> Iterator[ConfigurationError]:
         text = "what follows # on this line is a comment in YAML and would be lost"
         yield _error_at(document, place, text, "Put quotes around the value, or a space after #.")
     for place, _ in document.misread_numbers():
-        text = "YAML reads this number otherwise than it is written (octal, base 60, or with underscores)"
+        text = "YAML reads this number differently from how it is written (octal, base 60, or with underscores)"
         yield _error_at(document, place, text, "Write a plain decimal number, or put quotes around a text.")
 
 
@@ -131,7 +131,7 @@ def environment_layer(environ: Mapping[str, str], flat: type[Settings]) -> Layer
         try:
             values[key] = typed(key, environ[name], origins[key], flat)
         except ConfigurationError as error:
-            error.advice = error.advice or f"Correct {name}: its value is read like YAML."
+            error.advice = error.advice or f"Correct {name}: its value is read as YAML."
             mistakes.append(error)
     layer = Layer("environment", ENVIRONMENT, values, origins=origins, mistakes=tuple(mistakes))
     return _checked(layer, flat, here())

@@ -49,9 +49,9 @@ def understood(values: Mapping[str, Any], origin: Callable[[str], str]) -> tuple
         elif key in PIPELINE_KEYS:
             notes.append(f"{where}: {key} belongs to the surrounding pipeline and is not used")
         elif name == "generator" and isinstance(value, str) and value in REMOTE_BACKENDS:
-            notes.append(f"{where}: {key} names a remote service; a local generator is chosen")
+            notes.append(f"{where}: {key} names a remote service; a local generator is used")
         elif name in kept and name != "generators" and value is not None and value != kept[name]:
-            wrong.append(f"{where}: {key} and another key mean the same ({name}) and say different things")
+            wrong.append(f"{where}: {key} and another key mean the same ({name}) and have different values")
         elif name == "generators" and isinstance(value, Mapping):
             kept[name] = {**_mapping(kept.get(name)), **value}
         elif value is not None:

@@ -91,14 +91,16 @@ class Settings(BaseModel):
 
     generator: str = Field("auto", description="generator to use; auto takes the configured one, else the draft")
     output_dir: FilePath | None = Field(None, description="folder for clips and films without -o")
-    if_exists: Literal["error", "overwrite", "skip", "rename"] = Field("error", description="if the output exists")
+    if_exists: Literal["error", "overwrite", "skip", "rename"] = Field(
+        "error", description="what to do if the output exists"
+    )
     strict_input: bool = Field(False, description="refuse pictures that need normalising")
     strict_quality: bool = Field(False, description="never lower quality to succeed")
     allow_degrade: Annotated[tuple[Literal["frames", "size"], ...], LIST] = Field(
         (), description="what a retry may lower when memory is short: frames, size"
     )
-    fit: Literal["cover", "contain", "stretch"] | None = Field(None, description="how pictures are brought to a size")
-    anchor: str = Field("center", description="which part of a picture survives a crop")
+    fit: Literal["cover", "contain", "stretch"] | None = Field(None, description="how pictures are fitted to a size")
+    anchor: str = Field("center", description="which part of a picture a crop keeps")
     codec: Literal["h264", "av1"] = Field("h264", description="codec where Reelwright encodes")
     size: str | None = Field(None, description="width x height; documented default 1280x720")
     frame_num: Positive | None = Field(None, description="frames per clip; documented default 81")
@@ -115,7 +117,7 @@ class Settings(BaseModel):
     )
     python: ProgramPath | None = Field(None, description="the framework's own interpreter")
     gpu_count: Annotated[Positive | None, AUTO] = Field(
-        None, description="GPUs per clip; auto uses all that can be used"
+        None, description="GPUs per clip; auto chooses the fastest set that fits"
     )
     gpus: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, LIST] = Field(
         None, description="exactly these GPUs, by index"
@@ -129,7 +131,7 @@ class Settings(BaseModel):
     retry_budget_s: PositiveFloat | None = Field(None, description="no further attempt after this many seconds")
     timeout: PositiveFloat | None = Field(None, description="wall-clock limit of one attempt, seconds")
     progress_timeout: PositiveFloat | None = Field(
-        None, description="seconds without progress that count as hung; instead of the limits per phase"
+        None, description="seconds without progress that count as hung; replaces the limits per phase"
     )
     lease_timeout_s: Seconds = Field(0.0, description="seconds to wait for GPUs that another run uses")
     stop_grace_s: Seconds = Field(10.0, description="seconds between asking a process to end and killing it")
@@ -142,8 +144,8 @@ class Settings(BaseModel):
     state_dir: FilePath = Field(
         default_factory=lambda: default_state_dir(os.environ), description="history, caches, records of failed runs"
     )
-    simulate_gpus: str | None = Field(None, description="plan for GPUs that are not there, such as 8x80GiB")
-    simulate_memory: str | None = Field(None, description="plan for this host memory instead, such as 64GiB")
+    simulate_gpus: str | None = Field(None, description="plan for imagined GPUs, such as 8x80GiB")
+    simulate_memory: str | None = Field(None, description="plan for imagined host memory, such as 64GiB")
     generators: Mapping[str, Mapping[str, Any]] = Field({}, description="settings for one generator only")
 
     _sources: Sources = PrivateAttr(default_factory=Sources)
@@ -177,7 +179,9 @@ class Settings(BaseModel):
             if name == "CUDA_VISIBLE_DEVICES":
                 raise ValueError(f"{name} would undo the choice of free GPUs: use `gpus` instead")
             if _RANK_VARIABLE.fullmatch(name):
-                raise ValueError(f"{name} belongs to the run itself: with a rank of its own, generate.py saves nothing")
+                raise ValueError(
+                    f"{name} is set by the run for each process; a fixed value would make generate.py save nothing"
+                )
         return value
 
     @field_validator("simulate_gpus", "simulate_memory")

@@ -69,7 +69,7 @@ def explained(text: str, origin: str, error: Exception) -> ConfigurationError:
     """The error that a user reads instead of PyYAML's own."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         line, meant = _meant(text.splitlines(), error, error.problem_mark)
-        advice = "What is behind that line is read when it is corrected."
+        advice = "The lines after it are checked once it is corrected."
         return ConfigurationError(f"{origin}:{line}: {meant}", advice=advice)
     return ConfigurationError(f"{origin}: {' '.join(str(error).split())[:300]}")
 
@@ -96,14 +96,14 @@ def _meant(rows: Sequence[str], error: yaml.MarkedYAMLError, mark: yaml.Mark) ->
         line = begun.line if begun and "find expected" in problem else mark.line
         return (
             line + 1,
-            "this line does not fit those around it: is it indented as they are, with a colon after its key?",
+            "this line does not fit the lines around it: check its indentation and the colon after its key",
         )
     return mark.line + 1, problem
 
 
 #: Patterns of lines that YAML cannot read, each with its usual cause.
 _OF_A_LINE = {
-    r"[ -]*\t|.*:\t": "a tab stands here; write spaces",
+    r"[ -]*\t|.*:\t": "this line holds a tab; write spaces",
     r" *(?:- +)?[A-Za-z_]\w*:[^\s:/\\]": "a space is missing after the colon",
 }
 _OF_A_VALUE = {
@@ -131,5 +131,5 @@ def _slip_in_quotes(value: str) -> str:
     if value[0] == '"' and re.search(r"\\(?![0abtnvfre \"/\\N_LPxuU])|\\(?:x|u|U)(?![0-9A-Fa-f]{2})", whole[0]):
         return "a \\ in double quotes begins an escape; use single quotes"
     if re.match(r" *[^\s,}\]:#]", value[whole.end() :]):
-        return "the text goes on behind its closing quote; put other quotes around the whole"
+        return "the text continues after its closing quote; put other quotes around all of it"
     return ""

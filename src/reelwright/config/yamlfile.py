@@ -178,13 +178,13 @@ class _Reading:
                     Mistake(line, "a key must be a word; a text that begins with { or [ must be in quotes")
                 )
             elif name == "<<":
-                self.mistakes.append(Mistake(line, "<< is not read here: write the keys themselves"))
+                self.mistakes.append(Mistake(line, "<< is not supported: write the keys themselves"))
             elif name in values:
                 text = f"the key {name!r:.80} is twice here, first in line {self.places[(*path, name)]}"
                 self.mistakes.append(Mistake(line, text))
             else:
                 if name != key.value:
-                    self.mistakes.append(Mistake(line, "a character that looks like a space stands beside this key"))
+                    self.mistakes.append(Mistake(line, "a character that only looks like a space is next to this key"))
                 values[name] = self._at(key, item, (*path, name))
         return values
 
@@ -261,7 +261,7 @@ def _invisible(text: str) -> Iterator[Mistake]:
     """Mistakes about characters that YAML refuses, and about line breaks that no editor shows."""
     for found in _INVISIBLE.finditer(text):
         line = text.count("\n", 0, found.start()) + 1
-        yield Mistake(line, f"an invisible character, U+{ord(found[0]):04X}, stands in this line; remove it")
+        yield Mistake(line, f"an invisible character, U+{ord(found[0]):04X}, is in this line; remove it")
 
 
 def _text(path: Path) -> str:

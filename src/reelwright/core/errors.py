@@ -213,12 +213,12 @@ class StateError(VideoGenerationError):
 
 
 class Cancelled(VideoGenerationError):
-    """Stopped on request; nothing half-made is left."""
+    """Stopped on request; no incomplete file remains."""
 
     failures: ClassVar[tuple[Failure, ...]] = (Failure.CANCELLED,)
 
     def __init__(self, message: str | None = None, *, signal_number: int = signal.SIGINT) -> None:
-        super().__init__(message or f"Stopped by {signal.Signals(signal_number).name}; nothing half-made is left.")
+        super().__init__(message or f"Stopped by {signal.Signals(signal_number).name}; no incomplete file remains.")
         self.signal_number = signal_number
 
     @property

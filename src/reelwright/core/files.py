@@ -35,7 +35,7 @@ _REASONS = {
     errno.ENOENT: "it does not exist",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.EISDIR: "it is a folder",
-    errno.ELOOP: "its symbolic links go round in a circle",
+    errno.ELOOP: "its symbolic links form a loop",
     errno.ENAMETOOLONG: "its name is too long",
     errno.EACCES: "permission was denied",
     errno.EPERM: "permission was denied",
@@ -58,7 +58,7 @@ _SCARCE_ADVICE = "Close other programs or raise the limit, then run it again."
 _CLASSES: dict[int, tuple[Failure, str]] = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS),
-        (Failure.PERM, "Choose a path that you may use, or change its rights."),
+        (Failure.PERM, "Choose a path that you may use, or change its permissions."),
     ),
     **dict.fromkeys(
         (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT),
@@ -274,7 +274,9 @@ def home() -> Path:
     try:
         return Path.home()
     except RuntimeError:
-        raise ConfigurationError("this user has no home folder", advice="Set HOME to a folder of your own.") from None
+        raise ConfigurationError(
+            "this user has no home folder", advice="Set HOME to a folder that you can write to."
+        ) from None
 
 
 def unusable(path: Path, doing: str = "be read", *, advice: str = "") -> VideoGenerationError | None:
@@ -317,9 +319,11 @@ def system_error(error: Exception) -> VideoGenerationError | None:
     if isinstance(error, OSError):
         return _of_the_system(error)
     if isinstance(error, ValueError) and ("null byte" in text or "null character" in text):
-        return InvalidInputError("a path holds a NUL character", advice="Check the paths that were given.")
+        return InvalidInputError("a path holds a NUL character", advice="Check the given paths.")
     if isinstance(error, UnicodeEncodeError) and "surrogates" in text:
-        return InvalidInputError("a text holds half a character", advice="Check the texts and paths that were given.")
+        return InvalidInputError(
+            "a text holds an incomplete character (a lone surrogate)", advice="Check the given texts and paths."
+        )
     if isinstance(error, RuntimeError) and "start new thread" in text:
         return _of_the_system(OSError(errno.EAGAIN, text))
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in text):
@@ -338,7 +342,7 @@ def _of_the_system(error: OSError) -> VideoGenerationError | None:
     if number not in _CLASSES:
         return None
     failure, fix = _CLASSES[number]
-    return error_for(failure, f"the system refuses to go on: {reason(error)}", advice=fix)
+    return error_for(failure, f"the system refused the operation: {reason(error)}", advice=fix)
 
 
 def _is_nowhere() -> bool:

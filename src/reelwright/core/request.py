@@ -243,7 +243,7 @@ def check_prompt(prompt: object, *, name: str = "prompt", may_be_empty: bool = F
     if not isinstance(prompt, str):
         raise InvalidInputError(f"the {name} must be text, not {type(prompt).__name__}")
     if not prompt.strip() and not may_be_empty:
-        raise InvalidInputError(f"the {name} is empty", advice="Say what should be seen.")
+        raise InvalidInputError(f"the {name} is empty", advice="Describe what the video should show.")
     if "\0" in prompt:
         raise InvalidInputError(f"the {name} holds a NUL character", advice="Remove it: no process can receive it.")
     try:

@@ -72,8 +72,8 @@ def machine_rows(host: Host, suspects: Mapping[str, str]) -> Iterator[Row]:
         users = "".join(f"; used by pid {process.pid} ({process.name or '?'})" for process in gpu.processes)
         yield Row("machine", Finding("gpu", "info", f"GPU {gpu.index}: {gpu.name}, {free}{users}"))
     for uuid, said in suspects.items():
-        text = f"the last run on {uuid} ended with a fault of the GPU: {said}"
-        yield Row("machine", Finding("gpu.suspect", "warning", text, "Others are taken first; look at `dmesg`."))
+        text = f"the last run on {uuid} ended with a GPU fault: {said}"
+        yield Row("machine", Finding("gpu.suspect", "warning", text, "Other GPUs are used first; look at `dmesg`."))
     if not host.gpus:
         text = host.gpu_problem or "no GPU that this process may use"
         fix = host.gpu_advice or "Install the NVIDIA driver."
@@ -133,7 +133,7 @@ def _parts(host: Host) -> Iterator[Finding]:
     for weights in host.checkpoints.values():
         if not weights.problems:
             size = f"{weights.total_bytes / GIB:.1f} GiB in {counted(len(weights.files), 'file')}"
-            yield Finding("weights", "info", f"{weights.directory}: {size}, whole")
+            yield Finding("weights", "info", f"{weights.directory}: {size}, complete")
 
 
 def availability(backend: Backend, settings: Settings, site: Site) -> tuple[Finding, ...]:

@@ -74,7 +74,7 @@ def _answer(engine: ResidentEngine, request: Message | Failed, owner: Owner) -> 
             return request
     except Exception as error:  # noqa: BLE001 -- any exception fails this request and not the worker
         return failed(error, owner.phase)
-    return Failed(Failure.STATE.name, f"{type(request).__name__} is no request")
+    return Failed(Failure.STATE.name, f"{type(request).__name__} is not a request")
 
 
 def failed(error: BaseException, phase: str, *, otherwise: Failure = Failure.FRAMEWORK) -> Failed:
@@ -110,7 +110,7 @@ class Owner:
         threading.Thread(target=self._receive_all, name="requests", daemon=True).start()
 
     def next(self) -> Message:
-        """Wait for the next request. A line that is no request becomes the `core.events.Failed` to answer with."""
+        """Wait for the next request. A line that is not a request becomes the `core.events.Failed` to answer with."""
         self.phase = ""
         return self._requests.get()
 

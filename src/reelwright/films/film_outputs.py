@@ -127,7 +127,7 @@ def check_sheet(order: FilmOrder, output: Path, before: Manifest | None) -> None
     if sheet.is_symlink() or file_digest(sheet) not in {recorded, *Store(output.parent).record(name_of(output)).sheets}:
         changed = recorded is not None and not sheet.is_symlink()
         why = (
-            "was changed since it was drawn; drawing it again would lose that"
+            "was changed since it was drawn; drawing it again would lose the change"
             if changed
             else "exists and is not a sheet of this film"
         )

@@ -92,7 +92,7 @@ def _wrong(item: Any, place: Where, written: str | None) -> str:
     kind, value, context = item["type"], item.get("input"), item.get("ctx", {})
     odd = surprise(written, value) if written else ""
     if kind == "missing":
-        return "it is required and not there"
+        return "it is required and missing"
     if kind in _LIMITS:
         word, name = _LIMITS[kind]
         return f"it must be {word} {context[name]:g}, not {value}"

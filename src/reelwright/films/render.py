@@ -320,7 +320,7 @@ class _Making:
         runner.generate(order, listen, self._cancellation, self._site)
         clip = store.find(item.key)
         if clip is None:
-            raise error_for(Failure.INTERNAL, f"the clip {item.key} vanished from {store.root}")
+            raise error_for(Failure.INTERNAL, f"the clip {item.key} is missing from {store.root}")
         self._watch_quality(item, clip)
         self._prefetch.analyse(segment.id, clip)
         return clip

@@ -74,8 +74,8 @@ def _board(manifest: Manifest, folder: Path, target: Path) -> tuple[Storyboard, 
     if not isinstance(kept, dict):  # a film of an older version
         if source is None:
             raise InvalidInputError(
-                f"the storyboard of this film is gone: {shown(file) if file else 'it had no file'}",
-                advice=f"Bring it back, then run: reel film {shown(file or 'FILM.yaml')} -o {shown(target)}",
+                f"the storyboard of this film is missing: {shown(file) if file else 'it had no file'}",
+                advice=f"Restore it, then run: reel film {shown(file or 'FILM.yaml')} -o {shown(target)}",
             )
         return load_storyboard(source), source, {}
     try:
@@ -93,8 +93,8 @@ def _check_files(manifest: Manifest, board: Storyboard, sound: object) -> None:
     """Refuse if a picture of the film has changed, or if its sound has changed and the sound's hash is known."""
     if board.audio and isinstance(sound, str) and file_digest(board.audio.file) != sound:
         raise InvalidInputError(
-            f"{shown(board.audio.file)} is gone or has changed since {manifest.created_at}",
-            advice="Bring the sound back to where it was.",
+            f"{shown(board.audio.file)} is missing or has changed since {manifest.created_at}",
+            advice="Restore the sound file at that path.",
         )
     wanted: dict[str, set[str]] = {}
     for name, record in clip_manifests(manifest):
@@ -104,8 +104,8 @@ def _check_files(manifest: Manifest, board: Storyboard, sound: object) -> None:
             path = getattr(shot, role)
             if path is not None and shot.id in wanted and file_digest(path) not in wanted[shot.id]:
                 raise InvalidInputError(
-                    f"shot {shot.id}: {shown(path)} is gone or has changed since {manifest.created_at}",
-                    advice="Bring the picture back to where it was.",
+                    f"shot {shot.id}: {shown(path)} is missing or has changed since {manifest.created_at}",
+                    advice="Restore the picture at that path.",
                 )
 
 

@@ -189,7 +189,7 @@ class Store:
             except BlockingIOError:
                 holder = re.sub(r"\D", "", lock.read(20).decode("ascii", "replace"))
                 by = f" by process {holder}" if holder else ""
-                raise BusyError(f"{busy}{by}", advice="Wait for it, or end it; it loses nothing.") from None
+                raise BusyError(f"{busy}{by}", advice="Wait for it, or stop it: its finished clips are kept.") from None
             yield lock
 
     def record(self, name: str) -> Record:

@@ -63,12 +63,12 @@ class Parameters(BaseModel):
     steps: Annotated[int, Field(gt=0)] | None = Field(default=None, description="sampling steps")
     guidance_scale: Annotated[float, Field(ge=0)] | None = Field(default=None, description="guidance scale")
     flow_shift: Annotated[float, Field(gt=0)] | None = Field(default=None, description="flow shift")
-    negative_prompt: str | None = Field(default=None, description="what should not be seen, where supported")
+    negative_prompt: str | None = Field(default=None, description="what to avoid, where supported")
     camera: str | None = Field(default=None, description="draft: camera move, such as 'pan_left slow'")
     fit: Literal["cover", "contain", "stretch"] | None = Field(
-        default=None, description="how pictures are brought to the size: the setting fit, else cover"
+        default=None, description="how pictures are fitted to the size: the setting fit, else cover"
     )
-    anchor: str | None = Field(default=None, description="which part survives a crop: center, top, ... or x,y")
+    anchor: str | None = Field(default=None, description="which part a crop keeps: center, top, ... or x,y")
     transition: str = Field(
         default="cut", pattern=f"^(?:{_TRANSITION.pattern})$", description="cut, or dissolve N (frames)"
     )
@@ -84,7 +84,7 @@ class Parameters(BaseModel):
 class Shot(Parameters):
     """One shot."""
 
-    prompt: str = Field(description="what should be seen")
+    prompt: str = Field(description="what the video should show")
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = Field(
         default="", description="name of the shot"
     )
@@ -122,7 +122,7 @@ class Finish(BaseModel):
     model_config = _STRICT
 
     double_fps: bool = Field(default=False, description="twice the frame rate by optical flow, on the CPU")
-    upscale: Literal[1, 2, 3, 4] = Field(default=1, description="enlarge each side so many times")
+    upscale: Literal[1, 2, 3, 4] = Field(default=1, description="enlarge each side this many times")
 
 
 class Storyboard(BaseModel):
@@ -134,13 +134,13 @@ class Storyboard(BaseModel):
     generator: str = Field(default="auto", description="generator of all shots")
     size: SizeText = Field(default="1280x720", description="width x height of the film")
     fps: Annotated[float, Field(gt=0, le=120)] | None = Field(
-        default=None, description="frame rate, if there is a choice"
+        default=None, description="frames per second, where the generator has a choice"
     )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = Field(
-        default=0, description="from which the shots' seeds are derived"
+        default=0, description="seed from which the shots' seeds are derived"
     )
     color: Annotated[Literal["joint", "anchor", "off"], BeforeValidator(_as_color)] = Field(
-        default="anchor", description="colours of chained clips are matched"
+        default="anchor", description="match the colours of chained clips"
     )
     overlap: Annotated[int, Field(ge=0, le=8)] = Field(default=0, description="frames of crossfade at chained joints")
     audio: Audio | None = Field(default=None, description="sound for the whole film")

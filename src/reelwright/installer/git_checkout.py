@@ -55,7 +55,9 @@ def commit_of(order: SetupOrder) -> str:
     if commit == LATEST:
         return "HEAD"
     if not re.fullmatch(r"[0-9A-Za-z][\w./-]*", commit):
-        raise ConfigurationError(f"--commit {commit!r} is no name of a commit", advice="Give its hash, or `latest`.")
+        raise ConfigurationError(
+            f"--commit {commit!r} is not the name of a commit", advice="Give its hash, or `latest`."
+        )
     return commit
 
 
@@ -72,7 +74,7 @@ def look_at(order: SetupOrder) -> SetupPart:
         return SetupPart(NAME, target, source, True, note=_note(order, wanted))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigurationError(
-            f"{target} exists and has no {recipe.script}: it is no checkout of {recipe.folder}",
+            f"{target} exists and has no {recipe.script}: it is not a checkout of {recipe.folder}",
             advice="Give another --dir, or move that folder away.",
         )
     return SetupPart(NAME, target, source, False, recipe.checkout_bytes, origin="estimate", note=f"commit {wanted}")

@@ -97,7 +97,7 @@ def _look_at_weights(order: SetupOrder, model: WeightSet, source: WeightsSource)
     except TransferInterrupted as error:
         there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         if folder.is_dir() and not weights_problems(order, model):
-            note = f"complete as far as can be seen here; {error}"
+            note = f"complete as far as can be checked without the source; {error}"
             return SetupPart(name, folder, where, True, 0, there, note=note, model=model)
         todo = max(0, model.known_bytes - there)
         return SetupPart(name, folder, where, False, todo, there, "table", str(error), model=model)
@@ -106,7 +106,7 @@ def _look_at_weights(order: SetupOrder, model: WeightSet, source: WeightsSource)
     # All files may exist beside the mark of an unfinished download: the weights are not complete then.
     whole = not left and not weights_problems(order, model)
     there = listing.total_bytes - todo
-    note = "begun; continues where it stopped" if there and not whole else ""
+    note = "started; continues where it stopped" if there and not whole else ""
     origin: Origin = "nothing" if whole else "source"
     return SetupPart(name, folder, where, whole, todo, there, origin, note, listing, model)
 

@@ -107,7 +107,7 @@ class _Work:
                 f"{query.path} {found.problem or 'cannot import ' + ', '.join(broken)}",
                 failure=Failure.ENV,
                 evidence=tuple(f"{name}: {found.broken.get(name, 'is not installed')}" for name in broken),
-                advice="Install what is missing there (a library of the system, perhaps); then run `reel doctor`.",
+                advice="Install the missing package there (or the missing system library), then run `reel doctor`.",
             )
 
     def _fetch_weights(self, part: SetupPart, listing: Listing) -> None:

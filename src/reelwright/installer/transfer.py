@@ -188,7 +188,7 @@ class _Shared:
             partial.unlink()
             raise ModelNotFoundError(
                 f"{file.name} from {self.job.source.name} is damaged: its checksum is not the published one",
-                advice="Run the same command again; if it stays so, use another --weights-source.",
+                advice="Run the same command again; if it fails again, use another --weights-source.",
             )
         if not self.stop.is_set():
             _publish(self.job, file, partial)
@@ -208,7 +208,7 @@ class _Shared:
                 raise BackendUnavailableError(
                     f"{file.name} could not be fetched: {problem}",
                     failure=Failure.ENV,
-                    advice="What was fetched is kept: run the same command again to go on.",
+                    advice="The fetched files are kept: run the same command again to continue.",
                 )
             if _size(partial) < file.size:
                 self.stop.wait(min(self.job.pause_s * 2**tries, 30.0))

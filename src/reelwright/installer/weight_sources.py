@@ -216,7 +216,7 @@ class HubSource:
 
     def _file(self, item: Any) -> RemoteFile:
         if item.size is None:
-            raise ModelNotFoundError(f"{self.name} gives no size for {item.rfilename}: it is no complete hub")
+            raise ModelNotFoundError(f"{self.name} gives no size for {item.rfilename}: it is not a complete hub")
         found = Checksum("sha256", item.lfs.sha256) if item.lfs else None
         if found is None and item.blob_id:
             found = Checksum("git", item.blob_id)
@@ -253,7 +253,7 @@ class HubSource:
             raise TransferInterrupted(f"{self.name} answered {status} for {repository}") from None
         if status == 404 and not isinstance(error, self._errors.GatedRepoError):
             raise ModelNotFoundError(
-                f"{self.name} has no {repository}, or not this file of it", advice="Check --weights-source."
+                f"{self.name} has no {repository}, or not this file in it", advice="Check --weights-source."
             ) from None
         raise BackendUnavailableError(
             f"{self.name} refuses access to {repository} (status {status})",

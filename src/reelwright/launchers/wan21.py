@@ -101,7 +101,7 @@ def _own_path(checkout: str) -> None:
 def _prepare(options: LauncherOptions, checkout: str) -> list[str]:
     """Make the changes that the options request; returns a line about each."""
     if not os.path.isfile(os.path.join(checkout, "wan", "configs", "__init__.py")):  # noqa: PTH113, PTH118
-        raise CheckoutRefused(f"{checkout} is no checkout of Wan2.1: it has no wan/configs")
+        raise CheckoutRefused(f"{checkout} is not a checkout of Wan2.1: it has no wan/configs")
     changes = hide_broken_flash_attn()
     configs = importlib.import_module("wan.configs")
     for size in options.sizes:

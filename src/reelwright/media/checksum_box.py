@@ -29,7 +29,7 @@ def append_checksum(path: Path) -> None:
 def checksum_problem(path: Path) -> str | None:
     """The problem with the checksum; ``None`` if it matches, or if the video has none (another program made it)."""
     wrong = _fits(path) is False
-    return "its checksum does not fit: the file has changed since it was written" if wrong else None
+    return "its checksum does not match: the file has changed since it was written" if wrong else None
 
 
 def has_valid_checksum(path: Path) -> bool:

@@ -120,7 +120,7 @@ def match(wanted: Pixels, found: Pixels, before: Matrix | None = None) -> Colour
     whole = unchanged() if own is None else own
     whole = whole if before is None else composed(before, whole)
     if effect(whole, found) < _UNSEEN:
-        return ColourMatch(whole, drift, residual, corrects=False, note=note or "nothing that can be seen")
+        return ColourMatch(whole, drift, residual, corrects=False, note=note or "the difference is too small to see")
     return ColourMatch(whole, drift, residual, note=note)
 
 

@@ -80,13 +80,13 @@ def killed(subject: str, signal_sent: str, *, for_memory: bool) -> VideoGenerati
             f"{subject}: the kernel ended the decoder for lack of memory",
             failure=Failure.OOM_HOST,
             evidence=evidence,
-            advice="Nothing is known to be wrong with the file. Free some memory, or raise the memory limit of the "
+            advice="The file may be intact. Free some memory, or raise the memory limit of the "
             "container, and run it again.",
         )
     return BackendUnavailableError(
-        f"{subject}: something outside ended the decoder ({signal_sent})",
+        f"{subject}: something outside Reelwright ended the decoder ({signal_sent})",
         failure=Failure.ENV,
         evidence=evidence,
-        advice="Nothing is known to be wrong with the file. Look for what ends processes here (memory limits, a "
+        advice="The file may be intact. Look for what ends processes here (memory limits, a "
         "supervisor, a batch system), and run it again.",
     )

@@ -278,7 +278,7 @@ def _box_problems(path: Path, size: int) -> list[str]:
             if not kinds and kind != b"ftyp":
                 return []  # another container
             if length < 8 or kind not in _BOXES:
-                return [f"{size - position:,} bytes at {position:,} belong to nothing"]
+                return [f"{size - position:,} bytes at {position:,} belong to no part of the file"]
             if position + length > size:
                 missing = position + length - size
                 return [f"it is cut off: {missing:,} bytes of its {kind.decode()!r} part are missing"]

@@ -142,8 +142,8 @@ def _job(intake: Intake) -> dict[str, Any]:
     """The job of the decoder's child (see `image_child`)."""
     if intake.size and intake.size.area > intake.max_pixels:
         raise InvalidInputError(
-            f"a picture of {intake.size} is wanted; the limit is {intake.max_pixels / 1e6:,.3g} megapixels",
-            advice="Ask for a smaller size.",
+            f"the requested size {intake.size} is too large: the limit is {intake.max_pixels / 1e6:,.3g} megapixels",
+            advice="Use a smaller size.",
         )
     asked_to_fit = intake.fit is not None and (intake.size is not None or intake.fitted_later)
     return {
@@ -172,7 +172,7 @@ def _judged(held: Held, facts: dict[str, Any], intake: Intake, png_fd: int) -> _
         raise InvalidInputError(
             f"{shown(held.source)} would have to be changed: {'; '.join(normalised)}",
             evidence=normalised,
-            advice="Put the picture right yourself, or leave out --strict-input.",
+            advice="Correct the picture yourself, or leave out --strict-input.",
         )
     notes = (*normalised, *cropped, *_remarks(size, placement))
     return _Taken(held, facts, placement, notes, png_fd)
@@ -223,7 +223,7 @@ def _write_private(png_fd: int, target: Path) -> None:
         raise BackendUnavailableError(
             f"the private copy of a picture cannot be written to {shown(target.parent)}: {error.strerror}",
             failure=failure,
-            advice="Make room on that disk, or put the output into another folder.",
+            advice="Free some space on that disk, or put the output into another folder.",
         ) from error
 
 

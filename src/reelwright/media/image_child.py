@@ -84,7 +84,7 @@ def main(job: dict[str, Any]) -> None:
     except PictureRefused as refusal:
         report = refusal.report
     except MemoryError:
-        report = PictureRefused("it needs more memory to decode than a picture of its size may").report
+        report = PictureRefused("decoding it needs more memory than a picture of its size should").report
     except BROKEN as error:
         reason, advice = "it is damaged or cut off", "Download or export the picture again."
         if "Decompressed data too large" in str(error):
@@ -149,9 +149,7 @@ def _open(file: BinaryIO, job: dict[str, Any]) -> Image.Image:
     try:
         image = Image.open(file, formats=[kind])
     except UnidentifiedImageError:
-        rare = (
-            ", or its pixels are of a kind that is not taken, such as floating-point numbers" if kind == "TIFF" else ""
-        )
+        rare = ", or its pixel format is not supported, such as floating-point numbers" if kind == "TIFF" else ""
         raise PictureRefused(
             f"its header cannot be read: it is damaged{rare}",
             "Download or export the picture again" + (" as 8-bit or 16-bit RGB." if rare else "."),
@@ -233,7 +231,7 @@ def _loaded(image: Image.Image, kind: str, stored: BinaryIO, notes: list[str]) -
             whole = without_end_marker(stored.read())
         if whole is None:
             raise
-        notes.append("its end marker is missing, but all of its pixels are there")
+        notes.append("its end marker is missing, but all of its pixels are present")
         whole.info.update(image.info)
         return whole
     return image

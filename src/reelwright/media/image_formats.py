@@ -271,7 +271,7 @@ def whole_png(file: BinaryIO, notes: list[str]) -> tuple[BinaryIO, bytes | None]
             raise ValueError(f"a {name!r} chunk is damaged (checksum)")
     notes += [f"its damaged {name.decode('latin-1')!r} chunk was left out" for name in dict.fromkeys(dropped)]
     if ended:
-        notes.append("its end mark is missing or damaged, but all of its pixels are there")
+        notes.append("its end marker is missing or damaged, but all of its pixels are present")
     if not dropped and not ended:
         return file, declared
     return _copied(file, kept, _END_CHUNK if ended else b""), declared
@@ -286,7 +286,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, bytes, bool]]:
         head = file.read(8)
         if len(head) < 8:
             if not head or not _END_CHUNK.startswith(head):
-                raise EOFError("the file ends before its end mark (IEND)")
+                raise EOFError("the file ends before its end marker (IEND)")
             return
         length, name = struct.unpack(">I4s", head)
         chunk, intact = _chunk(file, name, length)

@@ -216,7 +216,7 @@ def verify(
     problems = [*facts["problems"], *facts.pop("differences")]
     if problems:
         raise OutputError(
-            f"the clip is not the promised one: {problems[0]}",
+            f"the clip does not match its plan: {problems[0]}",
             evidence=problems,
             advice="Nothing was published. The log of the attempt shows what the generator did.",
         )
@@ -227,8 +227,8 @@ def save_last_frame(path: Path, target: Path) -> None:
     """Write the frame shown last as a PNG; a child decodes it and writes to an inherited descriptor.
 
     Raises:
-        OutputError: the video has no last frame that can be trusted.
-        BackendUnavailableError, OutOfMemoryError: something outside ended the decoder; the video may be valid.
+        OutputError: the video has no undamaged last frame.
+        BackendUnavailableError, OutOfMemoryError: something outside Reelwright ended the decoder; the video may be valid.
     """
 
     def run() -> Ending:

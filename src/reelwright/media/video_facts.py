@@ -155,11 +155,11 @@ class VideoFacts:
         """The differences from an expectation, one sentence each."""
         found = []
         if self.num_frames != expected.num_frames:
-            found.append(f"it has {self.num_frames} frames, {expected.num_frames} were promised")
+            found.append(f"it has {self.num_frames} frames instead of {expected.num_frames}")
         if (self.width, self.height) != (expected.width, expected.height):
-            found.append(f"it is {self.width}x{self.height}, {expected.width}x{expected.height} was promised")
+            found.append(f"it is {self.width}x{self.height} instead of {expected.width}x{expected.height}")
         if abs(self.fps - expected.fps) > FPS_TOLERANCE * expected.fps:
-            found.append(f"it runs at {self.fps:g} fps, {expected.fps:g} were promised")
+            found.append(f"it runs at {self.fps:g} fps instead of {expected.fps:g}")
         if not self.constant_rate:
             found.append("its frames are not evenly spaced in time")
         if abs(self.shown[0] - self.width) > 0.02 * self.width:

@@ -71,7 +71,7 @@ def _fix(unfit: _Unfit, short: Sequence[Finding]) -> str:
     found = [*found[:_LONGEST], *_resident(unfit.backend, unfit.job)]
     steps = " Fewer steps do not change memory."
     if not found:
-        return f"Nothing that was tried fits: no smaller clip, no larger card, no more memory.{steps}"
+        return f"No smaller clip, no larger card and no larger memory that Reelwright tried fits.{steps}"
     return f"It fits {'; or '.join(found)}.{steps}"
 
 
@@ -160,7 +160,7 @@ def _with_memory(unfit: _Unfit, job: Job) -> tuple[Plan, str] | None:
     plan, total = unfit.again(job), job.host.memory_total_bytes
     if plan or total is None:
         return (plan, "") if plan else None
-    for memory, words in ((total, "when other programs have given back host memory"), *_MORE):
+    for memory, words in ((total, "after other programs release host memory"), *_MORE):
         host = replace(job.host, memory_total_bytes=memory, memory_available_bytes=memory)
         plan = unfit.again(job.evolve(host=host)) if memory >= total else None
         if plan and (

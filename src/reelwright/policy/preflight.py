@@ -36,7 +36,7 @@ def _cuda_findings(plan: Plan, host: Host) -> Iterator[Finding]:
         text = f"{torch} is built without CUDA"
         yield Finding("torch.no_cuda", "error", text, "Install a build of torch with CUDA there.", Failure.ENV)
     elif python.cuda_devices == 0:
-        text = f"{torch} (CUDA {python.cuda_version}) sees no GPU, and the driver does"
+        text = f"{torch} (CUDA {python.cuda_version}) sees no GPU, but the driver does"
         fix = "The driver may be too old for that CUDA: update it, or install torch for an older CUDA."
         yield Finding("torch.no_gpu", "error", text, fix, Failure.ENV)
 
@@ -44,7 +44,7 @@ def _cuda_findings(plan: Plan, host: Host) -> Iterator[Finding]:
 def simulation_findings(host: Host) -> Iterator[Finding]:
     """Warn about simulated GPUs and memory."""
     if host.simulated and host.gpus:
-        text = "the GPUs are SIMULATED: this plan is for a machine that is not this one, and a run would not use a GPU"
+        text = "the GPUs are SIMULATED: this plan is for another machine, and a run here would use no GPU"
         yield Finding("gpu.simulated", "warning", text, "Leave out --simulate-gpus for a real run.")
     if host.memory_simulated:
         text = f"the host memory is SIMULATED: {(host.memory_total_bytes or 0) / GIB:.0f} GiB"
@@ -59,7 +59,7 @@ def _gpu_findings(plan: Plan, host: Host) -> Iterator[Finding]:
     small = [gpu for gpu in reversed(kinds) if _share(plan, gpu) > HOPELESS]
     tight = [gpu for gpu in reversed(kinds) if 1 < _share(plan, gpu) <= HOPELESS]
     if small:
-        text = f"{_sizes(plan, small)}: this would end out of memory after loading"
+        text = f"{_sizes(plan, small)}: it would run out of memory after loading"
         fix = "Use a smaller --size, fewer --frames, or a larger card (fewer steps do not help)."
         yield Finding("gpu.too_small", "error", text, fix, Failure.OOM_GPU)
     if tight:
@@ -121,7 +121,7 @@ def _disk_findings(plan: Plan, host: Host) -> Iterator[Finding]:
         need = plan.disk_bytes + _DISK_MARGIN_BYTES
         if disk.writable is False:
             text = f"{disk.folder} cannot be written"
-            yield Finding("disk.writable", "error", text, "Choose a folder of your own.", Failure.PERM)
+            yield Finding("disk.writable", "error", text, "Choose a folder that you can write to.", Failure.PERM)
         elif disk.free_bytes is not None and disk.free_bytes < need:
             text = f"{disk.free_bytes / GIB:.2f} GiB are free in {disk.folder}, up to {need / GIB:.2f} GiB are needed"
             yield Finding("disk.space", "error", text, "Free some space, or choose another folder.", Failure.DISK)

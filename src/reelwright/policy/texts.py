@@ -92,7 +92,7 @@ KNOWN_FAILURES = (
         r"|No module named 'torch\.distributed\.tensor\.experimental'|No module named 'yunchang|this xfuser cannot compute",
         "Several GPUs need xfuser in a version that fits this torch: install it, or use one GPU."),
     KnownFailure(Failure.ENV, "launcher", r"^(?:wan21|hunyuan)\.py: error: ",  # launchers/: a refusal before anything is loaded
-        "The checkout is not as this version of Reelwright knows it; `reel doctor` shows what it is."),
+        "This version of Reelwright does not know this checkout; `reel doctor` shows which version it is."),
     KnownFailure(Failure.ENV, "driver",
         r"CUDA driver version is insufficient|NVIDIA driver on your system is too old|unsupported toolchain"
         r"|unsupported display driver / cuda driver combination|CUDA_ERROR_(?:SYSTEM_DRIVER_MISMATCH|UNSUPPORTED_PTX)"
@@ -103,13 +103,13 @@ KNOWN_FAILURES = (
     KnownFailure(Failure.ENV, "cudnn",
         r"CUDNN_STATUS_(?:NOT_SUPPORTED|VERSION_MISMATCH|SUBLIBRARY)|unable to find an engine to execute this computation"
         r"|No execution plans support the graph|Could not load library libcudnn|libcudnn\S*: cannot open shared object",
-        "cuDNN has nothing that fits this card and this torch, or it is another cuDNN than torch was built for: install "
-        "torch anew with its own cuDNN, and take foreign ones out of LD_LIBRARY_PATH."),
+        "This cuDNN does not support this card with this torch, or torch was built for another cuDNN: reinstall torch "
+        "with its own cuDNN, and remove others from LD_LIBRARY_PATH."),
     KnownFailure(Failure.ENV, "cuda-libraries",
         r"CUBLAS_STATUS_(?:INVALID_VALUE|NOT_FOUND)|CUFFT_(?:INTERNAL_ERROR|INVALID_DEVICE)|nvrtc: error|NVRTC_ERROR|libnvrtc-\S*"
         r"|(?:libcublas|libcudart|libcufft|libcusparse|libnvJitLink|libnccl)\S*: (?:cannot open shared object|undefined symbol)|__nvJitLink",
-        "The CUDA libraries that were loaded are not those that this torch was built with: take foreign ones out of "
-        "LD_LIBRARY_PATH, or install torch anew with its own nvidia-* packages."),
+        "The loaded CUDA libraries are not the ones that this torch was built with: remove others from "
+        "LD_LIBRARY_PATH, or reinstall torch with its own nvidia-* packages."),
     KnownFailure(Failure.ENV, "duplicate-gpu", r"Duplicate GPU detected",
         "Two processes of the run were given the same GPU: let `gpus` name each card once, and look at CUDA_VISIBLE_DEVICES."),
     KnownFailure(Failure.ENV, "no-gpu",
@@ -123,32 +123,33 @@ KNOWN_FAILURES = (
         r"|cannot import name '\w+' from '(?:transformers|diffusers|tokenizers|huggingface_hub)|KeyError: '(?:llava|qwen|umt5|mistral|llama|siglip|glm)\w*'"
         r"|Cannot instantiate this tokenizer from a slow version|Couldn't instantiate the backend tokenizer"
         r"|requires the (?:SentencePiece|protobuf|tiktoken)\S* library|got an unexpected keyword argument '(?:trust_remote_code|torch_dtype|dtype|attn_implementation|num_additional_image_tokens|patch_size)'",
-        "transformers, diffusers or what they read tokenizers with (sentencepiece, protobuf) are missing or not those that "
-        "this checkout was written for: install the versions that its requirements.txt names. `reel doctor` compares them."),
+        "transformers, diffusers or a tokenizer package (sentencepiece, protobuf) is missing, or its version does not "
+        "match this checkout: install the versions that its requirements.txt names. `reel doctor` compares them."),
     KnownFailure(Failure.ENV, "numpy",
         r"numpy\.(?:dtype|ndarray) size changed|_ARRAY_API not found|numpy\.\S*multiarray failed to import|compiled using NumPy 1\.x cannot be run in|Numpy is not available"
         r"|compiled against (?:ABI|API) version|was removed in the NumPy 2|module 'numpy' has no attribute",
-        "numpy and the packages built against it do not fit together: install the numpy version that the checkout's "
+        "numpy and the packages built against it do not match: install the numpy version that the checkout's "
         "requirements.txt names (most need numpy below 2)."),
     KnownFailure(Failure.ENV, "user", r"getpwuid\(\): uid not found|No username set in the environment",
-        "This user has no name on this machine, as in a container that was started with --user, and torch asks for it: set "
+        "This user has no name on this machine, as in a container that was started with --user, and torch needs one: set "
         "USER in `env`."),
     KnownFailure(Failure.MODEL, "remote-code", r"`trust_remote_code(?:=True)?`|requires you to execute the|contains custom code which must be executed",
-        "The folder of weights asks for its own code to be run, and Reelwright does not allow that: get the weights that the "
+        "These weights need their own code to run, and Reelwright does not allow that: use the weights that the "
         "checkout's README names, and the versions of its requirements.txt."),
     KnownFailure(Failure.ENV, "compiler",
         r"Failed to find C compiler|Python\.h: No such file|BackendCompilerFailed|working triton installation|\S*CompilationError: "
         r"|CalledProcessError: Command '\['\S*(?:gcc|g\+\+|cc|clang|ninja|nvcc|ptxas)'|torch\._(?:inductor|dynamo)\.exc\.|[Nn]inja is required|nvcc.{0,20}(?:not found|No such file)|No such file or directory: '\S*(?:nvcc|gcc|g\+\+|ptxas|ninja)'"
         r"|CUDA_HOME environment variable is not set",
-        "Something is compiled at run time, and the compiler or its headers are not there or triton does not fit this torch: "
-        "install gcc, the Python headers and the triton that torch names, or switch compilation off (`compile: false`)."),
+        "A package compiles code at run time, and the compiler or its headers are missing, or triton does not match "
+        "this torch: install gcc, the Python headers and the triton version that torch needs, or switch compilation "
+        "off (`compile: false`)."),
     KnownFailure(Failure.MODEL, "pickle", r"Unsupported (?:global|class)|was not an allowed global",
         "The file holds more than weights, and loading it could run its code: get the weights from the model's own page."),
     KnownFailure(Failure.MODEL, "keys",
         r"Error\(s\) in loading state_dict|size mismatch for |(?:Missing|Unexpected) key\(s\) in state_dict"
         r"|because the following keys are missing|KeyError: '(?:module|model_state_dict|state_dict|ema)'"
         r"|KeyError: '\S*\.(?:weight|bias)'",
-        "The weights are whole and belong to another model, task or version: check which folder the key names. "
+        "The weights are complete but belong to another model, task or version: check which folder the setting names. "
         "Downloading them again gives the same file."),
     KnownFailure(Failure.MODEL, "corrupt",
         r"Error while deserializing|Invalid magic number; corrupt file|is not a valid JSON file|JSONDecodeError|HeaderTooLarge|HeaderTooSmall|InvalidHeaderDeserialization"
@@ -163,47 +164,47 @@ KNOWN_FAILURES = (
         r"|HTTPSConnectionPool\(host='|Max retries exceeded with url|^httpx?\S*\.Connect\w+: |urlopen error|gaierror: |Unable to load (?:vocabulary|weights) from"
         r"|^TypeError: not a string$|chat_template is not set"  # sentencepiece, when the tokenizer's folder has no spiece.model
         r"|GatedRepoError|RepositoryNotFoundError|Cannot access gated repo|(?:401|403) Client Error.*(?:huggingface|hf\.co)",
-        "The folder of weights is not complete (where a file is missing, the framework asks the internet for it), or it is a "
-        "-Diffusers download. `reel doctor` names what is missing."),
+        "The folder of weights is incomplete (the framework tries to download a missing file), or it is a -Diffusers "
+        "download. `reel doctor` names what is missing."),
     # Reelwright read the user's picture before the run; the framework opens a copy that Reelwright wrote.
     KnownFailure(Failure.ENV, "image",
         r"UnidentifiedImageError|cannot identify image file|No such file or directory: .*\.(?:png|PNG|jpe?g|JPE?G|webp)\b"
         r"|image file is truncated|broken data stream|broken PNG file|DecompressionBombError",
-        "The framework could not read its copy of the picture, which was whole when the run began: something removed or changed "
+        "The framework could not read its copy of the picture, which was intact when the run began: something removed or changed "
         "the run's private folder (.reelwright-...), or pillow in the framework's environment is broken."),
     KnownFailure(Failure.CRASH, "signal", r"SignalException: Process \d+ got signal|^KeyboardInterrupt",
-        "Somebody sent the framework a signal; Reelwright did not."),
+        "Something outside Reelwright sent the framework a signal."),
     KnownFailure(Failure.PORT, "port",
         r"EADDRINUSE|[Aa]ddress already in use|server socket has failed to listen",
-        "Another program took the port between choosing and using it."),
+        "Another program took the port before the run used it."),
     KnownFailure(Failure.CONFIG, "arguments",
         r"error: argument |error: unrecognized arguments|error: the following arguments|error: ambiguous option"
         r"|Unsupport size|Unsupport task|Unsupport frame_num|cannot be divided evenly|should be equal to the world size"
         r"|not supported in non-distributed environments|Please specify the checkpoint directory"
         r"|number of GPUs should be equal|Cannot enable use_cpu_offload in the distributed|Invalid Head size",
-        "The framework refused the options: the checkout may be of another version. `reel doctor` shows what it is."),
+        "The framework refused its options: the checkout may be another version. `reel doctor` shows which."),
     KnownFailure(Failure.CONFIG, "shape",
         r"Sizes of tensors must match except in dimension 0\. Expected size 21|is invalid for input of size"
         r"|Cannot split video sequence|The (?:expanded )?size of (?:the )?tensor (?:a )?\(\d+\) must match|must be a multiple of 4|Please set ALLOW_RESIZE_FOR_SP",
         "This number of frames or size does not fit the model or the number of GPUs."),
     KnownFailure(Failure.MODEL, "task", r"to have \d+ channels, but got \d+ channels|mat1 and mat2 shapes cannot be multiplied",
-        "The weights have another shape than what they were given: they belong to another task or version, or one part of "
+        "The weights do not match the shape of their input: they belong to another task or version, or one part of "
         "the folder is another model's. Check which folder the settings name."),
     KnownFailure(Failure.CONFIG, "parts",
         r"[Ee]xpected all tensors to be on the same device|must have the same dtype|need to be on the same GPU|must be on (?:the same device|CUDA)|expected scalar type \w+ but"
         r"|Input type \(.*\) and (?:weight|bias) type|Cannot copy out of meta tensor",
-        "Parts of the model lie on different devices or in different number formats: switch off offloading or `t5_cpu`, "
+        "Parts of the model are on different devices or in different number formats: switch off offloading or `t5_cpu`, "
         "and compare the versions of the packages with the checkout's requirements.txt (`reel doctor` does)."),
     KnownFailure(Failure.INPUT, "name", r"File name too long|Errno 36\]",
         "A name is longer than the file system allows: choose a shorter output name or folder."),
     KnownFailure(Failure.DISK, "space", r"No space left on device|ENOSPC|Disk quota exceeded",
         "Free some space, then run the same command again."),
     KnownFailure(Failure.PERM, "rights", r"^PermissionError|Errno 13\]|Permission denied|Read-only file system",
-        "The framework may not read or write that file: change its rights, or choose a folder of your own."),
+        "The framework may not read or write that file: change its permissions, or choose a folder that you can write to."),
     KnownFailure(Failure.OOM_HOST, "allocation", r"DefaultCPUAllocator: (?:can't|not enough)|std::bad_alloc|HOST_ALLOCATION_FAILED|Cannot allocate memory|MemoryError",
         "Host memory ran out: use fewer GPUs (each rank loads the whole model) or add memory or swap."),
     KnownFailure(Failure.ENV, "limits", r"Too many open files|Resource temporarily unavailable|can't start new thread",
-        "A limit of the system was reached: raise it (`ulimit -n`, `ulimit -u`) and run the command again."),
+        "The run reached a limit of the system: raise it (`ulimit -n`, `ulimit -u`) and run the command again."),
     KnownFailure(Failure.ENV, "library", r"cannot open shared object file|version `(?:GLIBC|GLIBCXX|CXXABI)_\S+' not found",
         "A library of the operating system is missing or too old for this package: install the system's package that holds it "
         "(libGL.so.1 is in libgl1), or a build of the package for this system."),
@@ -218,7 +219,7 @@ KNOWN_FAILURES = (
         r"|^(?:Syntax|Indentation|Tab)Error: |Could not run '\S+' with arguments from the 'CUDA' backend"
         r"|compiled with different CUDA|require users to upgrade torch|unsupported operand type\(s\) for \||'type' object is not subscriptable"
         r"|is required for a normal functioning of this module",
-        "The checkout's code and the packages it calls do not fit each other, so the same would happen again: update the "
+        "The checkout's code and its packages do not match, so a retry would fail the same way: update the "
         "checkout, or install the versions that its requirements.txt names. `reel doctor` compares them."),
     KnownFailure(Failure.NCCL, "peer-access", r"peer access is not supported|peer mapping resources exhausted",
         "These cards cannot reach each other's memory: allow `nccl_p2p_retry`, set NCCL_P2P_DISABLE=1 in `env`, or use one GPU."),

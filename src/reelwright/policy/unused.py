@@ -62,7 +62,7 @@ def findings(backend: Backend, settings: Settings, plan: Plan, *, joined: bool =
             or any(load_backend(name).configured(settings.for_generator(name)) for name in users)
         ):
             continue
-        text = f"{origin}: {key} is set, and the generator {backend.name} has no such setting: it is ignored"
+        text = f"{origin}: {key} is ignored: the generator {backend.name} has no such setting"
         fix = f"It is for {', '.join(users)}." if users else "Leave it out."
         yield Finding("setting.unused", "warning", text, fix)
 

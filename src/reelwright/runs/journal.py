@@ -55,7 +55,7 @@ class Journal:
             self._enter(event.name)
         self._reports(event)
         if self._reports.lost:
-            self.warn(f"{self._reports.lost}; the run went on without reports")
+            self.warn(f"{self._reports.lost}; the run continued without reports")
 
     def _enter(self, phase: str) -> None:
         now = time.monotonic()

@@ -331,7 +331,7 @@ def _learned_findings(overrides: Mapping[str, Any]) -> tuple[Finding, ...]:
     if not overrides:
         return ()
     changed = ", ".join(f"{name}: {value}" for name, value in overrides.items())
-    text = f"starts on what worked last time for this task, size and GPU ({changed})"
+    text = f"starts with what worked last time for this task, size and GPU ({changed})"
     return (Finding("learned", "info", text),)
 
 

@@ -172,7 +172,7 @@ def _record_failure(run: Run, error: VideoGenerationError) -> None:
 def _result(manifest: Manifest, output: Path, *, skipped: bool = False) -> Result:
     facts = manifest.output or {}
     if lacking := [name for name in ("width", "height", "frames", "fps", "seconds") if name not in facts]:
-        raise OutputError(f"the manifest of {output} does not say the clip's {', '.join(lacking)}")
+        raise OutputError(f"the manifest of {output} lacks the clip's {', '.join(lacking)}")
     return Result(
         output=output,
         manifest=manifest_path(output),
@@ -219,8 +219,8 @@ def replay_order(manifest: Manifest, settings: Settings, output: Path, *, beside
         found = find_picture(item, beside)
         if found is None:
             raise InvalidInputError(
-                f"{shown(str(item.get('path')))} is gone or has changed since {manifest.created_at}",
-                advice="Bring the picture back to where the manifest names it, or put it beside the manifest.",
+                f"{shown(str(item.get('path')))} is missing or has changed since {manifest.created_at}",
+                advice="Restore the picture at the path in the manifest, or put it beside the manifest.",
             )
         sources[str(item.get("role"))] = found
     request = manifest.request.evolve(

@@ -54,7 +54,7 @@ class DiffusersSettings(WanSettings):
     speed: Literal["exact", "balanced", "fast"] = Field("exact", description="resident engine: see docs/engine.md")
     compile: bool = Field(True, description="resident engine: compile the blocks, on a GPU")
     placement: Literal["auto", "resident", "encoders_off", "group_offload", "group_offload_low", "disk_offload"] = (
-        Field("auto", description="resident engine: where the weights lie; auto takes the fastest that fits")
+        Field("auto", description="resident engine: where the weights are kept; auto takes the fastest that fits")
     )
     lora: Annotated[tuple[Annotated[Lora, BeforeValidator(_as_lora)], ...], BeforeValidator(_as_loras)] = Field(
         (), description="resident engine: LoRA files (.safetensors), each a path or {path, scale, into}"

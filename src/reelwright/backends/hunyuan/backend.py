@@ -124,7 +124,7 @@ BACKEND = Backend(
     capabilities=capabilities,
     frame=picture_frame,
     configured=configured,
-    configuration_hint="Set hunyuan_dir, and ckpt_path if the weights lie elsewhere (docs/hunyuan.md).",
+    configuration_hint="Set hunyuan_dir, and ckpt_path if the weights are elsewhere (docs/hunyuan.md).",
     # The length that every member makes well; HunyuanVideo and HunyuanVideo-I2V make up to 129 frames.
     clip=ClipRules(HV15.fps, HV15.clip_frames, 4),
     execution=frozenset(

@@ -29,12 +29,12 @@ def checkout_problem(job: Job, checkout: Checkout | None) -> Finding:
     directory = job.settings.hunyuan_dir
     known = "; ".join(f"{member.script} ({member.title})" for member in FAMILY)
     if checkout and checkout.elsewhere:
-        text = f"hunyuan_dir: {directory} has no script of the family"
+        text = f"hunyuan_dir: {directory} has no script of the HunyuanVideo family"
         return Finding("hunyuan_dir.wrong", "error", text, f"Set it to {checkout.elsewhere}.", Failure.ENV)
     if directory is None:
         fix = "Set hunyuan_dir to a checkout of HunyuanVideo, HunyuanVideo-I2V or HunyuanVideo-1.5."
         return Finding("hunyuan_dir.unset", "error", "hunyuan_dir is not set", fix)
-    problem = (checkout.problem if checkout else None) or f"{directory} is no checkout of the HunyuanVideo family"
+    problem = (checkout.problem if checkout else None) or f"{directory} is not a checkout of the HunyuanVideo family"
     return Finding("hunyuan_dir.wrong", "error", f"hunyuan_dir: {problem}", f"It must hold {known}.", Failure.ENV)
 
 
@@ -96,7 +96,7 @@ def _weights_findings(decision: HunyuanDecision) -> Iterator[Finding]:
         path = main.parent if main else settings.ckpt_path
         yield from checkpoint_findings(checkpoints.get(path) if path else None, "ckpt_path")
         if settings.config_file is None:
-            fix = "Set config_file to the model's configuration (it is handed on with --cfg-path)."
+            fix = "Set config_file to the model's configuration (it is passed on with --cfg-path)."
             yield Finding("config_file.unset", "error", "config_file is not set", fix)
         return
     assert root is not None
@@ -175,7 +175,7 @@ def _size_findings(decision: HunyuanDecision) -> Iterator[Finding]:
         shorter, longer = sorted((picture.size.width * result.height, picture.size.height * result.width))
         if shorter < 0.75 * longer:
             text = f"{1 - shorter / longer:.0%} of the picture ({picture.size}) are cut off for a clip of {result}"
-            yield Finding("picture.cropped", "warning", text, "Bring it to the size yourself: --fit contain pads it.")
+            yield Finding("picture.cropped", "warning", text, "Use --fit contain to pad it instead.")
 
 
 def _length_findings(decision: HunyuanDecision) -> Iterator[Finding]:
@@ -185,7 +185,7 @@ def _length_findings(decision: HunyuanDecision) -> Iterator[Finding]:
         longest = settings.max_duration
         if longest and request.seconds and request.seconds > longest:
             text = f"{request.seconds:g} s are requested and max_duration is {longest:g} s"
-            yield Finding("frames.too_long", "error", text, "Ask for less, and chain clips into a film.")
+            yield Finding("frames.too_long", "error", text, "Make each clip shorter, and chain clips into a film.")
         return
     length = Length(member.title, fps, member.clip_frames, settings.max_duration or member.trained_s)
     yield from length_findings(request, decision.frames, length)
@@ -198,12 +198,12 @@ def _sharing_findings(decision: HunyuanDecision) -> Iterator[Finding]:
         why = {
             "degrees": f"neither rows nor columns of {decision.output_size} split evenly over them",
             "world": "its attention heads do not split evenly over them",
-            "none": "its script knows one GPU only",
+            "none": "its script uses one GPU only",
         }[member.parallel]
         text = f"{ranks} GPUs cannot share a clip of {member.title}: {why}"
         yield Finding("gpus.split", "error", text, f"Use {most}: gpu_count: {most}.")
     if ranks > 1 and decision.parameters.get("use_cpu_offload"):
-        text = "use_cpu_offload is refused by the script on several GPUs"
+        text = "the script refuses use_cpu_offload on several GPUs"
         yield Finding("gpus.offload", "error", text, "Take it out of config_file, or set gpu_count: 1.")
 
 
@@ -219,7 +219,7 @@ def _parameter_findings(decision: HunyuanDecision) -> Iterator[Finding]:
     if parameters.get("group_offloading") and not parameters.get("offloading"):
         yield Finding("config_file", "error", "group_offloading needs offloading", "Set offloading: true as well.")
     if parameters.get("use_fp8") and not has_fp8(decision):
-        text = "use_fp8 needs the weights in eight bits with their map beside the others"
+        text = "use_fp8 needs the eight-bit weights and their map beside the other weights"
         yield Finding("model.fp8", "error", text, "Download them, or take use_fp8 out of config_file.", Failure.MODEL)
 
 

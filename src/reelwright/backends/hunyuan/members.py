@@ -247,8 +247,8 @@ DECIDED: Mapping[str, str] = {
     "dit_weight": "Set ckpt_path.",
     "i2v_dit_weight": "Set ckpt_path.",
     "model_path": "Set ckpt_path.",
-    "save_path": "Say where the video goes with -o.",
-    "output_path": "Say where the video goes with -o.",
+    "save_path": "Choose where the video goes with -o.",
+    "output_path": "Choose where the video goes with -o.",
     "i2v_image_path": "Give the picture with the request.",
     "image_path": "Give the picture with the request.",
     "i2v_mode": "It is always on where the checkout needs it.",
@@ -261,7 +261,7 @@ DECIDED: Mapping[str, str] = {
     "seed": "Set base_seed, or give a seed with the request.",
     "num_videos": "One clip is made at a time.",
     "rewrite": "It sends the prompt to a server; write the prompt as you want it.",
-    "latent_channels": "It is refused by the script's own check, whatever the number.",
+    "latent_channels": "The script's own check refuses every number.",
 }
 
 

@@ -56,7 +56,7 @@ def part_findings(decision: HunyuanDecision, root: Path) -> Iterator[Finding]:
     for origin, folders in gone.items():
         several = f"{len(folders)} folders are missing: " if len(folders) > 1 else ""
         text = f"ckpt_path: {root}: {several}{', '.join(folders)}{'' if several else ' is missing'}"
-        yield Finding("model.incomplete", "error", text, f"Download {origin} to there.", Failure.MODEL)
+        yield Finding("model.incomplete", "error", text, f"Download {origin} there.", Failure.MODEL)
 
 
 def _other_member(decision: HunyuanDecision, root: Path) -> Member | None:
@@ -87,11 +87,11 @@ def _encoder_finding(
     if encoder.whole:
         if kind != "llama":
             return None
-        text = f"ckpt_path: {directory} holds a language model alone; {title} reads the whole of LLaVA"
-        return Finding("model.encoder", "error", text, f"Download {_LLAVA} to there.", Failure.MODEL)
+        text = f"ckpt_path: {directory} holds only a language model; {title} needs all of LLaVA"
+        return Finding("model.encoder", "error", text, f"Download {_LLAVA} there.", Failure.MODEL)
     kept = root / _LLAVA.partition("/")[2]
     if kind.startswith("llava"):
-        text = f"ckpt_path: {directory} holds the whole of LLaVA; {title} reads its language model alone"
+        text = f"ckpt_path: {directory} holds all of LLaVA; {title} needs only its language model"
         rename = f"mv {_word(directory)} {_word(kept)} && {_making(decision, kept, directory)}"
         fix = f"Rename it and make the text encoder: {rename}"
         return Finding("model.encoder", "error", text, fix, Failure.MODEL)

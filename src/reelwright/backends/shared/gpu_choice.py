@@ -114,7 +114,7 @@ def choose_gpus(
     if listed:
         choice, count = _listed(host.gpus, listed), needs.counts[0]
         if count > len(listed):
-            text = f"gpu_count is {count}, and `gpus` names {len(listed)}: these are used"
+            text = f"gpu_count is {count}, and `gpus` names {len(listed)}: the named ones are used"
             extra = Finding("gpu.count", "warning", text, "Leave out one of the two, or let them agree.")
             return replace(choice, findings=(*choice.findings, extra))
         if count == len(listed) or choice.findings:
@@ -124,12 +124,12 @@ def choose_gpus(
     possible = [count for count in needs.counts if count <= len(host.gpus)]
     if not possible:
         wanted = min(needs.counts)
-        text = f"{wanted} GPUs are asked for and {len(host.gpus)} are visible"
+        text = f"{wanted} GPUs are requested and {len(host.gpus)} are visible"
         fix = f"Lower gpu_count: --gpus {len(host.gpus)} is the most."
         return GpuChoice((), (Finding("gpu.count", "error", text, fix, Failure.ENV),))
     found = [_candidate(host, needs, cards, avoid) for count in possible for cards in _sets(host.gpus, count, avoid)]
     if not found:
-        text = f"{min(possible)} instances of MIG are asked for: a process can use one instance alone"
+        text = f"{min(possible)} instances of MIG are requested: a process can use only one"
         return GpuChoice((), (Finding("gpu.mig", "error", text, "Use one: --gpus 1.", Failure.ENV),))
     best = min(found, key=lambda candidate: candidate.order)
     cards = tuple(sorted(best.cards, key=lambda gpu: gpu.index))
@@ -148,8 +148,12 @@ def _listed(gpus: Sequence[Gpu], listed: Sequence[int]) -> GpuChoice:
         text = f"GPU {instances[0].parent} is in MIG mode: its instances are used, each by a number of its own"
         problem = ("gpu.mig", text, f"Choose one of {names}, for example --gpus {instances[0].index}, with the comma.")
     elif missing:
-        text = f"GPU {', '.join(map(str, missing))} is not there; visible: {', '.join(map(str, available))}"
-        problem = ("gpu.missing", text, f"Change `gpus`: --gpus {next(iter(available))}, is one that is there.")
+        text = f"GPU {', '.join(map(str, missing))} does not exist; visible: {', '.join(map(str, available))}"
+        problem = (
+            "gpu.missing",
+            text,
+            f"Change `gpus`, for example to --gpus {next(iter(available))}, (with the comma).",
+        )
     elif len(set(listed)) < len(listed):
         once = ",".join(map(str, dict.fromkeys(listed)))
         text = f"`gpus` names a GPU twice: {', '.join(map(str, listed))}"
@@ -297,7 +301,9 @@ def gpu_count(settings: Settings, host: Host) -> int:
 def gpu_findings(gpus: Sequence[Gpu]) -> Iterator[Finding]:
     """Warn if the chosen GPUs differ."""
     if len({gpu.name for gpu in gpus}) > 1:
-        yield Finding("gpus.mixed", "warning", "the GPUs differ: the slowest and smallest decides", "List alike ones.")
+        yield Finding(
+            "gpus.mixed", "warning", "the GPUs differ: the slowest and smallest decides", "List GPUs of one kind."
+        )
 
 
 def split_degrees(ranks: int, heads: int) -> tuple[int, int]:

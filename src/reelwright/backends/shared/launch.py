@@ -202,7 +202,7 @@ def checkout_fault(checkout: Checkout | None, needed: Sequence[str], what: str, 
         source: The origin of the framework.
     """
     if checkout is None or checkout.problem:
-        why = f"{what.partition(' ')[0]}: {checkout.problem}" if checkout else f"{what} was not looked at"
+        why = f"{what.partition(' ')[0]}: {checkout.problem}" if checkout else f"{what} was not checked"
         return why, f"Set it to the folder that holds {needed[0]}."
     lost = [file for file in needed if file not in checkout.files]
     if not lost:
@@ -227,10 +227,10 @@ def checkpoint_findings(checkpoint: Checkpoint | None, key: str) -> Iterator[Fin
     for problem in checkpoint.problems:
         gone = problem == f"{checkpoint.directory} is missing"
         fix = (
-            f"Correct {key}, or download the weights to there."
+            f"Correct {key}, or download the weights there."
             if gone
-            else "Download it again; what is there already is kept."
+            else "Download it again; existing files are kept."
             if re.search(r"missing|unfinished|no file", problem) or problem == f"{checkpoint.directory} is empty"
-            else "Delete what is wrong, and download it again; the rest is kept."
+            else "Delete the damaged files and download again; the other files are kept."
         )
         yield Finding("model.incomplete", "error", f"{key}: {problem}", fix, Failure.MODEL)

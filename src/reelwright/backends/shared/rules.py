@@ -105,7 +105,7 @@ def length_findings(request: VideoRequest, frames: int, length: Length) -> Itera
     yield from too_long
     if not too_long and frames > length.trained:
         text = f"{frames} frames are more than the {length.trained} that the model was trained for: expect flicker and drift"
-        yield Finding("frames.long", "warning", text, f"Ask for {length.trained} frames per clip.")
+        yield Finding("frames.long", "warning", text, f"Use {length.trained} frames per clip.")
     if request.seconds and abs(request.seconds - seconds) > 0.01:
         text = f"{request.seconds:g} s become {frames} frames, {seconds:.2f} s: {length.name} makes 4n+1 frames at {length.fps:g} fps"
         yield Finding("frames.rounded", "info", text)
@@ -115,8 +115,8 @@ def too_long_findings(request: VideoRequest, length: Length) -> Iterator[Finding
     """Report more requested seconds than one clip can have; this needs no weights."""
     if request.seconds and request.seconds > length.longest_s + 2 / length.fps:
         most = nearest_4n1(length.longest_s * length.fps)
-        text = f"one clip is at most {most} frames, {length.longest_s:.2f} s; {request.seconds:g} s are asked for"
-        fix = f"Ask for {length.longest_s:.0f} s per clip and chain clips into a film."
+        text = f"one clip is at most {most} frames, {length.longest_s:.2f} s; {request.seconds:g} s are requested"
+        fix = f"Use at most {length.longest_s:.0f} s per clip, and chain clips into a film."
         yield Finding("frames.too_long", "error", text, fix)
 
 

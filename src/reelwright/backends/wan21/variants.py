@@ -107,7 +107,7 @@ FLF2V_14B = replace(
     fixed=FixedLength(
         "flf2v_81", "frames.flf2v",
         "first-last-frame clips have exactly 81 frames (5.06 s) in this checkout, not {frames}",
-        "Leave out --frames and --seconds, or ask for 81 frames.",
+        "Leave out --frames and --seconds, or use 81 frames.",
     ),
 )  # fmt: skip
 T2V_14B = Variant(

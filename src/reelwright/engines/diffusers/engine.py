@@ -34,7 +34,7 @@ from .torch_errors import first_line, is_compilation_failure, is_out_of_memory
 from .weight_placement import Placement, release_memory
 
 _PACKAGES = ("torch", "diffusers", "transformers")
-_NOT_COMPILED = "the blocks cannot be compiled here ({}); going on without, which takes longer"
+_NOT_COMPILED = "the blocks cannot be compiled here ({}); continuing without, which is slower"
 
 
 @dataclass
@@ -103,7 +103,7 @@ class DiffusersEngine:
         denoised = latents.load(*kept) if kept else None
         resumed = denoised is not None
         if denoised is not None:
-            emit(Log("going on from latents that an earlier attempt left"))
+            emit(Log("continuing with the latents of an earlier attempt"))
         else:
             if kept and kept[0].exists():
                 emit(Log(f"the latents at {kept[0]} are not used: damaged, or of another clip", "warning"))
@@ -183,7 +183,7 @@ def _place(placement: Placement, callbacks: Callbacks) -> None:
                 placement.apply()
             else:
                 callbacks.emit(
-                    Log(f"the weights do not fit ({reason}); going on with {placement.use_next()}", "warning")
+                    Log(f"the weights do not fit ({reason}); continuing with {placement.use_next()}", "warning")
                 )
             return
         except RuntimeError as error:
@@ -226,7 +226,7 @@ def _use_next_placement(loaded: LoadedModel, reason: str, callbacks: Callbacks) 
             advice="Choose a smaller size or fewer frames, or a card with more memory; `reel plan` predicts both.",
         )
     callbacks.emit(
-        Log(f"out of memory ({reason}); the clip begins again with {loaded.placement.use_next()}", "warning")
+        Log(f"out of memory ({reason}); starting the clip again with {loaded.placement.use_next()}", "warning")
     )
 
 

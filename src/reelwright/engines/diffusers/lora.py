@@ -55,7 +55,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
 
     advice = "Give the path of a LoRA in the safetensors format."
     if path.suffix != ".safetensors" or not path.is_file():
-        problem = "is no file" if path.suffix == ".safetensors" else "is not named .safetensors"
+        problem = "is not a file" if path.suffix == ".safetensors" else "is not named .safetensors"
         raise ModelNotFoundError(f"the LoRA {path} {problem}", advice=advice)
     try:
         tensors = load_file(path)

@@ -12,7 +12,7 @@ Folders in the layout of diffusers (`*-Diffusers`) are read by `loading`, which 
     Traceback (most recent call last):
         ...
     reelwright.core.errors.ModelNotFoundError: no such folder/config.json does not exist.
-      fix: Give the folder of the official download, complete; `reel doctor` lists what belongs to it.
+      fix: Give the complete folder of the official download; `reel doctor` lists its files.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _require(path: Path) -> Path:
         return path
     raise ModelNotFoundError(
         f"{path} does not exist.",
-        advice="Give the folder of the official download, complete; `reel doctor` lists what belongs to it.",
+        advice="Give the complete folder of the official download; `reel doctor` lists its files.",
     )
 
 
@@ -87,7 +87,7 @@ def _load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(_require(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelNotFoundError(
-            f"{folder} holds no tokenizer that can be read.", evidence=str(error)[:2000], advice=ADVICE
+            f"{folder} holds no readable tokenizer.", evidence=str(error)[:2000], advice=ADVICE
         ) from error
 
 

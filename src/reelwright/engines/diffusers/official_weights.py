@@ -62,7 +62,7 @@ def read_pickle(path: Path) -> Mapping[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        raise unusable(path, "it carries more than weights, which is never loaded, or it is damaged") from error
+        raise unusable(path, "it holds more than weights, which Reelwright never loads, or it is damaged") from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise unusable(path, f"it is cut off or damaged ({error})") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
@@ -101,7 +101,7 @@ def fill(model: Any, weights: Iterable[Weight], source: Path) -> Any:
     places = dict(model.named_parameters())
     for key, place, tensor in weights:
         if place not in places:
-            raise unusable(source, f"its weight {key!r} is not known, or it is there twice")
+            raise unusable(source, f"its weight {key!r} is unknown, or occurs twice")
         shape, there = tuple(places.pop(place).shape), tuple(tensor.shape)
         if there != shape:
             raise unusable(source, f"its weight {key!r} is {_times(there)}, where the model needs {_times(shape)}")

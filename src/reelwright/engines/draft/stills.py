@@ -35,7 +35,7 @@ def load_still(path: Path, size: Size, fit: str) -> Pixels:
     """
     stored = decoded_picture(path, cv2.IMREAD_COLOR_RGB)
     if stored is None:
-        raise InvalidInputError(f"{path} cannot be read", advice="Was the picture removed or changed meanwhile?")
+        raise InvalidInputError(f"{path} cannot be read", advice="The picture may have been removed or changed.")
     pixels: Pixels = np.asarray(stored, dtype=np.uint8)
     if fit == "contain":
         return _contained(pixels, size)

@@ -133,7 +133,7 @@ def kind_of(stream: VideoStream) -> tuple[str, ...]:
 def demand_whole(video: Path, problems: tuple[str, ...] | list[str]) -> None:
     """Raise `OutputError` if a clip has problems."""
     if problems:
-        raise OutputError(f"{video} cannot be read whole", evidence=problems)
+        raise OutputError(f"{video} cannot be read completely", evidence=problems)
 
 
 # --- the pictures

@@ -65,7 +65,7 @@ def proven(film: Path, promise: Promise) -> VideoFacts:
     found = facts.problems + (facts.differences(promise.expected) if facts.num_frames else ())
     if found:
         raise OutputError(
-            f"the film is not the promised one: {found[0]}",
+            f"the film does not match its plan: {found[0]}",
             evidence=found,
             advice="Nothing was published; the clips are kept. Run the same command again.",
         )
@@ -87,12 +87,12 @@ class _FilmReading:
             return VideoFacts(problems=self._source.problems)
         rate = Fraction(stream.average_rate or 0)
         if kind_of(stream)[:-2] != tuple(promise.kind[:-2]):
-            self._notes.append("its pictures are coded in another way than the clips")
+            self._notes.append("its frames are encoded differently from the clips")
         self._compare(self._pictures(rate))
         if stream.frames and stream.frames != self._count:
             self._notes.append(f"it declares {stream.frames} frames and has {self._count}")
         if promise.sound != self._source.has_audio:
-            self._notes.append("it has no sound" if promise.sound else "it has sound that was not asked for")
+            self._notes.append("it has no sound" if promise.sound else "it has sound, and the storyboard has none")
         elif promise.sound and rate and self._sound_s < self._count / rate - _SOUND_SHORT_S:
             self._notes.append(f"its sound ends after {self._sound_s:.2f} s")
         lost = [name for name, value in promise.tags.items() if self._source.metadata.get(name, "") != value]

@@ -87,7 +87,7 @@ class Segmenting:
         # Encoded stretches come first: their kind decides which clips can be copied beside them.
         for index in sorted(range(len(reasons)), key=lambda index: not reasons[index]):
             kind = next((stretch.facts.kind for stretch in found.values()), facts[index].kind)
-            reason = reasons[index] or ("" if facts[index].kind == kind else "it is coded in another way")
+            reason = reasons[index] or ("" if facts[index].kind == kind else "it is encoded differently")
             found[index] = self._encoded(index, reason, written) if reason else self._copied(index)
             ready += found[index].analysis.frames
             written(0)
@@ -123,7 +123,7 @@ class Segmenting:
         found = [self._why_not_copied(index) for index in range(len(facts))]
         odd = [index for index in range(len(facts)) if facts[index].kind != facts[0].kind]
         if odd and not any(found):
-            found[odd[0]] = "it is coded in another way than the first"
+            found[odd[0]] = "it is encoded differently from the first"
         return found
 
     def _why_not_copied(self, index: int) -> str:

@@ -137,7 +137,7 @@ class AttemptMonitor:
             self._child.ask(b"T")
             self._give_up_s = now + grace_s + SHIM_MARGIN_S
         if self.reason == "cancelled" and not self._cancel:
-            self.attempt.phases(Log("stopping; ask once more to kill the generator at once", "warning"))
+            self.attempt.phases(Log("stopping; a second interrupt kills the generator at once", "warning"))
 
     def _kill(self, now: float) -> None:
         self._killed, self._kill_s = True, _NEVER

@@ -171,7 +171,7 @@ def _unusable(directory: Path, why: str) -> BackendUnavailableError:
     return BackendUnavailableError(
         f"the folder of GPU locks {directory} cannot be used: {why}",
         failure=Failure.PERM,
-        advice="Remove it, or set TMPDIR to a folder of your own.",
+        advice="Remove it, or set TMPDIR to a folder that you can write to.",
     )
 
 
@@ -207,7 +207,7 @@ def _mutex(folder: int, deadline: float) -> Iterator[None]:
     while (fd := _lock(folder, _MUTEX)) is None:
         if time.monotonic() > deadline:
             raise BusyError(
-                "another process has held the queue for GPUs for long; it may be stopped",
+                "another process has held the queue for GPUs for a long time; it may be suspended",
                 advice="Continue or end it.",
             )
         select.select([], [], [], 0.005)
@@ -273,7 +273,7 @@ def _ahead(folder: int, wanted: tuple[str, ...], place: int | None) -> str | Non
         uuids = note.get("uuids")
         shared = [uuid for uuid in wanted if isinstance(uuids, list) and uuid in uuids]
         if shared:
-            return f"{shared[0]} is awaited by {_described(note)}, which came first"
+            return f"{shared[0]} is already reserved for {_described(note)}, which waits in the queue"
     return None
 
 

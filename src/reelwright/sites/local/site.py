@@ -173,7 +173,7 @@ class LocalReservation(Closing):
 
         self._swept = True
         for run_id in sweep_dead_runs(self._site.environ):
-            self.claim.report(Log(f"ended what was left of the killed run {run_id}", "warning"))
+            self.claim.report(Log(f"ended the leftover processes of the killed run {run_id}", "warning"))
 
     def end_turn(self) -> None:
         """Give the worker to the next run; a second call does nothing."""

@@ -34,7 +34,7 @@ def encode_frames(  # noqa: PLR0913 -- all that a video is made of
     expected = saved.frames * saved.height * saved.width * 3
     found = source.stat().st_size if source.is_file() else 0
     if found != expected or min(shape) < 1:
-        raise OutputError(f"the worker promised {expected:,} bytes of frames and left {found:,}")
+        raise OutputError(f"the worker promised {expected:,} bytes of frames and wrote {found:,}")
     frames = np.memmap(source, np.uint8, "r", shape=shape)
     with VideoWriter(video, Size(saved.width, saved.height), fps, Encoding(codec), dict(tags)) as writer:
         for frame in frames:

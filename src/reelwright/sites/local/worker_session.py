@@ -108,7 +108,7 @@ class WorkerSession:
                 self._wait()
         except ValueError as error:
             self.distrusted = True
-            return Failed(Failure.FRAMEWORK.name, f"what the worker said is no answer: {error}"[:400])
+            return Failed(Failure.FRAMEWORK.name, f"the worker's answer cannot be read: {error}"[:400])
         return answer
 
     def _wait(self) -> None:

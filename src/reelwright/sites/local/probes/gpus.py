@@ -44,7 +44,7 @@ _ADVICE: Mapping[str, tuple[str, str]] = {
     ),
     "NVMLError_NoPermission": (
         "this user may not open the NVIDIA devices",
-        "Ask for access to /dev/nvidia*: on most systems that is the group `video` or `render`.",
+        "Get access to /dev/nvidia*: on most systems, join the group `video` or `render`.",
     ),
 }
 # /dev/kfd is the compute device of amdgpu, the driver under ROCm (Linux, drivers/gpu/drm/amd/amdkfd/kfd_chardev.c).
@@ -57,7 +57,7 @@ _REPAIR = "Run `nvidia-smi`: where it fails as well, repair the NVIDIA driver or
 _WORDS: Mapping[str, tuple[str, str]] = {
     "nodevfiles": (
         "was set by Slurm, which gave this job no GPU",
-        "Ask Slurm for one, for example with --gres=gpu:1 or --gpus=1.",
+        "Request one from Slurm, for example with --gres=gpu:1 or --gpus=1.",
     ),
     "all": (
         "means all GPUs to NVIDIA_VISIBLE_DEVICES only; CUDA would see none",
@@ -108,7 +108,7 @@ def take_gpus(
     value = environ.get(VARIABLE)
     if not gpus:
         advice = "Give the container or the virtual machine a GPU; `nvidia-smi -L` lists what the driver knows."
-        return Taken((), remarks or "the NVIDIA driver knows no GPU", advice, *driver)
+        return Taken((), remarks or "the NVIDIA driver finds no GPU", advice, *driver)
     if value is None:
         return Taken(gpus, remarks, None, *driver)
     try:
@@ -188,7 +188,7 @@ def _misspelt(gpus: tuple[Gpu, ...], entry: str, value: str) -> tuple[str, str]:
         return f"holds {entry!r} without commas", f"Set {VARIABLE}={','.join(entry.split())}."
     if re.fullmatch(r"\d+[:.]\d+", entry):
         return (
-            f"holds {entry!r}, which is no name of a MIG instance here",
+            f"holds {entry!r}, which is not the name of a MIG instance here",
             "Name the instance by its UUID, MIG-..., as `nvidia-smi -L` lists it.",
         )
     bare = re.sub(r"cuda|gpu|device|[^0-9,;]", "", value.lower()).replace(";", ",").strip(",")
@@ -229,14 +229,14 @@ def _unknown(gpus: tuple[Gpu, ...], entry: str) -> tuple[str, str]:
     if entry.startswith("MIG-") and not instances:
         names = ", ".join(gpu.uuid for gpu in gpus)
         return (
-            f"names {entry}, which is no GPU of this machine: no card here is in MIG mode",
+            f"names {entry}, which is not a GPU of this machine: no card here is in MIG mode",
             f"Name a card, such as {names}, or make instances with `nvidia-smi mig`.",
         )
     same_kind = instances if entry.startswith("MIG-") else [gpu for gpu in gpus if gpu.parent is None]
     names = ", ".join(gpu.uuid for gpu in same_kind or gpus)
     split = ": every card here is in MIG mode" if not same_kind else ""
     fix = f"This machine has {names}: correct or unset {VARIABLE}."
-    return f"names {entry}, which is no GPU of this machine{split}", fix
+    return f"names {entry}, which is not a GPU of this machine{split}", fix
 
 
 def _is_number(entry: str) -> bool:
@@ -253,7 +253,7 @@ def _explained(problem: str, has_amd: bool) -> tuple[str, str]:
         return _AMD
     if kind in _ADVICE:
         return _ADVICE[kind]
-    return f"the NVIDIA driver cannot be asked: {problem}", _REPAIR
+    return f"the NVIDIA driver does not answer: {problem}", _REPAIR
 
 
 def _gpu(item: Mapping[str, Any]) -> Gpu:

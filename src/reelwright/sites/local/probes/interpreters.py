@@ -135,7 +135,7 @@ def _ask(query: InterpreterQuery, names: list[str], environ: Mapping[str, str], 
         done = run_bounded(argv, deadline_s=left_s, env=environ, cwd=folder or "/")
     except OSError as error:
         wrong = error.errno == errno.ENOEXEC
-        found.ended = "wrong architecture or no program" if wrong else f"cannot be started: {error.strerror}"
+        found.ended = "wrong architecture, or not a program" if wrong else f"cannot be started: {error.strerror}"
         return found
     printed = [done.errors]
     for line in done.output.splitlines():

@@ -205,7 +205,7 @@ class _Recognition:
         if other is None:
             return None
         if self.layout == "engine" and "Wan2.2" in other:
-            what = f"holds {other} in the official layout, which the engine reads of Wan2.1 only"
+            what = f"holds {other} in the official layout, which the engine reads for Wan2.1 only"
             return Kind("family", what, "Download the repository of the same name with -Diffusers.")
         if "Wan2.2" not in other:
             return Kind("family", f"holds weights of {other}", "Set it to another model: no generator here runs it.")
@@ -270,7 +270,7 @@ class _Recognition:
             return Kind("level", f"is {levels} too high: it holds the folder of the model", fix)
         for above in self.directory.parents[:2]:
             if self._is_wanted(above):
-                what = f"is a part of a model and lies too deep ({_WANTED[self.layout]} is needed)"
+                what = f"is only a part of a model ({_WANTED[self.layout]} is needed)"
                 return Kind("level", what, f"Set it to {above}")
         return None
 
