@@ -46,4 +46,4 @@ def test_another_picture_of_the_same_name_is_not_taken(moved: Path, capsys: pyte
     (moved / "cat.png").unlink()
     a_photo(moved / "photo.png", (162, 96))
     assert main(["replay", str(moved / "clip.mp4")]) == 10
-    assert "photo.png is gone or has changed" in capsys.readouterr().err
+    assert "photo.png is missing or has changed" in capsys.readouterr().err

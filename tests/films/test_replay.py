@@ -63,7 +63,7 @@ def test_a_film_whose_pictures_were_exchanged_is_not_made_again(
     (folder / "c.png").rename(folder / "b.png")
     status, told = replayed(capsys, folder / "film.mp4")
     assert (status, told["code"]) == (10, "INPUT")
-    assert "a.png is gone or has changed" in told["message"]
+    assert "a.png is missing or has changed" in told["message"]
 
 
 def test_a_film_whose_picture_changed_is_not_made_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +72,7 @@ def test_a_film_whose_picture_changed_is_not_made_again(folder: Path, capsys: py
     status, told = replayed(capsys, folder / "film.mp4")
     assert (status, told["code"]) == (10, "INPUT")
     assert "shot three" in told["message"]
-    assert "b.png is gone or has changed" in told["message"]
+    assert "b.png is missing or has changed" in told["message"]
 
 
 def test_a_film_whose_sound_changed_is_not_made_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +86,7 @@ def test_a_film_whose_sound_changed_is_not_made_again(folder: Path, capsys: pyte
     assert (status, told["replay"]["same_bytes"]) == (0, True)
     a_tone(folder / "music.wav", 220)
     status, told = replayed(capsys, folder / "film.MP4", "-o", folder / "again.mp4")
-    assert (status, "music.wav is gone or has changed" in told["message"]) == (10, True)
+    assert (status, "music.wav is missing or has changed" in told["message"]) == (10, True)
 
 
 def test_a_film_is_not_made_again_over_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,8 +118,8 @@ def test_files_that_are_not_there_are_told_beside_other_mistakes_with_those_that
     with pytest.raises(ConfigurationError) as caught:
         loaded(folder, text + "audio: {file: othr.jpg}\n")
     assert caught.value.evidence == (
-        "line 9: shot sea: image: fotos.jpg is no file; did you mean photo.jpg?",
-        "line 16: audio: othr.jpg is no file; did you mean other.jpg?",
+        "line 9: shot sea: image: fotos.jpg is not a file; did you mean photo.jpg?",
+        "line 16: audio: othr.jpg is not a file; did you mean other.jpg?",
     )
 
 

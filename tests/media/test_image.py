@@ -81,7 +81,7 @@ def test_n02_an_upright_or_senseless_orientation_changes_nothing(source: Any, ta
 def test_n02_unreadable_exif_data_is_told_and_not_fatal(source: Any, target: Path) -> None:
     path = source(pictures.png_with(four_corners(), pictures.chunk(b"eXIf", b"nonsense")))
     picture = take_picture(path, target, Intake())
-    assert picture.notes == ("its EXIF data cannot be read, so it was taken as upright",)
+    assert picture.notes == ("its EXIF data cannot be read, so Reelwright took it as upright",)
     assert corners_of(target) == CORNERS
 
 

@@ -254,7 +254,7 @@ def test_g04_a_machine_without_a_driver_says_so_in_words() -> None:
     [
         ("NVMLError_DriverNotLoaded", "not loaded"),
         ("NVMLError_LibRmVersionMismatch", "reboot"),
-        ("NVMLError_Unknown", "cannot be asked: NVMLError_Unknown: no luck"),
+        ("NVMLError_Unknown", "does not answer: NVMLError_Unknown: no luck"),
     ],
 )
 def test_g04_a_driver_that_refuses_is_a_problem_and_no_exception(a_driver: MakeDriver, name: str, words: str) -> None:

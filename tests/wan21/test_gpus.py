@@ -265,8 +265,8 @@ def test_g03_a_gpu_hidden_by_the_environment_cannot_be_listed(wan: WanMachine, d
     [
         ({"fail": "NVMLError_LibraryNotFound"}, "no NVIDIA driver is installed"),
         ({"fail": "NVMLError_LibRmVersionMismatch"}, "reboot the machine"),
-        ({"fail": "NVMLError_Unknown"}, "cannot be asked"),
-        ({}, "knows no GPU"),
+        ({"fail": "NVMLError_Unknown"}, "does not answer"),
+        ({}, "finds no GPU"),
     ],
 )
 def test_g04_a_driver_that_gives_no_gpu_is_told_before_any_work(

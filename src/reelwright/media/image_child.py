@@ -267,7 +267,7 @@ def _orientation(image: Image.Image, info: dict[str, Any], notes: list[str]) -> 
         if not info.get("icc_profile") and exif.get_ifd(_INTEROPERABILITY).get(1) == "R03":
             use_adobe_rgb(info)
     except BROKEN:
-        notes.append("its EXIF data cannot be read, so it was taken as upright")
+        notes.append("its EXIF data cannot be read, so Reelwright took it as upright")
         return None
     if not isinstance(value, int) or value not in _TURNS:
         return None

@@ -71,7 +71,7 @@ def _folder_findings(decision: EngineDecision) -> Iterator[Finding]:
         fix = _ADVICE if gone else "Download it again; what is there already is kept."
         yield Finding("model.incomplete", "error", f"weights: {problem}", fix, Failure.MODEL)
     if checkpoint and not checkpoint.problems and decision.model is None:
-        text = f"{decision.directory} holds none of the models that the engine knows: {', '.join(MODELS)}"
+        text = f"{decision.directory} holds no model that the engine knows; it knows {', '.join(MODELS)}"
         yield Finding("model.unknown", "error", text, _ADVICE, Failure.MODEL)
 
 

@@ -157,7 +157,7 @@ def _size(job: Job, findings: list[Finding]) -> Size:
     size: Size = asked or (parse_size(settings.size) if settings.size else DEFAULT_SIZE)
     if not all(_SIDE_MIN <= side <= _SIDE_MAX for side in size):
         what = f"{size} has a side outside {_SIDE_MIN} to {_SIDE_MAX} pixels"
-        findings.append(_wrong("size.range", what, f"Use {DEFAULT_SIZE}, say."))
+        findings.append(_wrong("size.range", what, f"Use {DEFAULT_SIZE}, for example."))
         return DEFAULT_SIZE
     even = Size(size.width + size.width % 2, size.height + size.height % 2)
     if even != size:  # yuv420p halves the colour planes
@@ -207,7 +207,7 @@ def _picture_findings(job: Job, picture: Picture, size: Size) -> list[Finding]:
     if fit == "cover" and lost > _CROP_WARNING:
         where = "top and bottom" if aspect < wanted else "left and right"
         what = f"{lost:.0%} of the picture ({picture.size}) is cropped away at {where} to fill {size}"
-        fix = "Move the crop with an anchor (top, say), show it all with fit contain, or choose another size."
+        fix = "Move the crop with an anchor (for example top), show all of it with fit contain, or choose another size."
         found.append(Finding("picture.cropped", "warning", what, fix))
     if fit == "stretch" and lost > _CROP_WARNING:
         what = f"the picture ({picture.size}) is distorted by {lost:.0%} to fill {size}"

@@ -145,7 +145,7 @@ def _listed(gpus: Sequence[Gpu], listed: Sequence[int]) -> GpuChoice:
     instances = [gpu for gpu in gpus if gpu.parent in missing]
     if instances:
         names = ", ".join(f"{gpu.index} ({gpu.name})" for gpu in instances)
-        text = f"GPU {instances[0].parent} is in MIG mode: its instances are used, each by a number of its own"
+        text = f"GPU {instances[0].parent} is in MIG mode: Reelwright uses its instances, each with its own number"
         problem = ("gpu.mig", text, f"Choose one of {names}, for example --gpus {instances[0].index}, with the comma.")
     elif missing:
         text = f"GPU {', '.join(map(str, missing))} does not exist; visible: {', '.join(map(str, available))}"
@@ -160,7 +160,7 @@ def _listed(gpus: Sequence[Gpu], listed: Sequence[int]) -> GpuChoice:
         problem = ("gpu.twice", text, f"Name each once: --gpus {once}{'' if ',' in once else ','}")
     elif len(chosen) > 1 and any(gpu.parent is not None for gpu in chosen):
         one = next(gpu for gpu in chosen if gpu.parent is not None)
-        text = f"GPU {one.index} is an instance of MIG: a process can use one instance alone, and no card beside it"
+        text = f"GPU {one.index} is an instance of MIG: a process can use only one instance, and no other card"
         problem = ("gpu.mig", text, f"Name it alone: --gpus {one.index},")
     if problem:
         return GpuChoice((), (Finding(problem[0], "error", problem[1], problem[2], Failure.ENV),))

@@ -138,7 +138,7 @@ def visible_gpus(gpus: tuple[Gpu, ...], value: str, *, in_bus_order: bool) -> tu
         raise _refusal(value, f"names a GPU twice ({twice.uuid}); CUDA would see none", f"Set {VARIABLE}={once}.")
     instances = [gpu for gpu in chosen if gpu.parent is not None]
     if instances and len(chosen) > 1:
-        text = f"names {instances[0].uuid}, an instance of MIG, beside others: a process can use one instance alone"
+        text = f"names {instances[0].uuid}, an instance of MIG, beside others: a process can use only one instance"
         raise _refusal(value, text, f"Name one instance, such as {VARIABLE}={instances[0].uuid}.")
     kinds = {gpu.name.partition(" MIG ")[0] for gpu in gpus}
     if any(map(_is_number, entries)) and not in_bus_order and len(kinds) > 1 and len(chosen) < len(gpus):
