@@ -154,9 +154,9 @@ def test_g03_every_mistake_in_cuda_visible_devices_has_its_own_advice(
 @pytest.mark.parametrize(
     ("value", "problem", "advice"),
     [
-        ("MIG-1,MIG-2", "a process can use one instance alone", "CUDA_VISIBLE_DEVICES=MIG-1."),
-        ("GPU-aa1,MIG-2", "a process can use one instance alone", "CUDA_VISIBLE_DEVICES=MIG-2."),
-        ("0,1", "a process can use one instance alone", "CUDA_VISIBLE_DEVICES=MIG-1."),
+        ("MIG-1,MIG-2", "a process can use only one instance", "CUDA_VISIBLE_DEVICES=MIG-1."),
+        ("GPU-aa1,MIG-2", "a process can use only one instance", "CUDA_VISIBLE_DEVICES=MIG-2."),
+        ("0,1", "a process can use only one instance", "CUDA_VISIBLE_DEVICES=MIG-1."),
         ("MIG-9", "no GPU of this machine", "This machine has MIG-1, MIG-2"),
         ("GPU-m", "no GPU of this machine", "This machine has GPU-aa1"),
     ],

@@ -354,8 +354,8 @@ def test_an_instance_is_chosen_by_its_own_memory_and_never_together_with_another
     ("settings", "words"),
     [
         ({"gpus": [1]}, ["in MIG mode", "2 (NVIDIA", "--gpus 2,"]),
-        ({"gpus": [2, 3]}, ["a process can use one instance alone", "--gpus 2,"]),
-        ({"gpus": [0, 3]}, ["a process can use one instance alone", "--gpus 3,"]),
+        ({"gpus": [2, 3]}, ["a process can use only one instance", "--gpus 2,"]),
+        ({"gpus": [0, 3]}, ["a process can use only one instance", "--gpus 3,"]),
     ],
 )
 def test_a_choice_that_mig_does_not_allow_is_refused_with_one_that_it_does(
