@@ -52,7 +52,7 @@ ROWS: tuple[tuple[Callable[[], Plan], str, str, str], ...] = (
     (lambda: wan(Wan(matches={"tasks": ("t2v-14B",)})), "wan2_dir.task", "error", "a checkout without the task i2v-14B"),
     (lambda: wan(Wan(matches={"flags": ("--task", "--size")})), "wan2_dir.flags", "error", "--ckpt_dir"),
     (lambda: wan(Wan(), weights={"dtypes": frozenset({"BF16"})}), "model.dtype", "warning", "as BF16"),
-    (lambda: wan(Wan(), picture=WIDE), "size.aspect", "warning", "outside anything"),
+    (lambda: wan(Wan(), picture=WIDE), "size.aspect", "warning", "was not trained for a clip of"),
     (lambda: wan(Wan(), negative_prompt="rain"), "ignored.negative_prompt", "warning", "no negative prompt option"),
     (lambda: wan(without_ftfy()), "module.ftfy", "error", "for this user only"),
     (lambda: wan(Wan(model="t2v-1.3B", interpreter=replace(Wan().interpreter, cuda_archs=("gfx90a",)))),
@@ -104,4 +104,4 @@ def test_a_film_cuts_its_clips_at_the_length_of_the_configured_model(model: str 
 def test_a_checkout_that_a_probe_did_not_answer_for_is_refused() -> None:
     job = Wan().job()
     plan = load_backend("wan2.1").plan(job.evolve(host=replace(job.host, checkouts={})))
-    assert ("wan2_dir.wrong", f"wan2_dir {WAN} was not looked at") in [(f.code, f.message) for f in plan.findings]
+    assert ("wan2_dir.wrong", f"wan2_dir {WAN} was not checked") in [(f.code, f.message) for f in plan.findings]

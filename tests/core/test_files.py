@@ -51,7 +51,7 @@ def test_a_user_without_a_home_folder_is_told_what_to_set() -> None:
         "assert str(expanded('~/x')) == '~/x'\ntry: home()\nexcept Exception as error: print(error.code, error.advice)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "CONFIG Set HOME to a folder of your own.\n"
+    assert done.stdout == "CONFIG Set HOME to a folder that you can write to.\n"
 
 
 def test_an_own_file_is_no_link_and_writable_by_nobody_else(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ UNREADABLE = {
     "apostrophe in single quotes": ("  - prompt: 'it's a gull'", 10, "the text continues after its closing quote"),
     "words behind quotes": ('  - prompt: "gull" she said', 10, "the text continues after its closing quote"),
     "backslash": ('  - prompt: "C:\\Users"', 10, "a \\ in double quotes begins an escape"),
-    "quotes above a wrong indent": ('  - prompt: "a gull"\n      seed: 3', 11, "this line does not fit those around it"),
+    "quotes above a wrong indent": ('  - prompt: "a gull"\n      seed: 3', 11, "this line does not fit the lines around it"),
     "open brace": ("  - {prompt: a gull", 10, "the { in this line is not closed"),
     "open bracket": ("  - prompt: [a gull", 10, "the [ in this line is not closed"),
     "bracket and text": ("  - prompt: [wide] a gull", 10, "a text that begins with [ must be in quotes"),

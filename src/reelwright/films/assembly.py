@@ -80,7 +80,7 @@ def film(
         try:
             made = make_clips(order, store, site, reports, cancellation, looked)
         except Cancelled as stopped:
-            stopped.advice = "The clips that are made are kept: the same command goes on from here."
+            stopped.advice = "The finished clips are kept: run the same command again to continue."
             raise
         if made.ended_by or (made.failures and not (order.keep_going and _parts(order, made))):
             raise _failed(made)
@@ -130,15 +130,15 @@ def _failed(made: Made) -> VideoGenerationError:
     error = made.ended_by or next(iter(made.failures.values()))
     name = next(name for name, failure in made.failures.items() if failure is error)
     if made.ended_by:
-        kept = "The clips that are made are kept"
+        kept = "The finished clips are kept"
         waiting = [item.segment.id for item in made.planned if item.segment.id not in (*made.clips, *made.failures)]
-        lines = [f"not begun: {', '.join(waiting)}"] if waiting else []
+        lines = [f"not started: {', '.join(waiting)}"] if waiting else []
     else:
         kept = "The other clips are kept"
         others = {other: failure for other, failure in made.failures.items() if other != name}
         lines = [f"{other}: {failure.code}: {failure.message}" for other, failure in others.items()]
-        lines += [f"{other}: not made, it goes on from {cause}" for other, cause in made.blocked.items()]
-    advice = f"{error.advice} {kept}: the same command goes on from here.".strip()
+        lines += [f"{other}: not made, because it continues {cause}" for other, cause in made.blocked.items()]
+    advice = f"{error.advice} {kept}: run the same command again to continue.".strip()
     return error_for(error.failure, f"shot {name}: {error.message}", evidence=(*error.evidence, *lines), advice=advice)
 
 

@@ -34,7 +34,7 @@ from .storyboard import load_storyboard
 from .timeline import segments
 
 GRACE_DAYS = 14.0
-_FOLDER_ADVICE = "Give the folder in which the films are."
+_FOLDER_ADVICE = "Give the folder that holds the films."
 _DAY_S = 86_400.0
 _BOARDS = (".yaml", ".yml", ".json")
 _MAX_BOARD_BYTES = 4 * 1024 * 1024
@@ -208,7 +208,7 @@ class _Named:
             try:
                 yield read_record(path)
             except (OSError, ValueError) as error:
-                self._cannot(path, reason(error), "Remove it if the film that it is of has been made again.")
+                self._cannot(path, reason(error), "Remove it if its film has been made again.")
 
     def _take_record(self, record: Record, *, renamed: bool) -> None:
         """Count a record's clips as used.

@@ -95,7 +95,7 @@ def _other_sizes(order: FilmOrder, shown: Sequence[Planned]) -> Iterator[ShotFin
         size = Size(expected.width, expected.height) if expected else wanted
         if size != wanted:
             text = f"the storyboard asks for {wanted}; the clip will be {size}"
-            fix = f"Write size: {size} to be asked for what will be made."
+            fix = f"Write size: {size} to match the clip."
             found.append((item.segment.shot, Finding("film.size", "warning", text, fix)))
     yield from grouped(found, [item.segment.shot for item in shown])
 

@@ -214,7 +214,9 @@ def _format(source: Path, head: bytes) -> str:
         return found
     # The message never quotes the content, because a link may lead to a private file.
     looks, fix = resembles(head)
-    raise InvalidInputError(f"{shown(source)} is not a picture that can be taken: {looks}", advice=fix or _ADVICE)
+    raise InvalidInputError(
+        f"{shown(source)} is not a picture that Reelwright can read: {looks}", advice=fix or _ADVICE
+    )
 
 
 def _by_structure(head: bytes) -> str | None:
@@ -270,7 +272,7 @@ def _resembles_text(text: bytes) -> tuple[str, str]:
         return "it looks like a web page (HTML); a download may have gone wrong", "Download the picture itself."
     if b"\0" not in text and (text.isascii() or _is_utf8(text)):
         return "it looks like plain text", ""
-    return "its first bytes are those of no known format", ""
+    return "its first bytes match no known format", ""
 
 
 def _is_utf8(text: bytes) -> bool:

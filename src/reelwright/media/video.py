@@ -104,5 +104,5 @@ def last_frame(path: Path) -> NDArray[np.uint8]:
         for last in video.frames():  # noqa: B007 (decoders give frames in the order in which they are shown)
             pass
         if last is None or video.problems:
-            raise OutputError(f"{path} has no last frame that can be trusted", evidence=video.problems)
+            raise OutputError(f"{path} has no undamaged last frame", evidence=video.problems)
         return to_rgb(last)

@@ -254,7 +254,7 @@ def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> N
         ValueError: the target is the source.
     """
     if target.exists() and target.samefile(source):
-        raise ValueError(f"{target} would be written over while it is read")
+        raise ValueError(f"{target} would be overwritten while it is read")
     with decoding(source) as video, explained(target):
         if video.stream is None:
             raise OutputError(f"{source} cannot be copied", evidence=video.problems)
@@ -263,7 +263,7 @@ def write_metadata(source: Path, target: Path, metadata: Mapping[str, str]) -> N
             with container:
                 _copy_tracks(video, container)
             if video.problems:
-                raise OutputError(f"{source} cannot be copied whole", evidence=video.problems)
+                raise OutputError(f"{source} cannot be copied completely", evidence=video.problems)
             append_checksum(target)
         except BaseException:
             # A confined process cannot remove a file: the process that created it does.

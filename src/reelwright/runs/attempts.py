@@ -190,7 +190,7 @@ def _attempt(run: Run, plan: Plan, number: int, reservation: Reservation) -> tup
             VideoGenerationError
         ) as error:  # the clip could not be read; it may be valid, and have cost hours of GPU time
             if kept := run.keep(work.video, "unexamined.mp4"):
-                error.advice = f"{error.advice} The clip is kept, not verified, as {kept}."
+                error.advice = f"{error.advice} The unverified clip is kept as {kept}."
             error.log = run.keep_log(number)
             raise
 

@@ -32,7 +32,7 @@ def refuse_inputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path | None]
         found = _inode(path)
         if found in known:
             raise InvalidInputError(
-                f"{what} would be written over {known[found]}: {shown(path)}", advice=advice or "Give another -o."
+                f"{what} would overwrite {known[found]}: {shown(path)}", advice=advice or "Give another -o."
             )
 
 

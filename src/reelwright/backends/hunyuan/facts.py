@@ -202,9 +202,9 @@ _MISSING_PACKAGE = (
 _FAILURES = (
     (Failure.CONFIG,
      r"Latent channels \(.*must match the VAE channels|cannot be enabled simultaneously|Enabling both step distilled",
-     "The options do not fit the checkout: compare `reel plan` with its README."),
+     "The options do not match the checkout: compare `reel plan` with its README."),
     (Failure.MODEL, _MISSING_WEIGHTS,
-     "The folder of weights is not complete, or for another model. `reel doctor` names what is missing."),
+     "The folder of weights is incomplete, or belongs to another model. `reel doctor` names what is missing."),
     (Failure.ENV, _MISSING_PACKAGE,
      "flash-attn, or a package that an option of config_file needs (flex-block-attn, sgl-kernel, angelslim), is missing."),
     (Failure.INPUT, r"File name too long",

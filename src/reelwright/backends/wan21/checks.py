@@ -120,12 +120,14 @@ def _task_findings(decision: WanDecision, config: Mapping[str, object]) -> Itera
     heads = config.get("num_heads")
     if isinstance(heads, int) and heads != variant.heads:
         text = f"{variant.key} {directory} has {heads} attention heads; {variant.task} has {variant.heads}"
-        fix = "The 1.3B and the 14B text-to-video weights have keys of their own: t2v_1_3b_model_dir, t2v_model_dir."
+        fix = (
+            "The 1.3B and the 14B text-to-video weights have settings of their own: t2v_1_3b_model_dir, t2v_model_dir."
+        )
         yield Finding("model.size", "error", text, fix, Failure.MODEL)
     channels = config.get("in_dim")
     if isinstance(channels, int) and channels != variant.channels:
         text = f"{variant.key} {directory} takes {channels} channels; {variant.task} has {variant.channels}: it is a derived model"
-        fix = f"Set {variant.key} to the official weights; those of Fun, Control and others need code of their own."
+        fix = f"Set {variant.key} to the official weights; those of Fun, Control and others need other code."
         yield Finding("model.derived", "error", text, fix, Failure.MODEL)
 
 
@@ -161,10 +163,10 @@ def _size_findings(decision: WanDecision) -> Iterator[Finding]:
             f"the clip will be {result}: Wan2.1 keeps the picture's aspect ({picture.size}) and takes only the area "
             f"of {size}"
         )
-        fix = "Give --fit cover (crop) or contain (pad) to bring the picture to the size's aspect."
+        fix = "Use --fit cover (crop) or contain (pad) to get the aspect of the size."
         yield Finding("size.derived", "info", text, fix)
     if min(result) < 128 or max(result) > 4 * min(result):
-        text = f"a clip of {result} is outside anything the model was trained for"
+        text = f"the model was not trained for a clip of {result}"
         yield Finding("size.aspect", "warning", text, "Crop the picture: --fit cover.")
 
 

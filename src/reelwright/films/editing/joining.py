@@ -102,9 +102,9 @@ def join(  # noqa: PLR0913 -- the parts of a film
         BackendUnavailableError: the disk is full.
     """
     if not parts:
-        raise InvalidInputError("there is no clip to join", advice="Name at least one shot that is there.")
+        raise InvalidInputError("there is no clip to join", advice="Name at least one existing shot.")
     if any(target.exists() and target.samefile(part.video) for part in parts):
-        raise ValueError(f"{target} would be written over while it is read")
+        raise ValueError(f"{target} would be overwritten while it is read")
     try:
         return _Join(Segmenting(parts, options, cache, check), on_progress, check).made(target)
     except BaseException:
@@ -135,7 +135,7 @@ class _Join:
         analyses = [stretch.analysis for stretch in stretches]
         expected = ExpectedVideo(*size, self._total, fps)
         joints = self._joints(analyses)
-        jumps = [f"a jump can be seen where clip {joint.part + 1} begins" for joint in joints if joint.jump]
+        jumps = [f"a jump is visible where clip {joint.part + 1} begins" for joint in joints if joint.jump]
         return JoinReport(
             self._total,
             *size,
