@@ -59,7 +59,7 @@ ROWS: tuple[tuple[Callable[[], Plan], str, str, str], ...] = (
      "torch.arch", "error", "it is built for gfx90a"),
     # HunyuanVideo
     (lambda: hunyuan(Hunyuan("i2v"), {"files": frozenset(), "elsewhere": Path("/opt/h/HunyuanVideo")}),
-     "hunyuan_dir.wrong", "error", "no script of the family"),
+     "hunyuan_dir.wrong", "error", "no script of the HunyuanVideo family"),
     (lambda: hunyuan(Hunyuan("i2v"), {"matches": {"older_flags": ("--model-base",)}}),
      "hunyuan_dir.flags", "error", "does not know --save-path"),
     (lambda: hunyuan(Hunyuan("documented"), {}, config_file=None), "config_file.unset", "error", "not set"),

@@ -71,7 +71,7 @@ MISTAKES = {
     "not above 0": (GOOD.replace("seconds: 3", "seconds: 0"), "line 4: defaults: seconds", "above 0"),
     "no prompt": (GOOD.replace("    prompt: waves\n", ""), "line 7: shot sea: prompt", "required"),
     "empty prompt": (GOOD.replace("a gull", '" "'), "line 10: shot 2", "prompt is empty"),
-    "missing picture": (GOOD.replace("last_image: b.png", "last_image: c.png"), "line 14: shot 3: last_image", "no file"),
+    "missing picture": (GOOD.replace("last_image: b.png", "last_image: c.png"), "line 14: shot 3: last_image", "not a file"),
     "two lengths": (GOOD.replace("    frames: 33", "    frames: 33\n    seconds: 2"), "line 10: shot 2", "both"),
     "same id": (GOOD.replace("- prompt: a gull", "- id: sea\n    prompt: a gull"), "line 10: shot 2", "'sea'"),
     "bad id": (GOOD.replace("id: sea", "id: the sea"), "line 7: shot the sea: id", "letters, digits"),
@@ -82,7 +82,7 @@ MISTAKES = {
     "first dissolves": (GOOD.replace("    image: a.png\n  - p", "    image: a.png\n    transition: dissolve\n  - p"), "line 7: shot sea", "nothing to dissolve from"),
     "first continues": (GOOD.replace("    image: a.png\n  - p", "    continues: true\n  - p"), "line 7: shot sea", "nothing to continue"),
     "bad size": (GOOD.replace("832*480", "big"), "line 2: size", "not a size"),
-    "audio": (GOOD + "audio: {file: none.mp3}\n", "line 16: audio", "no file"),
+    "audio": (GOOD + "audio: {file: none.mp3}\n", "line 16: audio", "not a file"),
 }  # fmt: skip
 
 
@@ -305,7 +305,7 @@ def test_check_shows_each_shot_as_it_was_understood(folder: Path, reel: Callable
     done = reel("storyboard", "check", "film.yaml", "--draft", cwd=folder)
     assert done.stdout.splitlines() == [
         'sea: "waves", from a.png, 48 frames (3 s), 832x480, draft',
-        'shot-2: "a gull", goes on from sea, 33 frames (2.062 s), 832x480, draft',
+        'shot-2: "a gull", continues sea, 33 frames (2.062 s), 832x480, draft',
         'shot-3: "sunrise", from a.png to b.png, 48 frames (3 s), 832x480, dissolve of 6 frames, draft',
         "ok",
     ]

@@ -339,13 +339,13 @@ def test_a_request_and_a_setting_count_more_than_the_options_file() -> None:
         ("t2v", {"model_base": "/x"}, "Set ckpt_path."),
         ("t2v", {"seed": 3}, "Set base_seed"),
         ("t2v", {"precision": "int8"}, "must be one of fp32, fp16, bf16"),
-        ("t2v", {"latent_channels": 16}, "the script's own check refuses every number"),
+        ("t2v", {"latent_channels": 16}, "own check refuses every number"),
         ("i2v", {"use_fp8": True}, "has no option named 'use_fp8'"),
         ("1.5", {"rewrite": True}, "sends the prompt to a server"),
         ("1.5", {"sparse_attn": True, "use_sageattn": True}, "exclude each other"),
         ("1.5", {"enable_step_distill": True, "sr": False}, "no weights named 720p_i2v_step_distilled"),
         ("1.5", {"offloading": False, "group_offloading": True}, "needs offloading"),
-        ("t2v", {"use_fp8": True}, "use_fp8 needs the weights in eight bits"),
+        ("t2v", {"use_fp8": True}, "use_fp8 needs the eight-bit weights"),
     ],
 )
 def test_a_mistake_in_the_options_file_is_refused_with_its_place_and_fix(

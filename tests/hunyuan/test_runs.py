@@ -130,7 +130,7 @@ def test_p01_a_lack_of_memory_climbs_levers_that_the_script_has_and_then_succeed
     outcome = hunyuan.run({"oom_phase": "dit"}, {}, simulate_gpus="2x139GiB")
     if hunyuan.member == "documented":
         assert isinstance(outcome.error, OutOfMemoryError)
-        assert "No memory mitigation is left" in outcome.error.advice
+        assert "No permitted memory mitigation is left" in outcome.error.advice
         return
     first, second = outcome.manifest.attempts
     assert (first.failure, first.cause, first.phase) == ("OOM_GPU", "dit", "denoising")

@@ -181,11 +181,11 @@ HV = ("transformers==4.39.3", "diffusers==0.30.2", "numpy==1.24.4", "imageio-ffm
 @pytest.mark.parametrize(
     ("lines", "packages", "words"),
     [
-        (WAN, {"transformers": "4.40.0"}, ["transformers 4.40.0 (asks for >=4.49.0)"]),
-        (WAN, {"numpy": "2.1.0"}, ["numpy 2.1.0 (asks for <2,>=1.23.5)"]),
+        (WAN, {"transformers": "4.40.0"}, ["transformers 4.40.0 (needs >=4.49.0)"]),
+        (WAN, {"numpy": "2.1.0"}, ["numpy 2.1.0 (needs <2,>=1.23.5)"]),
         (WAN, {"torch": "2.3.1+cu121", "numpy": "1.26.4"}, ["torch 2.3.1+cu121"]),
         (WAN, {"opencv-python": "4.8.0.1"}, ["opencv-python 4.8.0.1"]),
-        (HV, {"transformers": "5.1.0", "diffusers": "0.35.0"}, ["transformers 5.1.0 (asks for ==4.39.3)", "diffusers 0.35.0"]),
+        (HV, {"transformers": "5.1.0", "diffusers": "0.35.0"}, ["transformers 5.1.0 (needs ==4.39.3)", "diffusers 0.35.0"]),
         (("Transformers == 4.39.3 ; python_version >= '3.9'",), {"transformers": "4.40"}, ["Transformers 4.40"]),
         (("imageio_ffmpeg<0.5",), {"imageio-ffmpeg": "0.6.0"}, ["imageio_ffmpeg 0.6.0"]),
         (WAN, {"transformers": "4.51.3", "numpy": "1.26.4", "gradio": "3.0", "opencv-python": "4.10"}, []),

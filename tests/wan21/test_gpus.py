@@ -214,7 +214,7 @@ def test_g03_only_the_visible_gpus_are_used(wan: WanMachine, driver: Driver, val
         ("", "hides every GPU"),
         ("-1", "hides every GPU"),
         ("7", "names GPU 7, but there are only 2"),
-        ("GPU-zz", "no GPU of this machine"),
+        ("GPU-zz", "not a GPU of this machine"),
         ("0,0", "names a GPU twice"),
         ("all", "to NVIDIA_VISIBLE_DEVICES only"),
         ("0,", "empty entry, which is neither a number nor"),

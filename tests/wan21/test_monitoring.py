@@ -159,7 +159,7 @@ def test_the_doctor_shows_what_a_ready_generator_is_made_of(wan: WanMachine) -> 
         assert words in python
     weights = [row.finding.message for row in rows if row.finding.code == "weights"]
     assert len(weights) == 3
-    assert all("whole" in text for text in weights)
+    assert all("complete" in text for text in weights)
     assert "ready for i2v, flf2v, t2v" in the_row(rows, "ready").finding.message
 
 
