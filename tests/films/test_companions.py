@@ -79,12 +79,12 @@ def test_a_damaged_last_frame_of_a_draft_is_made_again_with_its_clip(
 
 
 @pytest.mark.parametrize("harm", [one_byte, a_folder])
-def test_a_last_frame_that_no_clip_goes_on_from_is_not_needed(made: Path, harm: Callable[[Path], None]) -> None:
+def test_a_last_frame_that_no_clip_continues_is_not_needed(made: Path, harm: Callable[[Path], None]) -> None:
     harm(Store(made).last_frame(key_of(made, "five")))
     assert make(made)[0].unchanged
 
 
-def test_the_plan_of_a_film_tells_of_a_damaged_last_frame_and_mends_nothing(made: Path) -> None:
+def test_the_plan_of_a_film_reports_a_damaged_last_frame_and_mends_nothing(made: Path) -> None:
     frame = Store(made).last_frame(key_of(made, "one"))
     one_byte(frame)
     damaged = frame.read_bytes()
@@ -109,7 +109,7 @@ def without_digests(manifest: Path) -> None:
     manifest.write_text(json.dumps(data))
 
 
-def test_clips_of_an_older_version_are_used_and_their_frames_are_looked_at(made: Path) -> None:
+def test_clips_of_an_older_version_are_used_and_their_frames_are_checked(made: Path) -> None:
     store = Store(made)
     for path in store.clips.glob("*.reel.json"):
         without_digests(path)

@@ -66,7 +66,7 @@ def test_nothing_is_made_again_when_nothing_changed(folder: Path) -> None:
         ("frames: 9, transition", "frames: 13, transition", {"three", "four"}),
     ],
 )
-def test_d12_only_what_changed_and_what_goes_on_from_it_is_made_again(
+def test_d12_only_what_changed_and_what_continues_it_is_made_again(
     made: Path, old: str, new: str, again: set[str]
 ) -> None:
     result, _ = make(made, BOARD.replace(old, new))
@@ -132,7 +132,7 @@ def test_a_changed_shot_touches_no_other_piece_of_the_film(made: Path) -> None:
     assert len(result.rendered) == 1
 
 
-def test_clips_are_looked_at_while_others_are_being_made_so_that_joining_has_only_to_copy(folder: Path) -> None:
+def test_clips_are_checked_while_others_are_being_made_so_that_joining_has_only_to_copy(folder: Path) -> None:
     settings = load_settings(environ={}, arguments={"generator": "draft"})
     board = load_storyboard(folder / "film.yaml")
     store = Store(folder)
@@ -193,20 +193,20 @@ def test_only_and_from_choose_shots_and_what_they_need(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [{"only": ("none",)}, {"start": "none"}])
-def test_a_shot_that_is_not_there_is_told_with_those_that_are(folder: Path, option: dict[str, Any]) -> None:
+def test_a_missing_shot_is_reported_with_the_existing_ones(folder: Path, option: dict[str, Any]) -> None:
     with pytest.raises(VideoGenerationError, match="no shot 'none'") as caught:
         make(folder, **option)
     assert "one, two, three" in caught.value.advice
 
 
-def test_a_mistake_in_any_shot_is_told_before_any_clip_is_made(folder: Path) -> None:
+def test_a_mistake_in_any_shot_is_reported_before_any_clip_is_made(folder: Path) -> None:
     (folder / "b.png").write_bytes(b"no picture")
     with pytest.raises(VideoGenerationError, match="shots three, five"):
         make(folder)
     assert not list((folder / ".reel" / "clips").glob("*.mp4"))
 
 
-def test_what_is_wrong_with_several_shots_is_told_once(wan: WanMachine, wan_film: Path) -> None:
+def test_what_is_wrong_with_several_shots_is_reported_once(wan: WanMachine, wan_film: Path) -> None:
     with pytest.raises(VideoGenerationError) as caught:
         film(wan_order(wan, wan2_dir=None, size=None), site=wan.site)
     told = [caught.value.message, *(error.message for error in caught.value.also)]
@@ -222,7 +222,7 @@ SMALLEST = "size: 160x96\nshots: [{prompt: hold, image: a.png, frames: 3}]\n"
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["a file of another kind", "a film that was edited"])
-def test_a_strangers_file_is_not_replaced(folder: Path, made: bool) -> None:
+def test_a_file_that_reelwright_did_not_make_is_not_replaced(folder: Path, made: bool) -> None:
     if made:
         make(folder, SMALLEST)
     (folder / "film.mp4").write_bytes(b"mine")
@@ -355,7 +355,7 @@ def test_a_size_that_the_generator_makes_otherwise_is_said_before(wan: WanMachin
     assert said.message == "every shot: the storyboard asks for 832x480; the clip will be 832x464"
 
 
-def test_a_film_by_the_framework_goes_on_from_the_last_frame(wan: WanMachine, wan_film: Path) -> None:
+def test_a_film_by_the_framework_continues_the_last_frame(wan: WanMachine, wan_film: Path) -> None:
     wan.script({})
     result = film(wan_order(wan), site=wan.site)
     assert (result.num_frames, result.width, result.height) == (14, 832, 464)
@@ -374,7 +374,7 @@ def test_d12_other_weights_of_the_same_size_are_noticed(wan: WanMachine, wan_fil
     assert set(film(wan_order(wan, if_exists="overwrite"), site=wan.site).rendered) == {"one", "two", "three"}
 
 
-def test_a_draft_tells_what_the_real_film_would_take_first_from_published_figures_then_from_history(
+def test_a_draft_reports_what_the_real_film_would_take_first_from_published_figures_then_from_history(
     wan: WanMachine, wan_film: Path
 ) -> None:
     def told() -> tuple[str, ...]:
@@ -400,7 +400,7 @@ def test_a_draft_does_not_take_the_place_of_a_film_that_a_model_made(wan: WanMac
     assert not film(replace(wan_order(wan, if_exists="overwrite"), draft=True), site=wan.site).generative
 
 
-def test_a_draft_tells_in_a_few_lines_why_the_real_film_cannot_be_made_here(folder: Path) -> None:
+def test_a_draft_reports_in_a_few_lines_why_the_real_film_cannot_be_made_here(folder: Path) -> None:
     result, _ = make(folder, BOARD.replace("title: Small", "title: Small\ngenerator: wan2.1"), draft=True)
     asked = [line for line in result.estimate if line.startswith("for the real film this must change: ")]
     assert any("cannot make 160x96" in line for line in asked)
@@ -429,7 +429,7 @@ def test_a_failed_shot_stops_what_needs_it_and_the_rest_is_made(wan: WanMachine,
     assert set(result.rendered) == {"one", "two"}
 
 
-def test_with_keep_going_a_film_is_made_of_what_there_is_and_says_so(wan: WanMachine, wan_film: Path) -> None:
+def test_with_keep_going_a_film_is_made_of_the_existing_clips_and_says_so(wan: WanMachine, wan_film: Path) -> None:
     wan.script({"exit": 1}, {})
     result = film(wan_order(wan, retry_policy="none", keep_going=True), site=wan.site)
     assert result.degraded
@@ -438,7 +438,7 @@ def test_with_keep_going_a_film_is_made_of_what_there_is_and_says_so(wan: WanMac
     assert result.num_frames == 5
 
 
-def test_a_lowered_quality_is_that_of_all_later_shots_and_is_told(wan: WanMachine, wan_film: Path) -> None:
+def test_a_lowered_quality_is_that_of_all_later_shots_and_is_reported(wan: WanMachine, wan_film: Path) -> None:
     wan.script({"oom_phase": "dit"}, {})
     result = film(wan_order(wan, retry_policy="documented"), site=wan.site)
     manifest = json.loads((wan.folder / "out" / "clip.reel.json").read_text())
@@ -447,7 +447,7 @@ def test_a_lowered_quality_is_that_of_all_later_shots_and_is_told(wan: WanMachin
     assert any("lower quality" in warning for warning in result.warnings)
 
 
-def test_d11_a_full_disk_in_the_middle_is_gone_on_from(wan: WanMachine, wan_film: Path) -> None:
+def test_d11_after_a_full_disk_in_the_middle_the_same_command_continues(wan: WanMachine, wan_film: Path) -> None:
     wan.script({}, {"traceback": FULL}, {})
     with pytest.raises(VideoGenerationError) as caught:
         film(wan_order(wan), site=wan.site)

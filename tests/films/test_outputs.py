@@ -98,7 +98,7 @@ def test_what_the_user_has_under_a_name_of_the_film_stays(
     assert os.path.lexists(folder / name)
 
 
-def test_a_folder_under_the_name_of_the_sheet_is_told_even_with_overwrite(folder: Path) -> None:
+def test_a_folder_under_the_name_of_the_sheet_is_reported_even_with_overwrite(folder: Path) -> None:
     (folder / "film.sheet.png").mkdir()
     refused(folder, "INPUT", "is a folder", **OVERWRITE)
 
@@ -166,7 +166,7 @@ def test_a_storyboard_of_a_program_does_not_replace_the_film_of_a_file(folder: P
     assert film(one).unchanged
 
 
-def test_with_if_exists_rename_a_film_goes_beside_what_is_there_and_is_found_again(folder: Path) -> None:
+def test_with_if_exists_rename_a_film_goes_beside_the_existing_one_and_is_found_again(folder: Path) -> None:
     for name in ("film.mp4", "film.sheet.png"):
         (folder / name).write_bytes(b"mine")
     result, _ = make(folder, settings={"if_exists": "rename"})
@@ -213,7 +213,7 @@ def test_a_clip_is_not_written_over_one_of_its_pictures(
     assert (folder / "b.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_folder_under_the_name_of_the_manifest_is_told_before_a_clip_is_made(
+def test_a_folder_under_the_name_of_the_manifest_is_reported_before_a_clip_is_made(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "clip.reel.json").mkdir()

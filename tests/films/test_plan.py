@@ -84,7 +84,7 @@ def test_a_dry_run_lists_settings_that_the_generators_of_the_shots_do_not_have(
 ) -> None:
     status, plan = planned(capsys, folder / "film.yaml", "--draft", "--set", "sample_steps=8")
     found = {(item["code"], item["concerns"], item["message"]) for item in plan["findings"]}
-    text = "--set: sample_steps is set, and the generator draft has no such setting: it is ignored"
+    text = "--set: sample_steps is ignored: the generator draft has no such setting"
     assert (status, ("setting.unused", "every shot", text) in found) == (0, True)
 
 

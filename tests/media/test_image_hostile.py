@@ -201,7 +201,7 @@ def test_n07_only_a_signature_is_not_a_picture(source: Any, signature: bytes) ->
 
 
 @pytest.mark.parametrize(("kind", "name"), [("PNG", "a.jpg"), ("JPEG", "a.PNG"), ("WEBP", "a.heic")])
-def test_n07_a_wrong_extension_is_told_and_strict_input_refuses_it(
+def test_n07_a_wrong_extension_is_reported_and_strict_input_refuses_it(
     source: Any, target: Path, kind: str, name: str
 ) -> None:
     path = source(as_bytes(four_corners(), kind), name)
@@ -225,7 +225,7 @@ def test_n08_a_link_to_a_picture_is_followed(source: Any, target: Path, tmp_path
     assert corners_of(target) == CORNERS
 
 
-def test_n08_a_dangling_link_a_loop_and_a_missing_file_are_told_apart(tmp_path: Path) -> None:
+def test_n08_a_dangling_link_a_loop_and_a_missing_file_are_distinguished(tmp_path: Path) -> None:
     for name, goal in (("dangling", "nowhere"), ("loop", "loop")):
         (tmp_path / name).symlink_to(tmp_path / goal)
     assert "symbolic link to a file that does not exist" in refusal(tmp_path / "dangling").message
@@ -271,7 +271,7 @@ def test_n08_a_file_that_may_not_be_read_says_so(source: Any) -> None:
     assert "permission was denied" in refusal(path).message
 
 
-def test_n08_a_path_with_nul_or_control_characters_is_told_harmlessly(tmp_path: Path) -> None:
+def test_n08_a_path_with_nul_or_control_characters_is_reported_harmlessly(tmp_path: Path) -> None:
     assert "NUL" in refusal(tmp_path / "a\0b.png").message
     assert "\x1b" not in refusal(tmp_path / "\x1b[2Ja.png").message
     assert "its name is too long" in refusal(tmp_path / ("x" * 300)).message
@@ -408,7 +408,7 @@ def test_a_child_that_crashes_or_hangs_is_a_refusal(source: Any, code: str, time
         _decode(source(four_corners()), argv=(sys.executable, "-I", "-S", "-c", code), timeout_s=timeout_s)
 
 
-def test_a_decoder_that_is_not_there_is_not_the_pictures_fault(source: Any, tmp_path: Path) -> None:
+def test_a_missing_decoder_is_not_the_pictures_fault(source: Any, tmp_path: Path) -> None:
     path = source(four_corners())
     with pytest.raises(BackendUnavailableError, match="cannot be started") as caught:
         _decode(path, argv=(str(tmp_path / "no python"),))

@@ -218,7 +218,7 @@ def _missing(document: Document, name: object) -> str | None:
     try:
         open_regular(path).close()
     except FileNotFoundError:
-        return f"{shown(name)} is no file{'' if path.is_symlink() else _hint(path.name, _names_in(path.parent))}"
+        return f"{shown(name)} is not a file{'' if path.is_symlink() else _hint(path.name, _names_in(path.parent))}"
     except (OSError, ValueError) as error:
         return f"{shown(name)} cannot be read: {reason(error)}"
     return None

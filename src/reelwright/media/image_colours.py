@@ -63,10 +63,12 @@ def declare_colours(info: dict[str, Any], notes: list[str]) -> str | None:
                 info.pop(name, None)
             info["icc_profile"] = declared_profile(declared)
             if declared.is_hdr:
-                notes.append(f"it is an HDR picture ({declared.name}), and was brought to the range of a normal screen")
+                notes.append(
+                    f"it is an HDR picture ({declared.name}), and was converted to the range of a normal screen"
+                )
             return declared.name
         codes = f"primaries {declared.primaries}, transfer {declared.transfer}"
-        notes.append(f"its colours are declared in a way that is not known here ({codes})")
+        notes.append(f"its colours are declared in a way that Reelwright does not know ({codes})")
     if "icc_profile" in info and not info["icc_profile"]:  # its profile cannot be read
         del info["icc_profile"]
         if not gamma_power(info) and "chromaticity" not in info:
@@ -99,7 +101,7 @@ def colour_change(image: Image.Image, info: dict[str, Any], notes: list[str]) ->
             return change
     power = gamma_power(info)
     if power:
-        notes.append(f"its gamma ({info['gamma']:.3g}) was brought to that of sRGB")
+        notes.append(f"its gamma ({info['gamma']:.3g}) was converted to that of sRGB")
         levels = [round(255 * (value / 255) ** power) for value in range(256)]
         return lambda image: image.convert("RGB").point(levels * 3)
     if image.mode == "CMYK" and not (profile and notes[-1:] == [_BAD_PROFILE]):

@@ -27,15 +27,15 @@ _MAX_EVIDENCE = 12
 _MAX_LAST_WORDS = 5
 #: Exit statuses with which a shell or a handler reports a signal: 128 + its number.
 _BY_SIGNAL = frozenset(128 + number for number in (1, 4, 6, 7, 8, 9, 11, 15))
-_ASKED = "Somebody or something asked it to end (a scheduler, earlyoom, a closed terminal); Reelwright did not."
+_ASKED = "Something outside Reelwright asked it to end, such as a scheduler, earlyoom or a closed terminal."
 _SIGNAL_ADVICE: Mapping[int, str] = {
     **dict.fromkeys((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), _ASKED),
-    signal.SIGKILL: "Somebody or something killed it; if `dmesg` names the OOM killer, add memory or use fewer GPUs.",
-    signal.SIGFPE: "cuBLAS does so on cards that it does not know (HunyuanVideo's README): install nvidia-cublas-cu12 "
+    signal.SIGKILL: "Something outside Reelwright killed it; if `dmesg` names the OOM killer, add memory or use fewer GPUs.",
+    signal.SIGFPE: "cuBLAS does this on cards that it does not know (HunyuanVideo's README): install nvidia-cublas-cu12 "
     "12.4.5.8 or newer in the framework's environment, or torch for CUDA 11.8.",
     **dict.fromkeys(
         (signal.SIGXCPU, signal.SIGXFSZ),
-        "A limit of the shell or the scheduler was reached: raise it (`ulimit -t`, `-f`).",
+        "The run reached a limit of the shell or the scheduler: raise it (`ulimit -t`, `-f`).",
     ),
     signal.SIGILL: "A package was built for another processor than this one: install a build for this one.",
 }
@@ -122,10 +122,10 @@ def _own_reason(evidence: Evidence, plan: Plan) -> Diagnosis | None:
     where = _where(evidence)
     if reason == "timeout":
         text = f"the time limit was reached {where}, after {evidence.wall_s:.0f} s"
-        return Diagnosis(Failure.TIMEOUT, text, lines, "Raise `timeout`, or ask for fewer steps.")
+        return Diagnosis(Failure.TIMEOUT, text, lines, "Raise `timeout`, or use fewer steps.")
     if reason == "hang":
         text = f"no progress {where} for longer than the limit; it was ended"
-        advice = "Run with NCCL_DEBUG=INFO if several GPUs were used; raise `progress_timeout` if it is only slow."
+        advice = "Run with NCCL_DEBUG=INFO if several GPUs were used; raise `progress_timeout` if it is just slow."
         return Diagnosis(Failure.HANG, text, lines, advice)
     return None
 
@@ -271,7 +271,7 @@ def _from_output(evidence: Evidence, plan: Plan) -> Diagnosis | None:
         return None
     problem = evidence.output_problem or "it wrote no video"
     if not evidence.output_exists:
-        problem = "the generator ended with success and wrote no video"
+        problem = "the generator exited with status 0 and wrote no video"
     lines = tuple(
         line for line in evidence.tail if re.search(r"failed|[Ee]rror|No space|too long|Unknown|Invalid", line)
     )[-4:]
@@ -292,19 +292,19 @@ def _from_output(evidence: Evidence, plan: Plan) -> Diagnosis | None:
 def _unknown(evidence: Evidence) -> Diagnosis:
     # torchrun's own status is always 1; that of the first failing rank is in its summary.
     if (evidence.rank_errors[0] if evidence.rank_errors else evidence).exit_status == 2:
-        advice = "The framework refused its options: the checkout may be of another version."
+        advice = "The framework refused its options: the checkout may be another version. `reel doctor` shows which."
         return Diagnosis(
-            Failure.CONFIG, "the framework printed its usage and ended", _lines(evidence), advice, "starting", "usage"
+            Failure.CONFIG, "the framework printed its usage and exited", _lines(evidence), advice, "starting", "usage"
         )
     text = f"the framework failed {_where(evidence)} with exit status {evidence.exit_status}"
     seen = next(iter(_failing(evidence)), None)
     if seen is None:
-        return Diagnosis(Failure.FRAMEWORK, text, _lines(evidence), "The log has the whole story.")
+        return Diagnosis(Failure.FRAMEWORK, text, _lines(evidence), "The log has the full output.")
     words = seen.text.partition("\n")[0][:300]
     if not seen.text.startswith("AssertionError"):
-        return Diagnosis(Failure.FRAMEWORK, f"{text}: {words}", _evidence_of(seen), "The log has the whole story.")
+        return Diagnosis(Failure.FRAMEWORK, f"{text}: {words}", _evidence_of(seen), "The log has the full output.")
     shown = seen.line if _is_bare_assertion(seen) and seen.line else words
-    advice = "The framework checks this itself and refuses to go on; the line shows the condition that does not hold."
+    advice = "The framework checks this itself and stopped; the line shows the condition that failed."
     return Diagnosis(Failure.FRAMEWORK, f"{text}: {shown}", _evidence_of(seen), advice, cause="assertion")
 
 
@@ -324,7 +324,7 @@ def _out_of_memory(evidence: Evidence, seen: ExceptionSeen) -> Diagnosis:
     text = f"GPU memory ran out{rank} {_where(evidence)}"
     advice = known.MEMORY_ADVICE
     if cause == "vae":
-        advice = "All steps were done; decoding the clip took more memory than is free. " + known.MEMORY_ADVICE
+        advice = "All steps were done; decoding the clip took more memory than was free. " + known.MEMORY_ADVICE
     others = _held_by_others(seen.text)
     before = evidence.planned_used_bytes
     crowded = others is not None and before is not None and others > before + _GIB // 2

@@ -153,11 +153,11 @@ def _decide(case: _Case) -> Next | Stop:
         return special[failure](case)
     if failure.retry is Retry.SAME:
         return _same_once(
-            case, "a crash may be a passing fault; once more, on other GPUs if there are any", other_gpus=True
+            case, "a crash may be a temporary fault; once more, on other GPUs if there are any", other_gpus=True
         )
     if failure.retry is Retry.LADDER:
         return _ladder_case(case)
-    return Stop("A retry cannot cure this.")
+    return Stop("A retry would not help.")
 
 
 # ------------------------------------------------------------------------------------- the same parameters again
@@ -179,7 +179,7 @@ def _nccl(case: _Case) -> Next | Stop:
     if case.alike == (1 if unreachable else 2) and case.rules.nccl_p2p:
         return _again(case, "once without peer-to-peer between the GPUs", env={"NCCL_P2P_DISABLE": "1"})
     if unreachable:
-        return Stop("The same cards would refuse it again.")
+        return Stop("The same cards would fail the same way.")
     return _same_once(case, "communication between GPUs failed; once more in fresh processes on a new port")
 
 
@@ -191,9 +191,9 @@ def _port(case: _Case) -> Next | Stop:
 
 def _hang(case: _Case) -> Next | Stop:
     if case.found.cause == "unkillable":
-        return Stop("The GPU is not free as long as that process lives.")
+        return Stop("The GPU stays busy until that process ends.")
     if not case.found.phase.startswith(_BEFORE_STEPS):
-        return Stop("It hung after sampling had begun; the same would cost as much again.")
+        return Stop("It hung after sampling began; another attempt would cost as much again.")
     return _same_once(case, "it hung before the first step; once more")
 
 
@@ -220,7 +220,7 @@ def _time_limit(case: _Case) -> Next | Stop:
 
 def _unknown_cause(case: _Case) -> Next | Stop:
     if case.found.cause == "assertion":
-        return Stop("The framework refuses these values; it would refuse them again.")
+        return Stop("The framework refuses these values and would refuse them again.")
     if _is_same_failure(case):
         return Stop("It failed the same way twice, at the same place.")
     ladder = case.rules.policy in ("ladder", "documented") and case.found.sampling
@@ -247,7 +247,7 @@ def _lower(case: _Case) -> Next | Stop:
         if overrides != _memory_overrides(case):
             return _next(case, step, overrides, "a smaller job may succeed", skipped)
         skipped.append(f"step {step} would change nothing")
-    return Stop("No step of the ladder is left.")
+    return Stop("No step of the retry ladder is left.")
 
 
 def quality_step(step: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -290,7 +290,7 @@ def _memory(case: _Case) -> Next | Stop:
         return _next(case, step, overrides, why, skipped)
     if case.found.crowded and not any(item.diagnosis.crowded for item in case.past[:-1]):
         return _again(case, "the card had less free memory than planned; once more with the same parameters")
-    return Stop("No memory mitigation is left that you allow. " + _would_help(case))
+    return Stop("No permitted memory mitigation is left. " + _would_help(case))
 
 
 def _mitigations_of(step: int, case: _Case) -> Iterator[Mitigation]:

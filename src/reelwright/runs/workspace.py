@@ -217,7 +217,7 @@ def check_writable(folder: Path) -> None:
     except FileNotFoundError:
         if folder.is_symlink():
             text = f"the folder {shown(folder)} is a symbolic link to something that does not exist"
-            raise InvalidInputError(text, advice="Mend the link, or give another folder.") from None
+            raise InvalidInputError(text, advice="Correct the link, or give another folder.") from None
         text = f"the folder {shown(folder)} does not exist"
         raise InvalidInputError(text, advice=f"Create it first: mkdir -p {shlex.quote(str(folder))}") from None
     except OSError as error:

@@ -60,7 +60,9 @@ def plan(job: Job) -> Plan:
     anchor = _anchor(job, findings)
     if job.first is None:
         fix = "The draft needs a picture: give one, or choose a generator that makes video from text."
-        findings.append(_wrong("image.missing", "the draft moves a camera over a picture, and there is none", fix))
+        findings.append(
+            _wrong("image.missing", "the draft moves a camera over a picture, and the request has none", fix)
+        )
     else:
         findings.extend(_picture_findings(job, job.first, shape.size))
     for name in _MEANINGLESS:
@@ -131,11 +133,11 @@ def _shape(job: Job, findings: list[Finding]) -> _Shape:
     if num_frames / fps > LONGEST_S:
         asked = job.request.seconds or num_frames / fps
         what = f"{asked:g} s is longer than the draft's limit of {LONGEST_S:g} s"
-        findings.append(_wrong("frames.limit", what, "Ask for less, and join several clips."))
+        findings.append(_wrong("frames.limit", what, "Make it shorter, and join several clips."))
         num_frames = DEFAULT_FRAMES
     if job.request.task == "flf2v" and num_frames < 2:
         what = "from a first to a last picture takes at least 2 frames"
-        findings.append(_wrong("frames.limit", what, f"Ask for {DEFAULT_FRAMES}."))
+        findings.append(_wrong("frames.limit", what, f"Use {DEFAULT_FRAMES} frames."))
     return _Shape(_size(job, findings), num_frames, fps)
 
 
@@ -147,7 +149,7 @@ def _num_frames(job: Job, fps: float, findings: list[Finding]) -> int:
     num_frames = max(1, math.floor(exact + 0.5))
     if abs(num_frames - exact) > 1e-6:
         what = f"{seconds:g} s at {fps:g} fps becomes {num_frames} frames, {round(num_frames / fps, 3):g} s"
-        findings.append(Finding("frames.rounded", "info", what, "Ask for frames to choose exactly."))
+        findings.append(Finding("frames.rounded", "info", what, "Give frames to choose exactly."))
     return num_frames
 
 
@@ -215,7 +217,7 @@ def _picture_findings(job: Job, picture: Picture, size: Size) -> list[Finding]:
     enlarged = max(size.width / picture.size.width, size.height / picture.size.height)
     if enlarged > 2.5:
         what = f"the picture ({picture.size}) is enlarged {enlarged:.1f} times and will look soft"
-        fix = "Give a larger picture or ask for a smaller size."
+        fix = "Give a larger picture or use a smaller size."
         found.append(Finding("picture.small", "warning", what, fix))
     if job.depth is not None and job.last is not None:
         found.append(Finding("depth.ignored", "warning", "the depth picture is not used between two pictures"))

@@ -130,7 +130,7 @@ def _class(directory: Path, name: str, kind: list[Any]) -> Any:
     if isinstance(cls, type) and issubclass(cls, known):
         return cls
     raise ModelNotFoundError(
-        f"{directory}/model_index.json names {library}.{wanted} as its {name}, which is not installed or no component",
+        f"{directory}/model_index.json names {library}.{wanted} as its {name}, which is not installed or is not a component",
         advice="Code that is not part of diffusers or transformers is never run from a folder of weights.",
     )
 

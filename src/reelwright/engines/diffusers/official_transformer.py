@@ -39,7 +39,7 @@ def load_transformer(directory: Path, task: str, dtype: Any, device: str = "cpu"
     found = task_of(shapes)
     if found != task:
         raise ModelNotFoundError(
-            f"{directory} holds a model for {found}, and {task} was asked for.",
+            f"{directory} holds a model for {found}, not {task}.",
             advice="Give the folder of the model for that task.",
         )
     config = _transformer_config(_config(directory), shapes)
@@ -110,7 +110,7 @@ def _config(directory: Path) -> dict[str, Any]:
     values = read_object(directory / "config.json")
     missing = [name for name in _CONFIGURED if name not in values]
     if missing:
-        raise unusable(directory / "config.json", f"it does not say {' and '.join(missing)}")
+        raise unusable(directory / "config.json", f"it lacks {' and '.join(missing)}")
     return values
 
 

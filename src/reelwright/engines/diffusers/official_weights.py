@@ -45,9 +45,9 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         value = read_json(path)
     except (OSError, ValueError) as error:
-        raise unusable(path, f"it is no JSON ({error})") from error
+        raise unusable(path, f"it is not JSON ({error})") from error
     if not isinstance(value, dict):
-        raise unusable(path, "it is no JSON object")
+        raise unusable(path, "it is not a JSON object")
     return value
 
 
