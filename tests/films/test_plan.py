@@ -68,7 +68,7 @@ def test_a_dry_run_says_what_is_stored_and_what_is_to_make_and_writes_nothing(
     assert main(["film", *map(str, argv), "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert "one: 9 frames by draft: stored" in text
-    assert "two: 9 frames by draft, goes on from one: to make, about" in text
+    assert "two: 9 frames by draft, continues one: to make, about" in text
     assert everything(made) == before
 
 
