@@ -41,7 +41,7 @@ class Faulty(DiffusersEngine):
         return super().generate(options, folder, watched, check)
 
     def strike(self, prompt: str, moment: str, check: Callable[[], None]) -> None:
-        """What is to happen at this moment of this clip, the first time that it comes."""
+        """The fault at this moment of this clip, the first time that it comes."""
         kind = json.loads(os.environ.get("FAULTS", "{}")).get(f"{prompt}:{moment}")
         if kind is None or not _first_time(f"{prompt}-{moment}"):
             return
@@ -64,7 +64,7 @@ def _first_time(mark: str) -> bool:
 
 
 def _wait_for_stop(check: Callable[[], None]) -> None:
-    """Until somebody wants the clip to end; the engine's own next check is to see it."""
+    """Until a request to stop the clip; the engine's own next check is to see it."""
     end, never = time.monotonic() + 120, threading.Event()
     while time.monotonic() < end:
         try:

@@ -172,7 +172,7 @@ def test_no_step_is_computed_after_a_stop(start: Start, photo: Path, tmp_path: P
 # ----------------------------------------------------------------------------------------------------- memory: denoising
 
 
-def test_denoising_without_memory_goes_down_a_rung_and_gives_the_same_bytes(
+def test_denoising_without_memory_uses_the_next_placement_and_gives_the_same_bytes(
     start: Start, undisturbed: Undisturbed, photo: Path, tmp_path: Path
 ) -> None:
     engine = start()
@@ -187,7 +187,9 @@ def test_denoising_without_memory_goes_down_a_rung_and_gives_the_same_bytes(
     assert engine.clip(asked("i2v", photo), tmp_path / "2").facts["placement"] == "encoders_off"
 
 
-def test_the_last_rung_without_memory_is_told_and_the_engine_goes_on(start: Start, photo: Path, tmp_path: Path) -> None:
+def test_the_last_placement_without_memory_is_an_error_and_the_engine_goes_on(
+    start: Start, photo: Path, tmp_path: Path
+) -> None:
     engine = start()
     transformer = part(engine, "transformer")
     transformer.forward = failing(transformer.forward, no_memory(3))
@@ -198,7 +200,7 @@ def test_the_last_rung_without_memory_is_told_and_the_engine_goes_on(start: Star
     assert engine.clip(asked("i2v", photo), tmp_path / "2").facts["placement"] == "group_offload"
 
 
-def test_encoding_without_memory_goes_down_a_rung_too(
+def test_encoding_without_memory_uses_the_next_placement_too(
     start: Start, undisturbed: Undisturbed, photo: Path, tmp_path: Path
 ) -> None:
     engine = start()
@@ -255,7 +257,7 @@ def test_a_decode_that_fits_nowhere_keeps_the_latents(
     assert Path(saved.path).read_bytes() == undisturbed(photo)
 
 
-def test_a_stop_between_two_ways_of_decoding_is_heard(start: Start, photo: Path, tmp_path: Path) -> None:
+def test_a_stop_between_two_ways_of_decoding_is_noticed(start: Start, photo: Path, tmp_path: Path) -> None:
     engine = start()
     vae = part(engine, "vae")
     vae.decode = failing(vae.decode, no_memory(1))
@@ -298,7 +300,7 @@ def test_only_the_allowed_ways_of_decoding_are_tried(start: Start, photo: Path, 
 # ------------------------------------------------------------------------------------------------------------- latents
 
 
-def test_a_new_process_goes_on_from_the_latents_of_a_dead_one(
+def test_a_new_process_continues_the_latents_of_a_dead_one(
     start: Start, undisturbed: Undisturbed, photo: Path, tmp_path: Path
 ) -> None:
     latents = tmp_path / "k.safetensors"
@@ -316,7 +318,7 @@ def test_a_new_process_goes_on_from_the_latents_of_a_dead_one(
     assert Path(saved.path).read_bytes() == undisturbed(photo)
 
 
-def test_latents_that_are_not_used_are_told_of(start: Start, photo: Path, tmp_path: Path) -> None:
+def test_latents_that_are_not_used_are_reported(start: Start, photo: Path, tmp_path: Path) -> None:
     engine, latents = start(), tmp_path / "k.safetensors"
     latents.write_bytes(b"no latents")
     saved = engine.clip(asked("i2v", photo, latents=str(latents), latents_key="k"), tmp_path / "clip")

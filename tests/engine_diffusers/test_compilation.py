@@ -124,7 +124,7 @@ def test_without_memory_in_a_compiled_block_the_clip_goes_on_where_nothing_is_co
     assert Path(saved.path).read_bytes() == written
 
 
-def test_a_machine_without_a_compiler_is_told_once_when_the_model_is_loaded(
+def test_a_machine_without_a_compiler_is_reported_once_when_the_model_is_loaded(
     model: dict[str, Any], written: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def missing(*_arguments: Any, **_options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Every family and task that the resident engine knows makes the film that was promised, by one code path.
+"""Every family and task that the resident engine knows makes the planned clip, by one code path.
 
 What is expected comes from diffusers' own pipelines, called as their documentation says, wherever our engine does not
 follow an official script instead (`test_official_parity` has those).
@@ -49,7 +49,7 @@ def film_of_diffusers(pipeline: Any, options: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(("name", "task"), TASKS)
-def test_every_model_makes_the_promised_film_and_the_same_on_any_rung(
+def test_every_model_makes_the_planned_clip_and_the_same_with_any_placement(
     folder_of: Folders, photo: Path, tmp_path: Path, name: str, task: str
 ) -> None:
     options = asked(task, photo)
@@ -67,7 +67,7 @@ def test_every_model_makes_the_promised_film_and_the_same_on_any_rung(
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("hunyuan")])
-def test_a_film_is_the_one_that_diffusers_own_pipeline_makes(
+def test_a_clip_is_the_one_that_diffusers_own_pipeline_makes(
     folder_of: Folders, photo: Path, tmp_path: Path, name: str
 ) -> None:
     import diffusers
@@ -87,7 +87,7 @@ def test_a_film_is_the_one_that_diffusers_own_pipeline_makes(
 
 # HunyuanVideo-1.5 encodes its words in one way for both tasks, and slowly: more than a thousand tokens.
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "hunyuanvideo-1.5-t2v"])
-def test_words_seed_and_guidance_reach_the_film(folder_of: Folders, photo: Path, tmp_path: Path, name: str) -> None:
+def test_words_seed_and_guidance_reach_the_clip(folder_of: Folders, photo: Path, tmp_path: Path, name: str) -> None:
     task = next(iter(tiny.TASKS[name]))
     engine = Engine(tiny.model(name, folder_of(name)))
     first = engine.film(asked(task, photo), tmp_path / "1")
@@ -156,7 +156,7 @@ def test_a_file_that_is_cut_off_is_named(copy: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize("index", ["", "[]", "{", None])
-def test_an_index_that_is_none_is_named(copy: Path, index: str | None) -> None:
+def test_an_invalid_index_is_named(copy: Path, index: str | None) -> None:
     if index is None:
         (copy / "model_index.json").unlink()
     else:

@@ -1,4 +1,4 @@
-"""Latents on disk: whole and of the same key, or as if they were not there."""
+"""Latents on disk: complete and of the same key, or they count as missing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _loaded(path: Path, key: str = KEY) -> Any:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_they_come_back_bit_for_bit(tmp_path: Path, dtype: str) -> None:
+def test_latents_come_back_bit_for_bit(tmp_path: Path, dtype: str) -> None:
     from reelwright.engines.diffusers import latents
 
     tensor = torch.randn(1, 4, 2, 4, 4, generator=torch.Generator().manual_seed(1)).to(getattr(torch, dtype))
@@ -53,13 +53,13 @@ def test_they_come_back_bit_for_bit(tmp_path: Path, dtype: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["k"]
 
 
-def test_another_key_is_as_if_there_were_none(kept: Path) -> None:
+def test_latents_of_another_key_count_as_missing(kept: Path) -> None:
     assert _loaded(kept, "b" * 64) is None
     assert _loaded(kept) is not None
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 60, 200])
-def test_a_file_cut_short_is_as_if_there_were_none(kept: Path, length: int) -> None:
+def test_a_file_cut_short_counts_as_missing(kept: Path, length: int) -> None:
     kept.write_bytes(kept.read_bytes()[:length])
     assert _loaded(kept) is None
 
@@ -70,12 +70,12 @@ def test_the_last_byte_counts(kept: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"\xff" * 400, b"\x10" + b"\0" * 7 + b"{not json at all", b"PK\3\4" + b"\0" * 200])
-def test_a_foreign_file_is_as_if_there_were_none(kept: Path, data: bytes) -> None:
+def test_a_foreign_file_counts_as_missing(kept: Path, data: bytes) -> None:
     kept.write_bytes(data)
     assert _loaded(kept) is None
 
 
-def test_safetensors_without_our_key_or_our_name_are_as_if_there_were_none(kept: Path) -> None:
+def test_safetensors_without_the_key_or_the_name_count_as_missing(kept: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"latents": torch.zeros(2)}, kept)
@@ -84,7 +84,7 @@ def test_safetensors_without_our_key_or_our_name_are_as_if_there_were_none(kept:
     assert _loaded(kept) is None
 
 
-def test_a_folder_in_their_place_is_as_if_there_were_none(kept: Path) -> None:
+def test_a_folder_in_their_place_counts_as_missing(kept: Path) -> None:
     kept.unlink()
     kept.mkdir()
     assert _loaded(kept) is None

@@ -1,4 +1,4 @@
-"""What may be in a folder of weights: it is loaded whole and safely, or refused by the name of what is wrong."""
+"""A folder of weights is loaded completely and safely, or refused with the name of the fault."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _index(folder: Path, **components: Any) -> None:
 
 
 @pytest.mark.parametrize("part", _SAFE)
-def test_a_part_that_is_only_there_as_a_pickle_is_refused_and_never_opened(
+def test_a_part_that_exists_only_as_a_pickle_is_refused_and_never_opened(
     folder: Path, tmp_path: Path, part: str
 ) -> None:
     safe, pickled = _SAFE[part]
@@ -125,7 +125,7 @@ def test_a_tokenizer_that_brings_its_own_code_is_refused(folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "tokenizer", "transformer", "vae", "scheduler"])
-def test_a_part_that_is_not_there_is_named(folder: Path, part: str) -> None:
+def test_a_missing_part_is_named(folder: Path, part: str) -> None:
     shutil.rmtree(folder / part)
     assert part in _refused(folder).message
 
@@ -184,7 +184,7 @@ def test_placements_that_cannot_be_used_are_refused_with_the_allowed_ones(
         assert "resident, encoders_off" in error.advice
 
 
-def test_phases_are_told_before_they_begin_and_the_same_model_again_is_there_at_once(folder: Path) -> None:
+def test_phases_are_reported_before_they_begin_and_the_same_model_again_is_ready_at_once(folder: Path) -> None:
     engine = Engine(tiny.model(NAME, folder))
     assert engine.phases() == ["loading text encoder", "loading VAE", "loading transformer"]
     engine.said.clear()

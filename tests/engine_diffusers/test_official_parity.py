@@ -169,7 +169,7 @@ def as_diffusers(components: Mapping[str, Any], folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("task", sorted(PIPELINES))
-def test_an_official_folder_makes_a_film_and_the_same_twice(
+def test_an_official_folder_makes_a_clip_and_the_same_twice(
     folder: Callable[[str], Path], task: str, tmp_path: Path
 ) -> None:
     there = folder(task)
@@ -179,7 +179,7 @@ def test_an_official_folder_makes_a_film_and_the_same_twice(
     assert frames(there, "official", task, tmp_path / "second") == first
 
 
-def test_either_layout_of_the_same_weights_gives_the_same_film(folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_either_layout_of_the_same_weights_gives_the_same_clip(folder: Callable[[str], Path], tmp_path: Path) -> None:
     there = folder("i2v")
     other = as_diffusers(load_components(there, "i2v", "float32"), tmp_path / "other")
     official = frames(there, "official", "i2v", tmp_path / "official")

@@ -201,7 +201,7 @@ def test_an_error_of_rank_0_inside_a_step_ends_the_others() -> None:
     assert torch.equal(latents(pipeline), latents(a_pipeline()))
 
 
-def test_a_rank_that_dies_before_it_joined_is_told_at_once() -> None:
+def test_a_rank_that_dies_before_it_joined_is_reported_at_once() -> None:
     model = a_model()
     with closing(start(model, "DEAD_BEFORE_JOINING")) as ranks:
         with pytest.raises(AttemptError, match="rank 1 was ended by SIGKILL") as caught:

@@ -269,7 +269,7 @@ def test_the_best_kernel_that_can_be_used_here_is_taken(exact: Any, monkeypatch:
     assert torch.equal(clip(pipeline), exact)
 
 
-def test_flash_attention_that_is_asked_for_and_missing_is_refused_when_loading() -> None:
+def test_requested_flash_attention_that_is_missing_is_refused_when_loading() -> None:
     with pytest.raises(ConfigurationError, match="flash cannot be used here"):
         applied({"preset": "exact"}, attention="flash")
 

@@ -140,8 +140,8 @@ def test_sound_goes_under_an_av1_film(tmp_path: Path) -> None:
     assert examine(film).problems == ()
 
 
-def test_sound_is_heard_when_it_should_be(tmp_path: Path) -> None:
-    """A click at half a second stays there: the encoder's delay is told to players, who take it off."""
+def test_sound_begins_at_its_time(tmp_path: Path) -> None:
+    """A click at half a second stays there: players read the encoder's delay and remove it."""
     film, click = a_grey_clip(tmp_path / "film.mp4", range(32)), np.zeros((1, 96_000), np.int16)
     click[0, 24_000:24_400] = 20_000
     with av.open(str(tmp_path / "click.wav"), "w") as target:

@@ -243,7 +243,9 @@ def test_a_film_of_an_older_version_goes_on_after_its_folder_was_moved(folder: P
         ("film.json", '{"shots": [{"prompt": "a cat", "generator": "not there", "continues": false}]}'),
     ],
 )
-def test_what_is_not_understood_may_name_any_clip_and_nothing_goes(store: Store, name: str, content: str) -> None:
+def test_a_file_that_cannot_be_read_may_name_any_clip_so_nothing_is_removed(
+    store: Store, name: str, content: str
+) -> None:
     path = store.root.parent / name
     path.write_text(content)
     found = lost(store.root.parent)
@@ -388,9 +390,7 @@ def test_at_a_terminal_gc_asks(store: Store, answer: str, left: int) -> None:
         (("{folder}/empty",), 0, "there is no store of clips"),
     ],
 )
-def test_gc_says_what_is_wrong_with_what_it_is_given(
-    store: Store, reel: Reel, arguments: tuple[str, ...], status: int, said: str
-) -> None:
+def test_gc_names_wrong_arguments(store: Store, reel: Reel, arguments: tuple[str, ...], status: int, said: str) -> None:
     old(store.clips, 1)
     folder = store.root.parent
     (folder / "empty").mkdir()

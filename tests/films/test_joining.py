@@ -28,7 +28,7 @@ def chain(tmp_path: Path) -> list[JoinPart]:
     return a_chain(tmp_path)
 
 
-def test_the_frame_that_is_there_twice_is_shown_once(chain: list[JoinPart], tmp_path: Path) -> None:
+def test_the_frame_that_occurs_twice_is_shown_once(chain: list[JoinPart], tmp_path: Path) -> None:
     report = join(chain, tmp_path / "film.mp4", OPTIONS)
     assert read(tmp_path / "film.mp4") == list(range(31))
     assert report.num_frames == 31 == expected_frames([11, 11, 11], chain, OPTIONS)
@@ -86,7 +86,7 @@ def test_a_dissolve_keeps_the_numbers_around_it(tmp_path: Path) -> None:
     assert len(shown) == 14
 
 
-def test_a_crossfade_at_a_chained_joint_is_as_long_as_asked(chain: list[JoinPart], tmp_path: Path) -> None:
+def test_a_crossfade_at_a_chained_joint_is_as_long_as_requested(chain: list[JoinPart], tmp_path: Path) -> None:
     report = join(chain, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, overlap=3))
     shown = read(tmp_path / "film.mp4")
     assert (shown[:8], shown[11:16], shown[19:]) == (list(range(8)), list(range(13, 18)), list(range(23, 31)))
@@ -202,7 +202,7 @@ def test_clips_of_other_quality_are_copied_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", REASONS)
-def test_clips_of_another_kind_are_encoded_again_and_told(tmp_path: Path, kind: str) -> None:
+def test_clips_of_another_kind_are_encoded_again_and_reported(tmp_path: Path, kind: str) -> None:
     parts = [
         JoinPart(a_grey_clip(tmp_path / "a.mp4", range(5))),
         JoinPart(REASONS[kind](tmp_path / "b.mp4")),
@@ -259,7 +259,7 @@ def test_a_damaged_clip_is_named_and_no_film_is_left(chain: list[JoinPart], tmp_
 
 
 @pytest.mark.parametrize("overlap", [0, 3], ids=["copied", "encoded"])
-def test_d01_a_full_disk_is_told_and_no_film_is_left(chain: list[JoinPart], tmp_path: Path, overlap: int) -> None:
+def test_d01_a_full_disk_is_reported_and_no_film_is_left(chain: list[JoinPart], tmp_path: Path, overlap: int) -> None:
     with file_size_limit(20_000), pytest.raises(BackendUnavailableError) as caught:
         join(chain, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0, overlap=overlap))
     assert caught.value.failure is Failure.DISK
@@ -293,7 +293,7 @@ def test_a_jump_within_a_crossfade_is_seen(tmp_path: Path) -> None:
     assert joint.jump
 
 
-def test_a_jump_at_a_chained_joint_is_told(tmp_path: Path) -> None:
+def test_a_jump_at_a_chained_joint_is_reported(tmp_path: Path) -> None:
     parts = [
         JoinPart(a_grey_clip(tmp_path / "a.mp4", range(9))),
         JoinPart(a_grey_clip(tmp_path / "b.mp4", range(60, 69)), chained=True),

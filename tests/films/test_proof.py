@@ -151,7 +151,7 @@ def test_sound_that_ends_before_the_pictures_is_seen(
     ("order", "what"),
     [((0, 1), "frames"), ((0, 2, 1), "clip 2"), ((0, 1, 2, 2), "belong to no clip"), ((1, 1, 2), "clip 1")],
 )
-def test_clips_that_are_missing_swapped_or_there_twice_are_seen(
+def test_clips_that_are_missing_swapped_or_duplicated_are_seen(
     film: tuple[Path, JoinReport], tmp_path: Path, order: tuple[int, ...], what: str
 ) -> None:
     chain = [tmp_path / f"{n}.mp4" for n in range(3)]
@@ -178,7 +178,7 @@ def test_another_title_or_pace_is_seen(
     assert any(what in line for line in caught.value.evidence)
 
 
-def test_sound_is_there_if_and_only_if_it_was_asked_for(film: tuple[Path, JoinReport], tmp_path: Path) -> None:
+def test_the_film_has_sound_if_and_only_if_the_storyboard_has(film: tuple[Path, JoinReport], tmp_path: Path) -> None:
     path, report = film
     music = a_foreign_clip(tmp_path / "music.mp4", sound=True)
     heard = join(a_chain(tmp_path), tmp_path / "heard.mp4", replace(OPTIONS, audio=music))
@@ -246,7 +246,7 @@ def test_a_second_film_of_the_same_clips_decodes_and_encodes_nothing(tmp_path: P
     assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "film.mp4").read_bytes()
 
 
-def test_one_changed_clip_is_looked_at_and_the_others_are_not(tmp_path: Path) -> None:
+def test_one_changed_clip_is_checked_and_the_others_are_not(tmp_path: Path) -> None:
     parts, cache = dissolving(tmp_path), ArtifactCache(tmp_path / "cache")
     join(parts, tmp_path / "film.mp4", OPTIONS, cache=cache)
     before = set(cache.folder.iterdir())

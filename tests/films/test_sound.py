@@ -90,7 +90,7 @@ def test_one_channel_is_as_loud_as_it_was_in_both(tmp_path: Path, channels: int)
     ],
     ids=["from the start", "late", "gap", "late with a gap"],
 )
-def test_what_is_late_and_what_is_missing_becomes_silence(
+def test_late_and_missing_sound_becomes_silence(
     tmp_path: Path, pieces: list[tuple[float, float]], sounds: list[int]
 ) -> None:
     audio = a_file(tmp_path / "a.mka", *((at, tone(length)) for at, length in pieces))
@@ -130,7 +130,7 @@ def test_a_file_that_says_how_long_it_is_is_called_cut_off(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("level", "told"), [(0.9, False), (1.2, False), (3.0, True)])
-def test_sound_beyond_full_scale_is_told(tmp_path: Path, level: float, told: bool) -> None:
+def test_sound_beyond_full_scale_is_reported(tmp_path: Path, level: float, told: bool) -> None:
     _, notes = heard(tmp_path, a_file(tmp_path / "a.wav", (0, tone(1, level=level))), seconds=1)
     loud = ("a.wav is up to 10 dB louder than full scale in stereo, and distorted there: lower its volume",)
     assert notes == (loud if told else ())

@@ -96,7 +96,7 @@ def test_a_mistake_names_its_line_its_shot_and_what_is_meant(folder: Path, case:
     assert why in told
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(folder: Path) -> None:
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(folder: Path) -> None:
     text = GOOD.replace("frames: 33", "frmes: 33").replace("title: Morning", "title: 3").replace("dissolve 6", "wipe")
     with pytest.raises(ConfigurationError) as caught:
         loaded(folder, text)
@@ -104,14 +104,14 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(folder: Path) ->
     assert [line.split("line ")[1].split(":")[0] for line in lines] == ["1", "11", "15"]
 
 
-def test_a_key_that_is_there_with_another_spelling_is_not_told_twice(folder: Path) -> None:
+def test_a_key_with_another_spelling_is_reported_once(folder: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         loaded(folder, GOOD.replace("prompt: waves", "promt: waves"))
     assert caught.value.message.endswith("line 8: shot sea: promt: there is no such key; did you mean prompt?")
     assert caught.value.evidence == ()
 
 
-def test_files_that_are_not_there_are_told_beside_other_mistakes_with_those_that_look_like_them(folder: Path) -> None:
+def test_missing_files_are_reported_beside_other_mistakes_with_similar_names(folder: Path) -> None:
     text = GOOD.replace("title:", "titel:").replace(
         "image: a.png\n  - prompt: a gull", "image: fotos.jpg\n  - prompt: a gull"
     )
@@ -148,7 +148,7 @@ MISREAD = {
     "hexadecimal": ("frames: 33", "frames: 0x21", "0x21 is 33 in YAML, a hexadecimal number"),
     "number as a prompt": ("prompt: a gull", "prompt: 42", "line 10: shot 2: prompt: write text, not 42; quote it"),
     "yes as a prompt": ("prompt: a gull", "prompt: yes", "yes is true in YAML"),
-    "limits are not told of it too": ("seconds: 3", "seconds: 24:00:00", "'24:00:00' for the text\nEND"),
+    "its limits are not reported as well": ("seconds: 3", "seconds: 24:00:00", "'24:00:00' for the text\nEND"),
     "octal name": ("id: sea", "id: 010", "line 7: shot 1: id: 010 is 8 in YAML, an octal number; write 10 or 8, or '010' for the text"),
     "name of a shot that is none": ("prompt: a gull", "prompt: a gull\n    id: yes", "line 11: shot 2: id: yes is true"),
     "anchor": ("prompt: a gull", "prompt: &b gull", "line 10: & begins a name in YAML"),
@@ -192,7 +192,7 @@ def test_what_yaml_reads_otherwise_is_a_mistake_with_its_line(folder: Path, righ
         ("shots:", "shots:   #-- the shots"),
     ],
 )
-def test_what_is_meant_as_it_is_read_is_no_mistake(folder: Path, right: str, written: str) -> None:
+def test_a_value_that_yaml_reads_as_meant_is_no_mistake(folder: Path, right: str, written: str) -> None:
     assert len(loaded(folder, GOOD.replace(right, written, 1)).shots) == 3
 
 
@@ -261,7 +261,7 @@ def test_a_file_that_is_no_storyboard_is_refused_in_a_sentence(folder: Path, dat
         load_storyboard(folder / "film.yaml")
 
 
-def test_keys_that_are_there_twice_are_all_told_beside_the_other_mistakes(folder: Path) -> None:
+def test_keys_that_occur_twice_are_all_reported_beside_the_other_mistakes(folder: Path) -> None:
     text = GOOD.replace("frames: 33", "frames: 33\n    frames: 9\n    promt: x") + "title: Evening\n"
     with pytest.raises(ConfigurationError) as caught:
         loaded(folder, text)
@@ -272,7 +272,7 @@ def test_keys_that_are_there_twice_are_all_told_beside_the_other_mistakes(folder
     ]
 
 
-def test_one_round_tells_every_mistake_of_every_kind(folder: Path) -> None:
+def test_one_check_reports_every_mistake_of_every_kind(folder: Path) -> None:
     text = """\
 title: 5
 defaults: {fit: contian}

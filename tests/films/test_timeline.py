@@ -49,7 +49,7 @@ def test_a_long_keyframe_shot_ends_with_a_clip_of_full_length(frames: int) -> No
     assert abs(sum(length - 1 for length in lengths) + 1 - frames) <= 3
 
 
-def test_a_shot_without_a_picture_goes_on_from_the_last_clip_before() -> None:
+def test_a_shot_without_a_picture_continues_the_last_clip_before() -> None:
     found = clips({"image": "a.png", "seconds": 10}, {}, {"continues": False}, {"image": "b.png"})
     assert [(clip.id, clip.upstream, clip.request.task) for clip in found] == [
         ("s1.1", None, "i2v"), ("s1.2", "s1.1", "i2v"), ("s2", "s1.2", "i2v"), ("s3", None, "t2v"), ("s4", None, "i2v"),

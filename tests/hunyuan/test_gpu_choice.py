@@ -94,7 +94,7 @@ def test_a_card_that_another_program_uses_is_not_taken_for_a_free_one() -> None:
     assert plan.gpus == (1,)
 
 
-def test_without_xfuser_one_card_makes_the_film() -> None:
+def test_without_xfuser_one_card_makes_the_clip() -> None:
     job = World("t2v", "8x80GiB").job()
     python = next(iter(job.host.interpreters.values()))
     modules = {name: version for name, version in python.modules.items() if name != "xfuser"}

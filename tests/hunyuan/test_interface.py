@@ -34,7 +34,7 @@ def test_the_capabilities_are_those_of_the_checkout_that_was_found(hunyuan: Huny
     assert limited.get_capabilities()["max_duration"] == 3.0
 
 
-def test_a_film_is_made_through_the_documented_interface(hunyuan: HunyuanMachine) -> None:
+def test_a_clip_is_made_through_the_documented_interface(hunyuan: HunyuanMachine) -> None:
     generator = HunyuanVideoGenerator(config_of(hunyuan))
     assert generator.get_backend_name() == "hunyuan"
     assert generator.is_available(), generator.unavailable_because()

@@ -32,7 +32,7 @@ PICTURES = {"t2v": None, "i2v": WIDE, "1.5": WIDE, "documented": WIDE}
 ROOT = f"--model-base={WEIGHTS}"
 
 
-def test_the_command_of_hunyuanvideo_is_the_whole_of_what_matters() -> None:
+def test_the_command_of_hunyuanvideo_has_every_option_that_matters() -> None:
     plan = World("t2v", settings={"gpu_count": 1}).plan()
     command = command_of(plan)
     assert command.argv == (
@@ -158,7 +158,7 @@ def test_the_picture_decides_the_size_of_hunyuanvideo_i2v(asked: str, picture: S
         ("720x1280", False, "720p", Size(720, 1280)),
     ],
 )
-def test_super_resolution_makes_the_size_that_is_asked_for(
+def test_super_resolution_makes_the_size_that_is_requested(
     asked: str, enlarge: object, resolution: str, made: Size
 ) -> None:
     plan = World("1.5", settings={"size": asked, "super_resolution": enlarge, "gpu_count": 1}).plan()
@@ -176,7 +176,7 @@ def test_a_size_that_super_resolution_cannot_give_is_refused(asked: str, enlarge
     assert any("super_resolution: auto" in text for text in errors_of(plan))
 
 
-def test_auto_takes_the_weights_that_are_there() -> None:
+def test_auto_takes_the_existing_weights() -> None:
     plan = World("1.5", absent=("720p_t2v",), settings={"gpu_count": 1}).plan()
     assert "--resolution=480p" in command_of(plan).argv
     assert plan.errors == ()
@@ -226,7 +226,7 @@ def test_a_task_that_the_checkout_cannot_do_is_refused_with_the_fix(
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_the_member_and_what_it_can_do_are_told(name: str) -> None:
+def test_the_member_and_its_abilities_are_reported(name: str) -> None:
     found = [item.message for item in World(name).plan(PICTURES[name]).findings if item.code == "member.found"]
     assert len(found) == 1
     assert MEMBERS[name].title in found[0]
@@ -256,7 +256,7 @@ def test_one_to_eight_gpus_give_a_legal_plan_or_a_refusal_with_the_nearest_count
 
 @pytest.mark.parametrize("count", range(1, 9))
 @pytest.mark.parametrize("name", MEMBERS)
-def test_detected_gpus_are_used_as_far_as_they_can_share_a_film(name: str, count: int) -> None:
+def test_detected_gpus_are_used_as_far_as_they_can_share_a_clip(name: str, count: int) -> None:
     plan = World(name, gpus=f"{count}x80GiB").plan(PICTURES[name])
     assert plan.errors == ()
     ranks = command_of(plan).ranks
@@ -393,7 +393,7 @@ def test_distilled_weights_keep_their_number_of_steps_whatever_a_retry_wants() -
 # ----------------------------------------------------------------------------------------------------------- mitigations
 
 
-def test_every_lever_of_every_member_changes_its_command_and_lowers_the_prediction() -> None:
+def test_every_mitigation_of_every_member_changes_its_command_and_lowers_the_prediction() -> None:
     for name in ("t2v", "i2v", "1.5"):
         world = World(name, gpus="2x80GiB", options={} if name == "1.5" else {"cfg_scale": 2.0}, fp8=True)
         before = world.plan(PICTURES[name])
@@ -405,7 +405,7 @@ def test_every_lever_of_every_member_changes_its_command_and_lowers_the_predicti
                 assert (after.gpu_bytes or 0) < (before.gpu_bytes or 0), (name, mitigation.name)
 
 
-def test_a_lever_that_was_pulled_is_not_offered_again() -> None:
+def test_a_mitigation_in_use_is_not_offered_again() -> None:
     world = World("t2v", settings={"gpu_count": 1})
     for mitigation in world.plan().mitigations:
         again = world.plan(overrides=dict(mitigation.overrides))
@@ -437,7 +437,7 @@ def test_m01_missing_weights_are_named_and_those_of_other_members_are_not(name: 
     assert plan.run is not None  # the command is shown all the same
 
 
-def test_a_folder_that_is_not_there_at_all_is_one_finding_and_not_nine() -> None:
+def test_a_missing_folder_is_one_finding_and_not_nine() -> None:
     plan = World("1.5", absent=("",), settings={"gpu_count": 1}).plan()
     assert len([error for error in plan.errors if error.failure is Failure.MODEL]) == 1
 

@@ -57,7 +57,7 @@ def test_a_clip_is_made_verified_and_recorded(hunyuan: HunyuanMachine) -> None:
     hunyuan.check()
 
 
-def test_the_phases_of_a_run_are_told_in_order(hunyuan: HunyuanMachine) -> None:
+def test_the_phases_of_a_run_are_reported_in_order(hunyuan: HunyuanMachine) -> None:
     outcome = hunyuan.run({})
     phases = [event.name for event in outcome.events if isinstance(event, Phase)]
     loading = {
@@ -126,7 +126,7 @@ def test_n01_a_hostile_prompt_arrives_byte_for_byte_and_is_never_diagnosed(
 # ------------------------------------------------------------------------------------------------------- failures
 
 
-def test_p01_a_lack_of_memory_climbs_levers_that_the_script_has_and_then_succeeds(hunyuan: HunyuanMachine) -> None:
+def test_p01_a_lack_of_memory_uses_mitigations_of_the_script_and_then_succeeds(hunyuan: HunyuanMachine) -> None:
     outcome = hunyuan.run({"oom_phase": "dit"}, {}, simulate_gpus="2x139GiB")
     if hunyuan.member == "documented":
         assert isinstance(outcome.error, OutOfMemoryError)
@@ -160,7 +160,7 @@ def test_p01_fewer_frames_cure_a_lack_of_memory_where_the_user_allows_them(hunyu
     hunyuan.check()
 
 
-def test_p02_a_lack_of_memory_while_decoding_is_told_as_such(hunyuan: HunyuanMachine) -> None:
+def test_p02_a_lack_of_memory_while_decoding_is_reported_as_such(hunyuan: HunyuanMachine) -> None:
     outcome = hunyuan.run({"oom_phase": "vae"}, retry_policy="none")
     assert (outcome.code, outcome.manifest.attempts[0].cause) == ("OOM_GPU", "vae")
     hunyuan.check()
@@ -193,7 +193,7 @@ def test_p07_a_hang_after_sampling_has_begun_is_not_repeated(hunyuan: HunyuanMac
     hunyuan.check()
 
 
-def test_p09_success_without_a_film_is_tried_once_the_same(hunyuan: HunyuanMachine) -> None:
+def test_p09_success_without_a_clip_is_tried_once_the_same(hunyuan: HunyuanMachine) -> None:
     outcome = hunyuan.run({"write": "none"})
     assert [attempt.failure for attempt in outcome.manifest.attempts] == ["OUTPUT", "OUTPUT"]
     assert outcome.manifest.attempts[1].changed == ()
@@ -203,13 +203,13 @@ def test_p09_success_without_a_film_is_tried_once_the_same(hunyuan: HunyuanMachi
 @pytest.mark.parametrize(
     ("row", "way"), [("p10", "trunc"), ("p11", "faststart_trunc"), ("p12", "wrong_frames"), ("p12", "wrong_size")]
 )
-def test_a_damaged_film_is_refused_and_one_more_try_cures_it(hunyuan: HunyuanMachine, row: str, way: str) -> None:
+def test_a_damaged_clip_is_refused_and_one_more_try_cures_it(hunyuan: HunyuanMachine, row: str, way: str) -> None:
     outcome = hunyuan.run({"write": way}, {})
     assert [attempt.failure for attempt in outcome.manifest.attempts] == ["OUTPUT", None]
     hunyuan.check()
 
 
-def test_p13_a_whole_film_of_a_failed_program_is_kept_unverified(hunyuan: HunyuanMachine) -> None:
+def test_p13_a_complete_clip_of_a_failed_program_is_kept_unverified(hunyuan: HunyuanMachine) -> None:
     outcome = hunyuan.run({"write": "ok", "exit": 1}, retry_policy="none")
     assert outcome.code == "FRAMEWORK"
     (kept,) = (hunyuan.state_dir / "runs").rglob("*.partial.mp4")
@@ -217,7 +217,9 @@ def test_p13_a_whole_film_of_a_failed_program_is_kept_unverified(hunyuan: Hunyua
     hunyuan.check()
 
 
-def test_p13_a_whole_film_of_a_failed_program_is_accepted_only_where_the_user_said_so(hunyuan: HunyuanMachine) -> None:
+def test_p13_a_complete_clip_of_a_failed_program_is_accepted_only_where_the_user_said_so(
+    hunyuan: HunyuanMachine,
+) -> None:
     assert hunyuan.run({"write": "ok", "exit": 1}, accept_valid_on_nonzero=True).code == "ok"
     hunyuan.check()
 
@@ -235,7 +237,7 @@ def test_p28_a_flag_that_the_checkout_has_dropped_is_not_retried(hunyuan: Hunyua
     hunyuan.check()
 
 
-def test_d01_a_full_disk_is_told_as_such_and_not_retried(hunyuan: HunyuanMachine) -> None:
+def test_d01_a_full_disk_is_reported_as_such_and_not_retried(hunyuan: HunyuanMachine) -> None:
     text = 'Traceback (most recent call last):\n  File "x.py", line 1\nOSError: [Errno 28] No space left on device\n'
     outcome = hunyuan.run({"traceback": text, "at": "save"})
     assert (outcome.code, len(outcome.manifest.attempts)) == ("DISK", 1)
@@ -246,7 +248,7 @@ def test_d01_a_full_disk_is_told_as_such_and_not_retried(hunyuan: HunyuanMachine
 
 
 @pytest.mark.parametrize("member", PARALLEL, indirect=True)
-def test_two_gpus_make_one_film_together(hunyuan: HunyuanMachine) -> None:
+def test_two_gpus_make_one_clip_together(hunyuan: HunyuanMachine) -> None:
     outcome = hunyuan.run({}, gpu_count=2)
     assert outcome.code == "ok", outcome.error and (outcome.error.message, outcome.error.evidence)
     entries = launches(hunyuan.checkout)
@@ -295,14 +297,14 @@ def test_super_resolution_has_a_phase_and_a_bar_of_its_own_and_the_promised_size
 
 
 @pytest.mark.parametrize("member", ["1.5"], indirect=True)
-def test_as_many_steps_as_super_resolution_has_are_told_apart_by_its_banner(hunyuan: HunyuanMachine) -> None:
+def test_equal_step_counts_are_distinguished_by_the_banner_of_super_resolution(hunyuan: HunyuanMachine) -> None:
     outcome = hunyuan.run({}, ask={"steps": 6}, size="1280x720", super_resolution=True)
     steps = [event.phase for event in outcome.events if isinstance(event, Progress) and event.step]
     assert steps == ["denoising"] * 6 + ["super resolution"] * 6
 
 
 @pytest.mark.parametrize("member", ["1.5"], indirect=True)
-def test_a_lack_of_memory_in_super_resolution_is_told_as_such(hunyuan: HunyuanMachine) -> None:
+def test_a_lack_of_memory_in_super_resolution_is_reported_as_such(hunyuan: HunyuanMachine) -> None:
     text = (
         'Traceback (most recent call last):\n  File "x.py", line 1\ntorch.OutOfMemoryError: CUDA out of memory. Tried\n'
     )
@@ -313,7 +315,7 @@ def test_a_lack_of_memory_in_super_resolution_is_told_as_such(hunyuan: HunyuanMa
 
 
 @pytest.mark.parametrize("member", ["documented"], indirect=True)
-def test_a_film_of_unknown_size_is_decoded_completely_and_published_as_it_is(hunyuan: HunyuanMachine) -> None:
+def test_a_clip_of_unknown_size_is_decoded_completely_and_published_as_it_is(hunyuan: HunyuanMachine) -> None:
     outcome = hunyuan.run({}, ask={"num_frames": None})
     assert outcome.result is not None
     assert outcome.manifest.plan is not None
@@ -334,7 +336,7 @@ def test_a_text_to_video_checkout_refuses_a_picture_and_names_the_fix(hunyuan: H
 
 
 @pytest.mark.parametrize("member", OLDER, indirect=True)
-def test_flash_attention_that_is_missing_is_told_before_the_start(hunyuan: HunyuanMachine) -> None:
+def test_flash_attention_that_is_missing_is_reported_before_the_start(hunyuan: HunyuanMachine) -> None:
     from tests.stand_ins.interpreter import Knobs, make_interpreter
 
     python = make_interpreter(hunyuan.folder / "venv", Knobs(flash_attn="absent"))

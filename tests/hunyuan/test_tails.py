@@ -108,7 +108,7 @@ def test_a_rank_that_is_still_at_its_first_bar_does_not_lead_back_from_super_res
     assert feed("\r100%|##########| 6/6 [00:54<00:00,  9.0s/it]\n")[-1] == Phase("decoding")
 
 
-def test_the_phases_the_steps_and_the_film_are_read_in_the_log_of_a_real_run() -> None:
+def test_the_phases_the_steps_and_the_clip_are_read_in_the_log_of_a_real_run() -> None:
     text = (REPOSITORY / "tests" / "logs" / "hunyuan_real_single.txt").read_bytes().partition(b"---- stdout ----\n")[2]
     reader = LogReader(facts.older_dialect(3))
     events = [*reader.feed(text), *reader.close()]

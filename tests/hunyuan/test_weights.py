@@ -62,7 +62,7 @@ def test_weights_of_another_member_are_named_in_one_line(
 
 
 @pytest.mark.parametrize("member", ["t2v"])
-def test_the_whole_of_llava_as_text_encoder_is_named(hunyuan: HunyuanMachine, own_weights: Path) -> None:
+def test_a_complete_llava_as_text_encoder_is_named(hunyuan: HunyuanMachine, own_weights: Path) -> None:
     make_llava(own_weights / "text_encoder")
     (finding,) = a_plan(hunyuan, ckpt_path=str(own_weights))
     assert (finding.code, finding.failure) == ("model.encoder", Failure.MODEL)

@@ -72,7 +72,7 @@ def a_clip(
     metadata: Mapping[str, str] | None = None,
     pictures: Iterable[Picture] | None = None,
 ) -> Path:
-    """A film by our own writer."""
+    """A video by Reelwright's writer."""
     with VideoWriter(path, size, fps, encoding or Encoding(), metadata or {}) as film:
         for picture in pictures or (a_picture(number, size) for number in range(frames)):
             film.write(picture)
@@ -93,7 +93,7 @@ def a_foreign_clip(
     file_format: str | None = None,
     fps: Fraction = Fraction(16),
 ) -> Path:
-    """A film by libav, at ``fps`` unless `times` (in frames at that rate) says otherwise."""
+    """A video by libav, at ``fps`` unless `times` (in frames at that rate) says otherwise."""
     with av.open(
         str(path), "w", file_format, options={"movflags": movflags} if movflags and path.suffix == ".mp4" else {}
     ) as container:

@@ -25,7 +25,7 @@ CORNERS = (
 
 
 def four_corners(size: tuple[int, int] = (120, 80)) -> Image.Image:
-    """A picture whose quarters have the colours of `CORNERS`, so that its way up can be told."""
+    """A picture whose quarters have the colours of `CORNERS`, which show its orientation."""
     width, height = size
     image = Image.new("RGB", size)
     for index, colour in enumerate(CORNERS):

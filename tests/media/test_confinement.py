@@ -1,4 +1,4 @@
-"""What the process that decodes a stranger's file cannot do any more, and what ends it."""
+"""The process that decodes a file of unknown origin: what it cannot do, and what ends it."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ _JOB = {"max_pixels": 1 << 20, "frame_pixels": 0, "num_bytes": 1000}
 
 
 def _decode(path: Path, program: str) -> Any:
-    """What becomes of a picture whose decoder does this instead."""
+    """The result for a picture whose decoder does this instead."""
     boot = f"import json, os, signal, sys; job = json.loads(sys.argv[1]); sys.path += job['path']\n{program}"
     with (
         hold(path, 1 << 20) as held,
@@ -220,9 +220,7 @@ def test_a_crash_and_a_limit_of_its_own_are_the_pictures_fault(picture: Path, pr
     assert words in caught.value.message
 
 
-def test_the_validator_says_that_a_picture_could_not_be_looked_at(
-    picture: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_validator_says_that_a_picture_could_not_be_checked(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_decoder, "command", lambda: (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
     answer = describe_picture(picture)
     assert not answer["valid"]

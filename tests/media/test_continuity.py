@@ -195,7 +195,7 @@ def test_without_correction_the_same_chain_drifts_away(tmp_path: Path) -> None:
     assert apart(shown[-1], shown[0]) > 20
 
 
-def test_a_joint_tells_the_drift_before_and_after(tmp_path: Path) -> None:
+def test_a_joint_reports_the_drift_before_and_after(tmp_path: Path) -> None:
     parts = a_drifting_chain(tmp_path, a_map(shift=(6, 0, -6)), 2, anchor=True)
     (joint,) = join(parts, tmp_path / "film.mp4", JoinOptions(SIZE, 16.0)).joints
     assert joint.colour is not None
@@ -203,7 +203,7 @@ def test_a_joint_tells_the_drift_before_and_after(tmp_path: Path) -> None:
     assert joint.colour["drift"] > 2 > joint.colour["residual"]
 
 
-def test_a_clip_that_dissolves_in_is_corrected_like_what_goes_on_from_it(tmp_path: Path) -> None:
+def test_a_clip_that_dissolves_in_is_corrected_like_what_continues_it(tmp_path: Path) -> None:
     first, second, third = a_drifting_chain(tmp_path, a_map(shift=(8, 8, 8)), 3, anchor=True)
     longer = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
     for path, part in zip(longer, (first, second), strict=True):
@@ -217,7 +217,7 @@ def test_a_clip_that_dissolves_in_is_corrected_like_what_goes_on_from_it(tmp_pat
     assert max(apart(frame, shown[0]) for frame in shown) < 1.5
 
 
-def test_a_clip_is_corrected_although_the_one_it_goes_on_from_is_not_shown(tmp_path: Path) -> None:
+def test_a_clip_is_corrected_although_the_one_it_continues_is_not_shown(tmp_path: Path) -> None:
     _, second, third = a_drifting_chain(tmp_path, a_map(shift=(8, 8, 8)), 3, anchor=True)
     join([JoinPart(second.video, second.first_picture), third], tmp_path / "film.mp4", JoinOptions(SIZE, 16.0))
     shown = frames(tmp_path / "film.mp4")
@@ -232,7 +232,7 @@ def test_a_joint_correction_does_not_go_on_into_a_clip_of_another_chain(tmp_path
     assert packets(tmp_path / "film.mp4")[-2:] == packets(tmp_path / "alone.mp4")
 
 
-def test_a_request_to_stop_is_heard_before_colours_are_compared(tmp_path: Path) -> None:
+def test_a_request_to_stop_is_noticed_before_colours_are_compared(tmp_path: Path) -> None:
     cache, parts = ArtifactCache(tmp_path / "kept"), a_drifting_chain(tmp_path, DRIFTS["none"], 3, anchor=True)
 
     def stop() -> None:

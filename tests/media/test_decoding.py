@@ -1,4 +1,4 @@
-"""Files that are no films, damaged films, and what the decoder says about them."""
+"""Files that are no videos, damaged videos, and the decoder's messages about them."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from tests.media.clips import (
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """One of ours, nine frames."""
+    """A video by Reelwright's writer, nine frames."""
     return a_clip(tmp_path / "clip.mp4")
 
 
 @pytest.fixture(scope="module")
 def foreign_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A film without a checksum, with enough coded data that damage lands in the middle of pictures."""
+    """A video without a checksum, with enough coded data that damage lands in the middle of pictures."""
     return a_foreign_clip(tmp_path_factory.mktemp("foreign") / "foreign.mp4", 12, size=Size(320, 192))
 
 
-def test_a_missing_film_is_a_problem_not_an_exception(tmp_path: Path) -> None:
+def test_a_missing_video_is_a_problem_not_an_exception(tmp_path: Path) -> None:
     assert examine(tmp_path / "none.mp4").problems == ("it cannot be read: No such file or directory",)
 
 
@@ -55,12 +55,12 @@ def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_random_bytes_are_no_film(tmp_path: Path, seed: int) -> None:
+def test_random_bytes_are_no_video(tmp_path: Path, seed: int) -> None:
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(seed).bytes(20_000))
     assert examine(tmp_path / "noise.mp4").problems
 
 
-def test_stray_bytes_behind_the_film_are_told(clip: Path) -> None:
+def test_stray_bytes_behind_the_video_are_reported(clip: Path) -> None:
     broken = patched(clip, lambda data: data + b"Killed\n")
     assert examine(broken).problems == (f"7 bytes at {clip.stat().st_size:,} belong to no part of the file",)
 
@@ -77,7 +77,7 @@ def test_a_playlist_named_mp4_opens_no_other_file(clip: Path, text: str) -> None
     assert "cannot be opened" in facts.problems[0]
 
 
-def test_sound_alone_is_no_film(tmp_path: Path) -> None:
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         stream = container.add_stream("aac", 48_000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -122,13 +122,13 @@ def test_what_the_decoder_cannot_see_the_hash_of_the_frames_does(foreign_clip: P
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_flipped_bit_anywhere_in_our_own_films_is_found(clip: Path, seed: int) -> None:
+def test_a_flipped_bit_anywhere_in_our_own_videos_is_found(clip: Path, seed: int) -> None:
     with pytest.raises(OutputError):
         verify(with_flipped_bit(clip, seed, anywhere=True), PROMISE)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_bytes_within_our_own_films_are_found(clip: Path, seed: int) -> None:
+def test_random_bytes_within_our_own_videos_are_found(clip: Path, seed: int) -> None:
     with pytest.raises(OutputError):
         verify(with_random_bytes(clip, seed), PROMISE)
 
@@ -138,13 +138,13 @@ def test_a_changed_byte_of_a_film_that_still_decodes_is_named(clip: Path) -> Non
     assert examine(changed).problems == ("its checksum does not match: the file has changed since it was written",)
 
 
-def test_other_programs_read_a_sealed_film_without_complaint(clip: Path) -> None:
+def test_other_programs_read_a_video_with_a_checksum_without_complaint(clip: Path) -> None:
     with decoding(clip) as film:
         assert sum(1 for _ in film.packets(*film.tracks)) >= 9
         assert film.problems == ()
 
 
-def test_a_decoder_line_is_heard_every_time(clip: Path) -> None:
+def test_a_decoder_line_is_noticed_every_time(clip: Path) -> None:
     """PyAV swallows a line that equals the last one it ever saw: the second look would find the film whole."""
     for _ in range(2):
         with decoding(clip) as film:
@@ -161,14 +161,14 @@ def test_examining_leaves_the_log_of_libav_as_it_was(clip: Path) -> None:
         av.logging.set_level(None)
 
 
-def test_two_films_examined_at_once_keep_their_own_problems(foreign_clip: Path, clip: Path) -> None:
+def test_two_videos_examined_at_once_keep_their_own_problems(foreign_clip: Path, clip: Path) -> None:
     broken = cut(foreign_clip, 0.7)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda path: bool(examine(path).problems), [clip, broken] * 6))
     assert found == [False, True] * 6
 
 
-def test_only_one_film_at_a_time_is_listened_to(clip: Path) -> None:
+def test_the_decoders_log_is_read_for_one_video_at_a_time(clip: Path) -> None:
     entered = threading.Event()
 
     def read_too() -> tuple[str, ...]:
@@ -185,7 +185,7 @@ def test_only_one_film_at_a_time_is_listened_to(clip: Path) -> None:
         assert waiting.result(60) == ()
 
 
-def test_errors_of_an_encoder_elsewhere_are_not_blamed_on_the_film(clip: Path) -> None:
+def test_errors_of_an_encoder_elsewhere_are_not_blamed_on_the_video(clip: Path) -> None:
     with decoding(clip) as film, ThreadPoolExecutor(1) as pool:
         pool.submit(av.logging.log, av.logging.ERROR, "libx264", "broken elsewhere").result()
         assert not film.problems
@@ -193,7 +193,7 @@ def test_errors_of_an_encoder_elsewhere_are_not_blamed_on_the_film(clip: Path) -
         assert film.problems == ("h264: broken in a decoder's thread",)
 
 
-def test_a_reader_that_stops_in_the_middle_of_a_damaged_film_does_not_hang(foreign_clip: Path) -> None:
+def test_a_reader_that_stops_in_the_middle_of_a_damaged_video_does_not_hang(foreign_clip: Path) -> None:
     for seed in range(8):
         with decoding(with_random_bytes(foreign_clip, seed)) as film:
             next(film.frames(), None)

@@ -1,4 +1,4 @@
-"""Rows N02 to N04 and N10 of the fault matrix: the pictures that people have, put right and told."""
+"""Rows N02 to N04 and N10 of the fault matrix: the pictures that people have are corrected, and each correction is reported."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_n02_an_upright_or_senseless_orientation_changes_nothing(source: Any, ta
     assert corners_of(target) == CORNERS
 
 
-def test_n02_unreadable_exif_data_is_told_and_not_fatal(source: Any, target: Path) -> None:
+def test_n02_unreadable_exif_data_is_reported_and_not_fatal(source: Any, target: Path) -> None:
     path = source(pictures.png_with(four_corners(), pictures.chunk(b"eXIf", b"nonsense")))
     picture = take_picture(path, target, Intake())
     assert picture.notes == ("its EXIF data cannot be read, so Reelwright took it as upright",)
@@ -189,7 +189,7 @@ NORMALISED = {
 
 
 @pytest.mark.parametrize("case", NORMALISED)
-def test_n03_what_a_model_would_get_wrong_is_put_right_and_told(source: Any, target: Path, case: str) -> None:
+def test_n03_what_a_model_would_get_wrong_is_corrected_and_reported(source: Any, target: Path, case: str) -> None:
     content, colour, note = NORMALISED[case]
     picture = take_picture(source(content, "a.jpg" if content[:2] == b"\xff\xd8" else "a.png"), target, Intake())
     assert all(abs(a - b) <= 2 for a, b in zip(one_colour(target), colour, strict=True)), one_colour(target)
@@ -259,7 +259,7 @@ def test_n10_a_tiny_picture_is_refused_with_numbers(source: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [(1000, 100), (100, 1000)])
-def test_n10_a_ribbon_is_refused_unless_a_crop_was_asked_for(source: Any, target: Path, size: tuple[int, int]) -> None:
+def test_n10_a_ribbon_is_refused_unless_a_crop_was_requested(source: Any, target: Path, size: tuple[int, int]) -> None:
     path = source(four_corners(size))
     for intake in (Intake(), Intake(fit="cover"), Intake(size=Size(160, 90))):
         error = refusal(path, intake)
@@ -276,7 +276,7 @@ def test_n10_without_a_size_the_picture_keeps_its_own(source: Any, target: Path)
     assert (picture.size, picture.source_size, picture.notes) == ((122, 82), (122, 82), ())
 
 
-def test_n10_a_large_crop_is_told_with_its_share_and_strict_input_refuses_it(source: Any, target: Path) -> None:
+def test_n10_a_large_crop_is_reported_with_its_share_and_strict_input_refuses_it(source: Any, target: Path) -> None:
     path = source(four_corners((160, 160)))
     note = "44% of the picture is cropped away to fill 160x90"
     assert take_picture(path, target, Intake(size=Size(160, 90))).notes[0].startswith(note)
@@ -320,13 +320,13 @@ def test_n10_contain_follows_the_anchor(source: Any, target: Path) -> None:
         assert image.crop((0, 0, 100, 100)).tobytes() == four_corners((100, 100)).tobytes()
 
 
-def test_n10_stretching_is_done_only_on_request_and_told(source: Any, target: Path) -> None:
+def test_n10_stretching_is_done_only_on_request_and_reported(source: Any, target: Path) -> None:
     picture = take_picture(source(four_corners((100, 100))), target, Intake(size=Size(200, 100), fit="stretch"))
     assert picture.notes == ("it was stretched 2.00 times in one direction, from 100x100",)
     assert corners_of(target) == CORNERS
 
 
-def test_n10_an_enlargement_is_told(source: Any) -> None:
+def test_n10_an_enlargement_is_reported(source: Any) -> None:
     assert inspect_picture(source(four_corners((100, 100))), Intake(size=Size(500, 500))).notes == (
         "it was enlarged 5.0 times, so the video will look soft",
     )
@@ -406,7 +406,7 @@ def test_the_validator_names_the_colour_space(source: Any, case: str, space: str
     assert describe_picture(source(NORMALISED[case][0]))["info"]["color_space"] == space
 
 
-def test_the_validator_tells_what_is_wrong_and_what_to_do(source: Any) -> None:
+def test_the_validator_reports_what_is_wrong_and_what_to_do(source: Any) -> None:
     answer = describe_picture(source(b"%PDF-1.4"))
     assert (answer["valid"], answer["info"]) == (False, {})
     assert "it looks like a PDF document" in answer["errors"][0]

@@ -257,7 +257,7 @@ def test_n03_colours_that_a_png_declares_are_converted_in_their_order(source: An
 
 
 @pytest.mark.parametrize(("code", "name"), [(16, "Rec. 2020 PQ"), (18, "Rec. 2020 HLG")])
-def test_n03_an_hdr_picture_is_brought_to_a_normal_screen_and_told(
+def test_n03_an_hdr_picture_is_brought_to_a_normal_screen_and_reported(
     source: Any, target: Path, code: int, name: str
 ) -> None:
     white = {16: 148, 18: 191}[code]  # ITU-R BT.2408: 58 % of PQ and 75 % of HLG are the white of a page
@@ -293,7 +293,7 @@ def test_n03_the_transparent_level_of_a_grey_png_has_the_depth_of_its_pixels(
         (chunk(b"gAMA", b"\1"), "its damaged 'gAMA' chunk was left out"),
     ],
 )
-def test_n05_colours_that_cannot_be_read_are_told_and_left_out(
+def test_n05_colours_that_cannot_be_read_are_reported_and_left_out(
     source: Any, target: Path, extra: bytes, note: str
 ) -> None:
     assert take_picture(source(_flat((200, 100, 80), extra)), target, Intake()).notes == (note,)
@@ -328,7 +328,7 @@ def test_n04_an_animated_jpeg_xl_is_known_behind_its_preview(
     assert jxl_header(b"\xff\x0a" + _bits(*small, *extra)) == (80, 80, bool(animated))
 
 
-def test_n03_colours_that_nobody_knows_are_told(source: Any) -> None:
+def test_n03_colours_that_nobody_knows_are_reported(source: Any) -> None:
     notes = inspect_picture(source(_flat((9, 9, 9), chunk(b"cICP", b"\x63\x0d\0\1"))), Intake()).notes
     assert notes == ("its colours are declared in a way that Reelwright does not know (primaries 99, transfer 13)",)
 
@@ -433,6 +433,6 @@ def test_n05_the_end_mark_of_a_png_is_made_whole(missing: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
-def test_n05_bytes_behind_a_whole_picture_do_not_matter(source: Any, target: Path, kind: str) -> None:
+def test_n05_bytes_behind_a_complete_picture_do_not_matter(source: Any, target: Path, kind: str) -> None:
     take_picture(source(as_bytes(four_corners(), kind) + b"trailing junk" * 9), target, Intake())
     assert corners_of(target) == CORNERS

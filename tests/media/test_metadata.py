@@ -1,4 +1,4 @@
-"""Copying a film with other tags."""
+"""Copying a video with other tags."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.media.clips import (
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """One of ours, nine frames."""
+    """A video by Reelwright's writer, nine frames."""
     return a_clip(tmp_path / "clip.mp4")
 
 
 @pytest.fixture(scope="module")
 def foreign_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A film without a checksum, with enough coded data that damage lands in the middle of pictures."""
+    """A video without a checksum, with enough coded data that damage lands in the middle of pictures."""
     return a_foreign_clip(tmp_path_factory.mktemp("foreign") / "foreign.mp4", 12, size=Size(320, 192))
 
 
@@ -51,7 +51,7 @@ def _packets(path: Path) -> list[tuple[str, bytes, object]]:
     return sorted(found, key=lambda item: (item[0], item[2]))
 
 
-def test_a_film_with_new_tags_is_sealed(clip: Path, tmp_path: Path) -> None:
+def test_a_video_with_new_tags_has_a_checksum(clip: Path, tmp_path: Path) -> None:
     write_metadata(clip, tmp_path / "tagged.mp4", {"title": "x"})
     assert examine(patched(tmp_path / "tagged.mp4", lambda data: data.replace(b"Lavf", b"Lavg"))).problems
 
@@ -71,7 +71,7 @@ def test_new_tags_keep_colour_and_rotation(clip: Path) -> None:
     assert (after.colour, after.rotation) == (before.colour, before.rotation)
 
 
-def test_a_film_is_not_copied_onto_itself(clip: Path) -> None:
+def test_a_video_is_not_copied_onto_itself(clip: Path) -> None:
     before = clip.read_bytes()
     with pytest.raises(ValueError, match="overwritten"):
         write_metadata(clip, clip, {"title": "x"})
@@ -79,7 +79,7 @@ def test_a_film_is_not_copied_onto_itself(clip: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.7])
-def test_a_cut_film_is_not_copied_and_nothing_is_left(foreign_clip: Path, tmp_path: Path, share: float) -> None:
+def test_a_cut_video_is_not_copied_and_nothing_is_left(foreign_clip: Path, tmp_path: Path, share: float) -> None:
     with pytest.raises(OutputError):
         write_metadata(cut(foreign_clip, share), tmp_path / "copy.mp4", {})
     assert not any(tmp_path.iterdir())

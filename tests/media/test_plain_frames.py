@@ -1,4 +1,4 @@
-"""Frames that are one plain colour: a fault that is told, and what looks like one and is none."""
+"""Frames of one plain colour: a fault that is reported, and frames that only look like one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_p12_plain_frames_that_come_suddenly_are_told_and_not_refused(tmp_path: Path, fault: str) -> None:
+def test_p12_plain_frames_that_come_suddenly_are_reported_and_not_refused(tmp_path: Path, fault: str) -> None:
     pictures, words = FAULTS[fault]
     warnings = _film(tmp_path, pictures)
     assert [warning.startswith(words) for warning in warnings] == [True]
@@ -102,5 +102,5 @@ FINE = {
 
 
 @pytest.mark.parametrize("film", FINE)
-def test_fades_and_dark_films_are_not_taken_for_a_fault(tmp_path: Path, film: str) -> None:
+def test_fades_and_dark_videos_are_not_taken_for_a_fault(tmp_path: Path, film: str) -> None:
     assert _film(tmp_path, FINE[film]) == ()

@@ -26,7 +26,7 @@ def _probed(capsys: pytest.CaptureFixture[str], path: Path, *more: str) -> tuple
 
 @pytest.mark.parametrize(("first", "until"), [(5, None), (1, None), (0, 12), (5, 12)])
 @pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "2", "preset": "medium"}])
-def test_a_film_that_was_trimmed_without_encoding_is_whole(
+def test_a_video_that_was_trimmed_without_encoding_is_complete(
     tmp_path: Path, first: int, until: int | None, options: dict[str, str]
 ) -> None:
     film = trimmed(a_foreign_clip(tmp_path / "a.mp4", 20, options={"g": "50", **options}), first, until=until)
@@ -39,12 +39,12 @@ def test_a_film_that_was_trimmed_without_encoding_is_whole(
     assert number_in(last_frame(film)) == played[-1]
 
 
-def test_a_trimmed_film_that_was_cut_off_is_not_whole(tmp_path: Path) -> None:
+def test_a_trimmed_video_that_was_cut_off_is_not_complete(tmp_path: Path) -> None:
     film = trimmed(a_foreign_clip(tmp_path / "a.mp4", 20, options={"g": "50"}), 5)
     assert examine(cut(film, 0.98)).problems
 
 
-def test_a_film_that_lost_frames_has_no_edit_list_as_an_excuse(tmp_path: Path) -> None:
+def test_a_video_that_lost_frames_has_no_edit_list_as_an_excuse(tmp_path: Path) -> None:
     film = a_foreign_clip(tmp_path / "a.mp4", 12, options={"bf": "0", "g": "1"})
     data = bytearray(film.read_bytes())
     place = data.index(b"stsz") + 16
@@ -53,7 +53,7 @@ def test_a_film_that_lost_frames_has_no_edit_list_as_an_excuse(tmp_path: Path) -
     assert examine(film).problems
 
 
-def test_what_an_edit_list_hides_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_an_edit_list_hides_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     film = trimmed(a_foreign_clip(tmp_path / "a.mp4", 20, options={"g": "50", "bf": "0"}), 5)
     status, text = _probed(capsys, film)
     assert status == 0
@@ -111,13 +111,13 @@ WHOLE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_film_that_players_show_whole_is_whole(tmp_path: Path, name: str) -> None:
+def test_a_video_that_players_show_whole_is_complete(tmp_path: Path, name: str) -> None:
     facts = examine(a_foreign_clip(tmp_path / name, 12, **WHOLE[name]))
     assert (facts.problems, facts.num_frames, facts.constant_rate) == ((), 12, True)
     assert facts.fps == pytest.approx(16)
 
 
-def test_a_cut_film_is_not_called_trimmed(tmp_path: Path) -> None:
+def test_a_cut_video_is_not_called_trimmed(tmp_path: Path) -> None:
     film = cut(a_foreign_clip(tmp_path / "a.avi", 12, codec="mpeg4"), 0.8)
     facts = examine(film)
     assert (bool(facts.problems), facts.trimmed) == (True, 0)
@@ -137,7 +137,7 @@ def test_only_quarter_turns_are_turns(tmp_path: Path, matrix: tuple[float, ...],
     assert (facts.width, facts.height) == ((64, 96) if turned == 270 else (96, 64))
 
 
-def test_pixels_that_are_not_square_are_told_with_the_size_that_players_show(
+def test_pixels_that_are_not_square_are_reported_with_the_size_that_players_show(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     film = tmp_path / "wide.mp4"
@@ -183,7 +183,7 @@ def test_a_picture_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
-def test_a_picture_in_a_films_container_is_called_one(
+def test_a_picture_in_a_videos_container_is_called_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     pillow_heif.register_heif_opener()

@@ -38,7 +38,7 @@ def test_the_sheet_shows_evenly_spaced_frames_from_the_first_to_the_last(tmp_pat
     assert numbers_on(tmp_path / "sheet.png", 3, 9) == [0, 10, 20, 30, 40, 50, 60, 70, 80]
 
 
-def test_a_short_film_has_every_frame_once(tmp_path: Path) -> None:
+def test_a_short_video_has_every_frame_once(tmp_path: Path) -> None:
     contact_sheet(a_clip(tmp_path / "clip.mp4", 3), tmp_path / "sheet.png", columns=4, count=12)
     assert numbers_on(tmp_path / "sheet.png", 3, 3) == [0, 1, 2]
     assert size_of(tmp_path / "sheet.png")[0] == 2 * 24 + 3 * TILE[0] + 2 * 12
@@ -60,7 +60,7 @@ def test_a_spread_holds_the_first_and_the_last_and_no_number_twice(total: int, c
 
 
 @pytest.mark.parametrize("size", [Size(64, 96), SMALL, Size(512, 16), Size(16, 512)])
-def test_tiles_keep_the_shape_of_the_film(tmp_path: Path, size: Size) -> None:
+def test_tiles_keep_the_shape_of_the_video(tmp_path: Path, size: Size) -> None:
     contact_sheet(a_clip(tmp_path / "clip.mp4", 2, size=size), tmp_path / "sheet.png", columns=1, count=1)
     width, height = size_of(tmp_path / "sheet.png")
     assert (width - 48) / (height - 48 - 40 - 26) == pytest.approx(size.width / size.height, rel=0.03)
@@ -73,7 +73,7 @@ def test_an_older_sheet_is_replaced_and_nothing_else_left(tmp_path: Path) -> Non
     assert size_of(tmp_path / "sheet.png")[0] > 300
 
 
-def test_a_damaged_film_gets_a_sheet_of_what_can_be_seen(tmp_path: Path) -> None:
+def test_a_damaged_video_gets_a_sheet_of_what_can_be_seen(tmp_path: Path) -> None:
     contact_sheet(cut(a_clip(tmp_path / "clip.mp4", 40), 0.6), tmp_path / "sheet.png", columns=3, count=3)
     assert numbers_on(tmp_path / "sheet.png", 3, 1) == [0]
 
@@ -87,7 +87,7 @@ def test_a_file_without_pictures_is_an_error_that_leaves_nothing(tmp_path: Path)
 
 
 @pytest.mark.parametrize("target", ["nowhere/sheet.png", "folder"])
-def test_a_sheet_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path, target: str) -> None:
+def test_a_sheet_that_cannot_be_written_is_reported_and_leaves_nothing(tmp_path: Path, target: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(VideoGenerationError, match="cannot be written"):
         contact_sheet(a_clip(tmp_path / "clip.mp4", 1), tmp_path / target)

@@ -1,4 +1,4 @@
-"""Looking at films in a process of its own: the same facts, a confined decoder, and what ends it."""
+"""Verifying videos in a separate process: the same facts, a confined decoder, and what ends it."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_a_confined_decoder_makes_the_tagged_copy_and_no_other_file(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "tagged.mp4"]
 
 
-def test_of_a_damaged_film_no_copy_is_left(tmp_path: Path) -> None:
+def test_of_a_damaged_video_no_copy_is_left(tmp_path: Path) -> None:
     film = cut(a_foreign_clip(tmp_path / "a.mp4"), 0.7)
     facts = examine(film, PROMISE, apart=True, tagging=Tagging(tmp_path / "tagged.mp4", {}))
     assert facts["problems"]
     assert not (tmp_path / "tagged.mp4").exists()
 
 
-def test_a_copy_that_cannot_be_made_is_no_fault_of_the_film(tmp_path: Path) -> None:
+def test_a_copy_that_cannot_be_made_is_no_fault_of_the_video(tmp_path: Path) -> None:
     film = a_foreign_clip(tmp_path / "a.mp4")
     with pytest.raises(VideoGenerationError) as caught:
         examine(film, PROMISE, apart=True, tagging=Tagging(tmp_path / "none" / "tagged.mp4", {}))
@@ -63,7 +63,7 @@ def test_a_copy_that_cannot_be_made_is_no_fault_of_the_film(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("attempt", ["open('/etc/hostname')", "socket.socket()", "os.fork()", "open(target, 'w')"])
-def test_the_film_decoder_itself_is_confined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: str) -> None:
+def test_the_video_decoder_itself_is_confined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: str) -> None:
     program = (
         "import os, socket, sys\nfrom reelwright.media import verification, video\n"
         f"target = {str(tmp_path / 'other')!r}\n"
@@ -83,7 +83,7 @@ def test_secrets_of_the_environment_do_not_reach_the_decoder(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_a_decoder_that_something_outside_ends_is_not_the_films_fault(
+def test_a_decoder_that_something_outside_ends_is_not_the_videos_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
 ) -> None:
     film, target = a_clip(tmp_path / "a.mp4"), tmp_path / "tagged.mp4"
@@ -96,7 +96,7 @@ def test_a_decoder_that_something_outside_ends_is_not_the_films_fault(
     assert not target.exists()
 
 
-def test_a_film_decoder_that_was_ended_once_is_started_again(tmp_path: Path) -> None:
+def test_a_video_decoder_that_was_ended_once_is_started_again(tmp_path: Path) -> None:
     examiner = VerificationProcess()
     examiner.start()
     assert examiner._child is not None
@@ -106,7 +106,7 @@ def test_a_film_decoder_that_was_ended_once_is_started_again(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("sent", [signal.SIGSEGV, signal.SIGXCPU])
-def test_a_crash_of_the_decoder_is_a_problem_of_the_film(
+def test_a_crash_of_the_decoder_is_a_problem_of_the_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
 ) -> None:
     monkeypatch.setattr(verification, "_CHILD", _KILLED.format(signal=int(sent)))
@@ -120,7 +120,7 @@ def test_the_last_frame_is_saved_by_a_confined_decoder(tmp_path: Path) -> None:
         assert number_in(np.asarray(picture)) == 8
 
 
-def test_a_film_without_a_last_frame_leaves_none(tmp_path: Path) -> None:
+def test_a_video_without_a_last_frame_leaves_none(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
         save_last_frame(cut(a_foreign_clip(tmp_path / "a.mp4"), 0.7), tmp_path / "last.png")
     assert caught.value.evidence
@@ -158,7 +158,7 @@ def test_a_decoder_that_cannot_be_started_leaves_no_last_frame(tmp_path: Path, m
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_a_last_frame_that_something_outside_prevented_is_not_the_films_fault(
+def test_a_last_frame_that_something_outside_prevented_is_not_the_videos_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verification, "_LAST_FRAME_CHILD", "import os; os.kill(os.getpid(), 15)")

@@ -1,4 +1,4 @@
-"""Examining and verifying films, and their exact first and last frames."""
+"""Examining and verifying videos, and their exact first and last frames."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from tests.media.clips import (
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """One of ours, nine frames."""
+    """A video by Reelwright's writer, nine frames."""
     return a_clip(tmp_path / "clip.mp4")
 
 
 @pytest.fixture(scope="module")
 def foreign_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A film without a checksum, with enough coded data that damage lands in the middle of pictures."""
+    """A video without a checksum, with enough coded data that damage lands in the middle of pictures."""
     return a_foreign_clip(tmp_path_factory.mktemp("foreign") / "foreign.mp4", 12, size=Size(320, 192))
 
 
-def test_p10_a_film_without_its_index_is_refused(tmp_path: Path) -> None:
+def test_p10_a_video_without_its_index_is_refused(tmp_path: Path) -> None:
     film = a_foreign_clip(tmp_path / "tail.mp4", movflags="")
     broken = cut(film, 0.97)
     with pytest.raises(OutputError) as caught:
@@ -65,14 +65,14 @@ def test_p10_a_writer_that_died_before_the_index_is_recognised(clip: Path) -> No
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99, 0.999])
-def test_p11_a_film_cut_behind_its_index_is_refused(foreign_clip: Path, share: float) -> None:
+def test_p11_a_video_cut_behind_its_index_is_refused(foreign_clip: Path, share: float) -> None:
     facts = examine(cut(foreign_clip, share))
     assert any("cut off" in problem for problem in facts.problems)
     if share <= 0.9:
         assert any("declares 12 frames" in problem for problem in facts.problems)
 
 
-def test_p12_a_film_with_a_frame_too_few_is_refused(tmp_path: Path) -> None:
+def test_p12_a_video_with_a_frame_too_few_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
         verify(a_clip(tmp_path / "short.mp4", 8), PROMISE)
     assert caught.value.evidence == ("it has 8 frames instead of 9",)
@@ -104,13 +104,13 @@ def test_p12_an_empty_file_is_refused(tmp_path: Path) -> None:
     assert examine(tmp_path / "empty.mp4").problems == ("it is empty",)
 
 
-def test_p12_a_black_film_is_only_warned_about(tmp_path: Path) -> None:
+def test_p12_a_black_video_is_only_warned_about(tmp_path: Path) -> None:
     black = a_clip(tmp_path / "black.mp4", pictures=[np.zeros((64, 96, 3), np.uint8)] * 9)
     facts = verify(black, PROMISE)
     assert (facts.is_black, facts.warnings, facts.problems) == (True, ("every frame is black",), ())
 
 
-def test_a_dark_film_is_not_black(tmp_path: Path) -> None:
+def test_a_dark_video_is_not_black(tmp_path: Path) -> None:
     dark = np.zeros((64, 96, 3), np.uint8)
     dark[20:40, 30:60] = 40
     assert not examine(a_clip(tmp_path / "dark.mp4", pictures=[dark] * 3)).is_black
@@ -197,7 +197,7 @@ def test_timestamps_must_rise(times: tuple[int | None, ...], problem: str) -> No
     assert problem in tally.problems[0]
 
 
-def test_a_film_that_changes_its_size_is_told() -> None:
+def test_a_video_that_changes_its_size_is_reported() -> None:
     tally = Tally(hash_frames=True)
     for time, size in enumerate((SMALL, Size(64, 64))):
         frame = av.VideoFrame.from_ndarray(a_picture(0, size), format="rgb24").reformat(format="yuv420p")
@@ -206,7 +206,7 @@ def test_a_film_that_changes_its_size_is_told() -> None:
     assert "frame 1 is (64, 64" in tally.problems[0]
 
 
-def test_a_turned_film_shows_its_turned_size_and_is_refused(clip: Path) -> None:
+def test_a_turned_video_shows_its_turned_size_and_is_refused(clip: Path) -> None:
     facts = examine(turned(clip))
     assert (facts.width, facts.height, facts.problems) == (64, 96, ())
     assert facts.rotation in (90, 270)
@@ -214,7 +214,7 @@ def test_a_turned_film_shows_its_turned_size_and_is_refused(clip: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4", "ffv1", "libvpx-vp9"])
-def test_films_of_other_makers_are_examined(tmp_path: Path, codec: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_videos_of_other_makers_are_examined(tmp_path: Path, codec: str, capfd: pytest.CaptureFixture[str]) -> None:
     options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
     facts = examine(a_foreign_clip(tmp_path / "other.mkv", codec=codec, options=options))
     assert (facts.num_frames, facts.problems) == (9, ())
@@ -244,14 +244,14 @@ def test_the_last_frame_is_exact_at_the_lengths_that_models_make(tmp_path: Path,
     assert number_in(last_frame(film)) == frames - 1
 
 
-def test_a_frame_of_a_turned_film_is_upright(clip: Path) -> None:
+def test_a_frame_of_a_turned_video_is_upright(clip: Path) -> None:
     upright = first_frame(turned(clip))
     assert upright.shape == (96, 64, 3)
     # The file says: a quarter turn clockwise. The strip of blocks at the top comes to lie at the right.
     np.testing.assert_array_equal(upright, np.rot90(first_frame(clip), -1))
 
 
-def test_an_untagged_film_is_read_as_its_maker_meant_it(tmp_path: Path) -> None:
+def test_an_untagged_video_is_read_as_its_maker_meant_it(tmp_path: Path) -> None:
     flat = np.full((64, 96, 3), (200, 60, 40), np.uint8)
     path = tmp_path / "untagged.mp4"
     with av.open(str(path), "w") as container:
@@ -263,13 +263,13 @@ def test_an_untagged_film_is_read_as_its_maker_meant_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [first_frame, last_frame])
-def test_a_film_that_is_none_has_no_frames(tmp_path: Path, read: object) -> None:
+def test_a_file_that_is_no_video_has_no_frames(tmp_path: Path, read: object) -> None:
     (tmp_path / "text.mp4").write_text("no film")
     with pytest.raises(OutputError) as caught:
         read(tmp_path / "text.mp4")  # type: ignore[operator]
     assert caught.value.evidence
 
 
-def test_the_last_frame_of_a_cut_film_is_not_guessed(foreign_clip: Path) -> None:
+def test_the_last_frame_of_a_cut_video_is_not_guessed(foreign_clip: Path) -> None:
     with pytest.raises(OutputError, match="undamaged"):
         last_frame(cut(foreign_clip, 0.7))

@@ -1,4 +1,4 @@
-"""Writing films: every trap known of has a real file here."""
+"""Writing videos: every known trap has a real file here."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ PATCHES = (
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """One of ours, nine frames."""
+    """A video by Reelwright's writer, nine frames."""
     return a_clip(tmp_path / "clip.mp4")
 
 
-def test_a_written_film_keeps_its_promise(clip: Path) -> None:
+def test_a_written_video_keeps_its_promise(clip: Path) -> None:
     assert verify(clip, PROMISE).problems == ()
 
 
-def test_a_written_film_is_h264_yuv420p_tagged_bt709(clip: Path) -> None:
+def test_a_written_video_is_h264_yuv420p_tagged_bt709(clip: Path) -> None:
     facts = examine(clip)
     tags = {"space": "bt709", "primaries": "bt709", "transfer": "bt709", "range": "tv"}
     assert (facts.codec, facts.pix_fmt, facts.colour) == ("h264", "yuv420p", tags)
@@ -120,12 +120,12 @@ def test_any_frame_rate_is_kept(tmp_path: Path, fps: float | Fraction) -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2, 9])
-def test_a_film_lasts_as_long_as_its_frames(tmp_path: Path, frames: int) -> None:
+def test_a_video_lasts_as_long_as_its_frames(tmp_path: Path, frames: int) -> None:
     with av.open(str(a_clip(tmp_path / "short.mp4", frames))) as container:
         assert container.duration == pytest.approx(frames / 16 * av.time_base, abs=1001)  # the file counts in ms
 
 
-def test_a_film_of_one_frame_is_verified(tmp_path: Path) -> None:
+def test_a_video_of_one_frame_is_verified(tmp_path: Path) -> None:
     assert verify(a_clip(tmp_path / "one.mp4", 1), ExpectedVideo(96, 64, 1, 16.0)).seconds == 1 / 16
 
 
@@ -191,7 +191,7 @@ def test_an_unknown_preset_is_an_error_that_leaves_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("limit", [1, 20_000, 80_000])
-def test_d01_a_full_disk_is_told_and_the_partial_film_removed(tmp_path: Path, limit: int) -> None:
+def test_d01_a_full_disk_is_reported_and_the_partial_video_removed(tmp_path: Path, limit: int) -> None:
     size, files = Size(320, 192), open_files()
     with file_size_limit(limit), pytest.raises(BackendUnavailableError) as caught:
         a_clip(tmp_path / "full.mp4", 30, size=size)
@@ -200,7 +200,7 @@ def test_d01_a_full_disk_is_told_and_the_partial_film_removed(tmp_path: Path, li
     assert open_files() - files == set()
 
 
-def test_d01_a_disk_that_fills_while_the_index_is_moved_is_told(tmp_path: Path) -> None:
+def test_d01_a_disk_that_fills_while_the_index_is_moved_is_reported(tmp_path: Path) -> None:
     whole = a_clip(tmp_path / "whole.mp4", 30).stat().st_size
     with file_size_limit(whole - 64), pytest.raises(BackendUnavailableError) as caught:
         a_clip(tmp_path / "full.mp4", 30)
@@ -208,7 +208,7 @@ def test_d01_a_disk_that_fills_while_the_index_is_moved_is_told(tmp_path: Path) 
     assert not (tmp_path / "full.mp4").exists()
 
 
-def test_a_missing_folder_is_told_at_once(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(VideoGenerationError, match="cannot be written: No such file"):
         VideoWriter(tmp_path / "nowhere" / "x.mp4", SMALL, 16, Encoding(), {})
 
@@ -226,7 +226,7 @@ def test_an_exception_of_the_caller_leaves_no_file_no_thread_and_nothing_open(tm
     assert set(threading.enumerate()) - threads == set()
 
 
-def test_a_film_without_a_frame_is_an_error(tmp_path: Path) -> None:
+def test_a_video_without_a_frame_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="without a single frame"):
         VideoWriter(tmp_path / "empty.mp4", SMALL, 16, Encoding(), {}).close()
     assert not any(tmp_path.iterdir())

@@ -84,7 +84,7 @@ def assert_one_end(manifest: Manifest) -> None:
 
 
 def assert_whole_records(state_dir: Path, log_limit_bytes: int) -> None:
-    """I5, I6 and I8: records that tell one end, bounded logs, what was learnt is whole."""
+    """I5, I6 and I8: records with one end, bounded logs, complete learned values."""
     for manifest in records(state_dir):
         assert_one_end(manifest)
     for log in (state_dir / "runs").glob("*/*.log"):

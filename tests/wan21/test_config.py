@@ -51,7 +51,7 @@ def test_c03_what_generate_py_would_only_refuse_later_is_refused_before_the_spaw
     wan.check()
 
 
-def test_c03_an_old_checkout_makes_81_frames_only_and_is_told(wan: WanMachine, tmp_path: Path) -> None:
+def test_c03_an_old_checkout_makes_81_frames_only_and_is_reported(wan: WanMachine, tmp_path: Path) -> None:
     old = make_wan_checkout(tmp_path / "out" / "old", old=True)
     outcome = wan.run({}, wan2_dir=str(old))
     assert (outcome.code, launches(old)) == ("CONFIG", [])
@@ -82,7 +82,7 @@ def test_c03_one_gpu_never_gets_fsdp_flags(wan: WanMachine) -> None:
     wan.check()
 
 
-def test_c03_more_gpus_than_there_are_is_told_before_the_spawn(wan: WanMachine) -> None:
+def test_c03_more_gpus_than_exist_is_reported_before_the_spawn(wan: WanMachine) -> None:
     outcome = wan.run({}, gpu_count=3)
     assert (outcome.code, launches(wan.checkout)) == ("ENV", [])
     wan.check()

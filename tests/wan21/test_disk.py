@@ -70,7 +70,7 @@ def test_d01_a_disk_that_is_full_at_the_save_is_disk_and_not_tried_again(
     wan.check()
 
 
-def test_d01_on_a_disk_with_almost_enough_room_there_is_a_whole_film_with_its_manifest_or_nothing(
+def test_d01_on_a_disk_with_almost_enough_room_there_is_a_complete_clip_with_its_manifest_or_nothing(
     wan: WanMachine, on_disk: OnDisk
 ) -> None:
     wan.script({"fill_disk": True, "fill_disk_mb": 80})
@@ -84,7 +84,7 @@ def test_d01_on_a_disk_with_almost_enough_room_there_is_a_whole_film_with_its_ma
     assert statuses == sorted(statuses, reverse=True)
 
 
-def test_d01_with_space_again_the_same_command_makes_the_film(wan: WanMachine, on_disk: OnDisk) -> None:
+def test_d01_with_space_again_the_same_command_makes_the_clip(wan: WanMachine, on_disk: OnDisk) -> None:
     wan.script({"fill_disk": True, "fill_disk_mb": 200}, {})
     assert on_disk(wan.output.parent, 100 * MIB).status == 30
     assert wan.finish(wan.start()).status == 0
@@ -94,7 +94,7 @@ def test_d01_with_space_again_the_same_command_makes_the_film(wan: WanMachine, o
 # ------------------------------------------------------------------------------------------- D02: full state folder
 
 
-def test_d02_a_full_state_folder_does_not_cost_the_film(wan: WanMachine, on_disk: OnDisk) -> None:
+def test_d02_a_full_state_folder_does_not_cost_the_clip(wan: WanMachine, on_disk: OnDisk) -> None:
     ended = on_disk(wan.state_dir, 64 * 1024, kind="full")
     assert ended.status == 0, ended.err
     assert wan.published().state == "completed"
@@ -124,7 +124,7 @@ def test_d02_a_log_that_cannot_be_written_kills_no_child(wan: WanMachine, on_dis
 # ---------------------------------------------------------------------------------------------- D03, D05: preflight
 
 
-def test_d03_too_little_space_is_told_before_the_gpu_is_touched(wan: WanMachine, on_disk: OnDisk) -> None:
+def test_d03_too_little_space_is_reported_before_the_gpu_is_touched(wan: WanMachine, on_disk: OnDisk) -> None:
     ended = on_disk(wan.output.parent, 30 * MIB)
     assert (ended.status, ended.names) == (30, [])
     assert "0.03 GiB are free" in ended.err
@@ -132,14 +132,14 @@ def test_d03_too_little_space_is_told_before_the_gpu_is_touched(wan: WanMachine,
     wan.check()
 
 
-def test_d05_a_read_only_disk_is_told_before_the_gpu_is_touched(wan: WanMachine, on_disk: OnDisk) -> None:
+def test_d05_a_read_only_disk_is_reported_before_the_gpu_is_touched(wan: WanMachine, on_disk: OnDisk) -> None:
     ended = on_disk(wan.output.parent, 100 * MIB, kind="read-only")
     assert (ended.status, ended.names) == (31, [])
     assert launches(wan.checkout) == []
     wan.check()
 
 
-def test_d05_a_missing_folder_is_told_before_the_gpu_is_touched(wan: WanMachine) -> None:
+def test_d05_a_missing_folder_is_reported_before_the_gpu_is_touched(wan: WanMachine) -> None:
     status, err = refused(wan.start("-o", wan.output.parent / "no" / "clip.mp4"))
     assert (status, launches(wan.checkout)) == (10, [])
     assert "mkdir -p" in err
@@ -184,7 +184,7 @@ def test_d04_whichever_call_of_publishing_fails_the_run_ends_with_all_or_nothing
 # ------------------------------------------------------------------------------------------- D06, D07: one name, twice
 
 
-def test_d06_an_existing_film_is_refused_before_the_gpu_is_touched(wan: WanMachine) -> None:
+def test_d06_an_existing_clip_is_refused_before_the_gpu_is_touched(wan: WanMachine) -> None:
     wan.output.write_bytes(b"mine")
     assert (refused(wan.start())[0], launches(wan.checkout)) == (32, [])
     assert wan.output.read_bytes() == b"mine"
@@ -192,7 +192,7 @@ def test_d06_an_existing_film_is_refused_before_the_gpu_is_touched(wan: WanMachi
     wan.check()
 
 
-def test_d06_a_film_that_appears_during_the_run_is_kept_and_ours_refused(wan: WanMachine) -> None:
+def test_d06_a_clip_that_appears_during_the_run_is_kept_and_ours_refused(wan: WanMachine) -> None:
     def on(event: Event) -> None:
         if event == Phase("verifying"):
             wan.output.write_bytes(b"somebody else's")

@@ -81,7 +81,7 @@ def test_cards_that_are_partly_used_count_with_what_is_free(free: tuple[float, .
         (((80, 5), (80, None), (80, None)), (1, 2)),
     ],
 )
-def test_memory_that_a_card_does_not_tell_is_taken_to_be_enough(
+def test_a_card_that_does_not_report_its_memory_counts_as_large_enough(
     asked: tuple[tuple[int | None, int | None], ...], chosen: tuple[int, ...]
 ) -> None:
     cards = tuple(
@@ -99,11 +99,11 @@ def test_memory_that_a_card_does_not_tell_is_taken_to_be_enough(
         (World("8x80GiB", memory="256GiB"), {}, "of host memory while loading"),
     ],
 )
-def test_what_stands_in_the_way_of_more_gpus_is_said(world: World, ask: dict[str, Any], words: str) -> None:
+def test_the_plan_says_what_prevents_more_gpus(world: World, ask: dict[str, Any], words: str) -> None:
     assert words in finding(world.plan(**ask), "gpus.fewer").message
 
 
-def test_a_number_of_gpus_that_was_asked_for_is_not_explained() -> None:
+def test_a_number_of_gpus_that_was_requested_is_not_explained() -> None:
     assert "gpus.fewer" not in {item.code for item in World("4x80GiB", settings={"gpu_count": 1}).plan().findings}
 
 
@@ -130,7 +130,7 @@ def test_a_card_that_another_run_has_is_left_to_it_where_others_do() -> None:
         ("1xH100,1xV100-32GiB", "t2v-14B", "GPU 1 has 32.0"),
     ],
 )
-def test_a_plan_says_why_it_takes_fewer_gpus_than_there_are(gpus: str, model: str, words: str) -> None:
+def test_a_plan_says_why_it_takes_fewer_gpus_than_exist(gpus: str, model: str, words: str) -> None:
     plan = World(gpus, model=model).plan(**(SMALL if model == "t2v-1.3B" else {}))
     assert words in finding(plan, "gpus.fewer").message
 
@@ -139,7 +139,7 @@ def test_listed_gpus_are_taken_in_the_order_of_the_list() -> None:
     assert World("4x80GiB", settings={"gpus": [3, 1]}).plan().gpus == (3, 1)
 
 
-def test_without_xfuser_one_card_is_taken_if_it_fits_and_else_xfuser_is_asked_for() -> None:
+def test_without_xfuser_one_card_is_taken_if_it_fits_and_else_xfuser_is_requested() -> None:
     plan = World("4x80GiB", absent=("xfuser",)).plan()
     assert (plan.gpus, codes(plan)) == ((0,), set())
     assert "xfuser is not installed" in finding(plan, "gpus.fewer").message
@@ -186,7 +186,7 @@ def test_an_explicit_choice_is_respected_and_refused_with_one_that_fits(
         ({"model": "t2v-13B"}, "model.unknown", "Correct `model`"),
     ],
 )
-def test_gpus_and_models_that_cannot_be_are_refused_with_what_can(
+def test_impossible_gpus_and_models_are_refused_with_possible_ones(
     settings: dict[str, Any], code: str, fix: str
 ) -> None:
     plan = World("2x80GiB", settings=settings, model="t2v-14B").plan()
@@ -265,7 +265,7 @@ def test_a_model_is_known_by_the_name_of_the_script_and_of_the_engine(name: str)
     assert "--task=t2v-1.3B" in plan.run.argv  # type: ignore[union-attr]
 
 
-def test_a_full_card_is_told_with_the_program_and_with_what_would_fit() -> None:
+def test_a_full_card_is_reported_with_the_program_and_with_what_would_fit() -> None:
     plan = World(partly_used("1x24GiB", 5), model="t2v-1.3B").plan(**SMALL)
     error = finding(plan, "gpu.busy")
     assert error.failure is Failure.BUSY

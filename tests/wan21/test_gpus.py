@@ -75,7 +75,7 @@ def leases_of(wan: WanMachine) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------------- G01 and G02
 
 
-def test_g01_a_second_run_on_the_same_gpu_is_busy_and_is_told_by_whom(wan: WanMachine, gate: Gate) -> None:
+def test_g01_a_second_run_on_the_same_gpu_is_busy_and_names_the_first(wan: WanMachine, gate: Gate) -> None:
     first = wan.start(gpu_count=None, gpus=[0])
     holder = eventually(lambda: leases_of(wan).get("GPU-simulated-0"), what="the lease of the first run")
     second = wan.run(gpus=[0], gpu_count=None, if_exists="rename")
@@ -269,7 +269,7 @@ def test_g03_a_gpu_hidden_by_the_environment_cannot_be_listed(wan: WanMachine, d
         ({}, "finds no GPU"),
     ],
 )
-def test_g04_a_driver_that_gives_no_gpu_is_told_before_any_work(
+def test_g04_a_driver_that_gives_no_gpu_is_reported_before_any_work(
     wan: WanMachine, driver: Driver, scenario: dict[str, Any], words: str
 ) -> None:
     driver(**scenario)
@@ -294,7 +294,7 @@ def test_g04_a_driver_that_hangs_costs_its_time_limit_only(
     wan.check()
 
 
-def test_g04_a_card_that_tells_nothing_of_itself_is_used_all_the_same(wan: WanMachine, driver: Driver) -> None:
+def test_g04_a_card_that_reports_nothing_about_itself_is_used_anyway(wan: WanMachine, driver: Driver) -> None:
     silent = ["Name", "MemoryInfo", "CudaComputeCapability", "UtilizationRates", "ComputeRunningProcesses", "MigMode"]
     driver(a_card(0, unsupported=silent))
     outcome = on_a_driver(wan)
@@ -413,7 +413,7 @@ def test_g06_the_other_gpu_is_not_one_that_another_run_has(wan: WanMachine, driv
     wan.check()
 
 
-def test_g06_a_gpu_that_no_longer_answers_is_left_out_and_told(wan: WanMachine, driver: Driver) -> None:
+def test_g06_a_gpu_that_no_longer_answers_is_left_out_and_reported(wan: WanMachine, driver: Driver) -> None:
     driver(a_card(0, lost=True), a_card(1))
     outcome = on_a_driver(wan)
     assert (outcome.code, seen_gpus(wan)) == ("ok", ["GPU-bb1"])

@@ -127,7 +127,7 @@ def test_n10_a_ribbon_or_a_speck_is_refused_before_the_gpu_is_touched(wan: WanMa
 
 
 @pytest.mark.parametrize(("fit", "notes"), [("cover", "crop"), ("contain", "black bars"), ("stretch", "stretch")])
-def test_n10_a_ribbon_is_brought_to_the_size_only_when_asked_and_told(wan: WanMachine, fit: str, notes: str) -> None:
+def test_n10_a_ribbon_is_fitted_to_the_size_only_on_request_and_reported(wan: WanMachine, fit: str, notes: str) -> None:
     picture = a_photo(wan.output.parent / "odd.png", (1000, 100))
     outcome = wan.run({}, ask={"image": picture, "fit": fit})
     picture.unlink()

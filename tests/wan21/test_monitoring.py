@@ -73,7 +73,7 @@ def measured(wan: WanMachine, driver: Driver, monkeypatch: pytest.MonkeyPatch) -
 # ------------------------------------------------------------------------------------------------------- the numbers
 
 
-def test_a_manifest_tells_memory_load_and_times_of_the_run(wan: WanMachine, measured: Mapping[str, Any]) -> None:
+def test_a_manifest_reports_memory_load_and_times_of_the_run(wan: WanMachine, measured: Mapping[str, Any]) -> None:
     assert measured["gpu_peak_bytes"] == {"GPU-aa0": 8 * GIB}
     assert measured["gpu_busy_percent"] == {"GPU-aa0": 90.0}
     assert measured["host_peak_bytes"] > 1_000_000
@@ -127,7 +127,7 @@ def test_a_run_too_short_to_measure_has_nothing_to_plot_and_says_so(wan: WanMach
     assert "Only GPU generators are monitored" in done.stderr
 
 
-def test_show_tells_a_failed_run_from_its_record(wan: WanMachine, reel: Reel) -> None:
+def test_show_reports_a_failed_run_from_its_record(wan: WanMachine, reel: Reel) -> None:
     outcome = wan.run({"oom_phase": "dit"}, {"exit": 3}, ask={"steps": 8}, chaining_max_retries=1)
     assert outcome.code == "FRAMEWORK"
     record = wan.state_dir / "runs" / outcome.manifest.run_id / "manifest.json"
@@ -200,7 +200,7 @@ def test_the_doctor_finds_what_the_frameworks_python_lacks(
     assert code in {row.finding.code for row in rows if row.finding.severity == "error"}
 
 
-def test_the_doctor_tells_of_a_missing_flash_attn_as_a_warning(
+def test_the_doctor_reports_a_missing_flash_attn_as_a_warning(
     wan: WanMachine, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     python = make_interpreter(tmp_path_factory.mktemp("python") / "venv", Knobs(flash_attn="broken"))
@@ -222,13 +222,13 @@ def test_the_doctor_names_broken_weights_of_one_task_and_still_calls_the_others_
     assert "ready for i2v, t2v" in the_row(rows, "ready").finding.message
 
 
-def test_the_doctor_is_silent_about_a_task_that_nobody_has_set_up(wan: WanMachine) -> None:
+def test_the_doctor_is_silent_about_a_task_that_is_not_set_up(wan: WanMachine) -> None:
     rows = rows_of(wan, flf2v_model_dir=None, t2v_model_dir=None)
     assert "model.unset" not in {row.finding.code for row in rows}
     assert "ready for i2v" in the_row(rows, "ready").finding.message
 
 
-def test_the_doctor_tells_that_a_checkout_is_old(wan: WanMachine, tmp_path: Path) -> None:
+def test_the_doctor_reports_that_a_checkout_is_old(wan: WanMachine, tmp_path: Path) -> None:
     old = make_wan_checkout(tmp_path / "old", old=True)
     assert "exactly 81 frames" in the_row(rows_of(wan, wan2_dir=str(old)), "checkout.old").finding.message
 
@@ -257,7 +257,7 @@ def test_the_doctor_says_at_which_smaller_size_a_task_is_ready(wan: WanMachine) 
     assert {row.finding.severity for row in small if row.finding.code == "gpu.too_small"} == {"warning"}
 
 
-def test_nobody_set_up_is_one_line_for_all_tasks(wan: WanMachine) -> None:
+def test_a_generator_that_is_not_set_up_is_one_line_for_all_tasks(wan: WanMachine) -> None:
     rows = rows_of(wan, i2v_model_dir=None, flf2v_model_dir=None, t2v_model_dir=None)
     assert len([row for row in rows if row.finding.code == "model.unset"]) == 1
 

@@ -1,4 +1,4 @@
-"""Films that are missing, damaged, not the promised ones, or from elsewhere (rows P09 to P14)."""
+"""Clips that are missing, damaged, different from the plan, or from elsewhere (rows P09 to P14)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.stand_ins.interpreter import Knobs, make_interpreter
 from tests.wan21.conftest import WanMachine
 
 
-def test_p09_success_without_a_film_is_tried_once_the_same(wan: WanMachine) -> None:
+def test_p09_success_without_a_clip_is_tried_once_the_same(wan: WanMachine) -> None:
     outcome = wan.run({"swallow_save_error": True}, {})
     first, second = outcome.manifest.attempts
     assert (first.failure, first.exit_status, first.phase) == ("OUTPUT", 0, "saving")
@@ -26,7 +26,7 @@ def test_p09_success_without_a_film_is_tried_once_the_same(wan: WanMachine) -> N
     wan.check()
 
 
-def test_p09_success_without_a_film_for_ever_ends_as_a_refused_output(wan: WanMachine) -> None:
+def test_p09_success_without_a_clip_for_ever_ends_as_a_refused_output(wan: WanMachine) -> None:
     outcome = wan.run({"swallow_save_error": True})
     assert isinstance(outcome.error, OutputError)
     assert outcome.error.exit_status == 25
@@ -35,7 +35,7 @@ def test_p09_success_without_a_film_for_ever_ends_as_a_refused_output(wan: WanMa
     wan.check()
 
 
-def test_p09_a_missing_film_is_blamed_on_a_broken_film_writer_and_never_repeated(wan: WanMachine) -> None:
+def test_p09_a_missing_clip_is_blamed_on_a_broken_video_writer_and_never_repeated(wan: WanMachine) -> None:
     python = make_interpreter(wan.folder / "venv", Knobs())
     (writer,) = (wan.folder / "venv").glob("lib/*/site-packages/imageio_ffmpeg/__init__.py")
     writer.write_text("def get_ffmpeg_exe():\n    raise RuntimeError('No ffmpeg exe could be found.')\n")
@@ -60,7 +60,7 @@ BROKEN = (
 
 
 @pytest.mark.parametrize(("way", "words"), BROKEN)
-def test_a_damaged_film_is_refused_although_its_program_reports_success(wan: WanMachine, way: str, words: str) -> None:
+def test_a_damaged_clip_is_refused_although_its_program_reports_success(wan: WanMachine, way: str, words: str) -> None:
     outcome = wan.run({"write": way}, retry_policy="none")
     assert isinstance(outcome.error, OutputError)
     assert outcome.error.exit_status == 25
@@ -72,14 +72,14 @@ def test_a_damaged_film_is_refused_although_its_program_reports_success(wan: Wan
     wan.check()
 
 
-def test_p10_one_more_try_with_the_same_parameters_cures_a_damaged_film(wan: WanMachine) -> None:
+def test_p10_one_more_try_with_the_same_parameters_cures_a_damaged_clip(wan: WanMachine) -> None:
     outcome = wan.run({"write": "trunc"}, {})
     first, second = outcome.manifest.attempts
     assert (first.failure, second.outcome, second.changed) == ("OUTPUT", "completed", ())
     wan.check()
 
 
-def test_p10_a_refused_film_is_kept_with_the_record_if_asked(wan: WanMachine) -> None:
+def test_p10_a_refused_clip_is_kept_with_the_record_on_request(wan: WanMachine) -> None:
     outcome = wan.run({"write": "trunc"}, retry_policy="none", keep_failed=True)
     (kept,) = (wan.state_dir / "runs").rglob("*.mp4")
     assert outcome.error is not None
@@ -87,7 +87,7 @@ def test_p10_a_refused_film_is_kept_with_the_record_if_asked(wan: WanMachine) ->
     wan.check()
 
 
-def test_p10_a_film_that_cannot_be_examined_is_kept_with_its_log(
+def test_p10_a_clip_that_cannot_be_examined_is_kept_with_its_log(
     wan: WanMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verification, "_CHILD", "import os; os.kill(os.getpid(), 9)")
@@ -99,19 +99,19 @@ def test_p10_a_film_that_cannot_be_examined_is_kept_with_its_log(
     wan.check()
 
 
-def test_p11_a_film_whose_header_promises_more_than_it_holds_is_found_out(wan: WanMachine) -> None:
+def test_p11_a_clip_whose_header_promises_more_than_it_holds_is_found_out(wan: WanMachine) -> None:
     outcome = wan.run({"write": "faststart_trunc"}, ask={"num_frames": 33}, retry_policy="none")
     assert (outcome.code, outcome.manifest.attempts[0].exit_status) == ("OUTPUT", 0)
     wan.check()
 
 
-def test_p12_a_damaged_film_twice_is_not_tried_a_third_time_by_the_classified_policy(wan: WanMachine) -> None:
+def test_p12_a_damaged_clip_twice_is_not_tried_a_third_time_by_the_classified_policy(wan: WanMachine) -> None:
     outcome = wan.run({"write": "text"}, retry_policy="classified")
     assert [attempt.failure for attempt in outcome.manifest.attempts] == ["OUTPUT", "OUTPUT"]
     wan.check()
 
 
-def test_p12_an_all_black_film_is_published_with_a_warning(wan: WanMachine) -> None:
+def test_p12_an_all_black_clip_is_published_with_a_warning(wan: WanMachine) -> None:
     outcome = wan.run({"write": "black"})
     assert outcome.result is not None
     assert any("black" in warning for warning in outcome.result.warnings)
@@ -119,7 +119,7 @@ def test_p12_an_all_black_film_is_published_with_a_warning(wan: WanMachine) -> N
     wan.check()
 
 
-def test_p13_a_whole_film_of_a_failed_program_is_kept_unverified_and_not_published(wan: WanMachine) -> None:
+def test_p13_a_complete_clip_of_a_failed_program_is_kept_unverified_and_not_published(wan: WanMachine) -> None:
     outcome = wan.run({"write": "ok", "exit": 1}, retry_policy="none")
     assert isinstance(outcome.error, AttemptError)
     assert (outcome.code, outcome.error.exit_status) == ("FRAMEWORK", 28)
@@ -129,7 +129,7 @@ def test_p13_a_whole_film_of_a_failed_program_is_kept_unverified_and_not_publish
     wan.check()
 
 
-def test_p13_a_whole_film_of_a_failed_program_is_accepted_only_where_the_user_said_so(wan: WanMachine) -> None:
+def test_p13_a_complete_clip_of_a_failed_program_is_accepted_only_where_the_user_said_so(wan: WanMachine) -> None:
     outcome = wan.run({"write": "ok", "exit": 1}, accept_valid_on_nonzero=True)
     assert outcome.code == "ok"
     assert outcome.manifest.attempts[0].exit_status == 1
@@ -137,13 +137,13 @@ def test_p13_a_whole_film_of_a_failed_program_is_accepted_only_where_the_user_sa
     wan.check()
 
 
-def test_p13_a_broken_film_of_a_failed_program_is_never_accepted(wan: WanMachine) -> None:
+def test_p13_a_broken_clip_of_a_failed_program_is_never_accepted(wan: WanMachine) -> None:
     outcome = wan.run({"write": "trunc", "exit": 1}, accept_valid_on_nonzero=True, retry_policy="none")
     assert (outcome.code, outcome.manifest.attempts[0].exit_status) == ("FRAMEWORK", 1)
     wan.check()
 
 
-def test_p14_a_whole_film_of_the_attempt_before_does_not_pass_for_this_one(wan: WanMachine) -> None:
+def test_p14_a_complete_clip_of_the_attempt_before_does_not_pass_for_this_one(wan: WanMachine) -> None:
     outcome = wan.run({"write": "ok", "exit": 1}, {"write": "none"}, chaining_max_retries=1)
     assert isinstance(outcome.error, OutputError)
     assert [attempt.failure for attempt in outcome.manifest.attempts] == ["FRAMEWORK", "OUTPUT"]
@@ -152,7 +152,7 @@ def test_p14_a_whole_film_of_the_attempt_before_does_not_pass_for_this_one(wan: 
     wan.check()
 
 
-def test_p14_a_film_that_lies_in_the_attempts_folder_before_its_start_does_not_pass(wan: WanMachine) -> None:
+def test_p14_a_clip_that_lies_in_the_attempts_folder_before_its_start_does_not_pass(wan: WanMachine) -> None:
     made = wan.run({})
     assert made.result is not None
     film = shutil.copy(wan.output, wan.folder / "old.mp4")
@@ -167,7 +167,7 @@ def test_p14_a_film_that_lies_in_the_attempts_folder_before_its_start_does_not_p
     wan.check()
 
 
-def test_p14_an_overwrite_that_makes_no_film_leaves_the_old_one_as_it_was(wan: WanMachine) -> None:
+def test_p14_an_overwrite_that_makes_no_clip_leaves_the_old_one_as_it_was(wan: WanMachine) -> None:
     wan.run({})
     before = wan.output.read_bytes()
     outcome = wan.run({"write": "none"}, if_exists="overwrite", retry_policy="none")

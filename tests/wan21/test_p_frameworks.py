@@ -48,7 +48,9 @@ def test_p24_the_usual_rendezvous_port_is_never_used(wan: WanMachine) -> None:
     wan.check()
 
 
-def test_p24_a_port_taken_by_somebody_is_tried_anew_and_counts_as_no_retry(wan: WanMachine, taken_port: int) -> None:
+def test_p24_a_port_that_another_program_took_is_replaced_without_counting_as_a_retry(
+    wan: WanMachine, taken_port: int
+) -> None:
     outcome = wan.run({"bind_port": taken_port}, {}, gpu_count=2, chaining_max_retries=0)
     first, second = outcome.manifest.attempts
     assert (first.failure, first.counts) == ("PORT", True)
@@ -110,7 +112,7 @@ WAYS = ["missing", "folder", "not executable", "not a python", "torch", "imageio
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_p27_an_interpreter_that_cannot_run_it_is_told_before_anything_starts(wan: WanMachine, way: str) -> None:
+def test_p27_an_interpreter_that_cannot_run_it_is_reported_before_anything_starts(wan: WanMachine, way: str) -> None:
     python = break_python(wan, way)
     outcome = wan.run(python=str(python))
     assert isinstance(outcome.error, BackendUnavailableError)
@@ -122,7 +124,7 @@ def test_p27_an_interpreter_that_cannot_run_it_is_told_before_anything_starts(wa
 
 
 @pytest.mark.parametrize("what", ["generate.py", "wan/configs/__init__.py", ""])
-def test_p27_a_checkout_without_its_program_is_told_before_anything_starts(wan: WanMachine, what: str) -> None:
+def test_p27_a_checkout_without_its_program_is_reported_before_anything_starts(wan: WanMachine, what: str) -> None:
     lost = wan.checkout / what
     lost.rename(wan.folder / "lost")
     outcome = wan.run()
@@ -229,7 +231,7 @@ def scarce() -> Iterator[Callable[[int], Scarce]]:
         item.give_back()
 
 
-def test_p30_without_open_files_nothing_is_half_started_however_many_are_left(
+def test_p30_without_open_files_nothing_is_half_started_with_any_number_left(
     wan: WanMachine, scarce: Callable[[int], Scarce]
 ) -> None:
     codes = []
@@ -245,7 +247,7 @@ def test_p30_without_open_files_nothing_is_half_started_however_many_are_left(
     assert set(codes) == {"ENV", "ok"}
 
 
-def test_p30_want_of_open_files_is_tried_again_once_after_a_pause(
+def test_p30_a_lack_of_open_files_is_tried_again_once_after_a_pause(
     wan: WanMachine, scarce: Callable[[int], Scarce], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "RESOURCE_PAUSE_S", 0.2)

@@ -87,7 +87,7 @@ def test_p16_a_log_in_utf16_or_of_random_bytes_ends_no_run(wan: WanMachine) -> N
     wan.check()
 
 
-def test_p18_a_stranger_that_keeps_the_logs_pipe_open_holds_nobody_up(wan: WanMachine) -> None:
+def test_p18_a_foreign_process_that_keeps_the_logs_pipe_open_delays_nothing(wan: WanMachine) -> None:
     foreign: list[subprocess.Popen[bytes]] = []
     gate = wan.checkout / "fake_state" / "at-encode"  # at which the framework waits for the foreign process
     gate.parent.mkdir()

@@ -10,7 +10,7 @@ from tests.stand_ins.checkout import launches
 from tests.wan21.conftest import WanMachine
 
 
-def test_p01_out_of_memory_while_denoising_is_cured_by_a_memory_rung(wan: WanMachine) -> None:
+def test_p01_a_memory_mitigation_cures_out_of_memory_while_denoising(wan: WanMachine) -> None:
     outcome = wan.run({"oom_phase": "dit"}, {})
     first, second = outcome.manifest.attempts
     assert (first.outcome, first.failure, first.cause, first.phase) == ("failed", "OOM_GPU", "dit", "denoising")
@@ -20,7 +20,7 @@ def test_p01_out_of_memory_while_denoising_is_cured_by_a_memory_rung(wan: WanMac
     wan.check()
 
 
-def test_p01_the_rung_is_in_the_second_command_and_its_environment_with_the_same_seed(wan: WanMachine) -> None:
+def test_p01_the_second_command_and_its_environment_have_the_mitigation_and_the_same_seed(wan: WanMachine) -> None:
     outcome = wan.run({"oom_phase": "dit"}, {})
     before, after = launches(wan.checkout)
     assert "--t5_cpu" not in before["argv"]
@@ -36,7 +36,7 @@ def test_p01_the_rung_is_in_the_second_command_and_its_environment_with_the_same
     wan.check()
 
 
-def test_p01_strict_quality_pulls_the_same_levers_and_keeps_the_steps(wan: WanMachine) -> None:
+def test_p01_strict_quality_uses_the_same_mitigations_and_keeps_the_steps(wan: WanMachine) -> None:
     outcome = wan.run({"oom_phase": "dit"}, {}, strict_quality=True)
     assert outcome.code == "ok"
     assert not outcome.manifest.degraded
@@ -44,7 +44,7 @@ def test_p01_strict_quality_pulls_the_same_levers_and_keeps_the_steps(wan: WanMa
     wan.check()
 
 
-def test_p01_without_a_lever_left_it_ends_with_what_would_help(wan: WanMachine) -> None:
+def test_p01_without_a_mitigation_left_the_run_ends_and_says_what_would_help(wan: WanMachine) -> None:
     outcome = wan.run({"oom_phase": "dit"}, retry_policy="classified", gpus=[0])
     assert isinstance(outcome.error, OutOfMemoryError)
     assert (outcome.code, outcome.error.exit_status) == ("OOM_GPU", 20)
@@ -53,7 +53,7 @@ def test_p01_without_a_lever_left_it_ends_with_what_would_help(wan: WanMachine) 
     wan.check()
 
 
-def test_p01_the_next_run_starts_on_the_rung_that_worked(wan: WanMachine) -> None:
+def test_p01_the_next_run_starts_with_the_mitigation_that_worked(wan: WanMachine) -> None:
     wan.run({"oom_phase": "dit"}, {}, strict_quality=True)
     again = wan.run({}, if_exists="overwrite", strict_quality=True)
     assert len(again.manifest.attempts) == 1
@@ -74,7 +74,7 @@ def test_p01_one_rank_of_two_out_of_memory_is_named_and_not_taken_for_nccl(wan: 
     wan.check()
 
 
-def test_p02_out_of_memory_while_decoding_tells_so_and_takes_no_steps_away(wan: WanMachine) -> None:
+def test_p02_out_of_memory_while_decoding_is_reported_and_removes_no_steps(wan: WanMachine) -> None:
     outcome = wan.run({"oom_phase": "vae"}, {})
     first, second = outcome.manifest.attempts
     assert (first.failure, first.cause, first.phase, first.step) == ("OOM_GPU", "vae", "decoding", 3)
@@ -85,7 +85,7 @@ def test_p02_out_of_memory_while_decoding_tells_so_and_takes_no_steps_away(wan: 
     wan.check()
 
 
-def test_p02_the_user_is_told_that_decoding_took_the_memory(wan: WanMachine) -> None:
+def test_p02_the_error_says_that_decoding_took_the_memory(wan: WanMachine) -> None:
     outcome = wan.run({"oom_phase": "vae"}, retry_policy="none")
     assert outcome.error is not None
     assert outcome.code == "OOM_GPU"
@@ -112,7 +112,7 @@ def test_p03_a_prompt_that_forges_a_traceback_does_not_name_the_failure(wan: Wan
     wan.check()
 
 
-def test_p04_the_kernels_kill_is_told_apart_and_never_repeated(
+def test_p04_a_kill_by_the_kernel_is_recognised_and_never_repeated(
     wan: WanMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = iter((4, 5))

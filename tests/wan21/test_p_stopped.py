@@ -67,7 +67,7 @@ sys.exit(main())
 """
 
 
-def test_p22_a_signal_while_the_film_is_verified_publishes_nothing(wan: WanMachine) -> None:
+def test_p22_a_signal_while_the_clip_is_verified_publishes_nothing(wan: WanMachine) -> None:
     wan.script({})
     gate = wan.checkout / "fake_state" / "gate"
     gate.parent.mkdir()
@@ -161,7 +161,7 @@ def test_p22_under_nohup_a_closed_terminal_ends_nothing(wan: WanMachine) -> None
     wan.check()
 
 
-def test_p22_a_stop_that_comes_while_publishing_is_too_late_and_the_film_is_whole(wan: WanMachine) -> None:
+def test_p22_a_stop_that_comes_while_publishing_is_too_late_and_the_clip_is_complete(wan: WanMachine) -> None:
     cancellation = Cancellation()
 
     def stop(event: Event) -> None:

@@ -295,6 +295,6 @@ def test_what_reel_plan_shows_is_what_reel_generate_starts(wan: WanMachine, reel
     wan.check()
 
 
-def test_a_plan_for_gpus_that_are_not_there_says_so_loudly(wan: WanMachine, reel: Reel) -> None:
+def test_a_plan_for_imagined_gpus_says_so_loudly(wan: WanMachine, reel: Reel) -> None:
     done = reel("plan", wan.photo, "a cat", "--config", wan.config_file(), env={**os.environ, **wan.environ})
     assert "SIMULATED" in done.stdout

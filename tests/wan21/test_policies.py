@@ -40,7 +40,9 @@ def failures(outcome: Outcome) -> list[str | None]:
 # ----------------------------------------------------------------------------------------------------- documented
 
 
-def test_documented_an_unknown_failure_climbs_the_three_rungs_from_the_original_values(wan: WanMachine) -> None:
+def test_documented_an_unknown_failure_takes_the_three_steps_of_the_ladder_from_the_original_values(
+    wan: WanMachine,
+) -> None:
     outcome = wan.run(FAILS, ask={"steps": 30}, retry_policy="documented")
     assert outcome.code == "FRAMEWORK"
     assert outcome.error is not None
@@ -63,7 +65,7 @@ def test_documented_an_unknown_failure_climbs_the_three_rungs_from_the_original_
     wan.check()
 
 
-def test_documented_a_rung_that_would_change_nothing_is_skipped_and_told(wan: WanMachine) -> None:
+def test_documented_a_step_that_would_change_nothing_is_skipped_and_reported(wan: WanMachine) -> None:
     outcome = wan.run(FAILS, FAILS, {}, ask={"steps": 20, "guidance_scale": 4.0}, retry_policy="documented")
     assert outcome.code == "ok"
     assert options(wan, "sample_steps", "sample_guide_scale") == [("20", "4.0"), ("15", "4.0"), ("20", "3.0")]
@@ -161,14 +163,14 @@ def test_a_run_that_succeeds_in_the_end_keeps_the_log_of_its_failed_attempt(wan:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_what_a_smaller_job_cannot_cure_is_not_tried_again(wan: WanMachine, policy: str) -> None:
+def test_a_failure_that_a_smaller_job_cannot_cure_is_not_tried_again(wan: WanMachine, policy: str) -> None:
     words = "Traceback (most recent call last):\n  File \"x.py\", line 1, in <module>\nModuleNotFoundError: No module named 'ftfy'"
     outcome = wan.run({"traceback": words}, retry_policy=policy)
     assert (outcome.code, failures(outcome)) == ("ENV", ["ENV"])
     wan.check()
 
 
-def test_a_repetition_after_a_rung_tells_that_the_rung_still_holds(wan: WanMachine) -> None:
+def test_a_repetition_after_a_ladder_step_says_that_the_step_still_applies(wan: WanMachine) -> None:
     outcome = wan.run(FAILS, {"sig": 11}, {}, ask={"steps": 8}, retry_policy="documented")
     assert failures(outcome) == ["FRAMEWORK", "CRASH", None]
     assert options(wan, "sample_steps") == [("8",), ("6",), ("6",)]
@@ -180,7 +182,7 @@ def test_a_repetition_after_a_rung_tells_that_the_rung_still_holds(wan: WanMachi
 # --------------------------------------------------------------------------------------------- documented, memory
 
 
-def test_documented_out_of_memory_merges_a_memory_rung_and_tells_what_it_costs_and_helps(wan: WanMachine) -> None:
+def test_documented_out_of_memory_adds_a_memory_mitigation_and_says_its_cost_and_gain(wan: WanMachine) -> None:
     outcome = wan.run(OOM, {}, ask={"steps": 8}, retry_policy="documented")
     assert outcome.code == "ok"
     first, second = outcome.manifest.attempts
@@ -200,7 +202,7 @@ def test_documented_out_of_memory_merges_a_memory_rung_and_tells_what_it_costs_a
     wan.check()
 
 
-def test_documented_the_next_run_starts_on_the_rung_that_worked_with_all_its_steps(wan: WanMachine) -> None:
+def test_documented_the_next_run_starts_with_the_mitigation_that_worked_and_all_its_steps(wan: WanMachine) -> None:
     wan.run(OOM, {}, ask={"steps": 8})
     again = wan.run({}, ask={"steps": 8}, if_exists="overwrite")
     assert again.code == "ok"
@@ -236,7 +238,7 @@ def test_documented_only_what_the_user_allows_is_taken_from_frames_and_size(wan:
     wan.check()
 
 
-def test_documented_without_leave_memory_ends_with_what_would_help(wan: WanMachine) -> None:
+def test_documented_without_permission_out_of_memory_ends_with_what_would_help(wan: WanMachine) -> None:
     outcome = wan.run(OOM, ask={"num_frames": 53, "size": Size(1280, 720), "steps": 4})
     assert (outcome.code, len(launches(wan.checkout))) == ("OOM_GPU", 2)
     assert outcome.error is not None
@@ -300,7 +302,7 @@ def test_strict_quality_tries_again_only_with_the_same_parameters(
     wan.check()
 
 
-def test_strict_quality_outranks_the_leave_to_degrade(wan: WanMachine) -> None:
+def test_strict_quality_outranks_the_permission_to_degrade(wan: WanMachine) -> None:
     ask = {"num_frames": 53, "steps": 4}
     outcome = wan.run(OOM, ask=ask, strict_quality=True, allow_degrade=["frames", "size"])
     assert outcome.code == "OOM_GPU"

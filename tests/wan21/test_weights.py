@@ -70,7 +70,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("way", BREAKAGES)
-def test_m01_broken_weights_are_told_by_name_before_the_gpu_is_touched(
+def test_m01_broken_weights_are_reported_by_name_before_the_gpu_is_touched(
     wan: WanMachine, weights: Path, way: str
 ) -> None:
     break_checkpoint(weights, way)
@@ -80,7 +80,7 @@ def test_m01_broken_weights_are_told_by_name_before_the_gpu_is_touched(
     wan.check()
 
 
-def test_m01_weights_of_480p_asked_for_720p_are_warned_about(wan: WanMachine, weights: Path) -> None:
+def test_m01_weights_of_480p_for_a_720p_clip_get_a_warning(wan: WanMachine, weights: Path) -> None:
     named = weights.rename(weights.with_name("Wan2.1-I2V-14B-480P"))
     outcome = wan.run({}, i2v_model_dir=str(named), size="1280x720")
     assert outcome.code == "ok"

@@ -66,9 +66,9 @@ def _folder_findings(decision: EngineDecision) -> Iterator[Finding]:
         text = f"weights: {checkpoint.directory} {checkpoint.kind.what}"
         yield Finding(f"model.{checkpoint.kind.code}", "error", text, checkpoint.kind.fix, Failure.MODEL)
         return
-    for problem in checkpoint.problems if checkpoint else (f"{decision.directory} was not looked at",):
+    for problem in checkpoint.problems if checkpoint else (f"{decision.directory} was not checked",):
         gone = problem == f"{decision.directory} is missing"
-        fix = _ADVICE if gone else "Download it again; what is there already is kept."
+        fix = _ADVICE if gone else "Download it again; existing files are kept."
         yield Finding("model.incomplete", "error", f"weights: {problem}", fix, Failure.MODEL)
     if checkpoint and not checkpoint.problems and decision.model is None:
         text = f"{decision.directory} holds no model that the engine knows; it knows {', '.join(MODELS)}"
@@ -83,7 +83,7 @@ def _task_findings(decision: EngineDecision) -> Iterator[Finding]:
         text = f"{decision.directory} holds {model.name}, and `model` says {named}"
         yield Finding("model.other", "error", text, "Correct `model` or `weights`.")
     if task not in model.tasks:
-        text = f"{model.name} in {decision.directory} does {', '.join(model.tasks)}, and {task} is asked for"
+        text = f"{model.name} in {decision.directory} does {', '.join(model.tasks)}, not {task}"
         yield Finding(
             "model.task", "error", text, "Set `weights` (or the folder of that task) to a model that does it."
         )
@@ -93,10 +93,8 @@ def _length_findings(decision: EngineDecision) -> Iterator[Finding]:
     model = decision.model
     assert model is not None
     if model.fixed_frames and decision.frames != model.frames:
-        text = f"{model.name} makes exactly {model.frames} frames, and {decision.frames} are asked for"
-        yield Finding(
-            "frames.fixed", "error", text, f"Ask for {model.frames} frames ({model.frames / model.fps:.2f} s)."
-        )
+        text = f"{model.name} makes exactly {model.frames} frames, not {decision.frames}"
+        yield Finding("frames.fixed", "error", text, f"Use {model.frames} frames ({model.frames / model.fps:.2f} s).")
         return
     length = Length(model.name, model.fps, model.frames, model.frames / model.fps)
     yield from length_findings(decision.job.request, decision.frames, length)
@@ -105,10 +103,10 @@ def _length_findings(decision: EngineDecision) -> Iterator[Finding]:
 def _size_findings(decision: EngineDecision) -> Iterator[Finding]:
     size = decision.size
     if min(size) < 32:
-        yield Finding("size.small", "error", f"{size} is too small for the model", "Ask for at least 64x64.")
+        yield Finding("size.small", "error", f"{size} is too small for the model", "Use at least 64x64.")
     asked = decision.job.request.size
     if asked is not None and asked != size:
-        text = f"{asked} becomes {size}: the picture's aspect is kept, in the steps that the model's grid allows"
+        text = f"{asked} becomes {size}: it keeps the picture's aspect, rounded to the model's grid"
         yield Finding("size.derived", "info", text)
 
 
@@ -153,11 +151,9 @@ def _speed_findings(decision: EngineDecision) -> Iterator[Finding]:
         yield Finding("speed.lora", "error", "`speed: fast` needs a step-distilled LoRA, and none is set", fix)
     if settings.speed == "exact" and settings.lora:
         fix = "Choose `speed: fast` or `balanced`, or leave out `lora`."
-        yield Finding(
-            "speed.exact", "error", "`speed: exact` computes the model's own weights: a LoRA changes them", fix
-        )
+        yield Finding("speed.exact", "error", "`speed: exact` uses the model's own weights: a LoRA changes them", fix)
     if settings.speed == "fast" and (guidance > 1 or steps > 12):
-        text = f"`speed: fast` is for 4 to 8 steps without guidance; {steps} steps with guidance {guidance:g} are asked for"
+        text = f"`speed: fast` is for 4 to 8 steps without guidance; {steps} steps with guidance {guidance:g} are requested"
         yield Finding("speed.fast", "warning", text, "Leave out steps and guidance.")
     if settings.speed == "balanced":
         text = "`speed: balanced` skips blocks that change little and keeps weights in eight bits: the picture differs a little"
@@ -173,7 +169,7 @@ def _lora_findings(decision: EngineDecision) -> Iterator[Finding]:
                 yield Finding("lora.file", "error", f"lora: {problem}", "Correct `lora`.", Failure.MODEL)
         if path.suffix != ".safetensors":
             fix = "Only .safetensors are read: other formats can run code."
-            yield Finding("lora.format", "error", f"{path} is no .safetensors file", fix)
+            yield Finding("lora.format", "error", f"{path} is not a .safetensors file", fix)
     model = decision.model
     assert model is not None
     second = [lora.path.name for lora in decision.job.settings.lora if lora.into == "transformer_2"]
@@ -195,18 +191,18 @@ def _placement_findings(decision: EngineDecision) -> Iterator[Finding]:
         limit = f" of the {total / GIB:.1f} that this container or job may use" if host.memory_limited else ""
         text = (
             f"{model.name} needs {placed.host_bytes / GIB:.1f} GiB of host memory while its weights are read, and "
-            f"{available / GIB:.1f} GiB are available{limit}; the card would do ({have} free)"
+            f"{available / GIB:.1f} GiB are available{limit}; the card is large enough ({have} free)"
         )
         fix = "End other programs, add memory, or choose a smaller model (t2v-1.3B)."
         yield Finding("memory.host", "error", text, fix, Failure.OOM_HOST)
     elif not placed.fits:
         text = (
-            f"{model.name} at {decision.size}, {decision.frames} frames needs {placed.gpu_bytes / GIB:.1f} GiB of a card even on "
-            f"the placement {placed.name}; {have} are free"
+            f"{model.name} at {decision.size}, {decision.frames} frames needs {placed.gpu_bytes / GIB:.1f} GiB of a "
+            f"card even in the placement {placed.name}; {have} are free"
         )
         users = "; ".join(f"GPU {gpu.index} is used by {gpu.users}" for gpu in decision.gpus.gpus if gpu.processes)
         text = f"{text}; {users}" if users else text
-        fix = "Ask for a smaller size or fewer frames, free the card, or set `placement` to try all the same."
+        fix = "Use a smaller size or fewer frames, free the card, or set `placement` to try anyway."
         severity: Severity = "warning" if decision.job.settings.placement != "auto" else "error"
         yield Finding("memory.gpu", severity, text, fix, Failure.OOM_GPU)
     elif placed.name != placement.PLACEMENTS[0] and decision.job.settings.placement == "auto":

@@ -230,7 +230,9 @@ def _distilled_findings(decision: HunyuanDecision) -> Iterator[Finding]:
     fitting = (8, 12) if "step" in decision.release.version else (50,)
     if decision.steps not in fitting:
         wanted = " or ".join(map(str, fitting))
-        text = f"{decision.release.version} was distilled to {wanted} steps; {decision.steps} steps give a wrong picture"
+        text = (
+            f"{decision.release.version} was distilled to {wanted} steps; {decision.steps} steps give a wrong picture"
+        )
         yield Finding("steps.distilled", "error", text, "Leave out the steps.")
 
 

@@ -111,7 +111,7 @@ def _python_findings(run: RunEnvironment) -> Iterator[Finding]:
     spoken = f"{python.path} is Python {python.python_version}"
     for wanted in run.required("requires_python"):
         if _satisfied(wanted, python.python_version or "") is False:
-            text = f"{spoken}, and the checkout of {run.framework} asks for {wanted}"
+            text = f"{spoken}, and the checkout of {run.framework} needs {wanted}"
             fix = f"Set `python` to an environment with a Python {wanted}."
             yield Finding("python.version", "error", text, fix, Failure.ENV)
             return
@@ -120,11 +120,11 @@ def _python_findings(run: RunEnvironment) -> Iterator[Finding]:
     least = next((torch for first, torch in _PYTHON_NEEDS if version >= first), None)
     torch = python.modules.get("torch")
     if least and torch and is_older(torch, least):
-        text = f"{spoken}, and torch {torch} is from before it: torch {_dotted(least)} is the first for that Python"
+        text = f"{spoken}, and torch {torch} is too old for it: the first is torch {_dotted(least)}"
         fix = f"Install torch {_dotted(least)} or newer there, or set `python` to an older Python."
         yield Finding("python.version", "warning", text, fix)
     elif least and torch is None and _older_torch(run, least):
-        text = f"{spoken}: the torch that {run.framework} asks for has no build for that Python"
+        text = f"{spoken}: the torch that {run.framework} needs has no build for that Python"
         yield Finding("python.version", "error", text, "Make its environment with Python 3.10 or 3.11.", Failure.ENV)
     elif version < (3, 9):
         text = f"{spoken}, which is too old for {run.framework or 'the framework'}"
@@ -218,7 +218,9 @@ def _arch_fix(python: Interpreter, capability: tuple[int, int]) -> str:
 def _bf16_findings(run: RunEnvironment) -> Iterator[Finding]:
     problem = next(filter(None, (bf16_problem(gpu) for gpu in run.gpus)), None)
     if problem:
-        text = f"{problem}, in which {run.framework} works: it is emulated, many times slower, and attention needs more memory"
+        text = (
+            f"{problem}, which {run.framework} uses: it is emulated, many times slower, and attention needs more memory"
+        )
         yield Finding("gpu.bf16", "warning", text, "Use a card of compute capability 8.0 or newer (Ampere, 2020).")
 
 
@@ -231,10 +233,10 @@ def _requirement_findings(run: RunEnvironment) -> Iterator[Finding]:
     for item in _requirements(run):
         found = _version_of(run.interpreter, item.name)
         if found is not None and _satisfied(str(item.specifier), found) is False:
-            wrong.append(f"{item.name} {found} (asks for {item.specifier})")
+            wrong.append(f"{item.name} {found} (needs {item.specifier})")
     if wrong:
         text = f"{run.interpreter.path} differs from the requirements.txt of {run.framework}: {', '.join(wrong)}"
-        fix = f"Run {run.interpreter.path} -m pip install -r requirements.txt in the checkout, or go on if it works."
+        fix = f"Run {run.interpreter.path} -m pip install -r requirements.txt in the checkout, or ignore this if it works."
         yield Finding("packages.requirements", "warning", text, fix)
 
 
