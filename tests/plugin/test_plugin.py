@@ -139,6 +139,7 @@ def test_settings_of_several_sources_that_exclude_each_other_stop_only_their_own
 def test_a_clip_by_the_package_has_its_settings_in_the_manifest(run: Run, tmp_path: Path) -> None:
     done = run("generate", "-", "a sea", "--config", "c.yaml", "-o", "sea.mp4", "--seed", "3")  # auto: its token is set
     assert done.returncode == 0, done.stderr
+    assert "note: this is not generative; no model has generated anything" in done.stderr
     manifest = json.loads((tmp_path / "sea.reel.json").read_text())
     assert (manifest["generator"], manifest["effective"]["lens"]) == ("studio", 35)
     refused = run("plan", "-", "a sea", "--generator", "studio", "--set", "generators.studio.grain=true")

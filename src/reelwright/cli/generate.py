@@ -70,7 +70,10 @@ def print_result(result: Result, *, as_json: bool, more: Mapping[str, Any] | Non
     from ..core.plan import counted
 
     if not result.generative:
-        note("note: this is a draft, an animatic made by moving the still picture; no model has generated anything")
+        kind = (
+            "a draft, an animatic made by moving the still picture" if result.generator == "draft" else "not generative"
+        )
+        note(f"note: this is {kind}; no model has generated anything")
     if as_json:
         print_json({**result.to_json(), **(more or {})})
         return
