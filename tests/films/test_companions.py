@@ -242,7 +242,7 @@ def test_a_failure_of_the_machine_ends_a_film_at_once_and_what_runs_beside_it_is
         with pytest.raises(VideoGenerationError, match=r"shot (one|two): ") as caught:
             film(order, listen, site=wan.site)
         assert caught.value.code == "DISK"
-        assert caught.value.evidence[-1] == "not begun: three, four"
+        assert caught.value.evidence[-1] == "not started: three, four"
         assert "to continue" in caught.value.advice
         assert not wan.output.exists()
     assert len(launches(wan.checkout)) == 3

@@ -452,7 +452,7 @@ def test_d11_after_a_full_disk_in_the_middle_the_same_command_continues(wan: Wan
     with pytest.raises(VideoGenerationError) as caught:
         film(wan_order(wan), site=wan.site)
     assert caught.value.code == "DISK"
-    assert caught.value.evidence[-1] == "not begun: three"
+    assert caught.value.evidence[-1] == "not started: three"
     wan.script({})
     result = film(wan_order(wan), site=wan.site)
     assert result.rendered == ("two", "three")
