@@ -116,7 +116,7 @@ def test_killed_in_the_middle_it_resumes_where_it_was(site: Site, hub: Hub, numb
     assert any("unfinished download" in text for text in weights_problems(site.order, site.order.models[0]))
     planned = site.look().parts[2]
     assert planned.there_bytes >= kept
-    assert "begun" in planned.note
+    assert "started" in planned.note
 
     hub.forget()
     site.run()

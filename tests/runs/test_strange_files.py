@@ -309,7 +309,7 @@ def test_a_film_whose_manifest_says_too_little_is_not_skipped_as_if_it_were_know
     }  # fmt: skip
     (tmp_path / "clip.reel.json").write_text(json.dumps(data))
     settings = load_settings(environ={}, arguments={"if_exists": "skip"})
-    with pytest.raises(VideoGenerationError, match="does not say"):
+    with pytest.raises(VideoGenerationError, match="lacks the clip's"):
         generate(Order(VideoRequest(prompt="x", image=photo), settings, tmp_path / "clip.mp4"))
 
 

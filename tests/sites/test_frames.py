@@ -54,7 +54,7 @@ def test_frames_of_another_size_than_promised_are_refused(tmp_path: Path, frames
 def test_missing_frames_are_refused(tmp_path: Path) -> None:
     saved = left(tmp_path)
     Path(saved.path).unlink()
-    with pytest.raises(OutputError, match="left 0"):
+    with pytest.raises(OutputError, match="wrote 0"):
         encode(saved, tmp_path / "film.mp4")
 
 
