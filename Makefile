@@ -27,9 +27,9 @@ $(VENV)/.dev: $(VENV)/.core constraints/dev.txt constraints/dev.in
 demo: $(VENV)/.core
 	$(BIN)/python examples/demo.py
 
-# The tests run in twice as many processes as there are cores, because many wait for other processes; one that has no
+# The tests run in half as many processes again as there are cores, because many wait for other processes; one that has no
 # more takes tests from another. In one process: ARGS="-n 0".
-SPREAD ?= -n $(shell echo $$(($$(nproc) * 2))) --dist worksteal
+SPREAD ?= -n $(shell echo $$((($$(nproc) * 3 + 1) / 2))) --dist worksteal
 
 # tests/conftest.py says how much of the source the tests must cover.
 COVERAGE ?= --cov --cov-report=

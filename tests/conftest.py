@@ -61,6 +61,12 @@ def _coverage(config: pytest.Config) -> dict[str, float]:
     }
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the long tests first."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Check the coverage of a complete ``make test``, and record its cases, time and coverage for ``make house``."""

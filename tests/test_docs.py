@@ -70,6 +70,7 @@ def runnable(page: Path) -> list[str]:
     return [line.strip() for block in blocks for line in block.splitlines() if line.startswith("    reel ")]
 
 
+@pytest.mark.long
 def test_the_commands_with_the_mark_really_run(tmp_path: Path) -> None:
     """The README first, the others in the same folder, where its film is."""
     pages = [REPOSITORY / "README.md", *(page for page in PAGES if page.name != "README.md")]

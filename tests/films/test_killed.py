@@ -22,7 +22,8 @@ from tests.conftest import eventually
 from tests.films.small import digest, finished, started
 from tests.wan21.conftest import WanMachine
 
-pytestmark = pytest.mark.timeout(600)  # a dozen films, which a busy machine makes slowly
+# A dozen films, which a busy machine makes slowly.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 SEEDS = range(int(os.environ.get("CAMPAIGN", "6")))
 #: Lines that a film like these says from beginning to end, and the longest time between two of them.
 _LINES, _WAN_LINES, _STEP_S = 110, 70, 0.2

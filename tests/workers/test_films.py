@@ -160,6 +160,7 @@ def _gate(folder: Path) -> tuple[str, int]:
     return str(path), os.open(path, os.O_RDWR)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(_FILMS_S)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_killed_film_leaves_no_worker_and_no_lease_and_ends_with_the_same_bytes(
