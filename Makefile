@@ -31,7 +31,7 @@ demo: $(VENV)/.core
 # more takes tests from another. In one process: ARGS="-n 0".
 SPREAD ?= -n $(shell echo $$((($$(nproc) * 3 + 1) / 2))) --dist worksteal
 
-# tests/conftest.py says how much of the source the tests must cover.
+# tests/conftest.py says how much of the source the tests must cover. Without this measurement: make test COVERAGE=
 COVERAGE ?= --cov --cov-report=
 
 test: $(VENV)/.dev
